@@ -1,0 +1,139 @@
+"""The warm agent: one process that keeps the ClientApp, the data and torch loaded, and answers the rounds of its federation.
+
+It polls quickly while a round is open and slowly when all is quiet, survives a SuperLink that goes away and comes back without
+memory of it, runs only code that is installed here, and stops cleanly when told to.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from random import SystemRandom
+
+import structlog
+from flwr.app import Context, Error, Message, RecordDict
+from flwr.clientapp import ClientApp
+from flwr.common.constant import ErrorCode
+
+from client.fleet.cadence import Backoff, Cadence
+from client.fleet.connection import Away, Connect, FleetConnection, RunOver, Unknown
+from client.fleet.manifest import BundleRefused, check_bundle
+from protos.site import SiteConfig
+from strategies.errors import Unreachable
+
+_HEARTBEAT_S = 15.0
+_log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Agent:
+    """One site's agent. `serve` blocks until `stop` is called, from a signal handler for instance."""
+
+    config: SiteConfig
+    app: ClientApp
+    node_config: dict[str, str]
+    connect: Connect
+    give_up_after_s: float | None = None
+    """Leave with `Unreachable` if the SuperLink could not be reached for this long from the start; None waits for ever."""
+
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _contexts: dict[int, Context] = field(default_factory=dict)
+    _chance: Callable[[], float] = SystemRandom().random
+
+    def stop(self) -> None:
+        """Finish the message in hand, say goodbye, and return from `serve`."""
+        self._stopping.set()
+
+    def serve(self) -> None:
+        """Answer messages until stopped; raises `Unreachable` only before the first connection."""
+        began, failures, ever = time.monotonic(), 0, False
+        while not self._stopping.is_set():
+            connection = self.connect()
+            try:
+                connection.activate()
+                _log.info("connected", superlink=self.config.federation.superlink, node_id=connection.node_id)
+                failures, ever = 0, True
+                self._answer_until_stopped(connection)
+            except (Away, Unknown) as trouble:
+                _log.warning("not connected; trying again", reason=str(trouble), attempt=failures + 1)
+                self._give_up_if_late(trouble, time.monotonic() - began, ever=ever)
+                self._stopping.wait(Backoff().wait_s(failures, self._chance()))
+                failures += 1
+            finally:
+                connection.close()
+
+    def _give_up_if_late(self, trouble: Exception, waited_s: float, *, ever: bool) -> None:
+        if ever or self.give_up_after_s is None or waited_s < self.give_up_after_s:
+            return
+        raise Unreachable(
+            f"{trouble}; gave up after {waited_s:.0f} s. Check `federation.superlink` ({self.config.federation.superlink}) and "
+            f"`federation.ca`, and that the centre has registered site {self.config.site!r}"
+        )
+
+    def _answer_until_stopped(self, connection: FleetConnection) -> None:
+        cadence = Cadence(busy_s=self.config.run.busy_poll, idle_s=self.config.run.idle_poll)
+        self._contexts.clear()
+        lost = threading.Event()
+        beating = threading.Thread(target=self._keep_beating, args=(connection, lost), daemon=True)
+        beating.start()
+        last = time.monotonic() - cadence.idle_s / 0.05
+        try:
+            while not self._stopping.is_set():
+                if lost.is_set():
+                    raise Unknown("the SuperLink forgot this site")
+                if self._answer_next(connection):
+                    last = time.monotonic()
+                self._stopping.wait(cadence.wait_s(time.monotonic() - last, self._chance()))
+            connection.deactivate()
+        finally:
+            lost.set()
+
+    def _keep_beating(self, connection: FleetConnection, lost: threading.Event) -> None:
+        while not (lost.wait(_HEARTBEAT_S) or self._stopping.is_set()):
+            try:
+                connection.heartbeat()
+            except Unknown:
+                lost.set()
+            except (Away, RuntimeError) as trouble:
+                _log.warning("heartbeat failed", reason=str(trouble))
+
+    def _answer_next(self, connection: FleetConnection) -> bool:
+        """Answer one message if there is one; says whether there was."""
+        try:
+            message = connection.pull()
+            if message is not None:
+                self._answer(connection, message)
+        except RunOver as over:
+            _log.info("message dropped", reason=str(over))
+            return True
+        return message is not None
+
+    def _answer(self, connection: FleetConnection, message: Message) -> None:
+        began = time.monotonic()
+        run = message.metadata.run_id
+        try:
+            context = self._context(connection, run)
+        except BundleRefused as refusal:
+            _log.error("run refused", flower_run=run, reason=str(refusal))
+            connection.push(Message(Error(ErrorCode.INVALID_FAB, str(refusal)), reply_to=message), 0.0)
+            return
+        reply = self.app(message=message, context=context)
+        connection.push(reply, time.monotonic() - began)
+
+    def _context(self, connection: FleetConnection, run: int) -> Context:
+        """The Flower context of a run whose FAB this site allows; raises `BundleRefused` for any other."""
+        if run not in self._contexts:
+            bundle = connection.bundle(run)
+            allow = self.config.allow
+            check_bundle(bundle.content, bundle.named, apps=allow.apps, pinned=allow.fab_sha256)
+            self._contexts[run] = Context(
+                run_id=run,
+                node_id=connection.node_id,
+                node_config=dict(self.node_config),
+                state=RecordDict(),
+                run_config={},
+                series_id=bundle.series,
+            )
+        return self._contexts[run]

@@ -1,0 +1,1 @@
+"""The adapter to Flower's fleet API: the only place at the site where flwr internals are touched."""

@@ -1,0 +1,198 @@
+"""One authenticated TLS connection to a SuperLink's fleet API, without the waiting of the stock SuperNode.
+
+Three outcomes of a call matter to the agent, each an exception of its own: the SuperLink cannot be reached (`Away`), it does not
+know this site's key (`Unknown`: an in-memory SuperLink that restarted, or a site not yet registered), or it has ended the run
+that a message belongs to (`RunOver`). Retrying is the agent's decision, never this module's.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import Message
+from flwr.app.message import remove_content_from_message
+from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
+from flwr.common.serde import message_from_proto, message_to_proto
+from flwr.proto.fab_pb2 import GetFabRequest
+from flwr.proto.fleet_pb2 import ActivateNodeRequest, DeactivateNodeRequest, PullMessagesRequest, PushMessagesRequest
+from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree, PullObjectRequest, PushObjectRequest
+from flwr.proto.node_pb2 import Node
+from flwr.proto.run_pb2 import GetRunRequest
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    iterate_object_tree,
+    no_object_id_recompute,
+)
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
+from flwr.supercore.primitives.asymmetric import public_key_to_bytes
+from flwr.supernode.fleet_http_client import FleetHttpClient
+from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+
+from strategies.errors import CovenantError, Unreachable
+
+_OBJECT_POLL_S = 0.01
+_OBJECT_WAIT_S = 30.0
+_REFUSED_STATUSES = frozenset({httpx.codes.UNAUTHORIZED, httpx.codes.NOT_FOUND, httpx.codes.BAD_REQUEST})
+
+
+class Away(Unreachable):
+    """The SuperLink cannot be reached, or answers that it is not ready."""
+
+
+class Unknown(CovenantError):
+    """The SuperLink does not accept this site's key."""
+
+
+class RunOver(CovenantError):
+    """The run of a message has ended; its reply is not wanted any more."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bundle:
+    """The FAB of a run, with the digest under which the run names it."""
+
+    content: bytes
+    named: str
+    series: int
+
+
+class FleetConnection:
+    """Calls of one site's agent to one SuperLink. Not connected until `activate` returns."""
+
+    def __init__(self, *, address: str, ca_file: Path, key: ec.EllipticCurvePrivateKey) -> None:
+        """Prepare the TLS client; `address` is host:port, `ca_file` the PEM that alone is trusted, `key` the node key."""
+        self._address = address
+        self._public_key = public_key_to_bytes(key.public_key())
+        self._client = FleetHttpClient.from_server_address(
+            address,
+            insecure=False,
+            root_certificates=ca_file.read_bytes(),
+            interceptors=[
+                RuntimeVersionHttpInterceptor(component_name="SuperNode"),
+                NodeAuthHttpInterceptor(key, key.public_key()),
+            ],
+        )
+        self._node = Node()
+
+    @property
+    def node_id(self) -> int:
+        """Flower's id of this site at this SuperLink; 0 before `activate`."""
+        return self._node.node_id
+
+    def activate(self) -> None:
+        """Go online; raises `Unknown` while the centre has not registered this site's key."""
+        with self._outcomes():
+            answer = self._client.ActivateNode(
+                ActivateNodeRequest(public_key=self._public_key, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL)
+            )
+        self._node = Node(node_id=answer.node_id)
+
+    def deactivate(self) -> None:
+        """Go offline, if that can still be said."""
+        with self._outcomes():
+            self._client.DeactivateNode(DeactivateNodeRequest(node_id=self._node.node_id))
+
+    def heartbeat(self) -> None:
+        """Say that this site is alive."""
+        with self._outcomes():
+            answer = self._client.SendNodeHeartbeat(
+                SendNodeHeartbeatRequest(node=self._node, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL)
+            )
+        if not answer.success:
+            raise Unknown("the SuperLink does not know this site any more")
+
+    def bundle(self, run: int) -> Bundle:
+        """Fetch the FAB of Flower run `run`."""
+        with self._outcomes():
+            info = self._client.GetRun(GetRunRequest(node=self._node, run_id=run)).run
+            fab = self._client.GetFab(GetFabRequest(node=self._node, hash_str=info.fab_hash, run_id=run)).fab
+        return Bundle(content=fab.content, named=info.fab_hash, series=info.series_id)
+
+    def pull(self) -> Message | None:
+        """The next message for this site with all its objects, or None. A pulled message is never delivered again."""
+        with self._outcomes():
+            answer = self._client.PullMessages(PullMessagesRequest(node=self._node))
+            if not answer.messages_list:
+                return None
+            head = message_from_proto(answer.messages_list[0])
+            run, tree = head.metadata.run_id, answer.message_object_trees[0]
+            contents = {part.object_id: self._object(run, part.object_id) for part in iterate_object_tree(tree)}
+            self._client.ConfirmMessageReceived(
+                ConfirmMessageReceivedRequest(node=self._node, run_id=run, message_object_id=head.metadata.message_id)
+            )
+        message = inflate_object_from_contents(tree.object_id, contents)
+        if not isinstance(message, Message):
+            raise CovenantError(f"the SuperLink delivered a {type(message).__name__} where a message was expected")
+        message.metadata.__dict__["_message_id"] = tree.object_id
+        return message
+
+    def push(self, reply: Message, runtime_s: float) -> None:
+        """Send a reply with all its objects; `runtime_s` is what computing it took."""
+        reply.metadata.__dict__["_message_id"] = reply.object_id
+        run = reply.metadata.run_id
+        with no_object_id_recompute(), self._outcomes():
+            objects = get_all_nested_objects(reply)
+            answer = self._client.PushMessages(self._announce(reply, get_object_tree(reply), runtime_s))
+            for object_id in answer.objects_to_push:
+                self._client.PushObject(
+                    PushObjectRequest(
+                        node=self._node,
+                        run_id=run,
+                        session_id=answer.session_id,
+                        object_id=object_id,
+                        object_content=objects[object_id].deflate(),
+                    )
+                )
+
+    def close(self) -> None:
+        """Close the sockets."""
+        self._client.close()
+
+    def _announce(self, reply: Message, tree: ObjectTree, runtime_s: float) -> PushMessagesRequest:
+        bare = remove_content_from_message(reply) if reply.has_content() else reply
+        return PushMessagesRequest(
+            node=self._node,
+            messages_list=[message_to_proto(bare)],
+            message_object_trees=[tree],
+            clientapp_runtime_list=[runtime_s],
+        )
+
+    def _object(self, run: int, object_id: str) -> bytes:
+        """One object of a message; it may arrive at the SuperLink a little after the message that names it."""
+        deadline = time.monotonic() + _OBJECT_WAIT_S
+        while True:
+            answer = self._client.PullObject(PullObjectRequest(node=self._node, run_id=run, object_id=object_id))
+            if answer.object_available:
+                return answer.object_content
+            if not answer.object_found:
+                raise RunOver(f"object {object_id} of Flower run {run} is gone")
+            if time.monotonic() > deadline:
+                raise Away(f"object {object_id} of Flower run {run} did not arrive within {_OBJECT_WAIT_S:.0f} s")
+            time.sleep(_OBJECT_POLL_S)
+
+    @contextmanager
+    def _outcomes(self) -> Iterator[None]:
+        try:
+            yield
+        except httpx.HTTPStatusError as error:
+            status = error.response.status_code
+            if status == httpx.codes.FORBIDDEN:
+                raise RunOver("the run has ended") from error
+            if status in _REFUSED_STATUSES:
+                raise Unknown(f"the SuperLink at {self._address} refused this site's key or request: HTTP {status}") from error
+            raise Away(f"the SuperLink at {self._address} answered HTTP {status}") from error
+        except (httpx.TransportError, ssl.SSLError) as error:
+            raise Away(f"the SuperLink at {self._address} cannot be reached: {error}") from error
+
+
+Connect = Callable[[], FleetConnection]

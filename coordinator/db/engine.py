@@ -1,0 +1,107 @@
+"""Opening the coordinator's database so that what was committed stays committed.
+
+1. SQLite: rollback journal with `synchronous=EXTRA`, so a commit survives a power cut; foreign keys are enforced.
+2. A writing transaction on SQLite takes its lock at the start: one that upgraded from reading could not wait its turn.
+3. PostgreSQL: READ COMMITTED; whoever changes a run locks its row first.
+4. Every session is one transaction, and its failures become one sentence (`coordinator.db.errors`).
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from sqlalchemy import Connection, Engine, create_engine, event
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+from sqlalchemy.orm import Session
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from coordinator.db.errors import clear_errors
+from strategies.errors import UsageError
+
+_LOCK_TIMEOUT_S: Final = 10.0
+_SOCKET_TIMEOUT_S: Final = 60.0
+_BEGIN: Final = "covenant_sqlite_begin"
+
+
+def open_database(url: str, *, lock_timeout_s: float = _LOCK_TIMEOUT_S) -> Engine:
+    """Prepare an engine for `sqlite:///file` or `postgresql+pg8000://...`; nothing is contacted yet.
+
+    `lock_timeout_s` bounds the wait for another transaction. Raises UsageError for another kind of URL.
+    """
+    parsed = _parse(url)
+    if parsed.get_backend_name() == "sqlite":
+        engine = create_engine(parsed, json_serializer=_json, connect_args={"timeout": lock_timeout_s})
+        event.listen(engine, "connect", _prepare_sqlite)
+        event.listen(engine, "begin", _begin_sqlite)
+        return engine
+    engine = create_engine(
+        parsed,
+        json_serializer=_json,
+        isolation_level="READ COMMITTED",
+        pool_pre_ping=True,
+        connect_args={"timeout": max(_SOCKET_TIMEOUT_S, 2 * lock_timeout_s)},
+    )
+
+    @event.listens_for(engine, "connect")
+    def prepare(connection: Any, _: ConnectionPoolEntry) -> None:  # noqa: ANN401  (pg8000 has no types)
+        cursor = connection.cursor()
+        cursor.execute(f"SET lock_timeout = {int(lock_timeout_s * 1000)}")
+        connection.commit()
+        cursor.close()
+
+    return engine
+
+
+@contextmanager
+def writing(engine: Engine, doing: str) -> Iterator[Session]:
+    """One transaction that may write, committed at the end of the block or not at all.
+
+    `doing` opens the sentence when it fails ("committing round 3 of run-..."). Raises CovenantError or Unreachable.
+    """
+    with clear_errors(engine, doing), Session(engine, expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+@contextmanager
+def reading(engine: Engine, doing: str) -> Iterator[Session]:
+    """One transaction that only reads, so that on SQLite it does not wait for a writer's turn. Raises as `writing`."""
+    shared = engine.execution_options(**{_BEGIN: "BEGIN DEFERRED"})
+    with clear_errors(engine, doing), Session(shared, expire_on_commit=False) as session, session.begin():
+        yield session
+
+
+def _parse(url: str) -> URL:
+    """The URL with its driver settled. Raises UsageError without repeating the text, which may hold a password."""
+    accepted = "use sqlite:///path/to/covenant.db or postgresql+pg8000://user@host/database"
+    try:
+        parsed = make_url(url)
+    except ArgumentError as error:
+        raise UsageError(f"the database URL cannot be read; {accepted}") from error
+    match parsed.drivername:
+        case "sqlite" | "postgresql+pg8000":
+            return parsed
+        case "postgresql":
+            return parsed.set(drivername="postgresql+pg8000")
+        case other:
+            raise UsageError(f"the database URL begins with {other}; {accepted}")
+
+
+def _json(value: object) -> str:
+    """Compact JSON with sorted keys; numbers come back to the bit. NaN has no JSON form and is refused."""
+    return json.dumps(value, allow_nan=False, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def _prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> None:
+    """Set what SQLite keeps per connection."""
+    # Python's sqlite3 would begin transactions on its own, and only at the first change.
+    connection.isolation_level = None
+    for pragma in ("journal_mode = DELETE", "synchronous = EXTRA", "foreign_keys = ON"):
+        connection.execute(f"PRAGMA {pragma}")
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    """Begin with the write lock unless the session said that it only reads."""
+    connection.exec_driver_sql(connection.get_execution_options().get(_BEGIN, "BEGIN IMMEDIATE"))

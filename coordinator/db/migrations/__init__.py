@@ -1,0 +1,1 @@
+"""The schema's history, packaged with the code that needs it."""

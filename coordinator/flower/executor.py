@@ -1,0 +1,103 @@
+"""Starts one server process for each run that the SuperLink has waiting, and says how each ended."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from coordinator.flower.control import TaskDesk
+from coordinator.settings import SuperLinkAddress
+from protos.egress import child_environment
+from strategies.errors import CovenantError
+
+_POLL_S = 0.2
+_log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Executor:
+    """Claims and starts server processes in a thread of its own until stopped."""
+
+    address: SuperLinkAddress
+    home: Path
+    desk: Callable[[SuperLinkAddress], TaskDesk] = TaskDesk
+    _children: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def start(self) -> None:
+        """Begin claiming."""
+        self._thread = threading.Thread(target=self._run, name="executor", daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop claiming, and end the server processes that still run."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+        for child in self._children:
+            child.terminate()
+        for child in self._children:
+            try:
+                child.wait(5)
+            except subprocess.TimeoutExpired:
+                child.kill()
+                child.wait()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the server processes that run now."""
+        return [child.pid for child in self._children if child.poll() is None]
+
+    def _run(self) -> None:
+        desk = self.desk(self.address)
+        try:
+            while not self._stopping.wait(_POLL_S):
+                self._reap()
+                try:
+                    token = desk.claim()
+                except CovenantError as error:
+                    _log.warning("no task claimed", reason=str(error))
+                    continue
+                if token is not None:
+                    self._children.append(self._launch(token))
+        finally:
+            desk.close()
+
+    def _reap(self) -> None:
+        for child in [child for child in self._children if child.poll() is not None]:
+            _log.info("server process ended", pid=child.pid, exit_code=child.returncode)
+            self._children.remove(child)
+
+    def _launch(self, token: str) -> subprocess.Popen[bytes]:
+        """Start a server process; its token goes through a pipe, so no process list shows it."""
+        logs = self.home / "logs"
+        logs.mkdir(parents=True, exist_ok=True)
+        with (logs / "serverapp.log").open("ab") as log:
+            child = subprocess.Popen(
+                [
+                    sys.executable,
+                    "-m",
+                    "coordinator.flower.server_process",
+                    f"{self.address.host}:{self.address.port}",
+                    str(self.address.ca_file),
+                    str(os.getpid()),
+                ],
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=child_environment(flower_home=self.home / "superlink") | {"COVENANT_HOME": str(self.home)},
+                start_new_session=True,
+            )
+        assert child.stdin is not None
+        child.stdin.write(token.encode())
+        child.stdin.close()
+        _log.info("server process started", pid=child.pid)
+        return child

@@ -1,0 +1,1 @@
+"""The wire, and the documents that centre and sites exchange: everything both sides must read alike."""

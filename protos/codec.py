@@ -1,0 +1,231 @@
+"""Frames to bytes and back.
+
+Whatever bytes come in, either a frame whose every field is within bounds comes out, or a `CodecError`; nothing else. Vectors
+are checked to be finite, because one NaN in one site's update would reach every site's next model.
+"""
+
+from __future__ import annotations
+
+from google.protobuf.message import DecodeError
+
+import numpy as np
+
+from protos import training_pb2 as pb
+from protos.frames import (
+    PROTOCOL_VERSION,
+    Body,
+    Moments,
+    Refusal,
+    RefusalCode,
+    Reply,
+    Request,
+    ScoreCounts,
+    Stage,
+    Statement,
+    Task,
+    Update,
+    scaling_digest,
+)
+from strategies.encoding import Vector, vector_bytes, vector_digest
+from strategies.errors import CovenantError
+from strategies.features import Scaling
+from strategies.ids import Digest, digest, run_id, site_name
+
+MAX_FRAME_BYTES = 1 << 30
+"""A larger frame is refused before it is parsed."""
+
+MAX_DOCUMENT_BYTES = 1 << 20
+MAX_ROSTER = 10_000
+MAX_FEATURES = 100_000
+MAX_REASON_CHARACTERS = 500
+_DIGEST_BYTES = 32
+_FLOAT_BYTES = 8
+
+
+class CodecError(CovenantError):
+    """Bytes that are not a frame of this protocol version."""
+
+
+def encode_request(request: Request) -> bytes:
+    """Serialise a request deterministically."""
+    said = request.statement
+    frame = pb.Request(
+        statement=pb.Statement(
+            protocol=said.protocol,
+            plan_digest=bytes.fromhex(said.plan_digest),
+            contract_digest=bytes.fromhex(said.contract_digest),
+            members_digest=bytes.fromhex(said.members_digest),
+            run=said.run,
+            stage=pb.Stage.ValueType(int(said.stage)),
+            round=said.round,
+            attempt=said.attempt,
+            roster=list(said.roster),
+            model_digest=bytes.fromhex(said.model_digest or ""),
+            scaling_digest=bytes.fromhex(said.scaling_digest or ""),
+            component=said.component,
+        ),
+        task=pb.Task(plan=request.task.plan, contract=request.task.contract, members=request.task.members),
+    )
+    if request.scaling is not None:
+        frame.scaling.mean.extend(request.scaling.mean)
+        frame.scaling.std.extend(request.scaling.std)
+    if request.model is not None:
+        frame.model = vector_bytes(request.model)
+    return frame.SerializeToString(deterministic=True)
+
+
+def decode_request(data: bytes) -> Request:
+    """Parse a request; raises `CodecError` for anything else, also when a digest does not match what it names."""
+    frame = pb.Request()
+    _parse(frame, data)
+    try:
+        statement = _statement(frame.statement)
+        scaling = _scaling(frame.scaling) if frame.HasField("scaling") else None
+        model = _floats(frame.model, "model") if frame.model else None
+        task = Task(
+            plan=_document(frame.task.plan, "plan"),
+            contract=_document(frame.task.contract, "contract"),
+            members=_document(frame.task.members, "members"),
+        )
+    except CodecError:
+        raise
+    except (CovenantError, ValueError) as error:
+        raise CodecError(f"a request with a field out of bounds: {error}") from error
+    request = Request(statement=statement, task=task, scaling=scaling, model=model)
+    _check_stage(request)
+    return request
+
+
+def encode_reply(reply: Reply) -> bytes:
+    """Serialise a reply deterministically."""
+    frame = pb.Reply(statement_digest=bytes.fromhex(reply.statement_digest), site=reply.site)
+    match reply.body:
+        case Moments(vector=vector):
+            frame.moments = vector_bytes(vector)
+        case Update(vector=vector):
+            frame.update = vector_bytes(vector)
+        case ScoreCounts(counts=counts):
+            frame.score_counts = counts.astype("<i8").tobytes()
+        case Refusal(code=code, reason=reason):
+            frame.refusal.code = pb.Refusal.Code.ValueType(int(code))
+            frame.refusal.reason = "" if code is RefusalCode.CONTRACT else reason[:MAX_REASON_CHARACTERS]
+    return frame.SerializeToString(deterministic=True)
+
+
+def decode_reply(data: bytes) -> Reply:
+    """Parse a reply; raises `CodecError` for anything else."""
+    frame = pb.Reply()
+    _parse(frame, data)
+    try:
+        return Reply(
+            statement_digest=_digest(frame.statement_digest, "statement_digest"),
+            site=site_name(frame.site),
+            body=_body(frame),
+        )
+    except CodecError:
+        raise
+    except (CovenantError, ValueError) as error:
+        raise CodecError(f"a reply with a field out of bounds: {error}") from error
+
+
+def _parse(frame: pb.Request | pb.Reply, data: bytes) -> None:
+    if len(data) > MAX_FRAME_BYTES:
+        raise CodecError(f"a frame of {len(data)} bytes; at most {MAX_FRAME_BYTES} are accepted")
+    try:
+        frame.ParseFromString(data)
+    except DecodeError as error:
+        raise CodecError("bytes that are not a frame of this protocol") from error
+
+
+def _statement(frame: pb.Statement) -> Statement:
+    if frame.protocol != PROTOCOL_VERSION:
+        raise CodecError(f"protocol version {frame.protocol}; this side speaks {PROTOCOL_VERSION}")
+    if not 1 <= len(frame.roster) <= MAX_ROSTER:
+        raise CodecError(f"a roster of {len(frame.roster)} sites; 1 to {MAX_ROSTER} are accepted")
+    roster = tuple(site_name(name) for name in frame.roster)
+    if list(roster) != sorted(set(roster)):
+        raise CodecError("a roster that is not sorted, or names a site twice")
+    if frame.attempt < 1:
+        raise CodecError("attempt 0; attempts count from 1")
+    return Statement(
+        protocol=frame.protocol,
+        plan_digest=_digest(frame.plan_digest, "plan_digest"),
+        contract_digest=_digest(frame.contract_digest, "contract_digest"),
+        members_digest=_digest(frame.members_digest, "members_digest"),
+        run=run_id(frame.run),
+        stage=Stage(frame.stage),
+        round=frame.round,
+        attempt=frame.attempt,
+        roster=roster,
+        component=frame.component[:64],
+        model_digest=_digest(frame.model_digest, "model_digest") if frame.model_digest else None,
+        scaling_digest=_digest(frame.scaling_digest, "scaling_digest") if frame.scaling_digest else None,
+    )
+
+
+def _check_stage(request: Request) -> None:
+    """What a stage needs is there, what it does not need is not, and digests match what they name."""
+    said, preparing = request.statement, request.statement.stage is Stage.PREPARE
+    for name, value, named in (
+        ("model", request.model, said.model_digest),
+        ("scaling", request.scaling, said.scaling_digest),
+    ):
+        if preparing != (value is None) or preparing != (named is None):
+            raise CodecError(f"a {said.stage.name.lower()} request {'with' if preparing else 'without'} a {name}")
+    if request.model is not None and vector_digest(request.model) != said.model_digest:
+        raise CodecError("the model is not the one that the statement names")
+    if request.scaling is not None and scaling_digest(request.scaling) != said.scaling_digest:
+        raise CodecError("the scaling is not the one that the statement names")
+
+
+def _body(frame: pb.Reply) -> Body:
+    match frame.WhichOneof("body"):
+        case "moments":
+            return Moments(_floats(frame.moments, "moments"))
+        case "update":
+            return Update(_floats(frame.update, "update"))
+        case "score_counts":
+            return ScoreCounts(_counts(frame.score_counts))
+        case "refusal":
+            code = RefusalCode(frame.refusal.code)
+            return Refusal(code, "" if code is RefusalCode.CONTRACT else frame.refusal.reason[:MAX_REASON_CHARACTERS])
+    raise CodecError("a reply without a body")
+
+
+def _digest(data: bytes, name: str) -> Digest:
+    if len(data) != _DIGEST_BYTES:
+        raise CodecError(f"{name} has {len(data)} bytes; a SHA-256 digest has {_DIGEST_BYTES}")
+    return digest(data.hex())
+
+
+def _document(data: bytes, name: str) -> bytes:
+    if not 1 <= len(data) <= MAX_DOCUMENT_BYTES:
+        raise CodecError(f"a {name} document of {len(data)} bytes; 1 to {MAX_DOCUMENT_BYTES} are accepted")
+    return data
+
+
+def _floats(data: bytes, name: str) -> Vector:
+    if not data or len(data) % _FLOAT_BYTES:
+        raise CodecError(f"{name} has {len(data)} bytes, which is not a whole number of float64 values")
+    vector = np.frombuffer(data, dtype="<f8").astype(np.float64)
+    if not np.isfinite(vector).all():
+        raise CodecError(f"{name} holds a value that is not finite")
+    return vector
+
+
+def _counts(data: bytes) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
+    if not data or len(data) % (2 * _FLOAT_BYTES):
+        raise CodecError(f"score_counts has {len(data)} bytes, which is not two rows of int64 counts")
+    counts = np.frombuffer(data, dtype="<i8").astype(np.int64).reshape(2, -1)
+    if (counts < 0).any():
+        raise CodecError("score_counts holds a negative count")
+    return counts
+
+
+def _scaling(frame: pb.Scaling) -> Scaling:
+    if len(frame.mean) != len(frame.std) or len(frame.mean) > MAX_FEATURES:
+        raise CodecError(f"a scaling of {len(frame.mean)} means and {len(frame.std)} standard deviations")
+    values = np.asarray([*frame.mean, *frame.std], dtype=np.float64)
+    if not np.isfinite(values).all() or any(std <= 0 for std in frame.std):
+        raise CodecError("a scaling with a value that is not finite, or a standard deviation that is not positive")
+    return Scaling(mean=tuple(frame.mean), std=tuple(frame.std))

@@ -1,0 +1,145 @@
+"""What travels between the coordinator and a site, as types.
+
+A `Request` is self-contained: it carries the documents a site judges, so an agent that has just restarted can answer it. Its
+`Statement` is what all sites of a round are told alike; every reply echoes the statement's digest, so a reply can never be
+counted in another round, attempt, run or plan.
+"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from strategies.encoding import Vector, digest_of, vector_digest
+from strategies.features import Scaling
+from strategies.ids import Digest, RunId, SiteName
+
+PROTOCOL_VERSION = 1
+"""Version of the frames of `training.proto`. A site answers this version and no other."""
+
+
+class Stage(enum.IntEnum):
+    """What a request asks a site to compute. The numbers are those of `training.proto`."""
+
+    PREPARE = 1
+    TRAIN = 2
+    EVALUATE = 3
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Statement:
+    """What every site of one attempt of one round is told alike. Nothing in it differs per site."""
+
+    plan_digest: Digest
+    contract_digest: Digest
+    members_digest: Digest
+    run: RunId
+    stage: Stage
+    round: int
+    attempt: int
+    roster: tuple[SiteName, ...]
+    component: str
+    model_digest: Digest | None = None
+    scaling_digest: Digest | None = None
+    protocol: int = PROTOCOL_VERSION
+
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 over the canonical JSON of all fields."""
+        return digest_of(
+            {
+                "protocol": self.protocol,
+                "plan": self.plan_digest,
+                "contract": self.contract_digest,
+                "members": self.members_digest,
+                "run": self.run,
+                "stage": self.stage.name,
+                "round": self.round,
+                "attempt": self.attempt,
+                "roster": list(self.roster),
+                "component": self.component,
+                "model": self.model_digest,
+                "scaling": self.scaling_digest,
+            }
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Task:
+    """The documents of a run, each as canonical JSON, the member list with the root's signature."""
+
+    plan: bytes
+    contract: bytes
+    members: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request to one site.
+
+    Shapes: `model` (d,) float64. It and `scaling` are None in the prepare stage and required in the other two.
+    """
+
+    statement: Statement
+    task: Task
+    scaling: Scaling | None = None
+    model: Vector | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Counts, sums and sums of squares of the site's numeric features in unit values: (3k,) float64."""
+
+    vector: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Update:
+    """The site's model minus the round's model: (d,) float64."""
+
+    vector: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreCounts:
+    """Held-out rows by score: (2, bins) int64, negatives then positives."""
+
+    counts: npt.NDArray[np.int64]
+
+
+class RefusalCode(enum.IntEnum):
+    """Why a site does not take part. The numbers are those of `training.proto`."""
+
+    POLICY = 1
+    SIGNATURE = 2
+    CONTRACT = 3
+    PROTOCOL = 4
+    FAILED = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """A refusal; `reason` is empty for `CONTRACT`, because a named rule could be tripped by one record."""
+
+    code: RefusalCode
+    reason: str = ""
+
+
+Body = Moments | Update | ScoreCounts | Refusal
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reply:
+    """A site's answer to the request whose statement has digest `statement_digest`."""
+
+    statement_digest: Digest
+    site: SiteName
+    body: Body
+
+
+def scaling_digest(scaling: Scaling) -> Digest:
+    """SHA-256 of the pooled scaling, means first."""
+    return vector_digest(np.asarray([*scaling.mean, *scaling.std], dtype=np.float64))

@@ -1,0 +1,115 @@
+from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
+from google.protobuf import descriptor as _descriptor
+from google.protobuf import message as _message
+from collections.abc import Iterable as _Iterable, Mapping as _Mapping
+from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
+
+DESCRIPTOR: _descriptor.FileDescriptor
+
+class Stage(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    STAGE_UNSPECIFIED: _ClassVar[Stage]
+    STAGE_PREPARE: _ClassVar[Stage]
+    STAGE_TRAIN: _ClassVar[Stage]
+    STAGE_EVALUATE: _ClassVar[Stage]
+STAGE_UNSPECIFIED: Stage
+STAGE_PREPARE: Stage
+STAGE_TRAIN: Stage
+STAGE_EVALUATE: Stage
+
+class Statement(_message.Message):
+    __slots__ = ("protocol", "plan_digest", "contract_digest", "members_digest", "run", "stage", "round", "attempt", "roster", "model_digest", "scaling_digest", "component")
+    PROTOCOL_FIELD_NUMBER: _ClassVar[int]
+    PLAN_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    CONTRACT_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    ROUND_FIELD_NUMBER: _ClassVar[int]
+    ATTEMPT_FIELD_NUMBER: _ClassVar[int]
+    ROSTER_FIELD_NUMBER: _ClassVar[int]
+    MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SCALING_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    COMPONENT_FIELD_NUMBER: _ClassVar[int]
+    protocol: int
+    plan_digest: bytes
+    contract_digest: bytes
+    members_digest: bytes
+    run: str
+    stage: Stage
+    round: int
+    attempt: int
+    roster: _containers.RepeatedScalarFieldContainer[str]
+    model_digest: bytes
+    scaling_digest: bytes
+    component: str
+    def __init__(self, protocol: _Optional[int] = ..., plan_digest: _Optional[bytes] = ..., contract_digest: _Optional[bytes] = ..., members_digest: _Optional[bytes] = ..., run: _Optional[str] = ..., stage: _Optional[_Union[Stage, str]] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., roster: _Optional[_Iterable[str]] = ..., model_digest: _Optional[bytes] = ..., scaling_digest: _Optional[bytes] = ..., component: _Optional[str] = ...) -> None: ...
+
+class Task(_message.Message):
+    __slots__ = ("plan", "contract", "members")
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    CONTRACT_FIELD_NUMBER: _ClassVar[int]
+    MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    plan: bytes
+    contract: bytes
+    members: bytes
+    def __init__(self, plan: _Optional[bytes] = ..., contract: _Optional[bytes] = ..., members: _Optional[bytes] = ...) -> None: ...
+
+class Scaling(_message.Message):
+    __slots__ = ("mean", "std")
+    MEAN_FIELD_NUMBER: _ClassVar[int]
+    STD_FIELD_NUMBER: _ClassVar[int]
+    mean: _containers.RepeatedScalarFieldContainer[float]
+    std: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, mean: _Optional[_Iterable[float]] = ..., std: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class Request(_message.Message):
+    __slots__ = ("statement", "task", "scaling", "model")
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    SCALING_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    statement: Statement
+    task: Task
+    scaling: Scaling
+    model: bytes
+    def __init__(self, statement: _Optional[_Union[Statement, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., scaling: _Optional[_Union[Scaling, _Mapping]] = ..., model: _Optional[bytes] = ...) -> None: ...
+
+class Refusal(_message.Message):
+    __slots__ = ("code", "reason")
+    class Code(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+        __slots__ = ()
+        CODE_UNSPECIFIED: _ClassVar[Refusal.Code]
+        CODE_POLICY: _ClassVar[Refusal.Code]
+        CODE_SIGNATURE: _ClassVar[Refusal.Code]
+        CODE_CONTRACT: _ClassVar[Refusal.Code]
+        CODE_PROTOCOL: _ClassVar[Refusal.Code]
+        CODE_FAILED: _ClassVar[Refusal.Code]
+    CODE_UNSPECIFIED: Refusal.Code
+    CODE_POLICY: Refusal.Code
+    CODE_SIGNATURE: Refusal.Code
+    CODE_CONTRACT: Refusal.Code
+    CODE_PROTOCOL: Refusal.Code
+    CODE_FAILED: Refusal.Code
+    CODE_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    code: Refusal.Code
+    reason: str
+    def __init__(self, code: _Optional[_Union[Refusal.Code, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+
+class Reply(_message.Message):
+    __slots__ = ("statement_digest", "site", "moments", "update", "score_counts", "refusal")
+    STATEMENT_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    MOMENTS_FIELD_NUMBER: _ClassVar[int]
+    UPDATE_FIELD_NUMBER: _ClassVar[int]
+    SCORE_COUNTS_FIELD_NUMBER: _ClassVar[int]
+    REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    statement_digest: bytes
+    site: str
+    moments: bytes
+    update: bytes
+    score_counts: bytes
+    refusal: Refusal
+    def __init__(self, statement_digest: _Optional[bytes] = ..., site: _Optional[str] = ..., moments: _Optional[bytes] = ..., update: _Optional[bytes] = ..., score_counts: _Optional[bytes] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...

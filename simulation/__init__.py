@@ -1,0 +1,1 @@
+"""In-process federations, demo data and baselines: may import everything below."""

@@ -1,0 +1,1 @@
+"""The demo's loans, with their licence and provenance."""

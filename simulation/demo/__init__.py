@@ -1,0 +1,1 @@
+"""The demo: one plan, one contract, four regional subsidiaries."""

@@ -1,0 +1,68 @@
+"""One sequence of bytes for every document and vector, so that digests agree everywhere.
+
+1. A document is encoded as canonical JSON (RFC 8785): neither key order nor layout changes its digest.
+2. A vector is encoded as little-endian IEEE 754 float64, whatever the machine.
+3. Bytes from another party are checked for length and finiteness before they become a vector.
+"""
+
+import hashlib
+from typing import TypeAlias, cast
+
+import numpy as np
+import numpy.typing as npt
+import rfc8785
+
+from strategies.errors import Refused, UsageError
+from strategies.ids import Digest
+
+Vector: TypeAlias = npt.NDArray[np.float64]
+"""A (d,) float64 array: a model, an update, or sums that travel."""
+
+_FLOAT64_BYTES = 8
+
+
+def canonical_json(value: object) -> bytes:
+    """Encode `value` (dict, list, tuple, str, int, float, bool, None) by RFC 8785.
+
+    Raises UsageError for NaN, infinities, integers beyond 2^53 - 1, keys that are not text, and other types.
+    """
+    try:
+        return rfc8785.dumps(cast("dict[str, str]", value))
+    except ValueError as error:  # rfc8785's own errors, and lone surrogates in a key
+        raise UsageError(f"the value has no canonical JSON form (RFC 8785): {error}") from error
+
+
+def sha256_hex(data: bytes) -> Digest:
+    """SHA-256 of `data` in lower-case hexadecimal."""
+    return Digest(hashlib.sha256(data).hexdigest())
+
+
+def digest_of(value: object) -> Digest:
+    """SHA-256 of the canonical JSON of `value`. Raises UsageError as `canonical_json` does."""
+    return sha256_hex(canonical_json(value))
+
+
+def vector_bytes(vector: Vector) -> bytes:
+    """Encode `vector`, (d,) float64, as 8 d bytes, little-endian. Raises UsageError for another shape or dtype."""
+    if vector.ndim != 1 or vector.dtype != np.float64:
+        raise UsageError(f"a vector is (d,) float64; this array is {vector.shape} {vector.dtype}")
+    return vector.astype("<f8", copy=False).tobytes()
+
+
+def vector_digest(vector: Vector) -> Digest:
+    """SHA-256 of `vector_bytes(vector)`: equal only for vectors equal to the bit (-0.0 and 0.0 differ)."""
+    return sha256_hex(vector_bytes(vector))
+
+
+def vector_from_bytes(data: bytes, size: int) -> Vector:
+    """Decode `size` little-endian float64 values into a fresh (size,) float64 array.
+
+    Raises Refused when the length is not 8 x size bytes or a value is NaN or infinite.
+    """
+    if len(data) != _FLOAT64_BYTES * size:
+        raise Refused(f"the vector has {len(data)} bytes; {size} float64 values take {_FLOAT64_BYTES * size}")
+    vector = np.frombuffer(data, dtype="<f8").astype(np.float64)
+    bad = np.flatnonzero(~np.isfinite(vector))
+    if bad.size:
+        raise Refused(f"value {bad[0]} of the vector is {vector[bad[0]]}; every value must be finite")
+    return vector

@@ -1,0 +1,1 @@
+"""Tests of the pure heart: encodings, models, features, aggregation and server optimisers."""

@@ -1,0 +1,88 @@
+import hashlib
+import struct
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from strategies.encoding import (
+    canonical_json,
+    digest_of,
+    sha256_hex,
+    vector_bytes,
+    vector_digest,
+    vector_from_bytes,
+)
+from strategies.errors import Refused, UsageError
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+vectors = hnp.arrays(np.float64, st.integers(0, 40), elements=finite)
+
+
+def test_canonical_json_follows_the_rfc_8785_example() -> None:
+    value = {
+        "numbers": [333333333.33333329, 1e30, 4.50, 2e-3, 0.000000000000000000000000001],
+        "string": '€$\u000f\nA\'B"\\\\"/',
+        "literals": [None, True, False],
+    }
+    assert canonical_json(value).decode() == (
+        '{"literals":[null,true,false],"numbers":[333333333.3333333,1e+30,4.5,0.002,1e-27],'
+        '"string":"€$\\u000f\\nA\'B\\"\\\\\\\\\\"/"}'
+    )
+
+
+@given(
+    st.dictionaries(st.text(st.characters(exclude_categories=["Cs"])), st.integers(-(2**53) + 1, 2**53 - 1))
+)
+def test_a_digest_does_not_depend_on_key_order(value: dict[str, int]) -> None:
+    assert digest_of(value) == digest_of(dict(reversed(value.items())))
+
+
+def test_a_digest_is_sha256_of_the_canonical_bytes() -> None:
+    assert digest_of({"b": 1, "a": 2.0}) == hashlib.sha256(b'{"a":2,"b":1}').hexdigest()
+    assert sha256_hex(b"") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+
+
+@pytest.mark.parametrize(
+    "value", [float("nan"), float("inf"), 2**53, {1: 2}, {"\ud800": 1}, "\ud800", b"x", object()]
+)
+def test_what_json_cannot_say_has_no_canonical_form(value: object) -> None:
+    with pytest.raises(UsageError, match="no canonical JSON form"):
+        canonical_json(value)
+
+
+@given(vectors)
+def test_a_vector_survives_its_bytes_to_the_bit(vector: np.ndarray) -> None:
+    data = vector_bytes(vector)
+    back = vector_from_bytes(data, len(vector))
+    assert data == struct.pack(f"<{len(vector)}d", *vector)
+    assert vector_bytes(back) == data
+    assert vector_digest(back) == hashlib.sha256(data).hexdigest()
+    assert back.flags.writeable
+
+
+def test_a_strided_vector_has_the_bytes_of_its_values() -> None:
+    whole = np.arange(10.0)
+    assert vector_bytes(whole[::2]) == vector_bytes(np.array([0.0, 2.0, 4.0, 6.0, 8.0]))
+
+
+@pytest.mark.parametrize(
+    "array", [np.zeros((2, 2)), np.zeros(3, np.float32), np.zeros(3, np.int64), np.float64(1.0)]
+)
+def test_only_flat_float64_is_a_vector(array: np.ndarray) -> None:
+    with pytest.raises(UsageError, match=r"a vector is \(d,\) float64"):
+        vector_bytes(array)
+
+
+@pytest.mark.parametrize("data", [b"", bytes(7), bytes(15), bytes(17), bytes(24)])
+def test_bytes_of_another_length_are_refused(data: bytes) -> None:
+    with pytest.raises(Refused, match=f"has {len(data)} bytes; 2 float64 values take 16"):
+        vector_from_bytes(data, 2)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+def test_bytes_that_are_not_finite_are_refused(value: float) -> None:
+    with pytest.raises(Refused, match="value 1 of the vector is"):
+        vector_from_bytes(struct.pack("<2d", 0.0, value), 2)
