@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -144,7 +144,7 @@ class _Columns:
         positive = words == target.positive
         if positive.all() or not positive.any():
             raise self._error(target.column, f"is {words[0]!r} in every row; training needs rows of both classes")
-        return positive.astype(np.float64)
+        return np.asarray(positive, dtype=np.float64)
 
     def keys(self, name: str) -> list[str]:
         """One str a row; the same record has the same key wherever it is stored."""
@@ -187,9 +187,9 @@ def _is_number(kind: pa.DataType) -> bool:
     )
 
 
-def _nearest(name: str, known: Any) -> str:
-    """"; the nearest is ..." when something known resembles `name`, in any case."""
-    folded = {str(word).casefold(): word for word in known}
+def _nearest(name: str, known: Iterable[str]) -> str:
+    """The end of a sentence: the known word that resembles `name`, whatever its case, or nothing."""
+    folded = {word.casefold(): word for word in known}
     near = difflib.get_close_matches(name.casefold(), folded, n=1)
     return f"; the nearest is {folded[near[0]]!r}" if near else ""
 

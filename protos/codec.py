@@ -171,7 +171,9 @@ def _check_stage(request: Request) -> None:
         ("scaling", request.scaling, said.scaling_digest),
     ):
         if preparing != (value is None) or preparing != (named is None):
-            raise CodecError(f"a {said.stage.name.lower()} request {'with' if preparing else 'without'} a {name}")
+            raise CodecError(
+                f"a {said.stage.name.lower()} request {'with' if preparing else 'without'} a {name}"
+            )
     if request.model is not None and vector_digest(request.model) != said.model_digest:
         raise CodecError("the model is not the one that the statement names")
     if request.scaling is not None and scaling_digest(request.scaling) != said.scaling_digest:
@@ -188,7 +190,9 @@ def _body(frame: pb.Reply) -> Body:
             return ScoreCounts(_counts(frame.score_counts))
         case "refusal":
             code = RefusalCode(frame.refusal.code)
-            return Refusal(code, "" if code is RefusalCode.CONTRACT else frame.refusal.reason[:MAX_REASON_CHARACTERS])
+            return Refusal(
+                code, "" if code is RefusalCode.CONTRACT else frame.refusal.reason[:MAX_REASON_CHARACTERS]
+            )
     raise CodecError("a reply without a body")
 
 
@@ -227,5 +231,7 @@ def _scaling(frame: pb.Scaling) -> Scaling:
         raise CodecError(f"a scaling of {len(frame.mean)} means and {len(frame.std)} standard deviations")
     values = np.asarray([*frame.mean, *frame.std], dtype=np.float64)
     if not np.isfinite(values).all() or any(std <= 0 for std in frame.std):
-        raise CodecError("a scaling with a value that is not finite, or a standard deviation that is not positive")
+        raise CodecError(
+            "a scaling with a value that is not finite, or a standard deviation that is not positive"
+        )
     return Scaling(mean=tuple(frame.mean), std=tuple(frame.std))

@@ -10,7 +10,9 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-_PROXY_VARIABLES = frozenset({"http_proxy", "https_proxy", "all_proxy", "grpc_proxy", "no_proxy", "no_grpc_proxy"})
+_PROXY_VARIABLES = frozenset(
+    {"http_proxy", "https_proxy", "all_proxy", "grpc_proxy", "no_proxy", "no_grpc_proxy"}
+)
 _LOOPBACK = "localhost,127.0.0.0/8,127.0.0.1,::1"
 _FLOWER_OFF = {
     "FLWR_TELEMETRY_ENABLED": "0",
@@ -34,7 +36,7 @@ def child_environment(*, flower_home: Path | None = None, proxy: str | None = No
     return quiet if flower_home is None else quiet | {"FLWR_HOME": str(flower_home)}
 
 
-def keep_quiet(*, flower_home: Path, proxy: str | None = None) -> None:
+def keep_quiet(*, flower_home: Path | None = None, proxy: str | None = None) -> None:
     """Make this process's own environment quiet. Call before flwr is imported: it reads its switches at import."""
     quiet = child_environment(flower_home=flower_home, proxy=proxy)
     os.environ.clear()

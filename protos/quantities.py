@@ -6,8 +6,8 @@ from typing import Annotated, Final
 
 from pydantic import BeforeValidator, PlainSerializer, ValidationInfo
 
-_DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(ms|s|m|h|d)", re.ASCII)
-_SIZE: Final = re.compile(r"(\d{1,9}(?:\.\d{1,9})?) ?(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)", re.ASCII)
+_DURATION: Final = re.compile(r"(\d{1,9}(?:\.\d{1,6})?) ?(ms|s|m|h|d)", re.ASCII)
+_SIZE: Final = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?(B|kB|MB|GB|TB|KiB|MiB|GiB|TiB)", re.ASCII)
 _SECONDS_PER: Final = {
     "ms": Decimal("0.001"),
     "s": Decimal(1),
@@ -15,12 +15,15 @@ _SECONDS_PER: Final = {
     "h": Decimal(3600),
     "d": Decimal(86400),
 }
-_DECIMAL_PREFIXES: Final = {prefix + "B": 1000**power for power, prefix in enumerate(("", "k", "M", "G", "T"))}
+_DECIMAL_PREFIXES: Final = {
+    prefix + "B": 1000**power for power, prefix in enumerate(("", "k", "M", "G", "T"))
+}
 _BINARY_PREFIXES: Final = {
     prefix + "iB": 1024**power for power, prefix in enumerate(("K", "M", "G", "T"), start=1)
 }
 _BYTES_PER: Final = _DECIMAL_PREFIXES | _BINARY_PREFIXES
 _LONGEST_S: Final = 366 * 86400
+_FINEST_S: Final = Decimal("0.000001")
 
 
 def parse_duration(text: str) -> float:
@@ -29,18 +32,18 @@ def parse_duration(text: str) -> float:
     if found is None:
         raise ValueError("should be a number with a unit (ms, s, m, h or d), such as 90s or 5m")
     # Decimal, so that 25ms and 0.025s are the same float to the bit: plans are compared by digest.
-    seconds = float(Decimal(found[1]) * _SECONDS_PER[found[2]])
-    if not 0 < seconds <= _LONGEST_S:
-        raise ValueError("should be longer than 0s and at most 366d")
-    return seconds
+    seconds = Decimal(found[1]) * _SECONDS_PER[found[2]]
+    if not 0 < seconds <= _LONGEST_S or seconds % _FINEST_S:
+        raise ValueError("should be longer than 0s, at most 366d, and a whole number of microseconds")
+    return float(seconds)
 
 
 def format_duration(seconds: float) -> str:
     """The one canonical text of a duration: `300s`, `0.025s`.
 
-    Nine decimals, as many as `parse_duration` reads, so what is written can be read back.
+    Microseconds, the finest that `parse_duration` reads, so what is written can be read back.
     """
-    digits = f"{Decimal(repr(seconds)):.9f}".rstrip("0").rstrip(".")
+    digits = f"{Decimal(repr(seconds)):.6f}".rstrip("0").rstrip(".")
     return f"{digits}s"
 
 
@@ -48,7 +51,9 @@ def parse_size(text: str) -> int:
     """Bytes in a text such as `2 GiB` or `500 MB`; ValueError if it is none, zero or not a whole number of bytes."""
     found = _SIZE.fullmatch(text)
     if found is None:
-        raise ValueError("should be a number with a unit (B, kB, MB, GB, TB, KiB, MiB, GiB or TiB), such as 2 GiB")
+        raise ValueError(
+            "should be a number with a unit (B, kB, MB, GB, TB, KiB, MiB, GiB or TiB), such as 2 GiB"
+        )
     size = Decimal(found[1]) * _BYTES_PER[found[2]]
     if size < 1 or size != int(size):
         raise ValueError("should be a whole number of bytes, at least 1 B")

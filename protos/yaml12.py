@@ -34,7 +34,7 @@ MAX_VALUES: Final = 100_000
 _MAX_DIGITS: Final = 40
 
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
-_BOOLEANS: Final = {word: word.lower() == "true" for word in "true True TRUE false False FALSE".split()}
+_BOOLEANS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
 _INTEGER: Final = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT: Final = re.compile(r"[-+]?(?:\.[0-9]+|[0-9]+(?:\.[0-9]*)?)(?:[eE][-+]?[0-9]+)?")
 _SPECIAL: Final = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
@@ -43,7 +43,7 @@ _SPECIAL: Final = re.compile(r"[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN)")
 Path = tuple[str | int, ...]
 
 
-class YamlDefect(ValueError):
+class StrictYamlError(ValueError):
     """A text that is not a YAML document by the rules above; `line` counts from 1."""
 
     def __init__(self, line: int, sentence: str) -> None:
@@ -66,19 +66,19 @@ class Tree:
 
 
 def parse(text: str) -> Tree:
-    """Read one document; raises YamlDefect."""
+    """Read one document; raises StrictYamlError."""
     if len(text.encode(errors="replace")) > MAX_BYTES:
-        raise YamlDefect(1, f"the document is larger than {MAX_BYTES} bytes")
+        raise StrictYamlError(1, f"the document is larger than {MAX_BYTES} bytes")
     try:
         return _Reader(text).document()
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        raise YamlDefect(int(mark.line) + 1 if mark else 1, f"not YAML: {error.problem}") from error
-    except YamlDefect:
+        raise StrictYamlError(int(mark.line) + 1 if mark else 1, f"not YAML: {error.problem}") from error
+    except StrictYamlError:
         raise
     except (YAMLError, ValueError, OverflowError) as error:
         # ruamel lets an impossible escape such as "\UFFFFFFFF" through to `chr`, which has no line to give.
-        raise YamlDefect(1, f"not YAML: {' '.join(str(error).split())}") from error
+        raise StrictYamlError(1, f"not YAML: {' '.join(str(error).split())}") from error
 
 
 def scalar_value(text: str) -> str | int | float | bool | None:
@@ -109,23 +109,25 @@ class _Reader:
         next(self._events)  # the start of the stream
         start = next(self._events)
         if isinstance(start, StreamEndEvent):
-            raise YamlDefect(1, "the document is empty")
+            raise StrictYamlError(1, "the document is empty")
         self._check_directives(start)
         self._lines[()] = 1
         value = self._value((), next(self._events))
         for event in self._events:
             if isinstance(event, DocumentStartEvent):
-                raise YamlDefect(_line(event), "a second document begins here; one file holds one document")
+                raise StrictYamlError(
+                    _line(event), "a second document begins here; one file holds one document"
+                )
             if not isinstance(event, DocumentEndEvent | StreamEndEvent):
-                raise YamlDefect(_line(event), "the document should have ended here")
+                raise StrictYamlError(_line(event), "the document should have ended here")
         return Tree(value, self._lines)
 
     @staticmethod
     def _check_directives(start: DocumentStartEvent) -> None:
         if start.version not in (None, (1, 2)):
-            raise YamlDefect(1, "documents are read as YAML 1.2; remove the %YAML directive")
+            raise StrictYamlError(1, "documents are read as YAML 1.2; remove the %YAML directive")
         if start.tags:
-            raise YamlDefect(1, "tags are not accepted; remove the %TAG directive")
+            raise StrictYamlError(1, "tags are not accepted; remove the %TAG directive")
 
     def _value(self, path: Path, event: NodeEvent) -> object:
         self._check_node(path, event)
@@ -135,29 +137,36 @@ class _Reader:
             return self._sequence(path)
         if isinstance(event, ScalarEvent):
             return self._scalar(event)
-        raise YamlDefect(_line(event), f"unexpected {type(event).__name__}")
+        raise StrictYamlError(_line(event), f"unexpected {type(event).__name__}")
 
     def _check_node(self, path: Path, event: NodeEvent) -> None:
         if isinstance(event, AliasEvent) or event.anchor is not None:
-            raise YamlDefect(_line(event), "anchors and aliases (& and *) are not accepted; write the value out")
-        if getattr(event, "tag", None) is not None:
-            raise YamlDefect(_line(event), f"tags are not accepted; remove {event.tag}")
+            raise StrictYamlError(
+                _line(event), "anchors and aliases (& and *) are not accepted; write the value out"
+            )
+        tag = getattr(event, "tag", None)
+        if tag is not None:
+            raise StrictYamlError(_line(event), f"tags are not accepted; remove {tag}")
         if len(path) > MAX_DEPTH:
-            raise YamlDefect(_line(event), f"values are nested deeper than {MAX_DEPTH} levels")
+            raise StrictYamlError(_line(event), f"values are nested deeper than {MAX_DEPTH} levels")
         self._count += 1
         if self._count > MAX_VALUES:
-            raise YamlDefect(_line(event), f"the document has more than {MAX_VALUES} values")
+            raise StrictYamlError(_line(event), f"the document has more than {MAX_VALUES} values")
 
     def _mapping(self, path: Path) -> dict[str, object]:
         mapping: dict[str, object] = {}
         while not isinstance(event := next(self._events), MappingEndEvent):
             self._check_node(path, event)
             if not isinstance(event, ScalarEvent):
-                raise YamlDefect(_line(event), "a key must be a single word or text, not a list or a mapping")
+                raise StrictYamlError(
+                    _line(event), "a key must be a single word or text, not a list or a mapping"
+                )
             key = _text(event)
             here = (*path, key)
             if key in mapping:
-                raise YamlDefect(_line(event), f"duplicate key `{key}`, first given in line {self._lines[here]}")
+                raise StrictYamlError(
+                    _line(event), f"duplicate key `{key}`, first given in line {self._lines[here]}"
+                )
             self._lines[here] = _line(event)
             mapping[key] = self._value(here, next(self._events))
         return mapping
@@ -185,7 +194,7 @@ def _text(event: ScalarEvent) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise YamlDefect(_line(event), "the text is not valid Unicode (a lone surrogate)") from error
+        raise StrictYamlError(_line(event), "the text is not valid Unicode (a lone surrogate)") from error
     return text
 
 

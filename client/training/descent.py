@@ -49,7 +49,8 @@ def descend(
     generator = torch.Generator().manual_seed(seed)
     for _ in range(rule.epochs):
         order = torch.randperm(len(y), generator=generator)
-        for rows in order.split(rule.batch_size):
+        for first in range(0, len(y), rule.batch_size):
+            rows = order[first : first + rule.batch_size]
             _step(rule, network, anchor, _loss(network, x[rows], y[rows], importance[rows]))
     return network.vector() - began
 
@@ -71,4 +72,4 @@ def _step(rule: Descent, network: DenseNetwork, anchor: list[torch.Tensor], loss
             slope = gradient + rule.proximal_mu * (parameter - origin)
             if id(parameter) in decayed:
                 slope += rule.l2 * parameter
-            parameter -= rule.learning_rate * slope
+            parameter.sub_(rule.learning_rate * slope)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client.data import DataError, Table
-from protos.contract import Contract
+from protos.contract import Contract, check_plan
 from protos.plan import Plan
 from strategies.analytics.histograms import score_counts
 from strategies.analytics.moments import moments
@@ -38,7 +38,11 @@ class TrainingSession:
     def __init__(
         self, plan: Plan, contract: Contract, table: Table, *, site: SiteName, threads: int = 1
     ) -> None:
-        _check(plan, contract)
+        check_plan(plan, contract)
+        if plan.training.component != COMPONENT:
+            raise UsageError(
+                f"the plan asks for training component {plan.training.component!r}; this is {COMPONENT!r}"
+            )
         self._plan = plan
         self._site = site
         self._threads = threads
@@ -57,7 +61,7 @@ class TrainingSession:
     @property
     def model(self) -> DenseModel:
         """The shape of the model that this session trains."""
-        return dense_model(self._plan, self._spec.width)
+        return self._plan.dense_model(self._spec.width)
 
     @property
     def rows(self) -> tuple[int, int]:
@@ -110,11 +114,6 @@ class TrainingSession:
         return int.from_bytes(digest.digest()[:8], "big") >> 1  # torch takes seeds below 2^63
 
 
-def dense_model(plan: Plan, inputs: int) -> DenseModel:
-    """The plan's model over `inputs` encoded features."""
-    return DenseModel(inputs=inputs, hidden=plan.model.hidden if plan.model.kind == "mlp" else ())
-
-
 def _rule(plan: Plan) -> Descent:
     from client.training.descent import Descent
 
@@ -128,17 +127,3 @@ def _rule(plan: Plan) -> Descent:
         negative_weight=training.class_weights.negative,
         positive_weight=training.class_weights.positive,
     )
-
-
-def _check(plan: Plan, contract: Contract) -> None:
-    if plan.contract != contract.ref:
-        raise UsageError(f"the plan is for contract {plan.contract}, the data follows {contract.ref}; they must agree")
-    if plan.training.component != COMPONENT:
-        raise UsageError(
-            f"the plan asks for training component {plan.training.component!r}; this site has {COMPONENT!r}"
-        )
-    if plan.evaluation.holdout.by != contract.key:
-        raise UsageError(
-            f"`evaluation.holdout.by` is {plan.evaluation.holdout.by!r}; contract {contract.ref} tells records apart "
-            f"by {contract.key!r}, use that"
-        )

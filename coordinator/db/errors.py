@@ -3,6 +3,7 @@
 1. Only failures of the world are explained here: full disk, locks, permissions, an absent server, a missing migration.
 2. A violated constraint is not among them: it is a conflict that the caller names, or a defect that must stay loud.
 3. A transaction that failed left nothing behind; the sentence says so, because the operator's next question is that.
+   Only a server lost in mid-sentence may have kept it, and then the sentence says that this is not known.
 """
 
 import sqlite3
@@ -25,6 +26,7 @@ class _Explanation:
     problem: str
     remedy: str
     error: type[CovenantError] = CovenantError
+    kept: str = "nothing of this step was kept"
 
 
 _FULL: Final = _Explanation("has no space left", "free space on its volume, then run the command again")
@@ -36,15 +38,19 @@ _DENIED: Final = _Explanation(
 )
 _UNREACHABLE: Final = _Explanation(
     "cannot be reached",
-    "check the address in database_url and that the server runs, then run the command again",
+    "check the address in the database URL and that the server runs, then run the command again",
     Unreachable,
+    "what was not confirmed may or may not have been kept, and is looked up when the command runs again",
 )
 _BROKEN_DISK: Final = _Explanation(
-    "could not be read or written by the operating system", "check the disk before anything else, then restart"
+    "could not be read or written by the operating system",
+    "check the disk before anything else, then restart",
 )
 _DAMAGED: Final = _Explanation("is damaged or is not a database", "restore it from the latest backup")
 _UNMIGRATED: Final = _Explanation("lacks a table or column of this version", "run covenant db migrate")
-_LOGIN: Final = _Explanation("refused the login", "correct the user, password or database in database_url")
+_LOGIN: Final = _Explanation(
+    "refused the login", "correct the user, password or database in the database URL"
+)
 _BUSY_SERVER: Final = _Explanation(
     "accepts no more connections", "close other clients or raise its max_connections", Unreachable
 )
@@ -102,9 +108,7 @@ def clear_errors(engine: Engine, doing: str) -> Iterator[None]:
 def _sentence(engine: Engine, doing: str, found: _Explanation) -> CovenantError:
     """The one sentence for the operator; a password in the URL is masked."""
     where = engine.url.database if engine.dialect.name == "sqlite" else engine.url.render_as_string()
-    return found.error(
-        f"{doing}: the database {where} {found.problem}; nothing of this step was kept; {found.remedy}"
-    )
+    return found.error(f"{doing}: the database {where} {found.problem}; {found.kept}; {found.remedy}")
 
 
 def _explain(error: DBAPIError) -> _Explanation | None:

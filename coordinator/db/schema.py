@@ -28,6 +28,10 @@ from coordinator.db.types import Unsigned64, UtcDateTime
 
 DIGEST_LENGTH: Final = 64
 _NAME_LENGTH: Final = 63
+_COMMITTED_IS_COMPLETE: Final = (
+    "state <> 'committed' OR (survivors IS NOT NULL AND statement_digest IS NOT NULL "
+    "AND aggregate_digest IS NOT NULL AND model_digest IS NOT NULL AND closed_at IS NOT NULL)"
+)
 _RUN_ID_LENGTH: Final = 20
 
 
@@ -109,12 +113,16 @@ class Run(Base):
 
 
 class Round(Base):
-    """One attempt at one round. `exchange_s` is the time spent waiting for sites, `seconds` the whole round."""
+    """One attempt at one round. `exchange_s` is the time spent waiting for sites, `seconds` the whole round.
+
+    `statement_digest` is absent until the round is settled: the statement names the attempt, which this row decides.
+    """
 
     __tablename__ = "rounds"
     __table_args__ = (
         CheckConstraint(_one_of("state", RoundState), name="state"),
         CheckConstraint("number >= 1 AND attempt >= 1", name="numbers"),
+        CheckConstraint(_COMMITTED_IS_COMPLETE, name="complete"),
         Index(
             "uq_rounds_open",
             "run_id",
@@ -138,7 +146,7 @@ class Round(Base):
     state: Mapped[str] = mapped_column(String(16))
     roster: Mapped[list[str]] = mapped_column(JSON)
     survivors: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
-    statement_digest: Mapped[str] = mapped_column(String(DIGEST_LENGTH))
+    statement_digest: Mapped[str | None] = mapped_column(String(DIGEST_LENGTH))
     aggregate_digest: Mapped[str | None] = mapped_column(String(DIGEST_LENGTH))
     model_digest: Mapped[str | None] = mapped_column(String(DIGEST_LENGTH))
     optimizer_digest: Mapped[str | None] = mapped_column(String(DIGEST_LENGTH))

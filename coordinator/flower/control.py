@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import httpx
 from flwr.common.serde import fab_to_proto, user_config_to_proto
@@ -60,9 +60,9 @@ class Control:
 
     def register(self, node_key_pem: bytes, name: str) -> None:
         """Let the site with this public node key in; a key that is already in stays in."""
-        known = {bytes(node.public_key) for node in self._listed()}
-        if node_key_pem not in known:
-            with outcomes(self._address):
+        with outcomes(self._address):
+            nodes = self._client.ListNodes(ListNodesRequest()).nodes_info
+            if node_key_pem not in {bytes(node.public_key) for node in nodes}:
                 self._client.RegisterNode(RegisterNodeRequest(public_key=node_key_pem, name=name))
 
     def start_run(self, bundle: Bundle, run: RunId) -> int:
@@ -87,17 +87,13 @@ class Control:
         """Close the sockets."""
         self._client.close()
 
-    def _listed(self) -> list[ListedNode]:
-        with outcomes(self._address):
-            nodes = self._client.ListNodes(ListNodesRequest()).nodes_info
-        return [ListedNode(node.public_key) for node in nodes]
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Claim:
+    """A run's server process to start, and the token that opens the run to it."""
 
-@dataclass(frozen=True, slots=True)
-class ListedNode:
-    """A node that the SuperLink knows."""
-
-    public_key: bytes
+    flower_run: int
+    token: str = field(repr=False)
 
 
 class TaskDesk:
@@ -118,11 +114,13 @@ class TaskDesk:
             ],
         )
 
-    def claim(self) -> str | None:
-        """The token of a server process that waits to be started, or None."""
+    def claim(self) -> Claim | None:
+        """A server process that waits to be started, or None. What is claimed is never handed out again."""
         with outcomes(self._address):
             answer = self._client.AcquireTask(AcquireTaskRequest(supported_task_types=[TaskType.SERVER_APP]))
-        return answer.token if answer.HasField("task") and answer.token else None
+        if not (answer.HasField("task") and answer.token):
+            return None
+        return Claim(flower_run=answer.task.run_id, token=answer.token)
 
     def close(self) -> None:
         """Close the sockets."""

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import structlog
 
-from coordinator.flower.control import TaskDesk
+from coordinator.flower.control import Claim, TaskDesk
 from coordinator.settings import SuperLinkAddress
 from protos.egress import child_environment
 from strategies.errors import CovenantError
@@ -28,7 +28,10 @@ class Executor:
     address: SuperLinkAddress
     home: Path
     desk: Callable[[SuperLinkAddress], TaskDesk] = TaskDesk
-    _children: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    on_exit: Callable[[int, int], None] = lambda _flower_run, _exit_code: None
+    """Told Flower's id of a run whose server process has ended, and its exit code."""
+
+    _children: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -42,9 +45,9 @@ class Executor:
         self._stopping.set()
         if self._thread is not None:
             self._thread.join()
-        for child in self._children:
+        for child in self._children.values():
             child.terminate()
-        for child in self._children:
+        for child in self._children.values():
             try:
                 child.wait(5)
             except subprocess.TimeoutExpired:
@@ -54,7 +57,7 @@ class Executor:
     @property
     def pids(self) -> list[int]:
         """Process ids of the server processes that run now."""
-        return [child.pid for child in self._children if child.poll() is None]
+        return [child.pid for child in self._children.values() if child.poll() is None]
 
     def _run(self) -> None:
         desk = self.desk(self.address)
@@ -62,21 +65,23 @@ class Executor:
             while not self._stopping.wait(_POLL_S):
                 self._reap()
                 try:
-                    token = desk.claim()
+                    claim = desk.claim()
                 except CovenantError as error:
                     _log.warning("no task claimed", reason=str(error))
                     continue
-                if token is not None:
-                    self._children.append(self._launch(token))
+                if claim is not None:
+                    self._children[claim.flower_run] = self._launch(claim)
         finally:
             desk.close()
 
     def _reap(self) -> None:
-        for child in [child for child in self._children if child.poll() is not None]:
+        ended = {run: child for run, child in self._children.items() if child.poll() is not None}
+        for flower_run, child in ended.items():
             _log.info("server process ended", pid=child.pid, exit_code=child.returncode)
-            self._children.remove(child)
+            del self._children[flower_run]
+            self.on_exit(flower_run, child.returncode)
 
-    def _launch(self, token: str) -> subprocess.Popen[bytes]:
+    def _launch(self, claim: Claim) -> subprocess.Popen[bytes]:
         """Start a server process; its token goes through a pipe, so no process list shows it."""
         logs = self.home / "logs"
         logs.mkdir(parents=True, exist_ok=True)
@@ -96,8 +101,8 @@ class Executor:
                 env=child_environment(flower_home=self.home / "superlink") | {"COVENANT_HOME": str(self.home)},
                 start_new_session=True,
             )
-        assert child.stdin is not None
-        child.stdin.write(token.encode())
-        child.stdin.close()
+        if child.stdin is not None:
+            child.stdin.write(claim.token.encode())
+            child.stdin.close()
         _log.info("server process started", pid=child.pid)
         return child

@@ -1,0 +1,40 @@
+"""The ClientApp that every Covenant run names. In the warm agent it keeps data and torch loaded from message to message.
+
+Under a stock `flower-supernode` it runs in a fresh process for each message, which is good enough to develop with plain aggregation:
+start that with `--node-config 'site="/path/to/site.yaml"'`.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from flwr.app import Context, Message
+from flwr.clientapp import ClientApp
+
+from client.keystore import open_participant
+from client.participant import Participant
+from protos.envelope import seal, unseal
+from strategies.errors import UsageError
+
+SITE_KEY = "site"
+"""The entry of Flower's node configuration that names this site's configuration file."""
+
+app = ClientApp()
+
+
+@app.query()
+@app.train()
+@app.evaluate()
+def answer(message: Message, context: Context) -> Message:
+    """Answer any frame; which stage it belongs to, and whether it is answered at all, stands in the frame."""
+    path = context.node_config.get(SITE_KEY)
+    if not isinstance(path, str):
+        raise UsageError(f"the node configuration names no site; start with --node-config '{SITE_KEY}=\"/path/to/site.yaml\"'")
+    reply = _participant(Path(path)).answer(unseal(message))
+    return Message(seal(reply), reply_to=message)
+
+
+@cache
+def _participant(path: Path) -> Participant:
+    return open_participant(path)

@@ -1,0 +1,48 @@
+"""The site's keys and configuration on disk: made once by `init`, opened by the agent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+from client.participant import Participant
+from protos.documents import load_document
+from protos.keys import SigningKey, create_node_key, node_public_pem
+from protos.membership import EnrolmentRequest, RootPublic
+from protos.site import SiteConfig, load_site
+from strategies.errors import UsageError
+
+
+def open_participant(site_file: Path) -> Participant:
+    """The participant that `site.yaml` describes; raises `UsageError` naming the file that cannot be used."""
+    config = load_site(site_file)
+    return Participant(
+        config=config,
+        root=load_document(config.federation.root, RootPublic),
+        identity_key=SigningKey.load(config.identity.key).public,
+    )
+
+
+def make_keys(config: SiteConfig) -> EnrolmentRequest:
+    """Make the site's identity and node keys (0600, never overwritten); returns what the federation root must certify."""
+    identity = SigningKey.generate()
+    identity.save(config.identity.key)
+    return EnrolmentRequest.create(config.site, identity, create_node_key(config.identity.node_key))
+
+
+def enrolment_request(config: SiteConfig) -> EnrolmentRequest:
+    """The enrolment request of a site that has its keys already."""
+    return EnrolmentRequest.create(
+        config.site, SigningKey.load(config.identity.key), node_public_pem(config.identity.node_key)
+    )
+
+
+def load_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
+    """The key that authenticates this site to the SuperLink; raises `UsageError` where there is none."""
+    node_public_pem(path)
+    key = load_pem_private_key(path.read_bytes(), password=None)
+    if not isinstance(key, ec.EllipticCurvePrivateKey):
+        raise UsageError(f"{path} holds another kind of key; the transport takes an elliptic-curve key")
+    return key

@@ -1,0 +1,108 @@
+"""What a site checks for itself before it touches its data. Default deny: what no rule admits is refused.
+
+1. The documents are the ones that the statement names by digest.
+2. The member list is signed by the federation root that this site pinned, is the one that the plan names, and names this site
+   with this site's own key; every invited site is a member, and this site is on the roster.
+3. This site's policy admits the plan's purpose, privacy mode and aggregation.
+4. The data contract is, to the byte, the one that this site holds for one of its own data sets.
+5. The training component is installed here.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from client.training import COMPONENT
+from protos.contract import Contract, check_plan
+from protos.documents import load_document
+from protos.frames import RefusalCode, Request
+from protos.membership import RootPublic, SignedMembers, check_members
+from protos.plan import Plan
+from protos.site import DataSource, SiteConfig
+from strategies.encoding import sha256_hex
+from strategies.errors import CovenantError, Refused
+
+
+class TaskRefused(Refused):
+    """A task that this site does not take part in. The reason does not depend on data, so the centre may hear it."""
+
+    def __init__(self, code: RefusalCode, reason: str) -> None:
+        super().__init__(reason)
+        self.code = code
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A task that passed every check; `check_task` is its only maker."""
+
+    plan: Plan
+    contract: Contract
+    source: DataSource
+
+
+def check_task(request: Request, *, config: SiteConfig, root: RootPublic, identity_key: str) -> Accepted:
+    """Raise `TaskRefused` at the first rule that `request` breaks."""
+    plan, contract = _documents(request)
+    _membership(request, plan, config, root, identity_key)
+    _policy(plan, config)
+    source = _source(plan, contract, config)
+    for named in {plan.training.component, request.statement.component}:
+        if named != COMPONENT:
+            raise TaskRefused(RefusalCode.POLICY, f"training component {named} is not installed; this site has {COMPONENT}")
+    return Accepted(plan=plan, contract=contract, source=source)
+
+
+def _documents(request: Request) -> tuple[Plan, Contract]:
+    said, task = request.statement, request.task
+    for name, data, named in (
+        ("plan", task.plan, said.plan_digest),
+        ("contract", task.contract, said.contract_digest),
+        ("member list", task.members, said.members_digest),
+    ):
+        if sha256_hex(data) != named:
+            raise TaskRefused(RefusalCode.PROTOCOL, f"the {name} is not the one that the statement names")
+    try:
+        plan, contract = Plan.from_canonical(task.plan), Contract.from_canonical(task.contract)
+        check_plan(plan, contract)
+    except CovenantError as error:
+        raise TaskRefused(RefusalCode.PROTOCOL, str(error)) from error
+    return plan, contract
+
+
+def _membership(request: Request, plan: Plan, config: SiteConfig, root: RootPublic, identity_key: str) -> None:
+    try:
+        members = SignedMembers.from_canonical(request.task.members).verify(root)
+        check_members(plan, members)
+        ours = members.member(config.site)
+    except CovenantError as error:
+        raise TaskRefused(RefusalCode.SIGNATURE, str(error)) from error
+    if ours.identity_key != identity_key:
+        raise TaskRefused(RefusalCode.SIGNATURE, f"member list {members.ref} has another key for {config.site}")
+    roster = request.statement.roster
+    strangers = sorted(set(roster) - set(plan.sites.invite))
+    if strangers:
+        raise TaskRefused(RefusalCode.PROTOCOL, f"the roster names {strangers[0]}, which the plan does not invite")
+    if config.site not in roster:
+        raise TaskRefused(RefusalCode.PROTOCOL, "the roster does not name this site")
+
+
+def _policy(plan: Plan, config: SiteConfig) -> None:
+    policy = config.policy
+    for rule, value, admitted in (
+        ("purposes", plan.purpose, policy.purposes),
+        ("privacy_modes", plan.privacy.mode, policy.privacy_modes),
+        ("aggregation", plan.aggregation.mode, policy.aggregation),
+    ):
+        if value not in admitted:
+            raise TaskRefused(
+                RefusalCode.POLICY, f"`policy.{rule}` at this site admits {', '.join(admitted) or 'nothing'}; the plan has {value}"
+            )
+
+
+def _source(plan: Plan, contract: Contract, config: SiteConfig) -> DataSource:
+    source = config.source_for(plan.contract)
+    if source is None:
+        raise TaskRefused(RefusalCode.POLICY, f"this site has no data under contract {plan.contract}")
+    if load_document(source.contract_file, Contract).digest != contract.digest:
+        raise TaskRefused(RefusalCode.POLICY, f"contract {plan.contract} differs from the one that this site agreed to")
+    return source

@@ -1,0 +1,72 @@
+"""The composition root: the one place where clocks, randomness, databases and transports are chosen."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+from sqlalchemy import Engine
+
+from coordinator.db.engine import open_database
+from coordinator.db.migrate import migrate
+from coordinator.registry.artifacts import ArtifactStore
+from coordinator.settings import Settings, load_settings
+from strategies.errors import CovenantError
+from strategies.ids import RunId, run_id
+
+if TYPE_CHECKING:
+    from flwr.superlink.grid import HttpGrid
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Centre:
+    """What the coordinator's services are built from."""
+
+    settings: Settings
+    engine: Engine
+    artifacts: ArtifactStore
+    clock: Callable[[], datetime]
+    new_run_id: Callable[[], RunId]
+
+
+def open_centre(settings: Settings | None = None) -> Centre:
+    """Open the coordinator of `settings`, or of $COVENANT_HOME; its database is brought up to date."""
+    chosen = settings or load_settings()
+    engine = open_database(chosen.database_url)
+    migrate(engine)
+    return Centre(
+        settings=chosen,
+        engine=engine,
+        artifacts=ArtifactStore(chosen.artifacts),
+        clock=lambda: datetime.now(UTC),
+        new_run_id=lambda: run_id(f"run-{secrets.token_hex(8)}"),
+    )
+
+
+def drive_run(run: RunId, grid: HttpGrid, *, flower_run: int) -> None:
+    """Drive `run` over the Grid of its ServerApp and register what comes of it; a failure is recorded, then raised."""
+    from coordinator.flower.grid import PromptGrid
+    from coordinator.logs import configure
+    from coordinator.registry.publish import publish
+    from coordinator.rounds.driver import Driver
+    from coordinator.rounds.store import RoundStore
+    from coordinator.runs import load_documents
+    from protos.membership import SignedMembers
+
+    configure()
+    centre = open_centre()
+    documents = load_documents(centre.engine, run)
+    store = RoundStore(centre.engine, centre.artifacts, run, centre.clock)
+    store.start(flower_run)
+    members = SignedMembers.from_canonical(documents.members).list
+    keys = {member.site: member.node_key.encode() for member in members.members}
+    try:
+        finished = Driver(documents, PromptGrid(grid, keys), store).drive()
+        publish(centre, documents, finished)
+    except CovenantError as error:
+        store.finish("failed", str(error))
+        raise
+    store.finish("completed")

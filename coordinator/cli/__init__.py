@@ -1,0 +1,17 @@
+"""The centre's commands: nouns and verbs, tables on stderr, one JSON object on stdout with --json."""
+
+from __future__ import annotations
+
+import typer
+
+from coordinator.cli import centre, models, plans, runs, sites
+
+
+def register(app: typer.Typer) -> None:
+    """Add the centre's commands to `covenant`."""
+    centre.register(app)
+    app.add_typer(plans.app, name="plan")
+    app.add_typer(runs.app, name="run")
+    app.add_typer(sites.app, name="site")
+    app.add_typer(models.app, name="model")
+    app.add_typer(models.score, name="score")

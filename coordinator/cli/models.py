@@ -1,0 +1,93 @@
+"""`covenant model` and `covenant score`: what runs produced, and scoring with it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from coordinator.cli.options import Home, Json, centre_at
+from coordinator.registry.publish import SCORING_FILE
+from coordinator.registry.versions import ModelVersion, get_version, list_versions
+from protos.shell import emit, people
+from strategies.errors import UsageError
+
+app = typer.Typer(no_args_is_help=True, help="Registered models.")
+score = typer.Typer(no_args_is_help=True, help="Scoring with a registered model.")
+ModelArgument = Annotated[str, typer.Argument(help="NAME or NAME@VERSION; without a version, the latest.")]
+
+
+@app.command("list")
+def list_models(home: Home = None, json: Json = False) -> None:  # noqa: FBT002 (a command-line flag)
+    """All registered model versions."""
+    found = list_versions(centre_at(home).engine)
+    if json:
+        emit({"models": [_facts(each) for each in found]})
+        return
+    table = Table("model", "stage", "AUC", "run", "digest")
+    for each in found:
+        auc = f"{each.metrics['auc']:.4f}" if each.metrics else ""
+        table.add_row(each.ref, each.stage, auc, each.run_id, each.digest[:16])
+    people.print(table)
+
+
+@app.command("export")
+def export(model: ModelArgument, folder: Path, home: Home = None) -> None:
+    """Write a model's files to a folder, verified against their digests."""
+    centre = centre_at(home)
+    version = find(model, home)
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, digest in version.artifacts.items():
+        (folder / name).write_bytes(centre.artifacts.get(digest))
+    people.print(f"wrote {len(version.artifacts)} files of {version.ref} to {folder}", highlight=False)
+
+
+@score.command("serve")
+def serve(
+    model: ModelArgument,
+    home: Home = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
+) -> None:
+    """Serve a model over HTTP in the Open Inference Protocol v2, on ONNX Runtime."""
+    from coordinator.deploy.scoring import serve as serve_model
+
+    centre = centre_at(home)
+    version = find(model, home)
+    digest = version.artifacts[SCORING_FILE]
+    serve_model(
+        centre.artifacts.path(digest),
+        name=version.name,
+        version=str(version.version),
+        expected_digest=digest,
+        host=host,
+        port=port,
+    )
+
+
+def find(model: str, home: Path | None) -> ModelVersion:
+    """The version that NAME@VERSION names, or the latest of NAME."""
+    engine = centre_at(home).engine
+    name, _, version = model.partition("@")
+    if version:
+        if not version.isdecimal():
+            raise UsageError(f"{model!r} names no version; write NAME@NUMBER, such as {name}@1")
+        return get_version(engine, name, int(version))
+    known = list_versions(engine, name)
+    if not known:
+        raise UsageError(f"there is no model called {name!r}; `covenant model list` shows those there are")
+    return known[-1]
+
+
+def _facts(version: ModelVersion) -> dict[str, object]:
+    return {
+        "name": version.name,
+        "version": version.version,
+        "stage": str(version.stage),
+        "run": version.run_id,
+        "digest": version.digest,
+        "artifacts": dict(version.artifacts),
+        "metrics": dict(version.metrics) if version.metrics else None,
+    }

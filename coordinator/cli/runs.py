@@ -1,0 +1,78 @@
+"""`covenant run`: list, watch and stop runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from statistics import median
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from coordinator.bootstrap import Centre
+from coordinator.cli.options import Home, Json, centre_at
+from coordinator.db.schema import RunState
+from coordinator.runs import FINAL_STATES, RunView, stop, view, views
+from protos.shell import emit, people
+from strategies.errors import CovenantError
+from strategies.ids import RunId, run_id
+
+app = typer.Typer(no_args_is_help=True, help="Runs: plans that were launched.")
+RunArgument = Annotated[str, typer.Argument(help="A run's id, such as run-0123456789abcdef.")]
+_POLL_S = 0.1
+
+
+@app.command("list")
+def list_runs(home: Home = None, json: Json = False) -> None:  # noqa: FBT002 (a command-line flag)
+    """All runs, the latest first."""
+    found = list(views(centre_at(home).engine))
+    if json:
+        emit({"runs": [asdict(each) for each in found]})
+        return
+    table = Table("run", "plan", "state", "rounds", "AUC", "reason")
+    for each in found:
+        auc = f"{list(each.aucs.values())[-1]:.4f}" if each.aucs else ""
+        table.add_row(each.run, each.plan, each.state, f"{each.committed}/{each.rounds}", auc, each.reason or "")
+    people.print(table)
+
+
+@app.command("watch")
+def watch_run(run: RunArgument, home: Home = None, json: Json = False) -> None:  # noqa: FBT002 (a command-line flag)
+    """Follow a run to its end; leaves with an error if it fails."""
+    finished = watch(centre_at(home), run_id(run))
+    if json:
+        emit(asdict(finished))
+        return
+    seconds = f", median round {median(finished.round_s):.2f} s" if finished.round_s else ""
+    people.print(f"{finished.run} {finished.state}: {finished.committed} rounds{seconds}", highlight=False)
+
+
+@app.command("stop")
+def stop_run(run: RunArgument, home: Home = None) -> None:
+    """Stop a run; what it committed stays."""
+    stop(centre_at(home), run_id(run))
+    people.print(f"stopped {run}", highlight=False)
+
+
+def watch(centre: Centre, run: RunId, still_fine: Callable[[], None] = lambda: None) -> RunView:
+    """Show progress until the run is over; raises `CovenantError` if it did not complete, and what `still_fine` raises."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[auc]}"))
+    with Progress(*columns, console=people, transient=True, disable=not people.is_terminal) as progress:
+        now = view(centre.engine, run)
+        bar = progress.add_task("rounds", total=now.rounds, auc="")
+        shown = -1
+        while now.state not in FINAL_STATES:
+            still_fine()
+            time.sleep(_POLL_S)
+            now = view(centre.engine, run)
+            auc = f"AUC {list(now.aucs.values())[-1]:.4f}" if now.aucs else ""
+            progress.update(bar, completed=now.committed, auc=auc)
+            if not people.is_terminal and now.committed // 5 > shown:
+                shown = now.committed // 5
+                people.print(f"round {now.committed} of {now.rounds} {auc}".rstrip(), highlight=False)
+    if now.state != RunState.COMPLETED:
+        raise CovenantError(f"{run} {now.state}: {now.reason or 'no reason was recorded'}")
+    return now

@@ -1,0 +1,40 @@
+"""A run's documents, read and checked together before anything is stored or anybody is asked."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from coordinator.rounds.driver import RunDocuments
+from coordinator.settings import Settings
+from protos.contract import Contract, check_plan
+from protos.documents import load_document
+from protos.membership import MemberList, RootPublic, SignedMembers, check_members
+from protos.plan import Plan
+from strategies.errors import UsageError
+from strategies.ids import RunId
+
+
+def read_plan(plan_file: Path, contract_file: Path | None = None) -> tuple[Plan, Contract]:
+    """A plan and its contract, found beside the plan as NAME.yaml unless given; raises `UsageError` where they do not fit."""
+    plan = load_document(plan_file, Plan)
+    beside = plan_file.parent / f"{plan.contract.partition('@')[0]}.yaml"
+    contract = load_document(contract_file or beside, Contract)
+    check_plan(plan, contract)
+    return plan, contract
+
+
+def read_members(settings: Settings) -> tuple[SignedMembers, MemberList]:
+    """The federation's member list, verified against its root."""
+    path = settings.members_file
+    if not path.exists():
+        raise UsageError(f"{path} does not exist; sign a member list with `covenant site certify`")
+    signed = SignedMembers.from_canonical(path.read_bytes().strip())
+    return signed, signed.verify(load_document(settings.root_file, RootPublic))
+
+
+def assemble(settings: Settings, run: RunId, plan_file: Path, contract_file: Path | None = None) -> RunDocuments:
+    """Everything a run needs; raises `CovenantError` with the first reason why it cannot be launched."""
+    plan, contract = read_plan(plan_file, contract_file)
+    signed, members = read_members(settings)
+    check_members(plan, members)
+    return RunDocuments(run=run, plan=plan, contract=contract, members=signed.canonical)

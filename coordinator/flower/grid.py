@@ -1,0 +1,169 @@
+"""Exchanges over Flower's Grid without its waiting: no three seconds between pulls, no second of back-off for a late object.
+
+A message is claimed on its first pull and never delivered again, so an agent that restarts in mid-round would never see it. The
+grid therefore asks again, under a new message id, whoever has come online since it was asked; sites answer a repeated request
+with the same bytes.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from flwr.app import Message, MessageType
+from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree, PullObjectRequest
+from flwr.proto.node_pb2 import Node, NodeInfo
+from flwr.proto.runtime_pb2 import GetNodesRequest, PullAppMessagesRequest
+from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
+from flwr.superlink.grid import HttpGrid
+
+from coordinator.rounds.exchange import Answered, Outcome, Unanswered
+from protos.codec import CodecError
+from protos.envelope import seal, unseal
+from protos.frames import Stage
+from strategies.errors import CovenantError
+from strategies.ids import SiteName
+
+_POLL_S = 0.02
+_LONGEST_POLL_S = 0.5
+_LOOK_FOR_NODES_S = 2.0
+_OBJECT_POLL_S = 0.005
+_TTL_SPARE_S = 60.0
+_MESSAGE_TYPES = {
+    Stage.PREPARE: MessageType.QUERY,
+    Stage.TRAIN: MessageType.TRAIN,
+    Stage.EVALUATE: MessageType.EVALUATE,
+}
+
+
+@dataclass
+class PromptGrid:
+    """An `Exchange` over the Grid of a ServerApp. `node_keys` maps each site to its public node key (PEM)."""
+
+    grid: HttpGrid
+    node_keys: Mapping[SiteName, bytes]
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+
+    def online(self) -> Collection[SiteName]:
+        """The member sites that the SuperLink has heard of lately."""
+        return self._nodes().keys()
+
+    def ask(
+        self, stage: Stage, frames: Mapping[SiteName, bytes], *, round_number: int, deadline_s: float
+    ) -> Mapping[SiteName, Outcome]:
+        """See `Exchange.ask`."""
+        asking = _Asking(self, stage, frames, round_number, self.monotonic() + deadline_s)
+        return asking.until_done()
+
+    def _nodes(self) -> dict[SiteName, NodeInfo]:
+        nodes = self.grid._runtime_client.GetNodes(GetNodesRequest()).nodes  # noqa: SLF001 (flwr has no public way)
+        by_key = {bytes(node.public_key): node for node in nodes}
+        return {site: by_key[key] for site, key in self.node_keys.items() if key in by_key}
+
+    def pull(self, message_ids: Iterable[str]) -> list[Message]:
+        """Replies that have come for `message_ids`, with all their objects, or the errors that stand for them."""
+        client = self.grid._runtime_client  # noqa: SLF001 (flwr has no public way)
+        answer = client.PullMessages(PullAppMessagesRequest(message_ids=message_ids))
+        replies: list[Message] = []
+        for head, tree in zip(answer.messages_list, answer.message_object_trees, strict=True):
+            contents = {part.object_id: self._object(part) for part in iterate_object_tree(tree)}
+            client.ConfirmMessageReceived(
+                ConfirmMessageReceivedRequest(
+                    node=self.grid.node, run_id=self.grid.run.run_id, message_object_id=head.metadata.message_id
+                )
+            )
+            reply = inflate_object_from_contents(tree.object_id, contents)
+            if isinstance(reply, Message):
+                replies.append(reply)
+        return replies
+
+    def _object(self, part: ObjectTree) -> bytes:
+        client, run = self.grid._runtime_client, self.grid.run.run_id  # noqa: SLF001 (flwr has no public way)
+        deadline = self.monotonic() + _TTL_SPARE_S
+        while True:
+            answer = client.PullObject(PullObjectRequest(node=Node(node_id=self.grid.node.node_id), run_id=run, object_id=part.object_id))
+            if answer.object_available:
+                return answer.object_content
+            if not answer.object_found or self.monotonic() > deadline:
+                raise CovenantError(f"object {part.object_id} of a reply never arrived at the SuperLink")
+            self.sleep(_OBJECT_POLL_S)
+
+
+@dataclass
+class _Asking:
+    """One exchange in flight."""
+
+    grid: PromptGrid
+    stage: Stage
+    frames: Mapping[SiteName, bytes]
+    round_number: int
+    deadline: float
+    outcomes: dict[SiteName, Outcome] = field(default_factory=dict)
+    asked: dict[str, SiteName] = field(default_factory=dict)
+    activations: dict[SiteName, str] = field(default_factory=dict)
+
+    def until_done(self) -> Mapping[SiteName, Outcome]:
+        """Ask, collect, ask again who came back, until all have answered or the deadline has passed."""
+        self._ask_who_is_online()
+        now = self.grid.monotonic()
+        wait, look = _POLL_S, now + _LOOK_FOR_NODES_S
+        while self._missing() and (now := self.grid.monotonic()) < self.deadline:
+            if self.asked and self._collect():
+                wait = _POLL_S
+                continue
+            if now >= look:
+                self._ask_who_is_online()
+                look = now + _LOOK_FOR_NODES_S
+            self.grid.sleep(min(wait, max(0.0, self.deadline - now)))
+            wait = min(wait * 1.05, _LONGEST_POLL_S)
+        for site in self._missing():
+            self.outcomes[site] = Unanswered("did not answer before the deadline" if site in self.activations else "is not online")
+        return self.outcomes
+
+    def _missing(self) -> list[SiteName]:
+        return [site for site in self.frames if site not in self.outcomes]
+
+    def _ask_who_is_online(self) -> None:
+        """Ask every missing site that is online and has not been asked since it came online."""
+        nodes = self.grid._nodes()  # noqa: SLF001 (the other half of this class)
+        sites = [s for s in self._missing() if s in nodes and self.activations.get(s) != nodes[s].last_activated_at]
+        if not sites:
+            return
+        ttl = max(1.0, self.deadline - self.grid.monotonic()) + _TTL_SPARE_S
+        messages = [
+            Message(
+                seal(self.frames[site]),
+                nodes[site].node_id,
+                _MESSAGE_TYPES[self.stage],
+                ttl=ttl,
+                group_id=str(self.round_number),
+            )
+            for site in sites
+        ]
+        for site, message_id in zip(sites, self.grid.grid.push_messages(messages), strict=True):
+            self.asked[message_id] = site
+            self.activations[site] = nodes[site].last_activated_at
+
+    def _collect(self) -> bool:
+        """Take in what has come; says whether anything has."""
+        pending = [message_id for message_id, site in self.asked.items() if site not in self.outcomes]
+        replies = self.grid.pull(pending)
+        for reply in replies:
+            site = self.asked.pop(reply.metadata.reply_to_message_id, None)
+            if site is not None and site not in self.outcomes:
+                self._judge(site, reply)
+        return bool(replies)
+
+    def _judge(self, site: SiteName, reply: Message) -> None:
+        if reply.has_error():
+            waiting = site in self.asked.values()
+            if not waiting:
+                self.outcomes[site] = Unanswered(reply.error.reason or f"error {reply.error.code}")
+            return
+        try:
+            self.outcomes[site] = Answered(unseal(reply))
+        except CodecError as error:
+            self.outcomes[site] = Unanswered(str(error))

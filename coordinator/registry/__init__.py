@@ -1,0 +1,1 @@
+"""Finished models: their bytes by content, their exports and their versions."""

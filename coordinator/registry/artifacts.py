@@ -1,0 +1,116 @@
+"""Bytes kept under their own digest, so that a row in the database can point at exactly one content.
+
+1. A file appears under its name complete and flushed, or not at all: temporary file, fsync, rename, fsync of the folder.
+2. What is read is verified: a file that no longer matches its name is an error, never a result.
+3. A name is a SHA-256 digest; nothing a caller says becomes any other path.
+4. A failed write or fsync is reported and not retried: the kernel may have dropped the pages it could not write.
+"""
+
+import errno
+import os
+import tempfile
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+from strategies.encoding import sha256_hex
+from strategies.errors import CovenantError
+from strategies.ids import Digest, digest
+
+_OUT_OF_SPACE: Final = {errno.ENOSPC, errno.EDQUOT}
+
+
+class ArtifactStore:
+    """A content-addressed folder: `sha256/ab/cdef...` under `folder`, with `tmp` for files in the making."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def path(self, name: Digest) -> Path:
+        """Where the artifact `name` lies, whether it exists or not. Raises UsageError for what is not a digest."""
+        checked = digest(name)
+        return self._folder / "sha256" / checked[:2] / checked[2:]
+
+    def put(self, data: bytes) -> Digest:
+        """Keep `data` and return its digest; on return it survives a power cut. Raises CovenantError."""
+        name = sha256_hex(data)
+        target = self.path(name)
+        try:
+            _make_folders(target.parent)
+            _make_folders(self._folder / "tmp")
+            if not _holds(target, data):
+                self._write(target, data)
+            # Also when the file was there already: whoever renamed it may not have got this far.
+            _sync_folder(target.parent)
+        except OSError as error:
+            raise CovenantError(_write_failure(self._folder, name, error)) from error
+        return name
+
+    def get(self, name: Digest) -> bytes:
+        """The bytes whose digest is `name`. Raises CovenantError when they are absent, unreadable or altered."""
+        path = self.path(name)
+        try:
+            data = path.read_bytes()
+        except FileNotFoundError as error:
+            raise CovenantError(
+                f"the artifact {name} is not in {self._folder}; restore the folder from the same backup as the database"
+            ) from error
+        except OSError as error:
+            raise CovenantError(
+                f"the artifact {path} cannot be read ({error.strerror}); check its rights and the disk"
+            ) from error
+        found = sha256_hex(data)
+        if found != name:
+            raise CovenantError(
+                f"the artifact {path} has the digest {found}, so it was altered; restore it from a backup"
+            )
+        return data
+
+    def _write(self, target: Path, data: bytes) -> None:
+        """Write `data` to a temporary file, flush it and give it its name. Raises OSError and leaves nothing."""
+        handle, temporary = tempfile.mkstemp(dir=self._folder / "tmp")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            Path(temporary).replace(target)
+        except OSError:
+            with suppress(OSError):
+                Path(temporary).unlink()
+            raise
+
+
+def _holds(path: Path, data: bytes) -> bool:
+    """Whether `path` already has exactly this content; an altered file is written afresh."""
+    try:
+        return path.read_bytes() == data
+    except FileNotFoundError:
+        return False
+
+
+def _make_folders(folder: Path) -> None:
+    """Create `folder` and its parents; every new entry is flushed in its parent."""
+    if folder.is_dir():
+        return
+    _make_folders(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Flush the entries of `folder` to disk: a rename is not durable before that."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _write_failure(folder: Path, name: Digest, error: OSError) -> str:
+    """The sentence for a write that failed."""
+    remedy = "free space on its volume" if error.errno in _OUT_OF_SPACE else "check its rights and the disk"
+    return (
+        f"the artifact {name} cannot be written to {folder} ({error.strerror}); nothing was kept under its name; "
+        f"{remedy}, then run the command again"
+    )

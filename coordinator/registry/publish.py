@@ -1,0 +1,42 @@
+"""From the last round of a run to a candidate in the registry: weights, scorable model, metrics, all by content."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from coordinator.bootstrap import Centre
+from coordinator.registry.export import Exportable, onnx_bytes, safetensors_bytes
+from coordinator.registry.versions import ModelVersion, register
+from coordinator.rounds.driver import Finished, RunDocuments
+
+WEIGHTS_FILE = "model.safetensors"
+SCORING_FILE = "model.onnx"
+PLAN_FILE = "plan.json"
+CONTRACT_FILE = "contract.json"
+
+
+def publish(centre: Centre, documents: RunDocuments, finished: Finished) -> ModelVersion:
+    """Register the model of a finished run as the next candidate version under the plan's name."""
+    features = documents.features
+    source = Exportable(
+        features=features,
+        scaling=finished.scaling,
+        model=documents.plan.dense_model(features.width),
+        vector=finished.model,
+        plan_digest=documents.plan.digest,
+        contract=documents.contract.ref,
+    )
+    return register(
+        centre.engine,
+        centre.artifacts,
+        name=documents.plan.name,
+        run_id=documents.run,
+        files={
+            WEIGHTS_FILE: safetensors_bytes(source),
+            SCORING_FILE: onnx_bytes(source),
+            PLAN_FILE: documents.plan.canonical,
+            CONTRACT_FILE: documents.contract.canonical,
+        },
+        metrics=asdict(finished.metrics),
+        clock=centre.clock,
+    )

@@ -1,0 +1,137 @@
+"""The versions of named models: numbered from 1, never changed, each tied to its run and its exact artifacts.
+
+1. A version's digest is over the canonical JSON of its artifacts map, so it names all files and their contents at once.
+2. Registering the same artifacts of the same run again yields the version that exists: a restarted run adds no twin.
+3. The artifacts are in the store before the row that names them exists.
+"""
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Engine, func, select, text
+from sqlalchemy.orm import Session
+
+from coordinator.db.engine import reading, writing
+from coordinator.db.schema import Model, Run, Stage
+from coordinator.registry.artifacts import ArtifactStore
+from strategies.encoding import digest_of
+from strategies.errors import UsageError
+from strategies.ids import Digest, RunId
+
+_MODEL_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelVersion:
+    """One registered version. `artifacts` is file name to SHA-256; `created_at` is in UTC."""
+
+    name: str
+    version: int
+    stage: Stage
+    run_id: RunId
+    digest: Digest
+    artifacts: Mapping[str, Digest]
+    metrics: Mapping[str, Any] | None
+    created_at: datetime
+
+    @property
+    def ref(self) -> str:
+        """How people name it: `lending-default@3`."""
+        return f"{self.name}@{self.version}"
+
+
+def register(
+    engine: Engine,
+    store: ArtifactStore,
+    *,
+    name: str,
+    run_id: RunId,
+    files: Mapping[str, bytes],
+    metrics: Mapping[str, Any] | None,
+    clock: Callable[[], datetime],
+) -> ModelVersion:
+    """Keep `files` and register them as the next version of `name`, a candidate.
+
+    Raises UsageError for a name that cannot be used or an unknown run, CovenantError when disk or database fail.
+    """
+    _check(name, files)
+    artifacts = {file: store.put(data) for file, data in sorted(files.items())}
+    digest = digest_of(artifacts)
+    with writing(engine, f"registering the model {name}") as session:
+        if engine.dialect.name == "postgresql":
+            # Two registrations of a name must not compute the same number; SQLite writers take turns anyway.
+            session.execute(text("LOCK TABLE models IN SHARE ROW EXCLUSIVE MODE"))
+        if session.get(Run, run_id) is None:
+            raise UsageError(f"{run_id} is not in this database, so no model can come from it")
+        same = (Model.name == name, Model.run_id == run_id, Model.digest == digest)
+        row = session.scalar(select(Model).where(*same))
+        if row is None:
+            row = Model(
+                name=name,
+                version=_next_version(session, name),
+                stage=Stage.CANDIDATE,
+                run_id=run_id,
+                digest=digest,
+                artifacts=artifacts,
+                metrics=None if metrics is None else dict(metrics),
+                created_at=clock(),
+            )
+            session.add(row)
+            session.flush()
+        return _version(row)
+
+
+def list_versions(engine: Engine, name: str | None = None) -> tuple[ModelVersion, ...]:
+    """All versions, or those of `name`, by name and then number."""
+    query = select(Model).order_by(Model.name, Model.version)
+    if name is not None:
+        query = query.where(Model.name == name)
+    with reading(engine, "listing models") as session:
+        return tuple(_version(row) for row in session.scalars(query))
+
+
+def get_version(engine: Engine, name: str, version: int) -> ModelVersion:
+    """One version. Raises UsageError, naming what exists, when it does not."""
+    with reading(engine, f"looking up {name}@{version}") as session:
+        row = session.get(Model, (name, version))
+    if row is not None:
+        return _version(row)
+    known = list_versions(engine, name)
+    hint = f"the latest is {known[-1].ref}" if known else f"there is no model called {name}"
+    raise UsageError(f"the model {name}@{version} is not registered; {hint}")
+
+
+def _next_version(session: Session, name: str) -> int:
+    return (session.scalar(select(func.max(Model.version)).where(Model.name == name)) or 0) + 1
+
+
+def _version(row: Model) -> ModelVersion:
+    return ModelVersion(
+        name=row.name,
+        version=row.version,
+        stage=Stage(row.stage),
+        run_id=RunId(row.run_id),
+        digest=Digest(row.digest),
+        artifacts={file: Digest(digest) for file, digest in sorted(row.artifacts.items())},
+        metrics=row.metrics,
+        created_at=row.created_at,
+    )
+
+
+def _check(name: str, files: Mapping[str, bytes]) -> None:
+    """Names end up in URLs and folders, so they are plain and short."""
+    if not _MODEL_NAME.fullmatch(name):
+        raise UsageError(
+            f"{name!r} is not a model name; use 1 to 63 characters a-z, 0-9 and '-', starting with a letter"
+        )
+    for file in files:
+        if not _FILE_NAME.fullmatch(file):
+            raise UsageError(
+                f"{file!r} is not an artifact's file name; use up to 100 letters, digits, '.', '_' and '-'"
+            )
+    if not files:
+        raise UsageError(f"the model {name} has no files; register at least one")

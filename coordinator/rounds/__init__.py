@@ -1,0 +1,1 @@
+"""The rounds of a run: how they are driven, and how their state is kept."""

@@ -1,0 +1,296 @@
+"""Drives the rounds of one run: prepare once, then train, aggregate, step and commit, and now and then evaluate.
+
+1. Everything a site is asked carries a statement; a reply that does not echo its digest is not counted.
+2. A round is opened in the database before a site is asked, settled when the survivors are known, and committed with its
+   model in one transaction. Below the plan's minimum of survivors it is voided, and nothing of it is used.
+3. The driver remembers nothing that the store does not: started again, it goes on after the last committed round.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+import numpy as np
+import structlog
+
+from coordinator.rounds.exchange import Answered, Exchange, Outcome
+from coordinator.rounds.store import Committed, RoundStore
+from protos.codec import CodecError, decode_reply, encode_request
+from protos.contract import Contract
+from protos.frames import (
+    Body,
+    Moments,
+    Refusal,
+    Reply,
+    Request,
+    ScoreCounts,
+    Stage,
+    Statement,
+    Task,
+    Update,
+    scaling_digest,
+)
+from protos.plan import Plan
+from strategies.aggregation import Contribution, total, weighted_mean
+from strategies.analytics.histograms import ScoreMetrics, metrics_from
+from strategies.analytics.moments import scaling_from
+from strategies.encoding import Vector, sha256_hex, vector_digest
+from strategies.errors import CovenantError, Refused, Unreachable
+from strategies.features import FeatureSpec, Scaling
+from strategies.ids import RunId, SiteName
+
+_ATTEMPTS = 3
+_JOIN_POLL_S = 0.1
+_PREPARE_ROUND = 0
+B = TypeVar("B", Moments, Update, ScoreCounts)
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunDocuments:
+    """What a run was approved with. `members` is the signed list as canonical JSON."""
+
+    run: RunId
+    plan: Plan
+    contract: Contract
+    members: bytes
+
+    @property
+    def task(self) -> Task:
+        """The documents as they travel."""
+        return Task(plan=self.plan.canonical, contract=self.contract.canonical, members=self.members)
+
+    @property
+    def features(self) -> FeatureSpec:
+        """How the plan's features become the model's inputs."""
+        return self.contract.feature_spec(self.plan.features)
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """What a completed run hands to the registry."""
+
+    model: Vector
+    scaling: Scaling
+    metrics: ScoreMetrics
+
+
+class TooFewSurvivors(Refused):
+    """Fewer sites answered than the plan's minimum."""
+
+
+@dataclass
+class Driver:
+    """One run's rounds over an `Exchange`, committed to a `RoundStore`."""
+
+    documents: RunDocuments
+    exchange: Exchange
+    store: RoundStore
+    monotonic: Callable[[], float] = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    _refused: dict[SiteName, str] = field(default_factory=dict)
+
+    @property
+    def _plan(self) -> Plan:
+        return self.documents.plan
+
+    def drive(self) -> Finished:
+        """Run to the end from wherever the store left off; raises `CovenantError` with the reason if it cannot."""
+        committed, scaling = self.store.last_committed(), self.store.scaling()
+        if committed is None or scaling is None:
+            committed, scaling = self._prepare()
+        for number in range(committed.number + 1, self._plan.training.rounds + 1):
+            committed = self._round(number, committed, scaling)
+            if self._evaluation_is_due(number):
+                self._evaluate(committed, scaling)
+        metrics = self.store.metrics(committed.number) or self._evaluate(committed, scaling)
+        return Finished(committed.model, scaling, metrics)
+
+    def _evaluation_is_due(self, number: int) -> bool:
+        return number == self._plan.training.rounds or number % self._plan.evaluation.every == 0
+
+    def _prepare(self) -> tuple[Committed, Scaling]:
+        """Round 0: pool the moments, fix the scaling, and store the initial model."""
+        statement = self._statement(Stage.PREPARE, _PREPARE_ROUND, 1)
+        bodies = self._ask(statement, Moments)
+        features = self.documents.features
+        expected = 3 * len(features.numeric)
+        pooled = total([Contribution(s, _sized(s, b.vector, expected)) for s, b in bodies.items()])
+        scaling = scaling_from(pooled) if expected else Scaling.identity(0)
+        model = self._plan.dense_model(features.width)
+        state = self._plan.server_optimizer().initial(model.size)
+        committed = self.store.begin(scaling, model.initial(self._plan.training.seed), state)
+        _log.info("prepared", sites=sorted(bodies), parameters=model.size)
+        return committed, scaling
+
+    def _round(self, number: int, before: Committed, scaling: Scaling) -> Committed:
+        for attempt in range(1, _ATTEMPTS + 1):
+            try:
+                return self._attempt(number, before, scaling)
+            except TooFewSurvivors as few:
+                _log.warning("round voided", round=number, reason=str(few))
+                if attempt == _ATTEMPTS:
+                    raise
+        raise AssertionError("unreachable: the last attempt returns or raises")
+
+    def _attempt(self, number: int, before: Committed, scaling: Scaling) -> Committed:
+        began = self.monotonic()
+        roster = self._roster()
+        attempt = self.store.open_round(number, roster)
+        statement = self._statement(Stage.TRAIN, number, attempt, roster, before.model, scaling)
+        try:
+            bodies = self._ask(statement, Update, before.model, scaling)
+        except TooFewSurvivors as few:
+            self.store.void(number, attempt, str(few))
+            raise
+        exchange_s = self.monotonic() - began
+        self.store.settle(number, attempt, sorted(bodies), statement.digest)
+        aggregate = weighted_mean(
+            [
+                Contribution(s, _sized(s, b.vector, before.model.size), self._plan.weight_of(s))
+                for s, b in bodies.items()
+            ]
+        )
+        model, state = self._plan.server_optimizer().step(before.model, aggregate, before.optimizer)
+        committed = self.store.commit(
+            number,
+            attempt,
+            aggregate_digest=vector_digest(aggregate),
+            model=model,
+            optimizer=state,
+            exchange_s=exchange_s,
+            seconds=self.monotonic() - began,
+        )
+        _log.info("committed", round=number, survivors=len(bodies), exchange_s=round(exchange_s, 3))
+        return committed
+
+    def _evaluate(self, committed: Committed, scaling: Scaling) -> ScoreMetrics:
+        statement = self._statement(
+            Stage.EVALUATE, committed.number, 1, self._roster(), committed.model, scaling
+        )
+        bodies = self._ask(statement, ScoreCounts, committed.model, scaling)
+        bins = self._plan.evaluation.score_bins
+        pooled = np.zeros((2, bins), dtype=np.int64)
+        for site in sorted(bodies):
+            counts = bodies[site].counts
+            if counts.shape != pooled.shape:
+                raise CovenantError(f"{site} sent {counts.shape[1]} score bins; the plan has {bins}")
+            pooled += counts
+        metrics = metrics_from(pooled)
+        self.store.record_metrics(committed.number, metrics)
+        _log.info("evaluated", round=committed.number, auc=round(metrics.auc, 4), rows=metrics.rows)
+        return metrics
+
+    def _statement(
+        self,
+        stage: Stage,
+        number: int,
+        attempt: int,
+        roster: tuple[SiteName, ...] | None = None,
+        model: Vector | None = None,
+        scaling: Scaling | None = None,
+    ) -> Statement:
+        documents = self.documents
+        return Statement(
+            plan_digest=documents.plan.digest,
+            contract_digest=documents.contract.digest,
+            members_digest=sha256_hex(documents.members),
+            run=documents.run,
+            stage=stage,
+            round=number,
+            attempt=attempt,
+            roster=roster or self._roster(),
+            component=self._plan.training.component,
+            model_digest=None if model is None else vector_digest(model),
+            scaling_digest=None if scaling is None else scaling_digest(scaling),
+        )
+
+    def _roster(self) -> tuple[SiteName, ...]:
+        """The invited sites that are online and have not refused, once there are enough; waits `join_within` for them."""
+        invited, sites = set(self._plan.sites.invite), self._plan.sites
+        deadline = self.monotonic() + sites.join_within
+        while True:
+            online = {site for site in self.exchange.online() if site in invited}
+            ready = tuple(sorted(online - self._refused.keys()))
+            if len(invited - self._refused.keys()) < sites.minimum:
+                raise Refused(f"too many sites refuse the plan: {self._because(self._refused)}")
+            everyone = len(ready) == len(invited - self._refused.keys())
+            if everyone or (len(ready) >= sites.minimum and self._joined_before()):
+                return ready
+            if self.monotonic() > deadline:
+                if len(ready) >= sites.minimum:
+                    return ready
+                away = ", ".join(sorted(invited - online - self._refused.keys()))
+                raise Unreachable(
+                    f"{len(ready)} of at least {sites.minimum} sites are online after {sites.join_within:g} s; "
+                    f"waiting for {away}. Start their agents with `covenant-agent run`"
+                )
+            self.sleep(_JOIN_POLL_S)
+
+    def _joined_before(self) -> bool:
+        """Once a run has begun, a site that is away is not waited for."""
+        return self.store.scaling() is not None
+
+    def _ask(
+        self, statement: Statement, kind: type[B], model: Vector | None = None, scaling: Scaling | None = None
+    ) -> Mapping[SiteName, B]:
+        """Ask the roster; the bodies of the survivors, of which there are at least the plan's minimum."""
+        frame = encode_request(
+            Request(statement=statement, task=self.documents.task, scaling=scaling, model=model)
+        )
+        outcomes = self.exchange.ask(
+            statement.stage,
+            dict.fromkeys(statement.roster, frame),
+            round_number=statement.round,
+            deadline_s=self._plan.training.round_deadline,
+        )
+        bodies: dict[SiteName, B] = {}
+        missing: dict[SiteName, str] = {}
+        for site, outcome in outcomes.items():
+            body = self._judge(site, statement, outcome)
+            if isinstance(body, kind):
+                bodies[site] = body
+            else:
+                missing[site] = body if isinstance(body, str) else f"sent {type(body).__name__}"
+        if missing:
+            _log.warning("sites missing", stage=statement.stage.name, round=statement.round, sites=missing)
+        if len(bodies) < self._plan.sites.minimum:
+            raise TooFewSurvivors(
+                f"{len(bodies)} of at least {self._plan.sites.minimum} sites answered the "
+                f"{statement.stage.name.lower()} stage of round {statement.round}: {self._because(missing)}"
+            )
+        return bodies
+
+    def _judge(self, site: SiteName, statement: Statement, outcome: Outcome) -> Body | str:
+        """The body of a valid reply, or why there is none."""
+        if not isinstance(outcome, Answered):
+            return outcome.reason
+        try:
+            reply = decode_reply(outcome.frame)
+        except CodecError as error:
+            return f"sent {error}"
+        return self._judge_reply(site, statement, reply)
+
+    def _judge_reply(self, site: SiteName, statement: Statement, reply: Reply) -> Body | str:
+        if reply.site != site:
+            return f"answered in the name of {reply.site}"
+        if reply.statement_digest != statement.digest:
+            return "answered another statement"
+        if isinstance(reply.body, Refusal):
+            reason = f"refused ({reply.body.code.name.lower()}) {reply.body.reason}".strip()
+            self._refused[site] = reason
+            return reason
+        return reply.body
+
+    @staticmethod
+    def _because(reasons: Mapping[SiteName, str]) -> str:
+        return "; ".join(f"{site} {reason}" for site, reason in sorted(reasons.items())) or "nobody said why"
+
+
+def _sized(site: SiteName, vector: Vector, size: int) -> Vector:
+    if vector.shape != (size,):
+        raise CovenantError(f"{site} sent {vector.size} values; this stage takes {size}")
+    return vector

@@ -1,0 +1,300 @@
+"""What a run's driver must never forget, kept in the database before the driver goes on.
+
+1. Every method is one transaction that first locks the run's row, so two drivers of one run take turns.
+2. A driver is fenced: once another one has called `start`, whatever the first still tries is refused.
+3. A round is opened, then settled (T1: who survived), then committed (T2: what came of it). Rounds are committed in order,
+   each number once; an attempt left open by a crash is voided when the next one opens.
+4. Artifacts are on disk, flushed, before a row names them. One that no row names is harmless.
+5. Round 0 is the initial model; its scaling is fixed with it, because every later model depends on both.
+"""
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from sqlalchemy import Engine, func, select
+from sqlalchemy.orm import Session
+
+from coordinator.db.engine import reading, writing
+from coordinator.db.schema import Checkpoint, Round, RoundState, Run, RunState
+from coordinator.registry.artifacts import ArtifactStore
+from strategies.analytics.histograms import CalibrationBin, ScoreMetrics
+from strategies.encoding import Vector, vector_bytes, vector_digest, vector_from_bytes
+from strategies.errors import CovenantError
+from strategies.features import Scaling
+from strategies.ids import Digest, RunId
+from strategies.server_optimizers import OptimizerState
+
+FinalState = Literal["completed", "failed", "stopped"]
+
+_FLOAT64_BYTES: Final = 8
+_INITIAL: Final = 0
+
+
+class RoundConflict(CovenantError):  # noqa: N818  (a conflict is an outcome, not a defect)
+    """The run or the round is not in the state that this step needs: usually, another driver has moved it on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """The newest state of a run: `model` is (d,) float64 after round `number`, 0 being the initial model."""
+
+    number: int
+    model: Vector
+    optimizer: OptimizerState
+
+
+class RoundStore:
+    """The rounds of one run. Methods raise RoundConflict, and CovenantError when the database or disk fails."""
+
+    def __init__(
+        self, engine: Engine, artifacts: ArtifactStore, run_id: RunId, clock: Callable[[], datetime]
+    ) -> None:
+        self._engine = engine
+        self._artifacts = artifacts
+        self._run_id = run_id
+        self._clock = clock
+        self._flower_run_id: int | None = None
+
+    def start(self, flower_run_id: int) -> None:
+        """Take the run over as its one driver; a failed or stopped run is resumed, a completed one is not."""
+        with self._step("starting") as (_, run):
+            if run.state == RunState.COMPLETED:
+                raise RoundConflict(
+                    f"starting {run.id}: it is already completed; submit the plan again instead"
+                )
+            run.state = RunState.RUNNING
+            run.flower_run_id = flower_run_id
+            run.started_at = run.started_at or self._clock()
+            run.finished_at = run.reason = None
+        self._flower_run_id = flower_run_id
+
+    def begin(self, scaling: Scaling, model: Vector, optimizer: OptimizerState) -> Committed:
+        """Fix the scaling and the initial model together, as round 0; both may be replaced until round 1 is committed."""
+        names = self._keep(model, optimizer)
+        with self._step("recording the initial model of") as (session, run):
+            _require_running(run)
+            if (_last_number(session, run) or _INITIAL) > _INITIAL:
+                raise RoundConflict(f"{run.id} has committed rounds; its scaling and initial model are fixed")
+            self._void_open(session, run, "the run began anew with another initial model")
+            run.scaling = {"mean": list(scaling.mean), "std": list(scaling.std)}
+            session.merge(_checkpoint(run, _INITIAL, names))
+        return Committed(number=_INITIAL, model=model, optimizer=optimizer)
+
+    def open_round(self, number: int, roster: Collection[str]) -> int:
+        """Open the next attempt at round `number` and return it, from 1; an attempt still open is voided."""
+        if not roster or len(set(roster)) < len(roster):
+            raise RoundConflict(
+                f"round {number} needs a roster of distinct sites; this one is {list(roster)}"
+            )
+        with self._step(f"opening round {number} of") as (session, run):
+            _require_running(run)
+            _require_next(session, run, number)
+            self._void_open(session, run, "a later attempt was opened before this one was committed")
+            highest = session.scalar(
+                select(func.max(Round.attempt)).where(Round.run_id == run.id, Round.number == number)
+            )
+            attempt = (highest or 0) + 1
+            session.add(
+                Round(
+                    run_id=run.id,
+                    number=number,
+                    attempt=attempt,
+                    state=RoundState.OPEN,
+                    roster=sorted(roster),
+                    opened_at=self._clock(),
+                )
+            )
+        return attempt
+
+    def settle(self, number: int, attempt: int, survivors: Collection[str], statement_digest: Digest) -> None:
+        """T1: fix who survived, and the statement they answered. Saying the same again changes nothing."""
+        with self._step(f"settling round {number} of") as (session, run):
+            row = _require_open(session, run, number, attempt)
+            strangers = set(survivors) - set(row.roster)
+            if strangers or not survivors:
+                raise RoundConflict(
+                    f"round {number} of {run.id} cannot settle on {sorted(survivors)}: "
+                    f"name at least one site, all from its roster {row.roster}"
+                )
+            settled = (sorted(survivors), statement_digest)
+            if row.survivors is not None and (row.survivors, row.statement_digest) != settled:
+                raise RoundConflict(
+                    f"round {number} of {run.id} is settled on {row.survivors}; void it to try others"
+                )
+            row.survivors, row.statement_digest = settled
+
+    def commit(
+        self,
+        number: int,
+        attempt: int,
+        *,
+        aggregate_digest: Digest,
+        model: Vector,
+        optimizer: OptimizerState,
+        exchange_s: float,
+        seconds: float,
+    ) -> Committed:
+        """T2: keep what came of a settled round: `model`, (d,) float64, and the optimiser's state, under its checkpoint."""
+        names = self._keep(model, optimizer)
+        with self._step(f"committing round {number} of") as (session, run):
+            row = _require_open(session, run, number, attempt)
+            _require_next(session, run, number)
+            if row.survivors is None:
+                raise RoundConflict(
+                    f"round {number} of {run.id} is not settled; settle it before it is committed"
+                )
+            row.state = RoundState.COMMITTED
+            row.aggregate_digest = aggregate_digest
+            row.model_digest, row.optimizer_digest = vector_digest(model), optimizer.digest
+            row.exchange_s, row.seconds = exchange_s, seconds
+            row.closed_at = self._clock()
+            session.add(_checkpoint(run, number, names))
+        return Committed(number=number, model=model, optimizer=optimizer)
+
+    def record_metrics(self, number: int, metrics: ScoreMetrics) -> None:
+        """Keep the evaluation of the model after committed round `number`; the latest one counts."""
+        with self._step(f"recording the metrics of round {number} of") as (session, run):
+            row = _committed_round(session, run.id, number)
+            if row is None:
+                raise RoundConflict(
+                    f"round {number} of {run.id} is not committed, so there is nothing to evaluate"
+                )
+            row.metrics = asdict(metrics)
+
+    def void(self, number: int, attempt: int, reason: str) -> None:
+        """Give an open attempt up, for `reason`; one that is voided already stays as it is."""
+        with self._step(f"voiding round {number} of") as (session, run):
+            row = session.get(Round, (run.id, number, attempt))
+            if row is None or row.state == RoundState.COMMITTED:
+                raise RoundConflict(
+                    f"attempt {attempt} at round {number} of {run.id} is "
+                    f"{'unknown' if row is None else row.state}; only an open attempt can be voided"
+                )
+            if row.state == RoundState.OPEN:
+                self._void_row(row, reason)
+
+    def finish(self, state: FinalState, reason: str | None = None) -> None:
+        """End the run; an attempt still open is voided. Ending it the same way twice changes nothing."""
+        final = RunState(state)
+        with self._step("finishing") as (session, run):
+            if run.state == final:
+                return
+            if run.state not in {RunState.SUBMITTED, RunState.RUNNING}:
+                raise RoundConflict(f"{run.id} has already {run.state}; it cannot become {final}")
+            self._void_open(session, run, f"the run ended: {reason or final}")
+            run.state, run.reason, run.finished_at = final, reason, self._clock()
+
+    def scaling(self) -> Scaling | None:
+        """The scaling that `begin` fixed, to the bit, or None before."""
+        with self._look("scaling") as session:
+            kept = _the_run(session.get(Run, self._run_id), self._run_id).scaling
+        return None if kept is None else Scaling(mean=tuple(kept["mean"]), std=tuple(kept["std"]))
+
+    def metrics(self, number: int) -> ScoreMetrics | None:
+        """The evaluation kept for round `number`, or None."""
+        with self._look(f"metrics of round {number}") as session:
+            row = _committed_round(session, self._run_id, number)
+            kept: dict[str, Any] | None = None if row is None else row.metrics
+        if kept is None:
+            return None
+        bins = tuple(CalibrationBin(**each) for each in kept["calibration"])
+        return ScoreMetrics(**{**kept, "calibration": bins})
+
+    def last_committed(self) -> Committed | None:
+        """The newest checkpoint, verified against its digests; None before `begin`."""
+        with self._look("last checkpoint") as session:
+            newest = session.scalar(
+                select(Checkpoint)
+                .where(Checkpoint.run_id == self._run_id)
+                .order_by(Checkpoint.round.desc())
+                .limit(1)
+            )
+        if newest is None:
+            return None
+        data = self._artifacts.get(Digest(newest.model_artifact))
+        model = vector_from_bytes(data, len(data) // _FLOAT64_BYTES)
+        state = self._artifacts.get(Digest(newest.optimizer_artifact))
+        return Committed(
+            number=newest.round, model=model, optimizer=OptimizerState.from_bytes(state, model.size)
+        )
+
+    @contextmanager
+    def _step(self, doing: str) -> Iterator[tuple[Session, Run]]:
+        """One transaction with the run's row locked, refused to a driver that was replaced."""
+        with writing(self._engine, f"{doing} {self._run_id}") as session:
+            found = session.scalar(select(Run).where(Run.id == self._run_id).with_for_update())
+            run = _the_run(found, self._run_id)
+            if self._flower_run_id not in {None, run.flower_run_id}:
+                raise RoundConflict(
+                    f"{doing} {run.id}: another driver (Flower run {run.flower_run_id}) has taken it over; "
+                    "this one must stop"
+                )
+            yield session, run
+
+    @contextmanager
+    def _look(self, at: str) -> Iterator[Session]:
+        with reading(self._engine, f"reading the {at} of {self._run_id}") as session:
+            yield session
+
+    def _keep(self, model: Vector, optimizer: OptimizerState) -> tuple[Digest, Digest]:
+        """Put both artifacts on disk, flushed, before any row names them."""
+        return self._artifacts.put(vector_bytes(model)), self._artifacts.put(optimizer.to_bytes())
+
+    def _void_open(self, session: Session, run: Run, reason: str) -> None:
+        for row in session.scalars(
+            select(Round).where(Round.run_id == run.id, Round.state == RoundState.OPEN)
+        ):
+            self._void_row(row, reason)
+        # Before the next attempt is inserted: at most one may be open, at any moment of the transaction.
+        session.flush()
+
+    def _void_row(self, row: Round, reason: str) -> None:
+        row.state, row.reason, row.closed_at = RoundState.VOIDED, reason, self._clock()
+
+
+def _the_run(found: Run | None, run_id: RunId) -> Run:
+    if found is None:
+        raise RoundConflict(f"{run_id} is not in this database; covenant run list names those that are")
+    return found
+
+
+def _require_running(run: Run) -> None:
+    if run.state != RunState.RUNNING:
+        raise RoundConflict(f"{run.id} is {run.state}, not running; its rounds stand still")
+
+
+def _last_number(session: Session, run: Run) -> int | None:
+    return session.scalar(select(func.max(Checkpoint.round)).where(Checkpoint.run_id == run.id))
+
+
+def _require_next(session: Session, run: Run, number: int) -> None:
+    last = _last_number(session, run)
+    if last is None:
+        raise RoundConflict(f"{run.id} has no initial model yet; begin it before round {number}")
+    if number != last + 1:
+        raise RoundConflict(f"{run.id} has committed round {last}; the next is {last + 1}, not {number}")
+
+
+def _require_open(session: Session, run: Run, number: int, attempt: int) -> Round:
+    _require_running(run)
+    row = session.get(Round, (run.id, number, attempt))
+    if row is None or row.state != RoundState.OPEN:
+        raise RoundConflict(
+            f"attempt {attempt} at round {number} of {run.id} is {'unknown' if row is None else row.state}, not open"
+        )
+    return row
+
+
+def _committed_round(session: Session, run_id: str, number: int) -> Round | None:
+    return session.scalar(
+        select(Round).where(
+            Round.run_id == run_id, Round.number == number, Round.state == RoundState.COMMITTED
+        )
+    )
+
+
+def _checkpoint(run: Run, number: int, names: tuple[Digest, Digest]) -> Checkpoint:
+    return Checkpoint(run_id=run.id, round=number, model_artifact=names[0], optimizer_artifact=names[1])

@@ -1,0 +1,108 @@
+"""The running coordinator: a SuperLink child that knows the member sites, and a server process for each run.
+
+It survives the SuperLink: a child that ends is started again, and the sites, whom an in-memory SuperLink has then forgotten, are
+registered anew.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+import structlog
+
+from coordinator.bootstrap import Centre
+from coordinator.db.engine import writing
+from coordinator.db.schema import Site
+from coordinator.documents import read_members
+from coordinator.flower.control import Control
+from coordinator.flower.executor import Executor
+from coordinator.flower.superlink import SuperLink
+from coordinator.runs import fail_orphan
+from protos.membership import MemberList
+from strategies.errors import CovenantError
+
+_WATCH_S = 0.5
+_log = structlog.get_logger(__name__)
+
+
+@dataclass
+class Service:
+    """Serves until stopped. `on_ready` is called once sites can connect and runs can be launched."""
+
+    centre: Centre
+    on_ready: Callable[[], None] = lambda: None
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _members_stamp: int = -1
+
+    def stop(self) -> None:
+        """Return from `serve` soon."""
+        self._stopping.set()
+
+    def serve(self) -> None:
+        """Start everything, keep it going, and end it all when stopped."""
+        settings = self.centre.settings
+        settings.logs.mkdir(parents=True, exist_ok=True)
+        with (settings.logs / "superlink.log").open("ab") as log:
+            superlink = SuperLink(address=settings.superlink, home=settings.home, log=log)
+            try:
+                while not self._stopping.is_set():
+                    self._serve_until_it_ends(superlink)
+            finally:
+                superlink.stop()
+
+    def _serve_until_it_ends(self, superlink: SuperLink) -> None:
+        if self.centre.settings.config.superlink.managed:
+            superlink.start()
+        executor = Executor(
+            address=self.centre.settings.superlink,
+            home=self.centre.settings.home,
+            on_exit=lambda run, code: fail_orphan(self.centre, run, code),
+        )
+        executor.start()
+        try:
+            self._members_stamp = -1
+            self._register_changed_members()
+            _log.info("serving", superlink=f"{self.centre.settings.superlink.host}:{self.centre.settings.superlink.port}")
+            self.on_ready()
+            while not self._stopping.wait(_WATCH_S):
+                if (code := superlink.exited()) is not None:
+                    _log.error("the SuperLink ended; starting it again", exit_code=code)
+                    return
+                with suppress(CovenantError):
+                    self._register_changed_members()
+        finally:
+            executor.stop()
+
+    def _register_changed_members(self) -> None:
+        """Register every member site, whenever the member list's file has changed."""
+        path = self.centre.settings.members_file
+        stamp = path.stat().st_mtime_ns if path.exists() else 0
+        if stamp == self._members_stamp:
+            return
+        if stamp:
+            _, members = read_members(self.centre.settings)
+            self._register(members)
+        self._members_stamp = stamp
+
+    def _register(self, members: MemberList) -> None:
+        control = Control(self.centre.settings.superlink)
+        try:
+            for member in members.members:
+                control.register(member.node_key.encode(), member.site)
+        finally:
+            control.close()
+        with writing(self.centre.engine, "recording the member sites") as session:
+            for member in members.members:
+                session.merge(
+                    Site(
+                        name=member.site,
+                        identity_key=member.identity_key,
+                        node_key=member.node_key,
+                        members_ref=members.ref,
+                        enrolled_at=self.centre.clock(),
+                    )
+                )
+        _log.info("members registered", members=members.ref, sites=len(members.members))

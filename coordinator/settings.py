@@ -1,0 +1,111 @@
+"""The coordinator's configuration: `covenant.yaml` in its home folder, closed and frozen."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from protos.documents import load_document
+from strategies.errors import UsageError
+
+HOME_VARIABLE = "COVENANT_HOME"
+CONFIG_NAME = "covenant.yaml"
+
+
+class SuperLinkSection(BaseModel):
+    """Where the SuperLink listens. `managed: no` means that an existing one is used, whose files then lie in `tls`."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=9092, ge=1, le=65535)
+    managed: bool = True
+
+
+class CoordinatorConfig(BaseModel):
+    """What an operator may set; every path is relative to the home folder."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    covenant: Literal["coordinator/v1"]
+    federation: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    database: str | None = Field(default=None, description="SQLAlchemy URL; None is SQLite in the home folder")
+    artifacts: str = "artifacts"
+    members: str = "members.json"
+    root: str = "root.json"
+    superlink: SuperLinkSection = SuperLinkSection()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SuperLinkAddress:
+    """A SuperLink and the files that prove it and open it."""
+
+    host: str
+    port: int
+    ca_file: Path
+    certificate_file: Path
+    key_file: Path
+    control_token_file: Path
+    executor_secret_file: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """The configuration of the coordinator in `home`, with paths resolved."""
+
+    home: Path
+    config: CoordinatorConfig
+
+    @property
+    def database_url(self) -> str:
+        """SQLAlchemy URL of the database of record."""
+        return self.config.database or f"sqlite:///{self.home / 'covenant.db'}"
+
+    @property
+    def artifacts(self) -> Path:
+        """Folder of the content-addressed artifacts."""
+        return self.home / self.config.artifacts
+
+    @property
+    def members_file(self) -> Path:
+        """The signed member list."""
+        return self.home / self.config.members
+
+    @property
+    def root_file(self) -> Path:
+        """The federation root's public half."""
+        return self.home / self.config.root
+
+    @property
+    def logs(self) -> Path:
+        """Folder of the logs of the coordinator's processes."""
+        return self.home / "logs"
+
+    @property
+    def superlink(self) -> SuperLinkAddress:
+        """Address and files of the SuperLink."""
+        tls, secrets = self.home / "tls", self.home / "secrets"
+        return SuperLinkAddress(
+            host=self.config.superlink.host,
+            port=self.config.superlink.port,
+            ca_file=tls / "ca.crt",
+            certificate_file=tls / "superlink.crt",
+            key_file=tls / "superlink.key",
+            control_token_file=secrets / "control-token",
+            executor_secret_file=secrets / "executor-secret",
+        )
+
+
+def load_settings(home: Path | None = None) -> Settings:
+    """Read `covenant.yaml` in `home`, or in $COVENANT_HOME, or in ./covenant-home; raises `UsageError` where there is none."""
+    folder = (home or Path(os.environ.get(HOME_VARIABLE, "covenant-home"))).resolve()
+    if not (folder / CONFIG_NAME).exists():
+        raise UsageError(
+            f"no coordinator in {folder}: {CONFIG_NAME} is missing. Make one with `covenant init {folder}`, or name its folder "
+            f"with --home or {HOME_VARIABLE}"
+        )
+    return Settings(home=folder, config=load_document(folder / CONFIG_NAME, CoordinatorConfig))

@@ -1,0 +1,242 @@
+"""Documents that people write and both sides exchange: closed, frozen, and refused with the line at fault.
+
+1. A document is YAML 1.2 as `protos.yaml12` reads it; an unknown key is an error that names the nearest known one.
+2. Values are not coerced: `"20"` is not 20, and `1` is not `"1"`.
+3. A document's digest is over the canonical JSON of what was read: comments, key order, quoting, the unit of a duration
+   and whether a default was written out do not change it. An optional key without a value is left out, so a later
+   version can add one and leave the digests of documents that do not use it as they were.
+"""
+
+import difflib
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Final, Literal, Self, TypeVar, get_args, get_origin
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    ValidationInfo,
+    WrapSerializer,
+)
+from pydantic_core import ErrorDetails
+
+from protos import yaml12
+from strategies.encoding import canonical_json, sha256_hex
+from strategies.errors import Refused, UsageError
+from strategies.ids import Digest
+
+_MOST_DEFECTS: Final = 10
+_LONGEST_VALUE: Final = 60
+
+
+class DocumentError(UsageError):
+    """A document that cannot be read: one sentence a defect, each with file, line, key, value and remedy."""
+
+
+class FieldError(ValueError):
+    """Raised by a check across fields; `field` is the one whose line the reader should look at."""
+
+    def __init__(self, field: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.field = field
+
+
+class Part(BaseModel):
+    """A closed, frozen piece of a document."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+class Document(Part):
+    """A whole document: it has canonical bytes and a digest."""
+
+    @property
+    def canonical(self) -> bytes:
+        """Canonical JSON (RFC 8785) of the parsed document."""
+        return canonical_json(self.model_dump(mode="json", exclude_none=True))
+
+    @property
+    def digest(self) -> Digest:
+        """SHA-256 of `canonical`."""
+        return sha256_hex(self.canonical)
+
+    @classmethod
+    def from_canonical(cls, data: bytes) -> Self:
+        """Read `canonical` as another party sent it; Refused unless it is exactly that of a valid document.
+
+        Exactly, so that a digest of the bytes and a digest of the document never part ways.
+        """
+        source = f"the {cls.__name__} received"
+        if len(data) > yaml12.MAX_BYTES:
+            raise Refused(f"{source} has {len(data)} bytes; at most {yaml12.MAX_BYTES} are accepted")
+        try:
+            document = cls.model_validate_json(data, strict=True)
+        except ValidationError as error:
+            raise Refused(_explain(error, cls, source, None)) from error
+        if document.canonical != data:
+            raise Refused(f"{source} is not in canonical form (RFC 8785); send `canonical` unchanged")
+        return document
+
+
+T = TypeVar("T", bound=BaseModel)
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+def read_document(text: str, model: type[T], source: str) -> T:
+    """Read `text` as a `model`; `source` names it in errors. Paths in it stay as written. Raises DocumentError."""
+    return _read(text, model, source, folder=None)
+
+
+def load_document(path: Path, model: type[T]) -> T:
+    """Read the file `path` as a `model`; relative paths in it are resolved against its folder. Raises DocumentError."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(yaml12.MAX_BYTES + 1)
+    except FileNotFoundError as error:
+        raise DocumentError(f"{path} does not exist; check the path, or create the file") from error
+    except OSError as error:
+        raise DocumentError(f"{path} cannot be read: {error.strerror}") from error
+    if len(data) > yaml12.MAX_BYTES:
+        raise DocumentError(f"{path} is larger than {yaml12.MAX_BYTES} bytes, the most a document may have")
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise DocumentError(f"{path} line {line}: not UTF-8 text; save the file as UTF-8") from error
+    return _read(text, model, str(path), folder=path.absolute().parent)
+
+
+def _read(text: str, model: type[T], source: str, folder: Path | None) -> T:
+    try:
+        tree = yaml12.parse(text)
+    except yaml12.StrictYamlError as error:
+        raise DocumentError(f"{source} line {error.line}: {error}") from error
+    try:
+        # Through JSON, because only there does pydantic's strict mode take a list for a tuple.
+        return model.model_validate_json(json.dumps(tree.value), strict=True, context={"folder": folder})
+    except ValidationError as error:
+        raise DocumentError(_explain(error, model, source, tree)) from error
+
+
+# --- types that documents share ---------------------------------------------------------------------------------------
+
+
+def _resolve(path: Path, info: ValidationInfo) -> Path:
+    folder = (info.context or {}).get("folder")
+    return folder / path if folder else path
+
+
+def _freeze(mapping: Mapping[K, V]) -> Mapping[K, V]:
+    return MappingProxyType(dict(mapping))
+
+
+def _thaw(mapping: Mapping[Any, Any], handler: SerializerFunctionWrapHandler) -> Any:  # noqa: ANN401
+    return handler(dict(mapping))
+
+
+# `Annotated[Mapping[K, V], *FROZEN]`: a mapping that stays as it was read.
+FROZEN: Final = (AfterValidator(_freeze), WrapSerializer(_thaw))
+
+# A path; relative ones belong to the folder of the document they stand in.
+FilePath = Annotated[Path, AfterValidator(_resolve)]
+
+
+# --- explaining what is wrong -----------------------------------------------------------------------------------------
+
+
+def _explain(error: ValidationError, model: type[BaseModel], source: str, tree: yaml12.Tree | None) -> str:
+    """All defects in the order of their lines, one sentence each."""
+    found = sorted(_defect(detail, model, tree) for detail in error.errors(include_url=False))
+    sentences = [f"{source} line {line}: {text}" if tree else f"{source}: {text}" for line, text in found]
+    if len(sentences) > _MOST_DEFECTS:
+        sentences[_MOST_DEFECTS:] = [f"{source}: and {len(sentences) - _MOST_DEFECTS} more defects"]
+    return "\n".join(sentences)
+
+
+def _defect(detail: ErrorDetails, model: type[BaseModel], tree: yaml12.Tree | None) -> tuple[int, str]:
+    path = _path_in(detail["loc"], tree)
+    cause = detail.get("ctx", {}).get("error")
+    if isinstance(cause, FieldError):
+        path = (*path, cause.field)
+    line = tree.line(path) if tree else 0
+    name = _dotted(path)
+    if detail["type"] == "extra_forbidden":
+        return line, f"unknown key `{name}`; {_known_keys(detail['loc'], model)}"
+    if detail["type"] == "missing":
+        return line, f"`{name}` is missing; add it"
+    if isinstance(cause, FieldError):
+        return line, f"`{name}`: {cause}"
+    value = _shown(detail["input"])
+    if cause is not None:
+        return line, f"`{name}` is {value}: {cause}"
+    rule = detail["msg"].replace("Input should", "it should").replace("String should", "it should")
+    return line, f"`{name}` is {value}, but {rule[:1].lower()}{rule[1:]}{_advice(detail)}"
+
+
+def _advice(detail: ErrorDetails) -> str:
+    if detail["type"] == "string_type" and isinstance(detail["input"], int | float):
+        return "; put it in quotes"
+    return ""
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "empty"
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
+
+
+def _dotted(path: yaml12.Path) -> str:
+    """`training.rounds`, `features[2]`."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return text.lstrip(".") or "the document"
+
+
+def _path_in(loc: yaml12.Path, tree: yaml12.Tree | None) -> yaml12.Path:
+    """`loc` without the steps that exist in the model alone: pydantic inserts the tag of a union's chosen member."""
+    if tree is None:
+        return loc
+    path: yaml12.Path = ()
+    for place, step in enumerate(loc):
+        if (*path, step) in tree.lines or place == len(loc) - 1:
+            path = (*path, step)
+    return path
+
+
+def _known_keys(loc: yaml12.Path, model: type[BaseModel]) -> str:
+    """The nearest key to the unknown one at the end of `loc`, or all keys that could stand there."""
+    *parents, unknown = loc
+    models = [model]
+    for step in parents:
+        models = _models_at(models, step)
+    known = sorted({name for one in models for name in one.model_fields})
+    near = difflib.get_close_matches(str(unknown), known, n=1)
+    return f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
+
+
+def _models_at(models: list[type[BaseModel]], step: str | int) -> list[type[BaseModel]]:
+    """The models found one `step` further: a field's, a chosen union member, or (an index, a name) the same ones."""
+    fields = [one.model_fields[str(step)].annotation for one in models if str(step) in one.model_fields]
+    if fields:
+        return [found for annotation in fields for found in _models_of(annotation)]
+    tagged = [one for one in models if any(step in tags for tags in _tags(one))]
+    return tagged or models
+
+
+def _models_of(annotation: object) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _models_of(argument)
+
+
+def _tags(model: type[BaseModel]) -> Iterator[tuple[object, ...]]:
+    for field in model.model_fields.values():
+        if get_origin(field.annotation) is Literal:
+            yield get_args(field.annotation)

@@ -1,0 +1,201 @@
+"""The plan of a run: everything that is decided before the first site is asked.
+
+1. A plan holds nothing that is computed from rows: weights, class weights, scores' bins and hold-out are its constants.
+2. A value that would do nothing is refused (`proximal_mu` without fedprox), so that no reader takes it for granted.
+3. Sizes are bounded, because a site reads plans that others wrote.
+4. Its digest is over the parsed plan: comments, key order, quoting, `5m` or `300s` do not change it.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Final, Literal, Self, assert_never
+
+from pydantic import AfterValidator, Field, model_validator
+
+from protos.documents import FROZEN, Document, FieldError, Part
+from protos.names import ColumnName, Component, Name, Reference, Site, distinct, matching
+from protos.quantities import Duration
+from strategies import server_optimizers
+from strategies.ids import SiteName
+from strategies.models import DenseModel
+
+MAX_SITES: Final = 1000
+MAX_FEATURES: Final = 1000
+MAX_WEIGHT: Final = 1_000_000
+# Canonical JSON (RFC 8785) holds integers exactly up to here.
+_MAX_SEED: Final = 2**53 - 1
+
+Positive = Annotated[float, Field(gt=0, le=1e6)]
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Sites(Part):
+    """Who is asked, how many must come, and what each one counts."""
+
+    members: Reference
+    invite: Annotated[tuple[Site, ...], Field(min_length=1, max_length=MAX_SITES), AfterValidator(distinct)]
+    minimum: Annotated[int, Field(ge=1)]
+    join_within: Duration
+    weights: Annotated[Mapping[Site, Annotated[int, Field(ge=1, le=MAX_WEIGHT)]], *FROZEN] = {}
+
+    @model_validator(mode="after")
+    def _fits_the_invitation(self) -> Self:
+        if self.minimum > len(self.invite):
+            raise FieldError(
+                "minimum",
+                f"{self.minimum} sites must take part but {len(self.invite)} are invited; lower it or invite more",
+            )
+        strangers = sorted(set(self.weights) - set(self.invite))
+        if strangers:
+            raise FieldError(
+                "weights", f"{strangers[0]} has a weight but is not invited; invite it or remove the weight"
+            )
+        return self
+
+
+class LogisticModel(Part):
+    """Logistic regression."""
+
+    kind: Literal["logistic"]
+
+
+class MlpModel(Part):
+    """A multi-layer perceptron; `hidden` holds the widths of its ReLU layers, inputs first."""
+
+    kind: Literal["mlp"]
+    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=8)]
+
+
+class FedAvgOptimiser(Part):
+    """The mean update, times `learning_rate` (McMahan et al. 2017)."""
+
+    kind: Literal["fedavg"]
+    learning_rate: Positive = 1.0
+
+
+class FedAvgMOptimiser(Part):
+    """Momentum at the server (Hsu et al. 2019)."""
+
+    kind: Literal["fedavgm"]
+    learning_rate: Positive = 1.0
+    momentum: Fraction
+
+
+class AdaptiveOptimiser(Part):
+    """FedAdam and FedYogi; the defaults are those of Reddi et al. 2021, section 5 and appendix C."""
+
+    kind: Literal["fedadam", "fedyogi"]
+    learning_rate: Positive
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.99
+    tau: Positive = 1e-3
+
+
+class ClassWeights(Part):
+    """What an example of each class counts in the loss; constants of the plan, never counted from rows."""
+
+    negative: Positive = 1.0
+    positive: Positive = 1.0
+
+
+class Training(Part):
+    """What a site does in a round, and what the centre does with the mean of it."""
+
+    component: Component
+    algorithm: Literal["fedavg", "fedprox"]
+    proximal_mu: Positive | None = None
+    server_optimiser: Annotated[
+        FedAvgOptimiser | FedAvgMOptimiser | AdaptiveOptimiser, Field(discriminator="kind")
+    ] = FedAvgOptimiser(kind="fedavg")
+    rounds: Annotated[int, Field(ge=1, le=10_000)]
+    local_epochs: Annotated[int, Field(ge=1, le=1000)] = 1
+    batch_size: Annotated[int, Field(ge=1, le=1_000_000)]
+    learning_rate: Positive
+    l2: Annotated[float, Field(ge=0, le=1e6)] = 0.0
+    class_weights: ClassWeights = ClassWeights()
+    round_deadline: Duration
+    seed: Annotated[int, Field(ge=0, le=_MAX_SEED)]
+
+    @model_validator(mode="after")
+    def _mu_belongs_to_fedprox(self) -> Self:
+        if self.algorithm == "fedprox" and self.proximal_mu is None:
+            raise FieldError("proximal_mu", "algorithm fedprox needs it; add it, such as proximal_mu: 0.01")
+        if self.algorithm != "fedprox" and self.proximal_mu is not None:
+            raise FieldError(
+                "proximal_mu", f"algorithm {self.algorithm} does not use it; remove it or choose fedprox"
+            )
+        return self
+
+
+class Aggregation(Part):
+    """How updates become a mean. `plain`: the centre sees the update of every site."""
+
+    mode: Literal["plain"]
+
+
+class Privacy(Part):
+    """What protects a person's rows in what is released. `none`: nothing does, and every report says so."""
+
+    mode: Literal["none"]
+
+
+class Holdout(Part):
+    """Rows that no site trains on, told apart by a public hash of the column `by`."""
+
+    by: ColumnName
+    share: Annotated[float, Field(gt=0, lt=1)]
+    salt: Annotated[str, matching(r"[!-~]{1,64}", "1 to 64 printable ASCII characters without spaces")]
+
+
+class Evaluation(Part):
+    """When the model is scored on held-out rows, and on how many equal bins of [0, 1]."""
+
+    every: Annotated[int, Field(ge=1, le=10_000)]
+    score_bins: Annotated[int, Field(ge=2, le=100_000)]
+    holdout: Holdout
+
+
+class Plan(Document):
+    """One run, decided in full."""
+
+    covenant: Literal["plan/v1"]
+    name: Name
+    purpose: Name
+    contract: Reference
+    features: Annotated[
+        tuple[ColumnName, ...], Field(min_length=1, max_length=MAX_FEATURES), AfterValidator(distinct)
+    ]
+    sites: Sites
+    model: Annotated[LogisticModel | MlpModel, Field(discriminator="kind")]
+    training: Training
+    aggregation: Aggregation
+    privacy: Privacy
+    evaluation: Evaluation
+
+    def dense_model(self, inputs: int) -> DenseModel:
+        """The model over `inputs` encoded features (`FeatureSpec.width`)."""
+        match self.model:
+            case LogisticModel():
+                return DenseModel(inputs=inputs, hidden=())
+            case MlpModel(hidden=hidden):
+                return DenseModel(inputs=inputs, hidden=hidden)
+            case unreachable:
+                assert_never(unreachable)
+
+    def server_optimizer(self) -> server_optimizers.ServerOptimizer:
+        """The rule that turns a mean update into the next model."""
+        match self.training.server_optimiser:
+            case FedAvgOptimiser(learning_rate=rate):
+                return server_optimizers.FedAvg(learning_rate=rate)
+            case FedAvgMOptimiser(learning_rate=rate, momentum=momentum):
+                return server_optimizers.FedAvgM(learning_rate=rate, momentum=momentum)
+            case AdaptiveOptimiser() as chosen:
+                kinds = {"fedadam": server_optimizers.FedAdam, "fedyogi": server_optimizers.FedYogi}
+                return kinds[chosen.kind](
+                    learning_rate=chosen.learning_rate, beta1=chosen.beta1, beta2=chosen.beta2, tau=chosen.tau
+                )
+            case unreachable:
+                assert_never(unreachable)
+
+    def weight_of(self, site: SiteName) -> int:
+        """What `site` counts in the mean: its weight in the plan, or 1."""
+        return self.sites.weights.get(site, 1)

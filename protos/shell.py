@@ -1,0 +1,38 @@
+"""How every Covenant command ends: 0 done, 1 failed, 2 usage, 3 refused, 4 unreachable, and one sentence on stderr if not 0."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from rich.console import Console
+
+from strategies.errors import CovenantError
+
+INTERRUPTED = 130
+people = Console(stderr=True)
+"""For people: tables and progress on stderr. Results for machines go to stdout, through `emit`."""
+
+
+def emit(value: object) -> None:
+    """Print one JSON object on stdout."""
+    sys.stdout.write(json.dumps(value, indent=2, sort_keys=True) + "\n")
+    sys.stdout.flush()
+
+
+def run_command(command: Callable[[], None]) -> NoReturn:
+    """Run a command line to its end and leave with its exit code."""
+    try:
+        command()
+    except CovenantError as error:
+        people.print("[bold red]error:[/]", end=" ")
+        people.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        people.print("interrupted")
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:
+        sys.exit(1)
+    sys.exit(0)

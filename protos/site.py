@@ -1,0 +1,134 @@
+"""A site's own settings: which federation, which data, and what may be done with it.
+
+1. Everything that is not allowed is refused: an empty policy takes part in nothing.
+2. Relative paths belong to the folder of the file they are written in, whatever the agent's working directory.
+3. No secret is written inline: keys are files, and a proxy's URL carries no password.
+"""
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import AfterValidator, Field, model_validator
+
+from protos.documents import FROZEN, Document, FieldError, FilePath, Part, load_document
+from protos.names import ColumnName, Name, Reference, Sha256, Site, distinct, matching
+from protos.quantities import Duration
+
+_HIGHEST_PORT: Final = 65535
+_HOST_PORT: Final = re.compile(r"(?:\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):([0-9]{1,5})")
+
+
+def _address(text: str) -> str:
+    found = _HOST_PORT.fullmatch(text)
+    if found is None or not 1 <= int(found[1]) <= _HIGHEST_PORT:
+        raise ValueError(f"use host:port with a port from 1 to {_HIGHEST_PORT}, such as fl.example:9092")
+    return text
+
+
+Address = Annotated[str, AfterValidator(_address)]
+Proxy = Annotated[
+    str,
+    matching(r"none|https?://[A-Za-z0-9._-]{1,253}:[0-9]{1,5}", "none, or a URL with a port and no password"),
+]
+AppReference = Annotated[
+    str,
+    matching(
+        r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*",
+        "an installed module and its app, such as client.app:app",
+    ),
+]
+
+
+class Federation(Part):
+    """Where the centre is, and what its answers are checked against: `ca` for TLS, `root` for member lists."""
+
+    name: Name
+    superlink: Address
+    ca: FilePath
+    root: FilePath
+    proxy: Proxy = "none"
+
+
+class Identity(Part):
+    """The site's private keys: `key` signs for Covenant (Ed25519), `node_key` authenticates the transport."""
+
+    key: FilePath
+    node_key: FilePath
+
+
+class DataSource(Part):
+    """One population: its contract, its Parquet file, and the file's own names for contract columns."""
+
+    contract: Reference
+    contract_file: FilePath
+    file: FilePath
+    columns: Annotated[Mapping[ColumnName, ColumnName], *FROZEN] = {}
+
+
+class Allow(Part):
+    """Which code may run: installed apps, and the digests of the manifests that may name them (empty: any)."""
+
+    apps: Annotated[tuple[AppReference, ...], AfterValidator(distinct)] = ()
+    fab_sha256: Annotated[tuple[Sha256, ...], AfterValidator(distinct)] = ()
+
+
+class Policy(Part):
+    """What plans may ask for. Each list is closed; an empty one allows nothing."""
+
+    purposes: Annotated[tuple[Name, ...], AfterValidator(distinct)] = ()
+    privacy_modes: Annotated[tuple[Literal["none"], ...], AfterValidator(distinct)] = ()
+    aggregation: Annotated[tuple[Literal["plain"], ...], AfterValidator(distinct)] = ()
+
+
+class Run(Part):
+    """How much of the machine the agent takes, and how often it asks for work (seconds)."""
+
+    cpu_threads: Annotated[int, Field(ge=1, le=256)] = 1
+    idle_poll: Duration = 1.0
+    busy_poll: Duration = 0.025
+
+    @model_validator(mode="after")
+    def _busy_is_not_slower(self) -> Self:
+        if self.busy_poll > self.idle_poll:
+            raise FieldError(
+                "busy_poll",
+                f"{self.busy_poll} s is longer than idle_poll, {self.idle_poll} s; make it shorter",
+            )
+        return self
+
+
+class SiteConfig(Document):
+    """`site.yaml`."""
+
+    covenant: Literal["site/v1"]
+    site: Site
+    federation: Federation
+    identity: Identity
+    data: Annotated[Mapping[Name, DataSource], Field(min_length=1, max_length=100), *FROZEN]
+    allow: Allow = Allow()
+    policy: Policy = Policy()
+    run: Run = Run()
+
+    @model_validator(mode="after")
+    def _one_source_a_contract(self) -> Self:
+        seen: dict[str, str] = {}
+        for population, source in self.data.items():
+            if source.contract in seen:
+                raise FieldError(
+                    "data",
+                    f"{seen[source.contract]} and {population} both follow {source.contract}; a plan could mean either,"
+                    " keep one",
+                )
+            seen[source.contract] = population
+        return self
+
+    def source_for(self, contract: str) -> DataSource | None:
+        """The data that follow `contract` (`name@version`), or None if this site has none."""
+        return next((source for source in self.data.values() if source.contract == contract), None)
+
+
+def load_site(path: Path) -> SiteConfig:
+    """Read `site.yaml`; its paths come back absolute. Raises DocumentError."""
+    return load_document(path, SiteConfig)
