@@ -31,10 +31,11 @@ def answer(message: Message, context: Context) -> Message:
     path = context.node_config.get(SITE_KEY)
     if not isinstance(path, str):
         raise UsageError(f"the node configuration names no site; start with --node-config '{SITE_KEY}=\"/path/to/site.yaml\"'")
-    reply = _participant(Path(path)).answer(unseal(message))
+    reply = participant(Path(path)).answer(unseal(message))
     return Message(seal(reply), reply_to=message)
 
 
 @cache
-def _participant(path: Path) -> Participant:
+def participant(path: Path) -> Participant:
+    """The site of a configuration file, opened once a process."""
     return open_participant(path)

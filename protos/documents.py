@@ -18,6 +18,7 @@ from pydantic import (
     AfterValidator,
     BaseModel,
     ConfigDict,
+    Field,
     SerializerFunctionWrapHandler,
     ValidationError,
     ValidationInfo,
@@ -49,7 +50,7 @@ class FieldError(ValueError):
 class Part(BaseModel):
     """A closed, frozen piece of a document."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Document(Part):
@@ -140,8 +141,8 @@ def _thaw(mapping: Mapping[Any, Any], handler: SerializerFunctionWrapHandler) ->
     return handler(dict(mapping))
 
 
-# `Annotated[Mapping[K, V], *FROZEN]`: a mapping that stays as it was read.
-FROZEN: Final = (AfterValidator(_freeze), WrapSerializer(_thaw))
+# `Annotated[Mapping[K, V], *FROZEN]`: a mapping that stays as it was read, or as its default has it.
+FROZEN: Final = (AfterValidator(_freeze), WrapSerializer(_thaw), Field(validate_default=True))
 
 # A path; relative ones belong to the folder of the document they stand in.
 FilePath = Annotated[Path, AfterValidator(_resolve)]

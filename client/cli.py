@@ -1,0 +1,129 @@
+"""The command `covenant-agent`: what IT at a site runs."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from protos.egress import keep_quiet
+from protos.shell import people, run_command
+from protos.site import load_site
+from strategies.errors import UsageError
+
+app = typer.Typer(
+    name="covenant-agent",
+    help="The agent of a site: takes part in rounds next to its own data, on its own terms.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The site's configuration.")]
+REQUEST_FILE = "enrolment.json"
+
+_SITE = """\
+covenant: site/v1
+site: {site}
+federation:
+  name: {federation}
+  superlink: {superlink}
+  ca: {ca}                      # the transport's certificate authority; nothing else is trusted
+  root: {root}                  # the federation's root, pinned; compare its fingerprint with the officers
+  proxy: none                   # or a URL; the environment is ignored, loopback is never proxied
+identity:
+  key: site.key
+  node_key: node.key
+data:
+  {contract_name}:
+    contract: {contract}
+    contract_file: {contract_file}
+    file: {data}
+    # columns: {{contract_name: name_in_the_file}}
+allow:
+  apps: ["client.app:app"]      # installed code that a run may name; code itself never travels
+  fab_sha256: []                # pin manifests here; empty admits any that names an allowed app
+policy:                         # default deny: what is not listed is refused
+  purposes: [{purposes}]
+  privacy_modes: [none]         # none: nothing protects a person's rows in what is released
+  aggregation: [plain]          # plain: the centre sees this site's updates
+run:
+  cpu_threads: 1
+  idle_poll: 1s
+  busy_poll: 25ms
+"""
+
+
+@app.command("init")
+def init(
+    folder: Annotated[Path, typer.Argument(help="The folder to make for this site.")],
+    site: Annotated[str, typer.Option(help="This site's name, as agreed with the federation.")],
+    federation: Annotated[str, typer.Option(help="The federation's name.")],
+    superlink: Annotated[str, typer.Option(help="host:port of the federation's SuperLink.")],
+    ca: Annotated[Path, typer.Option(help="ca.crt, from the centre.")],
+    root: Annotated[Path, typer.Option(help="root.json, from the officers.")],
+    contract: Annotated[Path, typer.Option(help="The data contract that this site's data follows.")],
+    data: Annotated[Path, typer.Option(help="The Parquet file with this site's rows.")],
+    purpose: Annotated[list[str], typer.Option(help="A purpose that this site admits; repeatable.")],
+) -> None:
+    """Make a site's configuration and keys, and the enrolment request that the federation root must certify."""
+    from client.keystore import make_keys
+    from protos.contract import Contract
+    from protos.documents import load_document
+    from protos.membership import RootPublic
+
+    agreed = load_document(contract, Contract)
+    pinned = load_document(root, RootPublic)
+    if not ca.exists():
+        raise UsageError(f"{ca} does not exist; the centre's `covenant init` made it as tls/ca.crt")
+    folder.mkdir(parents=True, exist_ok=True)
+    config = folder / "site.yaml"
+    if config.exists():
+        raise UsageError(f"{config} exists; a site is never overwritten, choose another folder")
+    for source in (ca, root, contract):
+        (folder / source.name).write_bytes(source.read_bytes())
+    config.write_text(
+        _SITE.format(
+            site=site, federation=federation, superlink=superlink, ca=ca.name, root=root.name, contract=agreed.ref,
+            contract_name=agreed.name, contract_file=contract.name, data=data.resolve(), purposes=", ".join(purpose),
+        )
+    )  # fmt: skip
+    try:
+        request = make_keys(load_site(config))
+    except UsageError:
+        config.unlink()
+        raise
+    (folder / REQUEST_FILE).write_bytes(request.canonical + b"\n")
+    people.print(f"made {folder}; send {folder / REQUEST_FILE} to the officers and tell them this fingerprint:")
+    people.print(f"  {request.fingerprint}", highlight=False)
+    people.print(f"the root that this site pins has fingerprint {pinned.fingerprint}; compare it with theirs", highlight=False)
+
+
+@app.command("run")
+def run(
+    config: ConfigFile = Path("site.yaml"),
+    give_up_after: Annotated[
+        float | None, typer.Option(help="Leave with exit code 4 if the SuperLink cannot be reached for so many seconds at the start.")
+    ] = None,
+) -> None:
+    """Take part in the federation's rounds until stopped."""
+    site = load_site(config)
+    proxy = None if site.federation.proxy == "none" else site.federation.proxy
+    keep_quiet(flower_home=config.resolve().parent / "flower", proxy=proxy)
+    from client.bootstrap import open_agent  # after the environment is quiet: flwr reads its switches at import
+
+    agent = open_agent(config.resolve(), give_up_after_s=give_up_after)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: agent.stop())
+    agent.serve()
+
+
+def main() -> None:
+    """Run `covenant-agent`."""
+    keep_quiet()
+    run_command(lambda: app(standalone_mode=False))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,4 @@
+"""Commands of the simulation floor."""
+import typer
+def register(app: typer.Typer) -> None:
+    """Add."""
