@@ -69,7 +69,9 @@ def table_from(data: pa.Table, contract: Contract, *, renamed: Mapping[str, str]
     columns = _Columns(data, renamed, named)
     return Table(
         columns={
-            name: columns.number(name, column) if isinstance(column, NumberColumn) else columns.category(name, column)
+            name: columns.number(name, column)
+            if isinstance(column, NumberColumn)
+            else columns.category(name, column)
             for name, column in contract.columns.items()
         },
         target=columns.target(contract.target),
@@ -82,13 +84,22 @@ def _read(path: Path) -> pa.Table:
     try:
         # A file handle, because a path would let pyarrow read a folder as a partitioned data set, or guess from its name.
         with path.open("rb") as file:
-            return pq.ParquetFile(file).read()
+            data = pq.ParquetFile(file).read()
+        data.validate(full=True)  # reading does not check that text is UTF-8
     except FileNotFoundError as error:
-        raise DataError(f"{path} does not exist; `file` must name the Parquet file with this site's rows") from error
-    except OSError as error:
-        raise DataError(f"{path} cannot be read ({error.strerror or error}); the agent's user needs read access to it") from error
-    except pa.ArrowException as error:
-        raise DataError(f"{path} is not a readable Parquet file ({_one_line(error)}); write it again as Parquet") from error
+        raise DataError(
+            f"{path} does not exist; `file` must name the Parquet file with this site's rows"
+        ) from error
+    except (OSError, pa.ArrowException) as error:
+        # pyarrow reports a damaged file as an OSError too, but only the operating system's carry a number.
+        if isinstance(error, OSError) and error.errno is not None:
+            raise DataError(
+                f"{path} cannot be read ({error.strerror}); `file` must name a Parquet file that the agent's user may read"
+            ) from error
+        raise DataError(
+            f"{path} is not a readable Parquet file ({_one_line(error)}); write it again as Parquet"
+        ) from error
+    return data
 
 
 def _check_renamed(renamed: Mapping[str, str], contract: Contract, named: str) -> None:
@@ -115,7 +126,9 @@ class _Columns:
             raise self._error(name, f"holds {values.type}; the contract says number, store it as one")
         numbers = np.asarray(pc.cast(values, pa.float64(), safe=False).to_numpy(), dtype=np.float64)
         if np.isinf(numbers).any():
-            raise self._error(name, f"has {np.isinf(numbers).sum()} infinite values; a number must be finite or missing")
+            raise self._error(
+                name, f"has {np.isinf(numbers).sum()} infinite values; a number must be finite or missing"
+            )
         if column.missing == "refuse":
             self._check_missing(name, int(np.isnan(numbers).sum()), "the contract refuses them")
         return numbers
@@ -123,9 +136,13 @@ class _Columns:
     def category(self, name: str, column: CategoryColumn) -> npt.NDArray[np.object_]:
         """(n,) str, None for missing. Words outside the vocabulary stay: the encoding counts them as "other"."""
         words = self._words(name, "category")
-        if not set(words) & set(column.vocabulary):
+        found = {word for word in words if word is not None}
+        # Each stray word is "other", but no word at all in common is a coding that the contract does not know.
+        if found and not found & set(column.vocabulary):
             raise self._error(
-                name, f"has no value of the contract's vocabulary, which is {_listed(column.vocabulary)}"
+                name,
+                f"holds {_shortened(min(found))} and no word of the contract's vocabulary, {_listed(column.vocabulary)}; "
+                "use the contract's words",
             )
         return words
 
@@ -143,7 +160,9 @@ class _Columns:
                 )
         positive = words == target.positive
         if positive.all() or not positive.any():
-            raise self._error(target.column, f"is {words[0]!r} in every row; training needs rows of both classes")
+            raise self._error(
+                target.column, f"is {words[0]!r} in every row; training needs rows of both classes"
+            )
         return np.asarray(positive, dtype=np.float64)
 
     def keys(self, name: str) -> list[str]:
@@ -158,7 +177,9 @@ class _Columns:
         kind = values.type.value_type if pa.types.is_dictionary(values.type) else values.type
         # Decimal and float codes are refused: 1, 1.0 and 1.00 would be three words for one code.
         if not (pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_integer(kind)):
-            raise self._error(name, f"holds {values.type}; the contract says {wanted}, store it as text or whole numbers")
+            raise self._error(
+                name, f"holds {values.type}; the contract says {wanted}, store it as text or whole numbers"
+            )
         words = pc.cast(pc.cast(values, kind), pa.string()).to_pylist()
         return np.array([word or None for word in words], dtype=object)
 
@@ -183,7 +204,10 @@ class _Columns:
 
 def _is_number(kind: pa.DataType) -> bool:
     return bool(
-        pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_decimal(kind) or pa.types.is_boolean(kind)
+        pa.types.is_integer(kind)
+        or pa.types.is_floating(kind)
+        or pa.types.is_decimal(kind)
+        or pa.types.is_boolean(kind)
     )
 
 

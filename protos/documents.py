@@ -161,7 +161,7 @@ def _explain(error: ValidationError, model: type[BaseModel], source: str, tree: 
 
 
 def _defect(detail: ErrorDetails, model: type[BaseModel], tree: yaml12.Tree | None) -> tuple[int, str]:
-    path = _path_in(detail["loc"], tree)
+    path = _path_in(detail, tree)
     cause = detail.get("ctx", {}).get("error")
     if isinstance(cause, FieldError):
         path = (*path, cause.field)
@@ -199,15 +199,17 @@ def _dotted(path: yaml12.Path) -> str:
     return text.lstrip(".") or "the document"
 
 
-def _path_in(loc: yaml12.Path, tree: yaml12.Tree | None) -> yaml12.Path:
-    """`loc` without the steps that exist in the model alone: pydantic inserts the tag of a union's chosen member."""
+def _path_in(detail: ErrorDetails, tree: yaml12.Tree | None) -> yaml12.Path:
+    """Where the defect stands in the text: pydantic's path has more steps, such as the tag of a union's chosen member."""
+    loc = detail["loc"]
     if tree is None:
         return loc
+    absent = loc[-1:] if detail["type"] == "missing" else ()
     path: yaml12.Path = ()
-    for place, step in enumerate(loc):
-        if (*path, step) in tree.lines or place == len(loc) - 1:
+    for step in loc[: len(loc) - len(absent)]:
+        if (*path, step) in tree.lines:
             path = (*path, step)
-    return path
+    return (*path, *absent)
 
 
 def _known_keys(loc: yaml12.Path, model: type[BaseModel]) -> str:

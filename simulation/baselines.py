@@ -45,7 +45,9 @@ def pooled_table(tables: Mapping[SiteName, Table]) -> Table:
         raise UsageError("there are no tables to pool; at least one site is needed")
     ordered = [tables[site] for site in sorted(tables)]
     return Table(
-        columns={name: np.concatenate([table.columns[name] for table in ordered]) for name in ordered[0].columns},
+        columns={
+            name: np.concatenate([table.columns[name] for table in ordered]) for name in ordered[0].columns
+        },
         target=np.concatenate([table.target for table in ordered]),
         keys=[key for table in ordered for key in table.keys],
     )

@@ -1,4 +1,89 @@
-"""Commands of the simulation floor."""
+"""Commands of the simulation floor: the demo, and the benchmarks."""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Annotated
+
 import typer
+
+from coordinator.cli.options import Home, Json
+from protos.shell import emit, people
+
+_DEMO_FOLDER = Path("covenant-demo")
+DemoFolder = Annotated[Path, typer.Option(help="Where the demo keeps its keys, data, model and logs; made anew each time.")]
+
+bench = typer.Typer(no_args_is_help=True, help="Measure this machine, beside stock Flower in the same run.")
+
+
 def register(app: typer.Typer) -> None:
-    """Add."""
+    """Add these commands to `covenant`."""
+    app.command("demo")(demo)
+    app.command("up")(up)
+    app.add_typer(bench, name="bench")
+
+
+def demo(folder: DemoFolder = _DEMO_FOLDER, json: Json = False) -> None:  # noqa: FBT002 (a command-line flag)
+    """Run a real federation on real loans: a SuperLink, four agents, a registered model, a score. Leaves nothing running."""
+    from simulation.demo.demonstration import Demonstration
+
+    interrupt_on_terminate()
+    report = Demonstration(folder.resolve()).run()
+    if json:
+        emit(report.facts())
+    else:
+        report.show()
+
+
+def up(
+    home: Home = None,
+    demo: Annotated[bool, typer.Option("--demo", help="Bring the demo's federation up, agents included.")] = False,  # noqa: FBT002
+    folder: DemoFolder = _DEMO_FOLDER,
+) -> None:
+    """Bring a coordinator up and keep it running until Ctrl-C; with --demo, a whole federation."""
+    if not demo:
+        from coordinator.cli.centre import run_service
+
+        run_service(home)
+        return
+    from simulation.demo.demonstration import Demonstration
+
+    interrupt_on_terminate()
+    with Demonstration(folder.resolve()).federation() as deployment:
+        people.print(f"The demo's federation is up. In another terminal:\n  export COVENANT_HOME={deployment.home}", highlight=False)
+        people.print(f"  covenant plan launch {deployment.folder / 'plan.yaml'}", highlight=False)
+        people.print("  covenant run list\nCtrl-C ends it.", highlight=False)
+        while True:
+            deployment.check()
+            time.sleep(1.0)
+
+
+def interrupt_on_terminate() -> None:
+    """Let SIGTERM unwind like Ctrl-C, so that what was started is ended."""
+
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+@bench.command("exchange")
+def bench_exchange(
+    sites: Annotated[int, typer.Option(min=1, max=64, help="Agents.")] = 4,
+    parameters: Annotated[int, typer.Option(min=100, max=50_000_000, help="Size of the model.")] = 100_000,
+    rounds: Annotated[int, typer.Option(min=2, max=1000, help="Rounds to measure.")] = 20,
+    peer: Annotated[bool, typer.Option("--peer", help="Measure stock Flower in the same run.")] = False,  # noqa: FBT002
+    json: Json = False,  # noqa: FBT002 (a command-line flag)
+) -> None:
+    """Seconds an exchange and a round take over a real SuperLink and real agents."""
+    from simulation.bench.exchange import measure
+    from simulation.bench.report import show
+
+    interrupt_on_terminate()
+    result = measure(sites=sites, parameters=parameters, rounds=rounds, with_peer=peer)
+    if json:
+        emit(result.facts())
+    else:
+        show(result)

@@ -55,9 +55,7 @@ def descend(
     return network.vector() - began
 
 
-def _loss(
-    network: DenseNetwork, x: torch.Tensor, y: torch.Tensor, importance: torch.Tensor
-) -> torch.Tensor:
+def _loss(network: DenseNetwork, x: torch.Tensor, y: torch.Tensor, importance: torch.Tensor) -> torch.Tensor:
     """The mean over rows, not over importance: a batch without a positive must not weigh more than one with."""
     return torch.nn.functional.binary_cross_entropy_with_logits(network.logits(x), y, weight=importance)
 

@@ -116,13 +116,14 @@ def _explain(error: DBAPIError) -> _Explanation | None:
     cause = error.orig
     if isinstance(cause, sqlite3.Error):
         return _explain_sqlite(cause)
+    fields = cause.args[0] if cause is not None and cause.args else None
+    if isinstance(fields, dict):
+        # First, because pg8000 also calls a refused login an InterfaceError.
+        code = str(fields.get("C", ""))
+        return next((_POSTGRES[code[:n]] for n in range(len(code), 0, -1) if code[:n] in _POSTGRES), None)
     if error.connection_invalidated or type(cause).__name__ == "InterfaceError" or isinstance(cause, OSError):
         return _UNREACHABLE
-    fields = cause.args[0] if cause is not None and cause.args else None
-    if not isinstance(fields, dict):
-        return None
-    code = str(fields.get("C", ""))
-    return next((_POSTGRES[code[:n]] for n in range(len(code), 0, -1) if code[:n] in _POSTGRES), None)
+    return None
 
 
 def _explain_sqlite(cause: sqlite3.Error) -> _Explanation | None:

@@ -14,6 +14,7 @@ from typing import Any, Final
 from sqlalchemy import (
     JSON,
     CheckConstraint,
+    Double,
     ForeignKey,
     Index,
     MetaData,
@@ -150,8 +151,8 @@ class Round(Base):
     aggregate_digest: Mapped[str | None] = mapped_column(String(DIGEST_LENGTH))
     model_digest: Mapped[str | None] = mapped_column(String(DIGEST_LENGTH))
     optimizer_digest: Mapped[str | None] = mapped_column(String(DIGEST_LENGTH))
-    exchange_s: Mapped[float | None]
-    seconds: Mapped[float | None]
+    exchange_s: Mapped[float | None] = mapped_column(Double)
+    seconds: Mapped[float | None] = mapped_column(Double)
     metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     reason: Mapped[str | None] = mapped_column(Text)
     opened_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -60,10 +60,16 @@ class Control:
 
     def register(self, node_key_pem: bytes, name: str) -> None:
         """Let the site with this public node key in; a key that is already in stays in."""
+        if node_key_pem in self.registered():
+            return
+        with outcomes(self._address):
+            self._client.RegisterNode(RegisterNodeRequest(public_key=node_key_pem, name=name))
+
+    def registered(self) -> frozenset[bytes]:
+        """The public node keys (PEM) that the SuperLink lets in."""
         with outcomes(self._address):
             nodes = self._client.ListNodes(ListNodesRequest()).nodes_info
-            if node_key_pem not in {bytes(node.public_key) for node in nodes}:
-                self._client.RegisterNode(RegisterNodeRequest(public_key=node_key_pem, name=name))
+        return frozenset(bytes(node.public_key) for node in nodes)
 
     def start_run(self, bundle: Bundle, run: RunId) -> int:
         """Start the Flower run that carries `run`; returns Flower's id of it."""

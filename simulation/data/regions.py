@@ -38,6 +38,8 @@ def split_by_region(table: pa.Table) -> dict[SiteName, pa.Table]:
     states = table.column(STATE_COLUMN).to_pylist()
     unknown = sorted({str(state) for state in states if state not in REGION_OF})
     if unknown:
-        raise Refused(f"column {STATE_COLUMN} holds {', '.join(unknown[:5])}; use the two-letter codes of states and DC")
+        raise Refused(
+            f"column {STATE_COLUMN} holds {', '.join(unknown[:5])}; use the two-letter codes of states and DC"
+        )
     regions = [REGION_OF[state] for state in states]
     return {region: table.filter(pa.array([found == region for found in regions])) for region in REGIONS}

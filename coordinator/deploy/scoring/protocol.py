@@ -68,7 +68,7 @@ def parse_request(body: bytes) -> InferRequest:
         request = InferRequest.model_validate_json(body)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False, include_context=False)[0]
-        place = ".".join(map(str, first["loc"]))
+        place = ".".join(map(str, first["loc"]))[:100]
         where = f" at {place}" if place else ""
         raise ProtocolError(f"the request is not an inference request{where}: {first['msg']}") from error
     for output in request.outputs or ():

@@ -1,0 +1,177 @@
+"""`covenant demo`: a real federation on real loans, from keys to a score, in one command."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from client.data import Table
+from coordinator.cli.runs import watch
+from coordinator.registry.publish import SCORING_FILE, WEIGHTS_FILE
+from coordinator.registry.versions import ModelVersion, list_versions
+from coordinator.runs import RunView, launch
+from protos.contract import Contract
+from protos.documents import load_document
+from protos.plan import Plan
+from protos.shell import people
+from simulation.baselines import local_auc, pooled_auc, pooled_table
+from simulation.demo import data
+from simulation.demo.report import AucReport, DemoReport, ScoringReport
+from simulation.demo.scoring import score_one, wait_until_ready
+from simulation.deployment import Deployment, free_port, resident_mib
+from strategies.errors import UsageError
+from strategies.ids import SiteName
+from strategies.sampling import held_out
+
+_MARKER = ".covenant-demo"
+
+
+@dataclass
+class Demonstration:
+    """A demo in `folder`, which is made anew each time."""
+
+    folder: Path
+    _began: float = field(default_factory=time.monotonic)
+
+    def prepare(self) -> None:
+        """Make the folder, or empty it if an earlier demo made it; raises `UsageError` for anybody else's folder."""
+        if self.folder.exists() and any(self.folder.iterdir()):
+            if not (self.folder / _MARKER).exists():
+                raise UsageError(
+                    f"{self.folder} holds something else; name a folder that does not exist with --folder"
+                )
+            shutil.rmtree(self.folder)
+        self.folder.mkdir(parents=True, exist_ok=True)
+        (self.folder / _MARKER).touch()
+
+    @contextmanager
+    def federation(self) -> Iterator[Deployment]:
+        """The running federation: four subsidiaries and their coordinator."""
+        self.prepare()
+        plan_file = data.copy_document(data.PLAN, self.folder)
+        contract_file = data.copy_document(data.CONTRACT, self.folder)
+        plan = load_document(plan_file, Plan)
+        with Deployment(self.folder) as deployment:
+            with step("keys, certificates and four folders of loans"):
+                deployment.lay_out(data.regional_loans(), contract_file, purpose=plan.purpose)
+            with step("a SuperLink with TLS and node authentication, and four agents"):
+                deployment.start_coordinator()
+                for site in plan.sites.invite:
+                    deployment.start_agent(site)
+                deployment.wait_until_ready()
+            yield deployment
+
+    def run(self) -> DemoReport:
+        """Run the demo to its end; nothing is left running."""
+        with self.federation() as deployment:
+            plan, contract = self._documents()
+            tables = data.tables(contract)
+            finished = self._train(deployment)
+            memory = max(resident_mib(deployment.pid(site)) for site in plan.sites.invite)
+            version = list_versions(deployment.centre().engine, plan.name)[-1]
+            applicants = held_out_rows(plan, tables)
+            difference = self._export(deployment, plan, contract, version, applicants)
+            scoring = self._score(deployment, plan, contract, version, applicants)
+            with step("the same training without a federation, to compare"):
+                auc = AucReport(
+                    federated=finished.aucs[finished.committed],
+                    local={str(site): value for site, value in local_auc(plan, contract, tables).items()},
+                    pooled=pooled_auc(plan, contract, tables),
+                )
+        return self._report(plan, contract, finished, version, auc, difference, memory, scoring)
+
+    def _documents(self) -> tuple[Plan, Contract]:
+        return (
+            load_document(self.folder / data.PLAN, Plan),
+            load_document(self.folder / data.CONTRACT, Contract),
+        )
+
+    def _train(self, deployment: Deployment) -> RunView:
+        with step("a federated run", spinner=False):
+            centre = deployment.centre()
+            run = launch(centre, self.folder / data.PLAN)
+            return watch(centre, run, deployment.check)
+
+    def _export(
+        self, deployment: Deployment, plan: Plan, contract: Contract, version: ModelVersion, applicants: Table
+    ) -> float:
+        """Write the model's files, and hold ONNX against torch on all held-out rows; the largest difference."""
+        from simulation.demo.equality import largest_difference
+
+        artifacts, folder = deployment.centre().artifacts, self.folder / "model"
+        folder.mkdir()
+        for name, digest in version.artifacts.items():
+            (folder / name).write_bytes(artifacts.get(digest))
+        return largest_difference(folder / SCORING_FILE, folder / WEIGHTS_FILE, plan, contract, applicants)
+
+    def _score(
+        self, deployment: Deployment, plan: Plan, contract: Contract, version: ModelVersion, applicants: Table
+    ) -> ScoringReport:
+        with step("a scoring service, and one real application"):
+            port = free_port()
+            deployment.start_scoring(version.ref, port)
+            base = f"http://127.0.0.1:{port}"
+            wait_until_ready(base, deployment.check)
+            return score_one(
+                base, version.name, version.version, contract.feature_spec(plan.features), applicants
+            )
+
+    def _report(
+        self,
+        plan: Plan,
+        contract: Contract,
+        finished: RunView,
+        version: ModelVersion,
+        auc: AucReport,
+        difference: float,
+        memory: float,
+        scoring: ScoringReport,
+    ) -> DemoReport:
+        width = contract.feature_spec(plan.features).width
+        return DemoReport(
+            sites=list(plan.sites.invite),
+            rounds=finished.committed,
+            parameters=plan.dense_model(width).size,
+            auc=auc,
+            exchange_s=median(finished.exchange_s),
+            round_s=median(finished.round_s),
+            aggregation=plan.aggregation.mode,
+            model={
+                "name": version.name,
+                "version": version.version,
+                "digest": version.digest,
+                "stage": str(version.stage),
+            },
+            onnx_max_difference=difference,
+            agent_memory_mib=memory,
+            scoring=scoring,
+            elapsed_s=time.monotonic() - self._began,
+            paths={
+                "model and ONNX export": self.folder / "model",
+                "database": self.folder / "coordinator" / "covenant.db",
+                "logs": self.folder / "logs",
+                "coordinator": self.folder / "coordinator",
+            },
+        )
+
+
+@contextmanager
+def step(name: str, *, spinner: bool = True) -> Iterator[None]:
+    """Show what is being done, and how long it took."""
+    began = time.monotonic()
+    with people.status(name) if spinner and people.is_terminal else nullcontext():
+        yield
+    people.print(f"[green]✓[/] {name} ({time.monotonic() - began:.1f} s)", highlight=False)
+
+
+def held_out_rows(plan: Plan, tables: dict[SiteName, Table]) -> Table:
+    """The held-out rows of all sites."""
+    pooled, holdout = pooled_table(tables), plan.evaluation.holdout
+    return pooled.rows(np.asarray(held_out(pooled.keys, holdout.salt, holdout.share)))

