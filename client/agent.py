@@ -105,6 +105,7 @@ class Agent:
             message = connection.pull()
             if message is not None:
                 self._answer(connection, message)
+                connection.confirm(message)
         except RunOver as over:
             _log.info("message dropped", reason=str(over))
             return True

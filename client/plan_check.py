@@ -2,10 +2,11 @@
 
 1. The documents are the ones that the statement names by digest.
 2. The member list is signed by the federation root that this site pinned, is the one that the plan names, and names this site
-   with this site's own key; every invited site is a member, and this site is on the roster.
+   with this site's own key; every invited site is a member.
 3. This site's policy admits the plan's purpose, privacy mode and aggregation.
 4. The data contract is, to the byte, the one that this site holds for one of its own data sets.
 5. The training component is installed here.
+6. Each statement's roster is a part of the plan's invitation, and names this site.
 """
 
 from __future__ import annotations
@@ -15,12 +16,13 @@ from dataclasses import dataclass
 from client.training import COMPONENT
 from protos.contract import Contract, check_plan
 from protos.documents import load_document
-from protos.frames import RefusalCode, Request
+from protos.frames import RefusalCode, Request, Statement
 from protos.membership import RootPublic, SignedMembers, check_members
 from protos.plan import Plan
 from protos.site import DataSource, SiteConfig
 from strategies.encoding import sha256_hex
 from strategies.errors import CovenantError, Refused
+from strategies.ids import SiteName
 
 
 class TaskRefused(Refused):
@@ -41,15 +43,27 @@ class Accepted:
 
 
 def check_task(request: Request, *, config: SiteConfig, root: RootPublic, identity_key: str) -> Accepted:
-    """Raise `TaskRefused` at the first rule that `request` breaks."""
+    """Judge the documents of `request`; raises `TaskRefused` at the first rule that they break."""
     plan, contract = _documents(request)
     _membership(request, plan, config, root, identity_key)
     _policy(plan, config)
     source = _source(plan, contract, config)
-    for named in {plan.training.component, request.statement.component}:
-        if named != COMPONENT:
-            raise TaskRefused(RefusalCode.POLICY, f"training component {named} is not installed; this site has {COMPONENT}")
+    if plan.training.component != COMPONENT:
+        raise TaskRefused(
+            RefusalCode.POLICY, f"training component {plan.training.component} is not installed; this site has {COMPONENT}"
+        )
     return Accepted(plan=plan, contract=contract, source=source)
+
+
+def check_statement(statement: Statement, accepted: Accepted, *, site: SiteName) -> None:
+    """Judge what differs from request to request of an accepted task; raises `TaskRefused`."""
+    strangers = sorted(set(statement.roster) - set(accepted.plan.sites.invite))
+    if strangers:
+        raise TaskRefused(RefusalCode.PROTOCOL, f"the roster names {strangers[0]}, which the plan does not invite")
+    if site not in statement.roster:
+        raise TaskRefused(RefusalCode.PROTOCOL, "the roster does not name this site")
+    if statement.component != accepted.plan.training.component:
+        raise TaskRefused(RefusalCode.PROTOCOL, f"the statement names component {statement.component}, the plan another")
 
 
 def _documents(request: Request) -> tuple[Plan, Contract]:
@@ -78,12 +92,6 @@ def _membership(request: Request, plan: Plan, config: SiteConfig, root: RootPubl
         raise TaskRefused(RefusalCode.SIGNATURE, str(error)) from error
     if ours.identity_key != identity_key:
         raise TaskRefused(RefusalCode.SIGNATURE, f"member list {members.ref} has another key for {config.site}")
-    roster = request.statement.roster
-    strangers = sorted(set(roster) - set(plan.sites.invite))
-    if strangers:
-        raise TaskRefused(RefusalCode.PROTOCOL, f"the roster names {strangers[0]}, which the plan does not invite")
-    if config.site not in roster:
-        raise TaskRefused(RefusalCode.PROTOCOL, "the roster does not name this site")
 
 
 def _policy(plan: Plan, config: SiteConfig) -> None:

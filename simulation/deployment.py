@@ -20,7 +20,6 @@ from typing import IO, Self
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import structlog
 
 from client.cli import REQUEST_FILE
 from client.cli import init as init_site
@@ -32,10 +31,9 @@ from coordinator.flower.control import Control
 from coordinator.settings import load_settings
 from protos.egress import child_environment
 from protos.shell import people
-from strategies.errors import CovenantError
+from strategies.errors import CovenantError, Unreachable
 from strategies.ids import SiteName
 
-_log = structlog.get_logger(__name__)
 _STOP_WITHIN_S = 15.0
 _START_WITHIN_S = 90.0
 
@@ -148,8 +146,8 @@ class Deployment:
                         return
                 finally:
                     control.close()
-            except CovenantError as error:
-                _log.debug("not ready", reason=str(error))
+            except Unreachable:
+                pass  # it is still starting
             time.sleep(0.1)
         raise CovenantError(
             f"the coordinator did not start within {_START_WITHIN_S:.0f} s; see {self.logs / 'coordinator.log'}"

@@ -127,14 +127,21 @@ class FleetConnection:
             head = message_from_proto(answer.messages_list[0])
             run, tree = head.metadata.run_id, answer.message_object_trees[0]
             contents = {part.object_id: self._object(run, part.object_id) for part in iterate_object_tree(tree)}
-            self._client.ConfirmMessageReceived(
-                ConfirmMessageReceivedRequest(node=self._node, run_id=run, message_object_id=head.metadata.message_id)
-            )
         message = inflate_object_from_contents(tree.object_id, contents)
         if not isinstance(message, Message):
             raise CovenantError(f"the SuperLink delivered a {type(message).__name__} where a message was expected")
         message.metadata.__dict__["_message_id"] = tree.object_id
         return message
+
+    def confirm(self, message: Message) -> None:
+        """Let the SuperLink forget a message that was pulled; best said after the reply, which somebody waits for."""
+        metadata = message.metadata
+        with self._outcomes():
+            self._client.ConfirmMessageReceived(
+                ConfirmMessageReceivedRequest(
+                    node=self._node, run_id=metadata.run_id, message_object_id=metadata.message_id
+                )
+            )
 
     def push(self, reply: Message, runtime_s: float) -> None:
         """Send a reply with all its objects; `runtime_s` is what computing it took."""

@@ -29,6 +29,7 @@ from strategies.ids import SiteName
 _POLL_S = 0.02
 _LONGEST_POLL_S = 0.5
 _LOOK_FOR_NODES_S = 2.0
+_FRESH_S = 0.1
 _OBJECT_POLL_S = 0.005
 _TTL_SPARE_S = 60.0
 _MESSAGE_TYPES = {
@@ -46,6 +47,9 @@ class PromptGrid:
     node_keys: Mapping[SiteName, bytes]
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
+    _seen: dict[SiteName, NodeInfo] = field(default_factory=dict)
+    _seen_at: float = -_LOOK_FOR_NODES_S
+    _to_confirm: list[str] = field(default_factory=list)
 
     def online(self) -> Collection[SiteName]:
         """The member sites that the SuperLink has heard of lately."""
@@ -56,12 +60,20 @@ class PromptGrid:
     ) -> Mapping[SiteName, Outcome]:
         """See `Exchange.ask`."""
         asking = _Asking(self, stage, frames, round_number, self.monotonic() + deadline_s)
-        return asking.until_done()
+        outcomes = asking.until_done()
+        self.confirm()
+        return outcomes
 
     def _nodes(self) -> dict[SiteName, NodeInfo]:
+        """The member sites that are online, as seen at most `_FRESH_S` ago."""
+        now = self.monotonic()
+        if now - self._seen_at < _FRESH_S:
+            return self._seen
         nodes = self.grid._runtime_client.GetNodes(GetNodesRequest()).nodes  # noqa: SLF001 (flwr has no public way)
         by_key = {bytes(node.public_key): node for node in nodes}
-        return {site: by_key[key] for site, key in self.node_keys.items() if key in by_key}
+        self._seen = {site: by_key[key] for site, key in self.node_keys.items() if key in by_key}
+        self._seen_at = now
+        return self._seen
 
     def pull(self, message_ids: Iterable[str]) -> list[Message]:
         """Replies that have come for `message_ids`, with all their objects, or the errors that stand for them."""
@@ -70,15 +82,21 @@ class PromptGrid:
         replies: list[Message] = []
         for head, tree in zip(answer.messages_list, answer.message_object_trees, strict=True):
             contents = {part.object_id: self._object(part) for part in iterate_object_tree(tree)}
-            client.ConfirmMessageReceived(
-                ConfirmMessageReceivedRequest(
-                    node=self.grid.node, run_id=self.grid.run.run_id, message_object_id=head.metadata.message_id
-                )
-            )
+            self._to_confirm.append(head.metadata.message_id)
             reply = inflate_object_from_contents(tree.object_id, contents)
             if isinstance(reply, Message):
                 replies.append(reply)
         return replies
+
+    def confirm(self) -> None:
+        """Let the SuperLink forget the replies that were pulled."""
+        client, run = self.grid._runtime_client, self.grid.run.run_id  # noqa: SLF001 (flwr has no public way)
+        while self._to_confirm:
+            client.ConfirmMessageReceived(
+                ConfirmMessageReceivedRequest(
+                    node=self.grid.node, run_id=run, message_object_id=self._to_confirm.pop()
+                )
+            )
 
     def _object(self, part: ObjectTree) -> bytes:
         client, run = self.grid._runtime_client, self.grid.run.run_id  # noqa: SLF001 (flwr has no public way)
@@ -133,9 +151,10 @@ class _Asking:
         if not sites:
             return
         ttl = max(1.0, self.deadline - self.grid.monotonic()) + _TTL_SPARE_S
+        sealed = {frame: seal(frame) for frame in {self.frames[site] for site in sites}}
         messages = [
             Message(
-                seal(self.frames[site]),
+                sealed[self.frames[site]],
                 nodes[site].node_id,
                 _MESSAGE_TYPES[self.stage],
                 ttl=ttl,

@@ -18,6 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import uvicorn
+from fastapi import FastAPI
 from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
 from flwr.supercore.app_utils import start_parent_process_monitor
 from flwr.supercore.auth.typing import AccountAuthCredentials, AccountAuthLoginDetails, AccountInfo
@@ -25,11 +26,27 @@ from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME
 from flwr.superlink.auth_plugin import ControlAuthnPlugin
 from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
+from flwr.supercore.routers.runtime.tracing import RuntimeTracingMiddleware
 from flwr.superlink.main import create_app
+from flwr.superlink.routers.control.middlewares import (
+    ControlEventLogMiddleware,
+    ControlLicenseMiddleware,
+    ControlSensitiveResponseMiddleware,
+)
+from flwr.superlink.routers.fleet.middlewares import FleetEventLogMiddleware
 from pydantic import BaseModel, ConfigDict, Field
 
 from strategies.errors import CovenantError
 
+INERT_LAYERS: frozenset[object] = frozenset(
+    {
+        ControlEventLogMiddleware,  # logs control calls to a plugin; there is none
+        ControlLicenseMiddleware,  # asks a licence plugin; there is none
+        ControlSensitiveResponseMiddleware,  # forbids caching of interactive logins; there are none
+        FleetEventLogMiddleware,  # logs fleet calls to a plugin; there is none
+        RuntimeTracingMiddleware,  # exports traces; no exporter is configured
+    }
+)
 _MIN_SECRET_BYTES = 32
 
 
@@ -110,7 +127,7 @@ def serve(settings: SuperLinkSettings) -> None:
         runtime_dependency_install=False,
     )
     uvicorn.run(
-        create_app(config, SuperLinkLifespan),
+        _without_inert_layers(create_app(config, SuperLinkLifespan)),
         host=settings.host,
         port=settings.port,
         ssl_certfile=str(settings.certificate_file),
@@ -119,6 +136,15 @@ def serve(settings: SuperLinkSettings) -> None:
         log_level="warning",
         timeout_graceful_shutdown=2,
     )
+
+
+def _without_inert_layers(app: FastAPI) -> FastAPI:
+    """Take off the middleware that does nothing here: it costs every request of every site more than its handler does.
+
+    Only layers known to be inert without their plugin are taken; one that a new flwr brings stays on.
+    """
+    app.user_middleware = [layer for layer in app.user_middleware if layer.cls not in INERT_LAYERS]
+    return app
 
 
 def _secret(path: Path) -> bytes:

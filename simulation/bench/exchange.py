@@ -1,0 +1,126 @@
+"""`covenant bench exchange`: what a round costs over a real SuperLink and real agents, beside stock Flower.
+
+The sites hold a few made-up rows and take one step a round, so that what is measured is everything but training: requests,
+serialisation, aggregation, the database's flushes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+import pyarrow as pa
+
+from coordinator.runs import RunView, launch, view
+from coordinator.cli.runs import watch
+from protos.documents import load_document
+from protos.plan import Plan
+from simulation.bench.report import BenchResult
+from simulation.bench.stock_peer import measure_stock
+from simulation.deployment import Deployment, resident_mib
+from strategies.ids import SiteName, site_name
+
+_FEATURES = 100
+_ROWS = 64
+_WARM_UP = 2
+_CONTRACT = "bench.yaml"
+
+
+def measure(*, sites: int, parameters: int, rounds: int, with_peer: bool) -> BenchResult:
+    """Medians over `rounds` rounds, the first two not counted; a model of about `parameters` values."""
+    with tempfile.TemporaryDirectory(prefix="covenant-bench-") as folder:
+        finished, memory = _run_ours(Path(folder), sites, parameters, rounds + _WARM_UP)
+    ours = {
+        "exchange_s": median(finished.exchange_s[_WARM_UP:]),
+        "round_s": median(finished.round_s[_WARM_UP:]),
+        "agent_memory_mib": memory,
+        "parameters": float(model_size(parameters)),
+        "sites": float(sites),
+    }
+    if not with_peer:
+        return BenchResult(bench="exchange", ours=ours)
+    peer = measure_stock(sites=sites, parameters=parameters)
+    ratio = {name: peer[f"{name}_s"] / ours[f"{name}_s"] for name in ("exchange", "round")}
+    return BenchResult(bench="exchange", ours=ours, peer=peer, ratio=ratio)
+
+
+def hidden_units(parameters: int) -> list[int]:
+    """Widths of hidden layers that give a model of about `parameters` values over the benchmark's features."""
+    one = (parameters - 1) // (_FEATURES + 2)
+    widest = 2048
+    if one <= widest:
+        return [max(1, one)]
+    # Two layers: features x a + a x b, with a at its bound.
+    return [widest, max(1, (parameters - widest * (_FEATURES + 1)) // (widest + 2))]
+
+
+def model_size(parameters: int) -> int:
+    """The size of the model that stands for `parameters`."""
+    widths = [_FEATURES, *hidden_units(parameters), 1]
+    return sum(before * after + after for before, after in zip(widths, widths[1:], strict=False))
+
+
+def _run_ours(folder: Path, sites: int, parameters: int, rounds: int) -> tuple[RunView, float]:
+    names = [site_name(f"site-{index:02d}") for index in range(sites)]
+    contract = folder / _CONTRACT
+    contract.write_text(_contract_text())
+    plan_file = folder / "plan.yaml"
+    plan_file.write_text(_plan_text(names, parameters, rounds))
+    plan = load_document(plan_file, Plan)
+    tables = {name: _rows(index) for index, name in enumerate(names)}
+    with Deployment(folder / "federation", federation="bench") as deployment:
+        deployment.lay_out(tables, contract, purpose=plan.purpose)
+        deployment.start_coordinator()
+        for name in names:
+            deployment.start_agent(name)
+        deployment.wait_until_ready()
+        centre = deployment.centre()
+        run = launch(centre, plan_file)
+        watch(centre, run, deployment.check)
+        memory = max(resident_mib(deployment.pid(name)) for name in names)
+        return view(centre.engine, run), memory
+
+
+def _rows(index: int) -> pa.Table:
+    random = np.random.default_rng(index)
+    values = random.normal(size=(_ROWS, _FEATURES))
+    columns = {f"x{place:03d}": values[:, place] for place in range(_FEATURES)}
+    target = np.where(np.arange(_ROWS) % 2, "yes", "no")
+    return pa.table({"id": np.arange(_ROWS) + _ROWS * index, **columns, "target": target})
+
+
+def _contract_text() -> str:
+    columns = "\n".join(
+        f"  x{place:03d}: {{type: number, unit: none, range: [-5, 5]}}" for place in range(_FEATURES)
+    )
+    return (
+        "covenant: contract/v1\nname: bench\nversion: 1\nkey: id\n"
+        f"target: {{column: target, positive: 'yes', negative: 'no'}}\ncolumns:\n{columns}\n"
+    )
+
+
+def _plan_text(names: list[SiteName], parameters: int, rounds: int) -> str:
+    features = ", ".join(f"x{place:03d}" for place in range(_FEATURES))
+    return f"""\
+covenant: plan/v1
+name: bench
+purpose: benchmark
+contract: bench@1
+features: [{features}]
+sites: {{members: bench@1, invite: [{", ".join(names)}], minimum: {len(names)}, join_within: 2m}}
+model: {{kind: mlp, hidden: {hidden_units(parameters)}}}
+training:
+  component: tabular/1
+  algorithm: fedavg
+  rounds: {rounds}
+  local_epochs: 1
+  batch_size: {_ROWS}
+  learning_rate: 0.01
+  round_deadline: 2m
+  seed: 1
+aggregation: {{mode: plain}}
+privacy: {{mode: none}}
+evaluation: {{every: {rounds}, score_bins: 100, holdout: {{by: id, share: 0.2, salt: bench}}}}
+"""
