@@ -18,7 +18,7 @@ from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 
 from client.fleet.cadence import Backoff, Cadence
-from client.fleet.connection import Away, Connect, FleetConnection, RunOver, Unknown
+from client.fleet.connection import AwayError, Connect, FleetConnection, RunOverError, UnknownSiteError
 from client.fleet.manifest import BundleRefused, check_bundle
 from protos.site import SiteConfig
 from strategies.errors import Unreachable
@@ -56,7 +56,7 @@ class Agent:
                 _log.info("connected", superlink=self.config.federation.superlink, node_id=connection.node_id)
                 failures, ever = 0, True
                 self._answer_until_stopped(connection)
-            except (Away, Unknown) as trouble:
+            except (AwayError, UnknownSiteError) as trouble:
                 _log.warning("not connected; trying again", reason=str(trouble), attempt=failures + 1)
                 self._give_up_if_late(trouble, time.monotonic() - began, ever=ever)
                 self._stopping.wait(Backoff().wait_s(failures, self._chance()))
@@ -82,7 +82,7 @@ class Agent:
         try:
             while not self._stopping.is_set():
                 if lost.is_set():
-                    raise Unknown("the SuperLink forgot this site")
+                    raise UnknownSiteError("the SuperLink forgot this site")
                 if self._answer_next(connection):
                     last = time.monotonic()
                 self._stopping.wait(cadence.wait_s(time.monotonic() - last, self._chance()))
@@ -94,9 +94,9 @@ class Agent:
         while not (lost.wait(_HEARTBEAT_S) or self._stopping.is_set()):
             try:
                 connection.heartbeat()
-            except Unknown:
+            except UnknownSiteError:
                 lost.set()
-            except (Away, RuntimeError) as trouble:
+            except (AwayError, RuntimeError) as trouble:
                 _log.warning("heartbeat failed", reason=str(trouble))
 
     def _answer_next(self, connection: FleetConnection) -> bool:
@@ -106,7 +106,7 @@ class Agent:
             if message is not None:
                 self._answer(connection, message)
                 connection.confirm(message)
-        except RunOver as over:
+        except RunOverError as over:
             _log.info("message dropped", reason=str(over))
             return True
         return message is not None

@@ -30,7 +30,9 @@ def answer(message: Message, context: Context) -> Message:
     """Answer any frame; which stage it belongs to, and whether it is answered at all, stands in the frame."""
     path = context.node_config.get(SITE_KEY)
     if not isinstance(path, str):
-        raise UsageError(f"the node configuration names no site; start with --node-config '{SITE_KEY}=\"/path/to/site.yaml\"'")
+        raise UsageError(
+            f"the node configuration names no site; start with --node-config '{SITE_KEY}=\"/path/to/site.yaml\"'"
+        )
     reply = participant(Path(path)).answer(unseal(message))
     return Message(seal(reply), reply_to=message)
 

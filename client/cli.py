@@ -56,7 +56,7 @@ run:
 
 
 @app.command("init")
-def init(
+def init(  # noqa: PLR0917 (each is an option of the command)
     folder: Annotated[Path, typer.Argument(help="The folder to make for this site.")],
     site: Annotated[str, typer.Option(help="This site's name, as agreed with the federation.")],
     federation: Annotated[str, typer.Option(help="The federation's name.")],
@@ -95,23 +95,33 @@ def init(
         config.unlink()
         raise
     (folder / REQUEST_FILE).write_bytes(request.canonical + b"\n")
-    people.print(f"made {folder}; send {folder / REQUEST_FILE} to the officers and tell them this fingerprint:")
+    people.print(
+        f"made {folder}; send {folder / REQUEST_FILE} to the officers and tell them this fingerprint:"
+    )
     people.print(f"  {request.fingerprint}", highlight=False)
-    people.print(f"the root that this site pins has fingerprint {pinned.fingerprint}; compare it with theirs", highlight=False)
+    people.print(
+        f"the root that this site pins has fingerprint {pinned.fingerprint}; compare it with theirs",
+        highlight=False,
+    )
 
 
 @app.command("run")
 def run(
     config: ConfigFile = Path("site.yaml"),
     give_up_after: Annotated[
-        float | None, typer.Option(help="Leave with exit code 4 if the SuperLink cannot be reached for so many seconds at the start.")
+        float | None,
+        typer.Option(
+            help="Leave with exit code 4 if the SuperLink cannot be reached for so many seconds at the start."
+        ),
     ] = None,
 ) -> None:
     """Take part in the federation's rounds until stopped."""
     site = load_site(config)
     proxy = None if site.federation.proxy == "none" else site.federation.proxy
     keep_quiet(flower_home=config.resolve().parent / "flower", proxy=proxy)
-    from client.bootstrap import open_agent  # after the environment is quiet: flwr reads its switches at import
+    from client.bootstrap import (
+        open_agent,
+    )  # after the environment is quiet: flwr reads its switches at import
 
     agent = open_agent(config.resolve(), give_up_after_s=give_up_after)
     for number in (signal.SIGTERM, signal.SIGINT):

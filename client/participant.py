@@ -84,7 +84,10 @@ class Participant:
             return Refusal(RefusalCode.CONTRACT)
         except CovenantError as trouble:
             _log.error("failed", run=said.run, stage=said.stage.name, reason=str(trouble))
-            return Refusal(RefusalCode.FAILED, f"could not compute the {said.stage.name.lower()} stage; the site's log says why")
+            return Refusal(
+                RefusalCode.FAILED,
+                f"could not compute the {said.stage.name.lower()} stage; the site's log says why",
+            )
 
     def _accepted_task(self, request: Request) -> Accepted:
         """The documents of `request`, judged once; their bytes hash to the statement's digests each time."""
@@ -115,7 +118,9 @@ class Participant:
         if model is None or scaling is None:
             raise CodecError(f"a {said.stage.name.lower()} request without model or scaling")
         if model.size != session.model.size:
-            raise TaskRefused(RefusalCode.PROTOCOL, f"a model of {model.size} values; the plan's has {session.model.size}")
+            raise TaskRefused(
+                RefusalCode.PROTOCOL, f"a model of {model.size} values; the plan's has {session.model.size}"
+            )
         _log.info("computing", run=said.run, stage=said.stage.name, round=said.round)
         if said.stage is Stage.TRAIN:
             return Update(session.train(model, scaling, said.round))

@@ -50,7 +50,8 @@ def check_task(request: Request, *, config: SiteConfig, root: RootPublic, identi
     source = _source(plan, contract, config)
     if plan.training.component != COMPONENT:
         raise TaskRefused(
-            RefusalCode.POLICY, f"training component {plan.training.component} is not installed; this site has {COMPONENT}"
+            RefusalCode.POLICY,
+            f"training component {plan.training.component} is not installed; this site has {COMPONENT}",
         )
     return Accepted(plan=plan, contract=contract, source=source)
 
@@ -59,11 +60,15 @@ def check_statement(statement: Statement, accepted: Accepted, *, site: SiteName)
     """Judge what differs from request to request of an accepted task; raises `TaskRefused`."""
     strangers = sorted(set(statement.roster) - set(accepted.plan.sites.invite))
     if strangers:
-        raise TaskRefused(RefusalCode.PROTOCOL, f"the roster names {strangers[0]}, which the plan does not invite")
+        raise TaskRefused(
+            RefusalCode.PROTOCOL, f"the roster names {strangers[0]}, which the plan does not invite"
+        )
     if site not in statement.roster:
         raise TaskRefused(RefusalCode.PROTOCOL, "the roster does not name this site")
     if statement.component != accepted.plan.training.component:
-        raise TaskRefused(RefusalCode.PROTOCOL, f"the statement names component {statement.component}, the plan another")
+        raise TaskRefused(
+            RefusalCode.PROTOCOL, f"the statement names component {statement.component}, the plan another"
+        )
 
 
 def _documents(request: Request) -> tuple[Plan, Contract]:
@@ -83,7 +88,9 @@ def _documents(request: Request) -> tuple[Plan, Contract]:
     return plan, contract
 
 
-def _membership(request: Request, plan: Plan, config: SiteConfig, root: RootPublic, identity_key: str) -> None:
+def _membership(
+    request: Request, plan: Plan, config: SiteConfig, root: RootPublic, identity_key: str
+) -> None:
     try:
         members = SignedMembers.from_canonical(request.task.members).verify(root)
         check_members(plan, members)
@@ -91,7 +98,9 @@ def _membership(request: Request, plan: Plan, config: SiteConfig, root: RootPubl
     except CovenantError as error:
         raise TaskRefused(RefusalCode.SIGNATURE, str(error)) from error
     if ours.identity_key != identity_key:
-        raise TaskRefused(RefusalCode.SIGNATURE, f"member list {members.ref} has another key for {config.site}")
+        raise TaskRefused(
+            RefusalCode.SIGNATURE, f"member list {members.ref} has another key for {config.site}"
+        )
 
 
 def _policy(plan: Plan, config: SiteConfig) -> None:
@@ -103,7 +112,8 @@ def _policy(plan: Plan, config: SiteConfig) -> None:
     ):
         if value not in admitted:
             raise TaskRefused(
-                RefusalCode.POLICY, f"`policy.{rule}` at this site admits {', '.join(admitted) or 'nothing'}; the plan has {value}"
+                RefusalCode.POLICY,
+                f"`policy.{rule}` at this site admits {', '.join(admitted) or 'nothing'}; the plan has {value}",
             )
 
 
@@ -112,5 +122,7 @@ def _source(plan: Plan, contract: Contract, config: SiteConfig) -> DataSource:
     if source is None:
         raise TaskRefused(RefusalCode.POLICY, f"this site has no data under contract {plan.contract}")
     if load_document(source.contract_file, Contract).digest != contract.digest:
-        raise TaskRefused(RefusalCode.POLICY, f"contract {plan.contract} differs from the one that this site agreed to")
+        raise TaskRefused(
+            RefusalCode.POLICY, f"contract {plan.contract} differs from the one that this site agreed to"
+        )
     return source

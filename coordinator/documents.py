@@ -32,7 +32,9 @@ def read_members(settings: Settings) -> tuple[SignedMembers, MemberList]:
     return signed, signed.verify(load_document(settings.root_file, RootPublic))
 
 
-def assemble(settings: Settings, run: RunId, plan_file: Path, contract_file: Path | None = None) -> RunDocuments:
+def assemble(
+    settings: Settings, run: RunId, plan_file: Path, contract_file: Path | None = None
+) -> RunDocuments:
     """Everything a run needs; raises `CovenantError` with the first reason why it cannot be launched."""
     plan, contract = read_plan(plan_file, contract_file)
     signed, members = read_members(settings)

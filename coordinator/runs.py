@@ -16,6 +16,7 @@ from coordinator.documents import assemble
 from coordinator.flower.control import Control
 from coordinator.flower.manifest import build_bundle
 from coordinator.rounds.driver import RunDocuments
+from coordinator.rounds.store import FinalState, RoundConflict, RoundStore
 from protos.contract import Contract
 from protos.plan import Plan
 from strategies.errors import CovenantError, UsageError
@@ -49,7 +50,7 @@ def launch(centre: Centre, plan_file: Path, contract_file: Path | None = None) -
         try:
             flower_run = control.start_run(build_bundle(), run)
         except CovenantError as error:
-            end(centre, run, RunState.FAILED, str(error))
+            end(centre, run, "failed", str(error))
             raise
         with writing(centre.engine, f"launching {run}") as session:
             row = session.get_one(Run, run)
@@ -89,12 +90,10 @@ def load_documents(engine: Engine, run: RunId) -> RunDocuments:
         )
 
 
-def end(centre: Centre, run: RunId, state: RunState, reason: str) -> None:
+def end(centre: Centre, run: RunId, state: FinalState, reason: str) -> None:
     """End a run that is not over; one that is over stays as it is."""
-    from coordinator.rounds.store import RoundConflict, RoundStore
-
     with suppress(RoundConflict):
-        RoundStore(centre.engine, centre.artifacts, run, centre.clock).finish(state.value, reason)
+        RoundStore(centre.engine, centre.artifacts, run, centre.clock).finish(state, reason)
 
 
 def stop(centre: Centre, run: RunId) -> None:
@@ -109,7 +108,7 @@ def stop(centre: Centre, run: RunId) -> None:
             control.stop_run(row.flower_run_id)
         finally:
             control.close()
-    end(centre, run, RunState.STOPPED, "stopped by an operator")
+    end(centre, run, "stopped", "stopped by an operator")
 
 
 def fail_orphan(centre: Centre, flower_run: int, exit_code: int) -> None:
@@ -118,7 +117,7 @@ def fail_orphan(centre: Centre, flower_run: int, exit_code: int) -> None:
         row = session.scalar(select(Run).where(Run.flower_run_id == flower_run))
     if row is not None and row.state not in FINAL_STATES:
         reason = f"its server process ended with exit code {exit_code}; logs/serverapp.log says why"
-        end(centre, RunId(row.id), RunState.FAILED, reason)
+        end(centre, RunId(row.id), "failed", reason)
 
 
 def view(engine: Engine, run: RunId) -> RunView:
@@ -128,7 +127,9 @@ def view(engine: Engine, run: RunId) -> RunView:
         if row is None:
             raise UsageError(f"there is no run {run}; `covenant run list` shows those there are")
         committed = session.scalars(
-            select(Round).where(Round.run_id == run, Round.state == RoundState.COMMITTED).order_by(Round.number)
+            select(Round)
+            .where(Round.run_id == run, Round.state == RoundState.COMMITTED)
+            .order_by(Round.number)
         ).all()
         return RunView(
             run=RunId(row.id),
@@ -154,7 +155,11 @@ def views(engine: Engine) -> Iterator[RunView]:
 def last_metrics(engine: Engine, run: RunId) -> dict[str, object] | None:
     """The metrics of the latest evaluated round of `run`."""
     with reading(engine, f"reading {run}") as session:
-        latest = select(func.max(Round.number)).where(Round.run_id == run, Round.metrics.is_not(None)).scalar_subquery()
+        latest = (
+            select(func.max(Round.number))
+            .where(Round.run_id == run, Round.metrics.is_not(None))
+            .scalar_subquery()
+        )
         return session.scalar(
             select(Round.metrics).where(
                 Round.run_id == run, Round.number == latest, Round.state == RoundState.COMMITTED

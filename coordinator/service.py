@@ -65,7 +65,10 @@ class Service:
         try:
             self._members_stamp = -1
             self._register_changed_members()
-            _log.info("serving", superlink=f"{self.centre.settings.superlink.host}:{self.centre.settings.superlink.port}")
+            _log.info(
+                "serving",
+                superlink=f"{self.centre.settings.superlink.host}:{self.centre.settings.superlink.port}",
+            )
             self.on_ready()
             while not self._stopping.wait(_WATCH_S):
                 if (code := superlink.exited()) is not None:

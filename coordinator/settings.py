@@ -33,7 +33,9 @@ class CoordinatorConfig(BaseModel):
 
     covenant: Literal["coordinator/v1"]
     federation: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
-    database: str | None = Field(default=None, description="SQLAlchemy URL; None is SQLite in the home folder")
+    database: str | None = Field(
+        default=None, description="SQLAlchemy URL; None is SQLite in the home folder"
+    )
     artifacts: str = "artifacts"
     members: str = "members.json"
     root: str = "root.json"

@@ -6,7 +6,7 @@ officers.
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,7 +21,9 @@ from coordinator.flower.superlink import write_secret
 _CA_DAYS, _SERVER_DAYS = 3650, 397
 
 
-def make_transport_certificates(folder: Path, *, federation: str, hosts: Sequence[str], now: datetime.datetime) -> None:
+def make_transport_certificates(
+    folder: Path, *, federation: str, hosts: Sequence[str], now: dt.datetime
+) -> None:
     """Write ca.crt, ca.key, superlink.crt and superlink.key (keys 0600); the server certificate is good for `hosts`."""
     folder.mkdir(parents=True, exist_ok=True)
     ca_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
@@ -39,7 +41,9 @@ def make_transport_certificates(folder: Path, *, federation: str, hosts: Sequenc
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False)
+        .add_extension(
+            x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
+        )
         .add_extension(_usage(signs_certificates=False), critical=True)
         .sign(ca_key, hashes.SHA256())
     )
@@ -50,7 +54,7 @@ def make_transport_certificates(folder: Path, *, federation: str, hosts: Sequenc
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: datetime.datetime, days: int
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: dt.datetime, days: int
 ) -> x509.CertificateBuilder:
     return (
         x509.CertificateBuilder()
@@ -58,8 +62,8 @@ def _builder(
         .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(minutes=5))
-        .not_valid_after(now + datetime.timedelta(days=days))
+        .not_valid_before(now - dt.timedelta(minutes=5))
+        .not_valid_after(now + dt.timedelta(days=days))
     )
 
 

@@ -6,9 +6,10 @@ are checked to be finite, because one NaN in one site's update would reach every
 
 from __future__ import annotations
 
-from google.protobuf.message import DecodeError
+from typing import cast
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
 from protos import training_pb2 as pb
 from protos.frames import (
@@ -56,7 +57,7 @@ def encode_request(request: Request) -> bytes:
             contract_digest=bytes.fromhex(said.contract_digest),
             members_digest=bytes.fromhex(said.members_digest),
             run=said.run,
-            stage=pb.Stage.ValueType(int(said.stage)),
+            stage=cast("pb.Stage", int(said.stage)),
             round=said.round,
             attempt=said.attempt,
             roster=list(said.roster),
@@ -107,7 +108,7 @@ def encode_reply(reply: Reply) -> bytes:
         case ScoreCounts(counts=counts):
             frame.score_counts = counts.astype("<i8").tobytes()
         case Refusal(code=code, reason=reason):
-            frame.refusal.code = pb.Refusal.Code.ValueType(int(code))
+            frame.refusal.code = cast("pb.Refusal.Code", int(code))
             frame.refusal.reason = "" if code is RefusalCode.CONTRACT else reason[:MAX_REASON_CHARACTERS]
     return frame.SerializeToString(deterministic=True)
 

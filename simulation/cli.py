@@ -13,7 +13,9 @@ from coordinator.cli.options import Home, Json
 from protos.shell import emit, people
 
 _DEMO_FOLDER = Path("covenant-demo")
-DemoFolder = Annotated[Path, typer.Option(help="Where the demo keeps its keys, data, model and logs; made anew each time.")]
+DemoFolder = Annotated[
+    Path, typer.Option(help="Where the demo keeps its keys, data, model and logs; made anew each time.")
+]
 
 bench = typer.Typer(no_args_is_help=True, help="Measure this machine, beside stock Flower in the same run.")
 
@@ -25,7 +27,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(bench, name="bench")
 
 
-def demo(folder: DemoFolder = _DEMO_FOLDER, json: Json = False) -> None:  # noqa: FBT002 (a command-line flag)
+def demo(folder: DemoFolder = _DEMO_FOLDER, json: Json = False) -> None:
     """Run a real federation on real loans: a SuperLink, four agents, a registered model, a score. Leaves nothing running."""
     from simulation.demo.demonstration import Demonstration
 
@@ -39,7 +41,9 @@ def demo(folder: DemoFolder = _DEMO_FOLDER, json: Json = False) -> None:  # noqa
 
 def up(
     home: Home = None,
-    demo: Annotated[bool, typer.Option("--demo", help="Bring the demo's federation up, agents included.")] = False,  # noqa: FBT002
+    demo: Annotated[
+        bool, typer.Option("--demo", help="Bring the demo's federation up, agents included.")
+    ] = False,
     folder: DemoFolder = _DEMO_FOLDER,
 ) -> None:
     """Bring a coordinator up and keep it running until Ctrl-C; with --demo, a whole federation."""
@@ -52,7 +56,10 @@ def up(
 
     interrupt_on_terminate()
     with Demonstration(folder.resolve()).federation() as deployment:
-        people.print(f"The demo's federation is up. In another terminal:\n  export COVENANT_HOME={deployment.home}", highlight=False)
+        people.print(
+            f"The demo's federation is up. In another terminal:\n  export COVENANT_HOME={deployment.home}",
+            highlight=False,
+        )
         people.print(f"  covenant plan launch {deployment.folder / 'plan.yaml'}", highlight=False)
         people.print("  covenant run list\nCtrl-C ends it.", highlight=False)
         while True:
@@ -74,8 +81,8 @@ def bench_exchange(
     sites: Annotated[int, typer.Option(min=1, max=64, help="Agents.")] = 4,
     parameters: Annotated[int, typer.Option(min=100, max=50_000_000, help="Size of the model.")] = 100_000,
     rounds: Annotated[int, typer.Option(min=2, max=1000, help="Rounds to measure.")] = 20,
-    peer: Annotated[bool, typer.Option("--peer", help="Measure stock Flower in the same run.")] = False,  # noqa: FBT002
-    json: Json = False,  # noqa: FBT002 (a command-line flag)
+    peer: Annotated[bool, typer.Option("--peer", help="Measure stock Flower in the same run.")] = False,
+    json: Json = False,
 ) -> None:
     """Seconds an exchange and a round take over a real SuperLink and real agents."""
     from simulation.bench.exchange import measure

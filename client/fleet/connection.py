@@ -1,8 +1,8 @@
 """One authenticated TLS connection to a SuperLink's fleet API, without the waiting of the stock SuperNode.
 
-Three outcomes of a call matter to the agent, each an exception of its own: the SuperLink cannot be reached (`Away`), it does not
-know this site's key (`Unknown`: an in-memory SuperLink that restarted, or a site not yet registered), or it has ended the run
-that a message belongs to (`RunOver`). Retrying is the agent's decision, never this module's.
+Three outcomes of a call matter to the agent, each an exception of its own: the SuperLink cannot be reached (`AwayError`), it does not
+know this site's key (`UnknownSiteError`: an in-memory SuperLink that restarted, or a site not yet registered), or it has ended the run
+that a message belongs to (`RunOverError`). Retrying is the agent's decision, never this module's.
 """
 
 from __future__ import annotations
@@ -21,9 +21,19 @@ from flwr.app.message import remove_content_from_message
 from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.fab_pb2 import GetFabRequest
-from flwr.proto.fleet_pb2 import ActivateNodeRequest, DeactivateNodeRequest, PullMessagesRequest, PushMessagesRequest
+from flwr.proto.fleet_pb2 import (
+    ActivateNodeRequest,
+    DeactivateNodeRequest,
+    PullMessagesRequest,
+    PushMessagesRequest,
+)
 from flwr.proto.heartbeat_pb2 import SendNodeHeartbeatRequest
-from flwr.proto.message_pb2 import ConfirmMessageReceivedRequest, ObjectTree, PullObjectRequest, PushObjectRequest
+from flwr.proto.message_pb2 import (
+    ConfirmMessageReceivedRequest,
+    ObjectTree,
+    PullObjectRequest,
+    PushObjectRequest,
+)
 from flwr.proto.node_pb2 import Node
 from flwr.proto.run_pb2 import GetRunRequest
 from flwr.supercore.inflatable.inflatable_object import (
@@ -45,15 +55,15 @@ _OBJECT_WAIT_S = 30.0
 _REFUSED_STATUSES = frozenset({httpx.codes.UNAUTHORIZED, httpx.codes.NOT_FOUND, httpx.codes.BAD_REQUEST})
 
 
-class Away(Unreachable):
+class AwayError(Unreachable):
     """The SuperLink cannot be reached, or answers that it is not ready."""
 
 
-class Unknown(CovenantError):
+class UnknownSiteError(CovenantError):
     """The SuperLink does not accept this site's key."""
 
 
-class RunOver(CovenantError):
+class RunOverError(CovenantError):
     """The run of a message has ended; its reply is not wanted any more."""
 
 
@@ -90,10 +100,12 @@ class FleetConnection:
         return self._node.node_id
 
     def activate(self) -> None:
-        """Go online; raises `Unknown` while the centre has not registered this site's key."""
+        """Go online; raises `UnknownSiteError` while the centre has not registered this site's key."""
         with self._outcomes():
             answer = self._client.ActivateNode(
-                ActivateNodeRequest(public_key=self._public_key, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL)
+                ActivateNodeRequest(
+                    public_key=self._public_key, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL
+                )
             )
         self._node = Node(node_id=answer.node_id)
 
@@ -109,7 +121,7 @@ class FleetConnection:
                 SendNodeHeartbeatRequest(node=self._node, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL)
             )
         if not answer.success:
-            raise Unknown("the SuperLink does not know this site any more")
+            raise UnknownSiteError("the SuperLink does not know this site any more")
 
     def bundle(self, run: int) -> Bundle:
         """Fetch the FAB of Flower run `run`."""
@@ -126,10 +138,14 @@ class FleetConnection:
                 return None
             head = message_from_proto(answer.messages_list[0])
             run, tree = head.metadata.run_id, answer.message_object_trees[0]
-            contents = {part.object_id: self._object(run, part.object_id) for part in iterate_object_tree(tree)}
+            contents = {
+                part.object_id: self._object(run, part.object_id) for part in iterate_object_tree(tree)
+            }
         message = inflate_object_from_contents(tree.object_id, contents)
         if not isinstance(message, Message):
-            raise CovenantError(f"the SuperLink delivered a {type(message).__name__} where a message was expected")
+            raise CovenantError(
+                f"the SuperLink delivered a {type(message).__name__} where a message was expected"
+            )
         message.metadata.__dict__["_message_id"] = tree.object_id
         return message
 
@@ -178,13 +194,17 @@ class FleetConnection:
         """One object of a message; it may arrive at the SuperLink a little after the message that names it."""
         deadline = time.monotonic() + _OBJECT_WAIT_S
         while True:
-            answer = self._client.PullObject(PullObjectRequest(node=self._node, run_id=run, object_id=object_id))
+            answer = self._client.PullObject(
+                PullObjectRequest(node=self._node, run_id=run, object_id=object_id)
+            )
             if answer.object_available:
                 return answer.object_content
             if not answer.object_found:
-                raise RunOver(f"object {object_id} of Flower run {run} is gone")
+                raise RunOverError(f"object {object_id} of Flower run {run} is gone")
             if time.monotonic() > deadline:
-                raise Away(f"object {object_id} of Flower run {run} did not arrive within {_OBJECT_WAIT_S:.0f} s")
+                raise AwayError(
+                    f"object {object_id} of Flower run {run} did not arrive within {_OBJECT_WAIT_S:.0f} s"
+                )
             time.sleep(_OBJECT_POLL_S)
 
     @contextmanager
@@ -194,12 +214,14 @@ class FleetConnection:
         except httpx.HTTPStatusError as error:
             status = error.response.status_code
             if status == httpx.codes.FORBIDDEN:
-                raise RunOver("the run has ended") from error
+                raise RunOverError("the run has ended") from error
             if status in _REFUSED_STATUSES:
-                raise Unknown(f"the SuperLink at {self._address} refused this site's key or request: HTTP {status}") from error
-            raise Away(f"the SuperLink at {self._address} answered HTTP {status}") from error
+                raise UnknownSiteError(
+                    f"the SuperLink at {self._address} refused this site's key or request: HTTP {status}"
+                ) from error
+            raise AwayError(f"the SuperLink at {self._address} answered HTTP {status}") from error
         except (httpx.TransportError, ssl.SSLError) as error:
-            raise Away(f"the SuperLink at {self._address} cannot be reached: {error}") from error
+            raise AwayError(f"the SuperLink at {self._address} cannot be reached: {error}") from error
 
 
 Connect = Callable[[], FleetConnection]

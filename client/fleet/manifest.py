@@ -31,10 +31,14 @@ def check_bundle(content: bytes, named: str, *, apps: Collection[str], pinned: C
     if found != named:
         raise BundleRefused(f"the FAB hashes to {found}, but the run names {named}")
     if pinned and found not in pinned:
-        raise BundleRefused(f"FAB {found} is not among the {len(pinned)} that `allow.fab_sha256` pins at this site")
+        raise BundleRefused(
+            f"FAB {found} is not among the {len(pinned)} that `allow.fab_sha256` pins at this site"
+        )
     component = _client_component(_manifest(content))
     if component not in apps:
-        raise BundleRefused(f"the FAB asks for client app {component!r}; `allow.apps` at this site has {', '.join(apps)}")
+        raise BundleRefused(
+            f"the FAB asks for client app {component!r}; `allow.apps` at this site has {', '.join(apps)}"
+        )
 
 
 def _manifest(content: bytes) -> dict[str, object]:
@@ -44,7 +48,9 @@ def _manifest(content: bytes) -> dict[str, object]:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             extra = sorted(set(archive.namelist()) - _ALLOWED_FILES)
             if extra:
-                raise BundleRefused(f"the FAB carries {extra[0]!r}; only a manifest is accepted, code never travels")
+                raise BundleRefused(
+                    f"the FAB carries {extra[0]!r}; only a manifest is accepted, code never travels"
+                )
             if archive.getinfo(_MANIFEST).file_size > MAX_BUNDLE_BYTES:
                 raise BundleRefused(f"the FAB's manifest unpacks to more than {MAX_BUNDLE_BYTES} bytes")
             return tomllib.loads(archive.read(_MANIFEST).decode())

@@ -42,23 +42,31 @@ def register(app: typer.Typer) -> None:
 
 def init(
     folder: Path,
-    federation: Annotated[str, typer.Option(help="Name of the federation: lower-case letters, digits, hyphens.")],
+    federation: Annotated[
+        str, typer.Option(help="Name of the federation: lower-case letters, digits, hyphens.")
+    ],
     host: Annotated[str, typer.Option(help="Address that the SuperLink listens on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port of the SuperLink.")] = 9092,
-    name: Annotated[list[str] | None, typer.Option(help="Further name in the TLS certificate; repeatable.")] = None,
+    name: Annotated[
+        list[str] | None, typer.Option(help="Further name in the TLS certificate; repeatable.")
+    ] = None,
 ) -> None:
     """Make a coordinator's folder: configuration, transport certificates, database."""
     from coordinator.tls import make_transport_certificates
 
     if (folder / CONFIG_NAME).exists():
-        raise UsageError(f"{folder / CONFIG_NAME} exists; a coordinator is never overwritten, choose another folder")
+        raise UsageError(
+            f"{folder / CONFIG_NAME} exists; a coordinator is never overwritten, choose another folder"
+        )
     folder.mkdir(parents=True, exist_ok=True)
     hosts = list(dict.fromkeys([host, "localhost", "127.0.0.1", *(name or [])]))
     make_transport_certificates(folder / "tls", federation=federation, hosts=hosts, now=datetime.now(UTC))
     (folder / CONFIG_NAME).write_text(_CONFIG.format(federation=federation, host=host, port=port))
     settings = load_settings(folder)
     migrate(open_database(settings.database_url))
-    people.print(f"made {settings.home}; next: `covenant key root`, `covenant site certify`, `covenant serve`")
+    people.print(
+        f"made {settings.home}; next: `covenant key root`, `covenant site certify`, `covenant serve`"
+    )
 
 
 def serve(home: Home = None) -> None:
@@ -86,7 +94,9 @@ def make_root(
     folder.mkdir(parents=True, exist_ok=True)
     root = FederationRoot.generate(federation)
     root.save(folder)
-    people.print(f"made {folder / 'root.key'} (secret) and {folder / 'root.json'}; fingerprint {root.fingerprint}")
+    people.print(
+        f"made {folder / 'root.key'} (secret) and {folder / 'root.json'}; fingerprint {root.fingerprint}"
+    )
 
 
 @db.command("migrate")

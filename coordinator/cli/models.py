@@ -20,7 +20,7 @@ ModelArgument = Annotated[str, typer.Argument(help="NAME or NAME@VERSION; withou
 
 
 @app.command("list")
-def list_models(home: Home = None, json: Json = False) -> None:  # noqa: FBT002 (a command-line flag)
+def list_models(home: Home = None, json: Json = False) -> None:
     """All registered model versions."""
     found = list_versions(centre_at(home).engine)
     if json:

@@ -12,7 +12,9 @@ from coordinator.settings import HOME_VARIABLE, load_settings
 
 Home = Annotated[
     Path | None,
-    typer.Option(help="The coordinator's folder; else $COVENANT_HOME, else ./covenant-home.", envvar=HOME_VARIABLE),
+    typer.Option(
+        help="The coordinator's folder; else $COVENANT_HOME, else ./covenant-home.", envvar=HOME_VARIABLE
+    ),
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 

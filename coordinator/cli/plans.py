@@ -13,11 +13,13 @@ from protos.shell import emit, people
 
 app = typer.Typer(no_args_is_help=True, help="Plans: what a run does, decided before any site is asked.")
 PlanFile = Annotated[Path, typer.Argument(help="The plan, in YAML.")]
-ContractFile = Annotated[Path | None, typer.Option("--contract", help="Its data contract; else NAME.yaml beside the plan.")]
+ContractFile = Annotated[
+    Path | None, typer.Option("--contract", help="Its data contract; else NAME.yaml beside the plan.")
+]
 
 
 @app.command("check")
-def check(plan: PlanFile, contract: ContractFile = None, json: Json = False) -> None:  # noqa: FBT002 (a command-line flag)
+def check(plan: PlanFile, contract: ContractFile = None, json: Json = False) -> None:
     """Check a plan against its contract; prints the digests that signatures and logs refer to."""
     parsed, agreed = read_plan(plan, contract)
     width = agreed.feature_spec(parsed.features).width
@@ -35,12 +37,17 @@ def check(plan: PlanFile, contract: ContractFile = None, json: Json = False) -> 
         emit(facts)
         return
     people.print(f"[green]ok[/] {parsed.name} {parsed.digest}", highlight=False)
-    people.print(f"   contract {agreed.ref}, {width} inputs, {model.size} parameters, {parsed.training.rounds} rounds", highlight=False)
-    people.print("   aggregation is plain: the centre sees each site's update; privacy is none: nothing protects a person's rows")
+    people.print(
+        f"   contract {agreed.ref}, {width} inputs, {model.size} parameters, {parsed.training.rounds} rounds",
+        highlight=False,
+    )
+    people.print(
+        "   aggregation is plain: the centre sees each site's update; privacy is none: nothing protects a person's rows"
+    )
 
 
 @app.command("launch")
-def launch(plan: PlanFile, contract: ContractFile = None, home: Home = None, json: Json = False) -> None:  # noqa: FBT002 (a command-line flag)
+def launch(plan: PlanFile, contract: ContractFile = None, home: Home = None, json: Json = False) -> None:
     """Launch a plan on the running coordinator; prints the run's id."""
     from coordinator.runs import launch as start
 

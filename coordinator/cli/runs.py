@@ -26,7 +26,7 @@ _POLL_S = 0.1
 
 
 @app.command("list")
-def list_runs(home: Home = None, json: Json = False) -> None:  # noqa: FBT002 (a command-line flag)
+def list_runs(home: Home = None, json: Json = False) -> None:
     """All runs, the latest first."""
     found = list(views(centre_at(home).engine))
     if json:
@@ -35,12 +35,14 @@ def list_runs(home: Home = None, json: Json = False) -> None:  # noqa: FBT002 (a
     table = Table("run", "plan", "state", "rounds", "AUC", "reason")
     for each in found:
         auc = f"{list(each.aucs.values())[-1]:.4f}" if each.aucs else ""
-        table.add_row(each.run, each.plan, each.state, f"{each.committed}/{each.rounds}", auc, each.reason or "")
+        table.add_row(
+            each.run, each.plan, each.state, f"{each.committed}/{each.rounds}", auc, each.reason or ""
+        )
     people.print(table)
 
 
 @app.command("watch")
-def watch_run(run: RunArgument, home: Home = None, json: Json = False) -> None:  # noqa: FBT002 (a command-line flag)
+def watch_run(run: RunArgument, home: Home = None, json: Json = False) -> None:
     """Follow a run to its end; leaves with an error if it fails."""
     finished = watch(centre_at(home), run_id(run))
     if json:
@@ -59,7 +61,13 @@ def stop_run(run: RunArgument, home: Home = None) -> None:
 
 def watch(centre: Centre, run: RunId, still_fine: Callable[[], None] = lambda: None) -> RunView:
     """Show progress until the run is over; raises `CovenantError` if it did not complete, and what `still_fine` raises."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("{task.fields[auc]}"))
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[auc]}"),
+    )
     with Progress(*columns, console=people, transient=True, disable=not people.is_terminal) as progress:
         now = view(centre.engine, run)
         bar = progress.add_task("rounds", total=now.rounds, auc="")

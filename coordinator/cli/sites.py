@@ -20,13 +20,21 @@ app = typer.Typer(no_args_is_help=True, help="Sites of the federation.")
 
 @app.command("certify")
 def certify(
-    requests: Annotated[list[Path], typer.Argument(help="Enrolment requests that sites made with `covenant-agent init`.")],
+    requests: Annotated[
+        list[Path], typer.Argument(help="Enrolment requests that sites made with `covenant-agent init`.")
+    ],
     root: Annotated[Path, typer.Option(help="Folder that holds root.key and root.json.")],
-    members: Annotated[Path, typer.Option(help="The member list to write; an existing one is extended, as its next version.")],
+    members: Annotated[
+        Path, typer.Option(help="The member list to write; an existing one is extended, as its next version.")
+    ],
 ) -> None:
     """Sign a member list with the federation root. Compare each site's fingerprint with its people first."""
     signer = FederationRoot.load(root)
-    old = SignedMembers.from_canonical(members.read_bytes().strip()).verify(signer.public) if members.exists() else None
+    old = (
+        SignedMembers.from_canonical(members.read_bytes().strip()).verify(signer.public)
+        if members.exists()
+        else None
+    )
     added = [EnrolmentRequest.from_canonical(_read(path)).verify() for path in requests]
     replaced = {member.site for member in added}
     kept = [member for member in old.members if member.site not in replaced] if old else []
@@ -42,11 +50,13 @@ def certify(
 
 
 @app.command("list")
-def list_sites(home: Home = None, json: Json = False) -> None:  # noqa: FBT002 (a command-line flag)
+def list_sites(home: Home = None, json: Json = False) -> None:
     """The member sites with the fingerprints of their keys."""
     _, members = read_members(load_settings(home))
     if json:
-        emit({"members": members.ref, "sites": {m.site: fingerprint(m.identity_key) for m in members.members}})
+        emit(
+            {"members": members.ref, "sites": {m.site: fingerprint(m.identity_key) for m in members.members}}
+        )
         return
     table = Table("site", "identity key's fingerprint", title=members.ref)
     for member in members.members:

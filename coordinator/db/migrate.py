@@ -25,7 +25,7 @@ def migrate(engine: Engine) -> None:
     # Alembic's options are read by configparser, to which a bare % means interpolation.
     config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
     with clear_errors(engine, "migrating"), engine.begin() as connection:
-        if False:
+        if engine.dialect.name == "postgresql":
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
         config.attributes["connection"] = connection
         try:

@@ -140,6 +140,8 @@ def outcomes(address: SuperLinkAddress) -> Iterator[None]:
     try:
         yield
     except httpx.HTTPStatusError as error:
-        raise CovenantError(f"{where} answered HTTP {error.response.status_code}: {error.response.text[:300]}") from error
+        raise CovenantError(
+            f"{where} answered HTTP {error.response.status_code}: {error.response.text[:300]}"
+        ) from error
     except (httpx.TransportError, ssl.SSLError) as error:
         raise Unreachable(f"{where} cannot be reached ({error}); is `covenant up` running?") from error

@@ -98,7 +98,8 @@ class Executor:
                 stdin=subprocess.PIPE,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=child_environment(flower_home=self.home / "superlink") | {"COVENANT_HOME": str(self.home)},
+                env=child_environment(flower_home=self.home / "superlink")
+                | {"COVENANT_HOME": str(self.home)},
                 start_new_session=True,
             )
         if child.stdin is not None:

@@ -102,7 +102,11 @@ class PromptGrid:
         client, run = self.grid._runtime_client, self.grid.run.run_id  # noqa: SLF001 (flwr has no public way)
         deadline = self.monotonic() + _TTL_SPARE_S
         while True:
-            answer = client.PullObject(PullObjectRequest(node=Node(node_id=self.grid.node.node_id), run_id=run, object_id=part.object_id))
+            answer = client.PullObject(
+                PullObjectRequest(
+                    node=Node(node_id=self.grid.node.node_id), run_id=run, object_id=part.object_id
+                )
+            )
             if answer.object_available:
                 return answer.object_content
             if not answer.object_found or self.monotonic() > deadline:
@@ -138,7 +142,9 @@ class _Asking:
             self.grid.sleep(min(wait, max(0.0, self.deadline - now)))
             wait = min(wait * 1.05, _LONGEST_POLL_S)
         for site in self._missing():
-            self.outcomes[site] = Unanswered("did not answer before the deadline" if site in self.activations else "is not online")
+            self.outcomes[site] = Unanswered(
+                "did not answer before the deadline" if site in self.activations else "is not online"
+            )
         return self.outcomes
 
     def _missing(self) -> list[SiteName]:
@@ -147,7 +153,9 @@ class _Asking:
     def _ask_who_is_online(self) -> None:
         """Ask every missing site that is online and has not been asked since it came online."""
         nodes = self.grid._nodes()  # noqa: SLF001 (the other half of this class)
-        sites = [s for s in self._missing() if s in nodes and self.activations.get(s) != nodes[s].last_activated_at]
+        sites = [
+            s for s in self._missing() if s in nodes and self.activations.get(s) != nodes[s].last_activated_at
+        ]
         if not sites:
             return
         ttl = max(1.0, self.deadline - self.grid.monotonic()) + _TTL_SPARE_S

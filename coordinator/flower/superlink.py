@@ -109,7 +109,9 @@ class SuperLink:
         with httpx.Client(verify=context, trust_env=False) as client:
             while child is not None and time.monotonic() < deadline:
                 if (code := child.poll()) is not None:
-                    raise CovenantError(f"the SuperLink ended with exit code {code} while starting; its log says why")
+                    raise CovenantError(
+                        f"the SuperLink ended with exit code {code} while starting; its log says why"
+                    )
                 try:
                     client.get(url)
                 except httpx.TransportError:

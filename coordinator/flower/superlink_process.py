@@ -23,10 +23,10 @@ from flwr.common.constant import NOOP_ACCOUNT_NAME, NOOP_FLWR_AID
 from flwr.supercore.app_utils import start_parent_process_monitor
 from flwr.supercore.auth.typing import AccountAuthCredentials, AccountAuthLoginDetails, AccountInfo
 from flwr.supercore.constant import FLWR_IN_MEMORY_DB_NAME
+from flwr.supercore.routers.runtime.tracing import RuntimeTracingMiddleware
 from flwr.superlink.auth_plugin import ControlAuthnPlugin
 from flwr.superlink.cli.flower_superlink import SuperLinkLifespan
 from flwr.superlink.config_loader import SuperLinkLifespanConfig
-from flwr.supercore.routers.runtime.tracing import RuntimeTracingMiddleware
 from flwr.superlink.main import create_app
 from flwr.superlink.routers.control.middlewares import (
     ControlEventLogMiddleware,
@@ -101,7 +101,9 @@ class TokenAuthn(ControlAuthnPlugin):
 def serve(settings: SuperLinkSettings) -> None:
     """Serve until signalled, or until the coordinator is gone."""
     start_parent_process_monitor(settings.parent_pid)
-    certificates = tuple(p.read_bytes() for p in (settings.ca_file, settings.certificate_file, settings.key_file))
+    certificates = tuple(
+        p.read_bytes() for p in (settings.ca_file, settings.certificate_file, settings.key_file)
+    )
     config = SuperLinkLifespanConfig(
         control_address="",
         health_server_address=None,

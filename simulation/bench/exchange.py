@@ -7,14 +7,15 @@ serialisation, aggregation, the database's flushes.
 from __future__ import annotations
 
 import tempfile
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
 import numpy as np
 import pyarrow as pa
 
-from coordinator.runs import RunView, launch, view
 from coordinator.cli.runs import watch
+from coordinator.runs import RunView, launch, view
 from protos.documents import load_document
 from protos.plan import Plan
 from simulation.bench.report import BenchResult
@@ -59,7 +60,7 @@ def hidden_units(parameters: int) -> list[int]:
 def model_size(parameters: int) -> int:
     """The size of the model that stands for `parameters`."""
     widths = [_FEATURES, *hidden_units(parameters), 1]
-    return sum(before * after + after for before, after in zip(widths, widths[1:], strict=False))
+    return sum(before * after + after for before, after in pairwise(widths))
 
 
 def _run_ours(folder: Path, sites: int, parameters: int, rounds: int) -> tuple[RunView, float]:

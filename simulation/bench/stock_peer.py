@@ -35,11 +35,21 @@ def measure_stock(*, sites: int, parameters: int) -> Figures:
             shutil.copytree(source, folder / "app", ignore=shutil.ignore_patterns("__pycache__"))
         children: list[subprocess.Popen[bytes]] = []
         try:
-            children.append(_start(folder, "flower-superlink", "--disable-runtime-dependency-installation", "--port", str(port)))
+            children.append(
+                _start(
+                    folder,
+                    "flower-superlink",
+                    "--disable-runtime-dependency-installation",
+                    "--port",
+                    str(port),
+                )
+            )
             time.sleep(_SETTLE_S)
             for _ in range(sites):
                 own = str(free_port())
-                children.append(_start(folder, "flower-supernode", "--superlink", f"127.0.0.1:{port}", "--port", own))
+                children.append(
+                    _start(folder, "flower-supernode", "--superlink", f"127.0.0.1:{port}", "--port", own)
+                )
             time.sleep(_SETTLE_S)
             seconds = _rounds(folder, sites, parameters)
         finally:
