@@ -1,0 +1,72 @@
+# Covenant. `make demo` and `make test` need nothing but make, git and Python 3.11 or newer; they set up .venv by themselves.
+#
+#   TORCH_INDEX_URL   a package index with PyTorch's CPU builds, for machines whose default index would bring CUDA
+#                     (PyTorch's installation page names one)
+#   PYTHON            the Python that .venv is made from
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+TORCH_FROM := $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
+# Two cores are what the suites are sized for.
+WORKERS ?= 2
+
+.PHONY: install demo test test-long check format docs bench protos clean
+
+install: $(VENV)/.installed
+
+demo: $(VENV)/.installed
+	@$(BIN)/covenant demo
+
+test: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow" tests
+
+test-long: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m slow tests
+
+check: $(VENV)/.installed-dev
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python protos/generate.py --check
+	$(BIN)/python docs/generate.py --check
+	$(BIN)/mkdocs build --strict --quiet --site-dir $(VENV)/site
+
+format: $(VENV)/.installed-dev
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+protos: $(VENV)/.installed-dev
+	$(BIN)/python protos/generate.py
+
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/generate.py
+	$(BIN)/mkdocs build --strict
+
+bench: $(VENV)/.installed
+	$(BIN)/covenant bench exchange --peer
+
+clean:
+	rm -rf $(VENV) covenant-demo site
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.11"; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "Python's venv module is missing; install it with:"; \
+	       $(PYTHON) -c 'import sys; print("  sudo apt-get install python%d.%d-venv" % sys.version_info[:2])'; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.python pyproject.toml constraints.txt
+	@echo "installing into $(VENV): torch first, which is large ..."
+	$(PIP) install $(TORCH_FROM) -c constraints.txt torch
+	$(PIP) install -c constraints.txt -e '.[coordinator]'
+	@touch $@
+
+$(VENV)/.installed-dev: $(VENV)/.installed
+	@echo "installing what the tests need ..."
+	$(PIP) install -c constraints.txt -e '.[coordinator,dev]'
+	@touch $@
