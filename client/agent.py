@@ -18,12 +18,19 @@ from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 
 from client.fleet.cadence import Backoff, Cadence
-from client.fleet.connection import AwayError, Connect, FleetConnection, RunOverError, UnknownSiteError
+from client.fleet.connection import (
+    HEARTBEAT_INTERVAL_S,
+    Connect,
+    FleetConnection,
+    RunOverError,
+    UnknownSiteError,
+)
 from client.fleet.manifest import BundleRefused, check_bundle
+from protos.codec import CodecError
 from protos.site import SiteConfig
-from strategies.errors import Unreachable
+from strategies.errors import CovenantError, Unreachable
 
-_HEARTBEAT_S = 15.0
+_HEARTBEAT_S = HEARTBEAT_INTERVAL_S * 0.6
 _log = structlog.get_logger(__name__)
 
 
@@ -56,7 +63,7 @@ class Agent:
                 _log.info("connected", superlink=self.config.federation.superlink, node_id=connection.node_id)
                 failures, ever = 0, True
                 self._answer_until_stopped(connection)
-            except (AwayError, UnknownSiteError) as trouble:
+            except CovenantError as trouble:
                 _log.warning("not connected; trying again", reason=str(trouble), attempt=failures + 1)
                 self._give_up_if_late(trouble, time.monotonic() - began, ever=ever)
                 self._stopping.wait(Backoff().wait_s(failures, self._chance()))
@@ -96,7 +103,7 @@ class Agent:
                 connection.heartbeat()
             except UnknownSiteError:
                 lost.set()
-            except (AwayError, RuntimeError) as trouble:
+            except (CovenantError, RuntimeError) as trouble:
                 _log.warning("heartbeat failed", reason=str(trouble))
 
     def _answer_next(self, connection: FleetConnection) -> bool:
@@ -120,8 +127,19 @@ class Agent:
             _log.error("run refused", flower_run=run, reason=str(refusal))
             connection.push(Message(Error(ErrorCode.INVALID_FAB, str(refusal)), reply_to=message), 0.0)
             return
-        reply = self.app(message=message, context=context)
-        connection.push(reply, time.monotonic() - began)
+        connection.push(self._computed(message, context), time.monotonic() - began)
+
+    def _computed(self, message: Message, context: Context) -> Message:
+        """The app's reply, or an error in its place: one bad message must not end the agent."""
+        try:
+            return self.app(message=message, context=context)
+        except CodecError as error:
+            _log.warning("not a request", flower_run=context.run_id, reason=str(error))
+            reason = str(error)
+        except Exception:  # whatever an app raises  # noqa: BLE001
+            _log.exception("the app failed", flower_run=context.run_id)
+            reason = "the app failed; the site's log says why"  # its words might tell something of a row
+        return Message(Error(ErrorCode.CLIENT_APP_RAISED_EXCEPTION, reason), reply_to=message)
 
     def _context(self, connection: FleetConnection, run: int) -> Context:
         """The Flower context of a run whose FAB this site allows; raises `BundleRefused` for any other."""

@@ -32,6 +32,7 @@ def open_agent(site_file: Path, *, give_up_after_s: float | None = None) -> Agen
             address=config.federation.superlink,
             ca_file=config.federation.ca,
             key=load_node_key(config.identity.node_key),
+            node_file=site_file.parent / "flower" / "node-id",
         ),
         give_up_after_s=give_up_after_s,
     )

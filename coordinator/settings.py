@@ -17,7 +17,7 @@ CONFIG_NAME = "covenant.yaml"
 
 
 class SuperLinkSection(BaseModel):
-    """Where the SuperLink listens. `managed: no` means that an existing one is used, whose files then lie in `tls`."""
+    """Where the SuperLink listens. `managed: false` means that an existing one is used, whose files then lie in `tls`."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

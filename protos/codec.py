@@ -39,6 +39,10 @@ MAX_DOCUMENT_BYTES = 1 << 20
 MAX_ROSTER = 10_000
 MAX_FEATURES = 100_000
 MAX_REASON_CHARACTERS = 500
+MAX_COMPONENT_CHARACTERS = 80
+MAX_COUNTED_ROWS = 1 << 53
+"""More rows than this in one reply are refused, so that counts of a thousand sites add up in int64."""
+
 _DIGEST_BYTES = 32
 _FLOAT_BYTES = 8
 
@@ -68,6 +72,7 @@ def encode_request(request: Request) -> bytes:
         task=pb.Task(plan=request.task.plan, contract=request.task.contract, members=request.task.members),
     )
     if request.scaling is not None:
+        frame.scaling.SetInParent()  # also the scaling of no numeric feature is there
         frame.scaling.mean.extend(request.scaling.mean)
         frame.scaling.std.extend(request.scaling.std)
     if request.model is not None:
@@ -146,6 +151,10 @@ def _statement(frame: pb.Statement) -> Statement:
     roster = tuple(site_name(name) for name in frame.roster)
     if list(roster) != sorted(set(roster)):
         raise CodecError("a roster that is not sorted, or names a site twice")
+    if len(frame.component) > MAX_COMPONENT_CHARACTERS:
+        raise CodecError(
+            f"a component of {len(frame.component)} characters; {MAX_COMPONENT_CHARACTERS} are accepted"
+        )
     if frame.attempt < 1:
         raise CodecError("attempt 0; attempts count from 1")
     return Statement(
@@ -158,7 +167,7 @@ def _statement(frame: pb.Statement) -> Statement:
         round=frame.round,
         attempt=frame.attempt,
         roster=roster,
-        component=frame.component[:64],
+        component=frame.component,
         model_digest=_digest(frame.model_digest, "model_digest") if frame.model_digest else None,
         scaling_digest=_digest(frame.scaling_digest, "scaling_digest") if frame.scaling_digest else None,
     )
@@ -184,7 +193,7 @@ def _check_stage(request: Request) -> None:
 def _body(frame: pb.Reply) -> Body:
     match frame.WhichOneof("body"):
         case "moments":
-            return Moments(_floats(frame.moments, "moments"))
+            return Moments(_floats(frame.moments, "moments", least=0))
         case "update":
             return Update(_floats(frame.update, "update"))
         case "score_counts":
@@ -209,8 +218,8 @@ def _document(data: bytes, name: str) -> bytes:
     return data
 
 
-def _floats(data: bytes, name: str) -> Vector:
-    if not data or len(data) % _FLOAT_BYTES:
+def _floats(data: bytes, name: str, *, least: int = 1) -> Vector:
+    if len(data) < least * _FLOAT_BYTES or len(data) % _FLOAT_BYTES:
         raise CodecError(f"{name} has {len(data)} bytes, which is not a whole number of float64 values")
     vector = np.frombuffer(data, dtype="<f8").astype(np.float64)
     if not np.isfinite(vector).all():
@@ -224,6 +233,8 @@ def _counts(data: bytes) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
     counts = np.frombuffer(data, dtype="<i8").astype(np.int64).reshape(2, -1)
     if (counts < 0).any():
         raise CodecError("score_counts holds a negative count")
+    if counts.sum(dtype=np.float64) > MAX_COUNTED_ROWS:
+        raise CodecError(f"score_counts holds more than {MAX_COUNTED_ROWS} rows")
     return counts
 
 

@@ -113,6 +113,14 @@ def load_document(path: Path, model: type[T]) -> T:
     return _read(text, model, str(path), folder=path.absolute().parent)
 
 
+def make_document(model: type[T], source: str, **fields: object) -> T:
+    """A `model` of `fields` that people gave in another way than a file; `source` names it. Raises DocumentError."""
+    try:
+        return model(**fields)
+    except ValidationError as error:
+        raise DocumentError(_explain(error, model, source, None)) from error
+
+
 def _read(text: str, model: type[T], source: str, folder: Path | None) -> T:
     try:
         tree = yaml12.parse(text)

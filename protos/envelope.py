@@ -33,6 +33,8 @@ def unseal(message: Message) -> bytes:
         piece = None if record is None else record.get(_FIELD)
         if not isinstance(piece, bytes):
             raise CodecError(f"piece {index} of a frame is missing")
+        if record is None or len(record) > 1:
+            raise CodecError("a Flower message that holds more than a frame")
         pieces.append(piece)
     if sum(map(len, pieces)) > MAX_FRAME_BYTES:
         raise CodecError(f"a frame of more than {MAX_FRAME_BYTES} bytes")

@@ -24,7 +24,11 @@ def stale() -> list[str]:
     """Names of generated files that differ from what their .proto says now."""
     with tempfile.TemporaryDirectory() as folder:
         generate(Path(folder))
-        fresh = {path.name: path.read_bytes() for suffix in SUFFIXES for path in Path(folder, "protos").glob(f"*{suffix}")}
+        fresh = {
+            path.name: path.read_bytes()
+            for suffix in SUFFIXES
+            for path in Path(folder, "protos").glob(f"*{suffix}")
+        }
     committed = {path.name: path.read_bytes() for suffix in SUFFIXES for path in FOLDER.glob(f"*{suffix}")}
     return sorted(name for name in fresh | committed if fresh.get(name) != committed.get(name))
 

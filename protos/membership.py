@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from protos.documents import Document, FieldError, Part, load_document
+from protos.documents import Document, FieldError, Part, load_document, make_document
 from protos.keys import SigningKey, check_node_pem, public_bytes, verify, write_new
 from protos.names import Name, Site, checked
 from protos.plan import Plan
@@ -123,7 +123,9 @@ class FederationRoot:
 
     def __init__(self, federation: str, key: SigningKey) -> None:
         self._key = key
-        self.public = RootPublic(federation=federation, public_key=key.public)
+        self.public = make_document(
+            RootPublic, "the federation's root", federation=federation, public_key=key.public
+        )
 
     @classmethod
     def generate(cls, federation: str) -> Self:

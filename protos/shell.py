@@ -7,9 +7,10 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
+import click
 from rich.console import Console
 
-from strategies.errors import CovenantError
+from strategies.errors import CovenantError, UsageError
 
 INTERRUPTED = 130
 people = Console(stderr=True)
@@ -30,7 +31,12 @@ def run_command(command: Callable[[], None]) -> NoReturn:
         people.print("[bold red]error:[/]", end=" ")
         people.print(str(error), markup=False, highlight=False, soft_wrap=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
+    except click.exceptions.NoArgsIsHelpError:
+        sys.exit(UsageError.exit_code)  # its help has been shown
+    except click.ClickException as error:
+        error.show()
+        sys.exit(UsageError.exit_code)
+    except (KeyboardInterrupt, click.Abort):
         people.print("interrupted")
         sys.exit(INTERRUPTED)
     except BrokenPipeError:

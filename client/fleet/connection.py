@@ -10,7 +10,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric import ec
 from flwr.app import Message
 from flwr.app.message import remove_content_from_message
-from flwr.common.constant import HEARTBEAT_DEFAULT_INTERVAL
+from flwr.common.constant import HEARTBEAT_MIN_INTERVAL
 from flwr.common.serde import message_from_proto, message_to_proto
 from flwr.proto.fab_pb2 import GetFabRequest
 from flwr.proto.fleet_pb2 import (
@@ -50,9 +50,11 @@ from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 
 from strategies.errors import CovenantError, Unreachable
 
+HEARTBEAT_INTERVAL_S = float(HEARTBEAT_MIN_INTERVAL)
+"""How often this site promises to be heard of; a SuperLink gives a site up after twice as long."""
+
 _OBJECT_POLL_S = 0.01
 _OBJECT_WAIT_S = 30.0
-_REFUSED_STATUSES = frozenset({httpx.codes.UNAUTHORIZED, httpx.codes.NOT_FOUND, httpx.codes.BAD_REQUEST})
 
 
 class AwayError(Unreachable):
@@ -79,9 +81,15 @@ class Bundle:
 class FleetConnection:
     """Calls of one site's agent to one SuperLink. Not connected until `activate` returns."""
 
-    def __init__(self, *, address: str, ca_file: Path, key: ec.EllipticCurvePrivateKey) -> None:
-        """Prepare the TLS client; `address` is host:port, `ca_file` the PEM that alone is trusted, `key` the node key."""
+    def __init__(
+        self, *, address: str, ca_file: Path, key: ec.EllipticCurvePrivateKey, node_file: Path
+    ) -> None:
+        """Prepare the TLS client; `address` is host:port, `ca_file` the PEM that alone is trusted, `key` the node key.
+
+        `node_file` remembers Flower's id of this site from one start to the next.
+        """
         self._address = address
+        self._node_file = node_file
         self._public_key = public_key_to_bytes(key.public_key())
         self._client = FleetHttpClient.from_server_address(
             address,
@@ -101,13 +109,21 @@ class FleetConnection:
 
     def activate(self) -> None:
         """Go online; raises `UnknownSiteError` while the centre has not registered this site's key."""
+        self._end_earlier_session()
         with self._outcomes():
             answer = self._client.ActivateNode(
-                ActivateNodeRequest(
-                    public_key=self._public_key, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL
-                )
+                ActivateNodeRequest(public_key=self._public_key, heartbeat_interval=HEARTBEAT_INTERVAL_S)
             )
         self._node = Node(node_id=answer.node_id)
+        self._node_file.parent.mkdir(parents=True, exist_ok=True)
+        self._node_file.write_text(str(answer.node_id))
+
+    def _end_earlier_session(self) -> None:
+        """Say goodbye for a process of this site that died: a site that still counts as online cannot go online."""
+        with suppress(OSError, ValueError, UnknownSiteError, RunOverError):
+            earlier = int(self._node_file.read_text())
+            with self._outcomes():
+                self._client.DeactivateNode(DeactivateNodeRequest(node_id=earlier))
 
     def deactivate(self) -> None:
         """Go offline, if that can still be said."""
@@ -118,7 +134,7 @@ class FleetConnection:
         """Say that this site is alive."""
         with self._outcomes():
             answer = self._client.SendNodeHeartbeat(
-                SendNodeHeartbeatRequest(node=self._node, heartbeat_interval=HEARTBEAT_DEFAULT_INTERVAL)
+                SendNodeHeartbeatRequest(node=self._node, heartbeat_interval=HEARTBEAT_INTERVAL_S)
             )
         if not answer.success:
             raise UnknownSiteError("the SuperLink does not know this site any more")
@@ -215,7 +231,7 @@ class FleetConnection:
             status = error.response.status_code
             if status == httpx.codes.FORBIDDEN:
                 raise RunOverError("the run has ended") from error
-            if status in _REFUSED_STATUSES:
+            if error.response.is_client_error:
                 raise UnknownSiteError(
                     f"the SuperLink at {self._address} refused this site's key or request: HTTP {status}"
                 ) from error

@@ -12,6 +12,7 @@ import hashlib
 import io
 import tomllib
 import zipfile
+import zlib
 from collections.abc import Collection
 
 from strategies.errors import Refused
@@ -19,6 +20,10 @@ from strategies.errors import Refused
 MAX_BUNDLE_BYTES = 64 << 10
 _MANIFEST = "pyproject.toml"
 _ALLOWED_FILES = frozenset({_MANIFEST, ".info/CONTENT"})
+
+# What zipfile, its decompressors and tomllib raise for bytes that others chose; UnicodeDecodeError and TOMLDecodeError are
+# ValueErrors, NotImplementedError (an unknown method) and RecursionError (deep nesting) are RuntimeErrors.
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, KeyError, ValueError, RuntimeError, OSError, EOFError)
 
 
 class BundleRefused(Refused):
@@ -54,7 +59,7 @@ def _manifest(content: bytes) -> dict[str, object]:
             if archive.getinfo(_MANIFEST).file_size > MAX_BUNDLE_BYTES:
                 raise BundleRefused(f"the FAB's manifest unpacks to more than {MAX_BUNDLE_BYTES} bytes")
             return tomllib.loads(archive.read(_MANIFEST).decode())
-    except (zipfile.BadZipFile, KeyError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except _UNREADABLE as error:
         raise BundleRefused(f"the FAB is not an archive with a readable {_MANIFEST}: {error}") from error
 
 

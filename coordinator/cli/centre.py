@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,7 +14,8 @@ from coordinator.cli.options import Home, centre_at
 from coordinator.db.engine import open_database
 from coordinator.db.migrate import migrate
 from coordinator.logs import configure
-from coordinator.settings import CONFIG_NAME, load_settings
+from coordinator.settings import CONFIG_NAME, CoordinatorConfig, load_settings
+from protos.documents import read_document
 from protos.membership import FederationRoot
 from protos.shell import people
 from strategies.errors import UsageError
@@ -58,10 +60,12 @@ def init(
         raise UsageError(
             f"{folder / CONFIG_NAME} exists; a coordinator is never overwritten, choose another folder"
         )
+    config = _CONFIG.format(federation=json.dumps(federation), host=json.dumps(host), port=port)
+    read_document(config, CoordinatorConfig, CONFIG_NAME)  # before anything is made
     folder.mkdir(parents=True, exist_ok=True)
     hosts = list(dict.fromkeys([host, "localhost", "127.0.0.1", *(name or [])]))
     make_transport_certificates(folder / "tls", federation=federation, hosts=hosts, now=datetime.now(UTC))
-    (folder / CONFIG_NAME).write_text(_CONFIG.format(federation=federation, host=host, port=port))
+    (folder / CONFIG_NAME).write_text(config)
     settings = load_settings(folder)
     migrate(open_database(settings.database_url))
     people.print(
@@ -91,8 +95,8 @@ def make_root(
     federation: Annotated[str, typer.Option(help="Name of the federation.")],
 ) -> None:
     """Make the federation's root key, which certifies sites. Keep root.key offline, with the officers."""
-    folder.mkdir(parents=True, exist_ok=True)
     root = FederationRoot.generate(federation)
+    folder.mkdir(parents=True, exist_ok=True)
     root.save(folder)
     people.print(
         f"made {folder / 'root.key'} (secret) and {folder / 'root.json'}; fingerprint {root.fingerprint}"

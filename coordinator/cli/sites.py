@@ -11,6 +11,7 @@ from rich.table import Table
 from coordinator.cli.options import Home, Json
 from coordinator.documents import read_members
 from coordinator.settings import load_settings
+from protos.documents import make_document
 from protos.membership import EnrolmentRequest, FederationRoot, MemberList, SignedMembers, fingerprint
 from protos.shell import emit, people
 from strategies.errors import UsageError
@@ -38,8 +39,12 @@ def certify(
     added = [EnrolmentRequest.from_canonical(_read(path)).verify() for path in requests]
     replaced = {member.site for member in added}
     kept = [member for member in old.members if member.site not in replaced] if old else []
-    listed = MemberList(
-        name=signer.public.federation, version=old.version + 1 if old else 1, members=(*kept, *added)
+    listed = make_document(
+        MemberList,
+        "the member list",
+        name=signer.public.federation,
+        version=old.version + 1 if old else 1,
+        members=(*kept, *added),
     )
     temporary = members.with_suffix(".new")
     temporary.write_bytes(signer.sign(listed).canonical + b"\n")

@@ -63,8 +63,8 @@ class Executor:
         desk = self.desk(self.address)
         try:
             while not self._stopping.wait(_POLL_S):
-                self._reap()
                 try:
+                    self._reap()
                     claim = desk.claim()
                 except CovenantError as error:
                     _log.warning("no task claimed", reason=str(error))
@@ -77,9 +77,9 @@ class Executor:
     def _reap(self) -> None:
         ended = {run: child for run, child in self._children.items() if child.poll() is not None}
         for flower_run, child in ended.items():
-            _log.info("server process ended", pid=child.pid, exit_code=child.returncode)
-            del self._children[flower_run]
             self.on_exit(flower_run, child.returncode)
+            del self._children[flower_run]  # only now: what could not be said is said at the next look
+            _log.info("server process ended", pid=child.pid, exit_code=child.returncode)
 
     def _launch(self, claim: Claim) -> subprocess.Popen[bytes]:
         """Start a server process; its token goes through a pipe, so no process list shows it."""

@@ -18,6 +18,7 @@ from flwr.proto.runtime_pb2 import GetNodesRequest, PullAppMessagesRequest
 from flwr.supercore.inflatable.inflatable_object import iterate_object_tree
 from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.superlink.grid import HttpGrid
+from google.protobuf.message import DecodeError
 
 from coordinator.rounds.exchange import Answered, Outcome, Unanswered
 from protos.codec import CodecError
@@ -31,12 +32,25 @@ _LONGEST_POLL_S = 0.5
 _LOOK_FOR_NODES_S = 2.0
 _FRESH_S = 0.1
 _OBJECT_POLL_S = 0.005
+_OBJECT_PATIENCE_S = 0.1
 _TTL_SPARE_S = 60.0
 _MESSAGE_TYPES = {
     Stage.PREPARE: MessageType.QUERY,
     Stage.TRAIN: MessageType.TRAIN,
     Stage.EVALUATE: MessageType.EVALUATE,
 }
+
+
+class _NeverArrivedError(CovenantError):
+    """An object of a reply that the SuperLink does not know any more: its site ended in the middle of sending."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Arriving:
+    """A reply that was announced; its objects may come a little later."""
+
+    tree: ObjectTree
+    contents: dict[str, bytes] = field(default_factory=dict)
 
 
 @dataclass
@@ -49,18 +63,30 @@ class PromptGrid:
     sleep: Callable[[float], None] = time.sleep
     _seen: dict[SiteName, NodeInfo] = field(default_factory=dict)
     _seen_at: float = -_LOOK_FOR_NODES_S
+    _silent: dict[SiteName, float] = field(default_factory=dict)
     _to_confirm: list[str] = field(default_factory=list)
+    _arriving: dict[str, _Arriving] = field(default_factory=dict)
 
     def online(self) -> Collection[SiteName]:
-        """The member sites that the SuperLink has heard of lately."""
-        return self._nodes().keys()
+        """The member sites that the SuperLink has heard of lately, and not left a request unanswered since.
+
+        A site that dies counts as online until its heartbeats are missed. One that let a deadline pass is therefore
+        left out until the SuperLink hears of it again, so a dead site costs one deadline and a slow one a heartbeat.
+        """
+        return [s for s, node in self._nodes().items() if self._silent.get(s) != node.online_until]
 
     def ask(
         self, stage: Stage, frames: Mapping[SiteName, bytes], *, round_number: int, deadline_s: float
     ) -> Mapping[SiteName, Outcome]:
         """See `Exchange.ask`."""
+        self._arriving.clear()
         asking = _Asking(self, stage, frames, round_number, self.monotonic() + deadline_s)
         outcomes = asking.until_done()
+        self._silent |= {
+            site: self._seen[site].online_until
+            for site, outcome in outcomes.items()
+            if isinstance(outcome, Unanswered) and site in self._seen
+        }
         self.confirm()
         return outcomes
 
@@ -75,18 +101,23 @@ class PromptGrid:
         self._seen_at = now
         return self._seen
 
-    def pull(self, message_ids: Iterable[str]) -> list[Message]:
-        """Replies that have come for `message_ids`, with all their objects, or the errors that stand for them."""
-        client = self.grid._runtime_client  # noqa: SLF001 (flwr has no public way)
-        answer = client.PullMessages(PullAppMessagesRequest(message_ids=message_ids))
-        replies: list[Message] = []
-        for head, tree in zip(answer.messages_list, answer.message_object_trees, strict=True):
-            contents = {part.object_id: self._object(part) for part in iterate_object_tree(tree)}
-            self._to_confirm.append(head.metadata.message_id)
-            reply = inflate_object_from_contents(tree.object_id, contents)
-            if isinstance(reply, Message):
-                replies.append(reply)
-        return replies
+    def pull(self, message_ids: Iterable[str]) -> dict[str, Message | Unanswered]:
+        """What has come in full for `message_ids`, each by the message that it answers.
+
+        A reply whose objects are late is set aside, so that one site's slow line does not hold up the others.
+        """
+        waiting = [message_id for message_id in message_ids if message_id not in self._arriving]
+        if waiting:
+            client = self.grid._runtime_client  # noqa: SLF001 (flwr has no public way)
+            answer = client.PullMessages(PullAppMessagesRequest(message_ids=waiting))
+            for head, tree in zip(answer.messages_list, answer.message_object_trees, strict=True):
+                self._to_confirm.append(head.metadata.message_id)
+                self._arriving[head.metadata.reply_to_message_id] = _Arriving(tree)
+        tried = {asked: self._complete(reply) for asked, reply in self._arriving.items()}
+        came = {asked: reply for asked, reply in tried.items() if reply is not None}
+        for asked in came:
+            del self._arriving[asked]
+        return came
 
     def confirm(self) -> None:
         """Let the SuperLink forget the replies that were pulled."""
@@ -98,9 +129,25 @@ class PromptGrid:
                 )
             )
 
-    def _object(self, part: ObjectTree) -> bytes:
+    def _complete(self, reply: _Arriving) -> Message | Unanswered | None:
+        """The reply once all its objects have come, None before; waits a moment, because most come within milliseconds."""
+        patience = self.monotonic() + _OBJECT_PATIENCE_S
+        try:
+            for part in iterate_object_tree(reply.tree):
+                if part.object_id not in reply.contents:
+                    content = self._object(part, patience)
+                    if content is None:
+                        return None
+                    reply.contents[part.object_id] = content
+            message = inflate_object_from_contents(reply.tree.object_id, reply.contents)
+        except _NeverArrivedError as error:
+            return Unanswered(str(error))
+        except (ValueError, TypeError, LookupError, DecodeError) as error:
+            return Unanswered(f"sent what is no Flower message: {type(error).__name__}")
+        return message if isinstance(message, Message) else Unanswered("sent what is no Flower message")
+
+    def _object(self, part: ObjectTree, patience: float) -> bytes | None:
         client, run = self.grid._runtime_client, self.grid.run.run_id  # noqa: SLF001 (flwr has no public way)
-        deadline = self.monotonic() + _TTL_SPARE_S
         while True:
             answer = client.PullObject(
                 PullObjectRequest(
@@ -109,8 +156,10 @@ class PromptGrid:
             )
             if answer.object_available:
                 return answer.object_content
-            if not answer.object_found or self.monotonic() > deadline:
-                raise CovenantError(f"object {part.object_id} of a reply never arrived at the SuperLink")
+            if not answer.object_found:
+                raise _NeverArrivedError(f"ended while sending: object {part.object_id} never arrived")
+            if self.monotonic() > patience:
+                return None
             self.sleep(_OBJECT_POLL_S)
 
 
@@ -170,25 +219,30 @@ class _Asking:
             )
             for site in sites
         ]
-        for site, message_id in zip(sites, self.grid.grid.push_messages(messages), strict=True):
-            self.asked[message_id] = site
-            self.activations[site] = nodes[site].last_activated_at
+        pushed: list[str | None] = list(self.grid.grid.push_messages(messages))
+        for site, message_id in zip(sites, pushed, strict=bool(pushed)):
+            if (
+                message_id is not None
+            ):  # None, or no list at all: what flwr says of messages that it did not take
+                self.asked[message_id] = site
+                self.activations[site] = nodes[site].last_activated_at
 
     def _collect(self) -> bool:
         """Take in what has come; says whether anything has."""
         pending = [message_id for message_id, site in self.asked.items() if site not in self.outcomes]
         replies = self.grid.pull(pending)
-        for reply in replies:
-            site = self.asked.pop(reply.metadata.reply_to_message_id, None)
+        for message_id, reply in replies.items():
+            site = self.asked.pop(message_id, None)
             if site is not None and site not in self.outcomes:
                 self._judge(site, reply)
         return bool(replies)
 
-    def _judge(self, site: SiteName, reply: Message) -> None:
-        if reply.has_error():
-            waiting = site in self.asked.values()
-            if not waiting:
-                self.outcomes[site] = Unanswered(reply.error.reason or f"error {reply.error.code}")
+    def _judge(self, site: SiteName, reply: Message | Unanswered) -> None:
+        if isinstance(reply, Message) and reply.has_error():
+            reply = Unanswered(reply.error.reason or f"error {reply.error.code}")
+        if isinstance(reply, Unanswered):
+            if site not in self.asked.values():
+                self.outcomes[site] = reply
             return
         try:
             self.outcomes[site] = Answered(unseal(reply))

@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import numpy as np
@@ -38,7 +39,7 @@ from strategies.aggregation import Contribution, total, weighted_mean
 from strategies.analytics.histograms import ScoreMetrics, metrics_from
 from strategies.analytics.moments import scaling_from
 from strategies.encoding import Vector, sha256_hex, vector_digest
-from strategies.errors import CovenantError, Refused, Unreachable
+from strategies.errors import Refused, Unreachable
 from strategies.features import FeatureSpec, Scaling
 from strategies.ids import RunId, SiteName
 
@@ -46,6 +47,7 @@ _ATTEMPTS = 3
 _JOIN_POLL_S = 0.1
 _PREPARE_ROUND = 0
 B = TypeVar("B", Moments, Update, ScoreCounts)
+T = TypeVar("T")
 _log = structlog.get_logger(__name__)
 
 
@@ -101,24 +103,36 @@ class Driver:
         """Run to the end from wherever the store left off; raises `CovenantError` with the reason if it cannot."""
         committed, scaling = self.store.last_committed(), self.store.scaling()
         if committed is None or scaling is None:
-            committed, scaling = self._prepare()
+            committed, scaling = self._again(self._prepare)
         for number in range(committed.number + 1, self._plan.training.rounds + 1):
-            committed = self._round(number, committed, scaling)
+            committed = self._again(partial(self._round, number, committed, scaling))
             if self._evaluation_is_due(number):
-                self._evaluate(committed, scaling)
-        metrics = self.store.metrics(committed.number) or self._evaluate(committed, scaling)
+                self._again(partial(self._evaluate, committed, scaling))
+        metrics = self.store.metrics(committed.number) or self._again(
+            partial(self._evaluate, committed, scaling)
+        )
         return Finished(committed.model, scaling, metrics)
 
     def _evaluation_is_due(self, number: int) -> bool:
         return number == self._plan.training.rounds or number % self._plan.evaluation.every == 0
 
-    def _prepare(self) -> tuple[Committed, Scaling]:
+    @staticmethod
+    def _again(step: Callable[[int], T]) -> T:
+        """Take a step, and take it again if too few sites answered; it is told the how-many-eth time it is, from 1."""
+        for attempt in range(1, _ATTEMPTS):
+            try:
+                return step(attempt)
+            except TooFewSurvivors as few:
+                _log.warning("too few survivors; trying again", attempt=attempt, reason=str(few))
+        return step(_ATTEMPTS)
+
+    def _prepare(self, attempt: int) -> tuple[Committed, Scaling]:
         """Round 0: pool the moments, fix the scaling, and store the initial model."""
-        statement = self._statement(Stage.PREPARE, _PREPARE_ROUND, 1)
-        bodies = self._ask(statement, Moments)
+        statement = self._statement(Stage.PREPARE, _PREPARE_ROUND, attempt)
         features = self.documents.features
         expected = 3 * len(features.numeric)
-        pooled = total([Contribution(s, _sized(s, b.vector, expected)) for s, b in bodies.items()])
+        bodies = self._ask(statement, Moments, (expected,))
+        pooled = total([Contribution(s, b.vector) for s, b in bodies.items()])
         scaling = scaling_from(pooled) if expected else Scaling.identity(0)
         model = self._plan.dense_model(features.width)
         state = self._plan.server_optimizer().initial(model.size)
@@ -126,33 +140,21 @@ class Driver:
         _log.info("prepared", sites=sorted(bodies), parameters=model.size)
         return committed, scaling
 
-    def _round(self, number: int, before: Committed, scaling: Scaling) -> Committed:
-        for attempt in range(1, _ATTEMPTS + 1):
-            try:
-                return self._attempt(number, before, scaling)
-            except TooFewSurvivors as few:
-                _log.warning("round voided", round=number, reason=str(few))
-                if attempt == _ATTEMPTS:
-                    raise
-        raise AssertionError("unreachable: the last attempt returns or raises")
-
-    def _attempt(self, number: int, before: Committed, scaling: Scaling) -> Committed:
+    def _round(self, number: int, before: Committed, scaling: Scaling, _: int) -> Committed:
+        """One attempt at a round. The store numbers attempts: a driver before this one may have made some."""
         began = self.monotonic()
         roster = self._roster()
         attempt = self.store.open_round(number, roster)
         statement = self._statement(Stage.TRAIN, number, attempt, roster, before.model, scaling)
         try:
-            bodies = self._ask(statement, Update, before.model, scaling)
+            bodies = self._ask(statement, Update, before.model.shape, before.model, scaling)
         except TooFewSurvivors as few:
             self.store.void(number, attempt, str(few))
             raise
         exchange_s = self.monotonic() - began
         self.store.settle(number, attempt, sorted(bodies), statement.digest)
         aggregate = weighted_mean(
-            [
-                Contribution(s, _sized(s, b.vector, before.model.size), self._plan.weight_of(s))
-                for s, b in bodies.items()
-            ]
+            [Contribution(s, b.vector, self._plan.weight_of(s)) for s, b in bodies.items()]
         )
         model, state = self._plan.server_optimizer().step(before.model, aggregate, before.optimizer)
         committed = self.store.commit(
@@ -167,18 +169,13 @@ class Driver:
         _log.info("committed", round=number, survivors=len(bodies), exchange_s=round(exchange_s, 3))
         return committed
 
-    def _evaluate(self, committed: Committed, scaling: Scaling) -> ScoreMetrics:
+    def _evaluate(self, committed: Committed, scaling: Scaling, attempt: int) -> ScoreMetrics:
         statement = self._statement(
-            Stage.EVALUATE, committed.number, 1, self._roster(), committed.model, scaling
+            Stage.EVALUATE, committed.number, attempt, self._roster(), committed.model, scaling
         )
-        bodies = self._ask(statement, ScoreCounts, committed.model, scaling)
-        bins = self._plan.evaluation.score_bins
-        pooled = np.zeros((2, bins), dtype=np.int64)
-        for site in sorted(bodies):
-            counts = bodies[site].counts
-            if counts.shape != pooled.shape:
-                raise CovenantError(f"{site} sent {counts.shape[1]} score bins; the plan has {bins}")
-            pooled += counts
+        pooled = np.zeros((2, self._plan.evaluation.score_bins), dtype=np.int64)
+        for body in self._ask(statement, ScoreCounts, pooled.shape, committed.model, scaling).values():
+            pooled += body.counts
         metrics = metrics_from(pooled)
         self.store.record_metrics(committed.number, metrics)
         _log.info("evaluated", round=committed.number, auc=round(metrics.auc, 4), rows=metrics.rows)
@@ -235,9 +232,14 @@ class Driver:
         return self.store.scaling() is not None
 
     def _ask(
-        self, statement: Statement, kind: type[B], model: Vector | None = None, scaling: Scaling | None = None
+        self,
+        statement: Statement,
+        kind: type[B],
+        shape: tuple[int, ...],
+        model: Vector | None = None,
+        scaling: Scaling | None = None,
     ) -> Mapping[SiteName, B]:
-        """Ask the roster; the bodies of the survivors, of which there are at least the plan's minimum."""
+        """Ask the roster; the survivors' bodies, each of `shape`, of which there are at least the plan's minimum."""
         frame = encode_request(
             Request(statement=statement, task=self.documents.task, scaling=scaling, model=model)
         )
@@ -251,8 +253,10 @@ class Driver:
         missing: dict[SiteName, str] = {}
         for site, outcome in outcomes.items():
             body = self._judge(site, statement, outcome)
-            if isinstance(body, kind):
+            if isinstance(body, kind) and _shape(body) == shape:
                 bodies[site] = body
+            elif isinstance(body, kind):
+                missing[site] = f"sent an array of shape {_shape(body)}; this stage takes {shape}"
             else:
                 missing[site] = body if isinstance(body, str) else f"sent {type(body).__name__}"
         if missing:
@@ -290,7 +294,5 @@ class Driver:
         return "; ".join(f"{site} {reason}" for site, reason in sorted(reasons.items())) or "nobody said why"
 
 
-def _sized(site: SiteName, vector: Vector, size: int) -> Vector:
-    if vector.shape != (size,):
-        raise CovenantError(f"{site} sent {vector.size} values; this stage takes {size}")
-    return vector
+def _shape(body: Moments | Update | ScoreCounts) -> tuple[int, ...]:
+    return body.counts.shape if isinstance(body, ScoreCounts) else body.vector.shape

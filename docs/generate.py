@@ -1,0 +1,293 @@
+# ruff: noqa: INP001 (a script; the documentation is no package)
+"""Writes the pages that must not drift from the code, and checks that the others keep up with it.
+
+Run as `python docs/generate.py`, or with `--check` to write nothing and leave with 1 if something is stale:
+
+1. `what-leaves-the-site.md` from the comments of `protos/training.proto`: every field needs a mark.
+2. `reference/commands.md` from the help texts of every command.
+3. The pages on plans and site configurations name every key that the code knows.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, get_args
+
+import click
+import typer.main
+from pydantic import BaseModel
+
+from client.cli import app as agent
+from coordinator.main import build
+from protos.contract import Contract
+from protos.plan import Plan
+from protos.site import SiteConfig
+
+DOCS: Final = Path(__file__).parent
+PROTO: Final = DOCS.parent / "protos" / "training.proto"
+_STALE: Final = 1
+
+_BLOCK: Final = re.compile(r"^\s*(message|enum|oneof) (\w+) \{")
+_FIELD: Final = re.compile(r"^\s*(?:repeated )?(\w+) (\w+) = \d+;\s*(?://\s*(.*))?$")
+_VALUE: Final = re.compile(r"^\s*([A-Z_]+) = \d+;\s*(?://\s*(.*))?$")
+_COMMENT: Final = re.compile(r"^//\s?(.*)$")
+_MARK: Final = re.compile(r"\[(operational|public|data-dependent)\]\s*(.*)")
+_SCALARS: Final = frozenset({"bytes", "string", "uint32", "double", "int64"})
+
+
+class Unmarked(ValueError):  # noqa: N818 (the message says what it is)
+    """A field of the wire that does not say what an observer learns from it."""
+
+
+# --- what leaves the site ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Row:
+    """One field of a message, or one value of an enumeration."""
+
+    name: str
+    kind: str
+    mark: str
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Block:
+    """A message or an enumeration with the comment above it."""
+
+    name: str
+    about: str
+    rows: list[Row]
+
+
+def read_proto(text: str) -> dict[str, Block]:
+    """The messages and enumerations of a proto file by name. Raises `Unmarked`."""
+    blocks: dict[str, Block] = {}
+    open_blocks: list[str] = []
+    comment: list[str] = []
+    for line in text.splitlines():
+        if found := _COMMENT.match(line):
+            comment.append(found[1])
+        elif found := _BLOCK.match(line):
+            # A field of a oneof belongs to the message around it.
+            name = open_blocks[-1] if found[1] == "oneof" else found[2]
+            open_blocks.append(name)
+            blocks.setdefault(name, Block(name, " ".join(comment), []))
+            comment = []
+        elif line.strip() == "}":
+            open_blocks.pop()
+        elif open_blocks and (row := _row(line, open_blocks[-1])):
+            blocks[open_blocks[-1]].rows.append(row)
+        else:
+            comment = []
+    return blocks
+
+
+def _row(line: str, block: str) -> Row | None:
+    if found := _FIELD.match(line):
+        kind, name, comment = found[1], found[2], found[3] or ""
+    elif found := _VALUE.match(line):
+        kind, name, comment = "value", found[1], found[2] or ""
+        if name.endswith("UNSPECIFIED"):
+            return None
+    else:
+        return None
+    marked = _MARK.search(comment)
+    if marked is None and (kind in _SCALARS or (kind == "value" and block == "Code")):
+        raise Unmarked(
+            f"{PROTO.name}: {block}.{name} has no mark; add [operational], [public] or [data-dependent]"
+        )
+    return Row(name, kind, marked[1] if marked else "", marked[2] if marked else comment)
+
+
+def leaving_page() -> str:
+    """`what-leaves-the-site.md`."""
+    blocks = read_proto(PROTO.read_text())
+    replies = "\n\n".join(_message(blocks[name]) for name in ("Reply", "Refusal", "Code"))
+    requests = "\n\n".join(_message(blocks[name]) for name in ("Request", "Statement", "Task", "Scaling"))
+    covered = {"Reply", "Refusal", "Code", "Request", "Statement", "Task", "Scaling", "Stage"}
+    if set(blocks) != covered:
+        raise Unmarked(f"{PROTO.name} has other messages than this page: {sorted(set(blocks) ^ covered)}")
+    return _LEAVING.format(replies=replies, requests=requests)
+
+
+def _message(block: Block) -> str:
+    title = "Refusal.Code" if block.name == "Code" else block.name
+    about = f"{block.about}\n\n" if block.about else ""
+    rows = "\n".join(f"| `{r.name}` | {_kind(r)} | {_marked(r)} | {r.meaning} |" for r in block.rows)
+    return f"### {title}\n\n{about}| field | type | mark | meaning |\n|---|---|---|---|\n{rows}"
+
+
+def _kind(row: Row) -> str:
+    if row.kind == "value":
+        return "code"
+    return row.kind if row.kind in _SCALARS else f"`{row.kind}`"
+
+
+def _marked(row: Row) -> str:
+    if row.mark == "data-dependent":
+        return "**[data-dependent]**"
+    return f"[{row.mark}]" if row.mark else "see below"
+
+
+_LEAVING: Final = """\
+# What leaves the site
+
+Generated by `docs/generate.py` from the comments in `protos/training.proto`; do not edit it by hand.
+
+Rows never leave a site. What is *computed* from rows does, and in this version nothing protects it: aggregation is **plain**, so the
+centre sees each site's own numbers, and privacy is **none**, so no noise is added to them. Secure aggregation and privacy budgets are
+not there yet.
+
+Each field carries one of three marks:
+
+- [operational] says nothing about rows.
+- [public] is in the plan, the contract or the member list, which everybody has.
+- **[data-dependent]** is computed from rows, of this site or of all of them.
+
+## From the site to the centre
+
+One `Reply` for each `Request` (the same bytes again if the same request comes twice), and nothing else. Its body is exactly one of `moments`, `update`, `score_counts` and `refusal`.
+
+{replies}
+
+### What the three data-dependent bodies are
+
+- `moments`, once a run: for each numeric feature how many training rows have a value, the sum of the values and the sum of their
+  squares, after clipping to the contract's range and mapping to 0..1. One row moves each entry by at most 1. A feature without
+  missing values tells the centre how many training rows the site has.
+- `update`, once a training round: the site's model minus the round's model. It has as many values as the model has parameters. Updates
+  of a small site or over many epochs can reveal a good deal about single rows; treat them as confidential.
+- `score_counts`, once an evaluation: how many held-out rows of each class fell into each bin of the score. With many bins and few rows
+  most counts are 0 or 1. Their total is the number of held-out rows.
+
+## From the centre to the site
+
+{requests}
+
+## What the transport shows besides
+
+The frames above are the content of Flower messages over TLS. The SuperLink also sees the site's address, its public node key, when it is
+online (a poll at most every `idle_poll`, a heartbeat every 15 s), and how many seconds each reply took to compute. Computing time grows with
+the number of rows, so it hints at the size of a site's data. A run whose bundle the site does not allow is answered with an error message
+that names the rule and this site's allowed apps.
+
+## What never leaves
+
+Rows, record keys, private keys, `site.yaml` itself, file names, and the reason of a `contract` refusal: the last stands in the site's own
+log only. A `policy` refusal does quote what the site's policy admits.
+"""
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def commands_page() -> str:
+    """`reference/commands.md`."""
+    parts = [_COMMANDS]
+    for name, app in (("covenant", build()), ("covenant-agent", agent)):
+        root = typer.main.get_command(app)
+        parts += [_command(path, context) for path, context in _walk(name, root, None)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _walk(
+    name: str, command: click.Command, parent: click.Context | None
+) -> Iterator[tuple[str, click.Context]]:
+    context = click.Context(command, info_name=name, parent=parent)
+    yield context.command_path, context
+    if isinstance(command, click.Group):
+        for each in sorted(command.commands):
+            yield from _walk(each, command.commands[each], context)
+
+
+def _command(path: str, context: click.Context) -> str:
+    command = context.command
+    usage = " ".join((path, *command.collect_usage_pieces(context)))
+    level = "##" if context.parent is None else "###"
+    lines = [f"{level} {path}", "", " ".join((command.help or "").split()), "", "```text", usage, "```"]
+    if isinstance(command, click.Group):
+        return "\n".join(lines)
+    records = [record for each in command.get_params(context) if (record := each.get_help_record(context))]
+    lines += ["", "| parameter | meaning |", "|---|---|"]
+    lines += [f"| `{name}` | {_cell(text)} |" for name, text in records]
+    return "\n".join(lines)
+
+
+def _cell(text: str) -> str:
+    """Help as one cell of a table; typer escapes brackets for rich."""
+    return " ".join(text.replace("\\[", "[").replace("|", "\\|").split())
+
+
+_COMMANDS: Final = """\
+# Commands
+
+Generated by `docs/generate.py` from the help texts; do not edit it by hand.
+
+Exit codes: 0 done, 1 failed, 2 usage, 3 refused, 4 unreachable, 130 interrupted. Tables and progress go to stderr; `--json` prints one object
+on stdout."""
+
+
+# --- keys that the hand-written pages must name -----------------------------------------------------------------------
+
+_KEYS: Final[tuple[tuple[type[BaseModel], str], ...]] = (
+    (Plan, "ml-team/plan.md"),
+    (Contract, "ml-team/contract.md"),
+    (SiteConfig, "site-it/site-yaml.md"),
+)
+
+
+def missing_keys() -> list[str]:
+    """A sentence for each key that its page does not name."""
+    sentences: list[str] = []
+    for model, page in _KEYS:
+        text = (DOCS / page).read_text()
+        sentences += [
+            f"docs/{page} does not name `{key}`" for key in sorted(_keys(model)) if f"`{key}`" not in text
+        ]
+    return sentences
+
+
+def _keys(model: type[BaseModel]) -> set[str]:
+    """The names of all keys of a document, whatever their depth."""
+    found: set[str] = set()
+    for name, field in model.model_fields.items():
+        found.add(name)
+        for part in _parts(field.annotation):
+            found |= _keys(part)
+    return found
+
+
+def _parts(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 (whatever a field is annotated with)
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in get_args(annotation):
+        yield from _parts(argument)
+
+
+def main(arguments: list[str]) -> int:
+    """Write the pages, or check them; returns the exit code."""
+    checking = "--check" in arguments
+    complaints = missing_keys()
+    for name, text in (
+        ("what-leaves-the-site.md", leaving_page()),
+        ("reference/commands.md", commands_page()),
+    ):
+        page = DOCS / name
+        if checking and (not page.exists() or page.read_text() != text):
+            complaints.append(f"docs/{name} is stale; run python docs/generate.py")
+        elif not checking:
+            page.parent.mkdir(parents=True, exist_ok=True)
+            page.write_text(text)
+    for complaint in complaints:
+        sys.stderr.write(f"{complaint}\n")
+    return _STALE if complaints else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

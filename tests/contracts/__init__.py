@@ -1,0 +1,1 @@
+"""What Covenant assumes of flwr: these fail loudly when flwr moves."""

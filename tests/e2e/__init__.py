@@ -1,0 +1,1 @@
+"""Tests over the real engine: a real SuperLink, real agents, real processes."""
