@@ -23,10 +23,11 @@ def emit(value: object) -> None:
     sys.stdout.flush()
 
 
-def run_command(command: Callable[[], None]) -> NoReturn:
-    """Run a command line to its end and leave with its exit code."""
+def run_command(command: Callable[[], object]) -> NoReturn:
+    """Run a command line to its end and leave with its exit code, which is what `command` returns if it is a number."""
+    code: object = 0
     try:
-        command()
+        code = command()
     except CovenantError as error:
         people.print("[bold red]error:[/]", end=" ")
         people.print(str(error), markup=False, highlight=False, soft_wrap=True)
@@ -41,4 +42,6 @@ def run_command(command: Callable[[], None]) -> NoReturn:
         sys.exit(INTERRUPTED)
     except BrokenPipeError:
         sys.exit(1)
-    sys.exit(0)
+    if code == INTERRUPTED:
+        people.print("interrupted")
+    sys.exit(code if isinstance(code, int) else 0)

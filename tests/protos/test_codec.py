@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-import protos.codec as codec
+from protos import codec
 from protos import training_pb2 as pb
 from protos.codec import (
     MAX_COMPONENT_CHARACTERS,
@@ -115,9 +115,9 @@ def requests(draw: st.DrawFn) -> Request:
 bodies = st.one_of(
     vectors.map(Update),
     arrays.arrays(np.float64, st.integers(0, 30), elements=finite).map(Moments),
-    arrays.arrays(
-        np.int64, st.tuples(st.just(2), st.integers(1, 20)), elements=st.integers(0, 2**47)
-    ).map(ScoreCounts),
+    arrays.arrays(np.int64, st.tuples(st.just(2), st.integers(1, 20)), elements=st.integers(0, 2**47)).map(
+        ScoreCounts
+    ),
     st.builds(
         Refusal,
         st.sampled_from([code for code in RefusalCode if code is not RefusalCode.CONTRACT]),
@@ -294,7 +294,11 @@ BAD_REQUESTS: dict[str, tuple[Request, Callable[[pb.Request], object], str]] = {
     "no statement": (PREPARE, lambda f: f.ClearField("statement"), "protocol version 0"),
     "no stage": (PREPARE, lambda f: f.statement.ClearField("stage"), "0 is not a valid Stage"),
     "unknown stage": (PREPARE, lambda f: setattr(f.statement, "stage", 4), "4 is not a valid Stage"),
-    "attempt zero": (PREPARE, lambda f: f.statement.ClearField("attempt"), "attempt 0; attempts count from 1"),
+    "attempt zero": (
+        PREPARE,
+        lambda f: f.statement.ClearField("attempt"),
+        "attempt 0; attempts count from 1",
+    ),
     "empty roster": (PREPARE, lambda f: f.statement.ClearField("roster"), "a roster of 0 sites"),
     "unsorted roster": (PREPARE, lambda f: f.statement.roster.reverse(), "not sorted"),
     "site twice": (PREPARE, two_sites_once, "names a site twice"),
@@ -319,7 +323,11 @@ BAD_REQUESTS: dict[str, tuple[Request, Callable[[pb.Request], object], str]] = {
         lambda f: setattr(f.statement, "component", "x" * (MAX_COMPONENT_CHARACTERS + 1)),
         f"a component of {MAX_COMPONENT_CHARACTERS + 1} characters",
     ),
-    "prepare with a model": (PREPARE, lambda f: setattr(f, "model", bytes(8)), "prepare request with a model"),
+    "prepare with a model": (
+        PREPARE,
+        lambda f: setattr(f, "model", bytes(8)),
+        "prepare request with a model",
+    ),
     "prepare with a model's digest": (
         PREPARE,
         lambda f: setattr(f.statement, "model_digest", bytes(32)),
@@ -327,7 +335,11 @@ BAD_REQUESTS: dict[str, tuple[Request, Callable[[pb.Request], object], str]] = {
     ),
     "prepare with a scaling": (PREPARE, lambda f: f.scaling.SetInParent(), "prepare request with a scaling"),
     "train without a model": (TRAIN, lambda f: f.ClearField("model"), "train request without a model"),
-    "evaluate without a model": (EVALUATE, lambda f: f.ClearField("model"), "evaluate request without a model"),
+    "evaluate without a model": (
+        EVALUATE,
+        lambda f: f.ClearField("model"),
+        "evaluate request without a model",
+    ),
     "train without a scaling": (TRAIN, lambda f: f.ClearField("scaling"), "train request without a scaling"),
     "train without a scaling's digest": (
         TRAIN,
@@ -379,8 +391,14 @@ BAD_REPLIES: dict[str, tuple[Callable[[pb.Reply], object], str]] = {
     "bad site": (lambda f: setattr(f, "site", "../west"), "'../west' is not a site name"),
     "empty update": (lambda f: setattr(f, "update", b""), "update has 0 bytes"),
     "half a float": (lambda f: setattr(f, "update", bytes(9)), "update has 9 bytes"),
-    "NaN": (lambda f: setattr(f, "update", vector_bytes(np.array([math.nan]))), "update holds a value that is not finite"),
-    "infinity": (lambda f: setattr(f, "moments", vector_bytes(np.array([-math.inf]))), "moments holds a value"),
+    "NaN": (
+        lambda f: setattr(f, "update", vector_bytes(np.array([math.nan]))),
+        "update holds a value that is not finite",
+    ),
+    "infinity": (
+        lambda f: setattr(f, "moments", vector_bytes(np.array([-math.inf]))),
+        "moments holds a value",
+    ),
     "no counts": (lambda f: setattr(f, "score_counts", b""), "score_counts has 0 bytes"),
     "one row of counts": (lambda f: setattr(f, "score_counts", bytes(24)), "which is not two rows"),
     "negative count": (

@@ -3,20 +3,19 @@
 import numpy as np
 import pytest
 from flwr.app import ArrayRecord, ConfigRecord, Error, Message, MetricRecord, RecordDict
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from hypothesis import given
 from hypothesis import strategies as st
 
-import protos.envelope as envelope
+from protos import envelope
 from protos.codec import CodecError
 from protos.envelope import PIECE_BYTES, seal, unseal
-
-
-def carrying(content: RecordDict) -> Message:
-    return Message(content, 7, "train")
+from tests.flower_for_tests import message
 
 
 def opened(content: RecordDict) -> bytes:
-    return unseal(carrying(content))
+    return unseal(message(content))
 
 
 @given(st.binary(max_size=100))
@@ -41,15 +40,11 @@ def test_pieces_are_put_together_by_their_names_whatever_their_order(monkeypatch
 
 
 def test_a_frame_survives_flowers_own_serialisation():
-    message = carrying(seal(b"covenant"))
-    inflated = RecordDict.inflate(
-        message.content.deflate(),
-        {
-            record.object_id: type(record).inflate(record.deflate())
-            for record in message.content.children.values()
-        },
-    )
-    assert opened(inflated) == b"covenant"
+    sent = message(seal(b"covenant"))
+    objects = {name: part.deflate() for name, part in get_all_nested_objects(sent).items()}
+    received = inflate_object_from_contents(sent.object_id, objects)
+    assert isinstance(received, Message)
+    assert unseal(received) == b"covenant"
 
 
 BAD = {
@@ -84,9 +79,8 @@ def test_anything_but_a_frame_is_refused_by_its_defect(defect):
 
 
 def test_an_error_message_carries_no_frame():
-    asked = carrying(seal(b"x"))
     with pytest.raises(CodecError, match="without content"):
-        unseal(Message(Error(1, "crashed"), reply_to=asked))
+        unseal(message(error=Error(1, "crashed")))
 
 
 def test_pieces_that_add_up_to_too_much_are_refused(monkeypatch):
