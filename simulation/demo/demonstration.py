@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -158,8 +159,14 @@ class Demonstration:
                 "database": self.folder / "coordinator" / "covenant.db",
                 "logs": self.folder / "logs",
                 "coordinator": self.folder / "coordinator",
+                "command": _command(),
             },
         )
+
+
+def _command() -> Path:
+    """How a reader calls `covenant` from here: by name if the shell finds it, else by path."""
+    return Path("covenant") if shutil.which("covenant") else Path(sys.executable).parent / "covenant"
 
 
 @contextmanager

@@ -84,9 +84,10 @@ class DemoReport:
             "Privacy was [bold]none[/]: nothing protects a person's rows in what was released.\n"
             "The federation's root key was made beside the coordinator; in production it is offline, with the officers."
         )
-        people.print("\nNext: [bold]covenant up --demo[/] keeps this federation running; then")
+        covenant = self.paths["command"]
+        people.print(f"\nNext: [bold]{covenant} up --demo[/] keeps this federation running; then")
         home = self.paths["coordinator"]
-        for command in (f"covenant run list --home {home}", f"covenant model list --home {home}"):
+        for command in (f"{covenant} run list --home {home}", f"{covenant} model list --home {home}"):
             people.print(f"  {command}", highlight=False, soft_wrap=True)
 
     def _auc_table(self) -> Table:
@@ -102,12 +103,14 @@ class DemoReport:
         ]
         for name, value in rows:
             style = "bold green" if name.startswith("federated") else ""
-            length = max(1, round(40 * (value - 0.5) / max(best - 0.5, 1e-9))) if value > 0.5 else 0  # noqa: PLR2004 (chance)
+            length = max(1, round(24 * (value - 0.5) / max(best - 0.5, 1e-9))) if value > 0.5 else 0  # noqa: PLR2004 (chance)
             table.add_row(name, f"{value:.4f}", "█" * length, style=style)
         return table
 
     def _run_table(self) -> Table:
         table = Table(show_header=False, title="The run")
+        table.add_column()
+        table.add_column(overflow="fold")
         rows = {
             "sites, rounds, parameters": f"{', '.join(self.sites)}; {self.rounds}; {self.parameters}",
             "seconds a round (median)": f"{self.round_s:.2f}, of which waiting for sites {self.exchange_s:.2f}",
@@ -115,7 +118,7 @@ class DemoReport:
             "ONNX against torch": f"largest difference {self.onnx_max_difference:.1e} on the held-out loans",
             "one application, scored": f"{self.scoring.probability:.4f} in {self.scoring.latency_ms:.1f} ms at {self.scoring.url}",
             "memory of an agent": f"{self.agent_memory_mib:.0f} MiB",
-            **{name: str(path) for name, path in self.paths.items()},
+            **{name: str(path) for name, path in self.paths.items() if name != "command"},
             "elapsed": f"{self.elapsed_s:.0f} s",
         }
         for name, value in rows.items():
