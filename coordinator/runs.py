@@ -120,6 +120,19 @@ def fail_orphan(centre: Centre, flower_run: int, exit_code: int) -> None:
         end(centre, RunId(row.id), "failed", reason)
 
 
+def fail_leftovers(centre: Centre) -> None:
+    """End the runs whose driver died with an earlier coordinator or SuperLink: nobody drives them any more."""
+    with reading(centre.engine, "looking for runs left behind") as session:
+        left = session.scalars(select(Run.id).where(Run.state.not_in(FINAL_STATES))).all()
+    for run in left:
+        end(
+            centre,
+            RunId(run),
+            "failed",
+            "the coordinator or its SuperLink ended while the run was going; what it committed stays",
+        )
+
+
 def view(engine: Engine, run: RunId) -> RunView:
     """Where `run` stands now."""
     with reading(engine, f"reading {run}") as session:

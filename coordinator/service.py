@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 import structlog
@@ -20,11 +19,11 @@ from coordinator.documents import read_members
 from coordinator.flower.control import Control
 from coordinator.flower.executor import Executor
 from coordinator.flower.superlink import SuperLink
-from coordinator.runs import fail_orphan
+from coordinator.runs import fail_leftovers, fail_orphan
 from protos.membership import MemberList
 from strategies.errors import CovenantError
 
-_WATCH_S = 0.5
+_WATCH_S = 2.0
 _log = structlog.get_logger(__name__)
 
 
@@ -35,7 +34,6 @@ class Service:
     centre: Centre
     on_ready: Callable[[], None] = lambda: None
     _stopping: threading.Event = field(default_factory=threading.Event)
-    _members_stamp: int = -1
 
     def stop(self) -> None:
         """Return from `serve` soon."""
@@ -54,6 +52,7 @@ class Service:
                 superlink.stop()
 
     def _serve_until_it_ends(self, superlink: SuperLink) -> None:
+        fail_leftovers(self.centre)
         if self.centre.settings.config.superlink.managed:
             superlink.start()
         executor = Executor(
@@ -63,8 +62,7 @@ class Service:
         )
         executor.start()
         try:
-            self._members_stamp = -1
-            self._register_changed_members()
+            self._register_members()
             _log.info(
                 "serving",
                 superlink=f"{self.centre.settings.superlink.host}:{self.centre.settings.superlink.port}",
@@ -74,29 +72,28 @@ class Service:
                 if (code := superlink.exited()) is not None:
                     _log.error("the SuperLink ended; starting it again", exit_code=code)
                     return
-                with suppress(CovenantError):
-                    self._register_changed_members()
+                try:
+                    self._register_members()
+                except CovenantError as error:
+                    _log.warning("members not registered", reason=str(error))
         finally:
             executor.stop()
 
-    def _register_changed_members(self) -> None:
-        """Register every member site, whenever the member list's file has changed."""
-        path = self.centre.settings.members_file
-        stamp = path.stat().st_mtime_ns if path.exists() else 0
-        if stamp == self._members_stamp:
+    def _register_members(self) -> None:
+        """Register every member site that the SuperLink does not know: new members, or all after it forgot them."""
+        if not self.centre.settings.members_file.exists():
             return
-        if stamp:
-            _, members = read_members(self.centre.settings)
-            self._register(members)
-        self._members_stamp = stamp
-
-    def _register(self, members: MemberList) -> None:
+        _, members = read_members(self.centre.settings)
         control = Control(self.centre.settings.superlink)
         try:
-            for member in members.members:
-                control.register(member.node_key.encode(), member.site)
+            added = control.register({m.site: m.node_key.encode() for m in members.members})
         finally:
             control.close()
+        if added:
+            self._record(members)
+            _log.info("members registered", members=members.ref, sites=added)
+
+    def _record(self, members: MemberList) -> None:
         with writing(self.centre.engine, "recording the member sites") as session:
             for member in members.members:
                 session.merge(
@@ -108,4 +105,3 @@ class Service:
                         enrolled_at=self.centre.clock(),
                     )
                 )
-        _log.info("members registered", members=members.ref, sites=len(members.members))

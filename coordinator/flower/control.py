@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -22,7 +22,7 @@ from flwr.supercore.runtime import RuntimeHttpClient
 from coordinator.flower.manifest import RUN_KEY, Bundle
 from coordinator.settings import SuperLinkAddress
 from strategies.errors import CovenantError, Unreachable
-from strategies.ids import RunId
+from strategies.ids import RunId, SiteName
 
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
 
@@ -58,12 +58,14 @@ class Control:
             interceptors=[RuntimeVersionHttpInterceptor(component_name="covenant"), _Bearer(token)],
         )
 
-    def register(self, node_key_pem: bytes, name: str) -> None:
-        """Let the site with this public node key in; a key that is already in stays in."""
-        if node_key_pem in self.registered():
-            return
-        with outcomes(self._address):
-            self._client.RegisterNode(RegisterNodeRequest(public_key=node_key_pem, name=name))
+    def register(self, node_keys: Mapping[SiteName, bytes]) -> list[SiteName]:
+        """Let the sites with these public node keys (PEM) in; returns those who were not in before."""
+        known = self.registered()
+        missing = [site for site, key in node_keys.items() if key not in known]
+        for site in missing:
+            with outcomes(self._address):
+                self._client.RegisterNode(RegisterNodeRequest(public_key=node_keys[site], name=site))
+        return missing
 
     def registered(self) -> frozenset[bytes]:
         """The public node keys (PEM) that the SuperLink lets in."""

@@ -1,4 +1,3 @@
-
 """AUC of the demo's plan over several seeds: federated, pooled and local models on the same held-out loans.
 
     python tests/benchmarks/auc_seeds.py [--seeds 5] [--plan FILE] [--json]

@@ -7,6 +7,7 @@ import sys
 import time
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 
 from client.fleet.connection import FleetConnection
@@ -56,6 +57,24 @@ def test_a_fab_that_the_site_does_not_pin_is_refused(tmp_path: Path) -> None:
     assert reason is not None
     assert "south" in reason
     assert "`allow.fab_sha256` pins at this site" in reason
+    assert federation.view(run).committed == 0
+
+
+def test_a_site_whose_data_breaks_the_contract_says_so_and_nothing_more(tmp_path: Path) -> None:
+    """The missing column is named in the site's own log; the centre hears `contract`."""
+    deployment, plan = lay_out(tmp_path, minimum="4")
+    rows = deployment.site_folder("south") / "data" / "rows.parquet"
+    pq.write_table(pq.read_table(rows).drop_columns(["annual_inc"]), rows)
+    federation = Federation(deployment, plan)
+    with deployment:
+        start(deployment, federation.sites)
+        run = federation.launch()
+        federation.wait(lambda: federation.view(run).state == "failed", "the refusal")
+        reason = federation.view(run).reason
+    assert reason is not None
+    assert "south refused (contract)" in reason
+    assert "annual_inc" not in reason
+    assert "column 'annual_inc' of rows.parquet is missing" in federation.log("south")
     assert federation.view(run).committed == 0
 
 

@@ -124,6 +124,21 @@ def test_agents_survive_a_superlink_that_dies_and_forgets_them(federation: Feder
     assert federation.finish(federation.launch()).committed == ROUNDS
 
 
+def test_a_run_whose_superlink_dies_fails_in_words_and_keeps_what_it_committed(
+    federation: Federation, failing: Callable[[Federation, RunId], str]
+) -> None:
+    run = federation.launch(federation.variant("interrupted", rounds="200", every="1000"))
+    federation.wait(lambda: federation.view(run).committed >= 2, "the second round")
+    before = {site: federation.log(site).count('"connected"') for site in federation.sites}
+    os.kill(superlink_pid(federation), signal.SIGKILL)
+    assert "SuperLink ended while the run was going" in failing(federation, run)
+    assert federation.view(run).committed >= 2
+    federation.wait(
+        lambda: all(federation.log(site).count('"connected"') > before[site] for site in federation.sites),
+        "the reconnection of all agents",
+    )
+
+
 def test_an_agent_ends_cleanly_on_sigterm(federation: Federation) -> None:
     assert federation.deployment.end("west") == 0
     federation.deployment.start_agent("west")
