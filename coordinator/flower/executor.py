@@ -18,6 +18,7 @@ from protos.egress import child_environment
 from strategies.errors import CovenantError
 
 _POLL_S = 0.2
+_RETRY_S = 1.0
 _log = structlog.get_logger(__name__)
 
 
@@ -60,16 +61,20 @@ class Executor:
         return [child.pid for child in self._children.values() if child.poll() is None]
 
     def _run(self) -> None:
+        while not self._stopping.is_set():
+            try:
+                self._claim_until_trouble()
+            except CovenantError as error:
+                # The secret is read anew each time: a SuperLink that was started again may have another.
+                _log.warning("no task claimed", reason=str(error))
+                self._stopping.wait(_RETRY_S)
+
+    def _claim_until_trouble(self) -> None:
         desk = self.desk(self.address)
         try:
             while not self._stopping.wait(_POLL_S):
-                try:
-                    self._reap()
-                    claim = desk.claim()
-                except CovenantError as error:
-                    _log.warning("no task claimed", reason=str(error))
-                    continue
-                if claim is not None:
+                self._reap()
+                if (claim := desk.claim()) is not None:
                     self._children[claim.flower_run] = self._launch(claim)
         finally:
             desk.close()
