@@ -200,8 +200,7 @@ def decoded(decode: Callable[[bytes], Request | Reply], data: bytes) -> Request 
     """What comes of `data`; every exception but a CodecError fails the test."""
     try:
         return decode(data)
-    except CodecError as error:
-        assert "\n" not in str(error)
+    except CodecError:
         return None
 
 
