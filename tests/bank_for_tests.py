@@ -1,0 +1,108 @@
+"""A federation of two small banks on disk: real keys, a signed member list, real rows, real participants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from client.keystore import make_keys, open_participant
+from client.participant import Participant
+from protos.documents import load_document
+from protos.frames import Request, Stage, Statement, Task, scaling_digest
+from protos.membership import FederationRoot, MemberList, SignedMembers
+from protos.plan import Plan
+from protos.site import SiteConfig, load_site
+from strategies.encoding import Vector, sha256_hex, vector_digest
+from strategies.features import Scaling
+from strategies.ids import RunId, SiteName, site_name
+from tests.client import loans_for_tests as loans
+
+RUN = RunId("run-0123456789abcdef")
+SITES = (site_name("south"), site_name("west"))
+
+_SITE = """\
+covenant: site/v1
+site: {site}
+federation: {{name: demo, superlink: "127.0.0.1:1", ca: ca.crt, root: ../root.json}}
+identity: {{key: site.key, node_key: node.key}}
+data:
+  loans: {{contract: loans@1, contract_file: loans.yaml, file: rows.parquet}}
+allow: {{apps: ["client.app:app"]}}
+policy: {{purposes: [credit-risk], privacy_modes: [none], aggregation: [plain]}}
+"""
+
+
+@dataclass
+class Bank:
+    """Everything that the two sites and their officers have."""
+
+    folder: Path
+    root: FederationRoot
+    members: SignedMembers
+
+    def config_file(self, site: str) -> Path:
+        return self.folder / site / "site.yaml"
+
+    def config(self, site: str) -> SiteConfig:
+        return load_site(self.config_file(site))
+
+    def participant(self, site: str) -> Participant:
+        return open_participant(self.config_file(site))
+
+    def edit(self, site: str, old: str, new: str) -> None:
+        path = self.config_file(site)
+        assert old in path.read_text()
+        path.write_text(path.read_text().replace(old, new))
+
+    def request(
+        self,
+        plan: Plan,
+        stage: Stage = Stage.PREPARE,
+        *,
+        model: Vector | None = None,
+        scaling: Scaling | None = None,
+        roster: tuple[SiteName, ...] = SITES,
+        number: int = 0,
+        members: SignedMembers | None = None,
+    ) -> Request:
+        signed = (members or self.members).canonical
+        statement = Statement(
+            plan_digest=plan.digest,
+            contract_digest=loans.CONTRACT.digest,
+            members_digest=sha256_hex(signed),
+            run=RUN,
+            stage=stage,
+            round=number,
+            attempt=1,
+            roster=roster,
+            component=plan.training.component,
+            model_digest=None if model is None else vector_digest(model),
+            scaling_digest=None if scaling is None else scaling_digest(scaling),
+        )
+        task = Task(plan=plan.canonical, contract=loans.CONTRACT.canonical, members=signed)
+        return Request(statement=statement, task=task, model=model, scaling=scaling)
+
+
+def make_bank(folder: Path) -> Bank:
+    root = FederationRoot.generate("demo")
+    root.save(folder)
+    requests = []
+    for index, site in enumerate(SITES):
+        own = folder / site
+        own.mkdir()
+        (own / "loans.yaml").write_text(_contract_text())
+        pq.write_table(loans.loans(200, seed=index, first=1000 * index), own / "rows.parquet")
+        (own / "site.yaml").write_text(_SITE.format(site=site))
+        requests.append(make_keys(load_site(own / "site.yaml")))
+    members = MemberList(name="demo", version=1, members=tuple(each.verify() for each in requests))
+    assert (
+        load_document(folder / SITES[0] / "loans.yaml", type(loans.CONTRACT)).digest == loans.CONTRACT.digest
+    )
+    return Bank(folder, root, root.sign(members))
+
+
+def _contract_text() -> str:
+    """The contract of `loans_for_tests`; JSON is YAML."""
+    return loans.CONTRACT.canonical.decode()

@@ -1,0 +1,100 @@
+"""A site in its rounds: computes once, answers alike, and says nothing about rows when it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
+import pytest
+
+from protos.codec import CodecError, decode_reply, encode_request
+from protos.frames import Moments, Refusal, RefusalCode, ScoreCounts, Stage, Update
+from strategies.features import Scaling
+from tests.bank_for_tests import Bank, make_bank
+from tests.client.loans_for_tests import CONTRACT, plan
+
+SCALING = Scaling(mean=(0.5, 0.5), std=(0.3, 0.3))
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> Bank:
+    return make_bank(tmp_path)
+
+
+def width() -> int:
+    return plan().dense_model(CONTRACT.feature_spec(plan().features).width).size
+
+
+def test_each_stage_is_answered_with_its_own_kind(bank: Bank) -> None:
+    west, model = bank.participant("west"), np.zeros(width())
+    bodies = [
+        decode_reply(west.answer(encode_request(request))).body
+        for request in (
+            bank.request(plan()),
+            bank.request(plan(), Stage.TRAIN, model=model, scaling=SCALING, number=1),
+            bank.request(plan(), Stage.EVALUATE, model=model, scaling=SCALING, number=1),
+        )
+    ]
+    assert [type(body) for body in bodies] == [Moments, Update, ScoreCounts]
+
+
+def test_the_same_request_gets_the_same_bytes_also_after_a_restart(bank: Bank) -> None:
+    frame = encode_request(
+        bank.request(plan(), Stage.TRAIN, model=np.zeros(width()), scaling=SCALING, number=1)
+    )
+    west = bank.participant("west")
+    assert west.answer(frame) == west.answer(frame) == bank.participant("west").answer(frame)
+
+
+def test_a_refused_request_stays_refused_and_is_not_computed(bank: Bank) -> None:
+    bank.edit("west", "purposes: [credit-risk]", "purposes: []")
+    west = bank.participant("west")
+    (bank.folder / "west" / "rows.parquet").unlink()
+    body = decode_reply(west.answer(encode_request(bank.request(plan())))).body
+    assert isinstance(body, Refusal)
+    assert body.code is RefusalCode.POLICY
+    assert body.reason.startswith("`policy.purposes`")
+
+
+@pytest.mark.parametrize("defect", ["missing column", "one class", "no rows", "no file"])
+def test_data_that_breaks_the_contract_says_contract_and_nothing_more(bank: Bank, defect: str) -> None:
+    path = bank.folder / "west" / "rows.parquet"
+    table = pq.read_table(path)
+    if defect == "missing column":
+        pq.write_table(table.drop_columns(["income"]), path)
+    elif defect == "one class":
+        pq.write_table(table.filter(pc.equal(table["status"], "good")), path)
+    elif defect == "no rows":
+        pq.write_table(table.slice(0, 0), path)
+    else:
+        path.unlink()
+    body = decode_reply(bank.participant("west").answer(encode_request(bank.request(plan())))).body
+    assert body == Refusal(RefusalCode.CONTRACT, "")
+
+
+def test_a_model_of_another_size_is_refused(bank: Bank) -> None:
+    request = bank.request(plan(), Stage.TRAIN, model=np.zeros(width() + 1), scaling=SCALING, number=1)
+    body = decode_reply(bank.participant("west").answer(encode_request(request))).body
+    assert isinstance(body, Refusal)
+    assert body.code is RefusalCode.PROTOCOL
+    assert f"a model of {width() + 1} values; the plan's has {width()}" in body.reason
+
+
+def test_an_accepted_plan_does_not_admit_a_later_request_with_other_documents(bank: Bank) -> None:
+    west = bank.participant("west")
+    request = bank.request(plan())
+    west.answer(encode_request(request))
+    forged = replace(request, task=replace(request.task, plan=plan(rounds=9).canonical))
+    body = decode_reply(
+        west.answer(encode_request(replace(forged, statement=replace(forged.statement, round=1))))
+    ).body
+    assert isinstance(body, Refusal)
+    assert body.code is RefusalCode.PROTOCOL
+
+
+def test_bytes_that_are_no_request_are_a_codec_error(bank: Bank) -> None:
+    with pytest.raises(CodecError):
+        bank.participant("west").answer(b"\xff\xff")
