@@ -1,0 +1,218 @@
+"""Rounds over an exchange in memory: real participants, a real store, and sites that misbehave."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from coordinator.db import migrate, open_database, writing
+from coordinator.db.schema import Round, Run, RunState
+from coordinator.registry.artifacts import ArtifactStore
+from coordinator.rounds.driver import Driver, Finished, RunDocuments, TooFewSurvivors
+from coordinator.rounds.exchange import Answered, Outcome, Unanswered
+from coordinator.rounds.store import RoundStore
+from protos.codec import decode_reply, encode_reply
+from protos.frames import Reply, Stage, Update
+from protos.plan import Plan
+from strategies.encoding import vector_digest
+from strategies.errors import CovenantError, Refused, Unreachable
+from strategies.ids import SiteName, site_name
+from tests.bank_for_tests import RUN, SITES, Bank, make_bank
+from tests.client.loans_for_tests import CONTRACT, plan
+from tests.coordinator.conftest import Clock
+
+SOUTH, WEST = SITES
+Meddle = Callable[[Stage, int, Outcome], Outcome]
+
+
+@dataclass
+class Memory:
+    """An exchange with real participants; `meddle` changes what comes back from a site."""
+
+    bank: Bank
+    meddle: dict[SiteName, Meddle] = field(default_factory=dict)
+    away: set[SiteName] = field(default_factory=set)
+    asked: list[tuple[Stage, int, tuple[SiteName, ...]]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.participants = {site: self.bank.participant(site) for site in SITES}
+
+    def online(self) -> Collection[SiteName]:
+        return set(SITES) - self.away
+
+    def ask(
+        self, stage: Stage, frames: Mapping[SiteName, bytes], *, round_number: int, deadline_s: float
+    ) -> Mapping[SiteName, Outcome]:
+        assert deadline_s > 0
+        self.asked.append((stage, round_number, tuple(frames)))
+        outcomes: dict[SiteName, Outcome] = {}
+        for site, frame in frames.items():
+            outcome: Outcome = Answered(self.participants[site].answer(frame))
+            outcomes[site] = self.meddle.get(site, lambda _stage, _number, given: given)(
+                stage, round_number, outcome
+            )
+        return outcomes
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> Bank:
+    return make_bank(tmp_path)
+
+
+@pytest.fixture
+def store(tmp_path: Path, sqlite_url: str, clock: Clock) -> RoundStore:
+    engine = open_database(sqlite_url)
+    migrate(engine)
+    with writing(engine, "making the run") as session:
+        session.add(
+            Run(
+                id=RUN, plan_name="default", plan_digest="ab" * 32, plan="{}", contract="{}", members="{}",
+                state=RunState.SUBMITTED, submitted_at=clock(),
+            )
+        )  # fmt: skip
+    store = RoundStore(engine, ArtifactStore(tmp_path / "artifacts"), RUN, clock)
+    store.start(1)
+    return store
+
+
+def minimum(of: int, base: Plan) -> Plan:
+    return base.model_copy(
+        update={"sites": base.sites.model_copy(update={"minimum": of, "join_within": 0.2})}
+    )
+
+
+def drive(bank: Bank, exchange: Memory, store: RoundStore, chosen: Plan) -> Finished:
+    documents = RunDocuments(run=RUN, plan=chosen, contract=CONTRACT, members=bank.members.canonical)
+    return Driver(documents, exchange, store, sleep=lambda _: None).drive()
+
+
+def rows(store: RoundStore) -> list[Round]:
+    with Session(store._engine) as session:
+        return list(session.scalars(select(Round).order_by(Round.number, Round.attempt)))
+
+
+def test_a_run_commits_its_rounds_and_its_metrics(bank: Bank, store: RoundStore) -> None:
+    exchange = Memory(bank)
+    finished = drive(bank, exchange, store, plan())
+    assert [row.number for row in rows(store)] == [1, 2, 3]
+    assert all(row.state == "committed" and row.survivors == list(SITES) for row in rows(store))
+    assert store.metrics(3) == finished.metrics
+    assert finished.metrics.auc > 0.6
+    assert exchange.asked[0] == (Stage.PREPARE, 0, SITES)
+
+
+def test_a_driver_started_again_goes_on_and_ends_with_the_same_model(
+    bank: Bank, store: RoundStore, tmp_path: Path, clock: Clock
+) -> None:
+    undisturbed = drive(bank, Memory(bank), store, plan(rounds=5))
+
+    engine = open_database(f"sqlite:///{tmp_path / 'second.db'}")
+    migrate(engine)
+    with Session(store._engine) as session, writing(engine, "copying the run") as target:
+        row = session.get_one(Run, RUN)
+        target.add(Run(**{c.key: getattr(row, c.key) for c in Run.__table__.columns if c.key != "scaling"}))
+    second = RoundStore(engine, ArtifactStore(tmp_path / "second"), RUN, clock)
+    second.start(2)
+
+    class DiesError(Exception):
+        pass
+
+    def die(stage: Stage, number: int, outcome: Outcome) -> Outcome:
+        if stage is Stage.TRAIN and number == 4:
+            raise DiesError
+        return outcome
+
+    with pytest.raises(DiesError):
+        drive(bank, Memory(bank, meddle={WEST: die}), second, plan(rounds=5))
+    last = second.last_committed()
+    assert last is not None
+    assert last.number == 3
+    second.start(3)
+    resumed = drive(bank, Memory(bank), second, plan(rounds=5))
+    assert vector_digest(resumed.model) == vector_digest(undisturbed.model)
+
+
+def another_statement(_: Stage, __: int, outcome: Outcome) -> Outcome:
+    assert isinstance(outcome, Answered)
+    return Answered(encode_reply(replace(decode_reply(outcome.frame), statement_digest="0" * 64)))
+
+
+def another_name(_: Stage, __: int, outcome: Outcome) -> Outcome:
+    assert isinstance(outcome, Answered)
+    return Answered(encode_reply(replace(decode_reply(outcome.frame), site=SOUTH)))
+
+
+def with_update(values: np.ndarray) -> Meddle:
+    def change(stage: Stage, _: int, outcome: Outcome) -> Outcome:
+        assert isinstance(outcome, Answered)
+        if stage is not Stage.TRAIN:
+            return outcome
+        reply = decode_reply(outcome.frame)
+        return Answered(
+            encode_reply(Reply(statement_digest=reply.statement_digest, site=reply.site, body=Update(values)))
+        )
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("meddle", "why"),
+    [
+        (another_statement, "answered another statement"),
+        (another_name, "answered in the name of south"),
+        (lambda *_: Answered(b"\xff\xff\xff"), "not a frame"),
+        (lambda *_: Answered(b""), "statement_digest"),
+        (lambda *_: Unanswered("did not answer before the deadline"), "did not answer before the deadline"),
+    ],
+)
+def test_a_reply_that_is_not_the_sites_own_to_this_statement_is_not_counted(
+    bank: Bank, store: RoundStore, meddle: Meddle, why: str
+) -> None:
+    with pytest.raises(CovenantError, match=why):
+        drive(bank, Memory(bank, meddle={WEST: meddle}), store, plan())
+    assert store.last_committed() is None
+
+
+@pytest.mark.parametrize("values", [np.zeros(3), np.full(7, np.nan), np.full(7, np.inf)])
+def test_an_update_of_another_size_or_not_finite_voids_the_round_and_nothing_of_it_is_used(
+    bank: Bank, store: RoundStore, values: np.ndarray
+) -> None:
+    with pytest.raises(
+        TooFewSurvivors, match="1 of at least 2 sites answered the train stage of round 1: west"
+    ):
+        drive(bank, Memory(bank, meddle={WEST: with_update(values)}), store, plan())
+    assert [row.state for row in rows(store)] == ["voided"] * 3
+    last = store.last_committed()
+    assert last is not None
+    assert last.number == 0
+
+
+def test_above_the_minimum_the_round_goes_on_with_the_survivors(bank: Bank, store: RoundStore) -> None:
+    exchange = Memory(bank, meddle={WEST: with_update(np.zeros(3))})
+    drive(bank, exchange, store, minimum(1, plan()))
+    assert all(row.survivors == ["south"] for row in rows(store))
+
+
+def test_a_site_that_refuses_is_not_asked_again_and_its_reason_is_told(bank: Bank, store: RoundStore) -> None:
+    bank.edit("west", "purposes: [credit-risk]", "purposes: []")
+    exchange = Memory(bank)
+    drive(bank, exchange, store, minimum(1, plan()))
+    assert exchange.asked[0][2] == SITES
+    assert [site for _, _, roster in exchange.asked[1:] for site in roster if site == WEST] == []
+
+
+def test_too_many_refusals_end_the_run_with_the_reasons(bank: Bank, store: RoundStore) -> None:
+    bank.edit("west", "purposes: [credit-risk]", "purposes: []")
+    with pytest.raises(Refused, match=r"`policy\.purposes` at this site admits nothing"):
+        drive(bank, Memory(bank), store, plan())
+
+
+def test_sites_that_do_not_come_are_named(bank: Bank, store: RoundStore) -> None:
+    with pytest.raises(Unreachable, match=r"1 of at least 2 sites are online after 0\.2 s; waiting for west"):
+        drive(bank, Memory(bank, away={site_name("west")}), store, minimum(2, plan()))

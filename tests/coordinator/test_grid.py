@@ -1,0 +1,169 @@
+"""The prompt grid over a Grid that plays a SuperLink on a virtual clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from flwr.app import Error, Message
+from flwr.proto.node_pb2 import NodeInfo
+from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+
+from coordinator.flower.grid import PromptGrid
+from coordinator.rounds.exchange import Answered, Unanswered
+from protos.envelope import seal
+from protos.frames import Stage
+from strategies.ids import SiteName, site_name
+from tests.flower_for_tests import message
+
+WEST, SOUTH = site_name("west"), site_name("south")
+KEYS = {WEST: b"west key", SOUTH: b"south key"}
+
+
+@dataclass
+class FakeSuperLink:
+    """Keeps replies until a virtual time; `now` moves when the grid sleeps."""
+
+    now: float = 100.0
+    nodes: dict[SiteName, NodeInfo] = field(default_factory=dict)
+    sent: list[Message] = field(default_factory=list)
+    replies: list[tuple[float, int, Message]] = field(default_factory=list)
+    late_objects: int = 0
+    confirmed: list[str] = field(default_factory=list)
+    node: Any = field(default_factory=lambda: SimpleNamespace(node_id=1))
+    run: Any = field(default_factory=lambda: SimpleNamespace(run_id=11))
+    happening: list[tuple[float, Any]] = field(default_factory=list)
+    _objects: dict[str, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for number, (site, key) in enumerate(KEYS.items(), 1):
+            self.nodes[site] = NodeInfo(
+                node_id=number, public_key=key, last_activated_at="monday", online_until=500.0
+            )
+        self._runtime_client = self
+
+    def sleep(self, seconds: float) -> None:
+        assert seconds >= 0
+        self.now += max(seconds, 1e-3)
+        while self.happening and self.happening[0][0] <= self.now:
+            self.happening.pop(0)[1]()
+
+    def push_messages(self, messages: list[Message]) -> list[str]:
+        self.sent += messages
+        return [f"message-{len(self.sent) - len(messages) + place}" for place in range(len(messages))]
+
+    def GetNodes(self, _: Any) -> Any:
+        return SimpleNamespace(nodes=list(self.nodes.values()))
+
+    def PullMessages(self, request: Any) -> Any:
+        due = [r for r in self.replies if r[0] <= self.now and f"message-{r[1]}" in request.message_ids]
+        self.replies = [r for r in self.replies if r not in due]
+        heads, trees = [], []
+        for _, place, reply in due:
+            reply.metadata.__dict__["_reply_to_message_id"] = f"message-{place}"
+            self._objects |= {i: o.deflate() for i, o in get_all_nested_objects(reply).items()}
+            heads.append(SimpleNamespace(metadata=SimpleNamespace(message_id=reply.object_id)))
+            trees.append(get_object_tree(reply))
+        return SimpleNamespace(messages_list=heads, message_object_trees=trees)
+
+    def PullObject(self, request: Any) -> Any:
+        if self.late_objects:
+            self.late_objects -= 1
+            return SimpleNamespace(object_available=False, object_found=True, object_content=b"")
+        content = self._objects[request.object_id]
+        return SimpleNamespace(object_available=True, object_found=True, object_content=content)
+
+    def ConfirmMessageReceived(self, request: Any) -> None:
+        self.confirmed.append(request.message_object_id)
+
+    def answer(self, at: float, place: int, frame: bytes | None = None, error: Error | None = None) -> None:
+        content = None if frame is None else seal(frame)
+        self.replies.append(
+            (at, place, message(content, error=error, reply_to=f"message-{place}", kind="train"))
+        )
+
+
+def grid(superlink: FakeSuperLink) -> PromptGrid:
+    return PromptGrid(superlink, KEYS, monotonic=lambda: superlink.now, sleep=superlink.sleep)  # type: ignore[arg-type]
+
+
+def ask(superlink: FakeSuperLink, prompt: PromptGrid | None = None, deadline_s: float = 10.0) -> Any:
+    return (prompt or grid(superlink)).ask(
+        Stage.TRAIN, {WEST: b"frame", SOUTH: b"frame"}, round_number=3, deadline_s=deadline_s
+    )
+
+
+def test_answers_are_collected_promptly_and_confirmed() -> None:
+    superlink = FakeSuperLink()
+    superlink.answer(100.1, 0, b"from west")
+    superlink.answer(100.3, 1, b"from south")
+    assert ask(superlink) == {WEST: Answered(b"from west"), SOUTH: Answered(b"from south")}
+    assert superlink.now < 100.5
+    assert len(superlink.confirmed) == 2
+
+
+def test_late_objects_are_waited_for_in_milliseconds() -> None:
+    superlink = FakeSuperLink(late_objects=10)
+    superlink.answer(100.0, 0, b"from west")
+    superlink.answer(100.0, 1, b"from south")
+    ask(superlink)
+    assert superlink.now < 100.5
+
+
+def test_the_deadline_cuts_a_straggler_off() -> None:
+    superlink = FakeSuperLink()
+    superlink.answer(100.1, 0, b"from west")
+    superlink.answer(111.0, 1, b"too late")
+    assert ask(superlink)[SOUTH] == Unanswered("did not answer before the deadline")
+    assert superlink.now == pytest.approx(110, abs=0.1)
+
+
+def test_an_error_reply_says_why() -> None:
+    superlink = FakeSuperLink()
+    superlink.answer(100.1, 0, error=Error(4, "the FAB carries code"))
+    superlink.answer(100.1, 1, b"from south")
+    assert ask(superlink)[WEST] == Unanswered("the FAB carries code")
+
+
+def test_a_reply_that_is_no_frame_is_not_an_answer() -> None:
+    from flwr.app import RecordDict
+
+    superlink = FakeSuperLink()
+    superlink.replies.append((100.1, 0, message(RecordDict(), reply_to="message-0")))
+    superlink.answer(100.1, 1, b"from south")
+    assert isinstance(ask(superlink)[WEST], Unanswered)
+
+
+def test_a_site_that_is_not_online_is_said_to_be_away() -> None:
+    superlink = FakeSuperLink()
+    del superlink.nodes[WEST]
+    superlink.answer(100.1, 0, b"from south")
+    assert ask(superlink)[WEST] == Unanswered("is not online")
+
+
+def test_a_site_that_restarts_in_mid_round_is_asked_again() -> None:
+    superlink = FakeSuperLink()
+    superlink.answer(100.1, 1, b"from south")
+
+    def restart() -> None:
+        superlink.nodes[WEST].last_activated_at = "tuesday"
+        superlink.answer(104.0, 2, b"from west, again")
+
+    superlink.happening.append((102.0, restart))
+    assert ask(superlink)[WEST] == Answered(b"from west, again")
+    assert len(superlink.sent) == 3
+    assert superlink.sent[2].metadata.dst_node_id == superlink.nodes[WEST].node_id
+
+
+def test_a_silent_site_is_left_out_until_it_is_heard_of_again() -> None:
+    superlink = FakeSuperLink()
+    prompt = grid(superlink)
+    superlink.answer(100.1, 0, b"from west")
+    ask(superlink, prompt, deadline_s=5)
+    superlink.now += 1
+    assert list(prompt.online()) == [WEST]
+    superlink.nodes[SOUTH].online_until = 520.0
+    superlink.now += 1
+    assert set(prompt.online()) == {WEST, SOUTH}
