@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 from flwr.app import Error, Message
-from flwr.proto.node_pb2 import NodeInfo
+from flwr.proto.node_pb2 import Node, NodeInfo
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.task_identity import TaskIdentity
 
 from coordinator.flower.grid import PromptGrid
 from coordinator.rounds.exchange import Answered, Unanswered
@@ -22,6 +23,13 @@ WEST, SOUTH = site_name("west"), site_name("south")
 KEYS = {WEST: b"west key", SOUTH: b"south key"}
 
 
+@pytest.fixture(autouse=True)
+def _identity(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Flower's message constructor asks its process for these; a ServerApp's runner sets them."""
+    for name, value in {"task_id": 1, "run_id": 11, "node_id": 1}.items():
+        monkeypatch.setattr(TaskIdentity, f"_{name}", value)
+
+
 @dataclass
 class FakeSuperLink:
     """Keeps replies until a virtual time; `now` moves when the grid sleeps."""
@@ -32,7 +40,7 @@ class FakeSuperLink:
     replies: list[tuple[float, int, Message]] = field(default_factory=list)
     late_objects: int = 0
     confirmed: list[str] = field(default_factory=list)
-    node: Any = field(default_factory=lambda: SimpleNamespace(node_id=1))
+    node: Node = field(default_factory=lambda: Node(node_id=1))
     run: Any = field(default_factory=lambda: SimpleNamespace(run_id=11))
     happening: list[tuple[float, Any]] = field(default_factory=list)
     _objects: dict[str, bytes] = field(default_factory=dict)
@@ -64,7 +72,8 @@ class FakeSuperLink:
         for _, place, reply in due:
             reply.metadata.__dict__["_reply_to_message_id"] = f"message-{place}"
             self._objects |= {i: o.deflate() for i, o in get_all_nested_objects(reply).items()}
-            heads.append(SimpleNamespace(metadata=SimpleNamespace(message_id=reply.object_id)))
+            names = {"message_id": reply.object_id, "reply_to_message_id": f"message-{place}"}
+            heads.append(SimpleNamespace(metadata=SimpleNamespace(**names)))
             trees.append(get_object_tree(reply))
         return SimpleNamespace(messages_list=heads, message_object_trees=trees)
 
