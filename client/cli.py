@@ -81,6 +81,7 @@ def init(  # noqa: PLR0917 (each is an option of the command)
     config = folder / "site.yaml"
     if config.exists():
         raise UsageError(f"{config} exists; a site is never overwritten, choose another folder")
+    folder.chmod(0o700)
     for source in (ca, root, contract):
         (folder / source.name).write_bytes(source.read_bytes())
     config.write_text(

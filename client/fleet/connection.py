@@ -47,12 +47,16 @@ from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpI
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
+from google.protobuf.message import DecodeError
 
+from protos.codec import MAX_FRAME_BYTES
 from strategies.errors import CovenantError, Unreachable
 
 HEARTBEAT_INTERVAL_S = float(HEARTBEAT_MIN_INTERVAL)
 """How often this site promises to be heard of; a SuperLink gives a site up after twice as long."""
 
+_MOST_OBJECTS = 1024
+_SPARE_BYTES = 1 << 20
 _OBJECT_POLL_S = 0.01
 _OBJECT_WAIT_S = 30.0
 
@@ -66,7 +70,7 @@ class UnknownSiteError(CovenantError):
 
 
 class RunOverError(CovenantError):
-    """The run of a message has ended; its reply is not wanted any more."""
+    """A message that nobody waits for: its run has ended, or it is none that a run could have sent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,14 +158,8 @@ class FleetConnection:
                 return None
             head = message_from_proto(answer.messages_list[0])
             run, tree = head.metadata.run_id, answer.message_object_trees[0]
-            contents = {
-                part.object_id: self._object(run, part.object_id) for part in iterate_object_tree(tree)
-            }
-        message = inflate_object_from_contents(tree.object_id, contents)
-        if not isinstance(message, Message):
-            raise CovenantError(
-                f"the SuperLink delivered a {type(message).__name__} where a message was expected"
-            )
+            contents = self._objects(run, tree)
+        message = _inflate(tree.object_id, contents)
         message.metadata.__dict__["_message_id"] = tree.object_id
         return message
 
@@ -206,6 +204,19 @@ class FleetConnection:
             clientapp_runtime_list=[runtime_s],
         )
 
+    def _objects(self, run: int, tree: ObjectTree) -> dict[str, bytes]:
+        """All objects of a message, within bounds: a SuperLink must not fill this machine's memory."""
+        contents: dict[str, bytes] = {}
+        size = 0
+        for part in iterate_object_tree(tree):
+            contents[part.object_id] = self._object(run, part.object_id)
+            size += len(contents[part.object_id])
+            if len(contents) > _MOST_OBJECTS or size > MAX_FRAME_BYTES + _SPARE_BYTES:
+                raise RunOverError(
+                    f"a message of more than {_MOST_OBJECTS} objects or {MAX_FRAME_BYTES} bytes"
+                )
+        return contents
+
     def _object(self, run: int, object_id: str) -> bytes:
         """One object of a message; it may arrive at the SuperLink a little after the message that names it."""
         deadline = time.monotonic() + _OBJECT_WAIT_S
@@ -238,6 +249,17 @@ class FleetConnection:
             raise AwayError(f"the SuperLink at {self._address} answered HTTP {status}") from error
         except (httpx.TransportError, ssl.SSLError) as error:
             raise AwayError(f"the SuperLink at {self._address} cannot be reached: {error}") from error
+
+
+def _inflate(object_id: str, contents: dict[str, bytes]) -> Message:
+    """The message that the objects make; raises `RunOverError` for bytes that make none."""
+    try:
+        message = inflate_object_from_contents(object_id, contents)
+    except (ValueError, TypeError, LookupError, DecodeError) as error:
+        raise RunOverError(f"the SuperLink delivered what is no message: {type(error).__name__}") from error
+    if not isinstance(message, Message):
+        raise RunOverError(f"the SuperLink delivered a {type(message).__name__} where a message was expected")
+    return message
 
 
 Connect = Callable[[], FleetConnection]

@@ -63,6 +63,7 @@ def init(
     config = _CONFIG.format(federation=json.dumps(federation), host=json.dumps(host), port=port)
     read_document(config, CoordinatorConfig, CONFIG_NAME)  # before anything is made
     folder.mkdir(parents=True, exist_ok=True)
+    folder.chmod(0o700)
     hosts = list(dict.fromkeys([host, "localhost", "127.0.0.1", *(name or [])]))
     make_transport_certificates(folder / "tls", federation=federation, hosts=hosts, now=datetime.now(UTC))
     (folder / CONFIG_NAME).write_text(config)

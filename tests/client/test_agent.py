@@ -15,6 +15,7 @@ from flwr.clientapp import ClientApp
 from client.agent import Agent
 from client.fleet.connection import AwayError, Bundle, RunOverError, UnknownSiteError
 from coordinator.flower.manifest import build_bundle
+from protos.codec import CodecError
 from protos.envelope import seal, unseal
 from strategies.errors import Unreachable
 from tests.bank_for_tests import make_bank
@@ -147,6 +148,33 @@ def test_a_bundle_that_carries_code_gets_an_error_reply_and_the_app_never_runs(
     (reply,) = superlink.pushed
     assert reply.has_error()
     assert "not an archive" in str(reply.error.reason)
+
+
+@pytest.mark.parametrize(
+    ("error", "reason"),
+    [
+        (CodecError("bytes that are not a frame"), "bytes that are not a frame"),
+        (RuntimeError("row 17 has income 12345"), "the app failed; the site's log says why"),
+    ],
+)
+def test_a_fault_in_the_app_is_an_error_reply_without_data_and_the_agent_goes_on(
+    serve: Callable[..., Agent], error: Exception, reason: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    outcomes: list[Exception | None] = [error, None]
+
+    def fail_once(self: ClientApp, message: Message, context: Context) -> Message:
+        outcome = outcomes.pop(0)
+        if outcome is not None:
+            raise outcome
+        return echo(message, context)
+
+    monkeypatch.setattr(ClientApp, "__call__", fail_once)
+    superlink = FakeSuperLink(pulls=[asked(), asked()])
+    serve(superlink)
+    failed, answered = superlink.pushed
+    assert failed.error.reason == reason
+    assert unseal(answered) == b"echo hello"
+    assert superlink.connections == 1
 
 
 def test_a_message_of_a_run_that_has_ended_is_dropped(serve: Callable[..., Agent]) -> None:
