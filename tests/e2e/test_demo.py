@@ -154,6 +154,36 @@ def test_ctrl_c_ends_everything(tmp_path: Path, after_s: float) -> None:
     assert processes_of(tmp_path) == []
 
 
+def test_up_demo_stays_up_takes_a_plan_and_ends_on_sigterm(tmp_path: Path) -> None:
+    folder = tmp_path / "covenant-demo"
+    log = tmp_path / "up.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command("up", "--demo", "--folder", str(folder)), cwd=tmp_path, stdout=output, stderr=output
+        )
+    try:
+        deadline = time.monotonic() + 90
+        while b"Ctrl-C ends it" not in log.read_bytes():
+            assert process.poll() is None, log.read_text()
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.2)
+        plan = folder / "plan.yaml"
+        plan.write_text(plan.read_text().replace("rounds: 25", "rounds: 2"))
+        home = ["--home", str(folder / "coordinator")]
+        launched = subprocess.run(
+            command("plan", "launch", str(plan), "--json", *home), capture_output=True, text=True, check=True
+        )
+        run = json.loads(launched.stdout)["run"]
+        watched = subprocess.run(
+            command("run", "watch", run, "--json", *home), capture_output=True, text=True, check=True
+        )
+        assert json.loads(watched.stdout)["committed"] == 2
+    finally:
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(40) == 130
+    assert processes_of(tmp_path) == []
+
+
 def test_somebody_elses_folder_is_not_emptied(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("two years of work")
     done = subprocess.run(
