@@ -48,6 +48,16 @@ class Federation:
     def log(self, name: str) -> str:
         return self.deployment.log_of(name).read_text()
 
+    def connections(self, site: str) -> int:
+        """How often the agent of `site` has connected."""
+        return self.log(site).count('"connected"')
+
+    def restart(self, site: str) -> None:
+        """Start an agent again, and wait until it is connected."""
+        before = self.connections(site)
+        self.deployment.start_agent(site)
+        self.wait(lambda: self.connections(site) > before, f"the reconnection of {site}")
+
     def wait(self, condition: Callable[[], bool], what: str, within_s: float = 40.0) -> None:
         deadline = time.monotonic() + within_s
         while not condition():

@@ -106,7 +106,7 @@ def test_an_idle_agent_asks_less_than_twice_a_second(
     finally:
         agent.stop()
         thread.join(20)
-        federation.deployment.start_agent("west")
+        federation.restart("west")
     assert 0 < rate <= 1.5, (
         "with a heartbeat every 15 s an idle agent must stay at two requests a second at most"
     )

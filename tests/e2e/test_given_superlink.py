@@ -26,7 +26,7 @@ def test_a_given_superlink_is_used_and_learns_the_sites_again_after_it_forgot_th
             assert federation.finish(federation.launch()).committed == ROUNDS
         with SuperLink(address=address, home=tmp_path / "elsewhere", log=log):
             federation.wait(
-                lambda: all(federation.log(site).count('"connected"') >= 2 for site in federation.sites),
+                lambda: all(federation.connections(site) >= 2 for site in federation.sites),
                 "the reconnection of all agents",
             )
             assert federation.finish(federation.launch()).committed == ROUNDS

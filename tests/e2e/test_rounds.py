@@ -85,10 +85,7 @@ def test_an_agent_killed_in_the_middle_of_a_round_is_missed_and_the_round_goes_o
             survivors = session.scalars(select(Round.survivors).where(Round.run_id == run)).all()
         assert ["midwest", "northeast", "west"] in survivors
     finally:
-        federation.deployment.start_agent("south")
-        federation.wait(
-            lambda: federation.log("south").count('"connected"') >= 2, "the reconnection of south"
-        )
+        federation.restart("south")
 
 
 def test_fewer_survivors_than_the_minimum_void_the_round_and_fail_the_run(
@@ -108,17 +105,14 @@ def test_fewer_survivors_than_the_minimum_void_the_round_and_fail_the_run(
         assert states.count("voided") >= 1
         assert "open" not in states
     finally:
-        federation.deployment.start_agent("south")
-        federation.wait(
-            lambda: federation.log("south").count('"connected"') >= 3, "the reconnection of south"
-        )
+        federation.restart("south")
 
 
 def test_agents_survive_a_superlink_that_dies_and_forgets_them(federation: Federation) -> None:
-    before = {site: federation.log(site).count('"connected"') for site in federation.sites}
+    before = {site: federation.connections(site) for site in federation.sites}
     os.kill(superlink_pid(federation), signal.SIGKILL)
     federation.wait(
-        lambda: all(federation.log(site).count('"connected"') > before[site] for site in federation.sites),
+        lambda: all(federation.connections(site) > before[site] for site in federation.sites),
         "the reconnection of all agents",
     )
     assert federation.finish(federation.launch()).committed == ROUNDS
@@ -129,16 +123,16 @@ def test_a_run_whose_superlink_dies_fails_in_words_and_keeps_what_it_committed(
 ) -> None:
     run = federation.launch(federation.variant("interrupted", rounds="200", every="1000"))
     federation.wait(lambda: federation.view(run).committed >= 2, "the second round")
-    before = {site: federation.log(site).count('"connected"') for site in federation.sites}
+    before = {site: federation.connections(site) for site in federation.sites}
     os.kill(superlink_pid(federation), signal.SIGKILL)
     assert "SuperLink ended while the run was going" in failing(federation, run)
     assert federation.view(run).committed >= 2
     federation.wait(
-        lambda: all(federation.log(site).count('"connected"') > before[site] for site in federation.sites),
+        lambda: all(federation.connections(site) > before[site] for site in federation.sites),
         "the reconnection of all agents",
     )
 
 
 def test_an_agent_ends_cleanly_on_sigterm(federation: Federation) -> None:
     assert federation.deployment.end("west") == 0
-    federation.deployment.start_agent("west")
+    federation.restart("west")
