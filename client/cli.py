@@ -75,6 +75,10 @@ def init(  # noqa: PLR0917 (each is an option of the command)
 
     agreed = load_document(contract, Contract)
     pinned = load_document(root, RootPublic)
+    if pinned.federation != federation:
+        raise UsageError(
+            f"{root} is the root of {pinned.federation}, not of {federation}; ask the officers for the right one"
+        )
     if not ca.exists():
         raise UsageError(f"{ca} does not exist; the centre's `covenant init` made it as tls/ca.crt")
     folder.mkdir(parents=True, exist_ok=True)

@@ -221,9 +221,8 @@ class _Asking:
         ]
         pushed: list[str | None] = list(self.grid.grid.push_messages(messages))
         for site, message_id in zip(sites, pushed, strict=bool(pushed)):
-            if (
-                message_id is not None
-            ):  # None, or no list at all: what flwr says of messages that it did not take
+            # None, or no list at all: what flwr says of messages that it did not take.
+            if message_id is not None:
                 self.asked[message_id] = site
                 self.activations[site] = nodes[site].last_activated_at
 
