@@ -26,6 +26,7 @@ from client.fleet.connection import (
     UnknownSiteError,
 )
 from client.fleet.manifest import BundleRefused, check_bundle
+from client.journal.file import JournalBroken
 from protos.codec import CodecError
 from protos.site import SiteConfig
 from strategies.errors import CovenantError, Unreachable
@@ -54,7 +55,11 @@ class Agent:
         self._stopping.set()
 
     def serve(self) -> None:
-        """Answer messages until stopped; raises `Unreachable` only before the first connection."""
+        """Answer messages until stopped.
+
+        Raises `Unreachable` only before the first connection, and `JournalBroken` when this site can no longer record what it
+        says; then the process must end.
+        """
         began, failures, ever = time.monotonic(), 0, False
         while not self._stopping.is_set():
             connection = self.connect()
@@ -63,6 +68,8 @@ class Agent:
                 _log.info("connected", superlink=self.config.federation.superlink, node_id=connection.node_id)
                 failures, ever = 0, True
                 self._answer_until_stopped(connection)
+            except JournalBroken:
+                raise
             except CovenantError as trouble:
                 _log.warning("not connected; trying again", reason=str(trouble), attempt=failures + 1)
                 self._give_up_if_late(trouble, time.monotonic() - began, ever=ever)
@@ -133,6 +140,8 @@ class Agent:
         """The app's reply, or an error in its place: one bad message must not end the agent."""
         try:
             return self.app(message=message, context=context)
+        except JournalBroken:
+            raise
         except CodecError as error:
             _log.warning("not a request", flower_run=context.run_id, reason=str(error))
             reason = str(error)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
+from client.journal.file import JournalBroken
 from protos.egress import keep_quiet
 from protos.shell import people, run_command
 from protos.site import load_site
@@ -35,6 +37,7 @@ federation:
 identity:
   key: site.key
   node_key: node.key
+journal: journal.db             # what this site has answered; never copy it back from a backup, never delete it
 data:
   {contract_name}:
     contract: {contract}
@@ -124,14 +127,22 @@ def run(
     site = load_site(config)
     proxy = None if site.federation.proxy == "none" else site.federation.proxy
     keep_quiet(flower_home=config.resolve().parent / "flower", proxy=proxy)
-    from client.bootstrap import (
-        open_agent,
-    )  # after the environment is quiet: flwr reads its switches at import
+    # After the environment is quiet: flwr reads its switches at import.
+    from client.bootstrap import open_agent
 
     agent = open_agent(config.resolve(), give_up_after_s=give_up_after)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: agent.stop())
-    agent.serve()
+    try:
+        agent.serve()
+    except JournalBroken as broken:
+        _end_at_once(broken)
+
+
+def _end_at_once(broken: JournalBroken) -> NoReturn:
+    """Leave without the interpreter's own tidying up, which would close the journal, and that flushes it a second time."""
+    people.print(f"error: {broken}", style="bold red", markup=False, highlight=False, soft_wrap=True)
+    os._exit(broken.exit_code)
 
 
 def main() -> None:

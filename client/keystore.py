@@ -1,4 +1,4 @@
-"""The site's keys and configuration on disk: made once by `init`, opened by the agent."""
+"""The site's keys, configuration and journal on disk: made once by `init`, opened by the agent."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from client.journal.answers import Answers
+from client.journal.file import Journal, Owner
 from client.participant import Participant
 from protos.documents import load_document
 from protos.keys import SigningKey, create_node_key, node_public_pem
@@ -16,13 +18,15 @@ from strategies.errors import UsageError
 
 
 def open_participant(site_file: Path) -> Participant:
-    """The participant that `site.yaml` describes; raises `UsageError` naming the file that cannot be used."""
+    """The participant that `site.yaml` describes; raises `CovenantError` naming the file that cannot be used."""
     config = load_site(site_file)
-    return Participant(
-        config=config,
-        root=load_document(config.federation.root, RootPublic),
-        identity_key=SigningKey.load(config.identity.key).public,
+    root = load_document(config.federation.root, RootPublic)
+    identity = SigningKey.load(config.identity.key).public
+    owner = Owner(
+        federation=config.federation.name, root=root.public_key, site=config.site, identity=identity
     )
+    journal = Journal.open(config.journal, owner)
+    return Participant(config=config, root=root, identity_key=identity, answers=Answers(journal))
 
 
 def make_keys(config: SiteConfig) -> EnrolmentRequest:

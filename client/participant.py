@@ -2,7 +2,8 @@
 
 1. Nothing is read, and nothing computed, before the documents of the request have passed `plan_check`. Documents that have are
    remembered by digest for as long as the agent runs with one configuration.
-2. A statement is answered once: asked again, the site sends the stored reply; it never answers with other bytes.
+2. An attempt at a round is answered once, and the answer is in the journal before it leaves: asked again, also after a restart,
+   the site sends the same bytes; asked for another statement, it refuses.
 3. A refusal that depends on rows says `contract` and nothing more; its reason goes to the site's own log.
 """
 
@@ -15,6 +16,7 @@ from typing import TypeVar
 import structlog
 
 from client.data import DataError, load_table
+from client.journal.answers import Answers
 from client.plan_check import Accepted, TaskRefused, check_statement, check_task
 from client.training import TrainingSession
 from protos.codec import CodecError, decode_request, encode_reply
@@ -35,7 +37,6 @@ from strategies.encoding import sha256_hex
 from strategies.errors import CovenantError
 from strategies.ids import Digest, SiteName
 
-_KEPT_REPLIES = 4
 _KEPT_SESSIONS = 4
 K = TypeVar("K")
 V = TypeVar("V")
@@ -50,44 +51,58 @@ class Participant:
     root: RootPublic
     identity_key: str
     """The site's public identity key in base64, which the member list must name."""
+    answers: Answers
+    """What this site has answered already, on disk."""
 
     _accepted: OrderedDict[tuple[Digest, Digest, Digest], Accepted] = field(default_factory=OrderedDict)
     _sessions: OrderedDict[tuple[Digest, Digest], TrainingSession] = field(default_factory=OrderedDict)
-    _replies: OrderedDict[Digest, bytes] = field(default_factory=OrderedDict)
 
     @property
     def site(self) -> SiteName:
         """This site's name."""
         return self.config.site
 
-    def answer(self, frame: bytes) -> bytes:
-        """The reply frame to a request frame; raises `CodecError` if that is no request at all."""
-        request = decode_request(frame)
-        asked = request.statement.digest
-        if asked not in self._replies:
-            body = self._judge(request)
-            reply = encode_reply(Reply(statement_digest=asked, site=self.site, body=body))
-            _keep(self._replies, asked, reply, _KEPT_REPLIES)
-        return self._replies[asked]
+    def close(self) -> None:
+        """Let go of the journal."""
+        self.answers.journal.close()
 
-    def _judge(self, request: Request) -> Body:
-        said = request.statement
+    def answer(self, frame: bytes) -> bytes:
+        """The reply frame to a request frame.
+
+        Raises `CodecError` if that is no request at all, and `JournalBroken` if the reply could not be recorded: then nothing
+        may leave this site any more.
+        """
+        request = decode_request(frame)
+        try:
+            kept = self.answers.kept(request.statement)
+            return kept if kept is not None else self._first_answer(request)
+        except TaskRefused as refusal:
+            _log.error("refused", run=request.statement.run, code=refusal.code.name, reason=str(refusal))
+            return self._reply(request, Refusal(refusal.code, str(refusal)))
+        except DataError as trouble:
+            _log.error("refused", run=request.statement.run, code="CONTRACT", reason=str(trouble))
+            return self._reply(request, Refusal(RefusalCode.CONTRACT))
+
+    def _first_answer(self, request: Request) -> bytes:
+        """Judge, compute, record; raises `TaskRefused` and `DataError`, which are answers too."""
         try:
             accepted = self._accepted_task(request)
-            check_statement(said, accepted, site=self.site)
-            return self._compute(request, self._session(accepted))
-        except TaskRefused as refusal:
-            _log.error("refused", run=said.run, code=refusal.code.name, reason=str(refusal))
-            return Refusal(refusal.code, str(refusal))
-        except DataError as trouble:
-            _log.error("refused", run=said.run, code=RefusalCode.CONTRACT.name, reason=str(trouble))
-            return Refusal(RefusalCode.CONTRACT)
+            check_statement(request.statement, accepted, site=self.site)
+            body = self._compute(request, self._session(accepted))
+        except (TaskRefused, DataError):
+            raise
         except CovenantError as trouble:
-            _log.error("failed", run=said.run, stage=said.stage.name, reason=str(trouble))
-            return Refusal(
-                RefusalCode.FAILED,
-                f"could not compute the {said.stage.name.lower()} stage; the site's log says why",
-            )
+            stage = request.statement.stage.name
+            _log.error("failed", run=request.statement.run, stage=stage, reason=str(trouble))
+            raise TaskRefused(
+                RefusalCode.FAILED, f"could not compute the {stage.lower()} stage; the site's log says why"
+            ) from trouble
+        reply = self._reply(request, body)
+        self.answers.record(request.statement, reply)
+        return reply
+
+    def _reply(self, request: Request, body: Body) -> bytes:
+        return encode_reply(Reply(statement_digest=request.statement.digest, site=self.site, body=body))
 
     def _accepted_task(self, request: Request) -> Accepted:
         """The documents of `request`, judged once; their bytes hash to the statement's digests each time."""

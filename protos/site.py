@@ -8,7 +8,7 @@
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Final, Literal, Self, cast
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -106,6 +106,8 @@ class SiteConfig(Document):
     site: Site
     federation: Federation
     identity: Identity
+    # Text, because that is what the documents' strict reading takes; it becomes a path like any other.
+    journal: Annotated[FilePath, Field(validate_default=True)] = cast("Path", "journal.db")
     data: Annotated[Mapping[Name, DataSource], Field(min_length=1, max_length=100), *FROZEN]
     allow: Allow = Allow()
     policy: Policy = Policy()

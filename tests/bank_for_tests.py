@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -41,6 +41,7 @@ class Bank:
     folder: Path
     root: FederationRoot
     members: SignedMembers
+    _running: dict[str, Participant] = field(default_factory=dict)
 
     def config_file(self, site: str) -> Path:
         return self.folder / site / "site.yaml"
@@ -49,7 +50,11 @@ class Bank:
         return load_site(self.config_file(site))
 
     def participant(self, site: str) -> Participant:
-        return open_participant(self.config_file(site))
+        """The site's participant, started again if it was running: it has what is on disk and nothing else."""
+        if site in self._running:
+            self._running[site].close()
+        self._running[site] = open_participant(self.config_file(site))
+        return self._running[site]
 
     def edit(self, site: str, old: str, new: str) -> None:
         path = self.config_file(site)

@@ -159,6 +159,23 @@ class Round(Base):
     closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
 
 
+class Attempt(Base):
+    """One time that the sites were asked to prepare, or to evaluate a round's model. Attempts at training are rounds."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (
+        CheckConstraint("stage IN ('prepare', 'evaluate')", name="stage"),
+        CheckConstraint("round >= 0 AND attempt >= 1", name="numbers"),
+    )
+
+    run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), primary_key=True)
+    stage: Mapped[str] = mapped_column(String(16), primary_key=True)
+    round: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    attempt: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    roster: Mapped[list[str]] = mapped_column(JSON)
+    asked_at: Mapped[datetime] = mapped_column(UtcDateTime)
+
+
 class Checkpoint(Base):
     """The model and the optimiser's state after a committed round, by content; round 0 is before the first."""
 

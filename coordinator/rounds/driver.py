@@ -25,6 +25,7 @@ from protos.frames import (
     Body,
     Moments,
     Refusal,
+    RefusalCode,
     Reply,
     Request,
     ScoreCounts,
@@ -39,13 +40,15 @@ from strategies.aggregation import Contribution, total, weighted_mean
 from strategies.analytics.histograms import ScoreMetrics, metrics_from
 from strategies.analytics.moments import scaling_from
 from strategies.encoding import Vector, sha256_hex, vector_digest
-from strategies.errors import Refused, Unreachable
+from strategies.errors import CovenantError, Refused, Unreachable
 from strategies.features import FeatureSpec, Scaling
 from strategies.ids import RunId, SiteName
 
 _ATTEMPTS = 3
 _JOIN_POLL_S = 0.1
 _PREPARE_ROUND = 0
+_LASTING = frozenset({RefusalCode.POLICY, RefusalCode.SIGNATURE, RefusalCode.CONTRACT})
+"""Refusals of the plan; the others are of one attempt, and the next may be answered."""
 B = TypeVar("B", Moments, Update, ScoreCounts)
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -104,31 +107,38 @@ class Driver:
         committed, scaling = self.store.last_committed(), self.store.scaling()
         if committed is None or scaling is None:
             committed, scaling = self._again(self._prepare)
-        for number in range(committed.number + 1, self._plan.training.rounds + 1):
-            committed = self._again(partial(self._round, number, committed, scaling))
-            if self._evaluation_is_due(number):
-                self._again(partial(self._evaluate, committed, scaling))
-        metrics = self.store.metrics(committed.number) or self._again(
-            partial(self._evaluate, committed, scaling)
-        )
+        metrics = self._evaluated(committed, scaling)
+        while committed.number < self._plan.training.rounds:
+            committed = self._again(partial(self._round, committed.number + 1, committed, scaling))
+            metrics = self._evaluated(committed, scaling)
+        if metrics is None:
+            raise CovenantError(
+                f"{self.documents.run} ended at round {committed.number} without an evaluation"
+            )
         return Finished(committed.model, scaling, metrics)
 
-    def _evaluation_is_due(self, number: int) -> bool:
-        return number == self._plan.training.rounds or number % self._plan.evaluation.every == 0
+    def _evaluated(self, committed: Committed, scaling: Scaling) -> ScoreMetrics | None:
+        """The metrics of a round that the plan evaluates; a driver that died may have left them to be fetched."""
+        number, every = committed.number, self._plan.evaluation.every
+        if number == _PREPARE_ROUND or (number % every and number != self._plan.training.rounds):
+            return None
+        return self.store.metrics(number) or self._again(partial(self._evaluate, committed, scaling))
 
     @staticmethod
-    def _again(step: Callable[[int], T]) -> T:
-        """Take a step, and take it again if too few sites answered; it is told the how-many-eth time it is, from 1."""
-        for attempt in range(1, _ATTEMPTS):
+    def _again(step: Callable[[], T]) -> T:
+        """Take a step, and take it again if too few sites answered."""
+        for left in reversed(range(1, _ATTEMPTS)):
             try:
-                return step(attempt)
+                return step()
             except TooFewSurvivors as few:
-                _log.warning("too few survivors; trying again", attempt=attempt, reason=str(few))
-        return step(_ATTEMPTS)
+                _log.warning("too few survivors; trying again", tries_left=left, reason=str(few))
+        return step()
 
-    def _prepare(self, attempt: int) -> tuple[Committed, Scaling]:
+    def _prepare(self) -> tuple[Committed, Scaling]:
         """Round 0: pool the moments, fix the scaling, and store the initial model."""
-        statement = self._statement(Stage.PREPARE, _PREPARE_ROUND, attempt)
+        roster = self._roster()
+        attempt = self.store.next_attempt(Stage.PREPARE, _PREPARE_ROUND, roster)
+        statement = self._statement(Stage.PREPARE, _PREPARE_ROUND, attempt, roster)
         features = self.documents.features
         expected = 3 * len(features.numeric)
         bodies = self._ask(statement, Moments, (expected,))
@@ -140,7 +150,7 @@ class Driver:
         _log.info("prepared", sites=sorted(bodies), parameters=model.size)
         return committed, scaling
 
-    def _round(self, number: int, before: Committed, scaling: Scaling, _: int) -> Committed:
+    def _round(self, number: int, before: Committed, scaling: Scaling) -> Committed:
         """One attempt at a round. The store numbers attempts: a driver before this one may have made some."""
         began = self.monotonic()
         roster = self._roster()
@@ -169,9 +179,11 @@ class Driver:
         _log.info("committed", round=number, survivors=len(bodies), exchange_s=round(exchange_s, 3))
         return committed
 
-    def _evaluate(self, committed: Committed, scaling: Scaling, attempt: int) -> ScoreMetrics:
+    def _evaluate(self, committed: Committed, scaling: Scaling) -> ScoreMetrics:
+        roster = self._roster()
+        attempt = self.store.next_attempt(Stage.EVALUATE, committed.number, roster)
         statement = self._statement(
-            Stage.EVALUATE, committed.number, attempt, self._roster(), committed.model, scaling
+            Stage.EVALUATE, committed.number, attempt, roster, committed.model, scaling
         )
         pooled = np.zeros((2, self._plan.evaluation.score_bins), dtype=np.int64)
         for body in self._ask(statement, ScoreCounts, pooled.shape, committed.model, scaling).values():
@@ -186,7 +198,7 @@ class Driver:
         stage: Stage,
         number: int,
         attempt: int,
-        roster: tuple[SiteName, ...] | None = None,
+        roster: tuple[SiteName, ...],
         model: Vector | None = None,
         scaling: Scaling | None = None,
     ) -> Statement:
@@ -199,7 +211,7 @@ class Driver:
             stage=stage,
             round=number,
             attempt=attempt,
-            roster=roster or self._roster(),
+            roster=roster,
             component=self._plan.training.component,
             model_digest=None if model is None else vector_digest(model),
             scaling_digest=None if scaling is None else scaling_digest(scaling),
@@ -285,7 +297,8 @@ class Driver:
             return "answered another statement"
         if isinstance(reply.body, Refusal):
             reason = f"refused ({reply.body.code.name.lower()}) {reply.body.reason}".strip()
-            self._refused[site] = reason
+            if reply.body.code in _LASTING:
+                self._refused[site] = reason
             return reason
         return reply.body
 

@@ -2,7 +2,8 @@
 
 1. Every method is one transaction that first locks the run's row, so two drivers of one run take turns.
 2. A driver is fenced: once another one has called `start`, whatever the first still tries is refused.
-3. A round is opened, then settled (T1: who survived), then committed (T2: what came of it). Rounds are committed in order,
+3. Sites are asked under an attempt that was recorded first, so no two questions ever carry the same one.
+   A round is opened, then settled (T1: who survived), then committed (T2: what came of it). Rounds are committed in order,
    each number once; an attempt left open by a crash is voided when the next one opens.
 4. Artifacts are on disk, flushed, before a row names them. One that no row names is harmless.
 5. Round 0 is the initial model; its scaling is fixed with it, because every later model depends on both.
@@ -18,8 +19,9 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import reading, writing
-from coordinator.db.schema import Checkpoint, Round, RoundState, Run, RunState
+from coordinator.db.schema import Attempt, Checkpoint, Round, RoundState, Run, RunState
 from coordinator.registry.artifacts import ArtifactStore
+from protos.frames import Stage
 from strategies.analytics.histograms import CalibrationBin, ScoreMetrics
 from strategies.encoding import Vector, vector_bytes, vector_digest, vector_from_bytes
 from strategies.errors import CovenantError
@@ -82,6 +84,24 @@ class RoundStore:
             run.scaling = {"mean": list(scaling.mean), "std": list(scaling.std)}
             session.merge(_checkpoint(run, _INITIAL, names))
         return Committed(number=_INITIAL, model=model, optimizer=optimizer)
+
+    def next_attempt(self, stage: Stage, number: int, roster: Collection[str]) -> int:
+        """Take the next attempt, from 1, at preparing or at evaluating round `number`; no other driver gets the same one."""
+        with self._step(f"asking to {stage.name.lower()} round {number} of") as (session, run):
+            _require_running(run)
+            mine = (Attempt.run_id == run.id, Attempt.stage == stage.name.lower(), Attempt.round == number)
+            attempt = (session.scalar(select(func.max(Attempt.attempt)).where(*mine)) or 0) + 1
+            session.add(
+                Attempt(
+                    run_id=run.id,
+                    stage=stage.name.lower(),
+                    round=number,
+                    attempt=attempt,
+                    roster=sorted(roster),
+                    asked_at=self._clock(),
+                )
+            )
+        return attempt
 
     def open_round(self, number: int, roster: Collection[str]) -> int:
         """Open the next attempt at round `number` and return it, from 1; an attempt still open is voided."""

@@ -14,6 +14,7 @@ from flwr.clientapp import ClientApp
 
 from client.agent import Agent
 from client.fleet.connection import AwayError, Bundle, RunOverError, UnknownSiteError
+from client.journal.file import JournalBroken
 from coordinator.flower.manifest import build_bundle
 from protos.codec import CodecError
 from protos.envelope import seal, unseal
@@ -182,3 +183,19 @@ def test_a_message_of_a_run_that_has_ended_is_dropped(serve: Callable[..., Agent
     serve(superlink)
     assert len(superlink.pushed) == 1
     assert superlink.connections == 1
+
+
+def test_a_journal_that_cannot_be_written_ends_the_agent(
+    serve: Callable[..., Agent], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not an answer, not an error message, not another try: nothing may leave any more."""
+
+    def fail(*_: object, **__: object) -> Message:
+        raise JournalBroken("the disk is full")
+
+    monkeypatch.setattr(ClientApp, "__call__", fail)
+    superlink = FakeSuperLink(pulls=[asked(), asked()])
+    with pytest.raises(JournalBroken, match="the disk is full"):
+        serve(superlink)
+    assert superlink.pushed == []
+    assert (superlink.connections, len(superlink.pulls)) == (1, 1)

@@ -10,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
+from client.journal.file import JournalBroken
 from protos.codec import CodecError, decode_reply, encode_request
 from protos.frames import Moments, Refusal, RefusalCode, ScoreCounts, Stage, Update
 from strategies.features import Scaling
@@ -46,7 +47,64 @@ def test_the_same_request_gets_the_same_bytes_also_after_a_restart(bank: Bank) -
         bank.request(plan(), Stage.TRAIN, model=np.zeros(width()), scaling=SCALING, number=1)
     )
     west = bank.participant("west")
-    assert west.answer(frame) == west.answer(frame) == bank.participant("west").answer(frame)
+    first = west.answer(frame)
+    assert west.answer(frame) == first
+    assert bank.participant("west").answer(frame) == first
+
+
+def test_the_answer_after_a_restart_is_the_recorded_one_and_not_computed_anew(bank: Bank) -> None:
+    """In later modes an update has fresh noise each time: two of them for one round would be two releases."""
+    frame = encode_request(bank.request(plan()))
+    first = bank.participant("west").answer(frame)
+    (bank.folder / "west" / "rows.parquet").unlink()
+    assert bank.participant("west").answer(frame) == first
+
+
+def test_an_attempt_is_answered_for_one_statement_only_also_after_a_restart(bank: Bank) -> None:
+    request = bank.request(plan(), Stage.TRAIN, model=np.zeros(width()), scaling=SCALING, number=1)
+    other = bank.request(plan(), Stage.TRAIN, model=np.ones(width()), scaling=SCALING, number=1)
+    first = bank.participant("west").answer(encode_request(request))
+    for _ in range(2):
+        west = bank.participant("west")
+        body = decode_reply(west.answer(encode_request(other))).body
+        assert isinstance(body, Refusal)
+        assert body.code is RefusalCode.PROTOCOL
+        assert "has answered attempt 1 at the train stage of round 1 for another statement" in body.reason
+        assert west.answer(encode_request(request)) == first
+    retried = replace(other, statement=replace(other.statement, attempt=2))
+    assert isinstance(decode_reply(bank.participant("west").answer(encode_request(retried))).body, Update)
+
+
+def test_an_answer_whose_bytes_are_no_longer_kept_is_not_given_a_second_time(bank: Bank) -> None:
+    west = bank.participant("west")
+    requests = [
+        bank.request(plan(), Stage.TRAIN, model=np.zeros(width()), scaling=SCALING, number=number)
+        for number in range(1, 7)
+    ]
+    replies = [west.answer(encode_request(request)) for request in requests]
+    assert west.answer(encode_request(requests[-1])) == replies[-1]
+    body = decode_reply(west.answer(encode_request(requests[0]))).body
+    assert isinstance(body, Refusal)
+    assert "too long ago to say it again" in body.reason
+
+
+def test_nothing_leaves_when_it_cannot_be_recorded(bank: Bank, monkeypatch: pytest.MonkeyPatch) -> None:
+    west = bank.participant("west")
+
+    def fail(*_: object, **__: object) -> None:
+        raise JournalBroken("no")
+
+    monkeypatch.setattr(west.answers.journal, "append", fail)
+    with pytest.raises(JournalBroken):
+        west.answer(encode_request(bank.request(plan())))
+
+
+def test_a_refusal_is_judged_anew_when_it_is_asked_again(bank: Bank) -> None:
+    bank.edit("west", "purposes: [credit-risk]", "purposes: []")
+    frame = encode_request(bank.request(plan()))
+    assert isinstance(decode_reply(bank.participant("west").answer(frame)).body, Refusal)
+    bank.edit("west", "purposes: []", "purposes: [credit-risk]")
+    assert isinstance(decode_reply(bank.participant("west").answer(frame)).body, Moments)
 
 
 def test_a_refused_request_stays_refused_and_is_not_computed(bank: Bank) -> None:

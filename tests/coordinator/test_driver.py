@@ -18,7 +18,7 @@ from coordinator.rounds.driver import Driver, Finished, RunDocuments, TooFewSurv
 from coordinator.rounds.exchange import Answered, Outcome, Unanswered
 from coordinator.rounds.store import RoundStore
 from protos.codec import decode_reply, encode_reply
-from protos.frames import Reply, Stage, Update
+from protos.frames import Refusal, RefusalCode, Reply, Stage, Update
 from protos.plan import Plan
 from strategies.encoding import vector_digest
 from strategies.errors import CovenantError, Refused, Unreachable
@@ -119,6 +119,10 @@ def test_a_driver_started_again_goes_on_and_ends_with_the_same_model(
         target.add(Run(**{c.key: getattr(row, c.key) for c in Run.__table__.columns if c.key != "scaling"}))
     second = RoundStore(engine, ArtifactStore(tmp_path / "second"), RUN, clock)
     second.start(2)
+    (tmp_path / "second-bank").mkdir()
+    bank = make_bank(
+        tmp_path / "second-bank"
+    )  # the sites of the first run have answered these rounds already
 
     class DiesError(Exception):
         pass
@@ -205,6 +209,43 @@ def test_a_site_that_refuses_is_not_asked_again_and_its_reason_is_told(bank: Ban
     drive(bank, exchange, store, minimum(1, plan()))
     assert exchange.asked[0][2] == SITES
     assert [site for _, _, roster in exchange.asked[1:] for site in roster if site == WEST] == []
+
+
+def test_a_site_that_refuses_one_attempt_is_asked_the_next(bank: Bank, store: RoundStore) -> None:
+    """A restored database would ask again what was answered already: the sites refuse that, and the next attempt goes on."""
+
+    def refuse(stage: Stage, number: int, outcome: Outcome) -> Outcome:
+        assert isinstance(outcome, Answered)
+        if (stage, number) != (Stage.TRAIN, 1) or refused:
+            return outcome
+        refused.append(number)
+        digest = decode_reply(outcome.frame).statement_digest
+        body = Refusal(RefusalCode.PROTOCOL, "answered already")
+        return Answered(encode_reply(Reply(statement_digest=digest, site=WEST, body=body)))
+
+    refused: list[int] = []
+    drive(bank, Memory(bank, meddle={WEST: refuse}), store, plan())
+    assert [(row.number, row.attempt, row.state) for row in rows(store)][:2] == [
+        (1, 1, "voided"),
+        (1, 2, "committed"),
+    ]
+
+
+def test_an_evaluation_that_a_dead_driver_left_out_is_made_up_for(bank: Bank, store: RoundStore) -> None:
+    class DiesError(Exception):
+        pass
+
+    def die(stage: Stage, _: int, outcome: Outcome) -> Outcome:
+        if stage is Stage.EVALUATE:
+            raise DiesError
+        return outcome
+
+    with pytest.raises(DiesError):
+        drive(bank, Memory(bank, meddle={WEST: die}), store, plan())
+    store.start(2)
+    drive(bank, Memory(bank), store, plan())
+    first = rows(store)[0].number
+    assert store.metrics(first) is not None
 
 
 def test_too_many_refusals_end_the_run_with_the_reasons(bank: Bank, store: RoundStore) -> None:

@@ -15,6 +15,7 @@ from coordinator.db import reading, writing
 from coordinator.db.schema import Checkpoint, Round, RoundState, Run, RunState
 from coordinator.registry.artifacts import ArtifactStore
 from coordinator.rounds.store import RoundConflict, RoundStore
+from protos.frames import Stage
 from strategies.analytics.histograms import metrics_from
 from strategies.encoding import vector_digest
 from strategies.errors import CovenantError
@@ -138,6 +139,19 @@ def test_an_attempt_left_open_by_a_crash_is_voided_by_the_next(store: RoundStore
         commit(store, 1, 1)
     store.settle(1, 2, ROSTER[:2], STATEMENT)
     commit(store, 1, 2)
+
+
+def test_attempts_at_preparing_and_evaluating_are_never_repeated_by_another_driver(
+    store: RoundStore, engine: Engine, artifacts: ArtifactStore, run: RunId, clock: Clock
+) -> None:
+    assert [store.next_attempt(Stage.PREPARE, 0, ROSTER) for _ in range(2)] == [1, 2]
+    assert store.next_attempt(Stage.EVALUATE, 0, ROSTER) == 1
+    restarted = RoundStore(engine, artifacts, run, clock)
+    restarted.start(7)
+    assert restarted.next_attempt(Stage.PREPARE, 0, ROSTER) == 3
+    assert restarted.next_attempt(Stage.EVALUATE, 5, ROSTER) == 1
+    with pytest.raises(RoundConflict, match="another driver"):
+        store.next_attempt(Stage.PREPARE, 0, ROSTER)
 
 
 def test_rounds_are_opened_and_committed_in_order(store: RoundStore) -> None:

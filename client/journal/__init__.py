@@ -1,0 +1,1 @@
+"""What a site must never forget, on its own disk before a word of it leaves."""

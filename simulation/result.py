@@ -1,0 +1,87 @@
+"""What a simulated run found, as facts: reports, gates and `--json` all read this and nothing else.
+
+Two runs with one seed give equal results, except for the figures that a clock measured (`*_s`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from strategies.analytics.histograms import ScoreMetrics
+from strategies.ids import Digest, RunId, SiteName
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteResult:
+    """One simulated site. No site of a real federation tells its rows or its own AUC; a simulation may show them.
+
+    `auc` is the final model's on this site's held-out rows alone, None where they hold one class only. `sent` and `received` are
+    bytes of frames, `compute_s` is measured on this machine.
+    """
+
+    site: SiteName
+    training_rows: int
+    held_out_rows: int
+    positives: float
+    """Share of the positive class among all rows of the site, 0 to 1."""
+    answered: int
+    """Rounds in which its update was counted."""
+    missed: int
+    """Rounds whose roster named it, but that were committed without it."""
+    auc: float | None
+    sent: int
+    received: int
+    compute_s: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoundResult:
+    """One committed round. `auc` and `log_loss` are None where the plan does not evaluate; `epsilon` is spent up to here."""
+
+    number: int
+    attempts: int
+    roster: int
+    survivors: int
+    auc: float | None
+    log_loss: float | None
+    epsilon: float
+    traffic: int
+    """Bytes of frames to and from the sites, all attempts of the round and its evaluation included."""
+    compute_s: float
+    """The slowest survivor's computing time: what a round would take where sites work side by side."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulationResult:
+    """A simulated run from its plan to its model. `metrics` and `model_digest` are None for a run that did not complete."""
+
+    plan: str
+    plan_digest: Digest
+    run: RunId
+    seed: int
+    partition: str
+    """How the rows were dealt to the sites, in words."""
+    completed: bool
+    reason: str | None
+    aggregation: str
+    privacy: str
+    planned_rounds: int
+    parameters: int
+    sites: tuple[SiteResult, ...]
+    rounds: tuple[RoundResult, ...]
+    metrics: ScoreMetrics | None
+    model_digest: Digest | None
+    elapsed_s: float
+
+    @property
+    def epsilon(self) -> float:
+        """What the run has spent; infinity without privacy, because then nothing bounds what a model tells of a person."""
+        return self.rounds[-1].epsilon if self.rounds else math.inf
+
+    @property
+    def dropouts_survived(self) -> float:
+        """Mean share of the roster that was lost in a committed round, 0 to 1; 0 for a run that did not complete."""
+        if not self.completed:
+            return 0.0
+        return sum((each.roster - each.survivors) / each.roster for each in self.rounds) / len(self.rounds)
