@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +19,7 @@ from strategies.errors import CovenantError
 from strategies.ids import RunId, run_id
 
 if TYPE_CHECKING:
-    from flwr.superlink.grid import HttpGrid
+    from flwr.serverapp import Grid
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,8 @@ class Centre:
     engine: Engine
     artifacts: ArtifactStore
     clock: Callable[[], datetime]
+    monotonic: Callable[[], float]
+    sleep: Callable[[float], None]
     new_run_id: Callable[[], RunId]
 
 
@@ -42,29 +45,31 @@ def open_centre(settings: Settings | None = None) -> Centre:
         engine=engine,
         artifacts=ArtifactStore(chosen.artifacts),
         clock=lambda: datetime.now(UTC),
+        monotonic=time.monotonic,
+        sleep=time.sleep,
         new_run_id=lambda: run_id(f"run-{secrets.token_hex(8)}"),
     )
 
 
-def drive_run(run: RunId, grid: HttpGrid, *, flower_run: int) -> None:
+def drive_run(centre: Centre, run: RunId, grid: Grid, *, flower_run: int) -> None:
     """Drive `run` over the Grid of its ServerApp and register what comes of it; a failure is recorded, then raised."""
     from coordinator.flower.grid import PromptGrid
-    from coordinator.logs import configure
+    from coordinator.flower.wire import wire_over
     from coordinator.registry.publish import publish
     from coordinator.rounds.driver import Driver
     from coordinator.rounds.store import RoundStore
     from coordinator.runs import load_documents
     from protos.membership import SignedMembers
 
-    configure()
-    centre = open_centre()
     documents = load_documents(centre.engine, run)
     store = RoundStore(centre.engine, centre.artifacts, run, centre.clock)
     store.start(flower_run)
     members = SignedMembers.from_canonical(documents.members).list
     keys = {member.site: member.node_key.encode() for member in members.members}
+    wire = wire_over(grid, centre.monotonic, centre.sleep)
+    exchange = PromptGrid(wire, keys, centre.monotonic, centre.sleep)
     try:
-        finished = Driver(documents, PromptGrid(grid, keys), store).drive()
+        finished = Driver(documents, exchange, store, centre.monotonic, centre.sleep).drive()
         publish(centre, documents, finished)
     except CovenantError as error:
         store.finish("failed", str(error))

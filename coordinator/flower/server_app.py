@@ -2,22 +2,40 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
 from flwr.app import Context
 from flwr.serverapp import Grid, ServerApp
-from flwr.superlink.grid import HttpGrid
 
 from coordinator.flower.manifest import RUN_KEY
-from strategies.errors import CovenantError
 from strategies.ids import run_id
 
-app = ServerApp()
+if TYPE_CHECKING:
+    from coordinator.bootstrap import Centre
 
 
-@app.main()
-def main(grid: Grid, context: Context) -> None:
-    """Drive the Covenant run that the Flower run carries; a failure is in the database before it is raised."""
-    from coordinator.bootstrap import drive_run
+def server_app(opened: Callable[[], Centre]) -> ServerApp:
+    """A ServerApp over the coordinator that `opened` opens."""
+    app = ServerApp()
 
-    if not isinstance(grid, HttpGrid):
-        raise CovenantError(f"this ServerApp runs over a SuperLink; it was given a {type(grid).__name__}")
-    drive_run(run_id(str(context.run_config[RUN_KEY])), grid, flower_run=context.run_id)
+    @app.main()
+    def main(grid: Grid, context: Context) -> None:
+        """Drive the Covenant run that the Flower run carries; a failure is in the database before it is raised."""
+        from coordinator.bootstrap import drive_run
+
+        run = run_id(str(context.run_config[RUN_KEY]))
+        drive_run(opened(), run, grid, flower_run=context.run_id)
+
+    return app
+
+
+def _open() -> Centre:
+    from coordinator.bootstrap import open_centre
+    from coordinator.logs import configure
+
+    configure()
+    return open_centre()
+
+
+app = server_app(_open)

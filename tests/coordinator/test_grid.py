@@ -13,6 +13,7 @@ from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, 
 from flwr.supercore.task_identity import TaskIdentity
 
 from coordinator.flower.grid import PromptGrid
+from coordinator.flower.wire import HttpWire
 from coordinator.rounds.exchange import Answered, Unanswered
 from protos.envelope import seal
 from protos.frames import Stage
@@ -95,7 +96,8 @@ class FakeSuperLink:
 
 
 def grid(superlink: FakeSuperLink) -> PromptGrid:
-    return PromptGrid(superlink, KEYS, monotonic=lambda: superlink.now, sleep=superlink.sleep)  # type: ignore[arg-type]
+    wire = HttpWire(superlink, lambda: superlink.now, superlink.sleep)  # type: ignore[arg-type]
+    return PromptGrid(wire, KEYS, monotonic=lambda: superlink.now, sleep=superlink.sleep)
 
 
 def ask(superlink: FakeSuperLink, prompt: PromptGrid | None = None, deadline_s: float = 10.0) -> Any:
@@ -164,6 +166,22 @@ def test_a_site_that_restarts_in_mid_round_is_asked_again() -> None:
     assert ask(superlink)[WEST] == Answered(b"from west, again")
     assert len(superlink.sent) == 3
     assert superlink.sent[2].metadata.dst_node_id == superlink.nodes[WEST].node_id
+
+
+def test_a_site_whose_answer_was_lost_is_asked_again_within_the_deadline() -> None:
+    superlink = FakeSuperLink()
+    superlink.answer(100.1, 1, b"from south")
+    superlink.answer(171.0, 2, b"from west, at the second asking")
+    assert ask(superlink, deadline_s=300.0)[WEST] == Answered(b"from west, at the second asking")
+    assert len(superlink.sent) == 3
+    assert superlink.now < 172
+
+
+def test_a_site_that_is_computing_is_asked_a_few_times_and_no_more() -> None:
+    superlink = FakeSuperLink()
+    superlink.answer(100.1, 1, b"from south")
+    ask(superlink, deadline_s=300.0)
+    assert len(superlink.sent) == 2 + 4
 
 
 def test_a_silent_site_is_left_out_until_it_is_heard_of_again() -> None:
