@@ -13,6 +13,7 @@ from sqlalchemy import Engine
 
 from coordinator.db.engine import open_database
 from coordinator.db.migrate import migrate
+from coordinator.flower.transport import SuperLinkTransport, Transport
 from coordinator.registry.artifacts import ArtifactStore
 from coordinator.settings import Settings, load_settings
 from strategies.errors import CovenantError
@@ -33,6 +34,7 @@ class Centre:
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
     new_run_id: Callable[[], RunId]
+    transport: Transport
 
 
 def open_centre(settings: Settings | None = None) -> Centre:
@@ -48,6 +50,7 @@ def open_centre(settings: Settings | None = None) -> Centre:
         monotonic=time.monotonic,
         sleep=time.sleep,
         new_run_id=lambda: run_id(f"run-{secrets.token_hex(8)}"),
+        transport=SuperLinkTransport(chosen.superlink),
     )
 
 

@@ -1,4 +1,4 @@
-"""Runs as the command line and the ServerApp see them: launched, listed, watched, stopped."""
+"""Runs as the command line and the ServerApp see them: launched, listed, watched, stopped, resumed."""
 
 from __future__ import annotations
 
@@ -11,18 +11,14 @@ from sqlalchemy import Engine, func, select
 
 from coordinator.bootstrap import Centre
 from coordinator.db.engine import reading, writing
-from coordinator.db.schema import Round, RoundState, Run, RunState
+from coordinator.db.schema import FINAL_STATES, Round, RoundState, Run, RunState
 from coordinator.documents import assemble
-from coordinator.flower.control import Control
-from coordinator.flower.manifest import build_bundle
 from coordinator.rounds.driver import RunDocuments
 from coordinator.rounds.store import FinalState, RoundConflict, RoundStore
 from protos.contract import Contract
 from protos.plan import Plan
-from strategies.errors import CovenantError, UsageError
+from strategies.errors import CovenantError, Refused, UsageError
 from strategies.ids import RunId
-
-FINAL_STATES = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.STOPPED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,26 +37,16 @@ class RunView:
 
 
 def launch(centre: Centre, plan_file: Path, contract_file: Path | None = None) -> RunId:
-    """Record a run and start it on the SuperLink; a run that cannot be started is recorded as failed, with the reason."""
+    """Record a run and start it; a run that cannot be started is recorded as failed, with the reason."""
+    centre.transport.require()
     run = centre.new_run_id()
-    documents = assemble(centre.settings, run, plan_file, contract_file)
-    control = Control(centre.settings.superlink)
-    try:
-        _record(centre, documents)
-        try:
-            flower_run = control.start_run(build_bundle(), run)
-        except CovenantError as error:
-            end(centre, run, "failed", str(error))
-            raise
-        with writing(centre.engine, f"launching {run}") as session:
-            row = session.get_one(Run, run)
-            row.flower_run_id = row.flower_run_id or flower_run
-    finally:
-        control.close()
+    record(centre, assemble(centre.settings, run, plan_file, contract_file))
+    carry(centre, run)
     return run
 
 
-def _record(centre: Centre, documents: RunDocuments) -> None:
+def record(centre: Centre, documents: RunDocuments) -> None:
+    """Record a run that is to be started."""
     with writing(centre.engine, f"recording {documents.run}") as session:
         session.add(
             Run(
@@ -76,12 +62,36 @@ def _record(centre: Centre, documents: RunDocuments) -> None:
         )
 
 
+def resume(centre: Centre, run: RunId) -> None:
+    """Go on with a failed or stopped run after its last committed round; raises `Refused` for any other."""
+    centre.transport.require()
+    with writing(centre.engine, f"resuming {run}") as session:
+        row = session.get(Run, run, with_for_update=True)
+        if row is None:
+            raise _unknown(run)
+        if row.state not in {RunState.FAILED, RunState.STOPPED}:
+            raise Refused(f"{run} is {row.state}; only a failed or a stopped run is resumed")
+        row.state, row.reason, row.finished_at, row.idle_starts = RunState.SUBMITTED, None, None, 0
+    carry(centre, run)
+
+
+def carry(centre: Centre, run: RunId) -> None:
+    """Start a Flower run that carries `run`; where that fails, the run ends as failed with the reason, which is then raised."""
+    try:
+        flower_run = centre.transport.start_run(run)
+    except CovenantError as error:
+        end(centre, run, "failed", str(error))
+        raise
+    with writing(centre.engine, f"launching {run}") as session:
+        session.get_one(Run, run, with_for_update=True).flower_run_id = flower_run
+
+
 def load_documents(engine: Engine, run: RunId) -> RunDocuments:
     """The documents that `run` was launched with."""
     with reading(engine, f"reading {run}") as session:
         row = session.get(Run, run)
         if row is None:
-            raise UsageError(f"there is no run {run}; `covenant run list` shows those there are")
+            raise _unknown(run)
         return RunDocuments(
             run=run,
             plan=Plan.from_canonical(row.plan.encode()),
@@ -97,40 +107,14 @@ def end(centre: Centre, run: RunId, state: FinalState, reason: str) -> None:
 
 
 def stop(centre: Centre, run: RunId) -> None:
-    """Stop a run; what it committed stays."""
+    """Stop a run; what it committed stays. First in the database, so that nobody takes the dying driver for a crashed one."""
     with reading(centre.engine, f"reading {run}") as session:
         row = session.get(Run, run)
     if row is None:
-        raise UsageError(f"there is no run {run}; `covenant run list` shows those there are")
-    if row.flower_run_id is not None and row.state not in FINAL_STATES:
-        control = Control(centre.settings.superlink)
-        try:
-            control.stop_run(row.flower_run_id)
-        finally:
-            control.close()
+        raise _unknown(run)
     end(centre, run, "stopped", "stopped by an operator")
-
-
-def fail_orphan(centre: Centre, flower_run: int, exit_code: int) -> None:
-    """End the run of a server process that has gone without saying how it ended."""
-    with reading(centre.engine, "looking for the run of a server process") as session:
-        row = session.scalar(select(Run).where(Run.flower_run_id == flower_run))
-    if row is not None and row.state not in FINAL_STATES:
-        reason = f"its server process ended with exit code {exit_code}; logs/serverapp.log says why"
-        end(centre, RunId(row.id), "failed", reason)
-
-
-def fail_leftovers(centre: Centre) -> None:
-    """End the runs whose driver died with an earlier coordinator or SuperLink: nobody drives them any more."""
-    with reading(centre.engine, "looking for runs left behind") as session:
-        left = session.scalars(select(Run.id).where(Run.state.not_in(FINAL_STATES))).all()
-    for run in left:
-        end(
-            centre,
-            RunId(run),
-            "failed",
-            "the coordinator or its SuperLink ended while the run was going; what it committed stays",
-        )
+    if row.flower_run_id is not None and row.state not in FINAL_STATES:
+        centre.transport.stop_run(row.flower_run_id)
 
 
 def view(engine: Engine, run: RunId) -> RunView:
@@ -138,7 +122,7 @@ def view(engine: Engine, run: RunId) -> RunView:
     with reading(engine, f"reading {run}") as session:
         row = session.get(Run, run)
         if row is None:
-            raise UsageError(f"there is no run {run}; `covenant run list` shows those there are")
+            raise _unknown(run)
         committed = session.scalars(
             select(Round)
             .where(Round.run_id == run, Round.state == RoundState.COMMITTED)
@@ -178,3 +162,7 @@ def last_metrics(engine: Engine, run: RunId) -> dict[str, object] | None:
                 Round.run_id == run, Round.number == latest, Round.state == RoundState.COMMITTED
             )
         )
+
+
+def _unknown(run: RunId) -> UsageError:
+    return UsageError(f"there is no run {run}; `covenant run list` shows those there are")

@@ -1,7 +1,7 @@
 """The running coordinator: a SuperLink child that knows the member sites, and a server process for each run.
 
-It survives the SuperLink: a child that ends is started again, and the sites, whom an in-memory SuperLink has then forgotten, are
-registered anew.
+It survives the SuperLink: a child that ends is started again, the sites, whom an in-memory SuperLink has then forgotten, are
+registered anew, and the runs that were going go on.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from coordinator.documents import read_members
 from coordinator.flower.control import Control
 from coordinator.flower.executor import Executor
 from coordinator.flower.superlink import SuperLink
-from coordinator.runs import fail_leftovers, fail_orphan
+from coordinator.supervisor import Supervisor
 from protos.membership import MemberList
 from strategies.errors import CovenantError
 
@@ -52,13 +52,13 @@ class Service:
                 superlink.stop()
 
     def _serve_until_it_ends(self, superlink: SuperLink) -> None:
-        fail_leftovers(self.centre)
         if self.centre.settings.config.superlink.managed:
             superlink.start()
+        supervisor = Supervisor(self.centre)
         executor = Executor(
             address=self.centre.settings.superlink,
             home=self.centre.settings.home,
-            on_exit=lambda run, code: fail_orphan(self.centre, run, code),
+            on_exit=supervisor.process_ended,
         )
         executor.start()
         try:
@@ -67,6 +67,7 @@ class Service:
                 "serving",
                 superlink=f"{self.centre.settings.superlink.host}:{self.centre.settings.superlink.port}",
             )
+            supervisor.resume_leftovers()
             self.on_ready()
             while not self._stopping.wait(_WATCH_S):
                 if (code := superlink.exited()) is not None:
@@ -84,11 +85,8 @@ class Service:
         if not self.centre.settings.members_file.exists():
             return
         _, members = read_members(self.centre.settings)
-        control = Control(self.centre.settings.superlink)
-        try:
+        with Control(self.centre.settings.superlink) as control:
             added = control.register({m.site: m.node_key.encode() for m in members.members})
-        finally:
-            control.close()
         if added:
             self._record(members)
             _log.info("members registered", members=members.ref, sites=added)

@@ -140,12 +140,9 @@ class Deployment:
         while time.monotonic() < deadline:
             self.check()
             try:
-                control = Control(load_settings(self.home).superlink)
-                try:
+                with Control(load_settings(self.home).superlink) as control:
                     if control.registered():
                         return
-                finally:
-                    control.close()
             except Unreachable:
                 pass  # it is still starting
             time.sleep(0.1)

@@ -1,4 +1,4 @@
-"""`covenant run`: list, watch and stop runs."""
+"""`covenant run`: list, watch, stop and resume runs."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from rich.table import Table
 
 from coordinator.bootstrap import Centre
 from coordinator.cli.options import Home, Json, centre_at
-from coordinator.db.schema import RunState
-from coordinator.runs import FINAL_STATES, RunView, stop, view, views
+from coordinator.db.schema import FINAL_STATES, RunState
+from coordinator.runs import RunView, resume, stop, view, views
 from protos.shell import emit, people
 from strategies.errors import CovenantError
 from strategies.ids import RunId, run_id
@@ -57,6 +57,13 @@ def stop_run(run: RunArgument, home: Home = None) -> None:
     """Stop a run; what it committed stays."""
     stop(centre_at(home), run_id(run))
     people.print(f"stopped {run}", highlight=False)
+
+
+@app.command("resume")
+def resume_run(run: RunArgument, home: Home = None) -> None:
+    """Go on with a failed or stopped run after its last committed round. One whose process merely died resumes by itself."""
+    resume(centre_at(home), run_id(run))
+    people.print(f"resumed {run}; follow it with `covenant run watch {run}`", highlight=False)
 
 
 def watch(centre: Centre, run: RunId, still_fine: Callable[[], None] = lambda: None) -> RunView:

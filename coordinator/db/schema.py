@@ -37,13 +37,16 @@ _RUN_ID_LENGTH: Final = 20
 
 
 class RunState(StrEnum):
-    """Where a run stands; the last three are final, except that a failed or stopped run can be resumed."""
+    """Where a run stands; the last three are final, except that a person can resume a failed or stopped run."""
 
     SUBMITTED = "submitted"
     RUNNING = "running"
     COMPLETED = "completed"
     FAILED = "failed"
     STOPPED = "stopped"
+
+
+FINAL_STATES: Final = frozenset({RunState.COMPLETED, RunState.FAILED, RunState.STOPPED})
 
 
 class RoundState(StrEnum):
@@ -93,7 +96,10 @@ class Site(Base):
 
 
 class Run(Base):
-    """One execution of one plan. `flower_run_id` is the transport's latest run for it: a resumed run gets another."""
+    """One execution of one plan. `flower_run_id` is the transport's latest run for it: a resumed run gets another.
+
+    `idle_starts` counts the drivers that a supervisor started since anything was committed.
+    """
 
     __tablename__ = "runs"
     __table_args__ = (CheckConstraint(_one_of("state", RunState), name="state"),)
@@ -107,6 +113,7 @@ class Run(Base):
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str | None] = mapped_column(Text)
     flower_run_id: Mapped[int | None] = mapped_column(Unsigned64, index=True)
+    idle_starts: Mapped[int] = mapped_column(default=0, server_default=text("0"))
     scaling: Mapped[dict[str, list[float]] | None] = mapped_column(JSON(none_as_null=True))
     submitted_at: Mapped[datetime] = mapped_column(UtcDateTime)
     started_at: Mapped[datetime | None] = mapped_column(UtcDateTime)

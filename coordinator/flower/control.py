@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Self
 
 import httpx
 from flwr.common.serde import fab_to_proto, user_config_to_proto
@@ -91,7 +92,11 @@ class Control:
         with outcomes(self._address):
             self._client.StopRun(StopRunRequest(run_id=flower_run))
 
-    def close(self) -> None:
+    def __enter__(self) -> Self:
+        """Nothing is opened yet."""
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
         """Close the sockets."""
         self._client.close()
 

@@ -19,7 +19,7 @@ from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import reading, writing
-from coordinator.db.schema import Attempt, Checkpoint, Round, RoundState, Run, RunState
+from coordinator.db.schema import FINAL_STATES, Attempt, Checkpoint, Round, RoundState, Run, RunState
 from coordinator.registry.artifacts import ArtifactStore
 from protos.frames import Stage
 from strategies.analytics.histograms import CalibrationBin, ScoreMetrics
@@ -61,16 +61,15 @@ class RoundStore:
         self._flower_run_id: int | None = None
 
     def start(self, flower_run_id: int) -> None:
-        """Take the run over as its one driver; a failed or stopped run is resumed, a completed one is not."""
+        """Take the run over as its one driver. One that has ended stays ended: a person resumes it first."""
         with self._step("starting") as (_, run):
-            if run.state == RunState.COMPLETED:
+            if run.state in FINAL_STATES:
                 raise RoundConflict(
-                    f"starting {run.id}: it is already completed; submit the plan again instead"
+                    f"starting {run.id}: it has {run.state}; `covenant run resume` opens it again"
                 )
             run.state = RunState.RUNNING
             run.flower_run_id = flower_run_id
             run.started_at = run.started_at or self._clock()
-            run.finished_at = run.reason = None
         self._flower_run_id = flower_run_id
 
     def begin(self, scaling: Scaling, model: Vector, optimizer: OptimizerState) -> Committed:
@@ -82,6 +81,7 @@ class RoundStore:
                 raise RoundConflict(f"{run.id} has committed rounds; its scaling and initial model are fixed")
             self._void_open(session, run, "the run began anew with another initial model")
             run.scaling = {"mean": list(scaling.mean), "std": list(scaling.std)}
+            run.idle_starts = 0
             session.merge(_checkpoint(run, _INITIAL, names))
         return Committed(number=_INITIAL, model=model, optimizer=optimizer)
 
@@ -172,6 +172,7 @@ class RoundStore:
             row.exchange_s, row.seconds = exchange_s, seconds
             row.closed_at = self._clock()
             session.add(_checkpoint(run, number, names))
+            run.idle_starts = 0
         return Committed(number=number, model=model, optimizer=optimizer)
 
     def record_metrics(self, number: int, metrics: ScoreMetrics) -> None:
@@ -183,6 +184,7 @@ class RoundStore:
                     f"round {number} of {run.id} is not committed, so there is nothing to evaluate"
                 )
             row.metrics = asdict(metrics)
+            run.idle_starts = 0
 
     def void(self, number: int, attempt: int, reason: str) -> None:
         """Give an open attempt up, for `reason`; one that is voided already stays as it is."""

@@ -242,18 +242,28 @@ def test_finishing_voids_what_is_open_and_stops_every_step(store: RoundStore, en
         store.finish("completed")
 
 
-def test_a_failed_run_is_resumed_and_a_completed_one_is_not(store: RoundStore, engine: Engine) -> None:
-    began = the_run(engine).started_at
+@pytest.mark.parametrize("state", ["failed", "stopped", "completed"])
+def test_a_run_that_has_ended_takes_no_driver(store: RoundStore, state: str) -> None:
+    """Else the driver of a run that was stopped while it was starting would open it again."""
+    store.finish(state, "a reason")
+    with pytest.raises(RoundConflict, match=f"it has {state}; `covenant run resume` opens it again"):
+        store.start(7)
+
+
+def test_drivers_are_counted_until_one_commits(store: RoundStore, engine: Engine) -> None:
+    def count(starts: int) -> None:
+        with writing(engine, "counting") as session:
+            session.scalars(select(Run)).one().idle_starts = starts
+
+    count(3)
     committed(store, 1)
-    store.finish("failed", "a cable")
-    store.start(7)
-    run = the_run(engine)
-    assert (run.state, run.reason, run.finished_at, run.flower_run_id) == (RunState.RUNNING, None, None, 7)
-    assert run.started_at == began
-    committed(store, 2)
-    store.finish("completed")
-    with pytest.raises(RoundConflict, match="already completed"):
-        store.start(8)
+    assert the_run(engine).idle_starts == 0
+    count(2)
+    store.record_metrics(1, metrics_from(np.array([[30, 12, 3], [2, 9, 20]])))
+    assert the_run(engine).idle_starts == 0
+    count(2)
+    store.start(8)
+    assert the_run(engine).idle_starts == 2
 
 
 def test_an_unknown_run_is_named(engine: Engine, artifacts: ArtifactStore, clock: Clock) -> None:

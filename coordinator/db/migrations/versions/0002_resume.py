@@ -1,4 +1,4 @@
-"""Attempts at preparing and evaluating, numbered like rounds, so that a driver that takes over never repeats one."""
+"""Attempts at preparing and evaluating, numbered like rounds, and how often a run was started without getting further."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,8 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Add the table."""
+    """Add a table and a column."""
+    op.add_column("runs", sa.Column("idle_starts", sa.Integer(), nullable=False, server_default=sa.text("0")))
     op.create_table(
         "attempts",
         sa.Column("run_id", sa.String(20), nullable=False),

