@@ -6,6 +6,7 @@ start that with `--node-config 'site="/path/to/site.yaml"'`.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -20,24 +21,34 @@ from strategies.errors import UsageError
 SITE_KEY = "site"
 """The entry of Flower's node configuration that names this site's configuration file."""
 
-app = ClientApp()
 
+def client_app(participant_of: Callable[[Context], Participant]) -> ClientApp:
+    """A ClientApp that lets the participant of its context answer."""
+    made = ClientApp()
 
-@app.query()
-@app.train()
-@app.evaluate()
-def answer(message: Message, context: Context) -> Message:
-    """Answer any frame; which stage it belongs to, and whether it is answered at all, stands in the frame."""
-    path = context.node_config.get(SITE_KEY)
-    if not isinstance(path, str):
-        raise UsageError(
-            f"the node configuration names no site; start with --node-config '{SITE_KEY}=\"/path/to/site.yaml\"'"
-        )
-    reply = participant(Path(path)).answer(unseal(message))
-    return Message(seal(reply), reply_to=message)
+    @made.query()
+    @made.train()
+    @made.evaluate()
+    def answer(message: Message, context: Context) -> Message:
+        """Answer any frame; which stage it belongs to, and whether it is answered at all, stands in the frame."""
+        return Message(seal(participant_of(context).answer(unseal(message))), reply_to=message)
+
+    return made
 
 
 @cache
 def participant(path: Path) -> Participant:
     """The site of a configuration file, opened once a process."""
     return open_participant(path)
+
+
+def _configured(context: Context) -> Participant:
+    path = context.node_config.get(SITE_KEY)
+    if not isinstance(path, str):
+        raise UsageError(
+            f"the node configuration names no site; start with --node-config '{SITE_KEY}=\"/path/to/site.yaml\"'"
+        )
+    return participant(Path(path))
+
+
+app = client_app(_configured)

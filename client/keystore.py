@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from client.journal.answers import Answers
-from client.journal.file import Journal, Owner
+from client.journal.file import Connect, Journal, Owner, connect
 from client.participant import Participant
 from protos.documents import load_document
 from protos.keys import SigningKey, create_node_key, node_public_pem
@@ -17,7 +17,7 @@ from protos.site import SiteConfig, load_site
 from strategies.errors import UsageError
 
 
-def open_participant(site_file: Path) -> Participant:
+def open_participant(site_file: Path, *, connect: Connect = connect) -> Participant:
     """The participant that `site.yaml` describes; raises `CovenantError` naming the file that cannot be used."""
     config = load_site(site_file)
     root = load_document(config.federation.root, RootPublic)
@@ -25,7 +25,7 @@ def open_participant(site_file: Path) -> Participant:
     owner = Owner(
         federation=config.federation.name, root=root.public_key, site=config.site, identity=identity
     )
-    journal = Journal.open(config.journal, owner)
+    journal = Journal.open(config.journal, owner, connect=connect)
     return Participant(config=config, root=root, identity_key=identity, answers=Answers(journal))
 
 

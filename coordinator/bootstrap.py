@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine
 
 from coordinator.db.engine import open_database
+from coordinator.db.errors import DiskError
 from coordinator.db.migrate import migrate
 from coordinator.flower.transport import SuperLinkTransport, Transport
 from coordinator.registry.artifacts import ArtifactStore
@@ -74,6 +75,8 @@ def drive_run(centre: Centre, run: RunId, grid: Grid, *, flower_run: int) -> Non
     try:
         finished = Driver(documents, exchange, store, centre.monotonic, centre.sleep).drive()
         publish(centre, documents, finished)
+    except DiskError:
+        raise  # not even the failure is recorded: this process writes no more
     except CovenantError as error:
         store.finish("failed", str(error))
         raise

@@ -26,14 +26,24 @@ _SOCKET_TIMEOUT_S: Final = 60.0
 _BEGIN: Final = "covenant_sqlite_begin"
 
 
-def open_database(url: str, *, lock_timeout_s: float = _LOCK_TIMEOUT_S) -> Engine:
+def open_database(
+    url: str,
+    *,
+    lock_timeout_s: float = _LOCK_TIMEOUT_S,
+    sqlite_connection: type[sqlite3.Connection] = sqlite3.Connection,
+) -> Engine:
     """Prepare an engine for `sqlite:///file` or `postgresql+pg8000://...`; nothing is contacted yet.
 
-    `lock_timeout_s` bounds the wait for another transaction. Raises UsageError for another kind of URL.
+    `lock_timeout_s` bounds the wait for another transaction; `sqlite_connection` is where a simulation lets disks fail. Raises
+    UsageError for another kind of URL.
     """
     parsed = _parse(url)
     if parsed.get_backend_name() == "sqlite":
-        engine = create_engine(parsed, json_serializer=_json, connect_args={"timeout": lock_timeout_s})
+        engine = create_engine(
+            parsed,
+            json_serializer=_json,
+            connect_args={"timeout": lock_timeout_s, "factory": sqlite_connection},
+        )
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
         return engine

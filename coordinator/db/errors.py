@@ -19,6 +19,11 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from strategies.errors import CovenantError, Unreachable
 
 
+class DiskError(CovenantError):
+    """A write or flush failed. The process must end: what the kernel could not write it may have dropped, and a second flush of
+    it would succeed."""
+
+
 @dataclass(frozen=True, slots=True)
 class _Explanation:
     """What is wrong with the database, what to do about it, and how the failure is classed."""
@@ -45,6 +50,8 @@ _UNREACHABLE: Final = _Explanation(
 _BROKEN_DISK: Final = _Explanation(
     "could not be read or written by the operating system",
     "check the disk before anything else, then restart",
+    DiskError,
+    "what was not confirmed may or may not have been kept, and is looked up when the process runs again",
 )
 _DAMAGED: Final = _Explanation("is damaged or is not a database", "restore it from the latest backup")
 _UNMIGRATED: Final = _Explanation("lacks a table or column of this version", "run covenant db migrate")

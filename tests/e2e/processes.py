@@ -6,13 +6,22 @@ from pathlib import Path
 
 
 def child_of(parent: int, named: str) -> int:
-    """The process id of the child of `parent` whose command line holds `named`. Raises `ProcessLookupError`."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            fields = stat.read_text().rsplit(")", 1)[1].split()
-            command = (stat.parent / "cmdline").read_text()
-        except OSError:
-            continue
-        if int(fields[1]) == parent and named in command and fields[0] != "Z":
-            return int(stat.parent.name)
-    raise ProcessLookupError(f"{parent} has no child {named}")
+    """The process id of the newest child of `parent` whose command line holds `named`. Raises `ProcessLookupError`.
+
+    The newest, because the server process of a run that has just completed takes a second to end.
+    """
+    found = [
+        int(stat.parent.name) for stat in Path("/proc").glob("[0-9]*/stat") if _is_child(stat, parent, named)
+    ]
+    if not found:
+        raise ProcessLookupError(f"{parent} has no child {named}")
+    return max(found)
+
+
+def _is_child(stat: Path, parent: int, named: str) -> bool:
+    try:
+        fields = stat.read_text().rsplit(")", 1)[1].split()
+        command = (stat.parent / "cmdline").read_text()
+    except OSError:
+        return False
+    return int(fields[1]) == parent and named in command and fields[0] != "Z"

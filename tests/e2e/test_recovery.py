@@ -114,6 +114,7 @@ def test_whatever_is_killed_the_model_is_that_of_an_undisturbed_run(
 def test_killed_again_and_again_at_other_points_it_loses_at_most_the_round_in_flight(
     federation: Federation, plan, undisturbed: list[str]
 ) -> None:
+    federation.wait(lambda: not has_server_process(federation), "the end of the last run's process")
     run = federation.launch(plan)
     carried = set()
     for kill, committed in enumerate((0, 2, 8, 15)):
@@ -149,10 +150,14 @@ def test_the_run_continues_within_seconds_of_the_restart_of_its_server_app(
     """Recovery time, counted from the new process's start to its first commit, a whole round included."""
     run = launched(federation, plan, 2)
     kill_server_app(federation)
-    killed, before = time.time(), federation.view(run).committed
+    before = federation.view(run).committed
+    federation.wait(lambda: not has_server_process(federation), "the end of the server process")
     federation.wait(lambda: has_server_process(federation), "the restart of the server process")
+    restarted = time.time()
     federation.wait(lambda: federation.view(run).committed > before, "the next commit")
-    assert time.time() - killed < CONTINUES_WITHIN_S + 3.0  # the machine may be busy; the benchmark measures
+    assert (
+        time.time() - restarted < CONTINUES_WITHIN_S + 10.0
+    )  # the machine may be busy; `covenant bench recovery` measures
     federation.finish(run)
 
 

@@ -70,7 +70,14 @@ def a_result(*, sites: int = 4, rounds: int = 10, **changes: object) -> Simulati
 
 def a_private_result(*, rounds: int = 10) -> SimulationResult:
     """A run whose epsilon grows to 3.2."""
-    spent = [a_round(n, epsilon=3.2 * math.sqrt(n / rounds)) for n in range(1, rounds + 1)]
-    return a_result(
-        privacy="central", rounds=rounds, **{"rounds": tuple(spent)} if False else {}
-    )  # placeholder
+    spent = tuple(a_round(n, epsilon=3.2 * math.sqrt(n / rounds)) for n in range(1, rounds + 1))
+    return replace(a_result(rounds=rounds, privacy="central"), rounds=spent)
+
+
+def a_failed_result(
+    *, rounds: int = 3, reason: str | None = "2 of 4 sites survived; 3 are needed"
+) -> SimulationResult:
+    """A run that committed `rounds` of 10 and then no more."""
+    sites = tuple(a_site(number, auc=None) for number in range(1, 5))
+    made = a_result(rounds=rounds, planned_rounds=10, completed=False, reason=reason)
+    return replace(made, sites=sites, metrics=None, model_digest=None)

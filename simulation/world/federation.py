@@ -1,0 +1,177 @@
+"""A whole federation on one stage: the coordinator's processes are called in turn, everything else happens while they wait.
+
+1. What is real: ServerApp, driver, prompt grid, supervisor, database, artifacts, registry; ClientApp, participant, checks, training,
+   journal. What is simulated: time, the SuperLink, the network between, processes and the moments in which they die.
+2. One thing happens at a time, in an order that the seed decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+from random import Random
+
+from flwr.app import Context, RecordDict
+from flwr.common.constant import SUPERLINK_NODE_ID
+from flwr.supercore.task_identity import TaskIdentity
+from sqlalchemy import Engine
+
+from coordinator.bootstrap import Centre
+from coordinator.db.engine import open_database
+from coordinator.db.errors import DiskError
+from coordinator.db.schema import FINAL_STATES, RunState
+from coordinator.documents import assemble
+from coordinator.flower.manifest import RUN_KEY
+from coordinator.flower.server_app import server_app
+from coordinator.runs import RunView, carry, record, resume, view
+from coordinator.settings import Settings, load_settings
+from coordinator.supervisor import Supervisor
+from protos.membership import MemberList, SignedMembers
+from simulation.world.layout import Layout
+from simulation.world.link import MemoryGrid, MemoryLink
+from simulation.world.site import SimulatedSite
+from simulation.world.storage import WatchedArtifacts, watched_connection
+from simulation.world.world import COORDINATOR, SERVER, Crash, World
+from strategies.errors import CovenantError
+from strategies.ids import RunId, SiteName, run_id
+
+_NOTICED_AFTER_S = 0.2
+_EXIT_KILLED, _EXIT_FAILED = -9, 1
+
+
+@dataclass
+class Federation:
+    """The coordinator and the sites of a layout, all of them down at first."""
+
+    layout: Layout
+    world: World
+    seed: int
+    link: MemoryLink = field(init=False)
+    sites: dict[SiteName, SimulatedSite] = field(init=False)
+    _settings: Settings = field(init=False)
+    _ids: Random = field(init=False)
+    _engines: list[Engine] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._settings = load_settings(self.layout.home)
+        self._ids = Random(f"runs {self.seed}")  # noqa: S311 (names, not secrets)
+        members = self._members()
+        keys = {member.site: member.node_key.encode() for member in members.members}
+        self.link = MemoryLink(self.world, keys)
+        self.sites = {
+            site: SimulatedSite(
+                site, self.layout.site_file(site), self.layout.journal(site), self.world, self.link
+            )
+            for site in sorted(keys)
+        }
+
+    def start_sites(self) -> None:
+        """Start every site's process."""
+        for site in self.sites.values():
+            site.start()
+
+    def launch(self) -> RunId:
+        """Record the layout's plan as a run and start it, as `covenant plan launch` does."""
+        centre = self.centre()
+        run = centre.new_run_id()
+        record(centre, assemble(self._settings, run, self.layout.plan_file, self.layout.contract_file))
+        carry(centre, run)
+        return run
+
+    def drive(self, run: RunId, *, operator: Callable[[RunView], bool] = lambda _: False) -> RunView:
+        """Let things happen until the run is over; `operator` looks at a run that ended and says whether to resume it."""
+        while True:
+            now = view(self._engine(), run)
+            if now.state == RunState.COMPLETED or (now.state in FINAL_STATES and not operator(now)):
+                return now
+            if now.state in FINAL_STATES:
+                self._coordinator(lambda: resume(self.centre(), run))
+            elif self.link.waiting:
+                self._server_process(*self.link.waiting.pop(0))
+            else:
+                raise CovenantError(f"{run} is {now.state}, and nobody drives it any more")
+
+    def centre(self) -> Centre:
+        """The coordinator's services over this world."""
+        faults, clock = self.world.faults, self.world.clock
+        return Centre(
+            settings=self._settings,
+            engine=self._engine(),
+            artifacts=WatchedArtifacts(self._settings.artifacts, self.world),
+            clock=lambda: clock.wall(faults.skew_s(COORDINATOR)),
+            monotonic=clock.monotonic,
+            sleep=clock.sleep,
+            new_run_id=lambda: run_id(f"run-{self._ids.getrandbits(64):016x}"),
+            transport=self.link,
+        )
+
+    def close(self) -> None:
+        """Let go of every file."""
+        for site in self.sites.values():
+            site.restarts = False
+            if site.up:
+                site.die(Crash(site.site))
+        self._forget_connections()
+
+    def _server_process(self, flower_run: int, run: str) -> None:
+        """One server process from its start to its end, and what the supervisor makes of that."""
+        TaskIdentity.task_id, TaskIdentity.run_id, TaskIdentity.node_id = 1, flower_run, SUPERLINK_NODE_ID
+        context = Context(flower_run, SUPERLINK_NODE_ID, {}, RecordDict(), {RUN_KEY: run})
+        self.world.acting, code = SERVER, 0
+        try:
+            self.world.step(SERVER, f"starts for Flower run {flower_run}")
+            server_app(self.centre)(MemoryGrid(self.link, flower_run), context)
+        except Crash as crash:
+            self.world.note(SERVER, "dies")
+            self._forget_connections()
+            if crash.whole:
+                self._coordinator_dies(crash.down_s)
+                return
+            code = _EXIT_KILLED
+        except Exception as error:  # whatever ends a process  # noqa: BLE001
+            self.world.note(SERVER, f"ends: {type(error).__name__}: {error}")
+            code = _EXIT_FAILED
+        self.world.acting = COORDINATOR
+        self.world.clock.sleep(_NOTICED_AFTER_S)
+        self._coordinator(lambda: Supervisor(self.centre()).process_ended(flower_run, code))
+
+    def _coordinator(self, act: Callable[[], None]) -> None:
+        """Something that the coordinator does; where it dies doing it, it is started again."""
+        self.world.acting = COORDINATOR
+        try:
+            act()
+        except Crash as crash:
+            self._coordinator_dies(crash.down_s)
+        except DiskError as error:
+            self.world.note(COORDINATOR, f"stops: {error}")
+            self._coordinator_dies(_NOTICED_AFTER_S)
+
+    def _coordinator_dies(self, down_s: float) -> None:
+        """The coordinator, its SuperLink and all server processes are gone; it comes back and resumes what it finds."""
+        self.world.acting = COORDINATOR
+        self.world.note(COORDINATOR, "dies, and its SuperLink")
+        self._forget_connections()
+        self.link.forget_everything()
+        self.world.clock.sleep(down_s)
+        self.world.note(COORDINATOR, "is up")
+        for site in self.sites.values():
+            if site.up:
+                self.link.activate(site)
+        self._coordinator(lambda: Supervisor(self.centre()).resume_leftovers())
+
+    def _engine(self) -> Engine:
+        if not self._engines:
+            watched = watched_connection(self.world)
+            self._engines.append(open_database(self._settings.database_url, sqlite_connection=watched))
+        return self._engines[-1]
+
+    def _forget_connections(self) -> None:
+        """A process that dies lets go of its connections; what it had not committed is rolled back."""
+        while self._engines:
+            with suppress(Exception):
+                self._engines.pop().dispose()
+
+    def _members(self) -> MemberList:
+        text = self._settings.members_file.read_bytes()
+        return SignedMembers.from_canonical(text).list

@@ -1,0 +1,132 @@
+"""The folders of a simulated federation: what `covenant init` and `covenant-agent init` would make, from one seed.
+
+UNSAFE KEYS: every private key follows from the seed, so that a simulation can be repeated to the bit. Anybody can compute them.
+They exist in a simulation's folder only, and no command that serves a real federation can make them.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from coordinator.db.engine import open_database
+from coordinator.db.migrate import migrate
+from coordinator.settings import CONFIG_NAME, load_settings
+from protos.contract import Contract
+from protos.keys import SigningKey, node_public_pem, write_private
+from protos.membership import EnrolmentRequest, FederationRoot, Member, MemberList
+from protos.plan import Plan
+from strategies.ids import SiteName
+
+_NOWHERE = "127.0.0.1:1"
+_P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Where everything of a simulated federation lies."""
+
+    folder: Path
+
+    @property
+    def home(self) -> Path:
+        """The coordinator's folder."""
+        return self.folder / "coordinator"
+
+    @property
+    def plan_file(self) -> Path:
+        """The plan, as it was given."""
+        return self.folder / "plan.json"
+
+    @property
+    def contract_file(self) -> Path:
+        """Its data contract."""
+        return self.folder / "contract.json"
+
+    def site_file(self, site: SiteName) -> Path:
+        """The configuration of a site."""
+        return self.folder / "sites" / site / "site.yaml"
+
+    def journal(self, site: SiteName) -> Path:
+        """The journal of a site."""
+        return self.site_file(site).parent / "journal.db"
+
+
+def lay_out(
+    folder: Path, plan: Plan, contract: Contract, tables: Mapping[SiteName, pa.Table], *, seed: int
+) -> Layout:
+    """Make the folders of a coordinator and of one site for each table, with keys that follow from `seed`."""
+    layout, source = Layout(folder), Random(f"keys {seed}")  # noqa: S311 (unsafe on purpose, see above)
+    federation, _, version = plan.sites.members.partition("@")
+    root = FederationRoot(federation, _signing_key(source))
+    layout.home.mkdir(parents=True)
+    layout.plan_file.write_bytes(plan.canonical)
+    layout.contract_file.write_bytes(contract.canonical)
+    (layout.home / "root.json").write_bytes(root.public.canonical)
+    members = tuple(
+        _lay_out_site(layout, site, federation, plan, contract, table, source)
+        for site, table in sorted(tables.items())
+    )
+    signed = root.sign(MemberList(name=federation, version=int(version), members=members))
+    (layout.home / "members.json").write_bytes(signed.canonical)
+    config = {"covenant": "coordinator/v1", "federation": federation}
+    (layout.home / CONFIG_NAME).write_text(json.dumps(config))
+    engine = open_database(load_settings(layout.home).database_url)
+    migrate(engine)
+    engine.dispose()
+    return layout
+
+
+def _lay_out_site(
+    layout: Layout,
+    site: SiteName,
+    federation: str,
+    plan: Plan,
+    contract: Contract,
+    table: pa.Table,
+    source: Random,
+) -> Member:
+    folder = layout.site_file(site).parent
+    folder.mkdir(parents=True)
+    pq.write_table(table, folder / "rows.parquet")
+    config = {
+        "covenant": "site/v1",
+        "site": site,
+        "federation": {
+            "name": federation,
+            "superlink": _NOWHERE,
+            "ca": "ca.crt",
+            "root": str(layout.home / "root.json"),
+        },
+        "identity": {"key": "site.key", "node_key": "node.key"},
+        "data": {
+            "rows": {
+                "contract": contract.ref,
+                "contract_file": str(layout.contract_file),
+                "file": "rows.parquet",
+            }
+        },
+        "policy": {
+            "purposes": [plan.purpose],
+            "privacy_modes": [plan.privacy.mode],
+            "aggregation": [plan.aggregation.mode],
+        },
+    }
+    layout.site_file(site).write_text(json.dumps(config))
+    identity = _signing_key(source)
+    identity.save(folder / "site.key")
+    scalar = 1 + int.from_bytes(source.randbytes(40), "big") % (_P256_ORDER - 1)
+    write_private(folder / "node.key", ec.derive_private_key(scalar, ec.SECP256R1()))
+    return EnrolmentRequest.create(site, identity, node_public_pem(folder / "node.key")).verify()
+
+
+def _signing_key(source: Random) -> SigningKey:
+    return SigningKey(Ed25519PrivateKey.from_private_bytes(source.randbytes(32)))
