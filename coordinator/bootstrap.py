@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING
 from sqlalchemy import Engine
 
 from coordinator.db.engine import open_database
-from coordinator.db.errors import DiskError
 from coordinator.db.migrate import migrate
 from coordinator.flower.transport import SuperLinkTransport, Transport
 from coordinator.registry.artifacts import ArtifactStore
 from coordinator.settings import Settings, load_settings
-from strategies.errors import CovenantError
+from strategies.errors import CovenantError, DiskError
 from strategies.ids import RunId, run_id
 
 if TYPE_CHECKING:

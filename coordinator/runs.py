@@ -38,9 +38,10 @@ class RunView:
 
 def launch(centre: Centre, plan_file: Path, contract_file: Path | None = None) -> RunId:
     """Record a run and start it; a run that cannot be started is recorded as failed, with the reason."""
-    centre.transport.require()
     run = centre.new_run_id()
-    record(centre, assemble(centre.settings, run, plan_file, contract_file))
+    documents = assemble(centre.settings, run, plan_file, contract_file)
+    centre.transport.require()
+    record(centre, documents)
     carry(centre, run)
     return run
 

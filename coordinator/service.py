@@ -21,7 +21,7 @@ from coordinator.flower.executor import Executor
 from coordinator.flower.superlink import SuperLink
 from coordinator.supervisor import Supervisor
 from protos.membership import MemberList
-from strategies.errors import CovenantError
+from strategies.errors import CovenantError, DiskError
 
 _WATCH_S = 2.0
 _log = structlog.get_logger(__name__)
@@ -40,7 +40,7 @@ class Service:
         self._stopping.set()
 
     def serve(self) -> None:
-        """Start everything, keep it going, and end it all when stopped."""
+        """Start everything, keep it going, and end it all when stopped; raises `DiskError` when it can no longer keep a record."""
         settings = self.centre.settings
         settings.logs.mkdir(parents=True, exist_ok=True)
         with (settings.logs / "superlink.log").open("ab") as log:
@@ -73,8 +73,12 @@ class Service:
                 if (code := superlink.exited()) is not None:
                     _log.error("the SuperLink ended; starting it again", exit_code=code)
                     return
+                if executor.failed is not None:
+                    raise executor.failed
                 try:
                     self._register_members()
+                except DiskError:
+                    raise
                 except CovenantError as error:
                     _log.warning("members not registered", reason=str(error))
         finally:

@@ -19,7 +19,7 @@ from coordinator.bootstrap import Centre
 from coordinator.db.engine import reading, writing
 from coordinator.db.schema import FINAL_STATES, Run
 from coordinator.runs import end
-from strategies.errors import CovenantError
+from strategies.errors import CovenantError, DiskError
 from strategies.ids import RunId
 
 MOST_IDLE_STARTS: Final = 5
@@ -44,6 +44,8 @@ class Supervisor:
         for run, flower_run in left:
             try:
                 self._go_on(RunId(run), flower_run, "the coordinator or its SuperLink ended")
+            except DiskError:
+                raise
             except CovenantError as error:
                 end(self.centre, RunId(run), "failed", f"it could not be resumed: {error}")
 

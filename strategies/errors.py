@@ -6,6 +6,7 @@ is what `covenant` and `covenant-agent` return when the error reaches the top.
 1. `UsageError`: an argument or a document is wrong; edit it and try again.
 2. `Refused`: a value from another party, the data, a policy or a person stands in the way.
 3. `Unreachable`: the other end did not answer; try again later.
+4. `DiskError`: a disk failed; mend it, then start the process again.
 """
 
 from typing import ClassVar
@@ -15,6 +16,11 @@ class CovenantError(Exception):
     """A failure with a sentence an operator can act on."""
 
     exit_code: ClassVar[int] = 1
+
+
+class DiskError(CovenantError):
+    """A write or a flush failed. The process must end and may not try again: what the kernel could not write it may have dropped,
+    and a second flush would then succeed without it."""
 
 
 class UsageError(CovenantError):

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn, Self
 
 from strategies.encoding import canonical_json
-from strategies.errors import CovenantError, UsageError
+from strategies.errors import CovenantError, DiskError, UsageError
 
 Connect = Callable[[str], sqlite3.Connection]
 
@@ -46,7 +46,7 @@ CREATE TRIGGER IF NOT EXISTS entries_never_change BEFORE UPDATE ON entries
 """
 
 
-class JournalBroken(CovenantError):  # noqa: N818  (names the state that the process is left in)
+class JournalBroken(DiskError):  # noqa: N818  (names the state that the process is left in)
     """The journal could not be written. Nothing may leave this site any more: end the process, mend the disk, start again."""
 
 

@@ -16,12 +16,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from strategies.errors import CovenantError, Unreachable
-
-
-class DiskError(CovenantError):
-    """A write or flush failed. The process must end: what the kernel could not write it may have dropped, and a second flush of
-    it would succeed."""
+from strategies.errors import CovenantError, DiskError, Unreachable
 
 
 @dataclass(frozen=True, slots=True)

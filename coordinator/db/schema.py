@@ -167,7 +167,10 @@ class Round(Base):
 
 
 class Attempt(Base):
-    """One time that the sites were asked to prepare, or to evaluate a round's model. Attempts at training are rounds."""
+    """One time that the sites were asked to prepare, or to evaluate a round's model. Attempts at training are rounds.
+
+    `survivors` is who answered an attempt that counted: from whose rows the scaling, or the metrics, come.
+    """
 
     __tablename__ = "attempts"
     __table_args__ = (
@@ -180,6 +183,7 @@ class Attempt(Base):
     round: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     attempt: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     roster: Mapped[list[str]] = mapped_column(JSON)
+    survivors: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
     asked_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 

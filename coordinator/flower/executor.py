@@ -15,7 +15,7 @@ import structlog
 from coordinator.flower.control import Claim, TaskDesk
 from coordinator.settings import SuperLinkAddress
 from protos.egress import child_environment
-from strategies.errors import CovenantError
+from strategies.errors import CovenantError, DiskError
 
 _POLL_S = 0.2
 _RETRY_S = 1.0
@@ -32,6 +32,8 @@ class Executor:
     on_exit: Callable[[int, int], None] = lambda _flower_run, _exit_code: None
     """Told Flower's id of a run whose server process has ended, and its exit code."""
 
+    failed: DiskError | None = None
+    """Why no more is claimed: the coordinator must end."""
     _children: dict[int, subprocess.Popen[bytes]] = field(default_factory=dict)
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
@@ -64,6 +66,9 @@ class Executor:
         while not self._stopping.is_set():
             try:
                 self._claim_until_trouble()
+            except DiskError as error:
+                self.failed = error
+                return
             except CovenantError as error:
                 # The secret is read anew each time: a SuperLink that was started again may have another.
                 _log.warning("no task claimed", reason=str(error))

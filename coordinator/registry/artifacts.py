@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from strategies.encoding import sha256_hex
-from strategies.errors import CovenantError
+from strategies.errors import CovenantError, DiskError
 from strategies.ids import Digest, digest
 
 _OUT_OF_SPACE: Final = {errno.ENOSPC, errno.EDQUOT}
@@ -43,7 +43,8 @@ class ArtifactStore:
             # Also when the file was there already: whoever renamed it may not have got this far.
             _sync_folder(target.parent)
         except OSError as error:
-            raise CovenantError(_write_failure(self._folder, name, error)) from error
+            kind = CovenantError if error.errno in _OUT_OF_SPACE else DiskError
+            raise kind(_write_failure(self._folder, name, error)) from error
         return name
 
     def get(self, name: Digest) -> bytes:

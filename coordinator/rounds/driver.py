@@ -146,7 +146,8 @@ class Driver:
         scaling = scaling_from(pooled) if expected else Scaling.identity(0)
         model = self._plan.dense_model(features.width)
         state = self._plan.server_optimizer().initial(model.size)
-        committed = self.store.begin(scaling, model.initial(self._plan.training.seed), state)
+        initial = model.initial(self._plan.training.seed)
+        committed = self.store.begin(scaling, initial, state, attempt=attempt, survivors=bodies)
         _log.info("prepared", sites=sorted(bodies), parameters=model.size)
         return committed, scaling
 
@@ -186,10 +187,11 @@ class Driver:
             Stage.EVALUATE, committed.number, attempt, roster, committed.model, scaling
         )
         pooled = np.zeros((2, self._plan.evaluation.score_bins), dtype=np.int64)
-        for body in self._ask(statement, ScoreCounts, pooled.shape, committed.model, scaling).values():
+        bodies = self._ask(statement, ScoreCounts, pooled.shape, committed.model, scaling)
+        for body in bodies.values():
             pooled += body.counts
         metrics = metrics_from(pooled)
-        self.store.record_metrics(committed.number, metrics)
+        self.store.record_metrics(committed.number, metrics, attempt=attempt, survivors=bodies)
         _log.info("evaluated", round=committed.number, auc=round(metrics.auc, 4), rows=metrics.rows)
         return metrics
 

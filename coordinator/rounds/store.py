@@ -72,14 +72,26 @@ class RoundStore:
             run.started_at = run.started_at or self._clock()
         self._flower_run_id = flower_run_id
 
-    def begin(self, scaling: Scaling, model: Vector, optimizer: OptimizerState) -> Committed:
-        """Fix the scaling and the initial model together, as round 0; both may be replaced until round 1 is committed."""
+    def begin(
+        self,
+        scaling: Scaling,
+        model: Vector,
+        optimizer: OptimizerState,
+        *,
+        attempt: int,
+        survivors: Collection[str],
+    ) -> Committed:
+        """Fix the scaling, which `survivors` of an attempt gave, and the initial model together, as round 0.
+
+        Both may be replaced until round 1 is committed.
+        """
         names = self._keep(model, optimizer)
         with self._step("recording the initial model of") as (session, run):
             _require_running(run)
             if (_last_number(session, run) or _INITIAL) > _INITIAL:
                 raise RoundConflict(f"{run.id} has committed rounds; its scaling and initial model are fixed")
             self._void_open(session, run, "the run began anew with another initial model")
+            self._answered(session, Stage.PREPARE, _INITIAL, attempt, survivors)
             run.scaling = {"mean": list(scaling.mean), "std": list(scaling.std)}
             run.idle_starts = 0
             session.merge(_checkpoint(run, _INITIAL, names))
@@ -175,14 +187,17 @@ class RoundStore:
             run.idle_starts = 0
         return Committed(number=number, model=model, optimizer=optimizer)
 
-    def record_metrics(self, number: int, metrics: ScoreMetrics) -> None:
-        """Keep the evaluation of the model after committed round `number`; the latest one counts."""
+    def record_metrics(
+        self, number: int, metrics: ScoreMetrics, *, attempt: int, survivors: Collection[str]
+    ) -> None:
+        """Keep the evaluation of the model after committed round `number` by `survivors` of an attempt; the latest one counts."""
         with self._step(f"recording the metrics of round {number} of") as (session, run):
             row = _committed_round(session, run.id, number)
             if row is None:
                 raise RoundConflict(
                     f"round {number} of {run.id} is not committed, so there is nothing to evaluate"
                 )
+            self._answered(session, Stage.EVALUATE, number, attempt, survivors)
             row.metrics = asdict(metrics)
             run.idle_starts = 0
 
@@ -264,6 +279,16 @@ class RoundStore:
     def _keep(self, model: Vector, optimizer: OptimizerState) -> tuple[Digest, Digest]:
         """Put both artifacts on disk, flushed, before any row names them."""
         return self._artifacts.put(vector_bytes(model)), self._artifacts.put(optimizer.to_bytes())
+
+    def _answered(
+        self, session: Session, stage: Stage, number: int, attempt: int, survivors: Collection[str]
+    ) -> None:
+        row = session.get(Attempt, (self._run_id, stage.name.lower(), number, attempt))
+        if row is None or not survivors or not set(survivors) <= set(row.roster):
+            raise RoundConflict(
+                f"attempt {attempt} to {stage.name.lower()} round {number} of {self._run_id} was not asked of {sorted(survivors)}"
+            )
+        row.survivors = sorted(survivors)
 
     def _void_open(self, session: Session, run: Run, reason: str) -> None:
         for row in session.scalars(

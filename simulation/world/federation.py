@@ -19,7 +19,6 @@ from sqlalchemy import Engine
 
 from coordinator.bootstrap import Centre
 from coordinator.db.engine import open_database
-from coordinator.db.errors import DiskError
 from coordinator.db.schema import FINAL_STATES, RunState
 from coordinator.documents import assemble
 from coordinator.flower.manifest import RUN_KEY
@@ -33,7 +32,7 @@ from simulation.world.link import MemoryGrid, MemoryLink
 from simulation.world.site import SimulatedSite
 from simulation.world.storage import WatchedArtifacts, watched_connection
 from simulation.world.world import COORDINATOR, SERVER, Crash, World
-from strategies.errors import CovenantError
+from strategies.errors import CovenantError, DiskError
 from strategies.ids import RunId, SiteName, run_id
 
 _NOTICED_AFTER_S = 0.2
@@ -82,7 +81,7 @@ class Federation:
     def drive(self, run: RunId, *, operator: Callable[[RunView], bool] = lambda _: False) -> RunView:
         """Let things happen until the run is over; `operator` looks at a run that ended and says whether to resume it."""
         while True:
-            now = view(self._engine(), run)
+            now = self.view(run)
             if now.state == RunState.COMPLETED or (now.state in FINAL_STATES and not operator(now)):
                 return now
             if now.state in FINAL_STATES:
@@ -91,6 +90,10 @@ class Federation:
                 self._server_process(*self.link.waiting.pop(0))
             else:
                 raise CovenantError(f"{run} is {now.state}, and nobody drives it any more")
+
+    def view(self, run: RunId) -> RunView:
+        """Where a run stands."""
+        return view(self._engine(), run)
 
     def centre(self) -> Centre:
         """The coordinator's services over this world."""

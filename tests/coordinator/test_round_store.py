@@ -12,11 +12,11 @@ import pytest
 from sqlalchemy import Engine, event, select
 
 from coordinator.db import reading, writing
-from coordinator.db.schema import Checkpoint, Round, RoundState, Run, RunState
+from coordinator.db.schema import Attempt, Checkpoint, Round, RoundState, Run, RunState
 from coordinator.registry.artifacts import ArtifactStore
 from coordinator.rounds.store import RoundConflict, RoundStore
 from protos.frames import Stage
-from strategies.analytics.histograms import metrics_from
+from strategies.analytics.histograms import ScoreMetrics, metrics_from
 from strategies.encoding import vector_digest
 from strategies.errors import CovenantError
 from strategies.features import Scaling
@@ -36,8 +36,18 @@ def store(engine: Engine, artifacts: ArtifactStore, run: RunId, clock: Clock) ->
     """A run that was started and begun."""
     opened = RoundStore(engine, artifacts, run, clock)
     opened.start(2**64 - 1)
-    opened.begin(SCALING, MODEL, STATE)
+    begun(opened, SCALING, MODEL, STATE)
     return opened
+
+
+def begun(store: RoundStore, scaling: Scaling, model: np.ndarray, state: OptimizerState) -> None:
+    attempt = store.next_attempt(Stage.PREPARE, 0, ROSTER)
+    store.begin(scaling, model, state, attempt=attempt, survivors=ROSTER)
+
+
+def evaluated(store: RoundStore, number: int, metrics: ScoreMetrics) -> None:
+    attempt = store.next_attempt(Stage.EVALUATE, number, ROSTER)
+    store.record_metrics(number, metrics, attempt=attempt, survivors=ROSTER[:2])
 
 
 def commit(store: RoundStore, number: int, attempt: int, model: np.ndarray = MODEL) -> None:
@@ -102,11 +112,11 @@ def test_the_initial_model_is_checkpoint_zero(store: RoundStore, engine: Engine)
 
 
 def test_scaling_and_initial_model_are_fixed_by_the_first_committed_round(store: RoundStore) -> None:
-    store.begin(replace(SCALING, mean=(0.0, 0.0)), MODEL, STATE)
-    store.begin(SCALING, MODEL, STATE)
+    begun(store, replace(SCALING, mean=(0.0, 0.0)), MODEL, STATE)
+    begun(store, SCALING, MODEL, STATE)
     committed(store, 1)
     with pytest.raises(RoundConflict, match="are fixed"):
-        store.begin(replace(SCALING, mean=(0.0, 0.0)), MODEL, STATE)
+        begun(store, replace(SCALING, mean=(0.0, 0.0)), MODEL, STATE)
     assert store.scaling() == SCALING
 
 
@@ -144,14 +154,28 @@ def test_an_attempt_left_open_by_a_crash_is_voided_by_the_next(store: RoundStore
 def test_attempts_at_preparing_and_evaluating_are_never_repeated_by_another_driver(
     store: RoundStore, engine: Engine, artifacts: ArtifactStore, run: RunId, clock: Clock
 ) -> None:
-    assert [store.next_attempt(Stage.PREPARE, 0, ROSTER) for _ in range(2)] == [1, 2]
+    assert [store.next_attempt(Stage.PREPARE, 0, ROSTER) for _ in range(2)] == [2, 3]
     assert store.next_attempt(Stage.EVALUATE, 0, ROSTER) == 1
     restarted = RoundStore(engine, artifacts, run, clock)
     restarted.start(7)
-    assert restarted.next_attempt(Stage.PREPARE, 0, ROSTER) == 3
+    assert restarted.next_attempt(Stage.PREPARE, 0, ROSTER) == 4
     assert restarted.next_attempt(Stage.EVALUATE, 5, ROSTER) == 1
     with pytest.raises(RoundConflict, match="another driver"):
         store.next_attempt(Stage.PREPARE, 0, ROSTER)
+
+
+def test_who_answered_an_attempt_that_counted_is_recorded(store: RoundStore, engine: Engine) -> None:
+    committed(store, 1)
+    evaluated(store, 1, metrics_from(np.array([[30, 12, 3], [2, 9, 20]])))
+    with reading(engine, "looking") as session:
+        asked = {(row.stage, row.round): row for row in session.scalars(select(Attempt))}
+    assert asked["prepare", 0].survivors == sorted(ROSTER)
+    assert asked["evaluate", 1].survivors == sorted(ROSTER[:2])
+    for attempt, survivors in ((1, ["north"]), (1, []), (9, ["west"])):
+        with pytest.raises(RoundConflict, match="was not asked of"):
+            store.record_metrics(
+                1, metrics_from(np.array([[1, 0], [0, 1]])), attempt=attempt, survivors=survivors
+            )
 
 
 def test_rounds_are_opened_and_committed_in_order(store: RoundStore) -> None:
@@ -214,10 +238,10 @@ def test_only_an_open_attempt_is_voided(store: RoundStore, engine: Engine) -> No
 def test_metrics_belong_to_a_committed_round_and_come_back_equal(store: RoundStore) -> None:
     metrics = metrics_from(np.array([[30, 12, 3], [2, 9, 20]]))
     with pytest.raises(RoundConflict, match="is not committed"):
-        store.record_metrics(1, metrics)
+        evaluated(store, 1, metrics)
     committed(store, 1)
     assert store.metrics(1) is None
-    store.record_metrics(1, metrics)
+    evaluated(store, 1, metrics)
     assert store.metrics(1) == metrics
 
 
@@ -232,7 +256,7 @@ def test_finishing_voids_what_is_open_and_stops_every_step(store: RoundStore, en
         lambda: store.open_round(1, ROSTER),
         lambda: store.settle(1, attempt, ROSTER, STATEMENT),
         lambda: commit(store, 1, attempt),
-        lambda: store.begin(SCALING, MODEL, STATE),
+        lambda: begun(store, SCALING, MODEL, STATE),
     ]
     for step in steps:
         with pytest.raises(RoundConflict, match="is stopped, not running"):
@@ -259,7 +283,7 @@ def test_drivers_are_counted_until_one_commits(store: RoundStore, engine: Engine
     committed(store, 1)
     assert the_run(engine).idle_starts == 0
     count(2)
-    store.record_metrics(1, metrics_from(np.array([[30, 12, 3], [2, 9, 20]])))
+    evaluated(store, 1, metrics_from(np.array([[30, 12, 3], [2, 9, 20]])))
     assert the_run(engine).idle_starts == 0
     count(2)
     store.start(8)

@@ -30,14 +30,14 @@ def a_site(number: int, **changes: object) -> SiteResult:
     return replace(site, **changes)
 
 
-def a_round(number: int, **changes: object) -> RoundResult:
+def a_round(number: int, *, of: int = 10, sites: int = 4, **changes: object) -> RoundResult:
     made = RoundResult(
         number=number,
         attempts=2 if number % 9 == 5 else 1,
-        roster=10,
-        survivors=10 - (number % 3 == 1),
-        auc=0.72 - 0.15 / math.sqrt(number),
-        log_loss=0.43 + 0.2 / number,
+        roster=sites,
+        survivors=sites - (sites > 1 and number % 3 == 1),
+        auc=METRICS.auc - 0.2 * (1 / math.sqrt(number) - 1 / math.sqrt(of)),
+        log_loss=METRICS.log_loss + 0.2 * (1 / number - 1 / of),
         epsilon=math.inf,
         traffic=402_113 + 1_000 * (number % 4),
         compute_s=0.12 + 0.02 * (number % 5),
@@ -60,7 +60,7 @@ def a_result(*, sites: int = 4, rounds: int = 10, **changes: object) -> Simulati
         planned_rounds=rounds,
         parameters=2881,
         sites=tuple(a_site(number) for number in range(1, sites + 1)),
-        rounds=tuple(a_round(number) for number in range(1, rounds + 1)),
+        rounds=tuple(a_round(number, of=rounds, sites=sites) for number in range(1, rounds + 1)),
         metrics=METRICS,
         model_digest=Digest("cd" * 32),
         elapsed_s=12.5,
@@ -70,7 +70,7 @@ def a_result(*, sites: int = 4, rounds: int = 10, **changes: object) -> Simulati
 
 def a_private_result(*, rounds: int = 10) -> SimulationResult:
     """A run whose epsilon grows to 3.2."""
-    spent = tuple(a_round(n, epsilon=3.2 * math.sqrt(n / rounds)) for n in range(1, rounds + 1))
+    spent = tuple(a_round(n, of=rounds, epsilon=3.2 * math.sqrt(n / rounds)) for n in range(1, rounds + 1))
     return replace(a_result(rounds=rounds, privacy="central"), rounds=spent)
 
 

@@ -19,6 +19,7 @@ def upgrade() -> None:
         sa.Column("round", sa.Integer(), nullable=False, autoincrement=False),
         sa.Column("attempt", sa.Integer(), nullable=False, autoincrement=False),
         sa.Column("roster", sa.JSON(), nullable=False),
+        sa.Column("survivors", sa.JSON(), nullable=True),
         sa.Column("asked_at", sa.DateTime(timezone=True), nullable=False),
         sa.CheckConstraint("stage IN ('prepare', 'evaluate')", name=op.f("ck_attempts_stage")),
         sa.CheckConstraint("round >= 0 AND attempt >= 1", name=op.f("ck_attempts_numbers")),
