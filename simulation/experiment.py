@@ -146,8 +146,10 @@ class _Tally:
             if number > self._round:
                 self._round = number
                 self.committed()
-        else:
+        elif direction == "reply":
             self.sent[site] += len(frame)
+        else:
+            return
         self.traffic[self._round] += len(frame)
 
     def measured(self, site: SiteName, work: Callable[[], Message]) -> Message:

@@ -23,7 +23,7 @@ from coordinator.db.schema import FINAL_STATES, RunState
 from coordinator.documents import assemble
 from coordinator.flower.manifest import RUN_KEY
 from coordinator.flower.server_app import server_app
-from coordinator.runs import RunView, carry, record, resume, view
+from coordinator.runs import RunView, carry, record, resume, view, views
 from coordinator.settings import Settings, load_settings
 from coordinator.supervisor import Supervisor
 from protos.membership import MemberList, SignedMembers
@@ -36,7 +36,13 @@ from strategies.errors import CovenantError, DiskError
 from strategies.ids import RunId, SiteName, run_id
 
 _NOTICED_AFTER_S = 0.2
+_SAID_AGAIN_AFTER_S = 1.0
+_TRIES = 20
 _EXIT_KILLED, _EXIT_FAILED = -9, 1
+
+
+class NobodyDrivesError(CovenantError):
+    """A run that is not over has no driver, and nothing will give it one."""
 
 
 @dataclass
@@ -71,12 +77,18 @@ class Federation:
             site.start()
 
     def launch(self) -> RunId:
-        """Record the layout's plan as a run and start it, as `covenant plan launch` does."""
+        """Record the layout's plan as a run and start it, as `covenant plan launch` does; whoever types that tries again."""
+        for _ in range(_TRIES):
+            self._coordinator(self._launch)
+            for run in views(self._engine()):
+                return run.run
+        raise CovenantError(f"the run could not be launched in {_TRIES} tries: {self.world.lines[-1].what}")
+
+    def _launch(self) -> None:
         centre = self.centre()
         run = centre.new_run_id()
         record(centre, assemble(self._settings, run, self.layout.plan_file, self.layout.contract_file))
         carry(centre, run)
-        return run
 
     def drive(self, run: RunId, *, operator: Callable[[RunView], bool] = lambda _: False) -> RunView:
         """Let things happen until the run is over; `operator` looks at a run that ended and says whether to resume it."""
@@ -89,7 +101,7 @@ class Federation:
             elif self.link.waiting:
                 self._server_process(*self.link.waiting.pop(0))
             else:
-                raise CovenantError(f"{run} is {now.state}, and nobody drives it any more")
+                raise NobodyDrivesError(f"{run} is {now.state}, and nobody drives it any more")
 
     def view(self, run: RunId) -> RunView:
         """Where a run stands."""
@@ -135,12 +147,12 @@ class Federation:
         except Exception as error:  # whatever ends a process  # noqa: BLE001
             self.world.note(SERVER, f"ends: {type(error).__name__}: {error}")
             code = _EXIT_FAILED
-        self.world.acting = COORDINATOR
         self.world.clock.sleep(_NOTICED_AFTER_S)
-        self._coordinator(lambda: Supervisor(self.centre()).process_ended(flower_run, code))
+        while not self._coordinator(lambda: Supervisor(self.centre()).process_ended(flower_run, code)):
+            self.world.clock.sleep(_SAID_AGAIN_AFTER_S)
 
-    def _coordinator(self, act: Callable[[], None]) -> None:
-        """Something that the coordinator does; where it dies doing it, it is started again."""
+    def _coordinator(self, act: Callable[[], None]) -> bool:
+        """Something that the coordinator does; where it dies doing it, it is started again. Says whether it need not be repeated."""
         self.world.acting = COORDINATOR
         try:
             act()
@@ -149,6 +161,10 @@ class Federation:
         except DiskError as error:
             self.world.note(COORDINATOR, f"stops: {error}")
             self._coordinator_dies(_NOTICED_AFTER_S)
+        except CovenantError as error:
+            self.world.note(COORDINATOR, f"could not: {error}")
+            return False
+        return True
 
     def _coordinator_dies(self, down_s: float) -> None:
         """The coordinator, its SuperLink and all server processes are gone; it comes back and resumes what it finds."""

@@ -55,7 +55,8 @@ class _Session:
 
 @dataclass
 class MemoryLink:
-    """The SuperLink. `on_frame` hears of every frame on its way: site, direction ("request" or "reply"), bytes."""
+    """The SuperLink. `on_frame` hears of every frame: the site; "request" as it reaches the site, "reply" as it leaves, "arrival"
+    as that reaches the SuperLink; the bytes."""
 
     world: World
     node_keys: dict[SiteName, bytes]
@@ -156,9 +157,10 @@ class MemoryLink:
             return
         self._tell(site, "reply", unseal(reply))
         for delay_s, frame in self.world.faults.reply(site, unseal(reply)):
-            self.world.clock.after(delay_s, partial(self._store, reply, frame))
+            self.world.clock.after(delay_s, partial(self._store, site, reply, frame))
 
-    def _store(self, reply: Message, frame: bytes) -> None:
+    def _store(self, site: SiteName, reply: Message, frame: bytes) -> None:
+        self._tell(site, "arrival", frame)
         reply.content = seal(frame)
         self._replies[reply.metadata.reply_to_message_id] = reply
 

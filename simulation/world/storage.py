@@ -10,6 +10,8 @@ from coordinator.registry.artifacts import ArtifactStore
 from simulation.world.world import World
 from strategies.ids import Digest
 
+FAILED_FLUSH = "SQLITE_IOERR_FSYNC"
+
 
 def watched_connection(
     world: World,
@@ -24,14 +26,20 @@ def watched_connection(
     class WatchedConnection(sqlite3.Connection):
         """Commits in steps: about to, done, and in between whatever the disk makes of it."""
 
+        failed = False
+
         def commit(self) -> None:
             who = party or world.acting
-            if not self.in_transaction:
+            if not self.in_transaction and not self.failed:
                 return
-            world.step(who, "commits")
-            world.faults.at_commit(who)
-            around(super().commit)
-            world.faults.after_commit(who)
+            world.step(who, "commits after a failed flush" if self.failed else "commits")
+            try:
+                world.faults.at_commit(who)
+                around(super().commit)
+                world.faults.after_commit(who)
+            except sqlite3.OperationalError as error:
+                self.failed = error.sqlite_errorname == FAILED_FLUSH
+                raise
             world.step(who, "has committed")
 
     return WatchedConnection

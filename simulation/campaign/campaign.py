@@ -1,0 +1,114 @@
+"""Many seeds, side by side; and what to do with one that fails: repeat it, and shrink its schedule to what it takes."""
+
+from __future__ import annotations
+
+import difflib
+import logging
+import multiprocessing
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass
+
+import structlog
+
+from simulation.campaign.runner import Played, play
+from strategies.errors import CovenantError
+
+_TRACE_SHOWN = 30
+_DIFFERENCE_SHOWN = 20
+
+
+class RepeatsDifferentlyError(CovenantError):
+    """One seed gave two traces: something reads a clock, a random source or an order that the seed does not decide."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A seed that breaks an invariant, and the smallest part of its schedule that still does."""
+
+    played: Played
+    shrunk: Played
+
+
+def campaign(
+    seeds: Sequence[int],
+    *,
+    jobs: int = 1,
+    repeat_every: int = 20,
+    progress: Callable[[Played], None] = lambda _: None,
+) -> Failure | None:
+    """Play `seeds`, every `repeat_every`-th of them twice; the first failure, shrunk, or None.
+
+    Raises `RepeatsDifferentlyError` for a seed whose two traces differ.
+    """
+    for played in _all(seeds, jobs, repeat_every):
+        progress(played)
+        if played.invariant is not None:
+            return Failure(played, shrink(played))
+    return None
+
+
+def play_twice(seed: int, *, again: Callable[[int], Played] = play) -> Played:
+    """Play a seed twice; raises `RepeatsDifferentlyError` with the difference if the traces differ."""
+    first, second = again(seed), again(seed)
+    if (first.digest, first.sentence) != (second.digest, second.sentence):
+        before, after = ([*map(str, each.lines), each.sentence] for each in (first, second))
+        difference = list(difflib.unified_diff(before, after, "first time", "second time", lineterm="", n=2))
+        shown = "\n".join(difference[:_DIFFERENCE_SHOWN])
+        raise RepeatsDifferentlyError(
+            f"seed {seed} repeats differently, so none of its results counts; the first difference:\n{shown}"
+        )
+    return first
+
+
+def shrink(failed: Played) -> Played:
+    """Leave out one misfortune after another as long as the same invariant still breaks."""
+    smallest = failed
+    places = list(range(len(failed.misfortunes)) if failed.only is None else failed.only)
+    shrinking = True
+    while shrinking:
+        shrinking = False
+        for place in places:
+            tried = play(failed.seed, [each for each in places if each != place])
+            if tried.invariant == failed.invariant:
+                smallest, shrinking = tried, True
+                places.remove(place)
+                break
+    return smallest
+
+
+def last_steps(played: Played) -> list[str]:
+    """The end of a trace, to read."""
+    left_out = len(played.lines) - _TRACE_SHOWN
+    return [f"... {left_out} steps before"] * (left_out > 0) + list(map(str, played.lines[-_TRACE_SHOWN:]))
+
+
+def be_quiet() -> None:
+    """Thousands of runs are not worth a log."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+
+
+def _all(seeds: Sequence[int], jobs: int, repeat_every: int) -> Iterator[Played]:
+    if jobs <= 1:
+        be_quiet()
+        for place, seed in enumerate(seeds):
+            yield _one(seed, place % repeat_every == 0)
+        return
+    # Spawned, because a fork would copy torch's threads in whatever state they are.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=be_quiet) as pool:
+        waiting: set[Future[Played]] = set()
+        try:
+            for place, seed in enumerate(seeds):
+                waiting.add(pool.submit(_one, seed, place % repeat_every == 0))
+                if len(waiting) >= 4 * jobs:
+                    done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+                    yield from (each.result() for each in done)
+            for each in waiting:
+                yield each.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _one(seed: int, twice: bool) -> Played:  # noqa: FBT001 (called through a pool)
+    return play_twice(seed) if twice else play(seed)

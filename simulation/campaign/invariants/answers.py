@@ -1,0 +1,73 @@
+"""What a site's journal promises: one answer an attempt, on disk before it leaves, and one process at a time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from client.journal.answers import Slot, slot_of
+from protos.codec import CodecError, decode_reply, decode_request
+from protos.frames import Refusal
+from simulation.campaign.invariants.base import Invariant, register
+from strategies.encoding import sha256_hex
+from strategies.ids import Digest, SiteName
+
+
+@register
+class OneAnswerAnAttempt(Invariant):
+    """Listens to what reaches a site and to what leaves it."""
+
+    name = "one-answer-an-attempt"
+    part = "answers"
+    says = "A site never answers one attempt at a stage of a round with different bytes, whatever it is asked and however it dies."
+
+    def __init__(self, *scene: object) -> None:
+        super().__init__(*scene)  # type: ignore[arg-type]
+        self._slots: dict[Digest, Slot] = {}
+        self._said: dict[tuple[SiteName, Slot], str] = {}
+
+    def frame(self, site: SiteName, direction: str, frame: bytes) -> None:
+        """See `Invariant.frame`."""
+        if direction == "request":
+            try:
+                statement = decode_request(frame).statement
+            except CodecError:
+                return
+            self._slots[statement.digest] = slot_of(statement)
+        elif direction == "reply":
+            reply = decode_reply(frame)
+            if isinstance(reply.body, Refusal):
+                return
+            slot = self._slots[reply.statement_digest]
+            first = self._said.setdefault((site, slot), sha256_hex(frame))
+            self.require(first == sha256_hex(frame), f"{site} has given two answers to {slot}")
+
+
+@register
+class RecordedBeforeSent(Invariant):
+    """Reads the journal's files at the moment in which an answer leaves."""
+
+    name = "recorded-before-sent"
+    part = "answers"
+    says = "An answer is in the site's journal, on disk, before it leaves."
+
+    def frame(self, site: SiteName, direction: str, frame: bytes) -> None:
+        """See `Invariant.frame`."""
+        if direction != "reply" or isinstance(decode_reply(frame).body, Refusal):
+            return
+        journal = self.scene.federation.layout.journal(site)
+        files = [path for path in (journal, Path(f"{journal}-wal")) if path.exists()]
+        recorded = any(sha256_hex(frame).encode() in path.read_bytes() for path in files)
+        self.require(recorded, f"{site} sends an answer that is not in its journal")
+
+
+@register
+class OneProcessAJournal(Invariant):
+    """Hears what became of second processes."""
+
+    name = "one-process-a-journal"
+    part = "answers"
+    says = "A second process of a site on the same journal is refused while the first one runs."
+
+    def step(self, party: str, what: str) -> None:
+        """See `Invariant.step`."""
+        self.require(what != "has a twin", f"two processes of {party} have opened one journal")
