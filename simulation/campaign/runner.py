@@ -59,7 +59,7 @@ def play(
         )
     folder = Path(mkdtemp(prefix=f"covenant-seed-{seed}-", dir=memory_folder()))
     strikes = Strikes(seed, chosen, only)
-    world = World(faults=strikes)
+    world = World(faults=strikes, folder=str(folder))
     strikes.world = world
     invariant, sentence = None, ""
     try:
@@ -73,7 +73,7 @@ def play(
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     places = None if only is None else tuple(sorted(only))
-    return Played(seed, chosen, places, invariant, sentence, tuple(world.lines), world.digest)
+    return Played(seed, chosen, places, invariant, world.anywhere(sentence), tuple(world.lines), world.digest)
 
 
 class _Play:

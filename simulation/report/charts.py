@@ -183,11 +183,15 @@ def _sites(result: SimulationResult) -> tuple[Chart, ...]:
         return ()
     shown = lowest_sites(result.sites)
     title = "Sites"
-    scored = [site.auc for site in result.sites if site.auc is not None]
-    caption = "The final model on each site's own held-out rows, beside its training rows and the share of positives among them all. "
+    scored = [site.auc for site in result.sites if site.auc is not None and math.isfinite(site.auc)]
     if scored:
-        caption += f"AUC from {decimals(min(scored))} to {decimals(max(scored))}. "
-    together = result.metrics.auc if result.metrics else None
+        caption = (
+            "AUC of the final model on each site's own held-out rows, beside its training rows and the share of positives "
+            f"among all its rows. AUC from {decimals(min(scored))} to {decimals(max(scored))}. "
+        )
+    else:
+        caption = "No site has an AUC of its own. Training rows, and the share of positives among all rows of a site. "
+    together = result.metrics.auc if result.metrics and math.isfinite(result.metrics.auc) else None
     if together is not None:
         caption += f"The dashed line is the AUC on all sites' held-out rows, {decimals(together)}. "
     svg = inline_svg(

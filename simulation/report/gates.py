@@ -25,7 +25,7 @@ from strategies.errors import UsageError
 MEGABYTE: Final = 1e6
 _SHOWN_DECIMALS: Final = range(4, 18)
 _ACCEPTED: Final = "METRIC OPERATOR NUMBER, such as 'auc >= 0.70'"
-_GATE: Final = re.compile(r"\s*([^\s<>=]+)\s*([<>=]+)\s*(\S+)\s*")
+_GATE: Final = re.compile(r"\s*([^\s<>=]+)\s*([<>=]+)\s*([^\s<>=]\S*)\s*")
 _NUMBER: Final = re.compile(r"[+-]?([0-9]+(\.[0-9]*)?|\.[0-9]+)([eE][+-]?[0-9]+)?")
 
 Comparison = Callable[[float, float], bool]
@@ -158,7 +158,8 @@ def _epsilon(result: SimulationResult) -> float | None:
     return result.epsilon if result.completed else None
 
 
-def _dropouts_survived(result: SimulationResult) -> float | None:
+def dropouts_survived(result: SimulationResult) -> float | None:
+    """Mean share of the roster that was lost in a committed round, 0 to 1; None for a run that did not complete."""
     if not result.completed or not result.rounds:
         return None
     # In fractions: ten rounds that each lose 1 of 10 have a float mean below 0.1, and would fail `dropouts_survived >= 0.1`.
@@ -187,7 +188,7 @@ METRICS: Final[Mapping[str, Metric]] = {
     "epsilon": Metric("privacy spent; infinite without privacy", _epsilon),
     "dropouts_survived": Metric(
         "mean share of the roster that a round lost and still committed, 0 to 1",
-        _dropouts_survived,
+        dropouts_survived,
         "no round was committed",
     ),
     "sites": Metric("sites", lambda result: float(len(result.sites))),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -37,7 +38,11 @@ def site_panels(figure: Figure, sites: Sequence[SiteResult], together: float | N
 
 
 def _auc(axes: Axes, sites: Sequence[SiteResult], together: float | None) -> None:
-    known = [(line, site.auc) for line, site in enumerate(sites) if site.auc is not None]
+    known = [
+        (line, site.auc)
+        for line, site in enumerate(sites)
+        if site.auc is not None and math.isfinite(site.auc)
+    ]
     values = [value for _, value in known] + ([] if together is None else [together])
     low, high = (min(values), max(values)) if values else (0.0, 1.0)
     room = max(0.25 * (high - low), 0.01)
@@ -53,15 +58,15 @@ def _auc(axes: Axes, sites: Sequence[SiteResult], together: float | None) -> Non
     )
     for line, value in known:
         _beside(axes, value, line, decimals(value))
-    for line, site in enumerate(sites):
-        if site.auc is None:
-            _beside(axes, low - room, line, "no AUC")
+    for line in sorted(set(range(len(sites))) - {line for line, _ in known}):
+        _beside(axes, low - room, line, "no AUC")
 
 
 def _bars(axes: Axes, values: Sequence[float], labels: Sequence[str]) -> None:
-    axes.barh(range(len(values)), values, height=0.6, color=PALE)
-    axes.set_xlim(0, max(*values, 0, 1e-9) * 1.3)  # room for the figures
-    for line, (value, label) in enumerate(zip(values, labels, strict=True)):
+    lengths = [value if math.isfinite(value) else 0.0 for value in values]
+    axes.barh(range(len(lengths)), lengths, height=0.6, color=PALE)
+    axes.set_xlim(0, max(*lengths, 0.0, 1e-9) * 1.3)  # room for the figures
+    for line, (value, label) in enumerate(zip(lengths, labels, strict=True)):
         _beside(axes, value, line, label)
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, TypeVar
 
-from simulation.report.gates import Verdict
+from simulation.report.gates import Verdict, dropouts_survived
 from simulation.report.words import NONE, byte_unit, counted, decimals, epsilon, percent, spent
 from simulation.result import RoundResult, SimulationResult, SiteResult
 
@@ -51,7 +52,12 @@ def lowest_sites(sites: Sequence[SiteResult], most: int = SITES_SHOWN) -> tuple[
     """All of `sites` in their order if at most `most`, or else those with the lowest AUC, lowest first, the unscored last."""
     if len(sites) <= most:
         return tuple(sites)
-    return tuple(sorted(sites, key=lambda site: (site.auc is None, site.auc or 0.0))[:most])
+    return tuple(sorted(sites, key=_from_the_lowest)[:most])
+
+
+def _from_the_lowest(site: SiteResult) -> tuple[bool, float]:
+    auc = 0.0 if site.auc is None else site.auc
+    return site.auc is None, -math.inf if math.isnan(auc) else auc
 
 
 def sites_note(result: SimulationResult) -> str:
@@ -133,7 +139,7 @@ def figures(result: SimulationResult) -> tuple[tuple[str, str], ...]:
     scores = result.metrics
     traffic = sum(each.traffic for each in result.rounds)
     unit = byte_unit(traffic)
-    total = spent(result)
+    total, lost = spent(result), dropouts_survived(result)
     return (
         ("AUC", decimals(scores.auc if scores else None)),
         ("Log loss", decimals(scores.log_loss if scores else None)),
@@ -141,7 +147,7 @@ def figures(result: SimulationResult) -> tuple[tuple[str, str], ...]:
         ("Brier score", decimals(scores.brier if scores else None)),
         ("Epsilon", NONE if total is None else epsilon(total)),
         ("Rounds", f"{len(result.rounds):,} of {result.planned_rounds:,}"),
-        ("Lost per round", percent(result.dropouts_survived) if result.completed else NONE),
+        ("Lost per round", NONE if lost is None else percent(lost)),
         (f"Traffic, {unit.name}", unit.show(traffic)),
     )
 

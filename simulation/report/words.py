@@ -16,6 +16,7 @@ NONE: Final = "–"
 """Stands in a table where there is no value."""
 
 _EPSILON_STEP: Final = Decimal("0.001")
+_EXACT_THOUSANDTHS: Final = 1e12
 # XML 1.0, production 2; HTML and UTF-8 refuse most of the rest as well.
 _UNPRINTABLE: Final = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 
@@ -109,7 +110,7 @@ def decimals(value: float | None, digits: int = 4) -> str:
 
 def epsilon(value: float) -> str:
     """Epsilon in three decimals, rounded up so that no report shows less than was spent; `infinite` in words."""
-    if math.isfinite(value):
+    if value < _EXACT_THOUSANDTHS:  # beyond it, a float has none to round
         value = float(Decimal(repr(value)).quantize(_EPSILON_STEP, ROUND_CEILING))
     return decimals(value, 3)
 
@@ -123,7 +124,7 @@ def spent(result: SimulationResult) -> float | None:
 
 def percent(share: float) -> str:
     """A share of 1 as percent."""
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f} %" if math.isfinite(share) else decimals(share)
 
 
 @dataclass(frozen=True, slots=True)

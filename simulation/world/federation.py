@@ -124,9 +124,7 @@ class Federation:
     def close(self) -> None:
         """Let go of every file."""
         for site in self.sites.values():
-            site.restarts = False
-            if site.up:
-                site.die(Crash(site.site))
+            site.close()
         self._forget_connections()
 
     def _server_process(self, flower_run: int, run: str) -> None:
@@ -139,7 +137,6 @@ class Federation:
             server_app(self.centre)(MemoryGrid(self.link, flower_run), context)
         except Crash as crash:
             self.world.note(SERVER, "dies")
-            self._forget_connections()
             if crash.whole:
                 self._coordinator_dies(crash.down_s)
                 return
@@ -147,6 +144,7 @@ class Federation:
         except Exception as error:  # whatever ends a process  # noqa: BLE001
             self.world.note(SERVER, f"ends: {type(error).__name__}: {error}")
             code = _EXIT_FAILED
+        self._forget_connections()
         self.world.clock.sleep(_NOTICED_AFTER_S)
         while not self._coordinator(lambda: Supervisor(self.centre()).process_ended(flower_run, code)):
             self.world.clock.sleep(_SAID_AGAIN_AFTER_S)

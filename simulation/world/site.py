@@ -96,6 +96,15 @@ class SimulatedSite:
     def die(self, crash: Crash) -> None:
         """The process is gone, with whatever was not on disk; it is started again after `down_s`."""
         self.world.note(self.site, "dies" if crash.torn is None else "dies in the middle of a write")
+        self._die(crash)
+
+    def close(self) -> None:
+        """Let go of every file; nobody starts it again."""
+        self.restarts = False
+        if self.up:
+            self._die(Crash(self.site))
+
+    def _die(self, crash: Crash) -> None:
         saved = {
             suffix: self._file(suffix).read_bytes() for suffix in _SUFFIXES if self._file(suffix).exists()
         }

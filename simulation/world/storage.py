@@ -27,11 +27,14 @@ def watched_connection(
         """Commits in steps: about to, done, and in between whatever the disk makes of it."""
 
         failed = False
+        _changes_before = 0
 
         def commit(self) -> None:
             who = party or world.acting
-            if not self.in_transaction and not self.failed:
+            if self.total_changes == self._changes_before and not self.failed:
+                super().commit()  # of what was only read
                 return
+            self._changes_before = self.total_changes
             world.step(who, "commits after a failed flush" if self.failed else "commits")
             try:
                 world.faults.at_commit(who)

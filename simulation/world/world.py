@@ -81,6 +81,8 @@ class World:
     watchers: list[Callable[[str, str], None]] = field(default_factory=list)
     acting: str = COORDINATOR
     """Which of the coordinator's processes uses the database now."""
+    folder: str = ""
+    """Where the simulation lies; a trace leaves it out, because it is another one each time."""
 
     def step(self, party: str, what: str) -> None:
         """A boundary between two steps of a party: everything it did so far is checked, and it may die here."""
@@ -91,7 +93,11 @@ class World:
 
     def note(self, party: str, what: str) -> None:
         """Write a line into the trace at which nothing can happen."""
-        self.lines.append(Line(self.clock.now, party, what))
+        self.lines.append(Line(self.clock.now, party, self.anywhere(what)))
+
+    def anywhere(self, text: str) -> str:
+        """`text` without the name of this simulation's folder."""
+        return text.replace(f"{self.folder}/", "") if self.folder else text
 
     @property
     def digest(self) -> str:

@@ -9,7 +9,7 @@ from simulation.result import RoundResult, SimulationResult, SiteResult
 from strategies.analytics.histograms import ScoreMetrics
 from strategies.ids import Digest, RunId, SiteName
 
-METRICS = ScoreMetrics(
+SCORES = ScoreMetrics(
     rows=2000, positives=310, auc=0.7125, log_loss=0.4387, ks=0.3071, brier=0.1203, calibration=()
 )
 
@@ -36,8 +36,8 @@ def a_round(number: int, *, of: int = 10, sites: int = 4, **changes: object) -> 
         attempts=2 if number % 9 == 5 else 1,
         roster=sites,
         survivors=sites - (sites > 1 and number % 3 == 1),
-        auc=METRICS.auc - 0.2 * (1 / math.sqrt(number) - 1 / math.sqrt(of)),
-        log_loss=METRICS.log_loss + 0.2 * (1 / number - 1 / of),
+        auc=SCORES.auc - 0.2 * (1 / math.sqrt(number) - 1 / math.sqrt(of)),
+        log_loss=SCORES.log_loss + 0.2 * (1 / number - 1 / of),
         epsilon=math.inf,
         traffic=402_113 + 1_000 * (number % 4),
         compute_s=0.12 + 0.02 * (number % 5),
@@ -61,7 +61,7 @@ def a_result(*, sites: int = 4, rounds: int = 10, **changes: object) -> Simulati
         parameters=2881,
         sites=tuple(a_site(number) for number in range(1, sites + 1)),
         rounds=tuple(a_round(number, of=rounds, sites=sites) for number in range(1, rounds + 1)),
-        metrics=METRICS,
+        metrics=SCORES,
         model_digest=Digest("cd" * 32),
         elapsed_s=12.5,
     )

@@ -1,0 +1,262 @@
+"""What must always hold does, under every schedule; and each invariant finds the bug that it is there for."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+from sqlalchemy import select
+
+from client.journal.answers import Answers
+from client.journal.file import Journal
+from client.training import TrainingSession
+from coordinator.db import errors, writing
+from coordinator.db.schema import Checkpoint, Round, RoundState
+from coordinator.rounds.driver import Driver
+from coordinator.rounds.store import RoundStore
+from coordinator.supervisor import Supervisor
+from protos.frames import Refusal
+from simulation.campaign.campaign import (
+    RepeatsDifferentlyError,
+    be_quiet,
+    campaign,
+    last_steps,
+    play_twice,
+    shrink,
+)
+from simulation.campaign.invariants import registered
+from simulation.campaign.runner import Played, play
+from simulation.campaign.schedule import Death, Loss, TornWrite, schedule, words
+from simulation.world.world import COORDINATOR, SERVER
+from strategies.errors import CovenantError, UsageError
+from strategies.server_optimizers import OptimizerState
+
+Patch = pytest.MonkeyPatch
+SEEDS = 200
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> None:
+    be_quiet()
+
+
+@pytest.mark.parametrize("half", [0, 1])
+def test_200_seeds_hold(half: int) -> None:
+    failure = campaign(range(half * SEEDS // 2, (half + 1) * SEEDS // 2))
+    assert failure is None, (failure.shrunk.command, failure.shrunk.sentence, last_steps(failure.shrunk))
+
+
+@pytest.mark.slow
+def test_thousands_of_seeds_hold() -> None:
+    failure = campaign(range(SEEDS, 2000), jobs=2)
+    assert failure is None, (failure.shrunk.command, failure.shrunk.sentence)
+
+
+# --- one planted bug for each invariant -------------------------------------------------------------------------------
+
+
+def loses_the_last_round(patch: Patch) -> None:
+    """A driver that starts takes the newest committed round for an open one."""
+    original = RoundStore.start
+
+    def start(self: RoundStore, flower_run_id: int) -> None:
+        original(self, flower_run_id)
+        with writing(self._engine, "tidying up") as session:
+            query = select(Round).where(Round.state == RoundState.COMMITTED).order_by(Round.number.desc())
+            if (newest := session.scalars(query).first()) is not None:
+                newest.state = RoundState.VOIDED
+                session.delete(session.get_one(Checkpoint, (newest.run_id, newest.number)))
+
+    patch.setattr(RoundStore, "start", start)
+
+
+def forgets_the_optimizer(patch: Patch) -> None:
+    """A driver that takes over begins with a fresh optimiser state."""
+    original = RoundStore.last_committed
+
+    def last_committed(self: RoundStore):
+        found = original(self)
+        if found is None:
+            return None
+        fresh = OptimizerState(0, tuple(0 * slot for slot in found.optimizer.slots))
+        return replace(found, optimizer=fresh)
+
+    patch.setattr(RoundStore, "last_committed", last_committed)
+
+
+def counts_any_reply(patch: Patch) -> None:
+    """The driver does not look whose reply it is, nor to what."""
+    patch.setattr(
+        Driver,
+        "_judge_reply",
+        lambda _self, _site, _said, reply: "refused" if isinstance(reply.body, Refusal) else reply.body,
+    )
+
+
+def gives_up_dead_drivers(patch: Patch) -> None:
+    """Nobody takes over from a driver that died."""
+    patch.setattr(Supervisor, "process_ended", lambda *_: None)
+
+
+def answers_anew(patch: Patch) -> None:
+    """A site computes again what it has answered, with fresh randomness, as private training would."""
+    seeds = itertools.count()
+    patch.setattr(TrainingSession, "_seed", lambda *_: next(seeds))
+    patch.setattr(Answers, "kept", lambda *_: None)
+
+
+def sends_before_it_records(patch: Patch) -> None:
+    """A site remembers its answers in memory alone."""
+    patch.setattr(Answers, "record", lambda *_: None)
+
+
+def shares_its_journal(patch: Patch) -> None:
+    """The journal is not locked."""
+
+    def prepare(self: Journal) -> None:
+        for pragma in ("journal_mode = WAL", "synchronous = FULL"):
+            self._connection.execute(f"PRAGMA {pragma}")
+        self._connection.executescript(FILE_SCHEMA)
+
+    from client.journal.file import _SCHEMA as FILE_SCHEMA
+
+    patch.setattr(Journal, "_prepare", prepare)
+
+
+def takes_a_failed_flush_for_a_full_disk(patch: Patch) -> None:
+    """The coordinator records the failure on the disk that has just failed."""
+    patch.setitem(errors._SQLITE, "SQLITE_IOERR", replace(errors._BROKEN_DISK, error=CovenantError))
+
+
+def goes_on_after_a_failed_flush(patch: Patch) -> None:
+    """A site refuses the one request, and answers the next."""
+
+    def lenient(self: Journal, doing: str, error: Exception) -> None:
+        self._connection.rollback()
+        raise CovenantError(f"{doing}: {error}")
+
+    patch.setattr(Journal, "_break", lenient)
+
+
+BUGS = {
+    loses_the_last_round: "committed-rounds-stay",
+    forgets_the_optimizer: "model-follows-from-survivors",
+    counts_any_reply: "survivors-have-answered",
+    gives_up_dead_drivers: "runs-end",
+    answers_anew: "one-answer-an-attempt",
+    sends_before_it_records: "recorded-before-sent",
+    shares_its_journal: "one-process-a-journal",
+    takes_a_failed_flush_for_a_full_disk: "failed-flush-is-final",
+}
+
+
+def found_by(invariant: str, seeds: int = SEEDS) -> Played:
+    for seed in range(seeds):
+        played = play(seed)
+        if played.invariant == invariant:
+            return played
+    pytest.fail(f"{invariant} was not broken within {seeds} seeds")
+
+
+@pytest.mark.parametrize(
+    ("bug", "invariant"), BUGS.items(), ids=lambda value: getattr(value, "__name__", value)
+)
+def test_a_planted_bug_is_found(bug: Callable[[Patch], None], invariant: str, monkeypatch: Patch) -> None:
+    bug(monkeypatch)
+    found_by(invariant)
+
+
+def test_a_site_that_goes_on_after_a_failed_flush_is_found(monkeypatch: Patch) -> None:
+    goes_on_after_a_failed_flush(monkeypatch)
+    for seed in range(SEEDS):
+        if play(seed).invariant is not None:
+            return
+    pytest.fail("the bug was not found")
+
+
+def test_every_invariant_has_a_planted_bug() -> None:
+    assert {each.name for each in registered()} == set(BUGS.values())
+    assert all(each.says and each.part for each in registered())
+
+
+# --- what a failing seed gives ----------------------------------------------------------------------------------------
+
+
+def test_a_failing_schedule_is_shrunk_to_what_it_takes_and_replayed(monkeypatch: Patch) -> None:
+    forgets_the_optimizer(monkeypatch)
+    for seed in range(SEEDS):
+        found = play(seed)
+        if found.invariant == "model-follows-from-survivors" and len(found.misfortunes) > 3:
+            break
+    shrunk = shrink(found)
+    assert shrunk.only is not None
+    assert len(shrunk.only) == 1
+    assert isinstance(found.misfortunes[shrunk.only[0]], Death) or "Fail" in words(
+        found.misfortunes[shrunk.only[0]]
+    )
+    assert shrunk.command == f"covenant simulate campaign --seed {seed} --only {shrunk.only[0]}"
+    again = play(seed, shrunk.only)
+    assert (again.digest, again.sentence) == (shrunk.digest, shrunk.sentence)
+    assert last_steps(shrunk)[-1] == str(shrunk.lines[-1])
+
+
+def test_the_same_seed_gives_the_same_trace() -> None:
+    for seed in (3, 17):
+        assert play_twice(seed).invariant is None
+
+
+def test_a_seed_that_repeats_differently_is_a_failure_with_a_difference(monkeypatch: Patch) -> None:
+    """Planted: something reads a number that the seed does not decide."""
+    from simulation.world.site import SimulatedSite
+
+    numbers = itertools.count()
+    monkeypatch.setattr(
+        SimulatedSite, "compute_s", property(lambda _: 0.05 + next(numbers) / 1e3, lambda *_: None)
+    )
+    with pytest.raises(RepeatsDifferentlyError, match=r"seed 3 repeats differently") as failure:
+        play_twice(3)
+    assert "--- first time" in str(failure.value)
+    assert "\n+" in str(failure.value)
+
+
+def test_no_fault_no_trouble() -> None:
+    played = play(0, only=())
+    assert played.invariant is None
+    assert not [line for line in played.lines if "dies" in line.what or "stops" in line.what]
+
+
+def test_schedules_follow_from_their_seeds_and_stay_within_their_bounds() -> None:
+    drawn = [schedule(seed) for seed in range(2000)]
+    assert drawn == [schedule(seed) for seed in range(2000)]
+    everything = [each for one in drawn for each in one]
+    assert {type(each).__name__ for each in everything} == {
+        "Loss", "Duplication", "Delay", "Replay", "Garbling", "Death", "TornWrite", "FlushFails", "DiskFull", "Snapshot",
+        "Twin", "Skew", "LyingSite", "LyingCoordinator",
+    }  # fmt: skip
+    rates = [each.rate for each in everything if isinstance(each, Loss)]
+    assert 0.35 < max(rates) <= 0.4
+    assert {each.party for each in everything if isinstance(each, Death)} >= {SERVER, COORDINATOR, "east"}
+
+
+def test_places_that_a_schedule_does_not_have_are_refused() -> None:
+    with pytest.raises(UsageError, match=r"--only names 99; the schedule of seed 1 has places 0 to \d"):
+        play(1, only=[0, 99])
+
+
+@pytest.mark.parametrize("step", range(1, 96, 2))
+def test_the_driver_can_die_at_any_step(step: int) -> None:
+    """Every boundary of an undisturbed run's first rounds, not only those that chance picks."""
+    death = Death(party=SERVER, step=step, down_s=1.0, whole=step % 4 == 1)
+    played = play(0, misfortunes=[death])
+    assert played.invariant is None, (played.sentence, last_steps(played))
+    assert [line for line in played.lines if "dies" in line.what]
+
+
+@pytest.mark.parametrize("commit", range(1, 9))
+def test_a_site_can_die_in_the_middle_of_any_record(commit: int) -> None:
+    for share in (0.0, 0.3, 0.99, 1.0):
+        played = play(0, misfortunes=[TornWrite(site="south", commit=commit, share=share, down_s=1.0)])
+        assert played.invariant is None, (played.sentence, last_steps(played))
+        assert [line for line in played.lines if line.what == "dies in the middle of a write"]
