@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
 import time
@@ -31,6 +32,7 @@ from protos.codec import decode_request
 from protos.contract import Contract
 from protos.frames import Stage
 from protos.plan import Plan
+from simulation.repeat import require_equal
 from simulation.result import RoundResult, SimulationResult, SiteResult
 from simulation.world.federation import Federation
 from simulation.world.layout import lay_out
@@ -98,6 +100,23 @@ def simulate(
             return _Found(experiment, federation, run, tally).result(ended, time.perf_counter() - began)
         finally:
             federation.close()
+
+
+def run_once_or_twice(
+    experiment: Experiment, *, twice: bool, progress: Callable[[RunView], None] = lambda _: None
+) -> SimulationResult:
+    """`simulate`; twice, and raises `RepeatsDifferentlyError` where the two results differ in more than measured seconds."""
+    result = simulate(experiment, progress=progress)
+    if twice:
+        again = simulate(experiment, progress=progress)
+        require_equal(f"seed {experiment.seed}", _repeatable(result), _repeatable(again))
+    return result
+
+
+def _repeatable(result: SimulationResult) -> list[str]:
+    """The facts that one seed decides, a line each."""
+    text = json.dumps(result.facts(), indent=1, sort_keys=True)
+    return [line for line in text.splitlines() if '_s":' not in line]
 
 
 def memory_folder() -> Path | None:

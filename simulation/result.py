@@ -6,7 +6,7 @@ Two runs with one seed give equal results, except for the figures that a clock m
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
 from strategies.analytics.histograms import ScoreMetrics
 from strategies.ids import Digest, RunId, SiteName
@@ -76,12 +76,13 @@ class SimulationResult:
 
     @property
     def epsilon(self) -> float:
-        """What the run has spent; infinity without privacy, because then nothing bounds what a model tells of a person."""
+        """What the committed rounds have spent; infinite without privacy: nothing bounds what a model tells of a person."""
         return self.rounds[-1].epsilon if self.rounds else math.inf
 
-    @property
-    def dropouts_survived(self) -> float:
-        """Mean share of the roster that was lost in a committed round, 0 to 1; 0 for a run that did not complete."""
-        if not self.completed:
-            return 0.0
-        return sum((each.roster - each.survivors) / each.roster for each in self.rounds) / len(self.rounds)
+    def facts(self) -> dict[str, object]:
+        """The result as JSON has it; what is infinite, as epsilon is without privacy, is null."""
+        return {**asdict(self), "rounds": [_finite(asdict(each)) for each in self.rounds]}
+
+
+def _finite(facts: dict[str, object]) -> dict[str, object]:
+    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in facts.items()}

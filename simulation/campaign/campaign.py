@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import logging
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
@@ -12,14 +11,9 @@ from dataclasses import dataclass
 import structlog
 
 from simulation.campaign.runner import Played, play
-from strategies.errors import CovenantError
+from simulation.repeat import require_equal
 
 _TRACE_SHOWN = 30
-_DIFFERENCE_SHOWN = 20
-
-
-class RepeatsDifferentlyError(CovenantError):
-    """One seed gave two traces: something reads a clock, a random source or an order that the seed does not decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,13 +45,8 @@ def campaign(
 def play_twice(seed: int, *, again: Callable[[int], Played] = play) -> Played:
     """Play a seed twice; raises `RepeatsDifferentlyError` with the difference if the traces differ."""
     first, second = again(seed), again(seed)
-    if (first.digest, first.sentence) != (second.digest, second.sentence):
-        before, after = ([*map(str, each.lines), each.sentence] for each in (first, second))
-        difference = list(difflib.unified_diff(before, after, "first time", "second time", lineterm="", n=2))
-        shown = "\n".join(difference[:_DIFFERENCE_SHOWN])
-        raise RepeatsDifferentlyError(
-            f"seed {seed} repeats differently, so none of its results counts; the first difference:\n{shown}"
-        )
+    lines = [[*map(str, each.lines), each.sentence] for each in (first, second)]
+    require_equal(f"seed {seed}", *lines)
     return first
 
 

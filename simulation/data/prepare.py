@@ -13,6 +13,7 @@ from typing import Final
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from simulation.data.regions import REGION_COLUMN, STATE_COLUMN, region_of
 from strategies.errors import Refused
 
 PARQUET: Final = Path(__file__).parent / "lending_club.parquet"
@@ -26,14 +27,16 @@ def main() -> None:
 
 
 def write(path: Path) -> None:
-    """Write the data set to `path`: `rownames` becomes `loan_id`, everything else stays as it is.
+    """Write the data set to `path`: `rownames` becomes `loan_id`, `region` is added, everything else stays as it is.
 
     Raises Refused when the installed source is not the one that PROVENANCE.md describes.
     """
     table = pa.Table.from_pandas(_source(), preserve_index=False)
-    names = ["loan_id" if name == "rownames" else name for name in table.column_names]
+    table = table.rename_columns(["loan_id" if name == "rownames" else name for name in table.column_names])
+    regions = pa.array([region_of(state) for state in table.column(STATE_COLUMN).to_pylist()])
+    table = table.add_column(table.column_names.index(STATE_COLUMN) + 1, REGION_COLUMN, regions)
     # Without pandas' metadata, which names the versions of whoever ran this.
-    pq.write_table(table.rename_columns(names).replace_schema_metadata(None), path, compression="zstd")
+    pq.write_table(table.replace_schema_metadata(None), path, compression="zstd")
 
 
 def _source() -> object:

@@ -8,12 +8,11 @@ from __future__ import annotations
 from types import MappingProxyType
 from typing import Final
 
-import pyarrow as pa
-
 from strategies.errors import Refused
 from strategies.ids import SiteName, site_name
 
 STATE_COLUMN: Final = "addr_state"
+REGION_COLUMN: Final = "region"
 
 _STATES: Final = {
     "west": "AK AZ CA CO HI ID MT NV NM OR UT WA WY",
@@ -30,16 +29,8 @@ REGION_OF: Final = MappingProxyType(
 """Two-letter code of each of the 50 states and DC, to its region."""
 
 
-def split_by_region(table: pa.Table) -> dict[SiteName, pa.Table]:
-    """The rows of each region in their order; every region is there, and every row is in exactly one.
-
-    Raises Refused for a state that is not one of the 50 or DC.
-    """
-    states = table.column(STATE_COLUMN).to_pylist()
-    unknown = sorted({str(state) for state in states if state not in REGION_OF})
-    if unknown:
-        raise Refused(
-            f"column {STATE_COLUMN} holds {', '.join(unknown[:5])}; use the two-letter codes of states and DC"
-        )
-    regions = [REGION_OF[state] for state in states]
-    return {region: table.filter(pa.array([found == region for found in regions])) for region in REGIONS}
+def region_of(state: str) -> SiteName:
+    """The region of a state. Raises Refused for what is not one of the 50 or DC."""
+    if state not in REGION_OF:
+        raise Refused(f"column {STATE_COLUMN} holds {state}; use the two-letter codes of states and DC")
+    return REGION_OF[state]

@@ -6,22 +6,24 @@ from importlib.resources import as_file, files
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from client.data import Table, table_from
 from protos.contract import Contract
-from simulation.data.regions import split_by_region
+from simulation.data.regions import REGION_COLUMN, REGIONS
+from simulation.partition import ByColumn, deal, read_rows
 from strategies.ids import SiteName
 
 LOANS = "lending_club.parquet"
 PLAN = "plan.yaml"
 CONTRACT = "lending-club.yaml"
+TARGET = "Class"
 
 
 def regional_loans() -> dict[SiteName, pa.Table]:
     """The rows of each subsidiary."""
     with as_file(files("simulation.data") / LOANS) as path:
-        return split_by_region(pq.read_table(path))
+        rows = read_rows(path)
+    return deal(rows, REGIONS, ByColumn(REGION_COLUMN), target=TARGET, seed=0)
 
 
 def tables(contract: Contract) -> dict[SiteName, Table]:

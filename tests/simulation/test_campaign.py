@@ -19,7 +19,6 @@ from coordinator.rounds.store import RoundStore
 from coordinator.supervisor import Supervisor
 from protos.frames import Refusal
 from simulation.campaign.campaign import (
-    RepeatsDifferentlyError,
     be_quiet,
     campaign,
     last_steps,
@@ -29,6 +28,7 @@ from simulation.campaign.campaign import (
 from simulation.campaign.invariants import registered
 from simulation.campaign.runner import Played, play
 from simulation.campaign.schedule import Death, Loss, TornWrite, schedule, words
+from simulation.repeat import RepeatsDifferentlyError
 from simulation.world.world import COORDINATOR, SERVER
 from strategies.errors import CovenantError, UsageError
 from strategies.server_optimizers import OptimizerState
@@ -245,7 +245,7 @@ def test_places_that_a_schedule_does_not_have_are_refused() -> None:
         play(1, only=[0, 99])
 
 
-@pytest.mark.parametrize("step", range(1, 96, 2))
+@pytest.mark.parametrize("step", range(1, 92, 2))
 def test_the_driver_can_die_at_any_step(step: int) -> None:
     """Every boundary of an undisturbed run's first rounds, not only those that chance picks."""
     death = Death(party=SERVER, step=step, down_s=1.0, whole=step % 4 == 1)

@@ -4,7 +4,6 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -15,7 +14,8 @@ from protos.contract import Contract, check_plan
 from protos.documents import load_document
 from protos.plan import Plan
 from simulation.baselines import local_auc, pooled_auc, pooled_table
-from simulation.data.regions import REGION_OF, REGIONS, split_by_region
+from simulation.data.regions import REGION_OF, REGIONS, region_of
+from simulation.demo.data import regional_loans
 from strategies.errors import Refused, UsageError
 
 FOLDER = Path(simulation.__file__).parent
@@ -23,8 +23,7 @@ PLAN = load_document(FOLDER / "demo" / "plan.yaml", Plan)
 CONTRACT = load_document(FOLDER / "demo" / "lending-club.yaml", Contract)
 LOANS = pq.read_table(FOLDER / "data" / "lending_club.parquet")
 TABLES = {
-    region: table_from(rows, CONTRACT, renamed={}, named=region)
-    for region, rows in split_by_region(LOANS).items()
+    region: table_from(rows, CONTRACT, renamed={}, named=region) for region, rows in regional_loans().items()
 }
 
 
@@ -42,7 +41,7 @@ def test_preparing_again_gives_the_same_values(tmp_path):
 
 
 def test_the_regions_have_the_sizes_of_the_provenance():
-    sizes = {region: rows.num_rows for region, rows in split_by_region(LOANS).items()}
+    sizes = {region: rows.num_rows for region, rows in regional_loans().items()}
     assert sizes == {"west": 2446, "midwest": 1815, "northeast": 1925, "south": 3671}
 
 
@@ -52,13 +51,17 @@ def test_every_state_and_dc_has_one_region():
 
 
 def test_a_region_keeps_its_rows_in_order():
-    keys = split_by_region(LOANS)[REGIONS[0]]["loan_id"].to_pylist()
+    keys = regional_loans()[REGIONS[0]]["loan_id"].to_pylist()
     assert keys == sorted(keys)
 
 
 def test_a_state_that_is_none_is_refused():
     with pytest.raises(Refused, match="PR"):
-        split_by_region(pa.table({"addr_state": ["CA", "PR"]}))
+        region_of("PR")
+
+
+def test_the_column_region_is_that_of_the_state():
+    assert LOANS["region"].to_pylist() == [region_of(state) for state in LOANS["addr_state"].to_pylist()]
 
 
 def test_the_plan_fits_the_contract_and_the_data():

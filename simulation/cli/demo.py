@@ -1,4 +1,4 @@
-"""Commands of the simulation floor: the demo, and the benchmarks."""
+"""`covenant demo` and `covenant up`: a real federation on this machine."""
 
 from __future__ import annotations
 
@@ -16,15 +16,6 @@ _DEMO_FOLDER = Path("covenant-demo")
 DemoFolder = Annotated[
     Path, typer.Option(help="Where the demo keeps its keys, data, model and logs; made anew each time.")
 ]
-
-bench = typer.Typer(no_args_is_help=True, help="Measure this machine, beside stock Flower in the same run.")
-
-
-def register(app: typer.Typer) -> None:
-    """Add these commands to `covenant`."""
-    app.command("demo")(demo)
-    app.command("up")(up)
-    app.add_typer(bench, name="bench")
 
 
 def demo(folder: DemoFolder = _DEMO_FOLDER, json: Json = False) -> None:
@@ -74,23 +65,3 @@ def interrupt_on_terminate() -> None:
         raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
-
-
-@bench.command("exchange")
-def bench_exchange(
-    sites: Annotated[int, typer.Option(min=1, max=64, help="Agents.")] = 4,
-    parameters: Annotated[int, typer.Option(min=100, max=50_000_000, help="Size of the model.")] = 100_000,
-    rounds: Annotated[int, typer.Option(min=2, max=1000, help="Rounds to measure.")] = 20,
-    peer: Annotated[bool, typer.Option("--peer", help="Measure stock Flower in the same run.")] = False,
-    json: Json = False,
-) -> None:
-    """Seconds an exchange and a round take over a real SuperLink and real agents."""
-    from simulation.bench.exchange import measure
-    from simulation.bench.report import show
-
-    interrupt_on_terminate()
-    result = measure(sites=sites, parameters=parameters, rounds=rounds, with_peer=peer)
-    if json:
-        emit(result.facts())
-    else:
-        show(result)

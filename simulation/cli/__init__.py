@@ -1,0 +1,19 @@
+"""Commands of the simulation floor: the demo, simulations, the benchmarks."""
+
+from __future__ import annotations
+
+import typer
+
+from simulation.cli.bench import bench
+from simulation.cli.campaign import campaign
+from simulation.cli.demo import demo, up
+from simulation.cli.simulate import simulate
+
+
+def register(app: typer.Typer) -> None:
+    """Add these commands to `covenant`."""
+    app.command("demo")(demo)
+    app.command("up")(up)
+    simulate.command("campaign")(campaign)
+    app.add_typer(simulate, name="simulate")
+    app.add_typer(bench, name="bench")

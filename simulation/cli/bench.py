@@ -1,0 +1,33 @@
+"""`covenant bench`: what this machine does, as ratios where there is something to compare with."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from coordinator.cli.options import Json
+from protos.shell import emit
+from simulation.cli.demo import interrupt_on_terminate
+
+bench = typer.Typer(no_args_is_help=True, help="Measure this machine, beside stock Flower in the same run.")
+
+
+@bench.command("exchange")
+def bench_exchange(
+    sites: Annotated[int, typer.Option(min=1, max=64, help="Agents.")] = 4,
+    parameters: Annotated[int, typer.Option(min=100, max=50_000_000, help="Size of the model.")] = 100_000,
+    rounds: Annotated[int, typer.Option(min=2, max=1000, help="Rounds to measure.")] = 20,
+    peer: Annotated[bool, typer.Option("--peer", help="Measure stock Flower in the same run.")] = False,
+    json: Json = False,
+) -> None:
+    """Seconds an exchange and a round take over a real SuperLink and real agents."""
+    from simulation.bench.exchange import measure
+    from simulation.bench.report import show
+
+    interrupt_on_terminate()
+    result = measure(sites=sites, parameters=parameters, rounds=rounds, with_peer=peer)
+    if json:
+        emit(result.facts())
+    else:
+        show(result)
