@@ -63,10 +63,10 @@ $(VENV)/.python:
 $(VENV)/.installed: $(VENV)/.python pyproject.toml constraints.txt
 	@echo "installing into $(VENV): torch first, which is large ..."
 	$(PIP) install $(TORCH_FROM) -c constraints.txt torch
-	$(PIP) install -c constraints.txt -e '.[coordinator]'
+	$(PIP) install -c constraints.txt -e '.[coordinator,simulation]'
 	@touch $@
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "installing what the tests need ..."
-	$(PIP) install -c constraints.txt -e '.[coordinator,dev]'
+	$(PIP) install -c constraints.txt -e '.[coordinator,simulation,dev]'
 	@touch $@

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from client import cli
+from client.journal.file import Journal, Owner
 from client.keystore import enrolment_request, load_node_key, open_participant
 from protos.keys import SigningKey, create_node_key, write_private
 from protos.membership import EnrolmentRequest, FederationRoot
@@ -164,6 +165,26 @@ def test_a_node_key_of_another_kind_is_refused(tmp_path):
     assert load_node_key(tmp_path / "node.key").curve.name == "secp256r1"
     with pytest.raises(UsageError, match="never overwritten"):
         write_private(tmp_path / "node.key", load_node_key(tmp_path / "node.key"))
+
+
+def test_run_with_a_journal_of_another_federation_is_refused_in_one_sentence(papers, tmp_path):
+    """A machine set up from another federation's snapshot, or a folder copied together."""
+    folder = tmp_path / "west"
+    assert left(*options(papers, folder)) == 0
+    other = Owner(federation="retail", root="another root", site="west", identity="another key")
+    Journal.open(folder / "journal.db", other).close()
+    done = subprocess.run(
+        [sys.executable, "-m", "client.cli", "run", "-c", str(folder / "site.yaml")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    (sentence,) = (line for line in done.stderr.splitlines() if line.startswith("error:"))
+    assert "journal.db is the journal of west in federation retail" in sentence
+    assert "an agent goes on with its own journal only" in sentence
+    assert "Traceback" not in done.stderr
 
 
 def test_run_gives_up_with_exit_code_4_and_one_sentence(papers, tmp_path):

@@ -14,7 +14,10 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from coordinator.db.schema import Round, RoundState, Run, RunState
+from coordinator.documents import read_plan
 from coordinator.runs import resume, stop
+from simulation.demo.data import regional_loans
+from simulation.experiment import Experiment, simulate
 from strategies.errors import Refused
 from strategies.ids import RunId
 from tests.e2e.conftest import Federation
@@ -94,6 +97,17 @@ def launched(federation: Federation, plan, rounds: int) -> RunId:
     run = federation.launch(plan)
     federation.wait(lambda: federation.view(run).committed >= rounds, f"round {rounds}")
     return run
+
+
+def test_a_simulation_gives_the_same_models_as_the_real_deployment(
+    federation: Federation, plan, undisturbed: list[str]
+) -> None:
+    """Processes, TLS, a SuperLink and four agents change nothing: to the bit, in every round."""
+    parsed, contract = read_plan(plan)
+    found = simulate(
+        Experiment(plan=parsed, contract=contract, tables=regional_loans(), partition="by region", seed=5)
+    )
+    assert found.model_digest == undisturbed[-1]
 
 
 @pytest.mark.parametrize(
