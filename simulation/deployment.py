@@ -166,6 +166,17 @@ class Deployment:
         """Process id of "coordinator", "scoring" or a site's agent."""
         return self._children[name].pid
 
+    def coordinators_child(self, module: str) -> int | None:
+        """Process id of the coordinator's newest child that runs `module` (`superlink_process`, `server_process`), or None.
+
+        The newest, because the server process of a run that has just completed takes a second to end.
+        """
+        parent = self.pid("coordinator")
+        children = [
+            int(stat.parent.name) for stat in Path("/proc").glob("[0-9]*/stat") if _runs(stat, module, parent)
+        ]
+        return max(children, default=None)
+
     def kill(self, name: str) -> None:
         """Kill a process with SIGKILL, as a fault would."""
         child = self._children.pop(name)
@@ -221,3 +232,13 @@ def resident_mib(pid: int) -> float:
     """Resident memory of a process in MiB, from the kernel's own count."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def _runs(stat: Path, module: str, parent: int) -> bool:
+    """Whether the process of /proc/PID/stat is a living child of `parent` whose command line names `module`."""
+    try:
+        state, its_parent = stat.read_text().rsplit(")", 1)[1].split()[:2]
+        command = (stat.parent / "cmdline").read_text()
+    except OSError:
+        return False
+    return int(its_parent) == parent and state != "Z" and module in command

@@ -7,6 +7,8 @@ serialisation, aggregation, the database's flushes.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -63,7 +65,9 @@ def model_size(parameters: int) -> int:
     return sum(before * after + after for before, after in pairwise(widths))
 
 
-def _run_ours(folder: Path, sites: int, parameters: int, rounds: int) -> tuple[RunView, float]:
+@contextmanager
+def federation(folder: Path, sites: int, parameters: int, rounds: int) -> Iterator[tuple[Deployment, Path]]:
+    """A running federation with made-up rows in `folder`, and the file of a plan for it."""
     names = [site_name(f"site-{index:02d}") for index in range(sites)]
     contract = folder / _CONTRACT
     contract.write_text(_contract_text())
@@ -77,10 +81,15 @@ def _run_ours(folder: Path, sites: int, parameters: int, rounds: int) -> tuple[R
         for name in names:
             deployment.start_agent(name)
         deployment.wait_until_ready()
+        yield deployment, plan_file
+
+
+def _run_ours(folder: Path, sites: int, parameters: int, rounds: int) -> tuple[RunView, float]:
+    with federation(folder, sites, parameters, rounds) as (deployment, plan_file):
         centre = deployment.centre()
         run = launch(centre, plan_file)
         watch(centre, run, deployment.check)
-        memory = max(resident_mib(deployment.pid(name)) for name in names)
+        memory = max(resident_mib(deployment.pid(f"site-{index:02d}")) for index in range(sites))
         return view(centre.engine, run), memory
 
 

@@ -31,3 +31,21 @@ def bench_exchange(
         emit(result.facts())
     else:
         show(result)
+
+
+@bench.command("recovery")
+def bench_recovery(
+    sites: Annotated[int, typer.Option(min=1, max=64, help="Agents.")] = 4,
+    kills: Annotated[int, typer.Option(min=1, max=100, help="How often the ServerApp is killed.")] = 5,
+    json: Json = False,
+) -> None:
+    """Seconds that a run stands still when its ServerApp is killed, over a real SuperLink and real agents."""
+    from simulation.bench.recovery import measure
+    from simulation.bench.report import show
+
+    interrupt_on_terminate()
+    result = measure(sites=sites, kills=kills)
+    if json:
+        emit(result.facts())
+    else:
+        show(result)

@@ -21,7 +21,6 @@ from simulation.experiment import Experiment, simulate
 from strategies.errors import Refused
 from strategies.ids import RunId
 from tests.e2e.conftest import Federation
-from tests.e2e.processes import child_of
 
 pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("engine-recovery")]
 
@@ -58,20 +57,18 @@ def flower_run(federation: Federation, run: RunId) -> int | None:
         return session.get_one(Run, run).flower_run_id
 
 
-def server_process(federation: Federation) -> int:
-    return child_of(federation.deployment.pid("coordinator"), "server_process")
-
-
-def superlink_process(federation: Federation) -> int:
-    return child_of(federation.deployment.pid("coordinator"), "superlink_process")
+def kill_child(federation: Federation, module: str) -> None:
+    child = federation.deployment.coordinators_child(module)
+    assert child is not None
+    os.kill(child, signal.SIGKILL)
 
 
 def kill_server_app(federation: Federation) -> None:
-    os.kill(server_process(federation), signal.SIGKILL)
+    kill_child(federation, "server_process")
 
 
 def kill_superlink(federation: Federation) -> None:
-    os.kill(superlink_process(federation), signal.SIGKILL)
+    kill_child(federation, "superlink_process")
 
 
 def kill_coordinator(federation: Federation) -> None:
@@ -152,10 +149,7 @@ def has_committed(federation: Federation, run: RunId, rounds: int) -> bool:
 
 
 def has_server_process(federation: Federation) -> bool:
-    try:
-        return bool(server_process(federation))
-    except ProcessLookupError:
-        return False
+    return federation.deployment.coordinators_child("server_process") is not None
 
 
 def test_the_run_continues_within_seconds_of_the_restart_of_its_server_app(
@@ -193,5 +187,5 @@ def test_a_stopped_run_stays_stopped_until_a_person_resumes_it(
 
 def test_the_log_says_that_a_run_was_resumed_and_why(federation: Federation) -> None:
     log = federation.log("coordinator")
-    assert re.search(r"resuming.*its server process ended with exit code -9", log)
+    assert re.search(r"its server process ended with exit code -9.*resuming", log)
     assert "the coordinator or its SuperLink ended" in log

@@ -15,7 +15,6 @@ from coordinator.registry.versions import list_versions
 from simulation.deployment import resident_mib
 from strategies.ids import RunId
 from tests.e2e.conftest import ROUNDS, Federation
-from tests.e2e.processes import child_of
 
 pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("engine-rounds")]
 
@@ -26,8 +25,10 @@ def model_digest(federation: Federation, run: RunId) -> str:
         return str(session.scalar(query))
 
 
-def superlink_pid(federation: Federation) -> int:
-    return child_of(federation.deployment.pid("coordinator"), "superlink_process")
+def superlink(federation: Federation) -> int:
+    child = federation.deployment.coordinators_child("superlink_process")
+    assert child is not None
+    return child
 
 
 def test_a_run_commits_every_round_and_registers_a_candidate(federation: Federation) -> None:
@@ -101,7 +102,7 @@ def test_fewer_survivors_than_the_minimum_void_the_round_and_fail_the_run(
 
 def test_agents_survive_a_superlink_that_dies_and_forgets_them(federation: Federation) -> None:
     before = {site: federation.connections(site) for site in federation.sites}
-    os.kill(superlink_pid(federation), signal.SIGKILL)
+    os.kill(superlink(federation), signal.SIGKILL)
     federation.wait(
         lambda: all(federation.connections(site) > before[site] for site in federation.sites),
         "the reconnection of all agents",
