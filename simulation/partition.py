@@ -4,8 +4,9 @@
 2. Every row is at exactly one site, and a site keeps the order of its rows.
 3. A site without rows, or whose rows are all of one class, cannot train: that is refused with what to change.
 
-Sources: label skew by a Dirichlet distribution, Hsu, Qi, Brown 2019; quantity skew, Li et al. 2022 ("Federated Learning on Non-IID
-Data Silos"), section 4.
+Sources: label skew by a Dirichlet distribution, class by class as Yurochkin et al. 2019 deal it ("Bayesian Nonparametric Federated
+Learning of Neural Networks"), site by site in Hsu, Qi, Brown 2019; quantity skew, Li et al. 2022 ("Federated Learning on Non-IID Data
+Silos"), section 4.
 """
 
 from __future__ import annotations
@@ -16,11 +17,12 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, assert_never
+from typing import BinaryIO, Final, assert_never
 
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.csv as pv
 import pyarrow.parquet as pq
 
@@ -30,6 +32,7 @@ from strategies.ids import SiteName
 Indices = npt.NDArray[np.int64]
 _ACCEPTED: Final = "by:COLUMN, dirichlet:ALPHA, quantity:ALPHA or even"
 _NAMED: Final = 5
+_LARGEST_ALPHA: Final = 1e300  # of larger ones the sum over sites overflows; the sites are equal long before
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,17 +43,23 @@ class ByColumn:
 
 
 @dataclass(frozen=True, slots=True)
-class Dirichlet:
-    """Label skew: of each class, the sites get shares drawn from Dir(alpha). The smaller alpha, the more the sites differ."""
+class _Skew:
+    """Raises `UsageError` unless alpha is finite and above 0."""
 
     alpha: float
+
+    def __post_init__(self) -> None:
+        _check_alpha(self.alpha, f"alpha {self.alpha}")
 
 
 @dataclass(frozen=True, slots=True)
-class Quantity:
-    """Quantity skew: the sites' sizes are drawn from Dir(alpha), their labels are alike in expectation."""
+class Dirichlet(_Skew):
+    """Label skew: of each class, the sites get shares drawn from Dir(alpha). The smaller alpha, the more the sites differ."""
 
-    alpha: float
+
+@dataclass(frozen=True, slots=True)
+class Quantity(_Skew):
+    """Quantity skew: the sites' sizes are drawn from Dir(alpha), their labels are alike in expectation."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,17 +99,24 @@ def describe(partition: Partition) -> str:
 
 
 def read_rows(path: Path) -> pa.Table:
-    """The rows of a Parquet or CSV file. Raises `UsageError` naming the file."""
-    readers: Mapping[str, Callable[[Path], pa.Table]] = {".parquet": pq.read_table, ".csv": pv.read_csv}
-    if path.suffix.lower() not in readers:
+    """The rows of a Parquet or CSV file: CSV in UTF-8, with a header and commas. Raises `UsageError` naming the file.
+
+    A CSV column is of numbers or of text as written: dates and truth values are not interpreted.
+    """
+    readers: Mapping[str, Callable[[BinaryIO], pa.Table]] = {".parquet": _read_parquet, ".csv": _read_csv}
+    kind = path.suffix.lower()
+    if kind not in readers:
         raise UsageError(f"{path} is neither .parquet nor .csv; give one of these with the rows of all sites")
     try:
-        table = readers[path.suffix.lower()](path)
+        # A file handle, because a path would let pyarrow read a folder as a partitioned data set, or guess from its name.
+        with path.open("rb") as file:
+            table = readers[kind](file)
     except FileNotFoundError as error:
         raise UsageError(f"{path} does not exist; name the file with the rows of all sites") from error
     except (OSError, pa.ArrowException) as error:
-        first = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise UsageError(f"{path} cannot be read ({first}); write it again as Parquet or CSV") from error
+        said = error.strerror if isinstance(error, OSError) else None  # pyarrow's own OSErrors carry none
+        reason = said or " ".join(str(error).split())[:200]
+        raise UsageError(f"{path} cannot be read ({reason}); give a readable Parquet or CSV file") from error
     if table.num_rows == 0:
         raise UsageError(f"{path} has no rows; give the rows of all sites")
     return table
@@ -111,9 +127,13 @@ def deal(
 ) -> dict[SiteName, pa.Table]:
     """The rows of each site. `target` is the column with the two classes.
 
-    Raises `UsageError` for a column that is not there, `Refused` where a site would have no rows or rows of one class only.
+    Raises `UsageError` for a column that is not there once, no sites or the same site twice; `Refused` for missing values, and
+    where a site would have no rows or rows of one class only.
     """
+    _check_sites(sites)
     labels = _words(table, target)
+    if len(set(labels)) == 1:
+        raise Refused(f"column {target!r} is {labels[0]!r} in every row; training needs rows of both classes")
     source = np.random.Generator(np.random.PCG64(seed))
     match partition:
         case ByColumn(column):
@@ -121,12 +141,9 @@ def deal(
         case Dirichlet(alpha):
             owners = _by_label(labels, alpha, len(sites), source)
         case Quantity(alpha):
-            shares = source.dirichlet(np.full(len(sites), alpha))
-            owners = _shuffled(np.arange(table.num_rows), shares, source, table.num_rows)
+            owners = _shuffled(table.num_rows, _drawn(alpha, len(sites), source), source)
         case Even():
-            owners = _shuffled(
-                np.arange(table.num_rows), np.full(len(sites), 1 / len(sites)), source, table.num_rows
-            )
+            owners = _shuffled(table.num_rows, np.ones(len(sites)), source)
         case unreachable:
             assert_never(unreachable)
     _check(owners, labels, sites, partition)
@@ -138,25 +155,57 @@ def _alpha(kind: str, text: str) -> float:
         alpha = float(text)
     except ValueError:
         alpha = math.nan
-    if not 0 < alpha < math.inf:  # phrased so that NaN is refused
-        raise UsageError(f"{kind}:{text}: alpha must be a number above 0, such as {kind}:0.5")
+    _check_alpha(alpha, f"{kind}:{text}")
     return alpha
 
 
+def _check_alpha(alpha: float, said: str) -> None:
+    if not 0 < alpha < math.inf:  # phrased so that NaN is refused
+        raise UsageError(f"{said}: alpha must be a number above 0, such as 0.5")
+
+
+def _check_sites(sites: Sequence[SiteName]) -> None:
+    if not sites:
+        raise UsageError("there are no sites to deal rows to; name at least one")
+    site, times = Counter(sites).most_common(1)[0]
+    if times > 1:
+        raise UsageError(f"site {site} is named {times} times; name each site once")
+
+
+def _read_parquet(file: BinaryIO) -> pa.Table:
+    table = pq.ParquetFile(file).read()
+    table.validate(full=True)  # reading does not check that text is UTF-8
+    return table
+
+
+def _read_csv(file: BinaryIO) -> pa.Table:
+    guessed = pv.read_csv(file)
+    numbers = (pa.types.is_integer, pa.types.is_floating)
+    text = {each.name: pa.string() for each in guessed.schema if not any(is_(each.type) for is_ in numbers)}
+    file.seek(0)
+    # The guess calls text that is not UTF-8 binary, and true, 2016-01-01 no text at all: read again, text is checked and exact.
+    return pv.read_csv(file, convert_options=pv.ConvertOptions(column_types=text))
+
+
 def _words(table: pa.Table, column: str) -> list[str]:
-    """A column as text. Raises `UsageError` where it is not there, `Refused` where values are missing."""
-    if column not in table.column_names:
+    """A column as text. Raises `UsageError` where it is not there once, `Refused` where values are missing or empty."""
+    times = table.column_names.count(column)
+    if times > 1:
+        raise UsageError(f"column {column!r} is {times} times in the data; keep one")
+    if times == 0:
         near = difflib.get_close_matches(column, table.column_names, n=3, cutoff=0.4)
         there = ", ".join(near or table.column_names[:_NAMED])
         raise UsageError(
             f"there is no column {column!r} in the data; {'the nearest are' if near else 'there are'} {there}"
         )
     values = table.column(column)
-    if values.null_count:
+    absent = pc.is_null(values, nan_is_null=True).to_pylist()
+    words = ["" if gone else str(value) for gone, value in zip(absent, values.to_pylist(), strict=True)]
+    if missing := words.count(""):
         raise Refused(
-            f"column {column!r} has {values.null_count} missing values; every row needs one to belong to a site"
+            f"column {column!r} has {missing} missing values; fill them in, or leave these rows out"
         )
-    return [str(value) for value in values.to_pylist()]
+    return words
 
 
 def _by_value(values: Sequence[str], column: str, sites: Sequence[SiteName]) -> Indices:
@@ -169,13 +218,13 @@ def _by_value(values: Sequence[str], column: str, sites: Sequence[SiteName]) -> 
                 f"column {column!r} holds {strangers[0]!r}, which is none of the sites {', '.join(sites)}; invite it, or leave its "
                 "rows out"
             )
-        place_of = {value: sites.index(site) for site in sites for value in [str(site)]}
-        return np.array([place_of[value] for value in values])
-    loads = [0] * len(sites)
-    place_of = {}
-    for value, size in sorted(sizes.items(), key=lambda each: (-each[1], each[0])):
-        place_of[value] = loads.index(min(loads))
-        loads[place_of[value]] += size
+        place_of = {str(site): place for place, site in enumerate(sites)}
+    else:
+        place_of = {}
+        loads = [0] * len(sites)
+        for value, size in sorted(sizes.items(), key=lambda each: (-each[1], each[0])):
+            place_of[value] = loads.index(min(loads))
+            loads[place_of[value]] += size
     return np.array([place_of[value] for value in values])
 
 
@@ -184,17 +233,19 @@ def _by_label(labels: Sequence[str], alpha: float, count: int, source: np.random
     classes = np.asarray(labels)
     for label in sorted(set(labels)):
         rows = np.flatnonzero(classes == label)
-        shares = source.dirichlet(np.full(count, alpha))
-        owners[rows] = _shuffled(rows, shares, source, len(labels))[rows]
+        owners[rows] = _shuffled(len(rows), _drawn(alpha, count, source), source)
     return owners
 
 
-def _shuffled(
-    rows: Indices, shares: npt.NDArray[np.float64], source: np.random.Generator, total: int
-) -> Indices:
-    """Deal `rows` in random order by `shares`: (total,) places, of which those of `rows` are set."""
-    owners = np.zeros(total, dtype=np.int64)
-    owners[source.permutation(rows)] = np.repeat(np.arange(len(shares)), _whole(shares, len(rows)))
+def _drawn(alpha: float, count: int, source: np.random.Generator) -> npt.NDArray[np.float64]:
+    """(count,) shares from Dir(alpha)."""
+    return source.dirichlet(np.full(count, min(alpha, _LARGEST_ALPHA)))
+
+
+def _shuffled(count: int, shares: npt.NDArray[np.float64], source: np.random.Generator) -> Indices:
+    """(count,) places of sites: as many of each as `shares` gives it, in random order."""
+    owners = np.empty(count, dtype=np.int64)
+    owners[source.permutation(count)] = np.repeat(np.arange(len(shares)), _whole(shares, count))
     return owners
 
 
@@ -215,11 +266,9 @@ def _check(owners: Indices, labels: Sequence[str], sites: Sequence[SiteName], pa
         for place, site in enumerate(sites)
         if site not in empty and len(set(classes[owners == place])) == 1
     ]
-    remedy = (
-        "another column or fewer sites"
-        if isinstance(partition, ByColumn)
-        else "a larger alpha, fewer sites or more rows"
-    )
+    alpha = "a larger alpha, " if isinstance(partition, Dirichlet | Quantity) else ""
+    by_column = isinstance(partition, ByColumn)
+    remedy = "another column or fewer sites" if by_column else f"{alpha}fewer sites or more rows"
     for found, what in ((empty, "no rows"), (single, "rows of one class only, and training needs both")):
         if found:
             more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""

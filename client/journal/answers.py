@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from client.journal.file import Journal
+from client.journal.file import Journal, JournalBroken
 from client.plan_check import TaskRefused
 from protos.frames import RefusalCode, Statement
 from strategies.encoding import sha256_hex
-from strategies.errors import CovenantError
 from strategies.ids import Digest
 
 _KIND: Final = "answered"
@@ -54,7 +53,9 @@ class Answers:
                 RefusalCode.PROTOCOL, f"this site has answered {which}, too long ago to say it again"
             )
         if sha256_hex(frame) != digest:
-            raise CovenantError(f"the journal's copy of the answer to {which} is not what was recorded")
+            raise JournalBroken(
+                f"the journal's copy of the answer to {which} is not what was recorded: the disk lost it. Keep the file"
+            )
         return frame
 
     def record(self, statement: Statement, frame: bytes) -> None:

@@ -18,7 +18,6 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn, Self
@@ -47,7 +46,7 @@ CREATE TRIGGER IF NOT EXISTS entries_never_change BEFORE UPDATE ON entries
 
 
 class JournalBroken(DiskError):  # noqa: N818  (names the state that the process is left in)
-    """The journal could not be written. Nothing may leave this site any more: end the process, mend the disk, start again."""
+    """The journal cannot be written, or is damaged. Nothing may leave this site any more: the process must end."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,8 +86,8 @@ class Journal:
     def open(cls, path: Path, owner: Owner, *, connect: Connect = connect) -> Self:
         """Open the journal at `path`, or begin it (mode 0600), and verify every entry.
 
-        Raises `UsageError` if another process has it open or it is somebody else's, `CovenantError` if it is damaged,
-        `JournalBroken` if it cannot be written.
+        Raises `UsageError` if another process has it open or it is somebody else's, `JournalBroken` if it is damaged or cannot be
+        written.
         """
         path.parent.mkdir(parents=True, exist_ok=True)
         os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
@@ -130,16 +129,16 @@ class Journal:
     def entries(self, kind: str) -> Iterator[Entry]:
         """All entries of a kind, the oldest first."""
         self._require_whole()
-        with closing(
-            self._connection.execute("SELECT seq, body FROM entries WHERE kind = ? ORDER BY seq", (kind,))
-        ) as rows:
-            for seq, body in rows:
-                yield Entry(seq, kind, json.loads(body))
+        query = "SELECT seq, body FROM entries WHERE kind = ? ORDER BY seq"
+        with self._breaking("reading"):
+            rows = self._connection.execute(query, (kind,)).fetchall()
+        return (Entry(seq, kind, json.loads(body)) for seq, body in rows)
 
     def attachment(self, seq: int) -> bytes | None:
         """What is stored beside entry `seq`, or None if there was nothing or it is no longer kept."""
         self._require_whole()
-        row = self._connection.execute("SELECT content FROM attachments WHERE seq = ?", (seq,)).fetchone()
+        with self._breaking("reading"):
+            row = self._connection.execute("SELECT content FROM attachments WHERE seq = ?", (seq,)).fetchone()
         return None if row is None else bytes(row[0])
 
     def close(self) -> None:
@@ -163,15 +162,14 @@ class Journal:
     def _verify(self, owner: Owner) -> None:
         """Walk the chain, and begin it in a new journal."""
         expected = {"format": _FORMAT, **asdict(owner)}
-        try:
-            rows = self._connection.execute(
-                "SELECT seq, kind, body, checksum FROM entries ORDER BY seq"
-            ).fetchall()
-        except sqlite3.DatabaseError as error:
-            raise self._damaged(str(error)) from error
+        query = "SELECT seq, kind, body, checksum FROM entries ORDER BY seq"
+        with self._breaking("reading"):
+            rows = self._connection.execute(query).fetchall()
         for seq, kind, body, checksum in rows:
             if seq != self._seq + 1 or checksum != _checksum(self._checksum, seq, kind, body):
-                raise self._damaged(f"entry {self._seq + 1} of {len(rows)} does not fit the one before it")
+                raise JournalBroken(
+                    self._damaged(f"entry {self._seq + 1} of {len(rows)} does not fit the one before it")
+                )
             self._seq, self._checksum = seq, checksum
         if not rows:
             self.append(_OPENED, expected)
@@ -182,8 +180,8 @@ class Journal:
                 "only; put that back, or name another folder"
             )
 
-    def _damaged(self, what: str) -> CovenantError:
-        return CovenantError(
+    def _damaged(self, what: str) -> str:
+        return (
             f"{self._path} is damaged: {what}. Keep the file for the officers and have this site enrolled anew under a new key; an "
             "older copy in its place would let this site answer a round a second time"
         )
@@ -202,11 +200,12 @@ class Journal:
                 f"{self._path} is in use: another agent of this site runs already; stop that one first"
             ) from error
         if any(code.startswith(name) for name in _NOT_A_JOURNAL):
-            raise self._damaged(str(error)) from error
-        self._broken = (
-            f"{doing} in {self._path} failed ({error}, {code}); this agent stops, and nothing that was not recorded has left. "
-            "Check the disk and its free space before it is started again"
-        )
+            self._broken = self._damaged(str(error))
+        else:
+            self._broken = (
+                f"{doing} in {self._path} failed ({error}, {code}); this agent stops, and nothing that was not recorded has left. "
+                "Check the disk and its free space before it is started again"
+            )
         raise JournalBroken(self._broken) from error
 
 

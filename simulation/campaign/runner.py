@@ -87,6 +87,7 @@ class _Play:
         self.snapshots: dict[SiteName, dict[str, bytes]] = {}
         self.resumes = 0
         strikes.set_back, strikes.start_twin = self._set_back, self._start_twin
+        strikes.let_rot = self._let_rot
         world.watchers.append(self._watch)
         self.federation.link.on_frame.append(self._frame)
 
@@ -128,6 +129,9 @@ class _Play:
             self.snapshots[site] = process.snapshot()
         elif site in self.snapshots:
             process.restore(self.snapshots[site])
+
+    def _let_rot(self, site: SiteName, place: float) -> None:
+        self.federation.sites[site].rot(place)
 
     def _start_twin(self, site: SiteName) -> None:
         process = self.federation.sites[site]

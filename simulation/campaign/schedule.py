@@ -93,6 +93,15 @@ class DiskFull:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Rot:
+    """At step `at` of the whole simulation `site` is killed, and a byte of its journal (`place`, 0 to 1) is another one afterwards."""
+
+    site: SiteName
+    at: int
+    place: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """`site` is set back, at step `back` of the whole simulation, to how its journal was at step `taken`."""
 
@@ -136,7 +145,7 @@ class LyingCoordinator:
 
 
 Misfortune = (
-    Loss | Duplication | Delay | Replay | Garbling | Death | TornWrite | FlushFails | DiskFull | Snapshot | Twin
+    Loss | Duplication | Delay | Replay | Garbling | Death | TornWrite | FlushFails | DiskFull | Rot | Snapshot | Twin
     | Skew | LyingSite | LyingCoordinator
 )  # fmt: skip
 
@@ -165,19 +174,19 @@ def _word(value: object) -> str:
 
 
 def _compatible(chosen: Sequence[Misfortune]) -> list[Misfortune]:
-    """At most one site lies, and none is both set back and lied to.
+    """At most one site lies or loses its journal, and none is both set back and lied to.
 
-    With two liars among four sites no round has three survivors. A site that was set back does not know what it answered, and a
+    With two of four sites lost to the rounds none has three survivors. A site that was set back does not know what it answered, and a
     coordinator that lies can then have a second answer for one attempt: only the memory of its peers tells the site, which is a
     later part's (co-signed rounds). Each alone must do no harm.
     """
-    liars = {each.site for each in chosen if isinstance(each, LyingSite)}
-    allowed = {min(liars)} if liars else set()
+    lost = {each.site for each in chosen if isinstance(each, LyingSite | Rot)}
+    allowed = {min(lost)} if lost else set()
     lied_to = {each.site for each in chosen if isinstance(each, LyingCoordinator)}
     return [
         each
         for each in chosen
-        if not (isinstance(each, LyingSite) and each.site not in allowed)
+        if not (isinstance(each, LyingSite | Rot) and each.site not in allowed)
         and not (isinstance(each, Snapshot) and each.site in lied_to)
     ]
 
@@ -256,6 +265,7 @@ _WEIGHTED = (
     (_flush, 3),
     (_full, 2),
     (_snapshot, 2),
+    (lambda s: Rot(site=_site(s), at=s.randint(1, 300), place=s.random()), 1),
     (lambda s: Twin(site=_site(s), at=s.randint(1, 300)), 1),
     (_skew, 2),
     (_lie, 2),

@@ -10,6 +10,7 @@ import errno
 from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from random import Random
 from typing import TypeVar
 
@@ -29,6 +30,7 @@ from simulation.campaign.schedule import (
     LyingSite,
     Misfortune,
     Replay,
+    Rot,
     Skew,
     Snapshot,
     TornWrite,
@@ -56,6 +58,8 @@ class Strikes(Faults):
     set_back: Callable[[SiteName, bool], None] = field(init=False)
     """Takes a snapshot of a site's machine (False) or sets it back to that (True)."""
     start_twin: Callable[[SiteName], None] = field(init=False)
+    let_rot: Callable[[SiteName, float], None] = field(init=False)
+    """Kills a site's process and changes one byte of its journal."""
     _steps: Counter[str] = field(default_factory=Counter)
     _commits: Counter[str] = field(default_factory=Counter)
     _all_steps: int = 0
@@ -77,10 +81,13 @@ class Strikes(Faults):
         for each in self._of(Snapshot):
             if self._all_steps in {each.taken, each.back}:
                 later = self._all_steps == each.back
-                self.world.clock.after(0.0, lambda each=each, later=later: self.set_back(each.site, later))  # type: ignore[misc]
+                self.world.clock.after(0.0, partial(self.set_back, each.site, later))
+        for rot in self._of(Rot):
+            if self._all_steps == rot.at:
+                self.world.clock.after(0.0, partial(self.let_rot, rot.site, rot.place))
         for twin in self._of(Twin):
             if self._all_steps == twin.at:
-                self.world.clock.after(0.0, lambda twin=twin: self.start_twin(twin.site))  # type: ignore[misc]
+                self.world.clock.after(0.0, partial(self.start_twin, twin.site))
         for death in self._of(Death):
             if (death.party, death.step) == (party, self._steps[party]):
                 raise Crash(party, down_s=death.down_s, whole=death.whole)

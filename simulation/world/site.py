@@ -71,7 +71,7 @@ class SimulatedSite:
         except Crash as crash:
             self.die(crash)
         except CovenantError as error:
-            self._end(str(error))
+            self._end(str(error))  # which JournalBroken is too
         else:
             self.stopped = None
             self.world.note(self.site, "is up")
@@ -125,6 +125,15 @@ class SimulatedSite:
         self.world.note(self.site, "is restored from a snapshot")
         self._gone(down_s=1.0)
         self._put_back(saved)
+
+    def rot(self, place: float) -> None:
+        """The process is killed, and one byte of the journal is another one when it is started again."""
+        self.world.note(self.site, "dies, and a byte of its journal rots")
+        saved = self.snapshot()
+        self._gone(down_s=1.0)
+        content = bytearray(saved[""])
+        content[int(place * len(content))] ^= 0xFF
+        self._put_back(saved | {"": bytes(content)})
 
     def _answer(self, message: Message) -> Message:
         context = Context(

@@ -27,7 +27,7 @@ from simulation.campaign.campaign import (
 )
 from simulation.campaign.invariants import registered
 from simulation.campaign.runner import Played, play
-from simulation.campaign.schedule import Death, Loss, TornWrite, schedule, words
+from simulation.campaign.schedule import Death, Loss, Rot, TornWrite, schedule, words
 from simulation.repeat import RepeatsDifferentlyError
 from simulation.world.world import COORDINATOR, SERVER
 from strategies.errors import CovenantError, UsageError
@@ -232,7 +232,7 @@ def test_schedules_follow_from_their_seeds_and_stay_within_their_bounds() -> Non
     assert drawn == [schedule(seed) for seed in range(2000)]
     everything = [each for one in drawn for each in one]
     assert {type(each).__name__ for each in everything} == {
-        "Loss", "Duplication", "Delay", "Replay", "Garbling", "Death", "TornWrite", "FlushFails", "DiskFull", "Snapshot",
+        "Loss", "Duplication", "Delay", "Replay", "Garbling", "Death", "TornWrite", "FlushFails", "DiskFull", "Rot", "Snapshot",
         "Twin", "Skew", "LyingSite", "LyingCoordinator",
     }  # fmt: skip
     rates = [each.rate for each in everything if isinstance(each, Loss)]
@@ -252,6 +252,19 @@ def test_the_driver_can_die_at_any_step(step: int) -> None:
     played = play(0, misfortunes=[death])
     assert played.invariant is None, (played.sentence, last_steps(played))
     assert [line for line in played.lines if "dies" in line.what]
+
+
+@pytest.mark.parametrize("step", range(1, 41, 3))
+def test_a_site_can_die_at_any_step(step: int) -> None:
+    played = play(0, misfortunes=[Death(party="south", step=step, down_s=1.0)])
+    assert played.invariant is None, (played.sentence, last_steps(played))
+    assert [line for line in played.lines if (line.party, line.what) == ("south", "dies")]
+
+
+@pytest.mark.parametrize("place", [0.0, 0.001, 0.3, 0.5, 0.7, 0.99])
+def test_a_site_whose_journal_rots_stays_away_or_says_the_same(place: float) -> None:
+    played = play(0, misfortunes=[Rot(site="south", at=150, place=place)])
+    assert played.invariant is None, (played.sentence, last_steps(played))
 
 
 @pytest.mark.parametrize("commit", range(1, 9))
