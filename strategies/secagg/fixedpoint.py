@@ -1,0 +1,90 @@
+"""Real vectors on a grid, so that their sum is exact in a ring.
+
+1. A coordinate is clipped to [-bound, bound], divided by the grid's step and rounded up or down at random, so that it is right on average.
+   The dither comes from the site's own seed and from nothing in the data.
+2. Rounding may lengthen a vector: `rounded_norm_bound` says by how much at most, and sensitivities use that.
+3. The ring is chosen so that no honest sum wraps: certainly without noise, and with probability above 1 - 2^-40 a round with it.
+   A sum that wraps costs accuracy, never privacy.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from strategies.encoding import Vector
+from strategies.errors import Refused, UsageError
+from strategies.secagg.masks import uniform
+from strategies.secagg.rings import Ring
+from strategies.secagg.secrets import MaskSeed
+
+_WRAP_PROBABILITY_LOG2: Final = -40
+_MOST_BITS: Final = 62  # so that a sum of two is still exact in an int64
+
+
+class OverflowRisk(UsageError):  # noqa: N818 (names what would happen)
+    """No ring holds the worst sum of this cohort."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Grid:
+    """Coordinates in [-`bound`, `bound`] as the integers from -`levels` to `levels`."""
+
+    bound: float
+    levels: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.bound < math.inf or not 1 <= self.levels < 2**53:
+            raise UsageError(
+                f"a grid has a finite bound above 0 and 1 to 2^53 levels; this one has {self.bound} and {self.levels}"
+            )
+
+    @property
+    def step(self) -> float:
+        """The distance of two neighbouring grid points."""
+        return self.bound / self.levels
+
+    def embed(self, values: Vector, dither: MaskSeed) -> npt.NDArray[np.int64]:
+        """Clip and round (d,) float64 stochastically to integers, (d,) int64, each within one of the exact quotient.
+
+        Raises Refused for NaN and infinities, which no clipping makes meaningful.
+        """
+        if not np.isfinite(values).all():
+            raise Refused("a vector with a value that is not finite cannot be sent")
+        scaled = np.clip(values, -self.bound, self.bound) / self.step
+        rounded = np.floor(scaled + uniform(dither, len(values)))
+        return np.clip(rounded, -self.levels, self.levels).astype(np.int64)
+
+    def value(self, integers: npt.NDArray[np.int64]) -> Vector:
+        """The real vector of a sum of embedded ones, (d,) float64."""
+        return np.asarray(integers, dtype=np.float64) * self.step
+
+
+def rounded_norm_bound(norm: float, grid: Grid, dimension: int) -> float:
+    """The largest L2 norm that a vector of norm at most `norm` can have after rounding: norm + step sqrt(d).
+
+    Each coordinate moves by less than one step. Kairouz, Liu, Steinke 2021, section 4, without their conditional rounding.
+    """
+    return norm + grid.step * math.sqrt(dimension)
+
+
+def ring_for(levels: int, cohort: int, *, dimension: int = 1, noise_std: float = 0.0) -> Ring:
+    """The smallest ring in which the sum of `cohort` vectors of `levels`, plus noise, does not wrap.
+
+    `noise_std` is of the noise on the whole sum, in grid steps, with tails no heavier than a Gaussian's. Raises `OverflowRisk`.
+    """
+    if levels < 1 or cohort < 1 or dimension < 1 or not 0 <= noise_std < math.inf:
+        raise UsageError("levels, cohort and dimension are at least 1, and the noise is finite")
+    # P(|N(0, s)| > z s) <= exp(-z^2 / 2) a coordinate, by Chernoff; a union bound over the coordinates.
+    z = math.sqrt(2.0 * (math.log(2.0) * -_WRAP_PROBABILITY_LOG2 + math.log(2.0 * dimension)))
+    largest = levels * cohort + math.ceil(z * noise_std)
+    bits = largest.bit_length() + 1
+    if bits > _MOST_BITS:
+        raise OverflowRisk(
+            f"a sum of {cohort} vectors of {levels} levels takes {bits} bits; at most {_MOST_BITS} are there. Use fewer levels"
+        )
+    return Ring(bits)

@@ -1,0 +1,109 @@
+"""Vectors over Z_2^b: the sums that masks cancel in, and the bits that they travel as.
+
+1. Arithmetic is on machine words, 32 bits for b up to 32 and 64 above; the low b bits of a sum of words are the sum in the ring.
+2. On the wire a vector takes b bits a coordinate and not a bit more, in little-endian bit order; padding bits are zero, or it is refused.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from strategies.errors import Refused, UsageError
+
+RingVector: TypeAlias = npt.NDArray[Any]
+"""(d,) words of a ring: uint32, or uint64 for more than 32 bits. Bits above b may hold anything until `Ring.reduce`."""
+
+_MOST_BITS: Final = 64
+_SMALL_WORD_BITS: Final = 32
+_BLOCK: Final = 1 << 15
+
+
+@dataclass(frozen=True, slots=True)
+class Ring:
+    """Z_2^bits, for 2 to 64 bits."""
+
+    bits: int
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.bits <= _MOST_BITS:  # noqa: PLR2004 (a sign and a value)
+            raise UsageError(f"a ring has 2 to {_MOST_BITS} bits; this one has {self.bits}")
+
+    @property
+    def word(self) -> np.dtype[Any]:
+        """The little-endian machine word that holds one coordinate."""
+        return np.dtype("<u4") if self.bits <= _SMALL_WORD_BITS else np.dtype("<u8")
+
+    @property
+    def modulus(self) -> int:
+        """2^bits."""
+        return 1 << self.bits
+
+    def zeros(self, dimension: int) -> RingVector:
+        """(dimension,) zeros to accumulate in."""
+        return np.zeros(dimension, dtype=self.word)
+
+    def reduce(self, vector: RingVector) -> RingVector:
+        """Clear the bits above the ring's, in place; returns `vector`."""
+        np.bitwise_and(vector, self.word.type(self.modulus - 1), out=vector)
+        return vector
+
+    def encode(self, integers: npt.NDArray[np.int64]) -> RingVector:
+        """Signed integers, (d,) int64, as ring elements: two's complement, reduced."""
+        return self.reduce(integers.astype(np.int64).view(np.uint64).astype(self.word))
+
+    def decode(self, vector: RingVector) -> npt.NDArray[np.int64]:
+        """Ring elements as the signed integers from -2^(b-1) to 2^(b-1) - 1, (d,) int64."""
+        shift = np.int64(64 - self.bits)
+        wide = self.reduce(vector.copy()).astype(np.uint64).view(np.int64)
+        return np.asarray((wide << shift) >> shift)
+
+    def packed_size(self, dimension: int) -> int:
+        """Bytes that a (dimension,) vector takes on the wire."""
+        return (dimension * self.bits + 7) // 8
+
+    def pack(self, vector: RingVector) -> bytes:
+        """Reduce and write (d,) words as ceil(d bits / 8) bytes."""
+        # In blocks of a multiple of eight coordinates, each of which fills whole bytes.
+        parts = [self._pack_block(vector[first : first + _BLOCK]) for first in range(0, len(vector), _BLOCK)]
+        return b"".join(parts)
+
+    def unpack(self, data: bytes, dimension: int) -> RingVector:
+        """Read (dimension,) words. Raises Refused for another length or padding that is not zero."""
+        if len(data) != self.packed_size(dimension):
+            raise Refused(
+                f"a vector of {dimension} coordinates takes {self.packed_size(dimension)} bytes in this ring; {len(data)} came"
+            )
+        spare = 8 * len(data) - dimension * self.bits
+        if spare and data[-1] >> (8 - spare):
+            raise Refused("the padding of a packed vector is not zero")
+        vector = np.empty(dimension, dtype=self.word)
+        source = np.frombuffer(data, dtype=np.uint8)
+        for first in range(0, dimension, _BLOCK):
+            count = min(_BLOCK, dimension - first)
+            begin = first * self.bits // 8
+            vector[first : first + count] = self._unpack_block(
+                source[begin : begin + self.packed_size(count)], count
+            )
+        return vector
+
+    def _pack_block(self, words: RingVector) -> bytes:
+        if self.bits % 8 == 0:
+            octets = np.ascontiguousarray(words).view(np.uint8).reshape(len(words), -1)
+            return octets[:, : self.bits // 8].tobytes()
+        octets = np.ascontiguousarray(words).view(np.uint8).reshape(len(words), -1)
+        flags = np.unpackbits(octets, axis=1, bitorder="little")[:, : self.bits]
+        return np.packbits(flags.ravel(), bitorder="little").tobytes()
+
+    def _unpack_block(self, octets: npt.NDArray[np.uint8], count: int) -> RingVector:
+        wide = np.zeros((count, self.word.itemsize), dtype=np.uint8)
+        if self.bits % 8 == 0:
+            wide[:, : self.bits // 8] = octets.reshape(count, -1)
+        else:
+            flags = np.unpackbits(octets, bitorder="little")[: count * self.bits].reshape(count, self.bits)
+            packed = np.packbits(flags, axis=1, bitorder="little")
+            wide[:, : packed.shape[1]] = packed
+        return wide.view(self.word)[:, 0]
