@@ -14,7 +14,8 @@ from coordinator.db.engine import reading, writing
 from coordinator.db.schema import FINAL_STATES, Round, RoundState, Run, RunState
 from coordinator.documents import assemble
 from coordinator.rounds.driver import RunDocuments
-from coordinator.rounds.store import FinalState, RoundConflict, RoundStore
+from coordinator.rounds.record import RoundConflict
+from coordinator.rounds.store import FinalState, RoundStore
 from protos.contract import Contract
 from protos.plan import Plan
 from strategies.errors import CovenantError, Refused, UsageError

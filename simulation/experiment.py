@@ -26,7 +26,7 @@ from client.data import Table, table_from
 from client.training import TrainingSession
 from coordinator.db.engine import reading
 from coordinator.db.schema import Round, RoundState, RunState
-from coordinator.rounds.store import RoundStore
+from coordinator.rounds.record import RoundRecord
 from coordinator.runs import RunView
 from protos.codec import decode_request
 from protos.contract import Contract
@@ -195,7 +195,7 @@ class _Found:
     def result(self, ended: RunView, elapsed_s: float) -> SimulationResult:
         plan, contract = self.experiment.plan, self.experiment.contract
         centre = self.federation.centre()
-        store = RoundStore(centre.engine, centre.artifacts, self.run, centre.clock)
+        store = RoundRecord(centre.engine, centre.artifacts, self.run)
         last, scaling = store.last_committed(), store.scaling()
         completed = ended.state == RunState.COMPLETED
         rows = _rounds(centre.engine, self.run)

@@ -18,7 +18,9 @@ import numpy as np
 import structlog
 
 from coordinator.rounds.exchange import Answered, Exchange, Outcome
-from coordinator.rounds.store import Committed, RoundStore
+from coordinator.rounds.record import Committed
+from coordinator.rounds.roster import Roster, because
+from coordinator.rounds.store import RoundStore
 from protos.codec import CodecError, decode_reply, encode_request
 from protos.contract import Contract
 from protos.frames import (
@@ -40,12 +42,11 @@ from strategies.aggregation import Contribution, total, weighted_mean
 from strategies.analytics.histograms import ScoreMetrics, metrics_from
 from strategies.analytics.moments import scaling_from
 from strategies.encoding import Vector, sha256_hex, vector_digest
-from strategies.errors import CovenantError, Refused, Unreachable
+from strategies.errors import CovenantError, Refused
 from strategies.features import FeatureSpec, Scaling
 from strategies.ids import RunId, SiteName
 
 _ATTEMPTS = 3
-_JOIN_POLL_S = 0.1
 _PREPARE_ROUND = 0
 _LASTING = frozenset({RefusalCode.POLICY, RefusalCode.SIGNATURE, RefusalCode.CONTRACT})
 """Refusals of the plan; the others are of one attempt, and the next may be answered."""
@@ -96,7 +97,10 @@ class Driver:
     store: RoundStore
     monotonic: Callable[[], float] = time.monotonic
     sleep: Callable[[float], None] = time.sleep
-    _refused: dict[SiteName, str] = field(default_factory=dict)
+    _roster: Roster = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._roster = Roster(self._plan.sites, self.exchange, self.monotonic, self.sleep)
 
     @property
     def _plan(self) -> Plan:
@@ -136,7 +140,7 @@ class Driver:
 
     def _prepare(self) -> tuple[Committed, Scaling]:
         """Round 0: pool the moments, fix the scaling, and store the initial model."""
-        roster = self._roster()
+        roster = self._roster.ready(wait_for_all=self.store.scaling() is None)
         attempt = self.store.next_attempt(Stage.PREPARE, _PREPARE_ROUND, roster)
         statement = self._statement(Stage.PREPARE, _PREPARE_ROUND, attempt, roster)
         features = self.documents.features
@@ -154,7 +158,7 @@ class Driver:
     def _round(self, number: int, before: Committed, scaling: Scaling) -> Committed:
         """One attempt at a round. The store numbers attempts: a driver before this one may have made some."""
         began = self.monotonic()
-        roster = self._roster()
+        roster = self._roster.ready(wait_for_all=self.store.scaling() is None)
         attempt = self.store.open_round(number, roster)
         statement = self._statement(Stage.TRAIN, number, attempt, roster, before.model, scaling)
         try:
@@ -181,7 +185,7 @@ class Driver:
         return committed
 
     def _evaluate(self, committed: Committed, scaling: Scaling) -> ScoreMetrics:
-        roster = self._roster()
+        roster = self._roster.ready(wait_for_all=self.store.scaling() is None)
         attempt = self.store.next_attempt(Stage.EVALUATE, committed.number, roster)
         statement = self._statement(
             Stage.EVALUATE, committed.number, attempt, roster, committed.model, scaling
@@ -219,32 +223,6 @@ class Driver:
             scaling_digest=None if scaling is None else scaling_digest(scaling),
         )
 
-    def _roster(self) -> tuple[SiteName, ...]:
-        """The invited sites that are online and have not refused, once there are enough; waits `join_within` for them."""
-        invited, sites = set(self._plan.sites.invite), self._plan.sites
-        deadline = self.monotonic() + sites.join_within
-        while True:
-            online = {site for site in self.exchange.online() if site in invited}
-            ready = tuple(sorted(online - self._refused.keys()))
-            if len(invited - self._refused.keys()) < sites.minimum:
-                raise Refused(f"too many sites refuse the plan: {self._because(self._refused)}")
-            everyone = len(ready) == len(invited - self._refused.keys())
-            if everyone or (len(ready) >= sites.minimum and self._joined_before()):
-                return ready
-            if self.monotonic() > deadline:
-                if len(ready) >= sites.minimum:
-                    return ready
-                away = ", ".join(sorted(invited - online - self._refused.keys()))
-                raise Unreachable(
-                    f"{len(ready)} of at least {sites.minimum} sites are online after {sites.join_within:g} s; "
-                    f"waiting for {away}. Start their agents with `covenant-agent run`"
-                )
-            self.sleep(_JOIN_POLL_S)
-
-    def _joined_before(self) -> bool:
-        """Once a run has begun, a site that is away is not waited for."""
-        return self.store.scaling() is not None
-
     def _ask(
         self,
         statement: Statement,
@@ -278,7 +256,7 @@ class Driver:
         if len(bodies) < self._plan.sites.minimum:
             raise TooFewSurvivors(
                 f"{len(bodies)} of at least {self._plan.sites.minimum} sites answered the "
-                f"{statement.stage.name.lower()} stage of round {statement.round}: {self._because(missing)}"
+                f"{statement.stage.name.lower()} stage of round {statement.round}: {because(missing)}"
             )
         return bodies
 
@@ -300,13 +278,9 @@ class Driver:
         if isinstance(reply.body, Refusal):
             reason = f"refused ({reply.body.code.name.lower()}) {reply.body.reason}".strip()
             if reply.body.code in _LASTING:
-                self._refused[site] = reason
+                self._roster.refused[site] = reason
             return reason
         return reply.body
-
-    @staticmethod
-    def _because(reasons: Mapping[SiteName, str]) -> str:
-        return "; ".join(f"{site} {reason}" for site, reason in sorted(reasons.items())) or "nobody said why"
 
 
 def _shape(body: Moments | Update | ScoreCounts) -> tuple[int, ...]:

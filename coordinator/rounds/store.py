@@ -11,20 +11,20 @@
 
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
-from coordinator.db.engine import reading, writing
+from coordinator.db.engine import writing
 from coordinator.db.schema import FINAL_STATES, Attempt, Checkpoint, Round, RoundState, Run, RunState
 from coordinator.registry.artifacts import ArtifactStore
+from coordinator.rounds.record import Committed, RoundConflict, RoundRecord, committed_round, the_run
 from protos.frames import Stage
-from strategies.analytics.histograms import CalibrationBin, ScoreMetrics
-from strategies.encoding import Vector, vector_bytes, vector_digest, vector_from_bytes
-from strategies.errors import CovenantError
+from strategies.analytics.histograms import ScoreMetrics
+from strategies.encoding import Vector, vector_bytes, vector_digest
 from strategies.features import Scaling
 from strategies.ids import Digest, RunId
 from strategies.server_optimizers import OptimizerState
@@ -35,28 +35,13 @@ _FLOAT64_BYTES: Final = 8
 _INITIAL: Final = 0
 
 
-class RoundConflict(CovenantError):  # noqa: N818  (a conflict is an outcome, not a defect)
-    """The run or the round is not in the state that this step needs: usually, another driver has moved it on."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Committed:
-    """The newest state of a run: `model` is (d,) float64 after round `number`, 0 being the initial model."""
-
-    number: int
-    model: Vector
-    optimizer: OptimizerState
-
-
-class RoundStore:
-    """The rounds of one run. Methods raise RoundConflict, and CovenantError when the database or disk fails."""
+class RoundStore(RoundRecord):
+    """The rounds of one run, written step by step. Methods raise RoundConflict, and CovenantError when the database or disk fails."""
 
     def __init__(
         self, engine: Engine, artifacts: ArtifactStore, run_id: RunId, clock: Callable[[], datetime]
     ) -> None:
-        self._engine = engine
-        self._artifacts = artifacts
-        self._run_id = run_id
+        super().__init__(engine, artifacts, run_id)
         self._clock = clock
         self._flower_run_id: int | None = None
 
@@ -192,7 +177,7 @@ class RoundStore:
     ) -> None:
         """Keep the evaluation of the model after committed round `number` by `survivors` of an attempt; the latest one counts."""
         with self._step(f"recording the metrics of round {number} of") as (session, run):
-            row = _committed_round(session, run.id, number)
+            row = committed_round(session, run.id, number)
             if row is None:
                 raise RoundConflict(
                     f"round {number} of {run.id} is not committed, so there is nothing to evaluate"
@@ -224,57 +209,18 @@ class RoundStore:
             self._void_open(session, run, f"the run ended: {reason or final}")
             run.state, run.reason, run.finished_at = final, reason, self._clock()
 
-    def scaling(self) -> Scaling | None:
-        """The scaling that `begin` fixed, to the bit, or None before."""
-        with self._look("scaling") as session:
-            kept = _the_run(session.get(Run, self._run_id), self._run_id).scaling
-        return None if kept is None else Scaling(mean=tuple(kept["mean"]), std=tuple(kept["std"]))
-
-    def metrics(self, number: int) -> ScoreMetrics | None:
-        """The evaluation kept for round `number`, or None."""
-        with self._look(f"metrics of round {number}") as session:
-            row = _committed_round(session, self._run_id, number)
-            kept: dict[str, Any] | None = None if row is None else row.metrics
-        if kept is None:
-            return None
-        bins = tuple(CalibrationBin(**each) for each in kept["calibration"])
-        return ScoreMetrics(**{**kept, "calibration": bins})
-
-    def last_committed(self) -> Committed | None:
-        """The newest checkpoint, verified against its digests; None before `begin`."""
-        with self._look("last checkpoint") as session:
-            newest = session.scalar(
-                select(Checkpoint)
-                .where(Checkpoint.run_id == self._run_id)
-                .order_by(Checkpoint.round.desc())
-                .limit(1)
-            )
-        if newest is None:
-            return None
-        data = self._artifacts.get(Digest(newest.model_artifact))
-        model = vector_from_bytes(data, len(data) // _FLOAT64_BYTES)
-        state = self._artifacts.get(Digest(newest.optimizer_artifact))
-        return Committed(
-            number=newest.round, model=model, optimizer=OptimizerState.from_bytes(state, model.size)
-        )
-
     @contextmanager
     def _step(self, doing: str) -> Iterator[tuple[Session, Run]]:
         """One transaction with the run's row locked, refused to a driver that was replaced."""
         with writing(self._engine, f"{doing} {self._run_id}") as session:
             found = session.scalar(select(Run).where(Run.id == self._run_id).with_for_update())
-            run = _the_run(found, self._run_id)
+            run = the_run(found, self._run_id)
             if self._flower_run_id not in {None, run.flower_run_id}:
                 raise RoundConflict(
                     f"{doing} {run.id}: another driver (Flower run {run.flower_run_id}) has taken it over; "
                     "this one must stop"
                 )
             yield session, run
-
-    @contextmanager
-    def _look(self, at: str) -> Iterator[Session]:
-        with reading(self._engine, f"reading the {at} of {self._run_id}") as session:
-            yield session
 
     def _keep(self, model: Vector, optimizer: OptimizerState) -> tuple[Digest, Digest]:
         """Put both artifacts on disk, flushed, before any row names them."""
@@ -302,12 +248,6 @@ class RoundStore:
         row.state, row.reason, row.closed_at = RoundState.VOIDED, reason, self._clock()
 
 
-def _the_run(found: Run | None, run_id: RunId) -> Run:
-    if found is None:
-        raise RoundConflict(f"{run_id} is not in this database; covenant run list names those that are")
-    return found
-
-
 def _require_running(run: Run) -> None:
     if run.state != RunState.RUNNING:
         raise RoundConflict(f"{run.id} is {run.state}, not running; its rounds stand still")
@@ -333,14 +273,6 @@ def _require_open(session: Session, run: Run, number: int, attempt: int) -> Roun
             f"attempt {attempt} at round {number} of {run.id} is {'unknown' if row is None else row.state}, not open"
         )
     return row
-
-
-def _committed_round(session: Session, run_id: str, number: int) -> Round | None:
-    return session.scalar(
-        select(Round).where(
-            Round.run_id == run_id, Round.number == number, Round.state == RoundState.COMMITTED
-        )
-    )
 
 
 def _checkpoint(run: Run, number: int, names: tuple[Digest, Digest]) -> Checkpoint:

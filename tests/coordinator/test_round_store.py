@@ -14,7 +14,8 @@ from sqlalchemy import Engine, event, select
 from coordinator.db import reading, writing
 from coordinator.db.schema import Attempt, Checkpoint, Round, RoundState, Run, RunState
 from coordinator.registry.artifacts import ArtifactStore
-from coordinator.rounds.store import RoundConflict, RoundStore
+from coordinator.rounds.record import RoundConflict
+from coordinator.rounds.store import RoundStore
 from protos.frames import Stage
 from strategies.analytics.histograms import ScoreMetrics, metrics_from
 from strategies.encoding import vector_digest

@@ -1,0 +1,98 @@
+"""What a run has left behind, read back: its newest checkpoint, its scaling, its metrics. Nothing here writes."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
+
+from coordinator.db.engine import reading
+from coordinator.db.schema import Checkpoint, Round, RoundState, Run
+from coordinator.registry.artifacts import ArtifactStore
+from strategies.analytics.histograms import CalibrationBin, ScoreMetrics
+from strategies.encoding import Vector, vector_from_bytes
+from strategies.errors import CovenantError
+from strategies.features import Scaling
+from strategies.ids import Digest, RunId
+from strategies.server_optimizers import OptimizerState
+
+_FLOAT64_BYTES: Final = 8
+
+
+class RoundConflict(CovenantError):  # noqa: N818  (a conflict is an outcome, not a defect)
+    """The run or the round is not in the state that this step needs: usually, another driver has moved it on."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Committed:
+    """The newest state of a run: `model` is (d,) float64 after round `number`, 0 being the initial model."""
+
+    number: int
+    model: Vector
+    optimizer: OptimizerState
+
+
+class RoundRecord:
+    """The record of one run. Methods raise RoundConflict, and CovenantError when the database or disk fails."""
+
+    def __init__(self, engine: Engine, artifacts: ArtifactStore, run_id: RunId) -> None:
+        self._engine = engine
+        self._artifacts = artifacts
+        self._run_id = run_id
+
+    def scaling(self) -> Scaling | None:
+        """The scaling that `begin` fixed, to the bit, or None before."""
+        with self._look("scaling") as session:
+            kept = the_run(session.get(Run, self._run_id), self._run_id).scaling
+        return None if kept is None else Scaling(mean=tuple(kept["mean"]), std=tuple(kept["std"]))
+
+    def metrics(self, number: int) -> ScoreMetrics | None:
+        """The evaluation kept for round `number`, or None."""
+        with self._look(f"metrics of round {number}") as session:
+            row = committed_round(session, self._run_id, number)
+            kept: dict[str, Any] | None = None if row is None else row.metrics
+        if kept is None:
+            return None
+        bins = tuple(CalibrationBin(**each) for each in kept["calibration"])
+        return ScoreMetrics(**{**kept, "calibration": bins})
+
+    def last_committed(self) -> Committed | None:
+        """The newest checkpoint, verified against its digests; None before `begin`."""
+        with self._look("last checkpoint") as session:
+            newest = session.scalar(
+                select(Checkpoint)
+                .where(Checkpoint.run_id == self._run_id)
+                .order_by(Checkpoint.round.desc())
+                .limit(1)
+            )
+        if newest is None:
+            return None
+        data = self._artifacts.get(Digest(newest.model_artifact))
+        model = vector_from_bytes(data, len(data) // _FLOAT64_BYTES)
+        state = self._artifacts.get(Digest(newest.optimizer_artifact))
+        return Committed(
+            number=newest.round, model=model, optimizer=OptimizerState.from_bytes(state, model.size)
+        )
+
+    @contextmanager
+    def _look(self, at: str) -> Iterator[Session]:
+        with reading(self._engine, f"reading the {at} of {self._run_id}") as session:
+            yield session
+
+
+def the_run(found: Run | None, run_id: RunId) -> Run:
+    """The run that was looked up. Raises RoundConflict where there is none."""
+    if found is None:
+        raise RoundConflict(f"{run_id} is not in this database; covenant run list names those that are")
+    return found
+
+
+def committed_round(session: Session, run_id: str, number: int) -> Round | None:
+    """The committed attempt at round `number`, or None."""
+    return session.scalar(
+        select(Round).where(
+            Round.run_id == run_id, Round.number == number, Round.state == RoundState.COMMITTED
+        )
+    )

@@ -1,0 +1,55 @@
+"""Who is asked next: the invited sites that are online and have not refused the plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+
+from coordinator.rounds.exchange import Exchange
+from protos.plan import Sites
+from strategies.errors import Refused, Unreachable
+from strategies.ids import SiteName
+
+_JOIN_POLL_S = 0.1
+
+
+@dataclass
+class Roster:
+    """The sites of one plan over an exchange. `refused` holds why a site takes no part."""
+
+    sites: Sites
+    exchange: Exchange
+    monotonic: Callable[[], float]
+    sleep: Callable[[float], None]
+    refused: dict[SiteName, str] = field(default_factory=dict)
+
+    def ready(self, *, wait_for_all: bool) -> tuple[SiteName, ...]:
+        """The sites to ask, sorted, at least the plan's minimum; waits up to `join_within` for them.
+
+        With `wait_for_all` all of them are waited for so long: before a run has begun, a site may still be on its way, and
+        afterwards one that is away holds nobody up. Raises `Refused` and `Unreachable`.
+        """
+        willing = set(self.sites.invite) - self.refused.keys()
+        if len(willing) < self.sites.minimum:
+            raise Refused(f"too many sites refuse the plan: {because(self.refused)}")
+        deadline = self.monotonic() + self.sites.join_within
+        while True:
+            ready = tuple(sorted(willing & set(self.exchange.online())))
+            enough, late = len(ready) >= self.sites.minimum, self.monotonic() > deadline
+            if len(ready) == len(willing) or (enough and (late or not wait_for_all)):
+                return ready
+            if late:
+                raise self._missing(ready, willing)
+            self.sleep(_JOIN_POLL_S)
+
+    def _missing(self, ready: tuple[SiteName, ...], willing: set[SiteName]) -> Unreachable:
+        away = ", ".join(sorted(willing - set(ready)))
+        return Unreachable(
+            f"{len(ready)} of at least {self.sites.minimum} sites are online after {self.sites.join_within:g} s; "
+            f"waiting for {away}. Start their agents with `covenant-agent run`"
+        )
+
+
+def because(reasons: Mapping[SiteName, str]) -> str:
+    """What each site said, in one line."""
+    return "; ".join(f"{site} {reason}" for site, reason in sorted(reasons.items())) or "nobody said why"
