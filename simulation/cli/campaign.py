@@ -17,6 +17,9 @@ from strategies.errors import CovenantError, UsageError
 if TYPE_CHECKING:
     from simulation.campaign.runner import Played
 
+_TOLD_EVERY = 500
+"""Seeds between two lines where no terminal shows a bar."""
+
 
 def campaign(
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds to play.")] = 200,
@@ -44,11 +47,14 @@ def campaign(
         raise UsageError("--only belongs to one seed; name it with --seed")
     with Progress(*PROGRESS, console=people, transient=True, disable=not people.is_terminal) as progress:
         bar = progress.add_task("seeds", total=seeds, note="")
-        failure = play_all(
-            range(first, first + seeds),
-            jobs=jobs or os.cpu_count() or 1,
-            progress=lambda played: progress.update(bar, advance=1, note=f"seed {played.seed}"),
-        )
+
+        def told(played: Played) -> None:
+            progress.update(bar, advance=1, note=f"seed {played.seed}")
+            done = int(progress.tasks[bar].completed)
+            if not people.is_terminal and done % _TOLD_EVERY == 0:
+                people.print(f"{done} of {seeds} seeds", highlight=False)
+
+        failure = play_all(range(first, first + seeds), jobs=jobs or os.cpu_count() or 1, progress=told)
     if failure is not None:
         _show_played(failure.shrunk, json=json)
         raise CovenantError(
