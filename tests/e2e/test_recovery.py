@@ -24,7 +24,7 @@ from tests.e2e.conftest import Federation
 
 pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("engine-recovery")]
 
-ROUNDS = 30
+ROUNDS = 18
 CONTINUES_WITHIN_S = 5.0
 
 
@@ -128,7 +128,7 @@ def test_killed_again_and_again_at_other_points_it_loses_at_most_the_round_in_fl
     federation.wait(lambda: not has_server_process(federation), "the end of the last run's process")
     run = federation.launch(plan)
     carried = set()
-    for kill, committed in enumerate((0, 2, 8, 15)):
+    for kill, committed in enumerate((0, 2, 6, 11)):
         federation.wait(partial(has_committed, federation, run, committed), f"round {committed}")
         federation.wait(lambda: has_server_process(federation), "a server process")
         time.sleep(0.11 * kill)  # not always just after a commit
