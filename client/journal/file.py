@@ -29,6 +29,7 @@ Connect = Callable[[str], sqlite3.Connection]
 
 _OPENED: Final = "opened"
 _FORMAT: Final = 1
+_MODE: Final = 0o600
 _BUSY: Final = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED"})
 _NOT_A_JOURNAL: Final = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB"})
 _SCHEMA: Final = """
@@ -89,8 +90,15 @@ class Journal:
         Raises `UsageError` if another process has it open or it is somebody else's, `JournalBroken` if it is damaged or cannot be
         written.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, _MODE))
+            path.chmod(_MODE)  # it holds updates, which are confidential, whoever put the file there
+        except OSError as error:
+            raise UsageError(
+                f"the journal {path} cannot be opened ({error.strerror}); `journal` must name a file, on a local disk, that the "
+                "agent's user may write"
+            ) from error
         journal = cls(path, connect(str(path)))
         try:
             journal._prepare()

@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass
 from functools import cache
+from multiprocessing.util import Finalize
 from pathlib import Path
 from tempfile import mkdtemp
 
@@ -93,8 +94,10 @@ def stage() -> Stage:
     rows = {site: _loans(index) for index, site in enumerate(SITES)}
     tables = {site: table_from(each, contract, renamed={}, named=site) for site, each in rows.items()}
     sessions = {site: TrainingSession(plan, contract, table, site=site) for site, table in tables.items()}
-    folder = Path(mkdtemp(prefix="covenant-stage-", dir=memory_folder())) / "federation"
-    return Stage(lay_out(folder, plan, contract, rows, seed=0), plan, contract, sessions, {})
+    folder = Path(mkdtemp(prefix="covenant-stage-", dir=memory_folder()))
+    # Not atexit: the workers of a pool leave without it.
+    Finalize(None, shutil.rmtree, args=(folder,), kwargs={"ignore_errors": True}, exitpriority=0)
+    return Stage(lay_out(folder / "federation", plan, contract, rows, seed=0), plan, contract, sessions, {})
 
 
 def _loans(index: int) -> pa.Table:

@@ -68,6 +68,23 @@ def test_only_its_owner_can_read_it(tmp_path):
     assert {stat.S_IMODE(file.stat().st_mode) for file in tmp_path.iterdir()} == {0o600}
 
 
+def test_a_journal_that_others_can_read_is_closed_to_them(tmp_path):
+    path = tmp_path / "journal.db"
+    Journal.open(path, OWNER).close()
+    path.chmod(0o644)
+    Journal.open(path, OWNER)
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_place_that_cannot_hold_a_journal_is_refused_in_one_sentence(tmp_path):
+    (tmp_path / "folder.db").mkdir()
+    (tmp_path / "link.db").symlink_to(tmp_path / "elsewhere.db")
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path / "folder.db", tmp_path / "link.db", tmp_path / "file" / "journal.db"):
+        with pytest.raises(UsageError, match=r"cannot be opened \(.*\); `journal` must name a file"):
+            Journal.open(path, OWNER)
+
+
 def test_the_newest_attachments_are_kept_and_no_trace_of_the_others(tmp_path):
     path = tmp_path / "journal.db"
     journal = Journal.open(path, OWNER)
