@@ -108,7 +108,15 @@ def test_a_simulation_gives_the_same_models_as_the_real_deployment(
 
 
 @pytest.mark.parametrize(
-    "disaster", [kill_server_app, kill_agent, kill_superlink, kill_coordinator, kill_everything]
+    "disaster",
+    [
+        kill_server_app,
+        kill_superlink,
+        kill_everything,
+        # Both are part of the one before, which `make test` runs.
+        pytest.param(kill_agent, marks=pytest.mark.slow),
+        pytest.param(kill_coordinator, marks=pytest.mark.slow),
+    ],
 )
 def test_whatever_is_killed_the_model_is_that_of_an_undisturbed_run(
     federation: Federation, plan, undisturbed: list[str], disaster: Callable[[Federation], None]
