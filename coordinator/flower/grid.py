@@ -7,7 +7,6 @@ since it was asked, and whoever has been silent for a while; a site answers a re
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -43,8 +42,8 @@ class PromptGrid:
 
     wire: Wire
     node_keys: Mapping[SiteName, bytes]
-    monotonic: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+    monotonic: Callable[[], float]
+    sleep: Callable[[float], None]
     _seen: dict[SiteName, NodeInfo] = field(default_factory=dict)
     _seen_at: float = -_LOOK_FOR_NODES_S
     _silent: dict[SiteName, float] = field(default_factory=dict)

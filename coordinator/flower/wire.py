@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -92,8 +91,8 @@ class HttpWire:
     """A wire over the HTTP Grid of a ServerApp, through its runtime client: flwr has no public way to any of this."""
 
     grid: HttpGrid
-    monotonic: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+    monotonic: Callable[[], float]
+    sleep: Callable[[float], None]
     _to_confirm: list[str] = field(default_factory=list)
     _arriving: dict[str, _Arriving] = field(default_factory=dict)
 

@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -95,8 +94,8 @@ class Driver:
     documents: RunDocuments
     exchange: Exchange
     store: RoundStore
-    monotonic: Callable[[], float] = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
+    monotonic: Callable[[], float]
+    sleep: Callable[[float], None]
     _roster: Roster = field(init=False)
 
     def __post_init__(self) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
@@ -87,6 +86,3 @@ def register(invariant: I) -> I:
 def registered() -> tuple[type[Invariant], ...]:
     """All invariants, by name."""
     return tuple(_REGISTERED[name] for name in sorted(_REGISTERED))
-
-
-Watcher = Callable[[str, str], None]
