@@ -146,6 +146,8 @@ def test_ctrl_c_ends_everything(tmp_path: Path, after_s: float) -> None:
         cwd=tmp_path,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        # Where the tests run in the background, a shell has had SIGINT ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     time.sleep(after_s)
     assert process.poll() is None
