@@ -147,7 +147,7 @@ def test_ctrl_c_ends_everything(tmp_path: Path, after_s: float) -> None:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         # Where the tests run in the background, a shell has had SIGINT ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 (one system call)
     )
     time.sleep(after_s)
     assert process.poll() is None
