@@ -111,5 +111,6 @@ def test_agents_survive_a_superlink_that_dies_and_forgets_them(federation: Feder
 
 
 def test_an_agent_ends_cleanly_on_sigterm(federation: Federation) -> None:
+    federation.wait(lambda: federation.connections("west") > 0, "the connection of west")
     assert federation.deployment.end("west") == 0
     federation.restart("west")
