@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -24,6 +25,7 @@ app = typer.Typer(
 )
 ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The site's configuration.")]
 REQUEST_FILE = "enrolment.json"
+_FEWEST_PEERS = 2
 
 _SITE = """\
 covenant: site/v1
@@ -38,6 +40,7 @@ identity:
   key: site.key
   node_key: node.key
 journal: journal.db             # what this site has answered; never copy it back from a backup, never delete it
+{peers}
 data:
   {contract_name}:
     contract: {contract}
@@ -50,7 +53,7 @@ allow:
 policy:                         # default deny: what is not listed is refused
   purposes: [{purposes}]
   privacy_modes: [none]         # none: nothing protects a person's rows in what is released
-  aggregation: [plain]          # plain: the centre sees this site's updates
+  aggregation: [{aggregation}]         # secure: the centre sees sums only; plain: it sees this site's updates
 run:
   cpu_threads: 1
   idle_poll: 1s
@@ -69,6 +72,16 @@ def init(  # noqa: PLR0917 (each is an option of the command)
     contract: Annotated[Path, typer.Option(help="The data contract that this site's data follows.")],
     data: Annotated[Path, typer.Option(help="The Parquet file with this site's rows.")],
     purpose: Annotated[list[str], typer.Option(help="A purpose that this site admits; repeatable.")],
+    peer: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A site that this one recognises as real; repeatable. Secure aggregation needs two or more."
+        ),
+    ] = None,
+    allow_plain: Annotated[
+        bool,
+        typer.Option("--allow-plain", help="Admit plans under which the centre sees this site's updates."),
+    ] = False,
 ) -> None:
     """Make a site's configuration and keys, and the enrolment request that the federation root must certify."""
     from client.keystore import make_keys
@@ -95,6 +108,7 @@ def init(  # noqa: PLR0917 (each is an option of the command)
         _SITE.format(
             site=site, federation=federation, superlink=superlink, ca=ca.name, root=root.name, contract=agreed.ref,
             contract_name=agreed.name, contract_file=contract.name, data=data.resolve(), purposes=", ".join(purpose),
+            peers=_peers(sorted(set(peer or ()) - {site})), aggregation="secure, plain" if allow_plain else "secure",
         )
     )  # fmt: skip
     try:
@@ -111,6 +125,14 @@ def init(  # noqa: PLR0917 (each is an option of the command)
         f"the root that this site pins has fingerprint {pinned.fingerprint}; compare it with theirs",
         highlight=False,
     )
+
+
+def _peers(names: Sequence[str]) -> str:
+    """The part of a configuration that says whom this site recognises."""
+    listed = ", ".join(names)
+    if len(names) < _FEWEST_PEERS:
+        return f"# peers: {{recognise: [{listed}], at_least: 2}}   # who must be in a sum with this site: needed for secure aggregation"
+    return f"peers:                          # who must be in a sum with this site, and how many of them\n  recognise: [{listed}]\n  at_least: 2"
 
 
 @app.command("run")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -15,18 +16,21 @@ from protos.keys import SigningKey, create_node_key, node_public_pem
 from protos.membership import EnrolmentRequest, RootPublic
 from protos.site import SiteConfig, load_site
 from strategies.errors import UsageError
+from strategies.secagg.shamir import Entropy
 
 
-def open_participant(site_file: Path, *, connect: Connect = connect) -> Participant:
+def open_participant(
+    site_file: Path, *, connect: Connect = connect, entropy: Entropy = os.urandom
+) -> Participant:
     """The participant that `site.yaml` describes; raises `CovenantError` naming the file that cannot be used."""
     config = load_site(site_file)
     root = load_document(config.federation.root, RootPublic)
-    identity = SigningKey.load(config.identity.key).public
+    identity = SigningKey.load(config.identity.key)
     owner = Owner(
-        federation=config.federation.name, root=root.public_key, site=config.site, identity=identity
+        federation=config.federation.name, root=root.public_key, site=config.site, identity=identity.public
     )
     journal = Journal.open(config.journal, owner, connect=connect)
-    return Participant(config=config, root=root, identity_key=identity, answers=Answers(journal))
+    return Participant(config=config, root=root, identity=identity, answers=Answers(journal), entropy=entropy)
 
 
 def make_keys(config: SiteConfig) -> EnrolmentRequest:

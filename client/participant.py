@@ -16,10 +16,11 @@ from typing import TypeVar
 import structlog
 
 from client.data import DataError, load_table
-from client.journal.answers import Answers
-from client.plan_check import Accepted, TaskRefused, check_statement, check_task
+from client.journal.answers import Answers, question_of, secure_question
+from client.plan_check import Accepted, TaskRefused, check_documents, check_statement, check_task
+from client.protocol import SecureRounds
 from client.training import TrainingSession
-from protos.codec import CodecError, decode_request, encode_reply
+from protos.codec import CodecError, encode_reply
 from protos.frames import (
     Body,
     Moments,
@@ -28,16 +29,23 @@ from protos.frames import (
     Reply,
     Request,
     ScoreCounts,
+    SecureAnswer,
+    SecureRequest,
     Stage,
+    Task,
     Update,
 )
+from protos.keys import SigningKey
 from protos.membership import RootPublic
+from protos.secure_codec import decode_answer, decode_asked, encode_secure_reply
 from protos.site import SiteConfig
 from strategies.encoding import sha256_hex
 from strategies.errors import CovenantError
-from strategies.ids import Digest, SiteName
+from strategies.ids import Digest, RunId, SiteName
+from strategies.secagg.shamir import Entropy
 
 _KEPT_SESSIONS = 4
+_KEPT_SET_UPS = 8
 K = TypeVar("K")
 V = TypeVar("V")
 _log = structlog.get_logger(__name__)
@@ -49,13 +57,27 @@ class Participant:
 
     config: SiteConfig
     root: RootPublic
-    identity_key: str
-    """The site's public identity key in base64, which the member list must name."""
+    identity: SigningKey
+    """The site's identity key, whose public half the member list must name."""
     answers: Answers
     """What this site has answered already, on disk."""
+    entropy: Entropy
+    """Where the secrets of secure aggregation come from."""
 
     _accepted: OrderedDict[tuple[Digest, Digest, Digest], Accepted] = field(default_factory=OrderedDict)
     _sessions: OrderedDict[tuple[Digest, Digest], TrainingSession] = field(default_factory=OrderedDict)
+    _set_ups: OrderedDict[Digest, bytes] = field(default_factory=OrderedDict)
+    _secure: SecureRounds = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._secure = SecureRounds(
+            self.config,
+            self.identity.sign_raw,
+            self.entropy,
+            self._accepted_documents,
+            self._session,
+            lambda made: self.answers.promise(made.run, made.stage, made.round, made.attempt),
+        )
 
     @property
     def site(self) -> SiteName:
@@ -72,44 +94,92 @@ class Participant:
         Raises `CodecError` if that is no request at all, and `JournalBroken` if the reply could not be recorded: then nothing
         may leave this site any more.
         """
-        request = decode_request(frame)
+        request = decode_asked(frame)
+        if isinstance(request, SecureRequest):
+            run, echo = request.frames[0].attempt.run, sha256_hex(frame)
+        else:
+            run, echo = request.statement.run, request.statement.digest
         try:
-            kept = self.answers.kept(request.statement)
+            if isinstance(request, SecureRequest):
+                return self._secure_answer(request, echo)
+            kept = self.answers.kept(question_of(request.statement))
             return kept if kept is not None else self._first_answer(request)
         except TaskRefused as refusal:
-            _log.error("refused", run=request.statement.run, code=refusal.code.name, reason=str(refusal))
-            return self._reply(request, Refusal(refusal.code, str(refusal)))
+            _log.error("refused", run=run, code=refusal.code.name, reason=str(refusal))
+            return self._reply(echo, Refusal(refusal.code, str(refusal)))
         except DataError as trouble:
-            _log.error("refused", run=request.statement.run, code="CONTRACT", reason=str(trouble))
-            return self._reply(request, Refusal(RefusalCode.CONTRACT))
+            _log.error("refused", run=run, code="CONTRACT", reason=str(trouble))
+            return self._reply(echo, Refusal(RefusalCode.CONTRACT))
+
+    def _secure_answer(self, request: SecureRequest, echo: Digest) -> bytes:
+        """Take the steps that are asked for; what leaves after a mask is in the journal first, and before one in memory."""
+        question = secure_question(request)
+        kept = self._set_ups.get(echo) if question is None else self.answers.kept(question)
+        if kept is not None:
+            return self._said_again(kept, echo)
+        try:
+            answer = self._secure.answer(request)
+        except (TaskRefused, DataError):
+            raise
+        except CovenantError as trouble:
+            raise self._failed(
+                request.frames[0].attempt.run, request.frames[0].attempt.stage, trouble
+            ) from trouble
+        reply = encode_secure_reply(echo, self.site, answer)
+        if question is None:
+            _keep(self._set_ups, echo, reply, _KEPT_SET_UPS)
+        else:
+            self.answers.record(question, reply, self._secure.promise(request.frames[0].attempt))
+        return reply
 
     def _first_answer(self, request: Request) -> bytes:
         """Judge, compute, record; raises `TaskRefused` and `DataError`, which are answers too."""
         try:
             accepted = self._accepted_task(request)
             check_statement(request.statement, accepted, site=self.site)
+            _require_plain(accepted)
             body = self._compute(request, self._session(accepted))
         except (TaskRefused, DataError):
             raise
         except CovenantError as trouble:
-            stage = request.statement.stage.name
-            _log.error("failed", run=request.statement.run, stage=stage, reason=str(trouble))
-            raise TaskRefused(
-                RefusalCode.FAILED, f"could not compute the {stage.lower()} stage; the site's log says why"
-            ) from trouble
-        reply = self._reply(request, body)
-        self.answers.record(request.statement, reply)
+            raise self._failed(request.statement.run, request.statement.stage.name, trouble) from trouble
+        reply = self._reply(request.statement.digest, body)
+        self.answers.record(question_of(request.statement), reply)
         return reply
 
-    def _reply(self, request: Request, body: Body) -> bytes:
-        return encode_reply(Reply(statement_digest=request.statement.digest, site=self.site, body=body))
+    def _said_again(self, kept: bytes, echo: Digest) -> bytes:
+        """The steps that were taken, to a request that asks for them again: what rides on it may be something else."""
+        body = decode_answer(kept).body
+        return encode_secure_reply(echo, self.site, body) if isinstance(body, SecureAnswer) else kept
+
+    @staticmethod
+    def _failed(run: RunId, stage: str, trouble: CovenantError) -> TaskRefused:
+        _log.error("failed", run=run, stage=stage, reason=str(trouble))
+        return TaskRefused(
+            RefusalCode.FAILED, f"could not compute the {stage.lower()} stage; the site's log says why"
+        )
+
+    def _reply(self, echo: Digest, body: Body) -> bytes:
+        return encode_reply(Reply(statement_digest=echo, site=self.site, body=body))
+
+    def _accepted_documents(self, task: Task) -> Accepted:
+        """The documents of a run under secure aggregation, judged once."""
+        key = (sha256_hex(task.plan), sha256_hex(task.contract), sha256_hex(task.members))
+        if key not in self._accepted:
+            accepted = check_documents(
+                task, config=self.config, root=self.root, identity_key=self.identity.public
+            )
+            _keep(self._accepted, key, accepted, _KEPT_SESSIONS)
+        return self._accepted[key]
 
     def _accepted_task(self, request: Request) -> Accepted:
         """The documents of `request`, judged once; their bytes hash to the statement's digests each time."""
         said, task = request.statement, request.task
         key = (sha256_hex(task.plan), sha256_hex(task.contract), sha256_hex(task.members))
         if key != (said.plan_digest, said.contract_digest, said.members_digest) or key not in self._accepted:
-            accepted = check_task(request, config=self.config, root=self.root, identity_key=self.identity_key)
+            accepted = check_task(
+                request, config=self.config, root=self.root, identity_key=self.identity.public
+            )
             _keep(self._accepted, key, accepted, _KEPT_SESSIONS)
         return self._accepted[key]
 
@@ -140,6 +210,15 @@ class Participant:
         if said.stage is Stage.TRAIN:
             return Update(session.train(model, scaling, said.round))
         return ScoreCounts(session.evaluate(model, scaling))
+
+
+def _require_plain(accepted: Accepted) -> None:
+    """Nothing leaves unmasked under a plan that aggregates securely."""
+    if accepted.plan.aggregation.mode != "plain":
+        raise TaskRefused(
+            RefusalCode.PROTOCOL,
+            "the plan aggregates securely; this request would show the centre what this site computes",
+        )
 
 
 def _keep(kept: OrderedDict[K, V], key: K, value: V, most: int) -> None:

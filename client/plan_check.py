@@ -16,13 +16,13 @@ from dataclasses import dataclass
 from client.training import COMPONENT
 from protos.contract import Contract, check_plan
 from protos.documents import load_document
-from protos.frames import RefusalCode, Request, Statement
-from protos.membership import RootPublic, SignedMembers, check_members
+from protos.frames import RefusalCode, Request, Statement, Task
+from protos.membership import MemberList, RootPublic, SignedMembers, check_members
 from protos.plan import Plan
 from protos.site import DataSource, SiteConfig
 from strategies.encoding import sha256_hex
 from strategies.errors import CovenantError, Refused
-from strategies.ids import SiteName
+from strategies.ids import Digest, SiteName
 
 
 class TaskRefused(Refused):
@@ -35,17 +35,32 @@ class TaskRefused(Refused):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """A task that passed every check; `check_task` is its only maker."""
+    """A task that passed every check; `check_documents` is its only maker."""
 
     plan: Plan
     contract: Contract
+    members: MemberList
+    members_digest: Digest
     source: DataSource
 
 
 def check_task(request: Request, *, config: SiteConfig, root: RootPublic, identity_key: str) -> Accepted:
-    """Judge the documents of `request`; raises `TaskRefused` at the first rule that they break."""
-    plan, contract = _documents(request)
-    _membership(request, plan, config, root, identity_key)
+    """Judge the documents of `request`, which must be those that its statement names; raises `TaskRefused`."""
+    said, task = request.statement, request.task
+    for name, data, named in (
+        ("plan", task.plan, said.plan_digest),
+        ("contract", task.contract, said.contract_digest),
+        ("member list", task.members, said.members_digest),
+    ):
+        if sha256_hex(data) != named:
+            raise TaskRefused(RefusalCode.PROTOCOL, f"the {name} is not the one that the statement names")
+    return check_documents(task, config=config, root=root, identity_key=identity_key)
+
+
+def check_documents(task: Task, *, config: SiteConfig, root: RootPublic, identity_key: str) -> Accepted:
+    """Judge the documents of a run; raises `TaskRefused` at the first rule that they break."""
+    plan, contract = _documents(task)
+    members = _membership(task, plan, config, root, identity_key)
     _policy(plan, config)
     source = _source(plan, contract, config)
     if plan.training.component != COMPONENT:
@@ -53,7 +68,9 @@ def check_task(request: Request, *, config: SiteConfig, root: RootPublic, identi
             RefusalCode.POLICY,
             f"training component {plan.training.component} is not installed; this site has {COMPONENT}",
         )
-    return Accepted(plan=plan, contract=contract, source=source)
+    return Accepted(
+        plan=plan, contract=contract, members=members, members_digest=sha256_hex(task.members), source=source
+    )
 
 
 def check_statement(statement: Statement, accepted: Accepted, *, site: SiteName) -> None:
@@ -71,15 +88,7 @@ def check_statement(statement: Statement, accepted: Accepted, *, site: SiteName)
         )
 
 
-def _documents(request: Request) -> tuple[Plan, Contract]:
-    said, task = request.statement, request.task
-    for name, data, named in (
-        ("plan", task.plan, said.plan_digest),
-        ("contract", task.contract, said.contract_digest),
-        ("member list", task.members, said.members_digest),
-    ):
-        if sha256_hex(data) != named:
-            raise TaskRefused(RefusalCode.PROTOCOL, f"the {name} is not the one that the statement names")
+def _documents(task: Task) -> tuple[Plan, Contract]:
     try:
         plan, contract = Plan.from_canonical(task.plan), Contract.from_canonical(task.contract)
         check_plan(plan, contract)
@@ -89,10 +98,10 @@ def _documents(request: Request) -> tuple[Plan, Contract]:
 
 
 def _membership(
-    request: Request, plan: Plan, config: SiteConfig, root: RootPublic, identity_key: str
-) -> None:
+    task: Task, plan: Plan, config: SiteConfig, root: RootPublic, identity_key: str
+) -> MemberList:
     try:
-        members = SignedMembers.from_canonical(request.task.members).verify(root)
+        members = SignedMembers.from_canonical(task.members).verify(root)
         check_members(plan, members)
         ours = members.member(config.site)
     except CovenantError as error:
@@ -101,6 +110,7 @@ def _membership(
         raise TaskRefused(
             RefusalCode.SIGNATURE, f"member list {members.ref} has another key for {config.site}"
         )
+    return members
 
 
 def _policy(plan: Plan, config: SiteConfig) -> None:

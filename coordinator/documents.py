@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from coordinator.rounds.driver import RunDocuments
+from coordinator.rounds.question import RunDocuments
 from coordinator.settings import Settings
 from protos.contract import Contract, check_plan
 from protos.documents import load_document

@@ -13,7 +13,7 @@ from coordinator.bootstrap import Centre
 from coordinator.db.engine import reading, writing
 from coordinator.db.schema import FINAL_STATES, Round, RoundState, Run, RunState
 from coordinator.documents import assemble
-from coordinator.rounds.driver import RunDocuments
+from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.record import RoundConflict
 from coordinator.rounds.store import FinalState, RoundStore
 from protos.contract import Contract

@@ -21,6 +21,7 @@ from protos.frames import (
     Reply,
     Request,
     ScoreCounts,
+    SecureAnswer,
     Stage,
     Statement,
     Task,
@@ -53,46 +54,50 @@ class CodecError(CovenantError):
 
 def encode_request(request: Request) -> bytes:
     """Serialise a request deterministically."""
-    said = request.statement
-    frame = pb.Request(
-        statement=pb.Statement(
-            protocol=said.protocol,
-            plan_digest=bytes.fromhex(said.plan_digest),
-            contract_digest=bytes.fromhex(said.contract_digest),
-            members_digest=bytes.fromhex(said.members_digest),
-            run=said.run,
-            stage=cast("pb.Stage", int(said.stage)),
-            round=said.round,
-            attempt=said.attempt,
-            roster=list(said.roster),
-            model_digest=bytes.fromhex(said.model_digest or ""),
-            scaling_digest=bytes.fromhex(said.scaling_digest or ""),
-            component=said.component,
-        ),
-        task=pb.Task(plan=request.task.plan, contract=request.task.contract, members=request.task.members),
-    )
+    task = pb.Task(plan=request.task.plan, contract=request.task.contract, members=request.task.members)
+    frame = pb.Request(statement=statement_message(request.statement), task=task)
     if request.scaling is not None:
-        frame.scaling.SetInParent()  # also the scaling of no numeric feature is there
-        frame.scaling.mean.extend(request.scaling.mean)
-        frame.scaling.std.extend(request.scaling.std)
+        put_scaling(frame, request.scaling)
     if request.model is not None:
         frame.model = vector_bytes(request.model)
     return frame.SerializeToString(deterministic=True)
 
 
+def statement_message(said: Statement) -> pb.Statement:
+    """The message of a statement."""
+    return pb.Statement(
+        protocol=said.protocol,
+        plan_digest=bytes.fromhex(said.plan_digest),
+        contract_digest=bytes.fromhex(said.contract_digest),
+        members_digest=bytes.fromhex(said.members_digest),
+        run=said.run,
+        stage=cast("pb.Stage", int(said.stage)),
+        round=said.round,
+        attempt=said.attempt,
+        roster=list(said.roster),
+        model_digest=bytes.fromhex(said.model_digest or ""),
+        scaling_digest=bytes.fromhex(said.scaling_digest or ""),
+        optimizer_digest=bytes.fromhex(said.optimizer_digest or ""),
+        component=said.component,
+    )
+
+
+def put_scaling(frame: pb.Request, scaling: Scaling) -> None:
+    """Put `scaling` into a request, also that of no numeric feature."""
+    frame.scaling.SetInParent()
+    frame.scaling.mean.extend(scaling.mean)
+    frame.scaling.std.extend(scaling.std)
+
+
 def decode_request(data: bytes) -> Request:
     """Parse a request; raises `CodecError` for anything else, also when a digest does not match what it names."""
     frame = pb.Request()
-    _parse(frame, data)
+    parse(frame, data)
     try:
-        statement = _statement(frame.statement)
-        scaling = _scaling(frame.scaling) if frame.HasField("scaling") else None
-        model = _floats(frame.model, "model") if frame.model else None
-        task = Task(
-            plan=_document(frame.task.plan, "plan"),
-            contract=_document(frame.task.contract, "contract"),
-            members=_document(frame.task.members, "members"),
-        )
+        statement = read_statement(frame.statement)
+        scaling = read_scaling(frame.scaling) if frame.HasField("scaling") else None
+        model = read_floats(frame.model, "model") if frame.model else None
+        task = read_task(frame.task)
     except CodecError:
         raise
     except (CovenantError, ValueError) as error:
@@ -115,16 +120,18 @@ def encode_reply(reply: Reply) -> bytes:
         case Refusal(code=code, reason=reason):
             frame.refusal.code = cast("pb.Refusal.Code", int(code))
             frame.refusal.reason = "" if code is RefusalCode.CONTRACT else reason[:MAX_REASON_CHARACTERS]
+        case SecureAnswer():
+            raise TypeError("protos.secure_codec encodes what is said in secure aggregation")
     return frame.SerializeToString(deterministic=True)
 
 
 def decode_reply(data: bytes) -> Reply:
     """Parse a reply; raises `CodecError` for anything else."""
     frame = pb.Reply()
-    _parse(frame, data)
+    parse(frame, data)
     try:
         return Reply(
-            statement_digest=_digest(frame.statement_digest, "statement_digest"),
+            statement_digest=decode_digest(frame.statement_digest, "statement_digest"),
             site=site_name(frame.site),
             body=_body(frame),
         )
@@ -134,7 +141,8 @@ def decode_reply(data: bytes) -> Reply:
         raise CodecError(f"a reply with a field out of bounds: {error}") from error
 
 
-def _parse(frame: pb.Request | pb.Reply, data: bytes) -> None:
+def parse(frame: pb.Request | pb.Reply, data: bytes) -> None:
+    """Read bytes into a message; raises `CodecError` where they are too many, or are not one."""
     if len(data) > MAX_FRAME_BYTES:
         raise CodecError(f"a frame of {len(data)} bytes; at most {MAX_FRAME_BYTES} are accepted")
     try:
@@ -143,7 +151,17 @@ def _parse(frame: pb.Request | pb.Reply, data: bytes) -> None:
         raise CodecError("bytes that are not a frame of this protocol") from error
 
 
-def _statement(frame: pb.Statement) -> Statement:
+def read_task(frame: pb.Task) -> Task:
+    """The documents of a task, each within bounds."""
+    return Task(
+        plan=_document(frame.plan, "plan"),
+        contract=_document(frame.contract, "contract"),
+        members=_document(frame.members, "members"),
+    )
+
+
+def read_statement(frame: pb.Statement) -> Statement:
+    """A statement, each field within bounds. Raises `CovenantError` and `ValueError` otherwise."""
     if frame.protocol != PROTOCOL_VERSION:
         raise CodecError(f"protocol version {frame.protocol}; this side speaks {PROTOCOL_VERSION}")
     if not 1 <= len(frame.roster) <= MAX_ROSTER:
@@ -159,17 +177,22 @@ def _statement(frame: pb.Statement) -> Statement:
         raise CodecError("attempt 0; attempts count from 1")
     return Statement(
         protocol=frame.protocol,
-        plan_digest=_digest(frame.plan_digest, "plan_digest"),
-        contract_digest=_digest(frame.contract_digest, "contract_digest"),
-        members_digest=_digest(frame.members_digest, "members_digest"),
+        plan_digest=decode_digest(frame.plan_digest, "plan_digest"),
+        contract_digest=decode_digest(frame.contract_digest, "contract_digest"),
+        members_digest=decode_digest(frame.members_digest, "members_digest"),
         run=run_id(frame.run),
         stage=Stage(frame.stage),
         round=frame.round,
         attempt=frame.attempt,
         roster=roster,
         component=frame.component,
-        model_digest=_digest(frame.model_digest, "model_digest") if frame.model_digest else None,
-        scaling_digest=_digest(frame.scaling_digest, "scaling_digest") if frame.scaling_digest else None,
+        model_digest=decode_digest(frame.model_digest, "model_digest") if frame.model_digest else None,
+        scaling_digest=decode_digest(frame.scaling_digest, "scaling_digest")
+        if frame.scaling_digest
+        else None,
+        optimizer_digest=decode_digest(frame.optimizer_digest, "optimizer_digest")
+        if frame.optimizer_digest
+        else None,
     )
 
 
@@ -193,9 +216,9 @@ def _check_stage(request: Request) -> None:
 def _body(frame: pb.Reply) -> Body:
     match frame.WhichOneof("body"):
         case "moments":
-            return Moments(_floats(frame.moments, "moments", least=0))
+            return Moments(read_floats(frame.moments, "moments", least=0))
         case "update":
-            return Update(_floats(frame.update, "update"))
+            return Update(read_floats(frame.update, "update"))
         case "score_counts":
             return ScoreCounts(_counts(frame.score_counts))
         case "refusal":
@@ -206,7 +229,8 @@ def _body(frame: pb.Reply) -> Body:
     raise CodecError("a reply without a body")
 
 
-def _digest(data: bytes, name: str) -> Digest:
+def decode_digest(data: bytes, name: str) -> Digest:
+    """A SHA-256 digest from its 32 bytes; raises `CodecError` for another length."""
     if len(data) != _DIGEST_BYTES:
         raise CodecError(f"{name} has {len(data)} bytes; a SHA-256 digest has {_DIGEST_BYTES}")
     return digest(data.hex())
@@ -218,7 +242,8 @@ def _document(data: bytes, name: str) -> bytes:
     return data
 
 
-def _floats(data: bytes, name: str, *, least: int = 1) -> Vector:
+def read_floats(data: bytes, name: str, *, least: int = 1) -> Vector:
+    """Finite float64 values; raises `CodecError` otherwise."""
     if len(data) < least * _FLOAT_BYTES or len(data) % _FLOAT_BYTES:
         raise CodecError(f"{name} has {len(data)} bytes, which is not a whole number of float64 values")
     vector = np.frombuffer(data, dtype="<f8").astype(np.float64)
@@ -238,7 +263,8 @@ def _counts(data: bytes) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
     return counts
 
 
-def _scaling(frame: pb.Scaling) -> Scaling:
+def read_scaling(frame: pb.Scaling) -> Scaling:
+    """A scaling of finite means and positive deviations; raises `CodecError` otherwise."""
     if len(frame.mean) != len(frame.std) or len(frame.mean) > MAX_FEATURES:
         raise CodecError(f"a scaling of {len(frame.mean)} means and {len(frame.std)} standard deviations")
     values = np.asarray([*frame.mean, *frame.std], dtype=np.float64)

@@ -8,6 +8,7 @@ counted in another round, attempt, run or plan.
 from __future__ import annotations
 
 import enum
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +17,8 @@ import numpy.typing as npt
 from strategies.encoding import Vector, digest_of, vector_digest
 from strategies.features import Scaling
 from strategies.ids import Digest, RunId, SiteName
+from strategies.secagg.messages import Frame
+from strategies.server_optimizers import OptimizerState
 
 PROTOCOL_VERSION = 1
 """Version of the frames of `training.proto`. A site answers this version and no other."""
@@ -44,6 +47,7 @@ class Statement:
     component: str
     model_digest: Digest | None = None
     scaling_digest: Digest | None = None
+    optimizer_digest: Digest | None = None
     protocol: int = PROTOCOL_VERSION
 
     @property
@@ -63,6 +67,7 @@ class Statement:
                 "component": self.component,
                 "model": self.model_digest,
                 "scaling": self.scaling_digest,
+                "optimizer": self.optimizer_digest,
             }
         )
 
@@ -87,6 +92,56 @@ class Request:
     task: Task
     scaling: Scaling | None = None
     model: Vector | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A survivor's signature over its masked input, by digest, and the statement."""
+
+    packed: Digest
+    signature: bytes
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Testimony:
+    """Who signed, with its input to an attempt, that it was told `statement`. `cohort` is the digest of the attempt's keys."""
+
+    statement: Statement
+    cohort: Digest
+    uploads: Mapping[SiteName, Upload]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """The state before a committed round, `model` (d,) float64, and who says that it was told of it."""
+
+    model: Vector
+    optimizer: OptimizerState
+    testimony: Testimony
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecureRequest:
+    """One request to one site in secure aggregation: steps of the protocol, and what they need.
+
+    `statement` and `scaling` come with a request to mask, `task` with one for fresh keys. `aggregate`, (d,) float64, is of the last
+    committed round; `checkpoint` is for a site that has missed rounds.
+    """
+
+    frames: tuple[Frame, ...]
+    task: Task | None = None
+    statement: Statement | None = None
+    scaling: Scaling | None = None
+    aggregate: Vector | None = None
+    checkpoint: Checkpoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SecureAnswer:
+    """A site's steps of the protocol. `holds` is the digest of the model that it has."""
+
+    frames: tuple[Frame, ...]
+    holds: Digest | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +183,7 @@ class Refusal:
     reason: str = ""
 
 
-Body = Moments | Update | ScoreCounts | Refusal
+Body = Moments | Update | ScoreCounts | Refusal | SecureAnswer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

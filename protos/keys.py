@@ -61,7 +61,11 @@ class SigningKey:
 
     def sign(self, label: str, message: bytes) -> str:
         """Sign `message` for the purpose `label`; 64 bytes in base64."""
-        return base64.b64encode(self._key.sign(_labelled(label, message))).decode()
+        return base64.b64encode(self.sign_raw(label, message)).decode()
+
+    def sign_raw(self, label: str, message: bytes) -> bytes:
+        """Sign `message` for the purpose `label`; 64 bytes."""
+        return self._key.sign(labelled(label, message))
 
     def __repr__(self) -> str:
         return "<secret SigningKey>"
@@ -74,7 +78,7 @@ def verify(public: str, signature: str, label: str, message: bytes) -> bool:
     """Whether `signature` (base64) is by the holder of `public` (base64) over `message` for the purpose `label`."""
     try:
         key = Ed25519PublicKey.from_public_bytes(public_bytes(public))
-        key.verify(decode_base64(signature, _SIGNATURE_BYTES), _labelled(label, message))
+        key.verify(decode_base64(signature, _SIGNATURE_BYTES), labelled(label, message))
     except (InvalidSignature, UsageError):
         return False
     return True
@@ -180,8 +184,8 @@ def _load_private(path: Path) -> object:
         raise UsageError(f"{path} is not an unencrypted private key in PEM (PKCS8)") from error
 
 
-def _labelled(label: str, message: bytes) -> bytes:
-    """`label` with its length in front: no two pairs of label and message give the same bytes."""
+def labelled(label: str, message: bytes) -> bytes:
+    """What is signed: `label` with its length in front: no two pairs of label and message give the same bytes."""
     name = label.encode()
     return len(name).to_bytes(2, "big") + name + message
 

@@ -15,14 +15,21 @@ from protos.documents import FROZEN, Document, FieldError, Part
 from protos.names import ColumnName, Component, Name, Reference, Site, distinct, matching
 from protos.quantities import Duration
 from strategies import server_optimizers
+from strategies.encoding import sha256_hex
+from strategies.errors import CovenantError
 from strategies.ids import SiteName
 from strategies.models import DenseModel
+from strategies.secagg.parameters import Adversary, Parameters
+from strategies.secagg.suites import Suite
 
 MAX_SITES: Final = 1000
 MAX_FEATURES: Final = 1000
 MAX_WEIGHT: Final = 1_000_000
 # Canonical JSON (RFC 8785) holds integers exactly up to here.
 _MAX_SEED: Final = 2**53 - 1
+
+# Whether a cohort has a graph depends on its size, not on its keys.
+_ANY_DIGEST: Final = sha256_hex(b"")
 
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -126,10 +133,25 @@ class Training(Part):
         return self
 
 
-class Aggregation(Part):
-    """How updates become a mean. `plain`: the centre sees the update of every site."""
+class PlainAggregation(Part):
+    """The centre sees the update of every site."""
 
     mode: Literal["plain"]
+
+
+class SecureAggregation(Part):
+    """The centre sees sums only (docs/secagg.md).
+
+    `colluding` sites may be with the coordinator. Coordinates of an update are clipped to `update_range` on either side.
+    `dropouts` is the share of sites that may stop, and matters to large cohorts in semi-honest mode.
+    """
+
+    mode: Literal["secure"] = "secure"
+    adversary: Literal["active", "semi-honest"] = "active"
+    suite: Literal["x25519-aes256-sha256", "p256-aes256-sha256"] = "x25519-aes256-sha256"
+    colluding: Annotated[int, Field(ge=0, le=MAX_SITES)] = 1
+    update_range: Positive = 1.0
+    dropouts: Fraction = 0.1
 
 
 class Privacy(Part):
@@ -167,9 +189,35 @@ class Plan(Document):
     sites: Sites
     model: Annotated[LogisticModel | MlpModel, Field(discriminator="kind")]
     training: Training
-    aggregation: Aggregation
+    aggregation: Annotated[PlainAggregation | SecureAggregation, Field(discriminator="mode")] = (
+        SecureAggregation()
+    )
     privacy: Privacy
     evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def _can_be_aggregated(self) -> Self:
+        """Everybody invited, and the fewest who must come, make a cohort that the protocol accepts."""
+        if isinstance(self.aggregation, SecureAggregation):
+            try:
+                parameters = self.secure_parameters(self.aggregation)
+                parameters.shape(tuple(sorted(self.sites.invite)), _ANY_DIGEST)
+            except CovenantError as error:
+                raise FieldError(
+                    "aggregation",
+                    f"{error}. Change `sites.minimum`, `sites.invite` or `aggregation.colluding`, or choose aggregation: {{mode: plain}}",
+                ) from error
+        return self
+
+    def secure_parameters(self, chosen: SecureAggregation) -> Parameters:
+        """What secure aggregation is run with. Raises UsageError for a combination that protects nobody."""
+        return Parameters(
+            adversary=Adversary(chosen.adversary),
+            suite=Suite(chosen.suite),
+            minimum=self.sites.minimum,
+            colluding=chosen.colluding,
+            dropouts=chosen.dropouts,
+        )
 
     def dense_model(self, inputs: int) -> DenseModel:
         """The model over `inputs` encoded features (`FeatureSpec.width`)."""

@@ -79,7 +79,26 @@ class Policy(Part):
 
     purposes: Annotated[tuple[Name, ...], AfterValidator(distinct)] = ()
     privacy_modes: Annotated[tuple[Literal["none"], ...], AfterValidator(distinct)] = ()
-    aggregation: Annotated[tuple[Literal["plain"], ...], AfterValidator(distinct)] = ()
+    aggregation: Annotated[tuple[Literal["secure", "plain"], ...], AfterValidator(distinct)] = ()
+
+
+class Peers(Part):
+    """Who must be in a sum with this site: the sites that it `recognise`s, and how many of them at least.
+
+    Whoever is not recognised counts as colluding with the coordinator.
+    """
+
+    recognise: Annotated[tuple[Site, ...], Field(min_length=2, max_length=1000), AfterValidator(distinct)]
+    at_least: Annotated[int, Field(ge=2)] = 2
+
+    @model_validator(mode="after")
+    def _can_be_met(self) -> Self:
+        if self.at_least > len(self.recognise):
+            raise FieldError(
+                "at_least",
+                f"{self.at_least} of {len(self.recognise)} recognised sites can never take part; lower it",
+            )
+        return self
 
 
 class Run(Part):
@@ -108,6 +127,7 @@ class SiteConfig(Document):
     identity: Identity
     # Text, because that is what the documents' strict reading takes; it becomes a path like any other.
     journal: Annotated[FilePath, Field(validate_default=True)] = cast("Path", "journal.db")
+    peers: Peers | None = None
     data: Annotated[Mapping[Name, DataSource], Field(min_length=1, max_length=100), *FROZEN]
     allow: Allow = Allow()
     policy: Policy = Policy()

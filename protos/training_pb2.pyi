@@ -1,3 +1,4 @@
+from protos import secagg_pb2 as _secagg_pb2
 from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
@@ -19,7 +20,7 @@ STAGE_TRAIN: Stage
 STAGE_EVALUATE: Stage
 
 class Statement(_message.Message):
-    __slots__ = ("protocol", "plan_digest", "contract_digest", "members_digest", "run", "stage", "round", "attempt", "roster", "model_digest", "scaling_digest", "component")
+    __slots__ = ("protocol", "plan_digest", "contract_digest", "members_digest", "run", "stage", "round", "attempt", "roster", "model_digest", "scaling_digest", "component", "optimizer_digest")
     PROTOCOL_FIELD_NUMBER: _ClassVar[int]
     PLAN_DIGEST_FIELD_NUMBER: _ClassVar[int]
     CONTRACT_DIGEST_FIELD_NUMBER: _ClassVar[int]
@@ -32,6 +33,7 @@ class Statement(_message.Message):
     MODEL_DIGEST_FIELD_NUMBER: _ClassVar[int]
     SCALING_DIGEST_FIELD_NUMBER: _ClassVar[int]
     COMPONENT_FIELD_NUMBER: _ClassVar[int]
+    OPTIMIZER_DIGEST_FIELD_NUMBER: _ClassVar[int]
     protocol: int
     plan_digest: bytes
     contract_digest: bytes
@@ -44,7 +46,8 @@ class Statement(_message.Message):
     model_digest: bytes
     scaling_digest: bytes
     component: str
-    def __init__(self, protocol: _Optional[int] = ..., plan_digest: _Optional[bytes] = ..., contract_digest: _Optional[bytes] = ..., members_digest: _Optional[bytes] = ..., run: _Optional[str] = ..., stage: _Optional[_Union[Stage, str]] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., roster: _Optional[_Iterable[str]] = ..., model_digest: _Optional[bytes] = ..., scaling_digest: _Optional[bytes] = ..., component: _Optional[str] = ...) -> None: ...
+    optimizer_digest: bytes
+    def __init__(self, protocol: _Optional[int] = ..., plan_digest: _Optional[bytes] = ..., contract_digest: _Optional[bytes] = ..., members_digest: _Optional[bytes] = ..., run: _Optional[str] = ..., stage: _Optional[_Union[Stage, str]] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., roster: _Optional[_Iterable[str]] = ..., model_digest: _Optional[bytes] = ..., scaling_digest: _Optional[bytes] = ..., component: _Optional[str] = ..., optimizer_digest: _Optional[bytes] = ...) -> None: ...
 
 class Task(_message.Message):
     __slots__ = ("plan", "contract", "members")
@@ -65,16 +68,66 @@ class Scaling(_message.Message):
     def __init__(self, mean: _Optional[_Iterable[float]] = ..., std: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("statement", "task", "scaling", "model")
+    __slots__ = ("statement", "task", "scaling", "model", "secure")
     STATEMENT_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     SCALING_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
+    SECURE_FIELD_NUMBER: _ClassVar[int]
     statement: Statement
     task: Task
     scaling: Scaling
     model: bytes
-    def __init__(self, statement: _Optional[_Union[Statement, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., scaling: _Optional[_Union[Scaling, _Mapping]] = ..., model: _Optional[bytes] = ...) -> None: ...
+    secure: Secure
+    def __init__(self, statement: _Optional[_Union[Statement, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., scaling: _Optional[_Union[Scaling, _Mapping]] = ..., model: _Optional[bytes] = ..., secure: _Optional[_Union[Secure, _Mapping]] = ...) -> None: ...
+
+class Secure(_message.Message):
+    __slots__ = ("frames", "aggregate", "checkpoint")
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    AGGREGATE_FIELD_NUMBER: _ClassVar[int]
+    CHECKPOINT_FIELD_NUMBER: _ClassVar[int]
+    frames: _containers.RepeatedCompositeFieldContainer[_secagg_pb2.Frame]
+    aggregate: bytes
+    checkpoint: Checkpoint
+    def __init__(self, frames: _Optional[_Iterable[_Union[_secagg_pb2.Frame, _Mapping]]] = ..., aggregate: _Optional[bytes] = ..., checkpoint: _Optional[_Union[Checkpoint, _Mapping]] = ...) -> None: ...
+
+class Checkpoint(_message.Message):
+    __slots__ = ("model", "optimizer", "testimony")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    OPTIMIZER_FIELD_NUMBER: _ClassVar[int]
+    TESTIMONY_FIELD_NUMBER: _ClassVar[int]
+    model: bytes
+    optimizer: bytes
+    testimony: Testimony
+    def __init__(self, model: _Optional[bytes] = ..., optimizer: _Optional[bytes] = ..., testimony: _Optional[_Union[Testimony, _Mapping]] = ...) -> None: ...
+
+class Testimony(_message.Message):
+    __slots__ = ("statement", "cohort", "uploads")
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    COHORT_FIELD_NUMBER: _ClassVar[int]
+    UPLOADS_FIELD_NUMBER: _ClassVar[int]
+    statement: Statement
+    cohort: bytes
+    uploads: _containers.RepeatedCompositeFieldContainer[Upload]
+    def __init__(self, statement: _Optional[_Union[Statement, _Mapping]] = ..., cohort: _Optional[bytes] = ..., uploads: _Optional[_Iterable[_Union[Upload, _Mapping]]] = ...) -> None: ...
+
+class Upload(_message.Message):
+    __slots__ = ("site", "packed_digest", "signature")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    PACKED_DIGEST_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    packed_digest: bytes
+    signature: bytes
+    def __init__(self, site: _Optional[str] = ..., packed_digest: _Optional[bytes] = ..., signature: _Optional[bytes] = ...) -> None: ...
+
+class SecureAnswer(_message.Message):
+    __slots__ = ("frames", "holds")
+    FRAMES_FIELD_NUMBER: _ClassVar[int]
+    HOLDS_FIELD_NUMBER: _ClassVar[int]
+    frames: _containers.RepeatedCompositeFieldContainer[_secagg_pb2.Frame]
+    holds: bytes
+    def __init__(self, frames: _Optional[_Iterable[_Union[_secagg_pb2.Frame, _Mapping]]] = ..., holds: _Optional[bytes] = ...) -> None: ...
 
 class Refusal(_message.Message):
     __slots__ = ("code", "reason")
@@ -99,17 +152,19 @@ class Refusal(_message.Message):
     def __init__(self, code: _Optional[_Union[Refusal.Code, str]] = ..., reason: _Optional[str] = ...) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("statement_digest", "site", "moments", "update", "score_counts", "refusal")
+    __slots__ = ("statement_digest", "site", "moments", "update", "score_counts", "refusal", "secure")
     STATEMENT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     MOMENTS_FIELD_NUMBER: _ClassVar[int]
     UPDATE_FIELD_NUMBER: _ClassVar[int]
     SCORE_COUNTS_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
+    SECURE_FIELD_NUMBER: _ClassVar[int]
     statement_digest: bytes
     site: str
     moments: bytes
     update: bytes
     score_counts: bytes
     refusal: Refusal
-    def __init__(self, statement_digest: _Optional[bytes] = ..., site: _Optional[str] = ..., moments: _Optional[bytes] = ..., update: _Optional[bytes] = ..., score_counts: _Optional[bytes] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ...) -> None: ...
+    secure: SecureAnswer
+    def __init__(self, statement_digest: _Optional[bytes] = ..., site: _Optional[str] = ..., moments: _Optional[bytes] = ..., update: _Optional[bytes] = ..., score_counts: _Optional[bytes] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., secure: _Optional[_Union[SecureAnswer, _Mapping]] = ...) -> None: ...

@@ -81,8 +81,15 @@ class Deployment:
         """The coordinator's services, from this process."""
         return open_centre(load_settings(self.home))
 
-    def lay_out(self, tables: Mapping[SiteName, pa.Table], contract: Path, *, purpose: str) -> None:
-        """Make the coordinator, the root, and every site with its own rows; sign the member list."""
+    def lay_out(
+        self,
+        tables: Mapping[SiteName, pa.Table],
+        contract: Path,
+        *,
+        purpose: str,
+        allow_plain: bool = False,
+    ) -> None:
+        """Make the coordinator, the root, and every site with its own rows; sign the member list. Sites recognise each other."""
         self.port = self.port or free_port()
         officers = self.folder / "officers"
         with people.capture():
@@ -90,10 +97,21 @@ class Deployment:
             init_centre(self.home, self.federation, "127.0.0.1", self.port, [])
             (self.home / "root.json").write_bytes((officers / "root.json").read_bytes())
             for site, table in tables.items():
-                self._lay_out_site(site, table, contract, purpose)
+                self._lay_out_site(
+                    site, table, contract, purpose, peers=list(tables), allow_plain=allow_plain
+                )
             certify([self.site_folder(s) / REQUEST_FILE for s in tables], officers, self.members)
 
-    def _lay_out_site(self, site: SiteName, table: pa.Table, contract: Path, purpose: str) -> None:
+    def _lay_out_site(
+        self,
+        site: SiteName,
+        table: pa.Table,
+        contract: Path,
+        purpose: str,
+        *,
+        peers: list[SiteName],
+        allow_plain: bool,
+    ) -> None:
         folder = self.site_folder(site)
         (folder / "data").mkdir(parents=True)
         folder.chmod(0o700)
@@ -110,6 +128,8 @@ class Deployment:
             contract,
             data,
             [purpose],
+            list(peers),
+            allow_plain,
         )
 
     def start_coordinator(self) -> None:

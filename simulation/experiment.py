@@ -28,13 +28,13 @@ from coordinator.db.engine import reading
 from coordinator.db.schema import Round, RoundState, RunState
 from coordinator.rounds.record import RoundRecord
 from coordinator.runs import RunView
-from protos.codec import decode_request
 from protos.contract import Contract
 from protos.frames import Stage
 from protos.plan import Plan
 from simulation.repeat import require_equal
 from simulation.result import RoundResult, SimulationResult, SiteResult
 from simulation.world.federation import Federation
+from simulation.world.frames import asked_in
 from simulation.world.layout import lay_out
 from simulation.world.world import LATENCY_S, Faults, World
 from strategies.analytics.histograms import metrics_from
@@ -142,11 +142,11 @@ class Dropouts(Faults):
         """See `Faults.request`."""
         if not self._share:
             return [(LATENCY_S, frame)]
-        said = decode_request(frame).statement
-        if said.stage is not Stage.TRAIN:
+        said = asked_in(frame)
+        if said.stage is not Stage.TRAIN or said.roster is None:
             return [(LATENCY_S, frame)]
         lost = math.ceil(self._share * len(said.roster))
-        chosen = Random(f"dropouts {self._seed} {said.digest}").sample(sorted(said.roster), lost)  # noqa: S311
+        chosen = Random(f"dropouts {self._seed} {said.statement}").sample(sorted(said.roster), lost)  # noqa: S311
         return [] if site in chosen else [(LATENCY_S, frame)]
 
 
@@ -165,7 +165,7 @@ class _Tally:
         """Count a frame on its way."""
         if direction == "request":
             self.received[site] += len(frame)
-            number = decode_request(frame).statement.round
+            number = asked_in(frame).round
             if number > self._round:
                 self._round = number
                 self.committed()

@@ -1,78 +1,148 @@
 """What this site has answered, so that it never answers one attempt at a round in two ways.
 
-1. An attempt at a stage of a round is answered for one statement. For the same statement the same bytes leave again; for another
-   statement nothing does.
+1. A step of an attempt at a stage of a round is answered for one question. For the same question the same bytes leave again; for
+   another one nothing does. In plain aggregation the question is the statement, and there is one step; in secure aggregation it is the
+   step that is asked for, and there are three (mask, confirm, unmask).
 2. An answer is recorded before it leaves. A site that dies in between finds it again, and sends it when it is asked again.
-3. A refusal releases nothing and is not recorded.
+3. Shares are given for one attempt at a stage of a round. Nothing is masked for another one afterwards, and no shares are given: two
+   sums over the same rows, with and without a site, would show that site's input.
+4. A refusal releases nothing and is not recorded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
 from client.journal.file import Journal, JournalBroken
 from client.plan_check import TaskRefused
-from protos.frames import RefusalCode, Statement
+from protos.frames import RefusalCode, SecureRequest, Statement
+from protos.secagg_codec import encode_frame
 from strategies.encoding import sha256_hex
 from strategies.ids import Digest
+from strategies.secagg.labels import prefixed
+from strategies.secagg.messages import ConfirmRequest, MaskRequest, UnmaskRequest
 
 _KIND: Final = "answered"
 _KEPT_FRAMES: Final = 4
 
-Slot = tuple[str, str, int, int]
-"""Run, stage, round, attempt: what is answered once."""
+Slot = tuple[str, str, int, int, str]
+"""Run, stage, round, attempt, step: what is answered once."""
+PLAIN_STEP: Final = "answer"
+_CONFIRM: Final = "confirm"
+_UNMASK: Final = "unmask"
+_LENGTH_BYTES: Final = 4
+_STEPS: Final[Mapping[type, str]] = {MaskRequest: "mask", ConfirmRequest: _CONFIRM, UnmaskRequest: _UNMASK}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a site is asked: `digest` is of all of it that matters, `slot` is what it takes."""
+
+    slot: Slot
+    digest: Digest
+    plan: Digest
+
+    @property
+    def words(self) -> str:
+        """The slot, for people."""
+        _, stage, number, attempt, step = self.slot
+        what = "" if step == PLAIN_STEP else f"step {step} of "
+        return f"{what}attempt {attempt} at the {stage.lower()} stage of round {number}"
 
 
 @dataclass
 class Answers:
-    """The answers in a journal, looked up by statement and by slot."""
+    """The answers in a journal, looked up by slot."""
 
     journal: Journal
     _by_slot: dict[Slot, tuple[Digest, int, Digest]] = field(default_factory=dict)
+    _opened: dict[tuple[str, str, int], int] = field(default_factory=dict)
+    """By run, stage and round: the attempt for which this site has given its shares."""
 
     def __post_init__(self) -> None:
         for entry in self.journal.entries(_KIND):
             self._remember(entry.seq, entry.body)
 
-    def kept(self, statement: Statement) -> bytes | None:
-        """The frame that answered `statement`, or None if its slot is free. Raises `TaskRefused` if another statement has it."""
-        found = self._by_slot.get(slot_of(statement))
+    def kept(self, question: Question) -> bytes | None:
+        """The frame that answered `question`, or None if its slot is free. Raises `TaskRefused` if another question has it."""
+        found = self._by_slot.get(question.slot)
         if found is None:
+            self._require_unopened(question)
             return None
         answered, seq, digest = found
-        which = f"attempt {statement.attempt} at the {statement.stage.name.lower()} stage of round {statement.round}"
-        if answered != statement.digest:
+        if answered != question.digest:
             raise TaskRefused(
-                RefusalCode.PROTOCOL, f"this site has answered {which} for another statement, {answered[:16]}"
+                RefusalCode.PROTOCOL,
+                f"this site has answered {question.words} for another statement, {answered[:16]}",
             )
         frame = self.journal.attachment(seq)
         if frame is None:
             raise TaskRefused(
-                RefusalCode.PROTOCOL, f"this site has answered {which}, too long ago to say it again"
+                RefusalCode.PROTOCOL, f"this site has answered {question.words}, too long ago to say it again"
             )
+        frame, _ = _divided(frame)
         if sha256_hex(frame) != digest:
             raise JournalBroken(
-                f"the journal's copy of the answer to {which} is not what was recorded: the disk lost it. Keep the file"
+                f"the journal's copy of the answer to {question.words} is not what was recorded: the disk lost it. Keep the file"
             )
         return frame
 
-    def record(self, statement: Statement, frame: bytes) -> None:
-        """Put the answer on disk; only after this may it leave. Raises `JournalBroken`."""
-        run, stage, number, attempt = slot_of(statement)
+    def _require_unopened(self, question: Question) -> None:
+        run, stage, number, attempt, step = question.slot
+        opened = self._opened.get((run, stage, number), attempt)
+        if step != PLAIN_STEP and opened != attempt:
+            raise TaskRefused(
+                RefusalCode.PROTOCOL,
+                f"this site has given its shares for attempt {opened} at the {stage.lower()} stage of round {number}; a second sum"
+                " over the same rows would show their difference",
+            )
+
+    def promise(self, run: str, stage: str, number: int, attempt: int) -> bytes | None:
+        """What this site keeps beside its confirmation of an attempt, or None if it has confirmed nothing or that is long ago."""
+        found = self._by_slot.get((run, stage, number, attempt, _CONFIRM))
+        kept = None if found is None else self.journal.attachment(found[1])
+        return None if kept is None else _divided(kept)[1]
+
+    def record(self, question: Question, frame: bytes, promise: bytes = b"") -> None:
+        """Put the answer on disk, and what it promises; only after this may it leave. Raises `JournalBroken`."""
+        run, stage, number, attempt, step = question.slot
         body = {
-            "run": run, "stage": stage, "round": number, "attempt": attempt,
-            "statement": statement.digest, "plan": statement.plan_digest, "frame": sha256_hex(frame),
+            "run": run, "stage": stage, "round": number, "attempt": attempt, "step": step,
+            "statement": question.digest, "plan": question.plan, "frame": sha256_hex(frame),
         }  # fmt: skip
-        entry = self.journal.append(_KIND, body, frame, keep=_KEPT_FRAMES)
+        entry = self.journal.append(_KIND, body, prefixed(frame) + promise, keep=_KEPT_FRAMES)
         self._remember(entry.seq, body)
 
     def _remember(self, seq: int, body: Mapping[str, Any]) -> None:
-        slot = (body["run"], body["stage"], body["round"], body["attempt"])
+        slot = (body["run"], body["stage"], body["round"], body["attempt"], body.get("step", PLAIN_STEP))
         self._by_slot[slot] = (Digest(body["statement"]), seq, Digest(body["frame"]))
+        if slot[-1] == _UNMASK:
+            self._opened[slot[:3]] = slot[3]
 
 
-def slot_of(statement: Statement) -> Slot:
-    """What `statement` takes: no other statement may be answered for it."""
-    return (statement.run, statement.stage.name, statement.round, statement.attempt)
+def _divided(kept: bytes) -> tuple[bytes, bytes]:
+    """An answer, and the promise beside it."""
+    end = _LENGTH_BYTES + int.from_bytes(kept[:_LENGTH_BYTES], "big")
+    return kept[_LENGTH_BYTES:end], kept[end:]
+
+
+def question_of(statement: Statement) -> Question:
+    """What `statement` asks in plain aggregation: no other statement may be answered for its slot."""
+    slot = (statement.run, statement.stage.name, statement.round, statement.attempt, PLAIN_STEP)
+    return Question(slot=slot, digest=statement.digest, plan=statement.plan_digest)
+
+
+def secure_question(request: SecureRequest) -> Question | None:
+    """What a request of secure aggregation asks: its first step, and not what rides on it. None if nothing that is masked leaves for it."""
+    first = request.frames[0]
+    step = _STEPS.get(type(first.body))
+    if step is None:
+        return None
+    if isinstance(first.body, UnmaskRequest):
+        # The partition is what is answered once. Who has confirmed it may differ, and makes no other answer.
+        first = replace(first, body=replace(first.body, confirmations={}))
+    said = first.attempt
+    slot = (said.run, said.stage, said.round, said.attempt, step)
+    return Question(slot=slot, digest=sha256_hex(encode_frame(first)), plan=said.plan)

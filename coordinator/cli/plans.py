@@ -17,6 +17,11 @@ ContractFile = Annotated[
     Path | None, typer.Option("--contract", help="Its data contract; else NAME.yaml beside the plan.")
 ]
 
+_SHOWN = {
+    "plain": "plain: the centre sees each site's update",
+    "secure": "secure: the centre sees sums over at least three sites, and nothing of one site",
+}
+
 
 @app.command("check")
 def check(plan: PlanFile, contract: ContractFile = None, json: Json = False) -> None:
@@ -42,7 +47,7 @@ def check(plan: PlanFile, contract: ContractFile = None, json: Json = False) -> 
         highlight=False,
     )
     people.print(
-        "   aggregation is plain: the centre sees each site's update; privacy is none: nothing protects a person's rows"
+        f"   aggregation is {_SHOWN[parsed.aggregation.mode]}; privacy is none: nothing protects a person's rows"
     )
 
 

@@ -17,6 +17,7 @@ from sqlalchemy import (
     Double,
     ForeignKey,
     Index,
+    LargeBinary,
     MetaData,
     String,
     Text,
@@ -123,7 +124,9 @@ class Run(Base):
 class Round(Base):
     """One attempt at one round. `exchange_s` is the time spent waiting for sites, `seconds` the whole round.
 
-    `statement_digest` is absent until the round is settled: the statement names the attempt, which this row decides.
+    `statement_digest` is absent until the round is settled: the statement names the attempt, which this row decides. `aggregate_digest`
+    is also the name of the artifact that holds the aggregate; `testimony` is what survivors signed in secure aggregation, `opening` what a driver needs to send the one request for shares again; it is
+    erased when the round is committed.
     """
 
     __tablename__ = "rounds"
@@ -158,6 +161,8 @@ class Round(Base):
     aggregate_digest: Mapped[str | None] = mapped_column(String(DIGEST_LENGTH))
     model_digest: Mapped[str | None] = mapped_column(String(DIGEST_LENGTH))
     optimizer_digest: Mapped[str | None] = mapped_column(String(DIGEST_LENGTH))
+    testimony: Mapped[bytes | None] = mapped_column(LargeBinary)
+    opening: Mapped[bytes | None] = mapped_column(LargeBinary)
     exchange_s: Mapped[float | None] = mapped_column(Double)
     seconds: Mapped[float | None] = mapped_column(Double)
     metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
@@ -184,6 +189,7 @@ class Attempt(Base):
     attempt: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     roster: Mapped[list[str]] = mapped_column(JSON)
     survivors: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
+    opening: Mapped[bytes | None] = mapped_column(LargeBinary)
     asked_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 

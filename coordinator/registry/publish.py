@@ -7,7 +7,8 @@ from dataclasses import asdict
 from coordinator.bootstrap import Centre
 from coordinator.registry.export import Exportable, onnx_bytes, safetensors_bytes
 from coordinator.registry.versions import ModelVersion, register
-from coordinator.rounds.driver import Finished, RunDocuments
+from coordinator.rounds.driver import Finished
+from coordinator.rounds.question import RunDocuments
 
 WEIGHTS_FILE = "model.safetensors"
 SCORING_FILE = "model.onnx"

@@ -8,70 +8,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
+from typing import TypeVar, assert_never
 
 import numpy as np
 import structlog
 
-from coordinator.rounds.exchange import Answered, Exchange, Outcome
+from coordinator.rounds.asking import Asking, TooFewSurvivors
+from coordinator.rounds.exchange import Exchange
+from coordinator.rounds.plain import PlainSums
+from coordinator.rounds.question import Pooled, Question, RunDocuments, Settled, Sums
 from coordinator.rounds.record import Committed
-from coordinator.rounds.roster import Roster, because
+from coordinator.rounds.roster import Roster
+from coordinator.rounds.secure import SecureSums
 from coordinator.rounds.store import RoundStore
-from protos.codec import CodecError, decode_reply, encode_request
-from protos.contract import Contract
-from protos.frames import (
-    Body,
-    Moments,
-    Refusal,
-    RefusalCode,
-    Reply,
-    Request,
-    ScoreCounts,
-    Stage,
-    Statement,
-    Task,
-    Update,
-    scaling_digest,
-)
-from protos.plan import Plan
-from strategies.aggregation import Contribution, total, weighted_mean
+from protos.frames import Stage
+from protos.plan import PlainAggregation, Plan, SecureAggregation
+from protos.secure_codec import encode_testimony
 from strategies.analytics.histograms import ScoreMetrics, metrics_from
 from strategies.analytics.moments import scaling_from
-from strategies.encoding import Vector, sha256_hex, vector_digest
-from strategies.errors import CovenantError, Refused
-from strategies.features import FeatureSpec, Scaling
-from strategies.ids import RunId, SiteName
+from strategies.encoding import Vector
+from strategies.errors import CovenantError
+from strategies.features import Scaling
+from strategies.ids import SiteName
 
 _ATTEMPTS = 3
+_HEARTBEAT_S = 20.0
+"""Longer than the 15 s between two heartbeats of an agent, after which a site that is well is heard of again."""
 _PREPARE_ROUND = 0
-_LASTING = frozenset({RefusalCode.POLICY, RefusalCode.SIGNATURE, RefusalCode.CONTRACT})
-"""Refusals of the plan; the others are of one attempt, and the next may be answered."""
-B = TypeVar("B", Moments, Update, ScoreCounts)
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunDocuments:
-    """What a run was approved with. `members` is the signed list as canonical JSON."""
-
-    run: RunId
-    plan: Plan
-    contract: Contract
-    members: bytes
-
-    @property
-    def task(self) -> Task:
-        """The documents as they travel."""
-        return Task(plan=self.plan.canonical, contract=self.contract.canonical, members=self.members)
-
-    @property
-    def features(self) -> FeatureSpec:
-        """How the plan's features become the model's inputs."""
-        return self.contract.feature_spec(self.plan.features)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +49,6 @@ class Finished:
     model: Vector
     scaling: Scaling
     metrics: ScoreMetrics
-
-
-class TooFewSurvivors(Refused):
-    """Fewer sites answered than the plan's minimum."""
 
 
 @dataclass
@@ -97,9 +61,21 @@ class Driver:
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
     _roster: Roster = field(init=False)
+    _sums: Sums = field(init=False)
+    _retrying: bool = False
 
     def __post_init__(self) -> None:
         self._roster = Roster(self._plan.sites, self.exchange, self.monotonic, self.sleep)
+        asking = Asking(self.exchange, self._roster, self._plan.training.round_deadline)
+        match self._plan.aggregation:
+            case PlainAggregation():
+                self._sums = PlainSums(self.documents, asking)
+            case SecureAggregation() as secure:
+                self._sums = SecureSums(
+                    self.documents, secure, asking, self.documents.identities.verify, self.store.step
+                )
+            case unreachable:
+                assert_never(unreachable)
 
     @property
     def _plan(self) -> Plan:
@@ -127,160 +103,117 @@ class Driver:
             return None
         return self.store.metrics(number) or self._again(partial(self._evaluate, committed, scaling))
 
-    @staticmethod
-    def _again(step: Callable[[], T]) -> T:
+    def _again(self, step: Callable[[], T]) -> T:
         """Take a step, and take it again if too few sites answered."""
-        for left in reversed(range(1, _ATTEMPTS)):
-            try:
-                return step()
-            except TooFewSurvivors as few:
-                _log.warning("too few survivors; trying again", tries_left=left, reason=str(few))
-        return step()
+        try:
+            for left in reversed(range(1, _ATTEMPTS)):
+                try:
+                    return step()
+                except TooFewSurvivors as few:
+                    _log.warning("too few survivors; trying again", tries_left=left, reason=str(few))
+                    self._retrying = True
+            return step()
+        finally:
+            self._retrying = False
 
     def _prepare(self) -> tuple[Committed, Scaling]:
         """Round 0: pool the moments, fix the scaling, and store the initial model."""
-        roster = self._roster.ready(wait_for_all=self.store.scaling() is None)
-        attempt = self.store.next_attempt(Stage.PREPARE, _PREPARE_ROUND, roster)
-        statement = self._statement(Stage.PREPARE, _PREPARE_ROUND, attempt, roster)
+        attempt, pooled = self._pooled(Stage.PREPARE, _PREPARE_ROUND)
         features = self.documents.features
-        expected = 3 * len(features.numeric)
-        bodies = self._ask(statement, Moments, (expected,))
-        pooled = total([Contribution(s, b.vector) for s, b in bodies.items()])
-        scaling = scaling_from(pooled) if expected else Scaling.identity(0)
+        scaling = scaling_from(_vector(pooled)) if features.numeric else Scaling.identity(0)
         model = self._plan.dense_model(features.width)
         state = self._plan.server_optimizer().initial(model.size)
         initial = model.initial(self._plan.training.seed)
-        committed = self.store.begin(scaling, initial, state, attempt=attempt, survivors=bodies)
-        _log.info("prepared", sites=sorted(bodies), parameters=model.size)
+        committed = self.store.begin(scaling, initial, state, attempt=attempt, survivors=pooled.survivors)
+        _log.info("prepared", sites=list(pooled.survivors), parameters=model.size)
         return committed, scaling
 
     def _round(self, number: int, before: Committed, scaling: Scaling) -> Committed:
         """One attempt at a round. The store numbers attempts: a driver before this one may have made some."""
         began = self.monotonic()
-        roster = self._roster.ready(wait_for_all=self.store.scaling() is None)
-        attempt = self.store.open_round(number, roster)
-        statement = self._statement(Stage.TRAIN, number, attempt, roster, before.model, scaling)
-        try:
-            bodies = self._ask(statement, Update, before.model.shape, before.model, scaling)
-        except TooFewSurvivors as few:
-            self.store.void(number, attempt, str(few))
-            raise
+        attempt, pooled = self._pooled(Stage.TRAIN, number, before, scaling)
         exchange_s = self.monotonic() - began
-        self.store.settle(number, attempt, sorted(bodies), statement.digest)
-        aggregate = weighted_mean(
-            [Contribution(s, b.vector, self._plan.weight_of(s)) for s, b in bodies.items()]
-        )
+        aggregate = _vector(pooled)
         model, state = self._plan.server_optimizer().step(before.model, aggregate, before.optimizer)
         committed = self.store.commit(
             number,
             attempt,
-            aggregate_digest=vector_digest(aggregate),
+            aggregate=aggregate,
             model=model,
             optimizer=state,
             exchange_s=exchange_s,
             seconds=self.monotonic() - began,
         )
-        _log.info("committed", round=number, survivors=len(bodies), exchange_s=round(exchange_s, 3))
+        _log.info("committed", round=number, survivors=len(pooled.survivors), exchange_s=round(exchange_s, 3))
         return committed
 
     def _evaluate(self, committed: Committed, scaling: Scaling) -> ScoreMetrics:
-        roster = self._roster.ready(wait_for_all=self.store.scaling() is None)
-        attempt = self.store.next_attempt(Stage.EVALUATE, committed.number, roster)
-        statement = self._statement(
-            Stage.EVALUATE, committed.number, attempt, roster, committed.model, scaling
-        )
-        pooled = np.zeros((2, self._plan.evaluation.score_bins), dtype=np.int64)
-        bodies = self._ask(statement, ScoreCounts, pooled.shape, committed.model, scaling)
-        for body in bodies.values():
-            pooled += body.counts
-        metrics = metrics_from(pooled)
-        self.store.record_metrics(committed.number, metrics, attempt=attempt, survivors=bodies)
+        attempt, pooled = self._pooled(Stage.EVALUATE, committed.number, committed, scaling)
+        metrics = metrics_from(pooled.values.astype(np.int64))
+        self.store.record_metrics(committed.number, metrics, attempt=attempt, survivors=pooled.survivors)
         _log.info("evaluated", round=committed.number, auc=round(metrics.auc, 4), rows=metrics.rows)
         return metrics
 
-    def _statement(
-        self,
-        stage: Stage,
-        number: int,
-        attempt: int,
-        roster: tuple[SiteName, ...],
-        model: Vector | None = None,
-        scaling: Scaling | None = None,
-    ) -> Statement:
-        documents = self.documents
-        return Statement(
-            plan_digest=documents.plan.digest,
-            contract_digest=documents.contract.digest,
-            members_digest=sha256_hex(documents.members),
-            run=documents.run,
-            stage=stage,
-            round=number,
-            attempt=attempt,
-            roster=roster,
-            component=self._plan.training.component,
-            model_digest=None if model is None else vector_digest(model),
-            scaling_digest=None if scaling is None else scaling_digest(scaling),
-        )
-
-    def _ask(
-        self,
-        statement: Statement,
-        kind: type[B],
-        shape: tuple[int, ...],
-        model: Vector | None = None,
-        scaling: Scaling | None = None,
-    ) -> Mapping[SiteName, B]:
-        """Ask the roster; the survivors' bodies, each of `shape`, of which there are at least the plan's minimum."""
-        frame = encode_request(
-            Request(statement=statement, task=self.documents.task, scaling=scaling, model=model)
-        )
-        outcomes = self.exchange.ask(
-            statement.stage,
-            dict.fromkeys(statement.roster, frame),
-            round_number=statement.round,
-            deadline_s=self._plan.training.round_deadline,
-        )
-        bodies: dict[SiteName, B] = {}
-        missing: dict[SiteName, str] = {}
-        for site, outcome in outcomes.items():
-            body = self._judge(site, statement, outcome)
-            if isinstance(body, kind) and _shape(body) == shape:
-                bodies[site] = body
-            elif isinstance(body, kind):
-                missing[site] = f"sent an array of shape {_shape(body)}; this stage takes {shape}"
-            else:
-                missing[site] = body if isinstance(body, str) else f"sent {type(body).__name__}"
-        if missing:
-            _log.warning("sites missing", stage=statement.stage.name, round=statement.round, sites=missing)
-        if len(bodies) < self._plan.sites.minimum:
-            raise TooFewSurvivors(
-                f"{len(bodies)} of at least {self._plan.sites.minimum} sites answered the "
-                f"{statement.stage.name.lower()} stage of round {statement.round}: {because(missing)}"
-            )
-        return bodies
-
-    def _judge(self, site: SiteName, statement: Statement, outcome: Outcome) -> Body | str:
-        """The body of a valid reply, or why there is none."""
-        if not isinstance(outcome, Answered):
-            return outcome.reason
+    def _pooled(
+        self, stage: Stage, number: int, at: Committed | None = None, scaling: Scaling | None = None
+    ) -> tuple[int, Pooled]:
+        """One attempt at a sum, or the rest of one that an earlier driver had settled."""
+        left = self.store.unopened(stage, number)
+        if left is not None:
+            question = _question(stage, number, left.attempt, (), at, scaling)
+            return left.attempt, self._sums.reopen(question, left.opening)
+        roster = self._ready()
+        if stage is Stage.TRAIN:
+            attempt = self.store.open_round(number, roster)
+        else:
+            attempt = self.store.next_attempt(stage, number, roster)
+        question = _question(stage, number, attempt, roster, at, scaling)
         try:
-            reply = decode_reply(outcome.frame)
-        except CodecError as error:
-            return f"sent {error}"
-        return self._judge_reply(site, statement, reply)
+            return attempt, self._sums.pool(question, partial(self._settle, question))
+        except TooFewSurvivors as few:
+            if stage is Stage.TRAIN:
+                self.store.void(number, attempt, str(few))
+            raise
 
-    def _judge_reply(self, site: SiteName, statement: Statement, reply: Reply) -> Body | str:
-        if reply.site != site:
-            return f"answered in the name of {reply.site}"
-        if reply.statement_digest != statement.digest:
-            return "answered another statement"
-        if isinstance(reply.body, Refusal):
-            reason = f"refused ({reply.body.code.name.lower()}) {reply.body.reason}".strip()
-            if reply.body.code in _LASTING:
-                self._roster.refused[site] = reason
-            return reason
-        return reply.body
+    def _settle(self, question: Question, settled: Settled) -> None:
+        """T1: before anything is opened."""
+        if question.stage is not Stage.TRAIN:
+            self.store.settle_attempt(question.stage, question.number, question.attempt, settled.opening)
+            return
+        self.store.settle(
+            question.number,
+            question.attempt,
+            settled.survivors,
+            settled.statement,
+            testimony=None if settled.testimony is None else encode_testimony(settled.testimony),
+            opening=settled.opening,
+        )
+
+    def _ready(self) -> tuple[SiteName, ...]:
+        """Before a run has begun, sites may still be on their way; before another try, one that was cut off may be heard of again."""
+        if self.store.scaling() is None:
+            return self._roster.ready(patience_s=self._plan.sites.join_within)
+        return self._roster.ready(patience_s=_HEARTBEAT_S if self._retrying else 0.0)
 
 
-def _shape(body: Moments | Update | ScoreCounts) -> tuple[int, ...]:
-    return body.counts.shape if isinstance(body, ScoreCounts) else body.vector.shape
+def _question(
+    stage: Stage,
+    number: int,
+    attempt: int,
+    roster: tuple[SiteName, ...],
+    at: Committed | None,
+    scaling: Scaling | None,
+) -> Question:
+    return Question(
+        stage=stage,
+        number=number,
+        attempt=attempt,
+        roster=roster,
+        model=None if at is None else at.model,
+        optimizer=None if at is None else at.optimizer,
+        scaling=scaling,
+    )
+
+
+def _vector(pooled: Pooled) -> Vector:
+    return pooled.values.astype(np.float64, copy=False)

@@ -9,8 +9,9 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import reading
-from coordinator.db.schema import Checkpoint, Round, RoundState, Run
+from coordinator.db.schema import Attempt, Checkpoint, Round, RoundState, Run
 from coordinator.registry.artifacts import ArtifactStore
+from protos.frames import Stage
 from strategies.analytics.histograms import CalibrationBin, ScoreMetrics
 from strategies.encoding import Vector, vector_from_bytes
 from strategies.errors import CovenantError
@@ -32,6 +33,23 @@ class Committed:
     number: int
     model: Vector
     optimizer: OptimizerState
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """A committed round: the state `before`, its `aggregate`, (d,) float64, and the survivors' testimony as bytes."""
+
+    before: Committed
+    aggregate: Vector
+    testimony: bytes | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unopened:
+    """An attempt whose survivors are known. `opening` is what it takes to ask for their shares again."""
+
+    attempt: int
+    opening: bytes
 
 
 class RoundRecord:
@@ -67,13 +85,50 @@ class RoundRecord:
                 .order_by(Checkpoint.round.desc())
                 .limit(1)
             )
-        if newest is None:
+        return None if newest is None else self._restored(newest)
+
+    def step(self, number: int) -> Step:
+        """How the model after committed round `number` came about from the one before it."""
+        with self._look(f"round {number}") as session:
+            row = committed_round(session, self._run_id, number)
+            before = session.get(Checkpoint, (self._run_id, number - 1))
+        if row is None or before is None or row.aggregate_digest is None:
+            raise RoundConflict(
+                f"round {number} of {self._run_id} is not committed, so it cannot be told to anybody"
+            )
+        data = self._artifacts.get(Digest(row.aggregate_digest))
+        return Step(
+            before=self._restored(before),
+            aggregate=vector_from_bytes(data, len(data) // _FLOAT64_BYTES),
+            testimony=row.testimony,
+        )
+
+    def unopened(self, stage: Stage, number: int) -> Unopened | None:
+        """The attempt whose survivors are recorded and whose sum is not, if there is one."""
+        with self._look(f"{stage.name.lower()} stage of round {number}") as session:
+            if stage is Stage.TRAIN:
+                open_round = select(Round).where(
+                    Round.run_id == self._run_id, Round.number == number, Round.state == RoundState.OPEN
+                )
+                row: Round | Attempt | None = session.scalar(open_round.where(Round.opening.is_not(None)))
+            else:
+                asked = select(Attempt).where(
+                    Attempt.run_id == self._run_id,
+                    Attempt.stage == stage.name.lower(),
+                    Attempt.round == number,
+                )
+                kept = asked.where(Attempt.opening.is_not(None), Attempt.survivors.is_(None))
+                row = session.scalar(kept.order_by(Attempt.attempt.desc()).limit(1))
+        if row is None or row.opening is None:
             return None
-        data = self._artifacts.get(Digest(newest.model_artifact))
+        return Unopened(attempt=row.attempt, opening=row.opening)
+
+    def _restored(self, kept: Checkpoint) -> Committed:
+        data = self._artifacts.get(Digest(kept.model_artifact))
         model = vector_from_bytes(data, len(data) // _FLOAT64_BYTES)
-        state = self._artifacts.get(Digest(newest.optimizer_artifact))
+        state = self._artifacts.get(Digest(kept.optimizer_artifact))
         return Committed(
-            number=newest.round, model=model, optimizer=OptimizerState.from_bytes(state, model.size)
+            number=kept.round, model=model, optimizer=OptimizerState.from_bytes(state, model.size)
         )
 
     @contextmanager

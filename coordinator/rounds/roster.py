@@ -23,22 +23,21 @@ class Roster:
     sleep: Callable[[float], None]
     refused: dict[SiteName, str] = field(default_factory=dict)
 
-    def ready(self, *, wait_for_all: bool) -> tuple[SiteName, ...]:
+    def ready(self, *, patience_s: float) -> tuple[SiteName, ...]:
         """The sites to ask, sorted, at least the plan's minimum; waits up to `join_within` for them.
 
-        With `wait_for_all` all of them are waited for so long: before a run has begun, a site may still be on its way, and
-        afterwards one that is away holds nobody up. Raises `Refused` and `Unreachable`.
+        All of them are waited for `patience_s`: a site that is away holds nobody up for longer. Raises `Refused` and `Unreachable`.
         """
         willing = set(self.sites.invite) - self.refused.keys()
         if len(willing) < self.sites.minimum:
             raise Refused(f"too many sites refuse the plan: {because(self.refused)}")
-        deadline = self.monotonic() + self.sites.join_within
+        began = self.monotonic()
         while True:
             ready = tuple(sorted(willing & set(self.exchange.online())))
-            enough, late = len(ready) >= self.sites.minimum, self.monotonic() > deadline
-            if len(ready) == len(willing) or (enough and (late or not wait_for_all)):
+            enough, waited = len(ready) >= self.sites.minimum, self.monotonic() - began
+            if len(ready) == len(willing) or (enough and waited >= patience_s):
                 return ready
-            if late:
+            if waited > self.sites.join_within and not enough:
                 raise self._missing(ready, willing)
             self.sleep(_JOIN_POLL_S)
 

@@ -126,8 +126,20 @@ class RoundStore(RoundRecord):
             )
         return attempt
 
-    def settle(self, number: int, attempt: int, survivors: Collection[str], statement_digest: Digest) -> None:
-        """T1: fix who survived, and the statement they answered. Saying the same again changes nothing."""
+    def settle(
+        self,
+        number: int,
+        attempt: int,
+        survivors: Collection[str],
+        statement_digest: Digest,
+        *,
+        testimony: bytes | None = None,
+        opening: bytes | None = None,
+    ) -> None:
+        """T1: fix who survived, the statement they answered and signed, and what it takes to open their sum.
+
+        Saying the same again changes nothing.
+        """
         with self._step(f"settling round {number} of") as (session, run):
             row = _require_open(session, run, number, attempt)
             strangers = set(survivors) - set(row.roster)
@@ -142,20 +154,32 @@ class RoundStore(RoundRecord):
                     f"round {number} of {run.id} is settled on {row.survivors}; void it to try others"
                 )
             row.survivors, row.statement_digest = settled
+            row.testimony, row.opening = testimony, opening
+
+    def settle_attempt(self, stage: Stage, number: int, attempt: int, opening: bytes | None) -> None:
+        """T1 of an attempt at preparing or evaluating: keep what it takes to open the sum."""
+        with self._step(f"settling the {stage.name.lower()} stage of round {number} of") as (session, run):
+            row = session.get(Attempt, (run.id, stage.name.lower(), number, attempt))
+            if row is None or row.survivors is not None:
+                raise RoundConflict(
+                    f"attempt {attempt} to {stage.name.lower()} round {number} of {run.id} is not open"
+                )
+            row.opening = opening
 
     def commit(
         self,
         number: int,
         attempt: int,
         *,
-        aggregate_digest: Digest,
+        aggregate: Vector,
         model: Vector,
         optimizer: OptimizerState,
         exchange_s: float,
         seconds: float,
     ) -> Committed:
-        """T2: keep what came of a settled round: `model`, (d,) float64, and the optimiser's state, under its checkpoint."""
+        """T2: keep what came of a settled round: `aggregate` and `model`, (d,) float64, and the optimiser's state, under its checkpoint."""
         names = self._keep(model, optimizer)
+        pooled = self._artifacts.put(vector_bytes(aggregate))
         with self._step(f"committing round {number} of") as (session, run):
             row = _require_open(session, run, number, attempt)
             _require_next(session, run, number)
@@ -163,8 +187,8 @@ class RoundStore(RoundRecord):
                 raise RoundConflict(
                     f"round {number} of {run.id} is not settled; settle it before it is committed"
                 )
-            row.state = RoundState.COMMITTED
-            row.aggregate_digest = aggregate_digest
+            row.state, row.opening = RoundState.COMMITTED, None
+            row.aggregate_digest = pooled
             row.model_digest, row.optimizer_digest = vector_digest(model), optimizer.digest
             row.exchange_s, row.seconds = exchange_s, seconds
             row.closed_at = self._clock()
@@ -199,14 +223,15 @@ class RoundStore(RoundRecord):
                 self._void_row(row, reason)
 
     def finish(self, state: FinalState, reason: str | None = None) -> None:
-        """End the run; an attempt still open is voided. Ending it the same way twice changes nothing."""
+        """End the run; an attempt still open is voided unless its sum can be opened. Ending it the same way twice changes nothing."""
         final = RunState(state)
         with self._step("finishing") as (session, run):
             if run.state == final:
                 return
             if run.state not in {RunState.SUBMITTED, RunState.RUNNING}:
                 raise RoundConflict(f"{run.id} has already {run.state}; it cannot become {final}")
-            self._void_open(session, run, f"the run ended: {reason or final}")
+            # A sum that can still be opened is all that its sites will ever give for that round.
+            self._void_open(session, run, f"the run ended: {reason or final}", but_unopened=True)
             run.state, run.reason, run.finished_at = final, reason, self._clock()
 
     @contextmanager
@@ -234,18 +259,19 @@ class RoundStore(RoundRecord):
             raise RoundConflict(
                 f"attempt {attempt} to {stage.name.lower()} round {number} of {self._run_id} was not asked of {sorted(survivors)}"
             )
-        row.survivors = sorted(survivors)
+        row.survivors, row.opening = sorted(survivors), None
 
-    def _void_open(self, session: Session, run: Run, reason: str) -> None:
+    def _void_open(self, session: Session, run: Run, reason: str, *, but_unopened: bool = False) -> None:
         for row in session.scalars(
             select(Round).where(Round.run_id == run.id, Round.state == RoundState.OPEN)
         ):
-            self._void_row(row, reason)
+            if not but_unopened or row.opening is None:
+                self._void_row(row, reason)
         # Before the next attempt is inserted: at most one may be open, at any moment of the transaction.
         session.flush()
 
     def _void_row(self, row: Round, reason: str) -> None:
-        row.state, row.reason, row.closed_at = RoundState.VOIDED, reason, self._clock()
+        row.state, row.reason, row.closed_at, row.opening = RoundState.VOIDED, reason, self._clock(), None
 
 
 def _require_running(run: Run) -> None:

@@ -28,16 +28,18 @@ from strategies.ids import SiteName, site_name
 _FEATURES = 100
 _ROWS = 64
 _WARM_UP = 2
+_FEWEST_SECURE = 3
 _CONTRACT = "bench.yaml"
 
 
 def measure(*, sites: int, parameters: int, rounds: int, with_peer: bool) -> BenchResult:
     """Medians over `rounds` rounds, the first two not counted; a model of about `parameters` values."""
     with tempfile.TemporaryDirectory(prefix="covenant-bench-") as folder:
-        finished, memory = _run_ours(Path(folder), sites, parameters, rounds + _WARM_UP)
+        plain, secure, memory = _run_ours(Path(folder), sites, parameters, rounds + _WARM_UP)
     ours = {
-        "exchange_s": median(finished.exchange_s[_WARM_UP:]),
-        "round_s": median(finished.round_s[_WARM_UP:]),
+        "exchange_s": median(plain.exchange_s[_WARM_UP:]),
+        "round_s": median(plain.round_s[_WARM_UP:]),
+        **({} if secure is None else {"secure_round_s": median(secure.round_s[_WARM_UP:])}),
         "agent_memory_mib": memory,
         "parameters": float(model_size(parameters)),
         "sites": float(sites),
@@ -45,7 +47,8 @@ def measure(*, sites: int, parameters: int, rounds: int, with_peer: bool) -> Ben
     if not with_peer:
         return BenchResult(bench="exchange", ours=ours)
     peer = measure_stock(sites=sites, parameters=parameters)
-    ratio = {name: peer[f"{name}_s"] / ours[f"{name}_s"] for name in ("exchange", "round")}
+    measured = [name for name in ("exchange", "round", "secure_round") if f"{name}_s" in ours]
+    ratio = {name: peer[f"{name}_s"] / ours[f"{name}_s"] for name in measured}
     return BenchResult(bench="exchange", ours=ours, peer=peer, ratio=ratio)
 
 
@@ -76,7 +79,7 @@ def federation(folder: Path, sites: int, parameters: int, rounds: int) -> Iterat
     plan = load_document(plan_file, Plan)
     tables = {name: _rows(index) for index, name in enumerate(names)}
     with Deployment(folder / "federation", federation="bench") as deployment:
-        deployment.lay_out(tables, contract, purpose=plan.purpose)
+        deployment.lay_out(tables, contract, purpose=plan.purpose, allow_plain=True)
         deployment.start_coordinator()
         for name in names:
             deployment.start_agent(name)
@@ -84,13 +87,20 @@ def federation(folder: Path, sites: int, parameters: int, rounds: int) -> Iterat
         yield deployment, plan_file
 
 
-def _run_ours(folder: Path, sites: int, parameters: int, rounds: int) -> tuple[RunView, float]:
+def _run_ours(
+    folder: Path, sites: int, parameters: int, rounds: int
+) -> tuple[RunView, RunView | None, float]:
+    """A run with plain aggregation, and one that differs from it in being secure (none below three sites)."""
     with federation(folder, sites, parameters, rounds) as (deployment, plan_file):
         centre = deployment.centre()
-        run = launch(centre, plan_file)
-        watch(centre, run, deployment.check)
+        finished: list[RunView] = []
+        for mode in ("plain", "secure") if sites >= _FEWEST_SECURE else ("plain",):
+            plan_file.write_text(plan_file.read_text().replace("{mode: plain}", f"{{mode: {mode}}}"))
+            run = launch(centre, plan_file)
+            watch(centre, run, deployment.check)
+            finished.append(view(centre.engine, run))
         memory = max(resident_mib(deployment.pid(f"site-{index:02d}")) for index in range(sites))
-        return view(centre.engine, run), memory
+        return finished[0], finished[1] if len(finished) > 1 else None, memory
 
 
 def _rows(index: int) -> pa.Table:

@@ -19,19 +19,29 @@ from strategies.errors import CovenantError
 
 _SETTLE_S = 6.0
 _ROUNDS = 3
+_SECURE_ROUNDS = 2
 _TIMEOUT_S = 600.0
+_SECAGG_TIMEOUT_S = 1800.0
 _MARK = "STOCK "
 
 
 def measure_stock(*, sites: int, parameters: int) -> Figures:
-    """Median seconds of a round of FedAvg, the first not counted, without TLS or authentication, which would only add to it."""
+    """Median seconds of a round, plain and with SecAgg+, without TLS or authentication, which would only add to it."""
+    plain = median(_measured("stock", sites, parameters, _ROUNDS + 1)[1:])
+    secure = median(_measured("stock_secure", sites, parameters, _SECURE_ROUNDS))
+    # In stock Flower a plain round is one exchange; it exposes no finer figure.
+    return {"exchange_s": plain, "round_s": plain, "secure_round_s": secure}
+
+
+def _measured(app: str, sites: int, parameters: int, rounds: int) -> list[float]:
+    """The seconds of each round of an app beside this module, on a SuperLink and SuperNodes of its own."""
     with tempfile.TemporaryDirectory(prefix="covenant-stock-") as name:
         folder = Path(name)
         port = free_port()
         (folder / "config.toml").write_text(
             f'[superlink]\ndefault = "stock"\n[superlink.stock]\naddress = "127.0.0.1:{port}"\ninsecure = true\n'
         )
-        with as_file(files("simulation.bench") / "stock") as source:
+        with as_file(files("simulation.bench") / app) as source:
             shutil.copytree(source, folder / "app", ignore=shutil.ignore_patterns("__pycache__"))
         children: list[subprocess.Popen[bytes]] = []
         try:
@@ -51,15 +61,29 @@ def measure_stock(*, sites: int, parameters: int) -> Figures:
                     _start(folder, "flower-supernode", "--superlink", f"127.0.0.1:{port}", "--port", own)
                 )
             time.sleep(_SETTLE_S)
-            seconds = _rounds(folder, sites, parameters)
+            return _rounds(folder, sites, parameters, rounds)
         finally:
             for child in children:
                 child.terminate()
             for child in children:
                 child.wait()
-    counted = seconds[1:]
-    # In stock Flower a plain round is one exchange; it exposes no finer figure.
-    return {"exchange_s": median(counted), "round_s": median(counted)}
+
+
+def measure_stock_secagg(*, clients: int, parameters: int) -> Figures:
+    """Flower's SecAgg+ without a transport: seconds of a client and of the server, bytes a client, memory."""
+    command = [sys.executable, "-m", "simulation.bench.stock_secagg", str(clients), str(parameters)]
+    done = subprocess.run(
+        command,
+        env=child_environment(),
+        capture_output=True,
+        text=True,
+        timeout=_SECAGG_TIMEOUT_S,
+        check=False,
+    )
+    if done.returncode:
+        raise CovenantError(f"stock SecAgg+ did not finish its round: {done.stderr[-800:]}")
+    figures: Figures = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 def _start(folder: Path, command: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -74,8 +98,8 @@ def _start(folder: Path, command: str, *arguments: str) -> subprocess.Popen[byte
         )
 
 
-def _rounds(folder: Path, sites: int, parameters: int) -> list[float]:
-    config = f"sites={sites} parameters={parameters} rounds={_ROUNDS + 1}"
+def _rounds(folder: Path, sites: int, parameters: int, rounds: int) -> list[float]:
+    config = f"sites={sites} parameters={parameters} rounds={rounds}"
     flwr = str(Path(sys.executable).parent / "flwr")
     done = subprocess.run(
         [flwr, "run", "app", "stock", "--stream", "--run-config", config],

@@ -14,7 +14,7 @@ from client.keystore import open_participant
 from coordinator.runs import RunView
 from simulation.campaign.invariants import Invariant, Scene, Violation, registered
 from simulation.campaign.schedule import Misfortune, schedule
-from simulation.campaign.stage import stage
+from simulation.campaign.stage import mode_of, stage
 from simulation.campaign.strikes import Strikes
 from simulation.experiment import memory_folder
 from simulation.world.federation import Federation, NobodyDrivesError
@@ -81,8 +81,9 @@ class _Play:
 
     def __init__(self, folder: Path, world: World, strikes: Strikes, seed: int) -> None:
         self.world = world
-        self.federation = Federation(stage().build(folder), world, seed)
-        scene = Scene(self.federation, stage())
+        setting = stage(mode_of(seed))
+        self.federation = Federation(setting.build(folder), world, seed)
+        scene = Scene(self.federation, setting)
         self.invariants: list[Invariant] = [each(scene) for each in registered()]
         self.snapshots: dict[SiteName, dict[str, bytes]] = {}
         self.resumes = 0

@@ -16,8 +16,9 @@ from typing import TypeVar
 
 import numpy as np
 
-from protos.codec import CodecError, decode_reply, decode_request, encode_reply, encode_request
-from protos.frames import Reply, Update
+from protos.codec import CodecError, encode_reply, encode_request
+from protos.frames import Reply, SecureAnswer, SecureRequest, Update
+from protos.secure_codec import decode_answer, decode_asked, encode_secure_reply, encode_secure_request
 from simulation.campaign.schedule import (
     Death,
     Delay,
@@ -41,6 +42,15 @@ from simulation.world.storage import FAILED_FLUSH, disk_error
 from simulation.world.world import LATENCY_S, Crash, Faults, World
 from strategies.encoding import vector_digest
 from strategies.ids import Digest, SiteName
+from strategies.secagg.messages import (
+    Body,
+    ConfirmRequest,
+    Frame,
+    MaskedInput,
+    MaskRequest,
+    Shares,
+    UnmaskRequest,
+)
 
 HEALED_AFTER_S = 600.0
 Copies = list[tuple[float, bytes]]
@@ -182,12 +192,34 @@ def _garbled(frame: bytes, source: Random) -> bytes:
 
 def _another_question(frame: bytes) -> bytes:
     """The same attempt at the same round, about another model."""
-    request = decode_request(frame)
+    request = decode_asked(frame)
+    if isinstance(request, SecureRequest):
+        return _another_secure_question(request)
     if request.model is None:
         return frame
     model = request.model + 1.0
     statement = replace(request.statement, model_digest=vector_digest(model))
     return encode_request(replace(request, statement=statement, model=model))
+
+
+def _another_secure_question(request: SecureRequest) -> bytes:
+    """The same step of the same attempt, with other survivors or under another statement."""
+    first, *others = request.frames
+    match first.body:
+        case MaskRequest() as asked if request.statement is not None:
+            lied = replace(request.statement, members_digest=Digest("0" * 64))
+            body: Body = replace(asked, statement=lied.digest)
+            request = replace(request, statement=lied)
+        case ConfirmRequest(survivors=survivors):
+            body = ConfirmRequest(survivors[:-1])
+        case UnmaskRequest() as asked:
+            last = asked.survivors[-1:]
+            body = replace(
+                asked, survivors=asked.survivors[:-1], dropped=tuple(sorted((*asked.dropped, *last)))
+            )
+        case _:
+            body = first.body
+    return encode_secure_request(replace(request, frames=(replace(first, body=body), *others)))
 
 
 def _lie(kind: str, site: SiteName, frame: bytes, before: Sequence[bytes]) -> bytes:
@@ -196,10 +228,12 @@ def _lie(kind: str, site: SiteName, frame: bytes, before: Sequence[bytes]) -> by
     if kind == "stale":
         return before[0] if before else frame
     try:
-        reply = decode_reply(frame)
+        reply = _untrue(kind, site, decode_answer(frame))
     except CodecError:
         return frame
-    return encode_reply(_untrue(kind, site, reply))
+    if isinstance(reply.body, SecureAnswer):
+        return encode_secure_reply(reply.statement_digest, reply.site, reply.body)
+    return encode_reply(reply)
 
 
 def _untrue(kind: str, site: SiteName, reply: Reply) -> Reply:
@@ -212,5 +246,22 @@ def _untrue(kind: str, site: SiteName, reply: Reply) -> Reply:
             return replace(reply, body=Update(vector[:-1]))
         case "not-a-number", Update(vector=vector):
             return replace(reply, body=Update(np.full_like(vector, np.nan)))
+        case "short" | "not-a-number", SecureAnswer() as answer:
+            return replace(
+                reply, body=replace(answer, frames=tuple(_spoilt(kind, each) for each in answer.frames))
+            )
         case _:
             return reply
+
+
+def _spoilt(kind: str, frame: Frame) -> Frame:
+    """A masked input that is cut short or is not what its site signed; shares that are off by one bit."""
+    match frame.body:
+        case MaskedInput() as sent:
+            packed = sent.packed[:-1] or b"\0" if kind == "short" else bytes(len(sent.packed))
+            return replace(frame, body=replace(sent, packed=packed))
+        case Shares() as shares:
+            wrong = {site: bytes([*share[:-1], share[-1] ^ 1]) for site, share in shares.own_seeds.items()}
+            return replace(frame, body=replace(shares, own_seeds=wrong))
+        case _:
+            return frame

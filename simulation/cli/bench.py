@@ -49,3 +49,23 @@ def bench_recovery(
         emit(result.facts())
     else:
         show(result)
+
+
+@bench.command("secagg")
+def bench_secagg(
+    clients: Annotated[int, typer.Option(min=3, max=10_000, help="Sites in the attempt.")] = 100,
+    parameters: Annotated[int, typer.Option(min=1, max=50_000_000, help="Size of the vector.")] = 100_000,
+    dropouts: Annotated[float, typer.Option(min=0.0, max=0.33, help="Share of sites that stop.")] = 0.0,
+    peer: Annotated[bool, typer.Option("--peer", help="Measure Flower's SecAgg+ in the same run.")] = False,
+    json: Json = False,
+) -> None:
+    """Seconds, bytes and memory of secure aggregation at a site and at the centre, without a transport."""
+    from simulation.bench.report import show
+    from simulation.bench.secagg import measure
+
+    interrupt_on_terminate()
+    result = measure(clients=clients, parameters=parameters, dropouts=dropouts, with_peer=peer)
+    if json:
+        emit(result.facts())
+    else:
+        show(result)

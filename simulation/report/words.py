@@ -74,6 +74,8 @@ def protections(result: SimulationResult) -> tuple[tuple[str, str], ...]:
 def _aggregation(mode: str) -> str:
     if mode == "plain":
         return "Not protected from the coordinator: aggregation is plain, so it would see each site's update."
+    if mode == "secure":
+        return "Aggregation is secure: the coordinator would see sums over at least three sites, and no site's own update."
     return f"Aggregation is {mode}: the coordinator would see what this mode of the plan shows it."
 
 

@@ -66,7 +66,7 @@ class Federation:
         self.link = MemoryLink(self.world, keys)
         self.sites = {
             site: SimulatedSite(
-                site, self.layout.site_file(site), self.layout.journal(site), self.world, self.link
+                site, self.layout.site_file(site), self.layout.journal(site), self.world, self.link, self.seed
             )
             for site in sorted(keys)
         }

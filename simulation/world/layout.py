@@ -7,7 +7,7 @@ They exist in a simulation's folder only, and no command that serves a real fede
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -26,6 +26,7 @@ from protos.membership import EnrolmentRequest, FederationRoot, Member, MemberLi
 from protos.plan import Plan
 from strategies.ids import SiteName
 
+_FEWEST_PEERS = 2
 _NOWHERE = "127.0.0.1:1"
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
@@ -72,7 +73,7 @@ def lay_out(
     layout.contract_file.write_bytes(contract.canonical)
     (layout.home / "root.json").write_bytes(root.public.canonical)
     members = tuple(
-        _lay_out_site(layout, site, federation, plan, contract, table, source)
+        _lay_out_site(layout, site, federation, plan, contract, table, source, sorted(tables))
         for site, table in sorted(tables.items())
     )
     signed = root.sign(MemberList(name=federation, version=int(version), members=members))
@@ -93,6 +94,7 @@ def _lay_out_site(
     contract: Contract,
     table: pa.Table,
     source: Random,
+    everybody: Sequence[SiteName],
 ) -> Member:
     folder = layout.site_file(site).parent
     folder.mkdir(parents=True)
@@ -114,12 +116,15 @@ def _lay_out_site(
                 "file": "rows.parquet",
             }
         },
+        "peers": {"recognise": [each for each in everybody if each != site], "at_least": 2},
         "policy": {
             "purposes": [plan.purpose],
             "privacy_modes": [plan.privacy.mode],
             "aggregation": [plan.aggregation.mode],
         },
     }
+    if len(everybody) <= _FEWEST_PEERS:
+        del config["peers"]
     layout.site_file(site).write_text(json.dumps(config))
     identity = _signing_key(source)
     identity.save(folder / "site.key")

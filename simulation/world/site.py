@@ -6,6 +6,7 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from random import Random
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -21,6 +22,7 @@ from simulation.world.storage import watched_connection
 from simulation.world.world import Crash, World
 from strategies.errors import CovenantError
 from strategies.ids import SiteName
+from strategies.secagg.shamir import Entropy
 
 _SUFFIXES = ("", "-wal")
 MENDED_AFTER_S = 30.0
@@ -35,6 +37,7 @@ class SimulatedSite:
     journal_file: Path
     world: World
     link: MemoryLink
+    seed: int = 0
     compute_s: float = 0.05
     restarts: bool = True
     """Whether somebody starts it again after it has ended."""
@@ -67,7 +70,9 @@ class SimulatedSite:
         if self.up:
             return
         try:
-            self._participant = open_participant(self.config_file, connect=self._connect)
+            self._participant = open_participant(
+                self.config_file, connect=self._connect, entropy=self._unsafe_entropy()
+            )
         except Crash as crash:
             self.die(crash)
         except CovenantError as error:
@@ -161,6 +166,11 @@ class SimulatedSite:
 
     def _running(self, _: Context) -> Participant:
         return self.participant
+
+    def _unsafe_entropy(self) -> Entropy:
+        """UNSAFE: secrets that follow from the seed, so that a simulation can be repeated to the bit. Each life of the process has others."""
+        source = Random(f"secrets {self.seed} {self.site} {self._life}")  # noqa: S311
+        return source.randbytes
 
     def _connect(self, path: str) -> sqlite3.Connection:
         watched = watched_connection(self.world, self.site, self._note_commit)

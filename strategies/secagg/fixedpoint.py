@@ -23,6 +23,7 @@ from strategies.secagg.rings import Ring
 from strategies.secagg.secrets import MaskSeed
 
 _WRAP_PROBABILITY_LOG2: Final = -40
+_FEWEST_LEVELS: Final = 1 << 16
 _MOST_BITS: Final = 62  # so that a sum of two is still exact in an int64
 
 
@@ -70,6 +71,16 @@ def rounded_norm_bound(norm: float, grid: Grid, dimension: int) -> float:
     Each coordinate moves by less than one step. Kairouz, Liu, Steinke 2021, section 4, without their conditional rounding.
     """
     return norm + grid.step * math.sqrt(dimension)
+
+
+def fitting_grid(bound: float, cohort: int) -> tuple[Grid, Ring]:
+    """The grid and ring of vectors in [-`bound`, `bound`], for a sum over `cohort` sites without noise.
+
+    The ring has whole bytes, which pack fast: the smallest in which 2^16 levels fit, 24 bits for cohorts of up to 64. The grid
+    then takes as many levels as the ring holds, so smaller cohorts are rounded more finely. Raises `OverflowRisk`.
+    """
+    ring = Ring(-(-ring_for(_FEWEST_LEVELS, cohort).bits // 8) * 8)
+    return Grid(bound=bound, levels=(ring.modulus // 2 - 1) // cohort), ring
 
 
 def ring_for(levels: int, cohort: int, *, dimension: int = 1, noise_std: float = 0.0) -> Ring:

@@ -7,11 +7,16 @@ for different purposes, rounds or parties are therefore unrelated even if everyt
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 from strategies.ids import Digest, RunId, SiteName
 
 PROTOCOL: Final = "covenant/secagg/1"
+MASK_PAIR: Final = "pair mask"
+MASK_OWN: Final = "own mask"
+ENVELOPE: Final = "envelope"
+COMMITMENT: Final = "own seed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,16 +47,22 @@ class Label:
 
     def encode(self) -> bytes:
         """The label's bytes: each part in UTF-8 after its length in four bytes, absent ones as empty."""
-        parts = (
-            PROTOCOL,
-            *self.attempt.parts(),
-            self.cohort or "",
-            self.statement or "",
-            self.purpose,
-            str(len(self.parties)),
-            *self.parties,
+        parts = (self.purpose, str(len(self.parties)), *self.parties)
+        return _beginning(self.attempt, self.cohort, self.statement) + b"".join(
+            prefixed(part.encode()) for part in parts
         )
-        return b"".join(prefixed(part.encode()) for part in parts)
+
+
+@lru_cache(maxsize=64)
+def _beginning(attempt: Attempt, cohort: Digest | None, statement: Digest | None) -> bytes:
+    """What the labels of one attempt have in common."""
+    parts = (PROTOCOL, *attempt.parts(), cohort or "", statement or "")
+    return b"".join(prefixed(part.encode()) for part in parts)
+
+
+def seed_label(attempt: Attempt, site: SiteName) -> Label:
+    """The label of the commitment to the seed of a site's own mask."""
+    return Label(attempt=attempt, purpose=COMMITMENT, parties=(site,))
 
 
 def prefixed(part: bytes) -> bytes:

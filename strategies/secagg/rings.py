@@ -20,6 +20,7 @@ RingVector: TypeAlias = npt.NDArray[Any]
 _MOST_BITS: Final = 64
 _SMALL_WORD_BITS: Final = 32
 _BLOCK: Final = 1 << 15
+_THREE_BYTES: Final = 24
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +74,9 @@ class Ring:
 
     def unpack(self, data: bytes, dimension: int) -> RingVector:
         """Read (dimension,) words. Raises Refused for another length or padding that is not zero."""
-        if len(data) != self.packed_size(dimension):
-            raise Refused(
-                f"a vector of {dimension} coordinates takes {self.packed_size(dimension)} bytes in this ring; {len(data)} came"
-            )
-        spare = 8 * len(data) - dimension * self.bits
-        if spare and data[-1] >> (8 - spare):
-            raise Refused("the padding of a packed vector is not zero")
+        self._check_packed(data, dimension)
+        if self.bits == _THREE_BYTES:
+            return self.reduce(_three_byte_words(data, dimension).copy())
         vector = np.empty(dimension, dtype=self.word)
         source = np.frombuffer(data, dtype=np.uint8)
         for first in range(0, dimension, _BLOCK):
@@ -90,7 +87,27 @@ class Ring:
             )
         return vector
 
+    def add_packed(self, accumulator: RingVector, data: bytes) -> None:
+        """Add a packed vector to (d,) words in place, which stay as they are if it is refused. Raises Refused as `unpack` does."""
+        if self.bits == _THREE_BYTES:
+            self._check_packed(data, len(accumulator))
+            vector = _three_byte_words(data, len(accumulator))
+        else:
+            vector = self.unpack(data, len(accumulator))
+        np.add(accumulator, vector, out=accumulator)
+
+    def _check_packed(self, data: bytes, dimension: int) -> None:
+        if len(data) != self.packed_size(dimension):
+            raise Refused(
+                f"a vector of {dimension} coordinates takes {self.packed_size(dimension)} bytes in this ring; {len(data)} came"
+            )
+        spare = 8 * len(data) - dimension * self.bits
+        if spare and data[-1] >> (8 - spare):
+            raise Refused("the padding of a packed vector is not zero")
+
     def _pack_block(self, words: RingVector) -> bytes:
+        if self.bits == _THREE_BYTES:
+            return _pack_three(words)
         if self.bits % 8 == 0:
             octets = np.ascontiguousarray(words).view(np.uint8).reshape(len(words), -1)
             return octets[:, : self.bits // 8].tobytes()
@@ -107,3 +124,19 @@ class Ring:
             packed = np.packbits(flags, axis=1, bitorder="little")
             wide[:, : packed.shape[1]] = packed
         return wide.view(self.word)[:, 0]
+
+
+def _pack_three(words: RingVector) -> bytes:
+    """24 bits a coordinate, four coordinates to three words: several times faster than byte by byte, for the ring most cohorts use."""
+    fours = np.zeros((-(-len(words) // 4), 4), dtype="<u4")
+    fours.reshape(-1)[: len(words)] = words & 0xFFFFFF
+    threes = np.empty((len(fours), 3), dtype="<u4")
+    threes[:, 0] = fours[:, 0] | fours[:, 1] << 24
+    threes[:, 1] = fours[:, 1] >> 8 | fours[:, 2] << 16
+    threes[:, 2] = fours[:, 2] >> 16 | fours[:, 3] << 8
+    return threes.tobytes()[: 3 * len(words)]
+
+
+def _three_byte_words(data: bytes, count: int) -> RingVector:
+    """A view of packed 24-bit coordinates as words whose highest byte belongs to the next one: what `Ring.reduce` takes away."""
+    return np.ndarray((count,), dtype="<u4", buffer=data + b"\0", strides=(3,))

@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Final, assert_never
+from typing import Final, NoReturn, assert_never
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives import hashes
@@ -20,7 +20,9 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from strategies.encoding import sha256_hex
 from strategies.errors import Refused
+from strategies.ids import Digest
 from strategies.secagg.labels import Label
 from strategies.secagg.secrets import SECRET_BYTES, EnvelopeKey, MaskSeed, Secret
 
@@ -54,17 +56,6 @@ class OwnSeed(Secret):
     __slots__ = ()
 
 
-def public_key(suite: Suite, seed: KeySeed) -> bytes:
-    """The public key of `seed`: 32 bytes for X25519, 33 for P-256 (a compressed point)."""
-    match suite:
-        case Suite.X25519:
-            return X25519PrivateKey.from_private_bytes(seed.reveal()).public_key().public_bytes_raw()
-        case Suite.P256:
-            return _p256_private(seed).public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
-        case unreachable:
-            assert_never(unreachable)
-
-
 def check_public_key(suite: Suite, public: bytes) -> bytes:
     """`public`, if it is a key of this suite. Raises Refused for another length, or a point that is not on the curve."""
     if len(public) != suite.public_bytes:
@@ -77,19 +68,68 @@ def check_public_key(suite: Suite, public: bytes) -> bytes:
     return public
 
 
-def agree_mask(suite: Suite, mine: KeySeed, theirs: bytes, label: Label) -> MaskSeed:
-    """The seed of the mask that two sites share; both derive the same one from their own seed and the other's public key."""
-    return MaskSeed(_derive(_agree(suite, mine, theirs), label))
+class Agreed(Secret):
+    """What two sites have agreed on with their keys: never a key itself, but what keys are derived from."""
+
+    __slots__ = ()
 
 
-def agree_envelope(suite: Suite, mine: KeySeed, theirs: bytes, label: Label) -> EnvelopeKey:
-    """The key of the one envelope from the first party of `label` to the second."""
-    return EnvelopeKey(_derive(_agree(suite, mine, theirs), label))
+class PrivateKey:
+    """A private key for agreement, made from its seed once and used with many others' public keys."""
+
+    __slots__ = ("_key", "public", "suite")
+
+    def __init__(self, suite: Suite, seed: KeySeed) -> None:
+        """Load the key of `seed`; `public` is 32 bytes for X25519, 33 for P-256 (a compressed point)."""
+        self.suite = suite
+        match suite:
+            case Suite.X25519:
+                self._key: X25519PrivateKey | ec.EllipticCurvePrivateKey = (
+                    X25519PrivateKey.from_private_bytes(seed.reveal())
+                )
+                self.public = self._key.public_key().public_bytes_raw()
+            case Suite.P256:
+                self._key = _p256_private(seed)
+                self.public = self._key.public_key().public_bytes(Encoding.X962, PublicFormat.CompressedPoint)
+            case unreachable:
+                assert_never(unreachable)
+
+    def agree(self, theirs: bytes) -> Agreed:
+        """What the owner of public key `theirs` also gets from it and our public key. Raises Refused for a key that gives no secret."""
+        check_public_key(self.suite, theirs)
+        try:
+            if isinstance(self._key, X25519PrivateKey):
+                return Agreed(self._key.exchange(X25519PublicKey.from_public_bytes(theirs)))
+            point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), theirs)
+            return Agreed(self._key.exchange(ec.ECDH(), point))
+        except ValueError as error:  # a point of low order: the result would be known to everybody
+            raise Refused("a public key gives no secret: it is a point of low order") from error
+
+    def __repr__(self) -> str:
+        return "<secret PrivateKey>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a private key cannot be pickled")
+
+
+def pair_mask(agreed: Agreed, label: Label) -> MaskSeed:
+    """The seed of the mask that two sites share."""
+    return MaskSeed(_derive(agreed, label))
 
 
 def own_mask(seed: OwnSeed, label: Label) -> MaskSeed:
-    """The mask that a site adds of its own."""
-    return MaskSeed(_derive(seed.reveal(), label))
+    """The seed of the mask that a site adds of its own."""
+    return MaskSeed(_derive(seed, label))
+
+
+def commitment(seed: OwnSeed, label: Label) -> Digest:
+    """What a site says of its own seed beforehand, so that a seed put together from shares can be told to be right."""
+    return sha256_hex(_derive(seed, label))
+
+
+def envelope_key(agreed: Agreed, label: Label) -> EnvelopeKey:
+    """The key of the one envelope from the first party of `label` to the second."""
+    return EnvelopeKey(_derive(agreed, label))
 
 
 def seal(key: EnvelopeKey, content: bytes, label: Label) -> bytes:
@@ -107,28 +147,11 @@ def unseal(key: EnvelopeKey, sealed: bytes, label: Label) -> bytes:
         ) from error
 
 
-def _agree(suite: Suite, mine: KeySeed, theirs: bytes) -> bytes:
-    check_public_key(suite, theirs)
-    try:
-        match suite:
-            case Suite.X25519:
-                return X25519PrivateKey.from_private_bytes(mine.reveal()).exchange(
-                    X25519PublicKey.from_public_bytes(theirs)
-                )
-            case Suite.P256:
-                point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), theirs)
-                return _p256_private(mine).exchange(ec.ECDH(), point)
-            case unreachable:
-                assert_never(unreachable)
-    except ValueError as error:  # a point of low order: the result would be known to everybody
-        raise Refused("a public key gives no secret: it is a point of low order") from error
-
-
 def _p256_private(seed: KeySeed) -> ec.EllipticCurvePrivateKey:
     """The scalar from 48 derived bytes, so that its bias is below 2^-127."""
     wide = HKDF(hashes.SHA256(), 48, salt=None, info=_P256_SCALAR).derive(seed.reveal())
     return ec.derive_private_key(1 + int.from_bytes(wide, "big") % (_P256_ORDER - 1), ec.SECP256R1())
 
 
-def _derive(secret: bytes, label: Label) -> bytes:
-    return HKDF(hashes.SHA256(), SECRET_BYTES, salt=None, info=label.encode()).derive(secret)
+def _derive(secret: Secret, label: Label) -> bytes:
+    return HKDF(hashes.SHA256(), SECRET_BYTES, salt=None, info=label.encode()).derive(secret.reveal())

@@ -64,7 +64,7 @@ def test_init_makes_a_site_that_opens(papers, tmp_path, capsys):
     assert participant.root.canonical == (papers / "root.json").read_bytes()
     request = EnrolmentRequest.from_canonical((folder / cli.REQUEST_FILE).read_bytes().strip())
     member = request.verify()
-    assert (member.site, member.identity_key) == ("west", participant.identity_key)
+    assert (member.site, member.identity_key) == ("west", participant.identity.public)
     assert enrolment_request(config).verify() == member
     said = " ".join(capsys.readouterr().err.split())
     assert request.fingerprint in said

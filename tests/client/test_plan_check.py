@@ -25,7 +25,7 @@ def bank(tmp_path: Path) -> Bank:
 def check(bank: Bank, request: Request, site: str = "west") -> Accepted:
     participant = bank.participant(site)
     return check_task(
-        request, config=participant.config, root=participant.root, identity_key=participant.identity_key
+        request, config=participant.config, root=participant.root, identity_key=participant.identity.public
     )
 
 

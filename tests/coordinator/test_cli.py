@@ -39,7 +39,7 @@ def test_a_good_plan_is_checked(folder: Path) -> None:
     done = covenant(folder, "plan", "check", "plan.yaml", "--json")
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
-    assert (facts["plan"], facts["parameters"], facts["aggregation"]) == ("lending-default", 74, "plain")
+    assert (facts["plan"], facts["parameters"], facts["aggregation"]) == ("lending-default", 74, "secure")
 
 
 @pytest.mark.parametrize(

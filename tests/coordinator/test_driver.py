@@ -15,8 +15,10 @@ from sqlalchemy.orm import Session
 from coordinator.db import migrate, open_database, writing
 from coordinator.db.schema import Round, Run, RunState
 from coordinator.registry.artifacts import ArtifactStore
-from coordinator.rounds.driver import Driver, Finished, RunDocuments, TooFewSurvivors
+from coordinator.rounds.asking import TooFewSurvivors
+from coordinator.rounds.driver import Driver, Finished
 from coordinator.rounds.exchange import Answered, Outcome, Unanswered
+from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.store import RoundStore
 from protos.codec import decode_reply, encode_reply
 from protos.frames import Refusal, RefusalCode, Reply, Stage, Update

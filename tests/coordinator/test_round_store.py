@@ -56,7 +56,7 @@ def commit(store: RoundStore, number: int, attempt: int, model: np.ndarray = MOD
     store.commit(
         number,
         attempt,
-        aggregate_digest=Digest(DIGEST),
+        aggregate=model * 3,
         model=model,
         optimizer=state,
         exchange_s=0.25,
@@ -128,7 +128,7 @@ def test_a_committed_round_records_who_what_and_when(store: RoundStore, engine: 
     (row,) = rows(engine)
     assert (row.number, row.attempt, row.state) == (1, 1, RoundState.COMMITTED)
     assert (row.roster, row.survivors) == (["east", "south", "west"], ["east", "west"])
-    assert (row.statement_digest, row.aggregate_digest) == (STATEMENT, DIGEST)
+    assert (row.statement_digest, row.aggregate_digest) == (STATEMENT, vector_digest(MODEL * 3))
     assert row.model_digest == vector_digest(MODEL)
     assert row.optimizer_digest == OptimizerState(1, (MODEL / 2,)).digest
     assert (row.exchange_s, row.seconds) == (0.25, 1.5)

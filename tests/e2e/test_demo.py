@@ -75,7 +75,7 @@ def test_stdout_is_exactly_one_object_with_what_was_promised(demo: tuple[dict[st
     assert set(facts["auc"]) >= {"federated", "local_mean", "pooled"}
     assert set(facts["model"]) >= {"name", "version", "digest", "stage"}
     assert set(facts["scoring"]) >= {"url", "latency_ms"}
-    assert (facts["aggregation"], facts["privacy"], facts["model"]["stage"]) == ("plain", [], "candidate")
+    assert (facts["aggregation"], facts["privacy"], facts["model"]["stage"]) == ("secure", [], "candidate")
     assert sorted(facts["sites"]) == ["midwest", "northeast", "south", "west"]
 
 

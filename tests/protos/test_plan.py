@@ -226,7 +226,11 @@ BAD = {
     "salt as a number": ('salt: "1"', "salt: 1", "put it in quotes"),
     "salt with the separator": ('salt: "1"', 'salt: "a\\x1fb"', "printable ASCII"),
     "deadline without a unit": ("round_deadline: 5m", "round_deadline: 300", "number with a unit"),
-    "masked aggregation": ("{mode: plain}", "{mode: masked}", "it should be 'plain'"),
+    "masked aggregation": (
+        "{mode: plain}",
+        "{mode: masked}",
+        "does not match any of the expected tags: 'plain', 'secure'",
+    ),
     "another privacy mode": ("{mode: none}", "{mode: local}", "it should be 'none'"),
     "another version": ("plan/v1", "plan/v2", "it should be 'plan/v1'"),
     "misspelt key": ("  rounds: 20", "  round: 20", "unknown key `training.round`; did you mean `rounds`?"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import replace
+from random import Random
 
 import pytest
 from sqlalchemy import select
@@ -14,7 +15,11 @@ from client.journal.file import Journal
 from client.training import TrainingSession
 from coordinator.db import errors, writing
 from coordinator.db.schema import Checkpoint, Round, RoundState
-from coordinator.rounds.driver import Driver
+from coordinator.rounds.asking import Asking
+from coordinator.rounds.plain import PlainSums
+from coordinator.rounds.question import Pooled, Question, Settle
+from coordinator.rounds.record import RoundRecord
+from coordinator.rounds.secure import SecureSums
 from coordinator.rounds.store import RoundStore
 from coordinator.supervisor import Supervisor
 from protos.frames import Refusal
@@ -29,6 +34,7 @@ from simulation.campaign.invariants import registered
 from simulation.campaign.runner import Played, play
 from simulation.campaign.schedule import Death, Loss, Rot, TornWrite, schedule, words
 from simulation.repeat import RepeatsDifferentlyError
+from simulation.world.site import SimulatedSite
 from simulation.world.world import COORDINATOR, SERVER
 from strategies.errors import CovenantError, UsageError
 from strategies.server_optimizers import OptimizerState
@@ -89,7 +95,7 @@ def forgets_the_optimizer(patch: Patch) -> None:
 def counts_any_reply(patch: Patch) -> None:
     """The driver does not look whose reply it is, nor to what."""
     patch.setattr(
-        Driver,
+        Asking,
         "_judge_reply",
         lambda _self, _site, _said, reply: "refused" if isinstance(reply.body, Refusal) else reply.body,
     )
@@ -140,6 +146,27 @@ def goes_on_after_a_failed_flush(patch: Patch) -> None:
     patch.setattr(Journal, "_break", lenient)
 
 
+def shows_its_input(patch: Patch) -> None:
+    """The coordinator asks for inputs in the clear under a plan that masks them, and sites do not look."""
+
+    def pool(self: SecureSums, question: Question, settle: Settle) -> Pooled:
+        return PlainSums(self.documents, self.asking).pool(question, settle)
+
+    patch.setattr(SecureSums, "pool", pool)
+    patch.setattr("client.participant._require_plain", lambda _: None)
+
+
+def draws_the_same_secrets_again(patch: Patch) -> None:
+    """A site's source of randomness begins anew with each start of its process, as a cloned machine's can."""
+    patch.setattr(SimulatedSite, "_unsafe_entropy", lambda self: Random(self.site).randbytes)
+
+
+def forgets_what_it_could_open(patch: Patch) -> None:
+    """A driver that takes over asks anew for a round that was settled, and sites give shares again."""
+    patch.setattr(RoundRecord, "unopened", lambda *_: None)
+    patch.setattr(Answers, "_require_unopened", lambda *_: None)
+
+
 BUGS = {
     loses_the_last_round: "committed-rounds-stay",
     forgets_the_optimizer: "model-follows-from-survivors",
@@ -149,11 +176,20 @@ BUGS = {
     sends_before_it_records: "recorded-before-sent",
     shares_its_journal: "one-process-a-journal",
     takes_a_failed_flush_for_a_full_disk: "failed-flush-is-final",
+    shows_its_input: "nothing-leaves-unmasked",
+    draws_the_same_secrets_again: "each-mask-once",
+    forgets_what_it_could_open: "one-partition-a-round",
 }
 
 
+PLAIN_ONLY = frozenset({"survivors-have-answered", "one-answer-an-attempt"})
+"""Bugs that masks or signatures catch, and so are looked for where there are none."""
+SECURE_ONLY = frozenset({"nothing-leaves-unmasked", "each-mask-once", "one-partition-a-round"})
+
+
 def found_by(invariant: str, seeds: int = SEEDS) -> Played:
-    for seed in range(seeds):
+    looked_at = [seed for seed in range(seeds) if invariant not in (SECURE_ONLY, PLAIN_ONLY)[seed % 2]]
+    for seed in looked_at:
         played = play(seed)
         if played.invariant == invariant:
             return played
@@ -209,8 +245,6 @@ def test_the_same_seed_gives_the_same_trace() -> None:
 
 def test_a_seed_that_repeats_differently_is_a_failure_with_a_difference(monkeypatch: Patch) -> None:
     """Planted: something reads a number that the seed does not decide."""
-    from simulation.world.site import SimulatedSite
-
     numbers = itertools.count()
     monkeypatch.setattr(
         SimulatedSite, "compute_s", property(lambda _: 0.05 + next(numbers) / 1e3, lambda *_: None)
@@ -257,6 +291,22 @@ def test_the_driver_can_die_at_any_step(step: int) -> None:
 @pytest.mark.parametrize("step", range(1, 41, 3))
 def test_a_site_can_die_at_any_step(step: int) -> None:
     played = play(0, misfortunes=[Death(party="south", step=step, down_s=1.0)])
+    assert played.invariant is None, (played.sentence, last_steps(played))
+    assert [line for line in played.lines if (line.party, line.what) == ("south", "dies")]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", range(1, 154, 2))
+def test_the_driver_can_die_at_any_step_of_secure_rounds(step: int) -> None:
+    played = play(1, misfortunes=[Death(party=SERVER, step=step, down_s=1.0, whole=step % 2 == 0)])
+    assert played.invariant is None, (played.sentence, last_steps(played))
+    assert [line for line in played.lines if "dies" in line.what]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", range(1, 120, 2))
+def test_a_site_can_die_at_any_step_of_secure_rounds(step: int) -> None:
+    played = play(1, misfortunes=[Death(party="south", step=step, down_s=1.0)])
     assert played.invariant is None, (played.sentence, last_steps(played))
     assert [line for line in played.lines if (line.party, line.what) == ("south", "dies")]
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from client.journal.answers import Slot, slot_of
-from protos.codec import CodecError, decode_reply, decode_request
-from protos.frames import Refusal
+from client.journal.answers import Slot, question_of
+from protos.codec import CodecError
+from protos.frames import Refusal, Request, SecureAnswer
+from protos.secagg_codec import encode_frame
+from protos.secure_codec import decode_answer, decode_asked
 from simulation.campaign.invariants.base import Invariant, register
 from strategies.encoding import sha256_hex
 from strategies.ids import Digest, SiteName
+from strategies.secagg.messages import Confirmation, MaskedInput, Shares
 
 
 @register
@@ -29,13 +32,14 @@ class OneAnswerAnAttempt(Invariant):
         """See `Invariant.frame`."""
         if direction == "request":
             try:
-                statement = decode_request(frame).statement
+                asked = decode_asked(frame)
             except CodecError:
                 return
-            self._slots[statement.digest] = slot_of(statement)
+            if isinstance(asked, Request):
+                self._slots[asked.statement.digest] = question_of(asked.statement).slot
         elif direction == "reply":
-            reply = decode_reply(frame)
-            if isinstance(reply.body, Refusal):
+            reply = decode_answer(frame)
+            if isinstance(reply.body, Refusal | SecureAnswer):
                 return
             slot = self._slots[reply.statement_digest]
             first = self._said.setdefault((site, slot), sha256_hex(frame))
@@ -52,11 +56,23 @@ class RecordedBeforeSent(Invariant):
 
     def frame(self, site: SiteName, direction: str, frame: bytes) -> None:
         """See `Invariant.frame`."""
-        if direction != "reply" or isinstance(decode_reply(frame).body, Refusal):
+        if direction != "reply":
             return
+        body = decode_answer(frame).body
+        if isinstance(body, Refusal):
+            return
+        if isinstance(body, SecureAnswer):
+            wanted = [
+                encode_frame(each)
+                for each in body.frames
+                if isinstance(each.body, MaskedInput | Confirmation | Shares)
+            ]
+        else:
+            wanted = [sha256_hex(frame).encode()]
         journal = self.scene.federation.layout.journal(site)
         files = [path for path in (journal, Path(f"{journal}-wal")) if path.exists()]
-        recorded = any(sha256_hex(frame).encode() in path.read_bytes() for path in files)
+        content = [path.read_bytes() for path in files]
+        recorded = all(any(each in read for read in content) for each in wanted)
         self.require(recorded, f"{site} sends an answer that is not in its journal")
 
 

@@ -11,8 +11,10 @@ import numpy as np
 from coordinator.db.schema import RunState
 from coordinator.registry.artifacts import ArtifactStore
 from coordinator.runs import RunView
-from protos.codec import CodecError, decode_reply
-from protos.frames import Update
+from protos.codec import CodecError
+from protos.frames import SecureAnswer, Update
+from protos.plan import PlainAggregation
+from protos.secure_codec import decode_answer, decode_testimony
 from simulation.campaign.invariants.base import Invariant, register
 from strategies.aggregation import Contribution, total, weighted_mean
 from strategies.analytics.moments import scaling_from
@@ -20,6 +22,8 @@ from strategies.encoding import Vector, vector_digest, vector_from_bytes
 from strategies.errors import CovenantError
 from strategies.features import Scaling
 from strategies.ids import Digest, SiteName, site_name
+from strategies.secagg.messages import MaskedInput
+from strategies.secagg.payloads import Moments, WeightedUpdates, dither_seed
 from strategies.server_optimizers import OptimizerState
 
 _COMMITTED = "SELECT * FROM rounds WHERE state = 'committed' ORDER BY number"
@@ -107,7 +111,11 @@ class ModelFollowsFromSurvivors(Invariant):
         )
         sessions = self.scene.stage.sessions
         survivors = [site_name(site) for site in json.loads(attempt["survivors"])]
-        return scaling_from(total([Contribution(site, sessions[site].moments()) for site in survivors]))
+        moments = {site: sessions[site].moments() for site in survivors}
+        if isinstance(self.scene.stage.plan.aggregation, PlainAggregation):
+            return scaling_from(total([Contribution(site, each) for site, each in moments.items()]))
+        fixed = Moments(len(survivors))
+        return scaling_from(fixed.value(np.sum([fixed.embed(each) for each in moments.values()], axis=0)))
 
     def _begin(self) -> None:
         plan = self.scene.stage.plan
@@ -121,16 +129,23 @@ class ModelFollowsFromSurvivors(Invariant):
             "the scaling is not what the moments of the recorded survivors give",
         )
 
+    def _mean(self, number: int, updates: dict[SiteName, Vector], row: sqlite3.Row) -> Vector:
+        """What the plan's aggregation gives for these updates, computed without any masks."""
+        plan = self.scene.stage.plan
+        if isinstance(plan.aggregation, PlainAggregation):
+            return weighted_mean([Contribution(s, each, plan.weight_of(s)) for s, each in updates.items()])
+        roster = decode_testimony(row["testimony"]).statement.roster
+        rule = WeightedUpdates(plan.aggregation.update_range, {s: plan.weight_of(s) for s in roster})
+        names = (plan.training.component, str(plan.training.seed))
+        inputs = [rule.embed(s, each, dither_seed(*names, s, str(number))) for s, each in updates.items()]
+        return rule.mean(np.sum(inputs, axis=0), tuple(updates))
+
     def _follow(self, number: int, survivors: list[SiteName], row: sqlite3.Row) -> None:
         if self._model is None or self._optimizer is None:
             return
         stage, model = self.scene.stage, self._model
-        aggregate = weighted_mean(
-            [
-                Contribution(s, stage.update(s, number, model, self._scaling), stage.plan.weight_of(s))
-                for s in survivors
-            ]
-        )
+        updates = {s: stage.update(s, number, model, self._scaling) for s in survivors}
+        aggregate = self._mean(number, updates, row)
         self._model, self._optimizer = stage.plan.server_optimizer().step(model, aggregate, self._optimizer)
         self.require(
             (row["model_digest"], row["optimizer_digest"])
@@ -158,11 +173,14 @@ class SurvivorsHaveAnswered(Invariant):
         if direction != "arrival":
             return
         try:
-            reply = decode_reply(frame)
+            reply = decode_answer(frame)
         except CodecError:
             return
         if reply.site == site and isinstance(reply.body, Update):
             self._arrived.add((site, reply.statement_digest))
+        elif isinstance(reply.body, SecureAnswer):
+            inputs = [each.body for each in reply.body.frames if isinstance(each.body, MaskedInput)]
+            self._arrived |= {(site, each.statement) for each in inputs if each.site == site}
 
     def committed(self) -> None:
         """See `Invariant.committed`."""
@@ -186,10 +204,17 @@ class RunsEnd(Invariant):
 
     name = "runs-end"
     part = "rounds"
-    says = "When the network is well again, every run completes: by itself after a crash, resumed by a person after a failure."
+    says = (
+        "When the network is well again, every run completes: by itself after a crash, resumed by a person after a failure. A sum may "
+        "stay closed only if a site has lost what it had promised, because its machine was set back or its disk rotted."
+    )
 
     def ended(self, run: RunView) -> None:
         """See `Invariant.ended`."""
+        if run.state == RunState.FAILED and "cannot be opened" in (run.reason or ""):
+            steps = [line.what for line in self.scene.federation.world.lines]
+            if any("snapshot" in what or "rots" in what for what in steps):
+                return
         self.require(run.state == RunState.COMPLETED, f"the run is {run.state}: {run.reason}")
         self.require(run.committed == run.rounds, f"{run.committed} of {run.rounds} rounds are committed")
         (models,) = self.scene.rows("SELECT count(*) AS count FROM models")

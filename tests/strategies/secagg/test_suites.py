@@ -13,16 +13,17 @@ from hypothesis import strategies as st
 from strategies.errors import Refused
 from strategies.ids import Digest, RunId, site_name
 from strategies.secagg.labels import Attempt, Label, prefixed
+from strategies.secagg.secrets import EnvelopeKey, MaskSeed
 from strategies.secagg.suites import (
     TAG_BYTES,
     KeySeed,
     OwnSeed,
+    PrivateKey,
     Suite,
-    agree_envelope,
-    agree_mask,
     check_public_key,
+    envelope_key,
     own_mask,
-    public_key,
+    pair_mask,
     seal,
     unseal,
 )
@@ -44,6 +45,18 @@ LABEL = Label(
     statement=Digest("ef" * 32),
 )
 ONE, TWO = KeySeed(b"\x01" * 32), KeySeed(b"\x02" * 32)
+
+
+def public_key(suite: Suite, seed: KeySeed) -> bytes:
+    return PrivateKey(suite, seed).public
+
+
+def agree_mask(suite: Suite, seed: KeySeed, theirs: bytes, label: Label) -> MaskSeed:
+    return pair_mask(PrivateKey(suite, seed).agree(theirs), label)
+
+
+def agree_envelope(suite: Suite, seed: KeySeed, theirs: bytes, label: Label) -> EnvelopeKey:
+    return envelope_key(PrivateKey(suite, seed).agree(theirs), label)
 
 
 @pytest.mark.parametrize("suite", Suite)

@@ -1,0 +1,94 @@
+"""Asks sites for one exchange and judges what comes back, whatever it is that is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+
+from coordinator.rounds.exchange import Answered, Exchange, Outcome
+from coordinator.rounds.roster import Roster
+from protos.codec import CodecError
+from protos.frames import Body, Refusal, RefusalCode, Reply, Stage
+from protos.secure_codec import decode_answer
+from strategies.errors import CovenantError, Refused
+from strategies.ids import Digest, SiteName
+
+_LASTING: Final = frozenset({RefusalCode.POLICY, RefusalCode.SIGNATURE, RefusalCode.CONTRACT})
+"""Refusals of the plan; the others are of one attempt, and the next may be answered."""
+_log = structlog.get_logger(__name__)
+
+
+class TooFewSurvivors(Refused):
+    """Fewer sites answered than the plan's minimum."""
+
+
+class StaysClosed(CovenantError):  # noqa: N818 (names what the sum does)
+    """The survivors of an attempt are recorded, and too few of their shares came. Sites give them for no other attempt at this round."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What a site is sent, and the digest that its reply must echo."""
+
+    frame: bytes
+    echo: Digest
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """One run's exchanges. Sites that refuse the plan for good are told to `roster`."""
+
+    exchange: Exchange
+    roster: Roster
+    deadline_s: float
+
+    def ask(
+        self, stage: Stage, number: int, asked: Mapping[SiteName, Asked]
+    ) -> tuple[Mapping[SiteName, Body], dict[SiteName, str]]:
+        """What sites have said that is valid and no refusal, and why the others have said nothing of use."""
+        outcomes = self.exchange.ask(
+            stage,
+            {site: each.frame for site, each in asked.items()},
+            round_number=number,
+            deadline_s=self.deadline_s,
+        )
+        bodies: dict[SiteName, Body] = {}
+        missing: dict[SiteName, str] = {}
+        for site, outcome in outcomes.items():
+            body = self._judge(site, asked[site].echo, outcome)
+            if isinstance(body, str):
+                missing[site] = body
+            else:
+                bodies[site] = body
+        return bodies, missing
+
+    def _judge(self, site: SiteName, echo: Digest, outcome: Outcome) -> Body | str:
+        """The body of a valid reply, or why there is none."""
+        if not isinstance(outcome, Answered):
+            return outcome.reason
+        try:
+            reply = decode_answer(outcome.frame)
+        except CodecError as error:
+            return f"sent {error}"
+        return self._judge_reply(site, echo, reply)
+
+    def _judge_reply(self, site: SiteName, echo: Digest, reply: Reply) -> Body | str:
+        if reply.site != site:
+            return f"answered in the name of {reply.site}"
+        if reply.statement_digest != echo:
+            return "answered another statement"
+        if isinstance(reply.body, Refusal):
+            reason = f"refused ({reply.body.code.name.lower()}) {reply.body.reason}".strip()
+            if reply.body.code in _LASTING:
+                self.roster.refused[site] = reason
+            return reason
+        return reply.body
+
+
+def note_missing(stage: Stage, number: int, missing: Mapping[SiteName, str]) -> None:
+    """Tell the log which sites are missing from an exchange, and why."""
+    if missing:
+        _log.warning("sites missing", stage=stage.name, round=number, sites=dict(missing))

@@ -1,0 +1,94 @@
+"""Sums in which the centre sees what each site sends: for development, and for plans that say so by name."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from coordinator.rounds.asking import Asked, Asking, TooFewSurvivors, note_missing
+from coordinator.rounds.question import Pooled, Question, RunDocuments, Settle, Settled
+from coordinator.rounds.roster import because
+from protos.codec import encode_request
+from protos.frames import Body, Moments, Request, ScoreCounts, Stage, Update
+from strategies.aggregation import Contribution, total, weighted_mean
+from strategies.errors import CovenantError
+from strategies.ids import SiteName
+
+Sent = Moments | Update | ScoreCounts
+
+
+@dataclass(frozen=True, slots=True)
+class PlainSums:
+    """`Sums` of what sites send in the clear."""
+
+    documents: RunDocuments
+    asking: Asking
+
+    def pool(self, question: Question, settle: Settle) -> Pooled:
+        """See `Sums.pool`: one exchange."""
+        statement = question.statement(self.documents, question.roster, with_optimizer=False)
+        request = Request(
+            statement=statement, task=self.documents.task, scaling=question.scaling, model=question.model
+        )
+        asked = Asked(encode_request(request), statement.digest)
+        bodies, missing = self.asking.ask(
+            question.stage, question.number, dict.fromkeys(question.roster, asked)
+        )
+        sent = self._fitting(question, bodies, missing)
+        survivors = tuple(sorted(sent))
+        settle(Settled(survivors=survivors, statement=statement.digest))
+        return self._pooled(question.stage, survivors, sent)
+
+    def reopen(self, question: Question, opening: bytes) -> Pooled:
+        """See `Sums.reopen`: what came in the clear was never closed."""
+        raise CovenantError(
+            f"round {question.number} has {len(opening)} bytes of a sum to open, but the plan aggregates in the clear"
+        )
+
+    def _fitting(
+        self, question: Question, bodies: Mapping[SiteName, Body], missing: dict[SiteName, str]
+    ) -> Mapping[SiteName, Sent]:
+        """The bodies of the right kind and shape. Raises `TooFewSurvivors`."""
+        kind, shape = self._expected(question)
+        fitting: dict[SiteName, Sent] = {}
+        for site, body in bodies.items():
+            if not isinstance(body, Moments | Update | ScoreCounts) or not isinstance(body, kind):
+                missing[site] = f"sent {type(body).__name__}"
+            elif _shape(body) != shape:
+                missing[site] = f"sent an array of shape {_shape(body)}; this stage takes {shape}"
+            else:
+                fitting[site] = body
+        note_missing(question.stage, question.number, missing)
+        minimum = self.documents.plan.sites.minimum
+        if len(fitting) < minimum:
+            raise TooFewSurvivors(
+                f"{len(fitting)} of at least {minimum} sites answered the {question.stage.name.lower()} stage of round"
+                f" {question.number}: {because(missing)}"
+            )
+        return fitting
+
+    def _expected(self, question: Question) -> tuple[type[Sent], tuple[int, ...]]:
+        match question.stage:
+            case Stage.PREPARE:
+                return Moments, (3 * len(self.documents.features.numeric),)
+            case Stage.TRAIN:
+                return Update, () if question.model is None else question.model.shape
+            case Stage.EVALUATE:
+                return ScoreCounts, (2, self.documents.plan.evaluation.score_bins)
+
+    def _pooled(self, stage: Stage, survivors: tuple[SiteName, ...], sent: Mapping[SiteName, Sent]) -> Pooled:
+        if stage is Stage.EVALUATE:
+            counts = [body.counts for body in sent.values() if isinstance(body, ScoreCounts)]
+            return Pooled(survivors, np.sum(counts, axis=0))
+        vectors = {site: body.vector for site, body in sent.items() if not isinstance(body, ScoreCounts)}
+        if stage is Stage.PREPARE:
+            return Pooled(survivors, total([Contribution(site, each) for site, each in vectors.items()]))
+        weight = self.documents.plan.weight_of
+        mean = weighted_mean([Contribution(site, each, weight(site)) for site, each in vectors.items()])
+        return Pooled(survivors, mean)
+
+
+def _shape(body: Sent) -> tuple[int, ...]:
+    return body.counts.shape if isinstance(body, ScoreCounts) else body.vector.shape

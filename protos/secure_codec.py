@@ -1,0 +1,181 @@
+"""Requests and replies of secure aggregation to bytes and back, as `codec` does for plain ones.
+
+Whatever bytes come in, either a request or reply whose every field is within bounds comes out, or a `CodecError`; nothing else.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from google.protobuf.message import DecodeError
+
+from protos import training_pb2 as pb
+from protos.codec import (
+    MAX_ROSTER,
+    CodecError,
+    decode_digest,
+    decode_reply,
+    decode_request,
+    parse,
+    put_scaling,
+    read_floats,
+    read_scaling,
+    read_statement,
+    read_task,
+    statement_message,
+)
+from protos.frames import (
+    Checkpoint,
+    Reply,
+    Request,
+    SecureAnswer,
+    SecureRequest,
+    Testimony,
+    Upload,
+    scaling_digest,
+)
+from protos.secagg_codec import frame_message, read_frame
+from strategies.encoding import vector_bytes
+from strategies.errors import CovenantError
+from strategies.ids import Digest, SiteName, site_name
+from strategies.secagg.identities import SIGNATURE_BYTES
+from strategies.server_optimizers import OptimizerState
+
+_MOST_FRAMES: Final = 4
+
+
+def encode_secure_request(request: SecureRequest) -> bytes:
+    """Serialise a request deterministically."""
+    frame = pb.Request()
+    if request.statement is not None:
+        frame.statement.CopyFrom(statement_message(request.statement))
+    if (task := request.task) is not None:
+        frame.task.CopyFrom(pb.Task(plan=task.plan, contract=task.contract, members=task.members))
+    if request.scaling is not None:
+        put_scaling(frame, request.scaling)
+    frame.secure.frames.extend(map(frame_message, request.frames))
+    if request.aggregate is not None:
+        frame.secure.aggregate = vector_bytes(request.aggregate)
+    if (kept := request.checkpoint) is not None:
+        frame.secure.checkpoint.model = vector_bytes(kept.model)
+        frame.secure.checkpoint.optimizer = kept.optimizer.to_bytes()
+        frame.secure.checkpoint.testimony.CopyFrom(_testimony_message(kept.testimony))
+    return frame.SerializeToString(deterministic=True)
+
+
+def decode_asked(data: bytes) -> Request | SecureRequest:
+    """Parse a request of either kind; raises `CodecError` for anything else."""
+    frame = pb.Request()
+    parse(frame, data)
+    if not frame.HasField("secure"):
+        return decode_request(data)
+    try:
+        return _secure_request(frame)
+    except CodecError:
+        raise
+    except (CovenantError, ValueError) as error:
+        raise CodecError(f"a request with a field out of bounds: {error}") from error
+
+
+def encode_secure_reply(echo: Digest, site: SiteName, answer: SecureAnswer) -> bytes:
+    """Serialise an answer deterministically; `echo` is the digest of the request that it answers."""
+    frame = pb.Reply(statement_digest=bytes.fromhex(echo), site=site)
+    frame.secure.SetInParent()
+    frame.secure.frames.extend(map(frame_message, answer.frames))
+    frame.secure.holds = bytes.fromhex(answer.holds or "")
+    return frame.SerializeToString(deterministic=True)
+
+
+def decode_answer(data: bytes) -> Reply:
+    """Parse a reply of either kind; raises `CodecError` for anything else."""
+    frame = pb.Reply()
+    parse(frame, data)
+    if frame.WhichOneof("body") != "secure":
+        return decode_reply(data)
+    if len(frame.secure.frames) > _MOST_FRAMES:
+        raise CodecError(
+            f"an answer of {len(frame.secure.frames)} steps; at most {_MOST_FRAMES} are accepted"
+        )
+    try:
+        holds = decode_digest(frame.secure.holds, "holds") if frame.secure.holds else None
+        return Reply(
+            statement_digest=decode_digest(frame.statement_digest, "statement_digest"),
+            site=site_name(frame.site),
+            body=SecureAnswer(tuple(map(read_frame, frame.secure.frames)), holds),
+        )
+    except CodecError:
+        raise
+    except (CovenantError, ValueError) as error:
+        raise CodecError(f"a reply with a field out of bounds: {error}") from error
+
+
+def _secure_request(frame: pb.Request) -> SecureRequest:
+    secure = frame.secure
+    if not 1 <= len(secure.frames) <= _MOST_FRAMES or frame.model:
+        raise CodecError(
+            f"a request of {len(secure.frames)} steps, or with a model; 1 to {_MOST_FRAMES} are accepted"
+        )
+    statement = read_statement(frame.statement) if frame.HasField("statement") else None
+    scaling = read_scaling(frame.scaling) if frame.HasField("scaling") else None
+    if scaling is not None and (statement is None or scaling_digest(scaling) != statement.scaling_digest):
+        raise CodecError("the scaling is not the one that the statement names")
+    return SecureRequest(
+        frames=tuple(map(read_frame, secure.frames)),
+        task=read_task(frame.task) if frame.HasField("task") else None,
+        statement=statement,
+        scaling=scaling,
+        aggregate=read_floats(secure.aggregate, "aggregate") if secure.aggregate else None,
+        checkpoint=_checkpoint(secure.checkpoint) if secure.HasField("checkpoint") else None,
+    )
+
+
+def encode_testimony(testimony: Testimony) -> bytes:
+    """Serialise who signed what deterministically."""
+    return _testimony_message(testimony).SerializeToString(deterministic=True)
+
+
+def decode_testimony(data: bytes) -> Testimony:
+    """Parse what `encode_testimony` wrote; raises `CodecError` for anything else."""
+    frame = pb.Testimony()
+    try:
+        frame.ParseFromString(data)
+        return _testimony(frame)
+    except CodecError:
+        raise
+    except (DecodeError, CovenantError, ValueError) as error:
+        raise CodecError(f"bytes that are not a testimony: {error}") from error
+
+
+def _testimony_message(testimony: Testimony) -> pb.Testimony:
+    frame = pb.Testimony(
+        statement=statement_message(testimony.statement), cohort=bytes.fromhex(testimony.cohort)
+    )
+    for site in sorted(testimony.uploads):
+        upload = testimony.uploads[site]
+        frame.uploads.add(site=site, packed_digest=bytes.fromhex(upload.packed), signature=upload.signature)
+    return frame
+
+
+def _checkpoint(frame: pb.Checkpoint) -> Checkpoint:
+    model = read_floats(frame.model, "model")
+    return Checkpoint(
+        model=model,
+        optimizer=OptimizerState.from_bytes(frame.optimizer, model.size),
+        testimony=_testimony(frame.testimony),
+    )
+
+
+def _testimony(frame: pb.Testimony) -> Testimony:
+    if len(frame.uploads) > MAX_ROSTER:
+        raise CodecError(f"a testimony of {len(frame.uploads)} sites; at most {MAX_ROSTER} are accepted")
+    return Testimony(
+        statement=read_statement(frame.statement),
+        cohort=decode_digest(frame.cohort, "cohort"),
+        uploads={site_name(item.site): _upload(item) for item in frame.uploads},
+    )
+
+
+def _upload(frame: pb.Upload) -> Upload:
+    if len(frame.signature) != SIGNATURE_BYTES:
+        raise CodecError(f"a signature has {len(frame.signature)} bytes; it takes {SIGNATURE_BYTES}")
+    return Upload(decode_digest(frame.packed_digest, "packed_digest"), frame.signature)

@@ -1,0 +1,117 @@
+"""What is summed up, as integers of a ring: updates on a grid, moments in fixed point, counts as they are.
+
+Both sides derive ring, grid and length from the plan and the roster alone, so nothing about them is said by either.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+
+from strategies.encoding import Vector
+from strategies.errors import Refused, UsageError
+from strategies.ids import SiteName
+from strategies.secagg.fixedpoint import Grid, fitting_grid, ring_for
+from strategies.secagg.labels import prefixed
+from strategies.secagg.rings import Ring
+from strategies.secagg.secrets import MaskSeed
+
+Integers = npt.NDArray[np.int64]
+_MOMENT_STEP: Final = 2.0**-20
+_MOST_ROWS_LOG2: Final = 31
+_MOST_COUNT: Final = 1 << 40
+
+
+@dataclass(frozen=True, slots=True)
+class WeightedUpdates:
+    """Updates, each coordinate in [-`bound`, `bound`], times their site's public weight: the opened sum gives the weighted mean.
+
+    `weights`, at least 1 each, are those of the whole roster. A weight counts relative to the largest, so every input stays on the grid.
+    """
+
+    bound: float
+    weights: Mapping[SiteName, int]
+
+    @property
+    def ring(self) -> Ring:
+        """The ring of the sum."""
+        return self._fit[1]
+
+    @property
+    def _fit(self) -> tuple[Grid, Ring]:
+        return fitting_grid(self.bound, len(self.weights))
+
+    def share(self, site: SiteName) -> float:
+        """What an input of `site` counts, from above 0 to 1. Raises UsageError for a weight outside the plan's bounds."""
+        largest = max(self.weights.values())
+        if not 1 <= self.weights[site] <= largest:
+            raise UsageError(f"the weight of {site} is {self.weights[site]}; use 1 to {largest}")
+        return self.weights[site] / largest
+
+    def embed(self, site: SiteName, update: Vector, dither: MaskSeed) -> Integers:
+        """Clip, weigh and round an update, (d,) float64. Raises Refused for a value that is not finite."""
+        if not np.isfinite(update).all():
+            raise Refused("an update with a value that is not finite cannot be sent")
+        grid, _ = self._fit
+        return grid.embed(np.clip(update, -self.bound, self.bound) * self.share(site), dither)
+
+    def mean(self, total: Integers, survivors: Sequence[SiteName]) -> Vector:
+        """The weighted mean over `survivors`, (d,) float64."""
+        grid, _ = self._fit
+        weight = 0.0
+        for site in sorted(survivors):
+            weight += self.share(site)
+        return grid.value(total) / weight
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Counts, sums and sums of squares of unit values in fixed point, exact to 2^-21 each, for up to 2^31 rows a site."""
+
+    cohort: int
+
+    @property
+    def ring(self) -> Ring:
+        """The ring of the sum."""
+        return ring_for(1 << (_MOST_ROWS_LOG2 + 20), self.cohort)
+
+    def embed(self, moments: Vector) -> Integers:
+        """(k,) float64 as integers. Raises Refused for values that are not finite, or of more rows than fit."""
+        if not np.isfinite(moments).all() or (np.abs(moments) > 2.0**_MOST_ROWS_LOG2).any():
+            raise Refused(f"moments are finite and of at most 2^{_MOST_ROWS_LOG2} rows")
+        return np.rint(moments / _MOMENT_STEP).astype(np.int64)
+
+    def value(self, total: Integers) -> Vector:
+        """The pooled moments, (k,) float64."""
+        return total.astype(np.float64) * _MOMENT_STEP
+
+
+@dataclass(frozen=True, slots=True)
+class Counts:
+    """Counts of rows, exact, up to 2^40 a site and cell."""
+
+    cohort: int
+
+    @property
+    def ring(self) -> Ring:
+        """The ring of the sum."""
+        return ring_for(_MOST_COUNT, self.cohort)
+
+    def embed(self, counts: Integers) -> Integers:
+        """Counts of any shape as one row. Raises Refused for negative or absurd ones."""
+        if (counts < 0).any() or (counts > _MOST_COUNT).any():
+            raise Refused(f"counts are from 0 to {_MOST_COUNT}")
+        return counts.astype(np.int64).ravel()
+
+
+def dither_seed(*names: str) -> MaskSeed:
+    """The seed of stochastic rounding: public, and a function of what is rounded only by name, so that a run repeats to the bit."""
+    digest = hashlib.sha256(b"covenant/secagg/1 dither")
+    for name in names:
+        digest.update(prefixed(name.encode()))
+    return MaskSeed(digest.digest())
