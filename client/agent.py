@@ -27,7 +27,9 @@ from client.fleet.connection import (
 )
 from client.fleet.manifest import BundleRefused, check_bundle
 from client.journal.file import JournalBroken
+from client.training import COMPONENT
 from protos.codec import CodecError
+from protos.release import package_version
 from protos.site import SiteConfig
 from strategies.errors import CovenantError, Unreachable
 
@@ -65,7 +67,13 @@ class Agent:
             connection = self.connect()
             try:
                 connection.activate()
-                _log.info("connected", superlink=self.config.federation.superlink, node_id=connection.node_id)
+                _log.info(
+                    "connected",
+                    superlink=self.config.federation.superlink,
+                    node_id=connection.node_id,
+                    version=package_version(),
+                    component=COMPONENT,
+                )
                 failures, ever = 0, True
                 self._answer_until_stopped(connection)
             except JournalBroken:

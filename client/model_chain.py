@@ -38,24 +38,37 @@ class Witnesses:
     verify: Verify
 
 
-@dataclass
-class ModelChain:
-    """Where a run stands: `model`, (d,) float64, and the optimiser's state after round `number`."""
+@dataclass(frozen=True, slots=True)
+class _Point:
+    """`model`, (d,) float64, and the optimiser's state after round `number`."""
 
-    plan: Plan
     number: int
     model: Vector
     optimizer: OptimizerState
 
+
+@dataclass
+class ModelChain:
+    """Where a run stands at this site."""
+
+    plan: Plan
+    _point: _Point
+
     @classmethod
     def begin(cls, plan: Plan, shape: DenseModel) -> ModelChain:
         """Before the first round."""
-        return cls(plan, 0, shape.initial(plan.training.seed), plan.server_optimizer().initial(shape.size))
+        model = shape.initial(plan.training.seed)
+        return cls(plan, _Point(0, model, plan.server_optimizer().initial(shape.size)))
+
+    @property
+    def number(self) -> int:
+        """The round after which this site has the model; 0 before the first."""
+        return self._point.number
 
     @property
     def digest(self) -> Digest:
         """The digest of the model."""
-        return vector_digest(self.model)
+        return vector_digest(self._point.model)
 
     def follow(
         self,
@@ -64,38 +77,45 @@ class ModelChain:
         checkpoint: Checkpoint | None,
         witnesses: Witnesses,
     ) -> Vector:
-        """Step to the model that `said` names, and return it. Raises `TaskRefused` where it is not the one that follows."""
+        """Step to the model that `said` names, and return it. Raises `TaskRefused` where it is not the one that follows.
+
+        A refusal leaves the chain where it was, so that one wrong aggregate does not keep a site out of the run.
+        """
         target = said.round - 1 if said.stage is Stage.TRAIN else said.round
-        if self.number < target - 1 and checkpoint is not None:
-            self._believe(said, target, checkpoint, witnesses)
-        if self.number == target - 1 and aggregate is not None:
-            self._step(aggregate)
-        if self.number != target:
+        reached = self._point
+        if reached.number < target - 1 and checkpoint is not None:
+            reached = self._believed(said, target, checkpoint, witnesses)
+        if reached.number == target - 1 and aggregate is not None:
+            reached = self._stepped(reached, aggregate)
+        if reached.number != target:
             raise TaskRefused(
                 RefusalCode.PROTOCOL, f"this site has the model of round {self.number}, not that of {target}"
             )
-        if (self.digest, self.optimizer.digest) != (said.model_digest, said.optimizer_digest):
+        if (vector_digest(reached.model), reached.optimizer.digest) != (
+            said.model_digest,
+            said.optimizer_digest,
+        ):
             raise TaskRefused(
                 RefusalCode.PROTOCOL,
                 f"the model of round {target} is not the one that this site has computed",
             )
-        return self.model
+        self._point = reached
+        return reached.model
 
-    def _step(self, aggregate: Vector) -> None:
-        if aggregate.shape != self.model.shape:
+    def _stepped(self, before: _Point, aggregate: Vector) -> _Point:
+        if aggregate.shape != before.model.shape:
             raise TaskRefused(
                 RefusalCode.PROTOCOL,
-                f"an aggregate of {aggregate.size} values; the model has {self.model.size}",
+                f"an aggregate of {aggregate.size} values; the model has {before.model.size}",
             )
         try:
-            following = self.plan.server_optimizer().step(self.model, aggregate, self.optimizer)
+            model, optimizer = self.plan.server_optimizer().step(before.model, aggregate, before.optimizer)
         except CovenantError as error:
             raise TaskRefused(RefusalCode.PROTOCOL, f"the aggregate gives no next model: {error}") from error
-        self.model, self.optimizer = following
-        self.number += 1
+        return _Point(before.number + 1, model, optimizer)
 
-    def _believe(self, said: Statement, target: int, kept: Checkpoint, witnesses: Witnesses) -> None:
-        """Take a checkpoint over after every check."""
+    def _believed(self, said: Statement, target: int, kept: Checkpoint, witnesses: Witnesses) -> _Point:
+        """The point that a checkpoint holds, after every check."""
         told = kept.testimony.statement
         if (told.run, told.plan_digest, told.stage, told.round) != (
             said.run,
@@ -108,7 +128,8 @@ class ModelChain:
             raise TaskRefused(
                 RefusalCode.PROTOCOL, "the checkpoint is not the state that its statement names"
             )
-        if kept.model.shape != self.model.shape or len(kept.optimizer.slots) != len(self.optimizer.slots):
+        ours = self._point
+        if kept.model.shape != ours.model.shape or len(kept.optimizer.slots) != len(ours.optimizer.slots):
             raise TaskRefused(RefusalCode.PROTOCOL, "the checkpoint does not fit the plan's model")
         found = _vouching(kept.testimony, witnesses)
         needed = min(witnesses.parameters.threshold(len(told.roster)), len(told.roster))
@@ -117,7 +138,7 @@ class ModelChain:
                 RefusalCode.PROTOCOL,
                 f"{found} of the peers that this site recognises have signed the checkpoint of round {target - 1}; {needed} must have",
             )
-        self.number, self.model, self.optimizer = target - 1, kept.model, kept.optimizer
+        return _Point(target - 1, kept.model, kept.optimizer)
 
 
 def _vouching(kept: Testimony, witnesses: Witnesses) -> int:

@@ -6,7 +6,7 @@
 3. This site's policy admits the plan's purpose, privacy mode and aggregation.
 4. The data contract is, to the byte, the one that this site holds for one of its own data sets.
 5. The training component is installed here.
-6. Each statement's roster is a part of the plan's invitation, and names this site.
+6. Each statement's roster is a part of the plan's invitation, and names this site; its stage and round are ones that the plan has.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from client.training import COMPONENT
 from protos.contract import Contract, check_plan
 from protos.documents import load_document
-from protos.frames import RefusalCode, Request, Statement, Task
+from protos.frames import RefusalCode, Request, Stage, Statement, Task
 from protos.membership import MemberList, RootPublic, SignedMembers, check_members
 from protos.plan import Plan
 from protos.site import DataSource, SiteConfig
@@ -86,6 +86,22 @@ def check_statement(statement: Statement, accepted: Accepted, *, site: SiteName)
         raise TaskRefused(
             RefusalCode.PROTOCOL, f"the statement names component {statement.component}, the plan another"
         )
+    if not _is_planned(statement, accepted.plan):
+        raise TaskRefused(
+            RefusalCode.PROTOCOL,
+            f"the plan has no {statement.stage.name.lower()} stage in round {statement.round}: it trains for"
+            f" {accepted.plan.training.rounds} rounds and evaluates every {accepted.plan.evaluation.every}",
+        )
+
+
+def _is_planned(statement: Statement, plan: Plan) -> bool:
+    match statement.stage:
+        case Stage.PREPARE:
+            return statement.round == 0
+        case Stage.TRAIN:
+            return 1 <= statement.round <= plan.training.rounds
+        case Stage.EVALUATE:
+            return plan.evaluates(statement.round)
 
 
 def _documents(task: Task) -> tuple[Plan, Contract]:

@@ -244,6 +244,11 @@ class Plan(Document):
             case unreachable:
                 assert_never(unreachable)
 
+    def evaluates(self, number: int) -> bool:
+        """Whether the model after round `number` is scored on held-out rows."""
+        last = self.training.rounds
+        return number == last or (0 < number < last and number % self.evaluation.every == 0)
+
     def weight_of(self, site: SiteName) -> int:
         """What `site` counts in the mean: its weight in the plan, or 1."""
         return self.sites.weights.get(site, 1)

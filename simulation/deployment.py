@@ -136,9 +136,10 @@ class Deployment:
         """Start the coordinator and wait until its SuperLink takes commands."""
         self._spawn("coordinator", "coordinator.main", "serve", "--home", str(self.home))
 
-    def start_agent(self, site: str) -> None:
-        """Start the agent of one site."""
-        self._spawn(site, "client.cli", "run", "--config", str(self.site_folder(site) / "site.yaml"))
+    def start_agent(self, site: str, installation: Path | None = None) -> None:
+        """Start the agent of one site, from another installation of this package than this process's if one is given."""
+        config = self.site_folder(site) / "site.yaml"
+        self._spawn(site, "client.cli", "run", "--config", str(config), installation=installation)
 
     def start_scoring(self, model: str, port: int) -> None:
         """Start a scoring service for a registered model."""
@@ -225,7 +226,8 @@ class Deployment:
         while self._logs:
             self._logs.pop().close()
 
-    def _spawn(self, name: str, module: str, *arguments: str) -> None:
+    def _spawn(self, name: str, module: str, *arguments: str, installation: Path | None = None) -> None:
+        packages = {} if installation is None else {"PYTHONPATH": str(installation)}
         self.logs.mkdir(parents=True, exist_ok=True)
         log = self.log_of(name).open("ab")
         self._logs.append(log)
@@ -234,7 +236,7 @@ class Deployment:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=child_environment() | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"},
+            env=child_environment() | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"} | packages,
             cwd=self.folder,
             # A group of its own: Ctrl-C reaches this process alone, which then ends the others in order.
             process_group=0,

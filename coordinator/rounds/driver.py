@@ -98,8 +98,8 @@ class Driver:
 
     def _evaluated(self, committed: Committed, scaling: Scaling) -> ScoreMetrics | None:
         """The metrics of a round that the plan evaluates; a driver that died may have left them to be fetched."""
-        number, every = committed.number, self._plan.evaluation.every
-        if number == _PREPARE_ROUND or (number % every and number != self._plan.training.rounds):
+        number = committed.number
+        if not self._plan.evaluates(number):
             return None
         return self.store.metrics(number) or self._again(partial(self._evaluate, committed, scaling))
 

@@ -268,11 +268,9 @@ class SecureSums:
     def _following(self, question: Question) -> Attempt | None:
         """The attempt that comes next if this one succeeds."""
         plan, number = self.documents.plan, question.number
-        last, every = plan.training.rounds, plan.evaluation.every
-        if question.stage is Stage.TRAIN and (number % every == 0 or number == last):
+        if question.stage is Stage.TRAIN and plan.evaluates(number):
             return self._attempt(Stage.EVALUATE, number, 1)
-        following = 1 if question.stage is Stage.PREPARE else number + 1
-        return None if following > last else self._attempt(Stage.TRAIN, following, 1)
+        return self._attempt(Stage.TRAIN, number + 1, 1) if number < plan.training.rounds else None
 
     def _payload(self, question: Question, roster: Collection[SiteName]) -> Payload:
         match question.stage:

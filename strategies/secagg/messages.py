@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, TypeAlias
 
 from strategies.encoding import sha256_hex
@@ -107,13 +108,13 @@ class MaskedInput:
         return bound.label("upload", site).encode() + prefixed(packed.encode())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ConfirmRequest:
     """Who survived, sorted."""
 
     survivors: tuple[SiteName, ...]
 
-    @property
+    @cached_property
     def digest(self) -> Digest:
         """SHA-256 over the names, each length-prefixed."""
         return sha256_hex(b"".join(prefixed(name.encode()) for name in self.survivors))

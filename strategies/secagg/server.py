@@ -170,24 +170,25 @@ class Collecting:
         _require(
             self.ready.cohort, self.ready.server.parameters, self._uploaded, "have sent their masked input"
         )
-        return Confirming(self.ready, self.bound, self.ring, self.total, tuple(sorted(self._uploaded)))
+        request = ConfirmRequest(tuple(sorted(self._uploaded)))
+        return Confirming(self.ready, self.bound, self.ring, self.total, request)
 
 
 @dataclass(frozen=True, slots=True)
 class Confirming:
-    """Step 4: survivors sign who survived."""
+    """Step 4: survivors sign who survived; `request` is what each of them is asked."""
 
     ready: Ready
     bound: Bound
     ring: Ring
     total: RingVector
-    survivors: tuple[SiteName, ...]
+    request: ConfirmRequest
     _signed: dict[SiteName, bytes] = field(default_factory=dict)
 
     @property
-    def request(self) -> ConfirmRequest:
-        """What every survivor is asked."""
-        return ConfirmRequest(self.survivors)
+    def survivors(self) -> tuple[SiteName, ...]:
+        """Who has sent an input, sorted."""
+        return self.request.survivors
 
     def receive(self, item: Confirmation) -> None:
         """Take one survivor's signature. Raises Refused."""

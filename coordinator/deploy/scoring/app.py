@@ -4,7 +4,6 @@ It answers whoever can reach it and keeps no log of what it is asked, so it list
 gateway in front of it authenticates callers. It has no documentation pages, because those load scripts from the internet.
 """
 
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ from coordinator.deploy.scoring.protocol import (
     model_metadata,
     parse_request,
 )
+from protos.release import package_version
 from strategies.ids import Digest
 
 # Each waiting request may hold a body of the largest size.
@@ -79,7 +79,7 @@ class _Service:
         self._version = version
 
     async def server(self) -> dict[str, Any]:
-        return {"name": "covenant", "version": _package_version(), "extensions": []}
+        return {"name": "covenant", "version": package_version(), "extensions": []}
 
     async def live(self) -> dict[str, bool]:
         return {"live": True}
@@ -136,10 +136,3 @@ async def _no_route(request: Request, error: Exception) -> JSONResponse:
     headers = error.headers if isinstance(error, HTTPException) else None
     sentence = f"{request.method} {request.url.path[:200]} is not part of the Open Inference Protocol v2"
     return JSONResponse({"error": sentence}, status_code=status, headers=headers)
-
-
-def _package_version() -> str:
-    try:
-        return version("covenant-fl")
-    except PackageNotFoundError:
-        return "unknown"
