@@ -192,6 +192,16 @@ class Federation:
         ready = self.share(self.advertise())
         return self.confirm(self.mask(ready, self.vectors(), lost)).request
 
+    def opens(
+        self,
+        vectors: Mapping[SiteName, Values],
+        lost: frozenset[SiteName] = frozenset(),
+        *,
+        ring: Ring = RING,
+    ) -> central.Opened:
+        """A whole attempt in which `lost` send no input."""
+        return self.unmask(self.confirm(self.mask(self.share(self.advertise()), vectors, lost, ring=ring)))
+
     def vectors(self, dimension: int = 5) -> dict[SiteName, Values]:
         source = np.random.Generator(np.random.Philox(7))
         return {site: source.integers(-1000, 1000, dimension) for site in self.sites}

@@ -1,4 +1,4 @@
-"""Rings, packing, fixed point and masks: sums are exact, masks cancel and are uniform, nothing malformed is read."""
+"""Rings, packing, masks and secrets: sums are exact, masks cancel, nothing malformed is read. That masks are uniform: test_masks_are_uniform."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strategies.errors import Refused, UsageError
-from strategies.secagg.fixedpoint import Grid, OverflowRisk, ring_for, rounded_norm_bound
 from strategies.secagg.masks import add_mask, uniform
 from strategies.secagg.rings import Ring
 from strategies.secagg.secrets import EnvelopeKey, MaskSeed
@@ -100,23 +99,6 @@ def test_a_mask_is_the_keystream_of_aes_256_in_counter_mode() -> None:
     assert longer.tobytes() == blocks
 
 
-def test_a_masked_vector_is_uniform() -> None:
-    """Chi-square over the low byte and over the high byte of 20-bit words, of a constant vector under 40 seeds."""
-    ring = Ring(20)
-    low, high = np.zeros(256), np.zeros(256)
-    for number in range(40):
-        words = ring.zeros(10_000) + ring.word.type(7)
-        add_mask(ring, words, MaskSeed(number.to_bytes(32, "big")))
-        ring.reduce(words)
-        low += np.bincount(words & 0xFF, minlength=256)
-        high += np.bincount(words >> 12, minlength=256)
-    for counts in (low, high):
-        expected = 400_000 / 256
-        statistic = float(((counts - expected) ** 2 / expected).sum())
-        # 255 degrees of freedom: mean 255, standard deviation 22.6; six of those either side is beyond one in 10^8.
-        assert 255 - 136 < statistic < 255 + 136
-
-
 def test_other_seeds_give_unrelated_masks() -> None:
     masks = []
     for number in (1, 2):
@@ -126,78 +108,10 @@ def test_other_seeds_give_unrelated_masks() -> None:
     assert (masks[0] == masks[1]).sum() <= 2
 
 
-# --- fixed point ------------------------------------------------------------------------------------------------------
-
-
-@given(st.lists(st.floats(-20, 20), max_size=50), st.integers(1, 2**20))
-def test_embedding_is_off_by_less_than_a_step_after_clipping(values: list[float], levels: int) -> None:
-    grid = Grid(bound=8.0, levels=levels)
-    vector = np.array(values, dtype=np.float64)
-    found = grid.value(grid.embed(vector, SEED))
-    assert (np.abs(found - np.clip(vector, -8, 8)) <= grid.step * (1 + 1e-9)).all()
-    assert (np.abs(found) <= 8.0 * (1 + 1e-12)).all()
-
-
-def test_embedding_is_right_on_average() -> None:
-    grid = Grid(bound=1.0, levels=2)
-    found = grid.value(grid.embed(np.full(200_000, 0.3), SEED))
-    assert set(np.unique(found)) == {0.0, 0.5}
-    # Standard error 0.5 sqrt(0.6 0.4 / 200000) = 0.00055.
-    assert found.mean() == pytest.approx(0.3, abs=0.003)
-
-
-@given(st.lists(st.floats(-1, 1), min_size=1, max_size=60))
-def test_rounding_lengthens_no_vector_beyond_its_bound(values: list[float]) -> None:
-    grid, vector = Grid(bound=1.0, levels=50), np.array(values)
-    rounded = grid.value(grid.embed(vector, SEED))
-    assert (
-        np.linalg.norm(rounded)
-        <= rounded_norm_bound(float(np.linalg.norm(vector)), grid, len(values)) + 1e-12
-    )
-
-
-@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
-def test_what_is_not_finite_is_not_sent(value: float) -> None:
-    with pytest.raises(Refused, match="not finite"):
-        Grid(bound=1.0, levels=10).embed(np.array([0.0, value]), SEED)
-
-
-@given(st.integers(1, 2**30), st.integers(1, 1000))
-def test_the_worst_sum_does_not_wrap_and_one_bit_less_would(levels: int, cohort: int) -> None:
-    ring = ring_for(levels, cohort)
-    worst = levels * cohort
-    for sign in (1, -1):
-        assert ring.decode(ring.encode(np.array([sign * worst])))[0] == sign * worst
-    if ring.bits > 2:
-        smaller = Ring(ring.bits - 1)
-        assert smaller.decode(smaller.encode(np.array([worst])))[0] != worst
-
-
 def test_a_wrapped_sum_is_wrong_and_nothing_worse() -> None:
     ring = Ring(4)
     total = ring.encode(np.array([7])) + ring.encode(np.array([7]))
     assert ring.decode(total)[0] == -2
-
-
-def test_noise_is_given_room() -> None:
-    """40 standard deviations would be absurd, 5 too few: exp(-z^2/2) 2 d = 2^-40 for a million coordinates gives z = 9.2."""
-    quiet, noisy = ring_for(1000, 10, dimension=10**6), ring_for(1000, 10, dimension=10**6, noise_std=1e4)
-    assert quiet.bits == 15
-    assert noisy.modulus // 2 > 1e4 * 9.1 + 10_000
-    assert noisy.bits == 18
-
-
-def test_too_much_for_any_ring_is_an_overflow_risk() -> None:
-    with pytest.raises(OverflowRisk, match="takes 63 bits; at most 62 are there"):
-        ring_for(2**52, 2**9)
-
-
-@pytest.mark.parametrize(
-    ("bound", "levels"), [(0.0, 5), (-1.0, 5), (math.inf, 5), (math.nan, 5), (1.0, 0), (1.0, 2**53)]
-)
-def test_a_grid_is_finite(bound: float, levels: int) -> None:
-    with pytest.raises(UsageError, match="a grid has"):
-        Grid(bound=bound, levels=levels)
 
 
 @pytest.mark.parametrize("b", [0, 1, 65, -3])
