@@ -7,10 +7,10 @@ since it was asked, and whoever has been silent for a while; a site answers a re
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from flwr.app import Message, MessageType
+from flwr.app import Message, MessageType, RecordDict
 from flwr.proto.node_pb2 import NodeInfo
 
 from coordinator.flower.wire import Wire
@@ -29,6 +29,8 @@ _ASKINGS = 5
 """How often a site that stays silent is asked within one deadline."""
 _ASK_AGAIN_S = 10.0
 """But not sooner than this: a site that is computing answers late, and is not helped by the question."""
+_BATCH_BYTES = 16 << 20
+"""Requests that are sent together; more of them would be in memory at once."""
 _MESSAGE_TYPES = {
     Stage.PREPARE: MessageType.QUERY,
     Stage.TRAIN: MessageType.TRAIN,
@@ -58,17 +60,14 @@ class PromptGrid:
 
     def ask(
         self, stage: Stage, frames: Mapping[SiteName, bytes], *, round_number: int, deadline_s: float
-    ) -> Mapping[SiteName, Outcome]:
+    ) -> Iterator[tuple[SiteName, Outcome]]:
         """See `Exchange.ask`."""
         asking = _Asking(self, stage, frames, round_number, self.monotonic() + deadline_s, deadline_s)
-        outcomes = asking.until_done()
-        self._silent |= {
-            site: self._seen[site].online_until
-            for site, outcome in outcomes.items()
-            if isinstance(outcome, Unanswered) and site in self._seen
-        }
+        for site, outcome in asking.until_done():
+            if isinstance(outcome, Unanswered) and site in self._seen:
+                self._silent[site] = self._seen[site].online_until
+            yield site, outcome
         self.wire.confirm()
-        return outcomes
 
     def nodes(self) -> Mapping[SiteName, NodeInfo]:
         """The member sites that are online, as seen at most `_FRESH_S` ago."""
@@ -90,7 +89,7 @@ class _Asked:
 
 @dataclass
 class _Asking:
-    """One exchange in flight."""
+    """One exchange in flight. `missing` are the sites without an outcome, in the order of `frames`."""
 
     grid: PromptGrid
     stage: Stage
@@ -98,17 +97,22 @@ class _Asking:
     round_number: int
     deadline: float
     deadline_s: float
-    outcomes: dict[SiteName, Outcome] = field(default_factory=dict)
+    missing: list[SiteName] = field(init=False)
     pending: dict[str, SiteName] = field(default_factory=dict)
     asked: dict[SiteName, _Asked] = field(default_factory=dict)
 
-    def until_done(self) -> Mapping[SiteName, Outcome]:
+    def __post_init__(self) -> None:
+        self.missing = list(self.frames)
+
+    def until_done(self) -> Iterator[tuple[SiteName, Outcome]]:
         """Ask, collect, ask again who came back or stays silent, until all have answered or the deadline has passed."""
         self._ask_who_should_be()
         now = self.grid.monotonic()
         wait, look = _POLL_S, now + _LOOK_FOR_NODES_S
-        while self._missing() and (now := self.grid.monotonic()) < self.deadline:
-            if self.pending and self._collect():
+        while self.missing and (now := self.grid.monotonic()) < self.deadline:
+            before = len(self.pending)
+            yield from self._collected()
+            if len(self.pending) < before:
                 wait = _POLL_S
                 continue
             if now >= look:
@@ -116,61 +120,75 @@ class _Asking:
                 look = now + _LOOK_FOR_NODES_S
             self.grid.sleep(min(wait, max(0.0, self.deadline - now)))
             wait = min(wait * 1.05, _LONGEST_POLL_S)
-        for site in self._missing():
-            self.outcomes[site] = Unanswered(
-                "did not answer before the deadline" if site in self.asked else "is not online"
-            )
-        return self.outcomes
-
-    def _missing(self) -> list[SiteName]:
-        return [site for site in self.frames if site not in self.outcomes]
+        for site in self.missing:
+            reason = "did not answer before the deadline" if site in self.asked else "is not online"
+            yield site, Unanswered(reason)
 
     def _ask_who_should_be(self) -> None:
         """Ask every missing site that is online, unless it was asked a short while ago in this session of its."""
         nodes, now = self.grid.nodes(), self.grid.monotonic()
-        sites = [site for site in self._missing() if site in nodes and self._is_due(site, nodes[site], now)]
-        if not sites:
-            return
-        ttl = max(1.0, self.deadline - now) + _TTL_SPARE_S
-        sealed = {frame: seal(frame) for frame in {self.frames[site] for site in sites}}
-        messages = [
-            Message(
-                sealed[self.frames[site]],
-                nodes[site].node_id,
-                _MESSAGE_TYPES[self.stage],
-                ttl=ttl,
-                group_id=str(self.round_number),
-            )
-            for site in sites
-        ]
-        for site, message_id in zip(sites, self.grid.wire.push(messages), strict=True):
-            if message_id is not None:
-                self.pending[message_id] = site
-                self.asked[site] = _Asked(now, nodes[site].last_activated_at)
+        due = [site for site in self.missing if site in nodes and self._is_due(site, nodes[site], now)]
+        for batch in self._batches(due):
+            ttl = max(1.0, self.deadline - now) + _TTL_SPARE_S
+            messages = [
+                Message(
+                    content,
+                    nodes[site].node_id,
+                    _MESSAGE_TYPES[self.stage],
+                    ttl=ttl,
+                    group_id=str(self.round_number),
+                )
+                for site, content in batch.items()
+            ]
+            for site, message_id in zip(batch, self.grid.wire.push(messages), strict=True):
+                if message_id is not None:
+                    self.pending[message_id] = site
+                    self.asked[site] = _Asked(now, nodes[site].last_activated_at)
+
+    def _batches(self, sites: Collection[SiteName]) -> Iterator[dict[SiteName, RecordDict]]:
+        """What `sites` are sent, in batches of about `_BATCH_BYTES`; equal frames are one content."""
+        batch: dict[SiteName, RecordDict] = {}
+        sealed: dict[bytes, RecordDict] = {}
+        size = 0
+        for site in sites:
+            frame = self.frames[site]
+            if frame not in sealed:
+                sealed[frame] = seal(frame)
+                size += len(frame)
+            batch[site] = sealed[frame]
+            if size >= _BATCH_BYTES:
+                yield batch
+                batch, sealed, size = {}, {}, 0
+        if batch:
+            yield batch
 
     def _is_due(self, site: SiteName, node: NodeInfo, now: float) -> bool:
         last = self.asked.get(site)
         patience = max(_ASK_AGAIN_S, self.deadline_s / _ASKINGS)
         return last is None or last.session != node.last_activated_at or now - last.at >= patience
 
-    def _collect(self) -> bool:
-        """Take in what has come; says whether anything has."""
-        waiting = [message_id for message_id, site in self.pending.items() if site not in self.outcomes]
-        replies = self.grid.wire.pull(waiting)
-        for message_id, reply in replies.items():
-            site = self.pending.pop(message_id, None)
-            if site is not None and site not in self.outcomes:
-                self._judge(site, reply)
-        return bool(replies)
-
-    def _judge(self, site: SiteName, reply: Message | Unanswered) -> None:
-        if isinstance(reply, Message) and reply.has_error():
-            reply = Unanswered(reply.error.reason or f"error {reply.error.code}")
-        if isinstance(reply, Unanswered):
-            if site not in self.pending.values():
-                self.outcomes[site] = reply
+    def _collected(self) -> Iterator[tuple[SiteName, Outcome]]:
+        """What has come of the sites that are missing."""
+        waiting = [message_id for message_id, site in self.pending.items() if site in self.missing]
+        if not waiting:
             return
+        for message_id, reply in self.grid.wire.pull(waiting):
+            site = self.pending.pop(message_id, None)
+            if site is None or site not in self.missing:
+                continue
+            outcome = self._judged(reply)
+            # A site that was asked again may still answer.
+            if isinstance(outcome, Answered) or site not in self.pending.values():
+                self.missing.remove(site)
+                yield site, outcome
+
+    @staticmethod
+    def _judged(reply: Message | Unanswered) -> Outcome:
+        if isinstance(reply, Unanswered):
+            return reply
+        if reply.has_error():
+            return Unanswered(reply.error.reason or f"error {reply.error.code}")
         try:
-            self.outcomes[site] = Answered(unseal(reply))
+            return Answered(unseal(reply))
         except CodecError as error:
-            self.outcomes[site] = Unanswered(str(error))
+            return Unanswered(str(error))

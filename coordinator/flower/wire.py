@@ -6,7 +6,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -38,8 +38,8 @@ class Wire(Protocol):
         """Send messages; an id for each one that was taken."""
         ...
 
-    def pull(self, message_ids: Collection[str]) -> Mapping[str, Message | Unanswered]:
-        """What has come in full, by the id of the message that it answers; each reply is delivered once."""
+    def pull(self, message_ids: Collection[str]) -> Iterator[tuple[str, Message | Unanswered]]:
+        """What has come in full, after the id of the message that it answers; each reply is delivered once, and fetched when its turn comes."""
         ...
 
     def confirm(self) -> None:
@@ -66,9 +66,10 @@ class GridWire:
         """See `Wire.push`."""
         return list(self.grid.push_messages(messages))
 
-    def pull(self, message_ids: Collection[str]) -> Mapping[str, Message | Unanswered]:
-        """See `Wire.pull`."""
-        return {reply.metadata.reply_to_message_id: reply for reply in self.grid.pull_messages(message_ids)}
+    def pull(self, message_ids: Collection[str]) -> Iterator[tuple[str, Message | Unanswered]]:
+        """See `Wire.pull`. A public Grid fetches all that has come at once."""
+        for reply in self.grid.pull_messages(message_ids):
+            yield reply.metadata.reply_to_message_id, reply
 
     def confirm(self) -> None:
         """See `Wire.confirm`: a public Grid confirms by itself."""
@@ -105,7 +106,7 @@ class HttpWire:
         # None, or no list at all: what flwr says of messages that it did not take.
         return list(self.grid.push_messages(messages)) or [None] * len(messages)
 
-    def pull(self, message_ids: Collection[str]) -> Mapping[str, Message | Unanswered]:
+    def pull(self, message_ids: Collection[str]) -> Iterator[tuple[str, Message | Unanswered]]:
         """See `Wire.pull`. A reply whose objects are late is set aside, so that one site's slow line holds nobody up."""
         self._arriving = {asked: reply for asked, reply in self._arriving.items() if asked in message_ids}
         waiting = [asked for asked in message_ids if asked not in self._arriving]
@@ -115,11 +116,11 @@ class HttpWire:
             for head, tree in zip(answer.messages_list, answer.message_object_trees, strict=True):
                 self._to_confirm.append(head.metadata.message_id)
                 self._arriving[head.metadata.reply_to_message_id] = _Arriving(tree)
-        tried = {asked: self._complete(reply) for asked, reply in self._arriving.items()}
-        came = {asked: reply for asked, reply in tried.items() if reply is not None}
-        for asked in came:
-            del self._arriving[asked]
-        return came
+        for asked in list(self._arriving):
+            reply = self._complete(self._arriving[asked])
+            if reply is not None:
+                del self._arriving[asked]
+                yield asked, reply
 
     def confirm(self) -> None:
         """See `Wire.confirm`."""

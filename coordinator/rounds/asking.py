@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -31,10 +31,10 @@ class StaysClosed(CovenantError):  # noqa: N818 (names what the sum does)
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What a site is sent, and the digest that its reply must echo."""
+    """What each site is sent, and the digest that its reply must echo; asked for only after the frame was taken."""
 
-    frame: bytes
-    echo: Digest
+    frames: Mapping[SiteName, bytes]
+    echo: Callable[[SiteName], Digest]
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,26 +46,21 @@ class Asking:
     deadline_s: float
 
     def ask(
-        self, stage: Stage, number: int, asked: Mapping[SiteName, Asked]
-    ) -> tuple[Mapping[SiteName, Body], dict[SiteName, str]]:
-        """What sites have said that is valid and no refusal, and why the others have said nothing of use."""
-        outcomes = self.exchange.ask(
-            stage,
-            {site: each.frame for site, each in asked.items()},
-            round_number=number,
-            deadline_s=self.deadline_s,
-        )
-        bodies: dict[SiteName, Body] = {}
+        self, stage: Stage, number: int, asked: Asked, take: Callable[[SiteName, Body], None]
+    ) -> dict[SiteName, str]:
+        """Hand each answer that is valid and no refusal to `take` as it comes; why the other sites have said nothing of use."""
         missing: dict[SiteName, str] = {}
-        for site, outcome in outcomes.items():
-            body = self._judge(site, asked[site].echo, outcome)
+        for site, outcome in self.exchange.ask(
+            stage, asked.frames, round_number=number, deadline_s=self.deadline_s
+        ):
+            body = self._judge(site, asked.echo, outcome)
             if isinstance(body, str):
                 missing[site] = body
             else:
-                bodies[site] = body
-        return bodies, missing
+                take(site, body)
+        return missing
 
-    def _judge(self, site: SiteName, echo: Digest, outcome: Outcome) -> Body | str:
+    def _judge(self, site: SiteName, echo: Callable[[SiteName], Digest], outcome: Outcome) -> Body | str:
         """The body of a valid reply, or why there is none."""
         if not isinstance(outcome, Answered):
             return outcome.reason
@@ -73,7 +68,7 @@ class Asking:
             reply = decode_answer(outcome.frame)
         except CodecError as error:
             return f"sent {error}"
-        return self._judge_reply(site, echo, reply)
+        return self._judge_reply(site, echo(site), reply)
 
     def _judge_reply(self, site: SiteName, echo: Digest, reply: Reply) -> Body | str:
         if reply.site != site:

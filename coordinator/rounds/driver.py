@@ -23,6 +23,7 @@ from coordinator.rounds.question import Pooled, Question, RunDocuments, Settled,
 from coordinator.rounds.record import Committed
 from coordinator.rounds.roster import Roster
 from coordinator.rounds.secure import SecureSums
+from coordinator.rounds.site_models import SiteModels
 from coordinator.rounds.store import RoundStore
 from protos.frames import Stage
 from protos.plan import PlainAggregation, Plan, SecureAggregation
@@ -71,9 +72,8 @@ class Driver:
             case PlainAggregation():
                 self._sums = PlainSums(self.documents, asking)
             case SecureAggregation() as secure:
-                self._sums = SecureSums(
-                    self.documents, secure, asking, self.documents.identities.verify, self.store.step
-                )
+                verify, models = self.documents.identities.verify, SiteModels(self.store.step)
+                self._sums = SecureSums(self.documents, secure, asking, verify, models)
             case unreachable:
                 assert_never(unreachable)
 

@@ -5,7 +5,7 @@ Production implements it over Flower's Grid, simulation over memory; the driver 
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -31,7 +31,7 @@ Outcome = Answered | Unanswered
 
 
 class Exchange(Protocol):
-    """Delivers one request to each of some sites and collects what comes back."""
+    """Delivers one request to each of some sites and hands over what comes back."""
 
     def online(self) -> Collection[SiteName]:
         """The sites that can be asked now."""
@@ -39,6 +39,10 @@ class Exchange(Protocol):
 
     def ask(
         self, stage: Stage, frames: Mapping[SiteName, bytes], *, round_number: int, deadline_s: float
-    ) -> Mapping[SiteName, Outcome]:
-        """Ask each site its frame; return after all have answered or `deadline_s` seconds have passed, one outcome a site."""
+    ) -> Iterator[tuple[SiteName, Outcome]]:
+        """Ask each site its frame; one outcome a site, as it comes, until all have answered or `deadline_s` seconds have passed.
+
+        A frame is taken from `frames` when it is sent, and kept no longer; nor is a reply once it was handed over. Memory therefore
+        does not grow with the number of sites times the size of a model.
+        """
         ...

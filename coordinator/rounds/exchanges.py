@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from coordinator.rounds.asking import Asked, Asking, note_missing
 from coordinator.rounds.roster import because
-from protos.frames import SecureAnswer, SecureRequest, Stage
+from protos.frames import Body, SecureAnswer, SecureRequest, Stage
 from protos.secure_codec import encode_secure_request
 from strategies.encoding import sha256_hex
 from strategies.errors import Refused
-from strategies.ids import SiteName
+from strategies.ids import Digest, SiteName
 from strategies.secagg import server as central
 from strategies.secagg.labels import Attempt
 from strategies.secagg.messages import Advertisement, Confirmation, Envelopes, MaskedInput, Shares
@@ -21,46 +21,91 @@ B = TypeVar("B", Advertisement, Envelopes, MaskedInput, Confirmation, Shares)
 C = TypeVar("C")
 
 
+@dataclass(frozen=True, slots=True)
+class Expected(Generic[B]):
+    """What answers are looked through for: one message of `kind` for `attempt`, which `take` may refuse."""
+
+    attempt: Attempt
+    kind: type[B]
+    take: Callable[[B], None]
+
+    def receive(self, site: SiteName, answer: SecureAnswer) -> str | None:
+        """Hand over what `site` has said; why it says nothing of use, if so."""
+        found = [f.body for f in answer.frames if f.attempt == self.attempt and isinstance(f.body, self.kind)]
+        if len(found) != 1 or found[0].site != site:
+            return f"sent no {self.kind.__name__} of its own"
+        try:
+            self.take(found[0])
+        except Refused as refused:
+            return str(refused)
+        return None
+
+
+Said = (
+    Expected[Advertisement]
+    | Expected[Envelopes]
+    | Expected[MaskedInput]
+    | Expected[Confirmation]
+    | Expected[Shares]
+)
+
+
+class _Frames(Mapping[SiteName, bytes]):
+    """Requests as they travel, each made when it is sent: they carry a model each, and are never in memory together."""
+
+    def __init__(self, requests: Mapping[SiteName, SecureRequest]) -> None:
+        self._requests = requests
+        self._echoes: dict[SiteName, Digest] = {}
+        self._last: tuple[SecureRequest, bytes, Digest] | None = None
+
+    def __getitem__(self, site: SiteName) -> bytes:
+        request = self._requests[site]
+        if self._last is None or self._last[0] is not request:
+            frame = encode_secure_request(request)
+            self._last = (request, frame, sha256_hex(frame))
+        _, frame, self._echoes[site] = self._last
+        return frame
+
+    def __iter__(self) -> Iterator[SiteName]:
+        return iter(self._requests)
+
+    def __len__(self) -> int:
+        return len(self._requests)
+
+    def echo(self, site: SiteName) -> Digest:
+        """The digest of what `site` was sent."""
+        return self._echoes[site]
+
+
 @dataclass
 class Exchanges:
-    """The exchanges of one attempt: what came last, and why sites are missing. `heard` is told of every answer."""
+    """The exchanges of one attempt, and why sites are missing from them. `heard` is told of every answer."""
 
     asking: Asking
     stage: Stage
     number: int
     heard: Callable[[SiteName, SecureAnswer], None]
-    answers: Mapping[SiteName, SecureAnswer] = field(default_factory=dict)
     missing: dict[SiteName, str] = field(default_factory=dict)
 
-    def ask(self, requests: Mapping[SiteName, SecureRequest]) -> None:
-        """One exchange."""
-        asked: dict[SiteName, Asked] = {}
-        sealed: dict[int, Asked] = {}
-        for site, request in requests.items():
-            if id(request) not in sealed:
-                frame = encode_secure_request(request)
-                sealed[id(request)] = Asked(frame, sha256_hex(frame))
-            asked[site] = sealed[id(request)]
-        bodies, missing = self.asking.ask(self.stage, self.number, asked)
-        self.answers = {site: body for site, body in bodies.items() if isinstance(body, SecureAnswer)}
-        self.missing |= missing | {
-            site: f"sent {type(body).__name__}" for site, body in bodies.items() if site not in self.answers
-        }
-        note_missing(self.stage, self.number, missing)
-        for site, answer in self.answers.items():
-            self.heard(site, answer)
+    def ask(self, requests: Mapping[SiteName, SecureRequest], expected: Said, *riding: Said) -> None:
+        """One exchange. A site whose answer holds nothing that is `expected` counts as missing; what rides on it is a favour."""
+        frames = _Frames(requests)
 
-    def receive(self, attempt: Attempt, kind: type[B], take: Callable[[B], None]) -> None:
-        """Hand what came of one kind for `attempt` to a step; whatever it refuses counts as missing."""
-        for site, answer in self.answers.items():
-            found = [f.body for f in answer.frames if f.attempt == attempt and isinstance(f.body, kind)]
-            if len(found) != 1 or found[0].site != site:
-                self.missing[site] = f"sent no {kind.__name__} of its own"
-                continue
-            try:
-                take(found[0])
-            except Refused as refused:
-                self.missing[site] = str(refused)
+        def take(site: SiteName, body: Body) -> None:
+            if not isinstance(body, SecureAnswer):
+                self.missing[site] = f"sent {type(body).__name__}"
+                return
+            self.heard(site, body)
+            if (reason := expected.receive(site, body)) is None:
+                self.missing.pop(site, None)
+            else:
+                self.missing[site] = reason
+            for rider in riding:
+                rider.receive(site, body)
+
+        missing = self.asking.ask(self.stage, self.number, Asked(frames, frames.echo), take)
+        self.missing |= missing
+        note_missing(self.stage, self.number, missing)
 
     def closed(self, close: Callable[[], C]) -> C:
         """The next state. Raises `TooFewSites` with what each missing site said."""

@@ -32,10 +32,9 @@ class PlainSums:
         request = Request(
             statement=statement, task=self.documents.task, scaling=question.scaling, model=question.model
         )
-        asked = Asked(encode_request(request), statement.digest)
-        bodies, missing = self.asking.ask(
-            question.stage, question.number, dict.fromkeys(question.roster, asked)
-        )
+        asked = Asked(dict.fromkeys(question.roster, encode_request(request)), lambda _: statement.digest)
+        bodies: dict[SiteName, Body] = {}
+        missing = self.asking.ask(question.stage, question.number, asked, bodies.__setitem__)
         sent = self._fitting(question, bodies, missing)
         survivors = tuple(sorted(sent))
         settle(Settled(survivors=survivors, statement=statement.digest))

@@ -1,72 +1,63 @@
-"""`covenant bench secagg`: what secure aggregation costs each side in compute and bytes, beside Flower's SecAgg+.
+"""`covenant bench secagg`: what secure aggregation costs each side in compute, memory and bytes, beside Flower's SecAgg+.
 
-One attempt over real keys and real frames, every site and the coordinator in this process, one after the other. Sites beyond the first
-few take each other's word for signatures that one of them has verified, which shortens the benchmark and is in no figure.
+One attempt over real keys and real frames, one site after the other. Seconds are measured with both sides in this process, as Flower's
+are; the coordinator's memory in a second attempt whose sites are in another.
 """
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
-import resource
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from statistics import mean
-from typing import TypeVar
+from typing import IO, Final, Protocol, Self, TypeVar
 
 import numpy as np
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from protos.egress import child_environment
 from protos.identities import Identities
-from protos.keys import SigningKey
 from protos.secagg_codec import decode_frame, encode_frame
+from simulation.bench.memory import peak_memory
 from simulation.bench.report import BenchResult
+from simulation.bench.secagg_sites import STATEMENT, Setting, Sites, receive, send
 from simulation.bench.stock_peer import measure_stock_secagg
-from strategies.encoding import Vector, sha256_hex
 from strategies.errors import CovenantError
-from strategies.ids import SiteName, run_id
+from strategies.ids import SiteName
 from strategies.secagg import messages as said
 from strategies.secagg import server as central
-from strategies.secagg.client import Client, Masked, Shared, advertise
-from strategies.secagg.fixedpoint import fitting_grid
-from strategies.secagg.graph import MOST_ACTIVE_SITES
-from strategies.secagg.identities import Peers, Verify
-from strategies.secagg.labels import Attempt
 from strategies.secagg.masks import add_mask
-from strategies.secagg.parameters import Adversary, Parameters
 from strategies.secagg.rings import Ring
 from strategies.secagg.secrets import MaskSeed
-from strategies.secagg.suites import Suite
 
-_MEASURED_SITES = 8
-_MASK_WORDS = 1 << 20
-_REPEATS = 7
-_RANGE = 1.0
-_COLLUDING_ONE_IN = 20
-_COLLUDING_ONE_IN = 20
+_MASK_WORDS: Final = 1 << 20
+_REPEATS: Final = 7
 B = TypeVar("B", bound=said.Body)
 
 
 def measure(*, clients: int, parameters: int, dropouts: float, with_peer: bool) -> BenchResult:
-    """Seconds and bytes of one attempt; a share `dropouts` of the sites stops after its shares are out."""
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    bench = _Bench(clients, parameters, dropouts)
-    error = bench.run()
-    peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    """Seconds, memory and bytes of one attempt; a share `dropouts` of the sites stops after its shares are out."""
+    setting = Setting(clients, parameters, dropouts)
+    memory = _server_memory(setting)  # first, while this process is small
+    sites = Sites(setting)
+    bench = _Bench(setting, sites)
+    opened = bench.run()
     ours = {
-        "client_s": bench.client_s,
+        "client_s": sites.seconds,
         "server_s": bench.server_s,
+        "server_memory_mib": memory,
         "upload_bytes": bench.up / clients,
         "download_bytes": bench.down / clients,
         "upload_of_float32": bench.up / clients / (4 * parameters),
-        "peak_memory_mib": peak,
         "masking_of_raw_aes": masking_of_raw_aes(),
-        "largest_error": error,
+        "largest_error": _largest_error(setting, opened),
         "clients": float(clients),
         "parameters": float(parameters),
-        "dropped": float(len(bench.lost)),
+        "dropped": float(len(setting.lost)),
         "neighbours": float(bench.degree),
     }
     if not with_peer:
@@ -92,200 +83,157 @@ def masking_of_raw_aes() -> float:
     return best(raw) / best(lambda: add_mask(ring, vector, seed))
 
 
+def _server_memory(setting: Setting) -> float:
+    """What an attempt adds to the memory of the coordinator's process at its peak, in MiB."""
+    with _SitesProcess(setting) as sites:
+        bench = _Bench(setting, sites)
+        with peak_memory() as peak:
+            bench.run()
+    return peak.mib
+
+
 def _seconds(work: Callable[[], None]) -> float:
     began = time.perf_counter()
     work()
     return time.perf_counter() - began
 
 
+def _largest_error(setting: Setting, opened: central.Opened) -> float:
+    """Of a coordinate of the mean, against the mean in float64."""
+    grid, _ = setting.fit
+    expected = np.zeros(setting.parameters)
+    for site in opened.survivors:
+        expected += setting.vector(site)
+    return float(np.abs(grid.value(opened.total) - expected).max() / len(opened.survivors))
+
+
+class _Answering(Protocol):
+    """Sites, wherever they are."""
+
+    keys: dict[SiteName, str]
+
+    def answer(self, site: SiteName, frame: bytes) -> bytes:
+        """What `site` answers."""
+        ...
+
+
+class _SitesProcess:
+    """`Sites` in a process of their own, which ends with the block."""
+
+    def __init__(self, setting: Setting) -> None:
+        numbers = (str(setting.clients), str(setting.parameters), str(setting.dropouts))
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "simulation.bench.secagg_sites", *numbers],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=child_environment(),
+        )
+        self.keys: dict[SiteName, str] = json.loads(self._receive())
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            _there(stream).close()
+
+    def answer(self, site: SiteName, frame: bytes) -> bytes:
+        """See `_Answering`."""
+        for part in (site.encode(), frame):
+            send(_there(self._process.stdin), part)
+        return self._receive()
+
+    def _receive(self) -> bytes:
+        data = receive(_there(self._process.stdout))
+        if not data:
+            raise CovenantError("the process of the benchmark's sites has ended; its error stands above")
+        return data
+
+
+def _there(stream: IO[bytes] | None) -> IO[bytes]:
+    if stream is None:
+        raise CovenantError("the process of the benchmark's sites has no pipe")
+    return stream
+
+
 @dataclass
 class _Bench:
-    """One attempt with its clocks and scales."""
+    """The coordinator's side, with its clock, and the bytes of both directions."""
 
-    clients: int
-    parameters: int
-    dropouts: float
+    setting: Setting
+    sites: _Answering
     server_s: float = 0.0
     up: int = 0
     down: int = 0
     degree: int = 0
-    _spent: dict[SiteName, float] = field(default_factory=dict)
+    _surviving: tuple[SiteName, ...] = field(init=False)
 
     def __post_init__(self) -> None:
-        adversary = Adversary.ACTIVE if self.clients <= MOST_ACTIVE_SITES else Adversary.SEMI_HONEST
-        colluding = self.clients // _COLLUDING_ONE_IN
-        self.rules = Parameters(
-            adversary=adversary,
-            suite=Suite.X25519,
-            minimum=max(3, colluding + 2),
-            colluding=colluding,
-            dropouts=max(self.dropouts, 0.01),
-        )
-        self.attempt = Attempt(
-            suite=Suite.X25519,
-            plan=sha256_hex(b"bench"),
-            run=run_id(f"run-{0:016x}"),
-            stage="TRAIN",
-            round=1,
-            attempt=1,
-        )
-        self.sites = tuple(SiteName(f"site-{number:05d}") for number in range(self.clients))
-        self.keys = {site: SigningKey.generate() for site in self.sites}
-        self.identities = Identities({site: key.public for site, key in self.keys.items()})
-        self.statement = sha256_hex(b"what all sites are told")
-        self.lost = frozenset(self.sites[: round(self.dropouts * self.clients)])
-        self.grid, self.ring = fitting_grid(_RANGE, self.clients)
-        self._believed: set[tuple[SiteName, bytes, bytes]] = set()
+        lost = self.setting.lost
+        self._surviving = tuple(site for site in self.setting.sites if site not in lost)
 
-    @property
-    def client_s(self) -> float:
-        """Seconds of one site, over those that verify every signature themselves and survive."""
-        return mean(self._spent[site] for site in self._measured)
-
-    @property
-    def _measured(self) -> Sequence[SiteName]:
-        return [site for site in self.sites if site not in self.lost][:_MEASURED_SITES]
-
-    def run(self) -> float:
-        """The attempt from keys to mean; the largest error of a coordinate."""
-        ready = self._set_up()
-        return self._open(self._confirm(*self._collect(ready)))
-
-    def _set_up(self) -> central.Ready:
-        with self._server():
-            advertising = central.Advertising(
-                central.Server(attempt=self.attempt, parameters=self.rules, verify=self.identities.verify)
+    def run(self) -> central.Opened:
+        """The attempt from keys to sum."""
+        everybody, verify = self.setting.sites, Identities(self.sites.keys).verify
+        with self._clock():
+            step = central.Advertising(
+                central.Server(attempt=self.setting.attempt, parameters=self.setting.rules, verify=verify)
             )
-        states = {}
-        for site in self.sites:
-            self._send(said.AdvertiseRequest())
-            with self._site(site):
-                states[site] = advertise(self._client(site), os.urandom)
-                sent = self._frame(states[site].advertisement)
-            with self._server():
-                advertising.receive(self._taken(sent, said.Advertisement))
-        with self._server():
-            sharing = advertising.close()
-            request = encode_frame(said.Frame(self.attempt, sharing.request))
+        self._exchange(everybody, said.AdvertiseRequest(), said.Advertisement, step.receive)
+        with self._clock():
+            sharing = step.close()
         self.degree = sharing.cohort.shape.graph.degree
-        self.shared: dict[SiteName, Shared] = {}
-        for site in self.sites:
-            self.down += len(request)
-            with self._site(site):
-                ask = self._read(request, said.ShareRequest)
-                self.shared[site], envelopes = states.pop(site).share(ask, os.urandom)
-                sent = self._frame(envelopes)
-            with self._server():
-                sharing.receive(self._taken(sent, said.Envelopes))
-        with self._server():
-            return sharing.close()
+        self._exchange(everybody, sharing.request, said.Envelopes, sharing.receive)
+        confirming = self._collected(sharing)
+        if self.setting.rules.is_active:
+            self._exchange(self._surviving, confirming.request, said.Confirmation, confirming.receive)
+        else:
+            self._exchange(self._surviving, confirming.request, said.Confirmation, lambda _: None)
+        with self._clock():
+            unmasking = confirming.close()
+        self._exchange(self._surviving, unmasking.request, said.Shares, unmasking.receive)
+        with self._clock():
+            return unmasking.open()
 
-    def _collect(self, ready: central.Ready) -> tuple[dict[SiteName, Masked], central.Confirming]:
-        with self._server():
-            collecting = ready.ask(self.statement, self.ring, self.parameters)
-        masked: dict[SiteName, Masked] = {}
-        for site in self.sites:
-            with self._server():
-                request = encode_frame(said.Frame(self.attempt, collecting.request_for(site)))
-            self.down += len(request)
-            if site in self.lost:
-                continue
-            vector = self._vector(site)
-            with self._site(site):
-                ask = self._read(request, said.MaskRequest)
-                integers = self.grid.embed(vector, MaskSeed(hashlib.sha256(site.encode()).digest()))
-                masked[site], item = self.shared.pop(site).mask(ask, self.ring, integers)
-                sent = self._frame(item)
-            with self._server():
-                collecting.receive(self._taken(sent, said.MaskedInput))
-        with self._server():
-            return masked, collecting.close()
+    def _collected(self, sharing: central.Sharing) -> central.Confirming:
+        with self._clock():
+            ready = sharing.close()
+            collecting = ready.ask(STATEMENT, self.setting.fit[1], self.setting.parameters)
+        for site in self.setting.sites:
+            with self._clock():
+                request = self._frame(collecting.request_for(site))
+            if site in self.setting.lost:
+                self.down += len(request)
+            else:
+                self._ask(site, request, said.MaskedInput, collecting.receive)
+        with self._clock():
+            return collecting.close()
 
-    def _confirm(self, masked: dict[SiteName, Masked], step: central.Confirming) -> central.Unmasking:
-        with self._server():
-            request = encode_frame(said.Frame(self.attempt, step.request))
-        self.confirmed = {}
-        for site, state in masked.items():
-            self.down += len(request)
-            with self._site(site):
-                self.confirmed[site], confirmation = state.confirm(self._read(request, said.ConfirmRequest))
-                sent = self._frame(confirmation)
-            if self.rules.is_active:
-                with self._server():
-                    step.receive(self._taken(sent, said.Confirmation))
-        with self._server():
-            return step.close()
+    def _exchange(
+        self, sites: Iterable[SiteName], request: said.Body, kind: type[B], take: Callable[[B], object]
+    ) -> None:
+        """Ask each of `sites` the same."""
+        with self._clock():
+            frame = self._frame(request)
+        for site in sites:
+            self._ask(site, frame, kind, take)
 
-    def _open(self, step: central.Unmasking) -> float:
-        with self._server():
-            request = encode_frame(said.Frame(self.attempt, step.request))
-        for site, state in self.confirmed.items():
-            self.down += len(request)
-            with self._site(site):
-                shares = state.unmask(self._read(request, said.UnmaskRequest))
-                sent = self._frame(shares)
-            with self._server():
-                step.receive(self._taken(sent, said.Shares))
-        with self._server():
-            opened = step.open()
-            found = self.grid.value(opened.total) / len(opened.survivors)
-        expected = np.zeros(self.parameters)
-        for site in opened.survivors:
-            expected += self._vector(site)
-        return float(np.abs(found - expected / len(opened.survivors)).max())
-
-    def _vector(self, site: SiteName) -> Vector:
-        """An update of a size that training makes."""
-        random = np.random.default_rng(int.from_bytes(hashlib.sha256(site.encode()).digest()[:8], "big"))
-        return random.normal(scale=0.01, size=self.parameters)
-
-    def _client(self, site: SiteName) -> Client:
-        others = frozenset(self.sites) - {site}
-        return Client(
-            site=site,
-            attempt=self.attempt,
-            parameters=self.rules,
-            peers=Peers(recognised=others, at_least=2),
-            sign=self.keys[site].sign_raw,
-            verify=self.identities.verify if site in self._measured else self._verify_once(),
-        )
-
-    def _verify_once(self) -> Verify:
-        def verify(site: SiteName, label: str, message: bytes, signature: bytes) -> bool:
-            known = (site, message, signature)
-            if known not in self._believed:
-                if not self.identities.verify(site, label, message, signature):
-                    return False
-                self._believed.add(known)
-            return True
-
-        return verify
+    def _ask(self, site: SiteName, frame: bytes, kind: type[B], take: Callable[[B], object]) -> None:
+        sent = self.sites.answer(site, frame)
+        self.down, self.up = self.down + len(frame), self.up + len(sent)
+        with self._clock():
+            body = decode_frame(sent).body
+            if not isinstance(body, kind):
+                raise CovenantError(f"the benchmark took {type(body).__name__} for {kind.__name__}")
+            take(body)
 
     def _frame(self, body: said.Body) -> bytes:
-        return encode_frame(said.Frame(self.attempt, body))
-
-    def _send(self, body: said.Body) -> None:
-        self.down += len(self._frame(body))
-
-    def _taken(self, sent: bytes, kind: type[B]) -> B:
-        self.up += len(sent)
-        return self._read(sent, kind)
-
-    @staticmethod
-    def _read(data: bytes, kind: type[B]) -> B:
-        body = decode_frame(data).body
-        if not isinstance(body, kind):
-            raise CovenantError(f"the benchmark took {type(body).__name__} for {kind.__name__}")
-        return body
+        return encode_frame(said.Frame(self.setting.attempt, body))
 
     @contextmanager
-    def _server(self) -> Iterator[None]:
+    def _clock(self) -> Iterator[None]:
         began = time.perf_counter()
         yield
         self.server_s += time.perf_counter() - began
-
-    @contextmanager
-    def _site(self, site: SiteName) -> Iterator[None]:
-        began = time.perf_counter()
-        yield
-        self._spent[site] = self._spent.get(site, 0.0) + time.perf_counter() - began

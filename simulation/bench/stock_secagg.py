@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import json
 import logging
-import resource
 import sys
 import time
 from collections.abc import Iterable
@@ -23,6 +22,8 @@ from flwr.server.strategy import FedAvg
 from flwr.server.workflow import DefaultWorkflow, SecAggPlusWorkflow
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
+
+from simulation.bench.memory import peak_memory
 
 _THRESHOLD = 0.67  # above two thirds, as this project's
 
@@ -126,17 +127,16 @@ def measure(clients: int, parameters: int) -> dict[str, float]:
     own = Context(run_id=1, node_id=0, node_config={}, state=RecordDict(), run_config={})
     context = LegacyContext(context=own, config=ServerConfig(num_rounds=1), strategy=strategy)
     workflow = SecAggPlusWorkflow(num_shares=1.0, reconstruction_threshold=_THRESHOLD, max_weight=1.0)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     began = time.perf_counter()
-    DefaultWorkflow(fit_workflow=workflow)(grid, context)
+    with peak_memory() as peak:
+        DefaultWorkflow(fit_workflow=workflow)(grid, context)
     total = time.perf_counter() - began
-    after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return {
         "client_s": grid.client_s / clients,
         "server_s": total - grid.client_s - grid.copy_s,
         "upload_bytes": grid.up / clients,
         "download_bytes": grid.down / clients,
-        "peak_memory_mib": (after - before) / 1024,
+        "peak_memory_mib": peak.mib,
     }
 
 

@@ -18,12 +18,14 @@ import numpy.typing as npt
 
 from strategies.encoding import Vector
 from strategies.errors import Refused, UsageError
-from strategies.secagg.masks import uniform
+from strategies.secagg.masks import uniform_words
 from strategies.secagg.rings import Ring
 from strategies.secagg.secrets import MaskSeed
 
 _WRAP_PROBABILITY_LOG2: Final = -40
 _FEWEST_LEVELS: Final = 1 << 16
+_BLOCK: Final = 1 << 14  # coordinates that stay in the cache through all steps of rounding
+_WORD_STEP: Final = 2.0**-32
 _MOST_BITS: Final = 62  # so that a sum of two is still exact in an int64
 
 
@@ -56,13 +58,24 @@ class Grid:
         """
         if not np.isfinite(values).all():
             raise Refused("a vector with a value that is not finite cannot be sent")
-        scaled = np.clip(values, -self.bound, self.bound) / self.step
-        rounded = np.floor(scaled + uniform(dither, len(values)))
-        return np.clip(rounded, -self.levels, self.levels).astype(np.int64)
+        uniform = uniform_words(dither, len(values))
+        integers = np.empty(len(values), dtype=np.int64)
+        scratch = np.empty(_BLOCK)
+        for first in range(0, len(values), _BLOCK):
+            part = slice(first, first + _BLOCK)
+            block = scratch[: len(values[part])]
+            np.clip(values[part], -self.bound, self.bound, out=block)
+            block /= self.step
+            block += uniform[part] * _WORD_STEP
+            np.floor(block, out=block)
+            np.clip(block, -self.levels, self.levels, out=integers[part], casting="unsafe")
+        return integers
 
     def value(self, integers: npt.NDArray[np.int64]) -> Vector:
         """The real vector of a sum of embedded ones, (d,) float64."""
-        return np.asarray(integers, dtype=np.float64) * self.step
+        values = integers.astype(np.float64)
+        values *= self.step
+        return values
 
 
 def rounded_norm_bound(norm: float, grid: Grid, dimension: int) -> float:

@@ -35,9 +35,9 @@ def add_mask(ring: Ring, accumulator: RingVector, seed: MaskSeed, sign: Sign = 1
     words[:] = 0
 
 
-def uniform(seed: MaskSeed, count: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """`count` numbers uniform on [0, 1), (count,) float64, on a grid of 2^-32: the dither of stochastic rounding."""
+def uniform_words(seed: MaskSeed, count: int) -> RingVector:
+    """`count` numbers uniform on 0 to 2^32 - 1, (count,) uint32: the dither of stochastic rounding in units of 2^-32."""
     ring = Ring(32)
     words = ring.zeros(count)
     add_mask(ring, words, seed)
-    return np.asarray(words, dtype=np.float64) * 2.0**-32
+    return words

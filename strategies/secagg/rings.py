@@ -58,9 +58,12 @@ class Ring:
 
     def decode(self, vector: RingVector) -> npt.NDArray[np.int64]:
         """Ring elements as the signed integers from -2^(b-1) to 2^(b-1) - 1, (d,) int64."""
-        shift = np.int64(64 - self.bits)
-        wide = self.reduce(vector.copy()).astype(np.uint64).view(np.int64)
-        return np.asarray((wide << shift) >> shift)
+        signed = self.word.str.replace("u", "i")
+        shift = 8 * self.word.itemsize - self.bits
+        # Shifting the ring's highest bit into the word's highest, and back, extends the sign.
+        high = np.left_shift(vector, self.word.type(shift)).view(signed)
+        np.right_shift(high, high.dtype.type(shift), out=high)
+        return np.asarray(high, dtype=np.int64)
 
     def packed_size(self, dimension: int) -> int:
         """Bytes that a (dimension,) vector takes on the wire."""
@@ -76,7 +79,9 @@ class Ring:
         """Read (dimension,) words. Raises Refused for another length or padding that is not zero."""
         self._check_packed(data, dimension)
         if self.bits == _THREE_BYTES:
-            return self.reduce(_three_byte_words(data, dimension).copy())
+            words = self.zeros(dimension)
+            _add_three_byte_words(words, data)
+            return self.reduce(words)
         vector = np.empty(dimension, dtype=self.word)
         source = np.frombuffer(data, dtype=np.uint8)
         for first in range(0, dimension, _BLOCK):
@@ -91,10 +96,9 @@ class Ring:
         """Add a packed vector to (d,) words in place, which stay as they are if it is refused. Raises Refused as `unpack` does."""
         if self.bits == _THREE_BYTES:
             self._check_packed(data, len(accumulator))
-            vector = _three_byte_words(data, len(accumulator))
+            _add_three_byte_words(accumulator, data)
         else:
-            vector = self.unpack(data, len(accumulator))
-        np.add(accumulator, vector, out=accumulator)
+            np.add(accumulator, self.unpack(data, len(accumulator)), out=accumulator)
 
     def _check_packed(self, data: bytes, dimension: int) -> None:
         if len(data) != self.packed_size(dimension):
@@ -137,6 +141,11 @@ def _pack_three(words: RingVector) -> bytes:
     return threes.tobytes()[: 3 * len(words)]
 
 
-def _three_byte_words(data: bytes, count: int) -> RingVector:
-    """A view of packed 24-bit coordinates as words whose highest byte belongs to the next one: what `Ring.reduce` takes away."""
-    return np.ndarray((count,), dtype="<u4", buffer=data + b"\0", strides=(3,))
+def _add_three_byte_words(accumulator: RingVector, data: bytes) -> None:
+    """Add packed 24-bit coordinates in place, read where they lie: each as a word whose highest byte belongs to the next one."""
+    if not len(accumulator):
+        return
+    last = len(accumulator) - 1  # there is no byte after it
+    words = np.ndarray((last,), dtype="<u4", buffer=data, strides=(3,))
+    np.add(accumulator[:last], words, out=accumulator[:last])
+    accumulator[last:] += np.uint32(int.from_bytes(data[3 * last :], "little"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -51,16 +51,13 @@ class Memory:
 
     def ask(
         self, stage: Stage, frames: Mapping[SiteName, bytes], *, round_number: int, deadline_s: float
-    ) -> Mapping[SiteName, Outcome]:
+    ) -> Iterator[tuple[SiteName, Outcome]]:
         assert deadline_s > 0
         self.asked.append((stage, round_number, tuple(frames)))
-        outcomes: dict[SiteName, Outcome] = {}
         for site, frame in frames.items():
             outcome: Outcome = Answered(self.participants[site].answer(frame))
-            outcomes[site] = self.meddle.get(site, lambda _stage, _number, given: given)(
-                stage, round_number, outcome
-            )
-        return outcomes
+            meddle = self.meddle.get(site, lambda _stage, _number, given: given)
+            yield site, meddle(stage, round_number, outcome)
 
 
 @pytest.fixture

@@ -101,9 +101,10 @@ def grid(superlink: FakeSuperLink) -> PromptGrid:
 
 
 def ask(superlink: FakeSuperLink, prompt: PromptGrid | None = None, deadline_s: float = 10.0) -> Any:
-    return (prompt or grid(superlink)).ask(
+    asked = (prompt or grid(superlink)).ask(
         Stage.TRAIN, {WEST: b"frame", SOUTH: b"frame"}, round_number=3, deadline_s=deadline_s
     )
+    return dict(asked)
 
 
 def test_answers_are_collected_promptly_and_confirmed() -> None:

@@ -143,7 +143,7 @@ def test_secrets_are_equal_to_their_own_kind_only() -> None:
 
 
 def test_uniform_numbers_are_in_the_unit_interval() -> None:
-    numbers = uniform(SEED, 100_000)
+    numbers = uniform_words(SEED, 100_000)
     assert 0.0 <= numbers.min() < 1e-4
     assert 1 - 1e-4 < numbers.max() < 1.0
     assert numbers.mean() == pytest.approx(0.5, abs=0.005)
