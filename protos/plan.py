@@ -19,7 +19,7 @@ from strategies.encoding import sha256_hex
 from strategies.errors import CovenantError
 from strategies.ids import SiteName
 from strategies.models import DenseModel
-from strategies.secagg.parameters import Adversary, Parameters
+from strategies.secagg.parameters import Adversary, Parameters, Shape
 from strategies.secagg.suites import Suite
 
 MAX_SITES: Final = 1000
@@ -28,7 +28,7 @@ MAX_WEIGHT: Final = 1_000_000
 # Canonical JSON (RFC 8785) holds integers exactly up to here.
 _MAX_SEED: Final = 2**53 - 1
 
-# Whether a cohort has a graph depends on its size, not on its keys.
+# Threshold and bounds of a cohort depend on its size, not on its keys.
 _ANY_DIGEST: Final = sha256_hex(b"")
 
 Positive = Annotated[float, Field(gt=0, le=1e6)]
@@ -200,8 +200,7 @@ class Plan(Document):
         """Everybody invited, and the fewest who must come, make a cohort that the protocol accepts."""
         if isinstance(self.aggregation, SecureAggregation):
             try:
-                parameters = self.secure_parameters(self.aggregation)
-                parameters.shape(tuple(sorted(self.sites.invite)), _ANY_DIGEST)
+                self.secure_shape(self.aggregation)
             except CovenantError as error:
                 raise FieldError(
                     "aggregation",
@@ -218,6 +217,10 @@ class Plan(Document):
             colluding=chosen.colluding,
             dropouts=chosen.dropouts,
         )
+
+    def secure_shape(self, chosen: SecureAggregation) -> Shape:
+        """Threshold and bounds of the cohort of everybody invited. Raises Refused where there is none; which graph depends on keys."""
+        return self.secure_parameters(chosen).shape(tuple(sorted(self.sites.invite)), _ANY_DIGEST)
 
     def dense_model(self, inputs: int) -> DenseModel:
         """The model over `inputs` encoded features (`FeatureSpec.width`)."""

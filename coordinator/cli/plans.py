@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from coordinator.cli.options import Home, Json, centre_at
 from coordinator.documents import read_plan
+from protos.plan import Plan, SecureAggregation
 from protos.shell import emit, people
 
 app = typer.Typer(no_args_is_help=True, help="Plans: what a run does, decided before any site is asked.")
@@ -16,11 +18,6 @@ PlanFile = Annotated[Path, typer.Argument(help="The plan, in YAML.")]
 ContractFile = Annotated[
     Path | None, typer.Option("--contract", help="Its data contract; else NAME.yaml beside the plan.")
 ]
-
-_SHOWN = {
-    "plain": "plain: the centre sees each site's update",
-    "secure": "secure: the centre sees sums over at least three sites, and nothing of one site",
-}
 
 
 @app.command("check")
@@ -36,6 +33,7 @@ def check(plan: PlanFile, contract: ContractFile = None, json: Json = False) -> 
         "inputs": width,
         "parameters": model.size,
         "aggregation": parsed.aggregation.mode,
+        "secure_aggregation": _secure_facts(parsed),
         "privacy": parsed.privacy.mode,
     }
     if json:
@@ -46,9 +44,45 @@ def check(plan: PlanFile, contract: ContractFile = None, json: Json = False) -> 
         f"   contract {agreed.ref}, {width} inputs, {model.size} parameters, {parsed.training.rounds} rounds",
         highlight=False,
     )
-    people.print(
-        f"   aggregation is {_SHOWN[parsed.aggregation.mode]}; privacy is none: nothing protects a person's rows"
+    people.print(f"   aggregation is {_aggregation_words(parsed)}", highlight=False)
+    people.print("   privacy is none: nothing protects a person's rows", highlight=False)
+
+
+def _secure_facts(plan: Plan) -> dict[str, object] | None:
+    """What secure aggregation gives the cohort of everybody invited; None if the plan aggregates in the clear."""
+    chosen = plan.aggregation
+    if not isinstance(chosen, SecureAggregation):
+        return None
+    shape = plan.secure_shape(chosen)
+    bounds = {"privacy_log2": shape.privacy_log2, "correctness_log2": shape.correctness_log2}
+    return {
+        "adversary": chosen.adversary,
+        "suite": chosen.suite,
+        "colluding": chosen.colluding,
+        "sites": len(plan.sites.invite),
+        "neighbours": shape.graph.degree,
+        "threshold": shape.threshold,
+        "fewest_survivors": plan.secure_parameters(chosen).fewest_survivors(shape),
+        "failure": {name: value for name, value in bounds.items() if math.isfinite(value)},
+    }
+
+
+def _aggregation_words(plan: Plan) -> str:
+    facts, chosen = _secure_facts(plan), plan.aggregation
+    if facts is None or not isinstance(chosen, SecureAggregation):
+        return "plain: the centre sees each site's update"
+    coordinator = "a malicious" if chosen.adversary == "active" else "a curious but honest"
+    shape = plan.secure_shape(chosen)
+    words = (
+        f"secure against {coordinator} coordinator and up to {chosen.colluding} colluding of {facts['sites']} sites ({chosen.suite}): it sees"
+        f" sums over at least {facts['fewest_survivors']} sites, and nothing of one site"
     )
+    if math.isfinite(shape.privacy_log2):
+        words += (
+            f". Each site shares with {shape.graph.degree} others: that exposes a site with probability below 2^{shape.privacy_log2:.0f} an"
+            f" attempt, and below 2^{shape.correctness_log2:.0f} ends it as void"
+        )
+    return words
 
 
 @app.command("launch")

@@ -37,7 +37,7 @@ from strategies.secagg.messages import (
     Shares,
     UnmaskRequest,
 )
-from strategies.secagg.parameters import FEWEST_SURVIVORS, Parameters
+from strategies.secagg.parameters import Parameters
 from strategies.secagg.rings import Ring
 from strategies.secagg.secrets import SECRET_BYTES
 from strategies.secagg.shamir import SHARE_BYTES, Entropy
@@ -227,10 +227,8 @@ class Shared:
 
 def _check_survivors(client: Client, cohort: Cohort, sites: tuple[SiteName, ...]) -> None:
     """Enough sites, of which enough are recognised by this one."""
-    parameters, recognised = client.parameters, client.peers.among(frozenset(sites))
-    fewest = max(FEWEST_SURVIVORS, parameters.minimum)
-    if parameters.is_active:
-        fewest = max(fewest, cohort.shape.threshold)
+    recognised = client.peers.among(frozenset(sites))
+    fewest = client.parameters.fewest_survivors(cohort.shape)
     if len(sites) < fewest:
         raise ProtocolAbort(f"{len(sites)} survivors; at least {fewest} must be in a sum that is opened")
     if recognised + 1 < fewest:

@@ -36,6 +36,11 @@ class Graph:
         """Neighbours of a site; the same for all."""
         return len(self.near[0])
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether everybody is everybody's neighbour."""
+        return self.degree == len(self.sites) - 1
+
     @cached_property
     def _places(self) -> dict[SiteName, int]:
         return {site: place for place, site in enumerate(self.sites)}

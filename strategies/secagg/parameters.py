@@ -11,6 +11,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -39,10 +40,16 @@ class Adversary(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """Who shares with whom, and how many shares rebuild a secret."""
+    """Who shares with whom, and how many shares rebuild a secret.
+
+    `privacy_log2` and `correctness_log2` bound the probability, as logarithms to base 2, that an attempt exposes an honest site, or
+    cannot be opened, by the graph's bad luck alone: never where everybody shares with everybody.
+    """
 
     graph: Graph
     threshold: int
+    privacy_log2: float = -math.inf
+    correctness_log2: float = -math.inf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,6 +89,10 @@ class Parameters:
             return max(self.minimum, 2 * sites // 3 + 1, (sites + self.colluding) // 2 + 1)
         return max(self.minimum, sites // 2 + 1)
 
+    def fewest_survivors(self, shape: Shape) -> int:
+        """The fewest survivors whose sum is opened: where everybody shares with everybody, fewer could not open it."""
+        return max(self.minimum, shape.threshold if shape.graph.is_complete else 0)
+
     def shape(self, sites: tuple[SiteName, ...], seed: Digest) -> Shape:
         """The graph and threshold of a cohort; `seed` is the digest of its signed keys, so that nobody chooses the graph. Raises Refused."""
         if len(sites) < self.minimum:
@@ -94,7 +105,8 @@ class Parameters:
             found = semi_honest_parameters(
                 len(sites), corrupt=self.colluding / len(sites), dropouts=self.dropouts
             )
-            return Shape(regular_graph(sites, found.degree, seed), found.threshold)
+            graph = regular_graph(sites, found.degree, seed)
+            return Shape(graph, found.threshold, found.privacy_log2, found.correctness_log2)
         threshold = self.threshold(len(sites))
         if threshold > len(sites):
             raise Refused(

@@ -215,6 +215,9 @@ class Confirming:
             dropped=tuple(site for site in roster if site not in self.survivors),
             confirmations=dict(self._signed),
         )
+        lacking = _lacking(self.ready.cohort, request, self.survivors)
+        if lacking:
+            raise TooFewSites(f"too few neighbours of {', '.join(lacking)} have survived to open its masks")
         return Unmasking(self.ready.cohort, self.bound, self.ring, self.total, request)
 
 
@@ -248,11 +251,11 @@ class Unmasking:
     @property
     def is_enough(self) -> bool:
         """Whether every secret that is needed has a threshold of shares; more make lies easier to find."""
-        return not self._lacking()
+        return not _lacking(self.cohort, self.request, self._shares)
 
     def open(self) -> Opened:
         """The sum over the survivors, (d,) int64. Raises TooFewSites, or Refused if shares lie and too few are left without them."""
-        lacking = self._lacking()
+        lacking = _lacking(self.cohort, self.request, self._shares)
         if lacking:
             raise TooFewSites(
                 f"{len(self._shares)} survivors have given their shares, too few for the secrets of {', '.join(lacking)};"
@@ -263,18 +266,16 @@ class Unmasking:
         )
         return Opened(self.ring.decode(total), self.request.survivors, liars)
 
-    def _lacking(self) -> list[SiteName]:
-        return [
-            site
-            for site in (*self.request.survivors, *self._dropped_with_masks())
-            if sum(holder in self._shares for holder in self.cohort.holders(site))
-            < self.cohort.shape.threshold
-        ]
 
-    def _dropped_with_masks(self) -> tuple[SiteName, ...]:
-        survivors = set(self.request.survivors)
-        near = self.cohort.shape.graph.neighbours
-        return tuple(site for site in self.request.dropped if survivors & set(near(site)))
+def _lacking(cohort: Cohort, request: UnmaskRequest, givers: Collection[SiteName]) -> list[SiteName]:
+    """Whose secrets could not be rebuilt if `givers` gave their shares: survivors, and the dropped whose masks are in the sum."""
+    survivors, near = set(request.survivors), cohort.shape.graph.neighbours
+    dropped = [site for site in request.dropped if survivors & set(near(site))]
+    return [
+        site
+        for site in (*request.survivors, *dropped)
+        if sum(holder in givers for holder in cohort.holders(site)) < cohort.shape.threshold
+    ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,9 +288,7 @@ class Opened:
 
 
 def _require(cohort: Cohort, parameters: Parameters, sites: Collection[SiteName], have: str) -> None:
-    fewest = parameters.minimum
-    if parameters.is_active:
-        fewest = max(fewest, cohort.shape.threshold)
+    fewest = parameters.fewest_survivors(cohort.shape)
     if len(sites) < fewest:
         missing = ", ".join(site for site in cohort.sites if site not in sites)
         raise TooFewSites(f"{len(sites)} sites {have}; {fewest} are needed (missing: {missing})")
