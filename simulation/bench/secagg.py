@@ -1,6 +1,6 @@
 """`covenant bench secagg`: what secure aggregation costs each side in compute, memory and bytes, beside Flower's SecAgg+.
 
-One attempt over real keys and real frames, one site after the other. Seconds are measured with both sides in this process, as Flower's
+Attempts over real keys and real frames, one site after the other; short ones several times, of which the median counts. Seconds are measured with both sides in this process, as Flower's
 are; the coordinator's memory in a second attempt whose sites are in another.
 """
 
@@ -23,6 +23,7 @@ from protos.egress import child_environment
 from protos.identities import Identities
 from protos.secagg_codec import decode_frame, encode_frame
 from simulation.bench.memory import peak_memory
+from simulation.bench.repeat import repeated
 from simulation.bench.report import BenchResult
 from simulation.bench.secagg_sites import STATEMENT, Setting, Sites, receive, send
 from simulation.bench.stock_peer import measure_stock_secagg
@@ -40,25 +41,15 @@ B = TypeVar("B", bound=said.Body)
 
 
 def measure(*, clients: int, parameters: int, dropouts: float, with_peer: bool) -> BenchResult:
-    """Seconds, memory and bytes of one attempt; a share `dropouts` of the sites stops after its shares are out."""
+    """Seconds, memory and bytes of an attempt; a share `dropouts` of the sites stops after its shares are out."""
     setting = Setting(clients, parameters, dropouts)
     memory = _server_memory(setting)  # first, while this process is small
-    sites = Sites(setting)
-    bench = _Bench(setting, sites)
-    opened = bench.run()
-    ours = {
-        "client_s": sites.seconds,
-        "server_s": bench.server_s,
+    ours = repeated(lambda: _attempt(setting)) | {
         "server_memory_mib": memory,
-        "upload_bytes": bench.up / clients,
-        "download_bytes": bench.down / clients,
-        "upload_of_float32": bench.up / clients / (4 * parameters),
         "masking_of_raw_aes": masking_of_raw_aes(),
-        "largest_error": _largest_error(setting, opened),
         "clients": float(clients),
         "parameters": float(parameters),
         "dropped": float(len(setting.lost)),
-        "neighbours": float(bench.degree),
     }
     if not with_peer:
         return BenchResult(bench="secagg", ours=ours)
@@ -66,6 +57,23 @@ def measure(*, clients: int, parameters: int, dropouts: float, with_peer: bool) 
     ratio = {name: peer[f"{name}_s"] / ours[f"{name}_s"] for name in ("client", "server")}
     ratio["upload"] = peer["upload_bytes"] / ours["upload_bytes"]
     return BenchResult(bench="secagg", ours=ours, peer=peer, ratio=ratio)
+
+
+def _attempt(setting: Setting) -> dict[str, float]:
+    """Seconds and bytes of one attempt, and the largest error of a coordinate of its mean."""
+    sites = Sites(setting)
+    bench = _Bench(setting, sites)
+    opened = bench.run()
+    upload = bench.up / setting.clients
+    return {
+        "client_s": sites.seconds,
+        "server_s": bench.server_s,
+        "upload_bytes": upload,
+        "download_bytes": bench.down / setting.clients,
+        "upload_of_float32": upload / (4 * setting.parameters),
+        "largest_error": _largest_error(setting, opened),
+        "neighbours": float(bench.degree),
+    }
 
 
 def masking_of_raw_aes() -> float:

@@ -24,6 +24,7 @@ from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
 from simulation.bench.memory import peak_memory
+from simulation.bench.repeat import repeated
 
 _THRESHOLD = 0.67  # above two thirds, as this project's
 
@@ -141,5 +142,5 @@ def measure(clients: int, parameters: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    figures = measure(int(sys.argv[1]), int(sys.argv[2]))
+    figures = repeated(lambda: measure(int(sys.argv[1]), int(sys.argv[2])))
     sys.stdout.write("\n" + json.dumps(figures) + "\n")
