@@ -54,6 +54,8 @@ policy:                         # default deny: what is not listed is refused
   purposes: [{purposes}]
   privacy_modes: [none]         # none: nothing protects a person's rows in what is released
   aggregation: [{aggregation}]         # secure: the centre sees sums only; plain: it sees this site's updates
+  adversaries: [active]         # of secure aggregation: active protects from a centre that breaks the protocol, semi-honest does not
+  colluding_at_least: 1         # how many sites that collude with the centre a plan must bear
 run:
   cpu_threads: 1
   idle_poll: 1s

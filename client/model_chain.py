@@ -132,7 +132,8 @@ class ModelChain:
         if kept.model.shape != ours.model.shape or len(kept.optimizer.slots) != len(ours.optimizer.slots):
             raise TaskRefused(RefusalCode.PROTOCOL, "the checkpoint does not fit the plan's model")
         found = _vouching(kept.testimony, witnesses)
-        needed = min(witnesses.parameters.threshold(len(told.roster)), len(told.roster))
+        # Never fewer than the plan's minimum, however few the statement says were asked: colluding peers alone vouch for nothing.
+        needed = witnesses.parameters.threshold(len(told.roster))
         if found < needed:
             raise TaskRefused(
                 RefusalCode.PROTOCOL,

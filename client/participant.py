@@ -17,6 +17,7 @@ import structlog
 
 from client.data import DataError, load_table
 from client.journal.answers import Answers, question_of, secure_question
+from client.journal.file import JournalBroken
 from client.plan_check import Accepted, TaskRefused, check_documents, check_statement, check_task
 from client.protocol import SecureRounds
 from client.training import TrainingSession
@@ -106,7 +107,7 @@ class Participant:
             return kept if kept is not None else self._first_answer(request)
         except TaskRefused as refusal:
             _log.error("refused", run=run, code=refusal.code.name, reason=str(refusal))
-            return self._reply(echo, Refusal(refusal.code, str(refusal)))
+            return self._reply(echo, Refusal(refusal.code, str(refusal), refusal.accused))
         except DataError as trouble:
             _log.error("refused", run=run, code="CONTRACT", reason=str(trouble))
             return self._reply(echo, Refusal(RefusalCode.CONTRACT))
@@ -119,7 +120,7 @@ class Participant:
             return self._said_again(kept, echo)
         try:
             answer = self._secure.answer(request)
-        except (TaskRefused, DataError):
+        except (TaskRefused, DataError, JournalBroken):
             raise
         except CovenantError as trouble:
             raise self._failed(
@@ -139,7 +140,7 @@ class Participant:
             check_statement(request.statement, accepted, site=self.site)
             _require_plain(accepted)
             body = self._compute(request, self._session(accepted))
-        except (TaskRefused, DataError):
+        except (TaskRefused, DataError, JournalBroken):
             raise
         except CovenantError as trouble:
             raise self._failed(request.statement.run, request.statement.stage.name, trouble) from trouble

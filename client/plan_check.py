@@ -3,7 +3,7 @@
 1. The documents are the ones that the statement names by digest.
 2. The member list is signed by the federation root that this site pinned, is the one that the plan names, and names this site
    with this site's own key; every invited site is a member.
-3. This site's policy admits the plan's purpose, privacy mode and aggregation.
+3. This site's policy admits the plan's purpose, privacy mode and aggregation, and what that protects against.
 4. The data contract is, to the byte, the one that this site holds for one of its own data sets.
 5. The training component is installed here.
 6. Each statement's roster is a part of the plan's invitation, and names this site; its stage and round are ones that the plan has.
@@ -18,8 +18,8 @@ from protos.contract import Contract, check_plan
 from protos.documents import load_document
 from protos.frames import RefusalCode, Request, Stage, Statement, Task
 from protos.membership import MemberList, RootPublic, SignedMembers, check_members
-from protos.plan import Plan
-from protos.site import DataSource, SiteConfig
+from protos.plan import Plan, SecureAggregation
+from protos.site import DataSource, Policy, SiteConfig
 from strategies.encoding import sha256_hex
 from strategies.errors import CovenantError, Refused
 from strategies.ids import Digest, SiteName
@@ -28,9 +28,10 @@ from strategies.ids import Digest, SiteName
 class TaskRefused(Refused):
     """A task that this site does not take part in. The reason does not depend on data, so the centre may hear it."""
 
-    def __init__(self, code: RefusalCode, reason: str) -> None:
+    def __init__(self, code: RefusalCode, reason: str, *, accused: SiteName | None = None) -> None:
         super().__init__(reason)
         self.code = code
+        self.accused = accused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,6 +142,24 @@ def _policy(plan: Plan, config: SiteConfig) -> None:
                 RefusalCode.POLICY,
                 f"`policy.{rule}` at this site admits {', '.join(admitted) or 'nothing'}; the plan has {value}",
             )
+    _secure_policy(plan, policy)
+
+
+def _secure_policy(plan: Plan, policy: Policy) -> None:
+    chosen = plan.aggregation
+    if not isinstance(chosen, SecureAggregation):
+        return
+    if chosen.adversary not in policy.adversaries:
+        raise TaskRefused(
+            RefusalCode.POLICY,
+            f"`policy.adversaries` at this site admits {', '.join(policy.adversaries) or 'nothing'}; the plan's secure aggregation is"
+            f" {chosen.adversary}",
+        )
+    if chosen.colluding < policy.colluding_at_least:
+        raise TaskRefused(
+            RefusalCode.POLICY,
+            f"`policy.colluding_at_least` at this site is {policy.colluding_at_least}; the plan bears {chosen.colluding} colluding sites",
+        )
 
 
 def _source(plan: Plan, contract: Contract, config: SiteConfig) -> DataSource:

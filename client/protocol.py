@@ -6,7 +6,8 @@
    before it leaves (`participant`), so a repeated request gets the same bytes.
 3. A statement must name what this site accepted (plan, contract, member list, component), the roster that it is asked to mask for, and the
    model that this site has computed itself.
-4. Keys for the next attempt are a favour: if their part of a request is wrong it goes unanswered, and the rest does not suffer.
+4. Keys for the next attempt are a favour: if their part of a request is wrong it goes unanswered, and the rest does not suffer. Nothing but
+   keys and shares of keys rides along, because the journal guards the first step of a request and no other.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from protos.identities import Identities
 from protos.plan import SecureAggregation
 from protos.site import SiteConfig
 from strategies.encoding import Vector
+from strategies.errors import Refused
 from strategies.features import Scaling
 from strategies.ids import RunId
 from strategies.secagg.client import (
@@ -55,8 +57,9 @@ from strategies.secagg.payloads import Counts, Integers, Moments, WeightedUpdate
 from strategies.secagg.rings import Ring
 from strategies.secagg.shamir import Entropy
 
-_KEPT_RUNS = 2
+_KEPT_RUNS = 4
 _KEPT_ATTEMPTS = 3
+"""Of each run: the one that is under way, the one that its keys were made ahead for, and one that was given up."""
 State = Advertised | Shared | Masked | Confirmed
 S = TypeVar("S", Advertised, Shared, Masked, Confirmed)
 _log = structlog.get_logger(__name__)
@@ -73,6 +76,14 @@ class _Run:
     chain: ModelChain
 
 
+@dataclass(frozen=True, slots=True)
+class _Held:
+    """Where an attempt stands, and the run that it belongs to."""
+
+    run: _Run
+    state: State
+
+
 @dataclass
 class SecureRounds:
     """The secure aggregation of one site. `accept` judges documents, `session_of` loads the data that they are about, and
@@ -85,7 +96,7 @@ class SecureRounds:
     session_of: Callable[[Accepted], TrainingSession]
     promise_of: Callable[[Attempt], bytes | None]
     _runs: OrderedDict[RunId, _Run] = field(default_factory=OrderedDict)
-    _states: OrderedDict[Attempt, State] = field(default_factory=OrderedDict)
+    _attempts: OrderedDict[Attempt, _Held] = field(default_factory=OrderedDict)
 
     def answer(self, asked: SecureRequest) -> SecureAnswer:
         """Take the steps that are asked for. Raises `TaskRefused` where the first may not be taken."""
@@ -93,8 +104,9 @@ class SecureRounds:
         said = [Frame(first.attempt, self._step(first, asked))]
         for frame in ahead:
             try:
-                said.append(Frame(frame.attempt, self._step(frame, asked)))
-            except TaskRefused as refusal:
+                _require_keys_ahead(frame, first)
+                said.append(Frame(frame.attempt, self._step(frame, SecureRequest(frames=(frame,)))))
+            except Refused as refusal:
                 _log.warning("no keys ahead", run=frame.attempt.run, reason=str(refusal))
         run = self._runs.get(first.attempt.run)
         return SecureAnswer(tuple(said), None if run is None else run.chain.digest)
@@ -103,33 +115,35 @@ class SecureRounds:
         try:
             return self._dispatch(frame.attempt, frame.body, asked)
         except ProtocolAbort as abort:
-            raise TaskRefused(RefusalCode.PROTOCOL, str(abort)) from abort
+            raise TaskRefused(RefusalCode.PROTOCOL, str(abort), accused=abort.accused) from abort
 
     def _dispatch(self, attempt: Attempt, body: Body, asked: SecureRequest) -> Body:
         match body:
             case AdvertiseRequest():
                 return self._advertise(attempt, asked.task)
             case ShareRequest():
-                shared, envelopes = self._take(attempt, Advertised).share(body, self.entropy)
-                self._keep(attempt, shared)
+                run, advertised = self._take(attempt, Advertised)
+                shared, envelopes = advertised.share(body, self.entropy)
+                self._keep(attempt, run, shared)
                 return envelopes
             case MaskRequest():
                 return self._mask(attempt, body, asked)
             case ConfirmRequest():
-                confirmed, confirmation = self._take(attempt, Masked).confirm(body)
-                self._keep(attempt, confirmed)
+                run, masked = self._take(attempt, Masked)
+                confirmed, confirmation = masked.confirm(body)
+                self._keep(attempt, run, confirmed)
                 return confirmation
             case UnmaskRequest():
                 return self._unmask(attempt, body)
         raise TaskRefused(RefusalCode.PROTOCOL, f"a site is not asked for a {type(body).__name__}")
 
     def _advertise(self, attempt: Attempt, task: Task | None) -> Body:
-        run = self._run_of(attempt, task)
+        run, held = self._run_of(attempt, task), self._attempts.get(attempt)
         # Keys that have masked nothing may be replaced: whoever was to share with them may have gone.
-        if isinstance(self._states.get(attempt), Masked | Confirmed):
+        if held is not None and isinstance(held.state, Masked | Confirmed):
             raise TaskRefused(RefusalCode.PROTOCOL, "this site has sent its input to this attempt already")
         state = advertise(self._client(attempt, run), self.entropy)
-        self._keep(attempt, state)
+        self._keep(attempt, run, state)
         return state.advertisement
 
     def _client(self, attempt: Attempt, run: _Run) -> Client:
@@ -161,7 +175,8 @@ class SecureRounds:
                 known = self._begun(accepted)
                 self._runs[attempt.run] = known
                 while len(self._runs) > _KEPT_RUNS:
-                    self._runs.popitem(last=False)
+                    oldest, _ = self._runs.popitem(last=False)
+                    self._forget(oldest, keep=0)
         if known is None:
             raise TaskRefused(
                 RefusalCode.PROTOCOL, "this site was started again, and needs the run's documents"
@@ -180,12 +195,11 @@ class SecureRounds:
         return _Run(accepted, plan.aggregation, session, identities, ModelChain.begin(plan, session.model))
 
     def _mask(self, attempt: Attempt, ask: MaskRequest, asked: SecureRequest) -> Body:
-        shared = self._take(attempt, Shared)
-        run = self._run_of(attempt, None)
+        run, shared = self._take(attempt, Shared)
         said = self._statement(attempt, ask, asked, run)
         ring, integers = self._computed(run, said, asked)
         masked, sent = shared.mask(ask, ring, integers)
-        self._keep(attempt, masked)
+        self._keep(attempt, run, masked)
         return sent
 
     def _statement(self, attempt: Attempt, ask: MaskRequest, asked: SecureRequest, run: _Run) -> Statement:
@@ -236,7 +250,7 @@ class SecureRounds:
             run.secure.update_range, {each: plan.weight_of(each) for each in said.roster}
         )
         update = run.session.train(model, scaling, said.round)
-        clipped = int(np.count_nonzero(np.abs(update) > updates.bound))
+        clipped = int(np.count_nonzero(~(np.abs(update) <= updates.bound)))  # phrased so that NaN counts
         if clipped:
             _log.warning(
                 "update clipped", run=said.run, round=said.round, coordinates=clipped, bound=updates.bound
@@ -245,7 +259,7 @@ class SecureRounds:
         return updates.ring, updates.embed(site, update, dither)
 
     def _unmask(self, attempt: Attempt, ask: UnmaskRequest) -> Body:
-        state = self._promised(attempt) or self._take_any(attempt)
+        state = self._promised(attempt) or self._take_any(attempt).state
         if isinstance(state, Masked) and state.client.parameters.adversary is Adversary.SEMI_HONEST:
             state, _ = state.confirm(ConfirmRequest(ask.survivors))
         if not isinstance(state, Confirmed):
@@ -256,37 +270,57 @@ class SecureRounds:
 
     def _promised(self, attempt: Attempt) -> Confirmed | None:
         """What this site has confirmed for `attempt` in all its parts, if only its journal remembers it."""
-        kept = None if attempt in self._states else self.promise_of(attempt)
+        kept = None if attempt in self._attempts else self.promise_of(attempt)
         state = promised(kept) if kept else None
         return state if state is not None and state.bound.attempt == attempt else None
 
     def promise(self, attempt: Attempt) -> bytes:
         """What must be on disk with the confirmation of an attempt, or nothing."""
-        state, run = self._states.get(attempt), self._runs.get(attempt.run)
-        if not isinstance(state, Confirmed) or run is None:
+        held = self._attempts.get(attempt)
+        if held is None or not isinstance(held.state, Confirmed):
             return b""
-        return promise_bytes(state, {each.site: each.identity_key for each in run.accepted.members.members})
+        members = held.run.accepted.members.members
+        return promise_bytes(held.state, {each.site: each.identity_key for each in members})
 
-    def _take(self, attempt: Attempt, kind: type[S]) -> S:
-        """The state of an attempt, which is in memory no more."""
-        state = self._take_any(attempt)
-        if not isinstance(state, kind):
+    def _take(self, attempt: Attempt, kind: type[S]) -> tuple[_Run, S]:
+        """The run and state of an attempt, which is in memory no more."""
+        held = self._take_any(attempt)
+        if not isinstance(held.state, kind):
             raise TaskRefused(
                 RefusalCode.PROTOCOL,
-                f"this site has {type(state).__name__.lower()} for this attempt; the step does not follow",
+                f"this site has {type(held.state).__name__.lower()} for this attempt; the step does not follow",
             )
-        return state
+        return held.run, held.state
 
-    def _take_any(self, attempt: Attempt) -> State:
-        state = self._states.pop(attempt, None)
-        if state is None:
+    def _take_any(self, attempt: Attempt) -> _Held:
+        held = self._attempts.pop(attempt, None)
+        if held is None:
             raise TaskRefused(
                 RefusalCode.PROTOCOL,
                 "this site has no keys for this attempt: it was started again since, or has refused a step of it",
             )
-        return state
+        return held
 
-    def _keep(self, attempt: Attempt, state: State) -> None:
-        self._states[attempt] = state
-        while len(self._states) > _KEPT_ATTEMPTS:
-            self._states.popitem(last=False)
+    def _keep(self, attempt: Attempt, run: _Run, state: State) -> None:
+        self._attempts[attempt] = _Held(run, state)
+        self._attempts.move_to_end(attempt)
+        self._runs.move_to_end(
+            attempt.run
+        )  # a run that is under way outlives others that are only asked about
+        self._forget(attempt.run, keep=_KEPT_ATTEMPTS)
+
+    def _forget(self, run: RunId, *, keep: int) -> None:
+        """Let go of the oldest attempts of a run."""
+        of_run = [attempt for attempt in self._attempts if attempt.run == run]
+        for attempt in of_run[: max(0, len(of_run) - keep)]:
+            del self._attempts[attempt]
+
+
+def _require_keys_ahead(frame: Frame, first: Frame) -> None:
+    """Only steps that release nothing may ride on another, and only for another attempt of its run."""
+    if not isinstance(frame.body, AdvertiseRequest | ShareRequest):
+        raise TaskRefused(
+            RefusalCode.PROTOCOL, f"a {type(frame.body).__name__} rides on another step; only keys ahead do"
+        )
+    if frame.attempt.run != first.attempt.run or frame.attempt == first.attempt:
+        raise TaskRefused(RefusalCode.PROTOCOL, "keys ahead are for another attempt of the same run")

@@ -12,6 +12,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from protos import training_pb2 as pb
+from protos.frame_size import REPLY, REQUEST, oversize
 from protos.frames import (
     PROTOCOL_VERSION,
     Body,
@@ -32,9 +33,6 @@ from strategies.encoding import Vector, vector_bytes, vector_digest
 from strategies.errors import CovenantError
 from strategies.features import Scaling
 from strategies.ids import Digest, digest, run_id, site_name
-
-MAX_FRAME_BYTES = 1 << 30
-"""A larger frame is refused before it is parsed."""
 
 MAX_DOCUMENT_BYTES = 1 << 20
 MAX_ROSTER = 10_000
@@ -117,9 +115,10 @@ def encode_reply(reply: Reply) -> bytes:
             frame.update = vector_bytes(vector)
         case ScoreCounts(counts=counts):
             frame.score_counts = counts.astype("<i8").tobytes()
-        case Refusal(code=code, reason=reason):
+        case Refusal(code=code, reason=reason, accused=accused):
             frame.refusal.code = cast("pb.Refusal.Code", int(code))
             frame.refusal.reason = "" if code is RefusalCode.CONTRACT else reason[:MAX_REASON_CHARACTERS]
+            frame.refusal.accused = accused or ""
         case SecureAnswer():
             raise TypeError("protos.secure_codec encodes what is said in secure aggregation")
     return frame.SerializeToString(deterministic=True)
@@ -143,8 +142,8 @@ def decode_reply(data: bytes) -> Reply:
 
 def parse(frame: pb.Request | pb.Reply, data: bytes) -> None:
     """Read bytes into a message; raises `CodecError` where they are too many, or are not one."""
-    if len(data) > MAX_FRAME_BYTES:
-        raise CodecError(f"a frame of {len(data)} bytes; at most {MAX_FRAME_BYTES} are accepted")
+    if too_large := oversize(data, REQUEST if isinstance(frame, pb.Request) else REPLY):
+        raise CodecError(too_large)
     try:
         frame.ParseFromString(data)
     except DecodeError as error:
@@ -223,9 +222,10 @@ def _body(frame: pb.Reply) -> Body:
             return ScoreCounts(_counts(frame.score_counts))
         case "refusal":
             code = RefusalCode(frame.refusal.code)
-            return Refusal(
-                code, "" if code is RefusalCode.CONTRACT else frame.refusal.reason[:MAX_REASON_CHARACTERS]
-            )
+            accused = site_name(frame.refusal.accused) if frame.refusal.accused else None
+            if code is RefusalCode.CONTRACT:
+                return Refusal(code)
+            return Refusal(code, frame.refusal.reason[:MAX_REASON_CHARACTERS], accused)
     raise CodecError("a reply without a body")
 
 

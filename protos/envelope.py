@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from flwr.app import ConfigRecord, Message, RecordDict
 
-from protos.codec import MAX_FRAME_BYTES, CodecError
+from protos.codec import CodecError
+from protos.frame_size import MAX_FRAME_BYTES
 
 PIECE_BYTES = 8 << 20
 _FIELD = "bytes"
@@ -24,16 +25,17 @@ def unseal(message: Message) -> bytes:
     """Take the frame out of a Flower message; raises `CodecError` if it holds anything else."""
     if not message.has_content():
         raise CodecError("a Flower message without content")
-    records = message.content.config_records
-    if len(records) != len(message.content) or not records:
+    # Not through `config_records`, which ties the content into a cycle: a reply would stay in memory until the collector comes by.
+    records = dict(message.content.items())
+    if not records or not all(isinstance(record, ConfigRecord) for record in records.values()):
         raise CodecError("a Flower message that holds more than a frame")
     pieces: list[bytes] = []
     for index in range(len(records)):
         record = records.get(_name(index))
-        piece = None if record is None else record.get(_FIELD)
-        if not isinstance(piece, bytes):
+        piece = record.get(_FIELD) if isinstance(record, ConfigRecord) else None
+        if record is None or not isinstance(piece, bytes):
             raise CodecError(f"piece {index} of a frame is missing")
-        if record is None or len(record) > 1:
+        if len(record) > 1:
             raise CodecError("a Flower message that holds more than a frame")
         pieces.append(piece)
     if sum(map(len, pieces)) > MAX_FRAME_BYTES:

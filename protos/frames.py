@@ -177,10 +177,14 @@ class RefusalCode(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """A refusal; `reason` is empty for `CONTRACT`, because a named rule could be tripped by one record."""
+    """A refusal; `reason` is empty for `CONTRACT`, because a named rule could be tripped by one record.
+
+    `accused` is the site whose envelope could not be used.
+    """
 
     code: RefusalCode
     reason: str = ""
+    accused: SiteName | None = None
 
 
 Body = Moments | Update | ScoreCounts | Refusal | SecureAnswer

@@ -9,7 +9,7 @@
 from collections.abc import Mapping
 from typing import Annotated, Final, Literal, Self, assert_never
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from protos.documents import FROZEN, Document, FieldError, Part
 from protos.names import ColumnName, Component, Name, Reference, Site, distinct, matching
@@ -19,7 +19,8 @@ from strategies.encoding import sha256_hex
 from strategies.errors import CovenantError
 from strategies.ids import SiteName
 from strategies.models import DenseModel
-from strategies.secagg.parameters import Adversary, Parameters, Shape
+from strategies.secagg.parameters import Adversary, Parameters, Shape, sharing_an_honest_site
+from strategies.secagg.payloads import WeightedUpdates
 from strategies.secagg.suites import Suite
 
 MAX_SITES: Final = 1000
@@ -154,6 +155,13 @@ class SecureAggregation(Part):
     dropouts: Fraction = 0.1
 
 
+def _mode_of(aggregation: object) -> object:
+    """Secure, unless another mode is written down."""
+    if isinstance(aggregation, Mapping):
+        return aggregation.get("mode", "secure")
+    return getattr(aggregation, "mode", None)
+
+
 class Privacy(Part):
     """What protects a person's rows in what is released. `none`: nothing does, and every report says so."""
 
@@ -189,24 +197,39 @@ class Plan(Document):
     sites: Sites
     model: Annotated[LogisticModel | MlpModel, Field(discriminator="kind")]
     training: Training
-    aggregation: Annotated[PlainAggregation | SecureAggregation, Field(discriminator="mode")] = (
-        SecureAggregation()
-    )
+    aggregation: Annotated[
+        Annotated[PlainAggregation, Tag("plain")] | Annotated[SecureAggregation, Tag("secure")],
+        Discriminator(_mode_of),
+    ] = SecureAggregation()
     privacy: Privacy
     evaluation: Evaluation
 
     @model_validator(mode="after")
     def _can_be_aggregated(self) -> Self:
-        """Everybody invited, and the fewest who must come, make a cohort that the protocol accepts."""
+        """Everybody invited, the fewest who must come, and what each counts make sums that show nobody's input."""
         if isinstance(self.aggregation, SecureAggregation):
+            self._check_minimum(self.aggregation)
             try:
                 self.secure_shape(self.aggregation)
+                WeightedUpdates(
+                    self.aggregation.update_range, {s: self.weight_of(s) for s in self.sites.invite}
+                )
             except CovenantError as error:
                 raise FieldError(
                     "aggregation",
-                    f"{error}. Change `sites.minimum`, `sites.invite` or `aggregation.colluding`, or choose aggregation: {{mode: plain}}",
+                    f"{error}. Change `sites` or `aggregation`, or choose aggregation: {{mode: plain}}",
                 ) from error
         return self
+
+    def _check_minimum(self, chosen: SecureAggregation) -> None:
+        """So many that two sums of one round share an honest site, which gives its shares for one of them only."""
+        needed = sharing_an_honest_site(len(self.sites.invite), chosen.colluding)
+        if chosen.adversary == "active" and self.sites.minimum < needed:
+            raise FieldError(
+                "sites",
+                f"minimum is {self.sites.minimum} of {len(self.sites.invite)} invited sites with {chosen.colluding} colluding: a malicious"
+                f" coordinator could open two sums of one round over different sites. Use a minimum of at least {needed}, or invite fewer",
+            )
 
     def secure_parameters(self, chosen: SecureAggregation) -> Parameters:
         """What secure aggregation is run with. Raises UsageError for a combination that protects nobody."""

@@ -15,10 +15,11 @@ from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from google.protobuf.message import DecodeError
 
 from protos import secagg_pb2 as pb
-from protos.codec import MAX_FRAME_BYTES, MAX_ROSTER, CodecError, decode_digest
+from protos.codec import MAX_ROSTER, CodecError, decode_digest
+from protos.frame_size import SECAGG, oversize
 from strategies.errors import CovenantError
 from strategies.ids import SiteName, run_id, site_name
-from strategies.secagg.cohort import checked_cohort
+from strategies.secagg.cohort import Cohort, checked_cohort
 from strategies.secagg.identities import SIGNATURE_BYTES, Verify
 from strategies.secagg.labels import Attempt
 from strategies.secagg.messages import (
@@ -58,8 +59,8 @@ def encode_frame(frame: Frame) -> bytes:
 
 def decode_frame(data: bytes) -> Frame:
     """Parse a frame; raises `CodecError` for anything else."""
-    if len(data) > MAX_FRAME_BYTES:
-        raise CodecError(f"a frame of {len(data)} bytes; at most {MAX_FRAME_BYTES} are accepted")
+    if too_large := oversize(data, SECAGG):
+        raise CodecError(too_large)
     message = pb.Frame()
     try:
         message.ParseFromString(data)
@@ -89,6 +90,7 @@ def decode_opening(data: bytes, parameters: Parameters, dimension: int, verify: 
         keys = _read_cohort(message.cohort.share_request, Suite(attempt.suite))
         request = _read_unmask(message.request.unmask_request)
         cohort = checked_cohort(attempt, parameters, keys.cohort, verify)
+        _require_one_attempt(attempt, _read_attempt(message.request.attempt), cohort, request)
         ring = Ring(message.bits)
         bound = Bound(attempt, cohort.digest, request.statement)
         return Unmasking(cohort, bound, ring, ring.unpack(message.total, dimension), request)
@@ -96,6 +98,14 @@ def decode_opening(data: bytes, parameters: Parameters, dimension: int, verify: 
         raise
     except (DecodeError, CovenantError, ValueError) as error:
         raise CodecError(f"what was kept to open a sum cannot be read: {error}") from error
+
+
+def _require_one_attempt(keys: Attempt, shares: Attempt, cohort: Cohort, request: UnmaskRequest) -> None:
+    if keys != shares:
+        raise CodecError("the request for shares is of another attempt than the keys")
+    roster = (*request.survivors, *request.dropped)
+    if len(set(roster)) < len(roster) or not set(roster) <= set(cohort.sites):
+        raise CodecError("survivors and dropped sites are no partition of sites whose keys are there")
 
 
 def frame_message(frame: Frame) -> pb.Frame:  # noqa: C901 (one case a message)
@@ -227,8 +237,6 @@ def _read_cohort(message: pb.ShareRequest, suite: Suite) -> ShareRequest:
 
 
 def _read_masked(message: pb.MaskedInput) -> MaskedInput:
-    if not message.packed:
-        raise CodecError("a masked input without coordinates")
     return MaskedInput(
         site=site_name(message.site),
         statement=decode_digest(message.statement, "statement"),

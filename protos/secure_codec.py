@@ -5,6 +5,8 @@ Whatever bytes come in, either a request or reply whose every field is within bo
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Final
 
 from google.protobuf.message import DecodeError
@@ -39,6 +41,7 @@ from strategies.encoding import vector_bytes
 from strategies.errors import CovenantError
 from strategies.ids import Digest, SiteName, site_name
 from strategies.secagg.identities import SIGNATURE_BYTES
+from strategies.secagg.messages import AdvertiseRequest, Frame, ShareRequest
 from strategies.server_optimizers import OptimizerState
 
 _MOST_FRAMES: Final = 4
@@ -92,10 +95,8 @@ def decode_answer(data: bytes) -> Reply:
     parse(frame, data)
     if frame.WhichOneof("body") != "secure":
         return decode_reply(data)
-    if len(frame.secure.frames) > _MOST_FRAMES:
-        raise CodecError(
-            f"an answer of {len(frame.secure.frames)} steps; at most {_MOST_FRAMES} are accepted"
-        )
+    if not 1 <= len(frame.secure.frames) <= _MOST_FRAMES:
+        raise CodecError(f"an answer of {len(frame.secure.frames)} steps; 1 to {_MOST_FRAMES} are accepted")
     try:
         holds = decode_digest(frame.secure.holds, "holds") if frame.secure.holds else None
         return Reply(
@@ -115,18 +116,26 @@ def _secure_request(frame: pb.Request) -> SecureRequest:
         raise CodecError(
             f"a request of {len(secure.frames)} steps, or with a model; 1 to {_MOST_FRAMES} are accepted"
         )
+    frames = tuple(map(read_frame, secure.frames))
+    _require_keys_ahead(frames[1:])
     statement = read_statement(frame.statement) if frame.HasField("statement") else None
     scaling = read_scaling(frame.scaling) if frame.HasField("scaling") else None
     if scaling is not None and (statement is None or scaling_digest(scaling) != statement.scaling_digest):
         raise CodecError("the scaling is not the one that the statement names")
     return SecureRequest(
-        frames=tuple(map(read_frame, secure.frames)),
+        frames=frames,
         task=read_task(frame.task) if frame.HasField("task") else None,
         statement=statement,
         scaling=scaling,
         aggregate=read_floats(secure.aggregate, "aggregate") if secure.aggregate else None,
         checkpoint=_checkpoint(secure.checkpoint) if secure.HasField("checkpoint") else None,
     )
+
+
+def _require_keys_ahead(riders: Sequence[Frame]) -> None:
+    """A site's journal guards the first step of a request, so nothing that releases anything may come after it."""
+    if not all(isinstance(rider.body, AdvertiseRequest | ShareRequest) for rider in riders):
+        raise CodecError("a step that releases something rides on another; only keys ahead do")
 
 
 def encode_testimony(testimony: Testimony) -> bytes:
@@ -168,10 +177,13 @@ def _checkpoint(frame: pb.Checkpoint) -> Checkpoint:
 def _testimony(frame: pb.Testimony) -> Testimony:
     if len(frame.uploads) > MAX_ROSTER:
         raise CodecError(f"a testimony of {len(frame.uploads)} sites; at most {MAX_ROSTER} are accepted")
+    names = [site_name(item.site) for item in frame.uploads]
+    if any(before >= after for before, after in pairwise(names)):
+        raise CodecError("a testimony whose sites are not sorted, or that names a site twice")
     return Testimony(
         statement=read_statement(frame.statement),
         cohort=decode_digest(frame.cohort, "cohort"),
-        uploads={site_name(item.site): _upload(item) for item in frame.uploads},
+        uploads={site: _upload(item) for site, item in zip(names, frame.uploads, strict=True)},
     )
 
 

@@ -75,11 +75,18 @@ class Allow(Part):
 
 
 class Policy(Part):
-    """What plans may ask for. Each list is closed; an empty one allows nothing."""
+    """What plans may ask for. Each list is closed; an empty one allows nothing.
+
+    Of secure aggregation: against which coordinators, and how many colluding sites a plan must bear at least.
+    """
 
     purposes: Annotated[tuple[Name, ...], AfterValidator(distinct)] = ()
     privacy_modes: Annotated[tuple[Literal["none"], ...], AfterValidator(distinct)] = ()
     aggregation: Annotated[tuple[Literal["secure", "plain"], ...], AfterValidator(distinct)] = ()
+    adversaries: Annotated[tuple[Literal["active", "semi-honest"], ...], AfterValidator(distinct)] = (
+        "active",
+    )
+    colluding_at_least: Annotated[int, Field(ge=0, le=1000)] = 1
 
 
 class Peers(Part):

@@ -130,7 +130,7 @@ class SecureAnswer(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[_secagg_pb2.Frame, _Mapping]]] = ..., holds: _Optional[bytes] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = ("code", "reason")
+    __slots__ = ("code", "reason", "accused")
     class Code(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         CODE_UNSPECIFIED: _ClassVar[Refusal.Code]
@@ -147,9 +147,11 @@ class Refusal(_message.Message):
     CODE_FAILED: Refusal.Code
     CODE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
+    ACCUSED_FIELD_NUMBER: _ClassVar[int]
     code: Refusal.Code
     reason: str
-    def __init__(self, code: _Optional[_Union[Refusal.Code, str]] = ..., reason: _Optional[str] = ...) -> None: ...
+    accused: str
+    def __init__(self, code: _Optional[_Union[Refusal.Code, str]] = ..., reason: _Optional[str] = ..., accused: _Optional[str] = ...) -> None: ...
 
 class Reply(_message.Message):
     __slots__ = ("statement_digest", "site", "moments", "update", "score_counts", "refusal", "secure")

@@ -30,7 +30,7 @@ from coordinator.rounds.record import RoundRecord
 from coordinator.runs import RunView
 from protos.contract import Contract
 from protos.frames import Stage
-from protos.plan import Plan
+from protos.plan import Plan, SecureAggregation
 from simulation.repeat import require_equal
 from simulation.result import RoundResult, SimulationResult, SiteResult
 from simulation.world.federation import Federation
@@ -41,6 +41,7 @@ from strategies.analytics.histograms import metrics_from
 from strategies.encoding import vector_digest
 from strategies.errors import UsageError
 from strategies.ids import RunId, SiteName, site_name
+from strategies.secagg.parameters import sharing_an_honest_site
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +59,8 @@ class Experiment:
 def invited(plan: Plan, count: int | None) -> tuple[Plan, tuple[SiteName, ...]]:
     """The plan for `count` sites, and their names: the invited ones, or site-01 and so on where the count differs.
 
+    More sites under secure aggregation may take a larger minimum, which is then the plan's.
+
     Raises `UsageError` for fewer sites than the plan's minimum.
     """
     sites = plan.sites
@@ -69,7 +72,10 @@ def invited(plan: Plan, count: int | None) -> tuple[Plan, tuple[SiteName, ...]]:
         )
     names = tuple(site_name(f"site-{number:0{len(str(count))}d}") for number in range(1, count + 1))
     # Weights are the invited sites' own, so they cannot be carried over; every simulated site counts the same.
-    changed = sites.model_copy(update={"invite": names, "weights": {}})
+    minimum, chosen = sites.minimum, plan.aggregation
+    if isinstance(chosen, SecureAggregation):
+        minimum = max(minimum, sharing_an_honest_site(count, chosen.colluding))
+    changed = sites.model_copy(update={"invite": names, "weights": {}, "minimum": minimum})
     return plan.model_copy(update={"sites": changed}), names
 
 

@@ -23,6 +23,7 @@ from strategies.ids import Digest
 
 _HEADER: Final = struct.Struct("<QQ")
 _FLOAT64_BYTES: Final = 8
+_MOST_STEPS: Final = 2**53 - 1  # what canonical JSON holds exactly
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -53,6 +54,8 @@ class OptimizerState:
         if len(data) < _HEADER.size:
             raise Refused(f"the optimiser state has {len(data)} bytes; its header alone takes {_HEADER.size}")
         step, count = _HEADER.unpack_from(data)
+        if step > _MOST_STEPS:
+            raise Refused(f"the optimiser state is after {step} steps; at most {_MOST_STEPS} are possible")
         each = _FLOAT64_BYTES * size
         expected = _HEADER.size + count * each
         if len(data) != expected:

@@ -49,7 +49,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from google.protobuf.message import DecodeError
 
-from protos.codec import MAX_FRAME_BYTES
+from protos.frame_size import MAX_FRAME_BYTES
 from strategies.errors import CovenantError, Unreachable
 
 HEARTBEAT_INTERVAL_S = float(HEARTBEAT_MIN_INTERVAL)

@@ -6,7 +6,11 @@
 2. An answer is recorded before it leaves. A site that dies in between finds it again, and sends it when it is asked again.
 3. Shares are given for one attempt at a stage of a round. Nothing is masked for another one afterwards, and no shares are given: two
    sums over the same rows, with and without a site, would show that site's input.
-4. A refusal releases nothing and is not recorded.
+4. Of one run a site follows one history: a model, an optimiser's state or a scaling that differs from what it masked an input for before is
+   refused, whatever attempt it is asked for and however often the site was started since.
+5. What a confirmation promises, shares of both kinds among it, stays on disk until the next step of its run: shares that were
+   given, or another attempt, need it no more.
+6. A refusal releases nothing and is not recorded.
 """
 
 from __future__ import annotations
@@ -17,7 +21,7 @@ from typing import Any, Final
 
 from client.journal.file import Journal, JournalBroken
 from client.plan_check import TaskRefused
-from protos.frames import RefusalCode, SecureRequest, Statement
+from protos.frames import RefusalCode, SecureRequest, Stage, Statement
 from protos.secagg_codec import encode_frame
 from strategies.encoding import sha256_hex
 from strategies.ids import Digest
@@ -25,7 +29,8 @@ from strategies.secagg.labels import prefixed
 from strategies.secagg.messages import ConfirmRequest, MaskRequest, UnmaskRequest
 
 _KIND: Final = "answered"
-_KEPT_FRAMES: Final = 4
+_KEPT_FRAMES: Final = 16
+"""Answers of a few runs at once that can be said again."""
 
 Slot = tuple[str, str, int, int, str]
 """Run, stage, round, attempt, step: what is answered once."""
@@ -43,6 +48,8 @@ class Question:
     slot: Slot
     digest: Digest
     plan: Digest
+    history: Mapping[str, Digest] = field(default_factory=dict)
+    """What an input is computed from, by name: of one run each name has one digest."""
 
     @property
     def words(self) -> str:
@@ -52,14 +59,28 @@ class Question:
         return f"{what}attempt {attempt} at the {stage.lower()} stage of round {number}"
 
 
+@dataclass(frozen=True, slots=True)
+class _Recorded:
+    """An entry of the journal: the question that was answered, and digests of the answer and of what it promises."""
+
+    seq: int
+    question: Digest
+    frame: Digest
+    promise: Digest | None
+
+
 @dataclass
 class Answers:
     """The answers in a journal, looked up by slot."""
 
     journal: Journal
-    _by_slot: dict[Slot, tuple[Digest, int, Digest]] = field(default_factory=dict)
+    _by_slot: dict[Slot, _Recorded] = field(default_factory=dict)
     _opened: dict[tuple[str, str, int], int] = field(default_factory=dict)
     """By run, stage and round: the attempt for which this site has given its shares."""
+    _history: dict[tuple[str, str], Digest] = field(default_factory=dict)
+    """By run and name."""
+    _promised: dict[str, int] = field(default_factory=dict)
+    """By run: the entry beside which the shares of its last confirmation are kept."""
 
     def __post_init__(self) -> None:
         for entry in self.journal.entries(_KIND):
@@ -70,24 +91,31 @@ class Answers:
         found = self._by_slot.get(question.slot)
         if found is None:
             self._require_unopened(question)
+            self._require_history(question)
             return None
-        answered, seq, digest = found
-        if answered != question.digest:
+        if found.question != question.digest:
             raise TaskRefused(
                 RefusalCode.PROTOCOL,
-                f"this site has answered {question.words} for another statement, {answered[:16]}",
+                f"this site has answered {question.words} for another statement, {found.question[:16]}",
             )
-        frame = self.journal.attachment(seq)
-        if frame is None:
+        divided = self._beside(found, question.words)
+        if divided is None:
             raise TaskRefused(
                 RefusalCode.PROTOCOL, f"this site has answered {question.words}, too long ago to say it again"
             )
-        frame, _ = _divided(frame)
-        if sha256_hex(frame) != digest:
+        return divided[0]
+
+    def _beside(self, found: _Recorded, words: str) -> tuple[bytes, bytes] | None:
+        """The answer of an entry and what it promises, if they are kept. Raises `JournalBroken` if they are not what was recorded."""
+        kept = self.journal.attachment(found.seq)
+        if kept is None:
+            return None
+        frame, promise = _divided(kept)
+        if (sha256_hex(frame), _digest_of(promise)) != (found.frame, found.promise):
             raise JournalBroken(
-                f"the journal's copy of the answer to {question.words} is not what was recorded: the disk lost it. Keep the file"
+                f"the journal's copy of the answer to {words} is not what was recorded: the disk lost it. Keep the file"
             )
-        return frame
+        return frame, promise
 
     def _require_unopened(self, question: Question) -> None:
         run, stage, number, attempt, step = question.slot
@@ -99,27 +127,50 @@ class Answers:
                 " over the same rows would show their difference",
             )
 
+    def _require_history(self, question: Question) -> None:
+        run = question.slot[0]
+        for name, digest in question.history.items():
+            known = self._history.get((run, name), digest)
+            if known != digest:
+                raise TaskRefused(
+                    RefusalCode.PROTOCOL,
+                    f"this site has computed an input to this run from another {name}, {known[:16]}; a run has one history",
+                )
+
     def promise(self, run: str, stage: str, number: int, attempt: int) -> bytes | None:
-        """What this site keeps beside its confirmation of an attempt, or None if it has confirmed nothing or that is long ago."""
+        """What this site keeps beside its confirmation of an attempt, or None if it has confirmed nothing or has gone on since."""
         found = self._by_slot.get((run, stage, number, attempt, _CONFIRM))
-        kept = None if found is None else self.journal.attachment(found[1])
-        return None if kept is None else _divided(kept)[1]
+        divided = None if found is None else self._beside(found, f"step {_CONFIRM} of attempt {attempt}")
+        return None if divided is None else divided[1]
 
     def record(self, question: Question, frame: bytes, promise: bytes = b"") -> None:
         """Put the answer on disk, and what it promises; only after this may it leave. Raises `JournalBroken`."""
         run, stage, number, attempt, step = question.slot
         body = {
             "run": run, "stage": stage, "round": number, "attempt": attempt, "step": step,
-            "statement": question.digest, "plan": question.plan, "frame": sha256_hex(frame),
+            "statement": question.digest, "plan": question.plan, "history": dict(question.history),
+            "frame": sha256_hex(frame), "promise": _digest_of(promise),
         }  # fmt: skip
-        entry = self.journal.append(_KIND, body, prefixed(frame) + promise, keep=_KEPT_FRAMES)
+        entry = self.journal.append(
+            _KIND, body, prefixed(frame) + promise, keep=_KEPT_FRAMES, forget=self._promised.get(run)
+        )
         self._remember(entry.seq, body)
 
     def _remember(self, seq: int, body: Mapping[str, Any]) -> None:
-        slot = (body["run"], body["stage"], body["round"], body["attempt"], body.get("step", PLAIN_STEP))
-        self._by_slot[slot] = (Digest(body["statement"]), seq, Digest(body["frame"]))
+        slot = (body["run"], body["stage"], body["round"], body["attempt"], body["step"])
+        promise = body["promise"]
+        for name, digest in body["history"].items():
+            self._history[body["run"], name] = Digest(digest)
+        self._by_slot[slot] = _Recorded(seq, Digest(body["statement"]), Digest(body["frame"]), promise)
+        self._promised.pop(body["run"], None)
+        if promise is not None:
+            self._promised[body["run"]] = seq
         if slot[-1] == _UNMASK:
             self._opened[slot[:3]] = slot[3]
+
+
+def _digest_of(promise: bytes) -> Digest | None:
+    return sha256_hex(promise) if promise else None
 
 
 def _divided(kept: bytes) -> tuple[bytes, bytes]:
@@ -145,4 +196,16 @@ def secure_question(request: SecureRequest) -> Question | None:
         first = replace(first, body=replace(first.body, confirmations={}))
     said = first.attempt
     slot = (said.run, said.stage, said.round, said.attempt, step)
-    return Question(slot=slot, digest=sha256_hex(encode_frame(first)), plan=said.plan)
+    history = {} if request.statement is None else _history_of(request.statement)
+    return Question(slot=slot, digest=sha256_hex(encode_frame(first)), plan=said.plan, history=history)
+
+
+def _history_of(statement: Statement) -> dict[str, Digest]:
+    """What an input under `statement` is computed from: the scaling of the run, and the model and state after a round."""
+    number = statement.round - 1 if statement.stage is Stage.TRAIN else statement.round
+    named = {
+        "scaling": statement.scaling_digest,
+        f"model of round {number}": statement.model_digest,
+        f"optimiser state of round {number}": statement.optimizer_digest,
+    }
+    return {name: digest for name, digest in named.items() if digest is not None}

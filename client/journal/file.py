@@ -28,7 +28,8 @@ from strategies.errors import CovenantError, DiskError, UsageError
 Connect = Callable[[str], sqlite3.Connection]
 
 _OPENED: Final = "opened"
-_FORMAT: Final = 1
+_FORMAT: Final = 2
+_CUT_LOG: Final = "PRAGMA wal_checkpoint(TRUNCATE)"
 _MODE: Final = 0o600
 _BUSY: Final = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED"})
 _NOT_A_JOURNAL: Final = frozenset({"SQLITE_CORRUPT", "SQLITE_NOTADB"})
@@ -109,11 +110,18 @@ class Journal:
         return journal
 
     def append(
-        self, kind: str, body: Mapping[str, Any], attachment: bytes | None = None, *, keep: int = 0
+        self,
+        kind: str,
+        body: Mapping[str, Any],
+        attachment: bytes | None = None,
+        *,
+        keep: int = 0,
+        forget: int | None = None,
     ) -> Entry:
         """Append an entry and flush it; on return it survives a power cut. Raises `JournalBroken`, for good.
 
         `body` must have a canonical JSON form. An `attachment` is stored beside it; of all attachments the newest `keep` stay.
+        What was stored beside entry `forget` goes in the same step.
         """
         self._require_whole()
         content = canonical_json(dict(body))
@@ -124,6 +132,8 @@ class Journal:
             self._connection.execute(
                 "INSERT INTO entries VALUES (?, ?, ?, ?)", (entry.seq, kind, content, checksum)
             )
+            if forget is not None:
+                self._connection.execute("DELETE FROM attachments WHERE seq = ?", (forget,))
             if attachment is not None:
                 self._connection.execute("INSERT INTO attachments VALUES (?, ?)", (entry.seq, attachment))
                 self._connection.execute(
@@ -131,6 +141,9 @@ class Journal:
                     (keep,),
                 )
             self._connection.commit()
+            if forget is not None:
+                # What was deleted stands in the log until that is cut.
+                self._connection.execute(_CUT_LOG)
         self._seq, self._checksum = entry.seq, checksum
         return entry
 
@@ -165,7 +178,7 @@ class Journal:
             ):
                 self._connection.execute(f"PRAGMA {pragma}")
             self._connection.executescript(_SCHEMA)
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            self._connection.execute(_CUT_LOG)
 
     def _verify(self, owner: Owner) -> None:
         """Walk the chain, and begin it in a new journal."""

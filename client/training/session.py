@@ -29,6 +29,10 @@ COMPONENT: Final = "tabular/1"
 """The behaviour version of this training; another behaviour takes another name."""
 
 
+_NO_SCORE: Final = 0.5
+"""What a row counts as whose score is no number."""
+
+
 class TrainingSession:
     """What `site` computes for `plan` from `table`; `threads` is torch's, for the whole process.
 
@@ -94,7 +98,8 @@ class TrainingSession:
         if not self._evaluating.keys:
             return np.zeros((2, bins), dtype=np.int64)
         scores = self.model.probabilities(model, self._spec.encode(self._evaluating.columns, scaling))
-        return score_counts(scores, self._evaluating.target, bins)
+        # A model with huge weights can score NaN, depending on the row. To refuse then would tell of that row.
+        return score_counts(np.nan_to_num(scores, nan=_NO_SCORE), self._evaluating.target, bins)
 
     def _training_tensors(self, scaling: Scaling) -> tuple[torch.Tensor, torch.Tensor]:
         """Encoded training rows and labels, kept from round to round because a run has one scaling."""

@@ -77,6 +77,8 @@ class Asking:
             return "answered another statement"
         if isinstance(reply.body, Refusal):
             reason = f"refused ({reply.body.code.name.lower()}) {reply.body.reason}".strip()
+            if reply.body.accused is not None:
+                self.roster.accuse(reply.body.accused, by=site)
             if reply.body.code in _LASTING:
                 self.roster.refused[site] = reason
             return reason

@@ -92,7 +92,8 @@ class Driver:
             metrics = self._evaluated(committed, scaling)
         if metrics is None:
             raise CovenantError(
-                f"{self.documents.run} ended at round {committed.number} without an evaluation"
+                f"round {committed.number} is the last of {self.documents.run}, and its evaluation gave no metrics: the coordinator's log says"
+                " why. A sum is opened once, so it cannot be had again; launch a new run"
             )
         return Finished(committed.model, scaling, metrics)
 
@@ -101,7 +102,10 @@ class Driver:
         number = committed.number
         if not self._plan.evaluates(number):
             return None
-        return self.store.metrics(number) or self._again(partial(self._evaluate, committed, scaling))
+        metrics = self.store.metrics(number)
+        if metrics is not None or self.store.has_answered(Stage.EVALUATE, number):
+            return metrics
+        return self._again(partial(self._evaluate, committed, scaling))
 
     def _again(self, step: Callable[[], T]) -> T:
         """Take a step, and take it again if too few sites answered."""
@@ -120,13 +124,21 @@ class Driver:
         """Round 0: pool the moments, fix the scaling, and store the initial model."""
         attempt, pooled = self._pooled(Stage.PREPARE, _PREPARE_ROUND)
         features = self.documents.features
-        scaling = scaling_from(_vector(pooled)) if features.numeric else Scaling.identity(0)
+        scaling = self._scaling(pooled) if features.numeric else Scaling.identity(0)
         model = self._plan.dense_model(features.width)
         state = self._plan.server_optimizer().initial(model.size)
         initial = model.initial(self._plan.training.seed)
         committed = self.store.begin(scaling, initial, state, attempt=attempt, survivors=pooled.survivors)
         _log.info("prepared", sites=list(pooled.survivors), parameters=model.size)
         return committed, scaling
+
+    def _scaling(self, pooled: Pooled) -> Scaling:
+        try:
+            return scaling_from(_vector(pooled))
+        except CovenantError as trouble:
+            raise CovenantError(
+                f"{self.documents.run} cannot be prepared: {trouble}. A sum is opened once, so it cannot be had again; launch a new run"
+            ) from trouble
 
     def _round(self, number: int, before: Committed, scaling: Scaling) -> Committed:
         """One attempt at a round. The store numbers attempts: a driver before this one may have made some."""
@@ -147,9 +159,15 @@ class Driver:
         _log.info("committed", round=number, survivors=len(pooled.survivors), exchange_s=round(exchange_s, 3))
         return committed
 
-    def _evaluate(self, committed: Committed, scaling: Scaling) -> ScoreMetrics:
+    def _evaluate(self, committed: Committed, scaling: Scaling) -> ScoreMetrics | None:
+        """The metrics of a round; None if what the sites sent gives none, which must not keep the run from its other rounds."""
         attempt, pooled = self._pooled(Stage.EVALUATE, committed.number, committed, scaling)
-        metrics = metrics_from(pooled.values.astype(np.int64))
+        try:
+            metrics = metrics_from(pooled.values.astype(np.int64))
+        except CovenantError as trouble:
+            self.store.record_no_metrics(committed.number, attempt=attempt, survivors=pooled.survivors)
+            _log.error("evaluation without metrics", round=committed.number, reason=str(trouble))
+            return None
         self.store.record_metrics(committed.number, metrics, attempt=attempt, survivors=pooled.survivors)
         _log.info("evaluated", round=committed.number, auc=round(metrics.auc, 4), rows=metrics.rows)
         return metrics

@@ -90,20 +90,21 @@ class Exchanges:
     def ask(self, requests: Mapping[SiteName, SecureRequest], expected: Said, *riding: Said) -> None:
         """One exchange. A site whose answer holds nothing that is `expected` counts as missing; what rides on it is a favour."""
         frames = _Frames(requests)
+        unfit: dict[SiteName, str] = {}
 
         def take(site: SiteName, body: Body) -> None:
             if not isinstance(body, SecureAnswer):
-                self.missing[site] = f"sent {type(body).__name__}"
+                unfit[site] = f"sent {type(body).__name__}"
                 return
             self.heard(site, body)
             if (reason := expected.receive(site, body)) is None:
                 self.missing.pop(site, None)
             else:
-                self.missing[site] = reason
+                unfit[site] = reason
             for rider in riding:
                 rider.receive(site, body)
 
-        missing = self.asking.ask(self.stage, self.number, Asked(frames, frames.echo), take)
+        missing = self.asking.ask(self.stage, self.number, Asked(frames, frames.echo), take) | unfit
         self.missing |= missing
         note_missing(self.stage, self.number, missing)
 

@@ -123,6 +123,17 @@ class RoundRecord:
             return None
         return Unopened(attempt=row.attempt, opening=row.opening)
 
+    def has_answered(self, stage: Stage, number: int) -> bool:
+        """Whether an attempt at preparing, or at evaluating round `number`, was opened."""
+        with self._look(f"{stage.name.lower()} stage of round {number}") as session:
+            opened = select(Attempt.attempt).where(
+                Attempt.run_id == self._run_id,
+                Attempt.stage == stage.name.lower(),
+                Attempt.round == number,
+                Attempt.survivors.is_not(None),
+            )
+            return session.scalar(opened.limit(1)) is not None
+
     def _restored(self, kept: Checkpoint) -> Committed:
         data = self._artifacts.get(Digest(kept.model_artifact))
         model = vector_from_bytes(data, len(data) // _FLOAT64_BYTES)

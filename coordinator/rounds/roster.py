@@ -5,23 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
+import structlog
+
 from coordinator.rounds.exchange import Exchange
 from protos.plan import Sites
 from strategies.errors import Refused, Unreachable
 from strategies.ids import SiteName
 
 _JOIN_POLL_S = 0.1
+_log = structlog.get_logger(__name__)
 
 
 @dataclass
 class Roster:
-    """The sites of one plan over an exchange. `refused` holds why a site takes no part."""
+    """The sites of one plan over an exchange. `refused` holds why a site takes no part.
+
+    `accused` holds, by site, which others could not use the envelopes that it had sealed for them.
+    """
 
     sites: Sites
     exchange: Exchange
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
     refused: dict[SiteName, str] = field(default_factory=dict)
+    accused: dict[SiteName, set[SiteName]] = field(default_factory=dict)
 
     def ready(self, *, patience_s: float) -> tuple[SiteName, ...]:
         """The sites to ask, sorted, at least the plan's minimum; waits up to `join_within` for them.
@@ -40,6 +47,17 @@ class Roster:
             if waited > self.sites.join_within and not enough:
                 raise self._missing(ready, willing)
             self.sleep(_JOIN_POLL_S)
+
+    def accuse(self, site: SiteName, *, by: SiteName) -> None:
+        """Note that `by` could not use what `site` had sealed for it."""
+        self.accused.setdefault(site, set()).add(by)
+
+    def leave_out_accused(self, *, more_than: int) -> None:
+        """Ask a site no more that more than so many others accuse: so few may be lying themselves."""
+        for site, accusers in self.accused.items():
+            if len(accusers) > more_than and site not in self.refused:
+                self.refused[site] = f"sealed envelopes that {', '.join(sorted(accusers))} could not open"
+                _log.error("site left out", site=site, accused_by=sorted(accusers))
 
     def _missing(self, ready: tuple[SiteName, ...], willing: set[SiteName]) -> Unreachable:
         away = ", ".join(sorted(willing - set(ready)))

@@ -68,6 +68,7 @@ class SecureSums:
                 ready = self._set_up(question, attempt)
             return self._aggregate(question, ready, settle)
         except central.TooFewSites as few:
+            self.asking.roster.leave_out_accused(more_than=self.secure.colluding)
             raise TooFewSurvivors(
                 f"the {question.stage.name.lower()} stage of round {question.number}: {few}"
             ) from few
@@ -132,7 +133,8 @@ class SecureSums:
                 opening=encode_opening(unmasking),
             )
         )
-        opened = self._opened(exchange, unmasking, None if self._parameters.is_active else sharing)
+        riding = None if self._parameters.is_active else sharing
+        opened = self._opened(self._exchanges(question), unmasking, riding)
         self._ahead = _unless_too_few(sharing.close) if sharing is not None else None
         return payload.pooled(opened)
 
@@ -189,22 +191,29 @@ class SecureSums:
     def _opened(
         self, exchange: Exchanges, unmasking: central.Unmasking, riding: central.Sharing | None
     ) -> central.Opened:
-        """Step 5, again for those who have not answered, and step 6. Raises `StaysClosed`."""
+        """Step 5, again for those who have not answered while the sum does not open, and step 6. Raises `StaysClosed`."""
         attempt = unmasking.cohort.attempt
         step, asked = Expected(attempt, Shares, unmasking.receive), Frame(attempt, unmasking.request)
         for _ in range(_ASKINGS):
             self._ask_with_shares(exchange, asked, unmasking.waiting_for, step, riding)
-            if unmasking.is_enough:
+            try:
+                return self._told_of_doubts(unmasking.open())
+            except Refused as refused:
+                closed = refused
+            if not unmasking.waiting_for:
                 break
-        try:
-            opened = unmasking.open()
-        except Refused as closed:
-            raise StaysClosed(
-                f"round {exchange.number} cannot be opened: {closed}: {because(exchange.missing)}. Bring those sites up, then `covenant run"
-                " resume` sends the same request again; if their shares are lost, launch a new run"
-            ) from closed
-        if opened.liars:
-            _log.error("shares that do not fit", sites=opened.liars, round=exchange.number)
+        raise StaysClosed(
+            f"round {exchange.number} cannot be opened: {closed}: {because(exchange.missing)}. Bring those sites up, then `covenant run"
+            " resume` sends the same request again; if their shares are lost, launch a new run"
+        ) from closed
+
+    def _told_of_doubts(self, opened: central.Opened) -> central.Opened:
+        if opened.doubted:
+            _log.error(
+                "shares that do not fit: these sites lie, or those whose secrets they hold",
+                sites=opened.doubted,
+                run=self.documents.run,
+            )
         return opened
 
     def _ask_with_shares(

@@ -210,6 +210,12 @@ class RoundStore(RoundRecord):
             row.metrics = asdict(metrics)
             run.idle_starts = 0
 
+    def record_no_metrics(self, number: int, *, attempt: int, survivors: Collection[str]) -> None:
+        """Keep that an attempt at evaluating round `number` was opened, and gave no metrics."""
+        with self._step(f"recording that round {number} has no metrics of") as (session, run):
+            self._answered(session, Stage.EVALUATE, number, attempt, survivors)
+            run.idle_starts = 0
+
     def void(self, number: int, attempt: int, reason: str) -> None:
         """Give an open attempt up, for `reason`; one that is voided already stays as it is."""
         with self._step(f"voiding round {number} of") as (session, run):

@@ -137,7 +137,7 @@ class LyingSite:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LyingCoordinator:
-    """`site` is asked, for the same attempts, also about another model: before or after the honest question."""
+    """`site` is asked, for the same attempts, also about another model, or behind another step: before or after the honest question."""
 
     site: SiteName
     rate: float

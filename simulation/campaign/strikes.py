@@ -43,6 +43,7 @@ from simulation.world.world import LATENCY_S, Crash, Faults, World
 from strategies.encoding import vector_digest
 from strategies.ids import Digest, SiteName
 from strategies.secagg.messages import (
+    AdvertiseRequest,
     Body,
     ConfirmRequest,
     Frame,
@@ -53,6 +54,8 @@ from strategies.secagg.messages import (
 )
 
 HEALED_AFTER_S = 600.0
+_HIDING = 0.3
+_NEVER = 1_000_000
 Copies = list[tuple[float, bytes]]
 M = TypeVar("M")
 
@@ -136,7 +139,8 @@ class Strikes(Faults):
         copies: Copies = [(LATENCY_S, frame)]
         for place, each in self._active:
             if isinstance(each, LyingCoordinator) and each.site == site and self._strikes(place, each.rate):
-                lie = _another_question(frame)
+                hides = self._chance(place).random() < _HIDING
+                lie = _hidden_question(frame) if hides else _another_question(frame)
                 copies = [*copies, (0.0 if each.first else 2 * LATENCY_S, lie)]
         return self._network(site, "request", copies)
 
@@ -200,6 +204,15 @@ def _another_question(frame: bytes) -> bytes:
     model = request.model + 1.0
     statement = replace(request.statement, model_digest=vector_digest(model))
     return encode_request(replace(request, statement=statement, model=model))
+
+
+def _hidden_question(frame: bytes) -> bytes:
+    """The same steps, behind one that a site would not look at twice: keys for an attempt that will never be."""
+    request = decode_asked(frame)
+    if not isinstance(request, SecureRequest):
+        return frame
+    decoy = Frame(replace(request.frames[0].attempt, attempt=_NEVER), AdvertiseRequest())
+    return encode_secure_request(replace(request, frames=(decoy, *request.frames)))
 
 
 def _another_secure_question(request: SecureRequest) -> bytes:

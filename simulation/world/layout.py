@@ -121,6 +121,8 @@ def _lay_out_site(
             "purposes": [plan.purpose],
             "privacy_modes": [plan.privacy.mode],
             "aggregation": [plan.aggregation.mode],
+            "adversaries": ["active", "semi-honest"],
+            "colluding_at_least": 0,
         },
     }
     if len(everybody) <= _FEWEST_PEERS:

@@ -12,8 +12,9 @@ whoever drives it journals each step before its reply leaves, and never steps fr
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -56,7 +57,23 @@ from strategies.secagg.suites import (
 
 
 class ProtocolAbort(Refused):
-    """What this site was asked breaks a rule of the protocol; it takes no further part in the attempt."""
+    """What this site was asked breaks a rule of the protocol; it takes no further part in the attempt.
+
+    `accused` is the site whose envelope cannot be used, if that is why: either it sealed it wrongly, or the coordinator changed it.
+    """
+
+    def __init__(self, reason: str, *, accused: SiteName | None = None) -> None:
+        super().__init__(reason)
+        self.accused = accused
+
+
+@contextmanager
+def _aborting(*, accused: SiteName | None = None) -> Iterator[None]:
+    """Whatever a check refuses in here ends the attempt for this site."""
+    try:
+        yield
+    except Refused as refused:
+        raise ProtocolAbort(str(refused), accused=accused) from refused
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -121,12 +138,8 @@ class Advertised:
     def share(self, ask: ShareRequest, entropy: Entropy) -> tuple[Shared, Envelopes]:
         """Check the cohort and share both secrets with the neighbours: an envelope for each."""
         client = self.client
-        try:
+        with _aborting():
             cohort = checked_cohort(client.attempt, client.parameters, ask.cohort, client.verify)
-        except ProtocolAbort:
-            raise
-        except Refused as error:
-            raise ProtocolAbort(str(error)) from error
         if cohort.members.get(client.site) != self.advertisement:
             raise ProtocolAbort("the cohort does not hold this site with the keys that it advertised")
         _check_strangers(client, cohort)
@@ -137,7 +150,8 @@ class Advertised:
         owns = shamir.split(self.keys.own_seed.reveal(), threshold, points, entropy)
         pairs = {h: masks[cohort.point(h)] + owns[cohort.point(h)] for h in holders}
         kept = pairs.pop(client.site)
-        agreed = {h: self.keys.envelope.agree(cohort.members[h].envelope_key) for h in pairs}
+        with _aborting():
+            agreed = {h: self.keys.envelope.agree(cohort.members[h].envelope_key) for h in pairs}
         sealed: dict[SiteName, bytes] = {}
         for holder, pair in pairs.items():
             label = cohort.label(ENVELOPE, client.site, holder)
@@ -167,7 +181,7 @@ class Shared:
     client: Client
     keys: _Keys
     cohort: Cohort
-    kept: bytes
+    kept: bytes = field(repr=False)
     agreed: Mapping[SiteName, Agreed]
 
     def mask(
@@ -182,7 +196,8 @@ class Shared:
         add_mask(ring, vector, own_mask(self.keys.own_seed, bound.label(MASK_OWN, site)))
         for other in held:
             if other != site:
-                agreed = self.keys.mask.agree(self.cohort.members[other].mask_key)
+                with _aborting():
+                    agreed = self.keys.mask.agree(self.cohort.members[other].mask_key)
                 first, second = sorted((site, other))
                 seed = pair_mask(agreed, bound.label(MASK_PAIR, first, second))
                 add_mask(ring, vector, seed, 1 if site == first else -1)
@@ -213,12 +228,10 @@ class Shared:
             if other not in ask.envelopes:
                 raise ProtocolAbort(f"{other} is on the roster, but its envelope did not come")
             label = self.cohort.label(ENVELOPE, other, site)
-            try:
+            with _aborting(accused=other):
                 pair = unseal(envelope_key(self.agreed[other], label), ask.envelopes[other], label)
-            except Refused as error:
-                raise ProtocolAbort(str(error)) from error
             if len(pair) != 2 * SHARE_BYTES:
-                raise ProtocolAbort(f"{other} sealed something that is not two shares")
+                raise ProtocolAbort(f"{other} sealed something that is not two shares", accused=other)
             held[other] = pair
         if len(held) < self.cohort.shape.threshold:
             raise ProtocolAbort("fewer neighbours than the threshold are on the roster")
@@ -249,7 +262,7 @@ class Masked:
     cohort: Cohort
     bound: Bound
     roster: tuple[SiteName, ...]
-    held: Mapping[SiteName, bytes]
+    held: Mapping[SiteName, bytes] = field(repr=False)
 
     def confirm(self, ask: ConfirmRequest) -> tuple[Confirmed, Confirmation]:
         """Sign who survived, and what they were told. In semi-honest mode the signature need not travel."""
@@ -285,7 +298,7 @@ class Confirmed:
     bound: Bound
     roster: tuple[SiteName, ...]
     survivors: tuple[SiteName, ...]
-    held: Mapping[SiteName, bytes]
+    held: Mapping[SiteName, bytes] = field(repr=False)
     needed: int
     recognised: frozenset[SiteName]
     verify: Verify

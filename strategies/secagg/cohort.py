@@ -16,7 +16,7 @@ from strategies.secagg.identities import Verify
 from strategies.secagg.labels import PROTOCOL, Attempt, Label, prefixed
 from strategies.secagg.messages import ADVERTISEMENT, Advertisement
 from strategies.secagg.parameters import Parameters, Shape
-from strategies.secagg.suites import Suite, check_public_key
+from strategies.secagg.suites import Suite, check_public_key, secret_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def check_advertisement(item: Advertisement, attempt: Attempt, verify: Verify) -
     suite = Suite(attempt.suite)
     for key in (item.mask_key, item.envelope_key):
         check_public_key(suite, key)
-    if item.mask_key == item.envelope_key:
+    if secret_of(suite, item.mask_key) == secret_of(suite, item.envelope_key):
         raise Refused(
             f"{item.site} advertises one key for both purposes, so sharing one would give the other"
         )
@@ -66,10 +66,12 @@ def checked_cohort(
 ) -> Cohort:
     """The cohort of these advertisements. Raises Refused for a signature or key that is wrong, a key that occurs twice, or a bad size."""
     ordered = sorted(advertisements, key=lambda item: item.site)
+    suite = Suite(attempt.suite)
     keys: dict[bytes, SiteName] = {}
     for item in ordered:
         check_advertisement(item, attempt, verify)
-        for key in (item.mask_key, item.envelope_key):
+        for public in (item.mask_key, item.envelope_key):
+            key = secret_of(suite, public)
             if key in keys:
                 raise Refused(f"{keys[key]} and {item.site} advertise the same key; one of them stole it")
             keys[key] = item.site

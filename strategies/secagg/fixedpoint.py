@@ -18,14 +18,14 @@ import numpy.typing as npt
 
 from strategies.encoding import Vector
 from strategies.errors import Refused, UsageError
-from strategies.secagg.masks import uniform_words
+from strategies.secagg.masks import DRAW_BITS, uniform_draws
 from strategies.secagg.rings import Ring
 from strategies.secagg.secrets import MaskSeed
 
 _WRAP_PROBABILITY_LOG2: Final = -40
 _FEWEST_LEVELS: Final = 1 << 16
 _BLOCK: Final = 1 << 14  # coordinates that stay in the cache through all steps of rounding
-_WORD_STEP: Final = 2.0**-32
+_DRAW_STEP: Final = 2.0**-DRAW_BITS
 _MOST_BITS: Final = 62  # so that a sum of two is still exact in an int64
 
 
@@ -58,7 +58,7 @@ class Grid:
         """
         if not np.isfinite(values).all():
             raise Refused("a vector with a value that is not finite cannot be sent")
-        uniform = uniform_words(dither, len(values))
+        draws = uniform_draws(dither, len(values))
         integers = np.empty(len(values), dtype=np.int64)
         scratch = np.empty(_BLOCK)
         for first in range(0, len(values), _BLOCK):
@@ -66,7 +66,7 @@ class Grid:
             block = scratch[: len(values[part])]
             np.clip(values[part], -self.bound, self.bound, out=block)
             block /= self.step
-            block += uniform[part] * _WORD_STEP
+            block += draws[part] * _DRAW_STEP
             np.floor(block, out=block)
             np.clip(block, -self.levels, self.levels, out=integers[part], casting="unsafe")
         return integers

@@ -22,6 +22,7 @@ from strategies.ids import Digest, SiteName
 MOST_ACTIVE_SITES: Final = 128
 _PURPOSE: Final = b"covenant/secagg/1 graph"
 _DRAW_BYTES: Final = 8
+_FEWEST_SHARES: Final = 3
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,8 @@ def semi_honest_parameters(
         corrupted = _upper_tails_log2(sites - 1, bad, degree)
         lost = _upper_tails_log2(sites - 1, gone, degree)
         # As few shares as privacy allows leave the most room for dropouts.
-        threshold = next((t for t in range(1, degree + 1) if union + corrupted[t] <= privacy_log2 - 1), None)
+        fitting = (t for t in range(_FEWEST_SHARES, degree + 1) if union + corrupted[t] <= privacy_log2 - 1)
+        threshold = next(fitting, None)
         if threshold is not None and union + lost[degree - threshold + 1] <= correctness_log2:
             private = _sum_log2(falls_apart, union + corrupted[threshold])
             return GraphParameters(

@@ -14,9 +14,11 @@ from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 from strategies.secagg.rings import Ring, RingVector
 from strategies.secagg.secrets import MaskSeed
 
-_BLOCK_BYTES: Final = 1 << 16  # stays in the cache, so that a mask costs little more than the cipher
+_BLOCK_BYTES: Final = 1 << 17  # stays in the cache, so that a mask costs little more than the cipher
 _CIPHER_BLOCK_BYTES: Final = 16
 _ZEROS: Final = bytes(_BLOCK_BYTES)
+
+DRAW_BITS: Final = 24
 
 Sign = Literal[1, -1]
 
@@ -35,9 +37,9 @@ def add_mask(ring: Ring, accumulator: RingVector, seed: MaskSeed, sign: Sign = 1
     words[:] = 0
 
 
-def uniform_words(seed: MaskSeed, count: int) -> RingVector:
-    """`count` numbers uniform on 0 to 2^32 - 1, (count,) uint32: the dither of stochastic rounding in units of 2^-32."""
-    ring = Ring(32)
-    words = ring.zeros(count)
-    add_mask(ring, words, seed)
+def uniform_draws(seed: MaskSeed, count: int) -> RingVector:
+    """`count` integers uniform from 0 to 2^24 - 1, (count,) uint32: so few bits that a level of a grid plus a draw is exact in float64."""
+    words = Ring(32).zeros(count)
+    add_mask(Ring(32), words, seed)
+    words >>= 32 - DRAW_BITS
     return words

@@ -7,7 +7,7 @@ be shown as one for another attempt, purpose or site.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Final, TypeAlias
 
@@ -151,8 +151,8 @@ class Shares:
     """
 
     site: SiteName
-    own_seeds: Mapping[SiteName, bytes]
-    mask_keys: Mapping[SiteName, bytes]
+    own_seeds: Mapping[SiteName, bytes] = field(repr=False)
+    mask_keys: Mapping[SiteName, bytes] = field(repr=False)
 
 
 Body: TypeAlias = (

@@ -1,13 +1,14 @@
 """Takes the masks off a sum: secrets are put together from shares, and each is checked against what its owner had signed beforehand.
 
-A share that does not fit is found by leaving its giver out. A site that gives one wrong share is not believed in any other.
+Where the first threshold of shares gives another secret, all of them are decoded as the code that they are, which finds the wrong ones. A
+wrong share says that its giver or its dealer lies, and not which of them; givers are therefore doubted, and still heard.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations
+from itertools import combinations, islice
 from typing import Final
 
 from strategies.errors import Refused
@@ -20,8 +21,9 @@ from strategies.secagg.messages import Bound, Shares, UnmaskRequest
 from strategies.secagg.rings import Ring, RingVector
 from strategies.secagg.suites import KeySeed, OwnSeed, PrivateKey, Suite, commitment, own_mask, pair_mask
 
-_MOST_LIARS: Final = 2
 _MOST_TRIES: Final = 2000
+_Found = tuple[bytes, frozenset[SiteName]]
+"""A secret, and whose shares are not of it."""
 
 
 def open_sum(
@@ -32,7 +34,7 @@ def open_sum(
     request: UnmaskRequest,
     shares: Sequence[Shares],
 ) -> tuple[RingVector, tuple[SiteName, ...]]:
-    """The sum without its masks, as words of the ring, and whose shares did not fit. Raises Refused where too few shares fit."""
+    """The sum without its masks, as words of the ring, and who gave shares that did not fit. Raises Refused where too few fit."""
     total = masked.copy()
     rebuilder = _Rebuilder(cohort, shares)
     for site in request.survivors:
@@ -43,7 +45,7 @@ def open_sum(
         near = [other for other in cohort.shape.graph.neighbours(site) if other in survivors]
         if near:
             _undo_pairs(cohort, bound, ring, total, site, near, rebuilder.mask_key(site))
-    return ring.reduce(total), tuple(sorted(rebuilder.liars))
+    return ring.reduce(total), tuple(sorted(rebuilder.doubted))
 
 
 def _undo_pairs(
@@ -68,7 +70,7 @@ class _Rebuilder:
 
     cohort: Cohort
     shares: Sequence[Shares]
-    liars: set[SiteName] = field(default_factory=set)
+    doubted: set[SiteName] = field(default_factory=set)
     _coefficients: dict[tuple[int, ...], dict[int, int]] = field(default_factory=dict)
 
     def own_seed(self, site: SiteName) -> OwnSeed:
@@ -95,29 +97,48 @@ class _Rebuilder:
     def _rebuild(
         self, owner: SiteName, shares: dict[SiteName, bytes], fits: Callable[[bytes], bool]
     ) -> bytes:
-        """The secret of `owner`: from any threshold of shares, or else from one without those that do not fit."""
-        for left_out in self._suspects(shares):
-            believed = sorted(shares.keys() - left_out - self.liars)
-            if len(believed) < self.cohort.shape.threshold:
-                continue
-            secret = self._combine(believed[: self.cohort.shape.threshold], shares)
+        """The secret of `owner`: from a threshold of shares of sites that are not doubted, or else from all."""
+        threshold = self.cohort.shape.threshold
+        believed = sorted(shares, key=lambda holder: (holder in self.doubted, holder))[:threshold]
+        if len(believed) == threshold:
+            secret = self._combine(believed, shares)
             if secret is not None and fits(secret):
-                self.liars |= left_out
                 return secret
-        raise Refused(
-            f"the shares of the secrets of {owner} do not fit what {owner} has signed: it shared something else, or too many of those"
-            f" who hold them lie; without {owner} a new attempt can be made"
-        )
+        decoded = self._decoded(shares, fits) or self._searched(shares, fits)
+        if decoded is None:
+            raise Refused(
+                f"the shares of the secrets of {owner} do not fit what {owner} has signed: it shared something else, or too many of those"
+                " who hold them lie"
+            )
+        secret, wrong = decoded
+        self.doubted |= wrong
+        return secret
 
-    def _suspects(self, shares: dict[SiteName, bytes]) -> Iterator[frozenset[SiteName]]:
-        """Whom to leave out: nobody, then each site, then each pair of sites."""
-        tries = 0
-        for count in range(_MOST_LIARS + 1):
-            for group in combinations(sorted(shares.keys() - self.liars), count):
-                yield frozenset(group)
-                tries += 1
-                if tries >= _MOST_TRIES:
-                    return
+    def _decoded(self, shares: dict[SiteName, bytes], fits: Callable[[bytes], bool]) -> _Found | None:
+        """As a code: whoever is wrong, if they are at most half of those beyond the threshold."""
+        by_point = {self.cohort.point(holder): holder for holder in shares}
+        try:
+            secret, wrong = shamir.corrected(
+                {point: shares[holder] for point, holder in by_point.items()}, self.cohort.shape.threshold
+            )
+        except Refused:
+            return None
+        return (secret, frozenset(by_point[point] for point in wrong)) if fits(secret) else None
+
+    def _searched(self, shares: dict[SiteName, bytes], fits: Callable[[bytes], bool]) -> _Found | None:
+        """By trying: in small cohorts, whoever is wrong as long as a threshold is right."""
+        groups = combinations(sorted(shares), self.cohort.shape.threshold)
+        for group in islice(groups, _MOST_TRIES):
+            secret = self._combine(group, shares)
+            if secret is not None and fits(secret):
+                return secret, frozenset(h for h in shares if not self._agrees(h, group, shares))
+        return None
+
+    def _agrees(self, holder: SiteName, group: Sequence[SiteName], shares: dict[SiteName, bytes]) -> bool:
+        """Whether the share of `holder` is of the polynomial of `group`."""
+        by_point = {self.cohort.point(each): shares[each] for each in group}
+        expected = shamir.value_at(by_point, self.cohort.point(holder))
+        return expected == int.from_bytes(shares[holder], "big")
 
     def _combine(self, holders: Sequence[SiteName], shares: dict[SiteName, bytes]) -> bytes | None:
         points = tuple(self.cohort.point(holder) for holder in holders)

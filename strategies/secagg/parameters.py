@@ -31,6 +31,11 @@ FEWEST_SURVIVORS: Final = 3
 FEWEST_HONEST: Final = 2
 
 
+def sharing_an_honest_site(sites: int, colluding: int) -> int:
+    """How many of `sites` make any two sets share a site that does not collude."""
+    return (sites + colluding) // 2 + 1
+
+
 class Adversary(StrEnum):
     """What the coordinator is believed capable of."""
 
@@ -86,12 +91,19 @@ class Parameters:
     def threshold(self, sites: int) -> int:
         """Shares that rebuild a secret of a complete cohort of `sites`, and survivors that are opened at least."""
         if self.is_active:
-            return max(self.minimum, 2 * sites // 3 + 1, (sites + self.colluding) // 2 + 1)
+            return max(self.minimum, 2 * sites // 3 + 1, sharing_an_honest_site(sites, self.colluding))
         return max(self.minimum, sites // 2 + 1)
 
     def fewest_survivors(self, shape: Shape) -> int:
-        """The fewest survivors whose sum is opened: where everybody shares with everybody, fewer could not open it."""
-        return max(self.minimum, shape.threshold if shape.graph.is_complete else 0)
+        """The fewest survivors whose sum is opened.
+
+        Where everybody shares with everybody, fewer than the threshold could not open it. In a random graph more dropouts than planned
+        would be beyond what its bounds are about: the survivors could be in several pieces, each a sum of its own.
+        """
+        if shape.graph.is_complete:
+            return max(self.minimum, shape.threshold)
+        sites = len(shape.graph.sites)
+        return max(self.minimum, sites - math.ceil(self.dropouts * sites))
 
     def shape(self, sites: tuple[SiteName, ...], seed: Digest) -> Shape:
         """The graph and threshold of a cohort; `seed` is the digest of its signed keys, so that nobody chooses the graph. Raises Refused."""

@@ -22,6 +22,8 @@ from strategies.secagg.rings import Ring
 from strategies.secagg.secrets import MaskSeed
 
 Integers = npt.NDArray[np.int64]
+MOST_WEIGHT_RATIO: Final = 10
+"""With three survivors, the other two then make up at least a sixth of a sum."""
 _MOMENT_STEP: Final = 2.0**-20
 _MOST_ROWS_LOG2: Final = 31
 _MOST_COUNT: Final = 1 << 40
@@ -31,11 +33,20 @@ _MOST_COUNT: Final = 1 << 40
 class WeightedUpdates:
     """Updates, each coordinate in [-`bound`, `bound`], times their site's public weight: the opened sum gives the weighted mean.
 
-    `weights`, at least 1 each, are those of the whole roster. A weight counts relative to the largest, so every input stays on the grid.
+    `weights`, at least 1 each, are those of the whole roster, and lie in one band: next to a site that outweighs all others the mean
+    would be its update. A weight counts relative to the largest, so every input stays on the grid. Raises UsageError outside the band.
     """
 
     bound: float
     weights: Mapping[SiteName, int]
+
+    def __post_init__(self) -> None:
+        smallest, largest = min(self.weights.values()), max(self.weights.values())
+        if smallest < 1 or largest > MOST_WEIGHT_RATIO * smallest:
+            raise UsageError(
+                f"weights from {smallest} to {largest}; they are at least 1, and under secure aggregation none is more than"
+                f" {MOST_WEIGHT_RATIO} times another, or the sum would show the site that outweighs the others"
+            )
 
     @property
     def ring(self) -> Ring:
@@ -47,18 +58,17 @@ class WeightedUpdates:
         return fitting_grid(self.bound, len(self.weights))
 
     def share(self, site: SiteName) -> float:
-        """What an input of `site` counts, from above 0 to 1. Raises UsageError for a weight outside the plan's bounds."""
-        largest = max(self.weights.values())
-        if not 1 <= self.weights[site] <= largest:
-            raise UsageError(f"the weight of {site} is {self.weights[site]}; use 1 to {largest}")
-        return self.weights[site] / largest
+        """What an input of `site` counts, from above 0 to 1."""
+        return self.weights[site] / max(self.weights.values())
 
     def embed(self, site: SiteName, update: Vector, dither: MaskSeed) -> Integers:
-        """Clip, weigh and round an update, (d,) float64. Raises Refused for a value that is not finite."""
-        if not np.isfinite(update).all():
-            raise Refused("an update with a value that is not finite cannot be sent")
+        """Clip, weigh and round an update, (d,) float64; what is no number counts as 0.
+
+        It refuses nothing: whoever chooses the model would learn from a refusal on which rows training leaves the numbers.
+        """
         grid, _ = self._fit
-        return grid.embed(np.clip(update, -self.bound, self.bound) * self.share(site), dither)
+        finite = np.nan_to_num(update, nan=0.0, posinf=self.bound, neginf=-self.bound)
+        return grid.embed(np.clip(finite, -self.bound, self.bound) * self.share(site), dither)
 
     def mean(self, total: Integers, survivors: Sequence[SiteName]) -> Vector:
         """The weighted mean over `survivors`, (d,) float64."""

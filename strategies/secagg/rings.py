@@ -148,4 +148,4 @@ def _add_three_byte_words(accumulator: RingVector, data: bytes) -> None:
     last = len(accumulator) - 1  # there is no byte after it
     words = np.ndarray((last,), dtype="<u4", buffer=data, strides=(3,))
     np.add(accumulator[:last], words, out=accumulator[:last])
-    accumulator[last:] += np.uint32(int.from_bytes(data[3 * last :], "little"))
+    accumulator[last:] += np.uint32(int.from_bytes(data[3 * last : 3 * last + 3], "little"))

@@ -261,10 +261,10 @@ class Unmasking:
                 f"{len(self._shares)} survivors have given their shares, too few for the secrets of {', '.join(lacking)};"
                 f" {self.cohort.shape.threshold} are needed for each"
             )
-        total, liars = open_sum(
+        total, doubted = open_sum(
             self.cohort, self.bound, self.ring, self.total, self.request, tuple(self._shares.values())
         )
-        return Opened(self.ring.decode(total), self.request.survivors, liars)
+        return Opened(self.ring.decode(total), self.request.survivors, doubted)
 
 
 def _lacking(cohort: Cohort, request: UnmaskRequest, givers: Collection[SiteName]) -> list[SiteName]:
@@ -280,11 +280,11 @@ def _lacking(cohort: Cohort, request: UnmaskRequest, givers: Collection[SiteName
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What came of an attempt: the sum, (d,) int64, over `survivors`. `liars` gave shares that did not fit, and were left out."""
+    """What came of an attempt: the sum, (d,) int64, over `survivors`. `doubted` gave shares that did not fit: they or their dealers lied."""
 
     total: npt.NDArray[np.int64]
     survivors: tuple[SiteName, ...]
-    liars: tuple[SiteName, ...]
+    doubted: tuple[SiteName, ...]
 
 
 def _require(cohort: Cohort, parameters: Parameters, sites: Collection[SiteName], have: str) -> None:

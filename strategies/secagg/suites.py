@@ -28,6 +28,17 @@ from strategies.secagg.secrets import SECRET_BYTES, EnvelopeKey, MaskSeed, Secre
 
 _NONCE: Final = bytes(12)
 TAG_BYTES: Final = 16
+_X25519_PRIME: Final = 2**255 - 19
+# u-coordinates of the points whose order divides the cofactor 8, on the curve or its twist: every agreement with one gives zero.
+_X25519_LOW_ORDER: Final = frozenset(
+    {
+        0,
+        1,
+        325606250916557431795983626356110631294008115727848805560023387167927233504,
+        39382357235489614581723060781553021112529911719440698176882885853963445705823,
+        _X25519_PRIME - 1,
+    }
+)
 _P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 _P256_SCALAR: Final = b"covenant/secagg/1 p-256 scalar"
 
@@ -57,15 +68,29 @@ class OwnSeed(Secret):
 
 
 def check_public_key(suite: Suite, public: bytes) -> bytes:
-    """`public`, if it is a key of this suite. Raises Refused for another length, or a point that is not on the curve."""
+    """`public`, if it is a key of this suite in the one way that it is written. Raises Refused for another length, or a point that is no key."""
     if len(public) != suite.public_bytes:
         raise Refused(f"a public key of {suite} has {suite.public_bytes} bytes; this one has {len(public)}")
-    if suite is Suite.P256:
-        try:
-            ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public)
-        except ValueError as error:
-            raise Refused("a public key is not a point of the curve P-256") from error
+    match suite:
+        case Suite.X25519:
+            u = int.from_bytes(public, "little")
+            if u >= _X25519_PRIME:
+                raise Refused("a public key of X25519 is not written in the one canonical way")
+            if u in _X25519_LOW_ORDER:
+                raise Refused("a public key gives no secret: it is a point of low order")
+        case Suite.P256:
+            try:
+                ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), public)
+            except ValueError as error:
+                raise Refused("a public key is not a point of the curve P-256") from error
+        case unreachable:
+            assert_never(unreachable)
     return public
+
+
+def secret_of(suite: Suite, public: bytes) -> bytes:
+    """What of a checked key decides about the secret: all of it, but for the sign of a point of P-256, of which agreement uses x alone."""
+    return public if suite is Suite.X25519 else public[1:]
 
 
 class Agreed(Secret):
@@ -102,7 +127,7 @@ class PrivateKey:
                 return Agreed(self._key.exchange(X25519PublicKey.from_public_bytes(theirs)))
             point = ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), theirs)
             return Agreed(self._key.exchange(ec.ECDH(), point))
-        except ValueError as error:  # a point of low order: the result would be known to everybody
+        except ValueError as error:  # every such point was refused above; the library's own check stays
             raise Refused("a public key gives no secret: it is a point of low order") from error
 
     def __repr__(self) -> str:

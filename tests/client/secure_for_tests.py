@@ -90,7 +90,7 @@ identity: {{key: site.key, node_key: node.key}}
 peers: {{recognise: [{peers}], at_least: 2}}
 data:
   loans: {{contract: loans@1, contract_file: loans.yaml, file: rows.parquet}}
-policy: {{purposes: [credit-risk], privacy_modes: [none], aggregation: [secure, plain]}}
+policy: {{purposes: [credit-risk], privacy_modes: [none], aggregation: [secure, plain], adversaries: [active, semi-honest]}}
 """
 
 
@@ -221,12 +221,12 @@ def secure_bank(plan: Plan | None = None) -> Iterator[SecureBank]:
 def _make(folder: Path, plan: Plan) -> SecureBank:
     root, requests = FederationRoot.generate("demo"), []
     root.save(folder)
-    for index, site in enumerate(SITES):
+    for index, site in enumerate(sorted(plan.sites.invite)):
         own = folder / site
         own.mkdir()
         (own / "loans.yaml").write_bytes(loans.CONTRACT.canonical)  # JSON is YAML
         pq.write_table(loans.loans(_ROWS, seed=index, first=1000 * index), own / "rows.parquet")
-        peers = ", ".join(each for each in SITES if each != site)
+        peers = ", ".join(each for each in sorted(plan.sites.invite) if each != site)
         (own / "site.yaml").write_text(_SITE.format(site=site, peers=peers))
         requests.append(make_keys(load_site(own / "site.yaml")))
     members = MemberList(name="demo", version=1, members=tuple(each.verify() for each in requests))
@@ -399,7 +399,7 @@ def begun(bank: SecureBank, *, scaling: Scaling = SCALING) -> Told:
 
 def state_of(asked: Sum, site: SiteName) -> State:
     """What a site has in memory for an attempt. For a test's eyes only: the coordinator never sees it."""
-    return asked.bank.participant(site)._secure._states[asked.attempt]
+    return asked.bank.participant(site)._secure._attempts[asked.attempt].state
 
 
 def secrets_of(state: State) -> list[bytes]:

@@ -304,6 +304,8 @@ WRONG = {
         forged(COURSE.checkpoint(3, SITES[:2]), south=_by(SITES[0], COURSE.checkpoint(3))),
         TOO_FEW.format(2),
     ),
+    "signed by a roster of one": (COURSE.checkpoint(3, SITES[:1], roster=SITES[:1]), TOO_FEW.format(1)),
+    "signed by a roster of two": (COURSE.checkpoint(3, SITES[:2], roster=SITES[:2]), TOO_FEW.format(2)),
     "signed by sites that were not asked": (
         COURSE.checkpoint(3, SITES, roster=(*SITES[:2], SiteName("zenith"))),
         TOO_FEW.format(2),

@@ -78,8 +78,8 @@ def test_an_attempt_is_answered_for_one_statement_only_also_after_a_restart(bank
 def test_an_answer_whose_bytes_are_no_longer_kept_is_not_given_a_second_time(bank: Bank) -> None:
     west = bank.participant("west")
     requests = [
-        bank.request(plan(), Stage.TRAIN, model=np.zeros(width()), scaling=SCALING, number=number)
-        for number in range(1, 7)
+        bank.request(plan(rounds=17), Stage.TRAIN, model=np.zeros(width()), scaling=SCALING, number=number)
+        for number in range(1, 18)
     ]
     replies = [west.answer(encode_request(request)) for request in requests]
     assert west.answer(encode_request(requests[-1])) == replies[-1]

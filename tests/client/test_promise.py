@@ -9,21 +9,20 @@ from dataclasses import fields, replace
 import pytest
 
 from client.journal.promise import promise_bytes, promised
-from protos.frames import Stage
 from protos.plan import SecureAggregation
 from strategies.encoding import canonical_json, digest_of
-from strategies.ids import SiteName
+from strategies.ids import RunId, SiteName
 from strategies.secagg import server as central
 from strategies.secagg.client import Confirmed, ProtocolAbort
 from strategies.secagg.messages import CONFIRMATION, Confirmation, ConfirmRequest
 from strategies.secagg.secrets import SECRET_BYTES
 from strategies.secagg.suites import Suite
+from tests.client.rounds_for_tests import keep_promises
 from tests.client.secure_for_tests import (
     SITES,
     VICTIM,
     SecureBank,
     Sum,
-    begun,
     secrets_of,
     secure_bank,
     secure_plan,
@@ -147,22 +146,61 @@ def other_bank() -> Iterator[SecureBank]:
         yield made
 
 
-def test_a_promise_is_beside_the_confirmation_in_the_journal_and_is_gone_from_the_disk_when_it_is_old(
-    other_bank: SecureBank,
+def goes_on(asked: Sum, step: central.Unmasking, how: str) -> None:
+    """The next step of the run that the victim answers."""
+    bank = asked.bank
+    if how == "its shares were given":
+        bank.step(VICTIM, asked.request(step.request))
+    else:
+        following = Sum(bank, asked.stage, asked.number, attempt_number=2)
+        bank.step(VICTIM, following.mask_request(following.set_up(), VICTIM))
+
+
+NEXT_STEP = pytest.mark.parametrize("how", ["its shares were given", "another attempt was made"])
+
+
+@NEXT_STEP
+def test_a_promise_is_beside_the_confirmation_in_the_journal_until_the_next_step_of_its_run(
+    other_bank: SecureBank, how: str
 ) -> None:
     asked, answers = Sum(other_bank), other_bank.participant(VICTIM).answers
     slot = (asked.run, asked.stage.name, asked.number, asked.attempt_number)
     confirming = asked.mask(asked.set_up())
     assert answers.promise(*slot) is None
-    asked.confirm(confirming)
+    step = asked.confirm(confirming)
     state = state_of(asked, VICTIM)
     assert isinstance(state, Confirmed)
     assert answers.promise(*slot) == written(other_bank, state)
-    assert _on_disk(other_bank, state)
-    for number in (1, 2):
-        Sum(other_bank, Stage.TRAIN, 1, attempt_number=number, told=begun(other_bank)).confirmed()
+    assert len(_on_disk(other_bank, state)) == len(secrets_of(state))
+    Sum(other_bank, run=RunId("run-00000000000000ff")).opened()
+    assert answers.promise(*slot) == written(other_bank, state)
+    goes_on(asked, step, how)
     assert answers.promise(*slot) is None
     other_bank.close()
+    assert not _on_disk(other_bank, state)
+
+
+@NEXT_STEP
+def test_a_promise_that_has_been_kept_stays_on_the_disk_without_the_guard(
+    other_bank: SecureBank, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    keep_promises(monkeypatch)
+    asked = Sum(other_bank)
+    step = asked.confirmed()
+    state = state_of(asked, VICTIM)
+    goes_on(asked, step, how)
+    other_bank.close()
+    assert len(_on_disk(other_bank, state)) == len(secrets_of(state))
+
+
+def test_a_promise_that_has_been_kept_is_gone_from_the_disk_while_the_site_runs(
+    other_bank: SecureBank,
+) -> None:
+    asked = Sum(other_bank)
+    step = asked.confirmed()
+    state = state_of(asked, VICTIM)
+    assert _on_disk(other_bank, state)
+    goes_on(asked, step, "its shares were given")
     assert not _on_disk(other_bank, state)
 
 
@@ -172,14 +210,25 @@ def _on_disk(bank: SecureBank, state: Confirmed) -> list[bytes]:
     return [share for share in secrets_of(state) if any(share.hex().encode() in each for each in files)]
 
 
-def test_no_key_and_no_seed_is_in_what_a_state_prints(bank: SecureBank) -> None:
+def test_no_key_no_seed_and_no_share_is_in_what_a_state_prints(bank: SecureBank) -> None:
+    """Nor in what a site says when it gives its shares: logs and tracebacks print such things."""
     asked = Sum(bank, attempt_number=3)
     sharing = asked.keys()
-    own = secrets_of(state_of(asked, VICTIM))
-    printed = [repr(state_of(asked, VICTIM))]
+    printed, secrets = [], []
+
+    def look() -> None:
+        printed.append(repr(state_of(asked, VICTIM)))
+        secrets.extend(secrets_of(state_of(asked, VICTIM)))
+
+    look()
     collecting = asked.share(sharing)
-    printed.append(repr(state_of(asked, VICTIM)))
-    asked.confirm(asked.mask(collecting))
-    printed.append(repr(state_of(asked, VICTIM)))
+    look()
+    confirming = asked.mask(collecting)
+    look()
+    step = asked.confirm(confirming)
+    look()
+    printed.append(repr(bank.step(VICTIM, asked.request(step.request))))
     assert all("<secret KeySeed>" in each for each in printed[:2])
-    assert not [each for each in own if any(each.hex() in p or repr(each)[2:-1] in p for p in printed)]
+    assert len(secrets) == 4 + 4 + 2 + 3 + 8 + 8
+    everything = "".join(printed)
+    assert not [each for each in secrets if each.hex() in everything or repr(each)[2:-1] in everything]

@@ -1,4 +1,6 @@
-"""A fresh database for every test, on SQLite and on a real PostgreSQL."""
+"""A fresh database for every test, on SQLite and on a real PostgreSQL; and federations under secure aggregation."""
+
+from __future__ import annotations
 
 import os
 import secrets
@@ -6,16 +8,24 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+import structlog
 from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
+from structlog.testing import capture_logs
 
 from coordinator.db import migrate, open_database, writing
 from coordinator.db.schema import Run, RunState
 from coordinator.registry.artifacts import ArtifactStore
-from strategies.ids import RunId
+from protos.plan import Plan
+from simulation.experiment import memory_folder
+from strategies.encoding import vector_digest
+from strategies.ids import Digest, RunId
+from tests.coordinator.secure_for_tests import FOUR, SEVEN, Secured, Template, secure_plan
+from tests.coordinator.sums_for_tests import Make
 
 POSTGRES_VARIABLE = "COVENANT_TEST_POSTGRES"
 POSTGRES_DEFAULT = "postgresql+pg8000://postgres@127.0.0.1:5432/test"
@@ -119,3 +129,59 @@ def run(engine: Engine) -> RunId:
     with writing(engine, "submitting") as session:
         session.add(submitted())
     return RUN
+
+
+# Federations under secure aggregation.
+
+
+@pytest.fixture(scope="session")
+def federations() -> Iterator[Path]:
+    """Where the federations lie: in memory if that can be, because here no power is cut and every commit would wait for a disk."""
+    with TemporaryDirectory(prefix="covenant-secure-", dir=memory_folder()) as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="session")
+def four(federations: Path) -> Template:
+    return Template(federations / "four", FOUR)
+
+
+@pytest.fixture(scope="session")
+def seven(federations: Path) -> Template:
+    return Template(federations / "seven", SEVEN)
+
+
+@pytest.fixture
+def make(four: Template, seven: Template, federations: Path) -> Iterator[Make]:
+    made: list[Secured] = []
+    with TemporaryDirectory(dir=federations) as name:
+
+        def build(plan: Plan, *, begun: bool = False) -> Secured:
+            template = four if set(plan.sites.invite) <= set(FOUR) else seven
+            made.append(template.copy(Path(name) / "federation", plan))
+            if begun:
+                made[-1].begin()
+            return made[-1]
+
+        yield build
+        for each in made:
+            each.close()
+
+
+@pytest.fixture(scope="session")
+def undisturbed(four: Template, federations: Path) -> Digest:
+    """The model of two rounds in which nothing went wrong."""
+    federation = four.copy(federations / "undisturbed", secure_plan(rounds=2, every=1))
+    finished = federation.drive()
+    federation.close()
+    return vector_digest(finished.model)
+
+
+@pytest.fixture
+def heard() -> Iterator[list[dict[str, object]]]:
+    """What the log is told, whatever another test has made of its settings."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(0))
+    with capture_logs() as lines:
+        yield lines  # type: ignore[misc]
+    structlog.configure(**before)

@@ -6,7 +6,7 @@ The wire keeps everything that was asked and answered, so that a test can say wh
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -63,6 +63,7 @@ from strategies.secagg.messages import (
     Shares,
     UnmaskRequest,
 )
+from strategies.secagg.parameters import sharing_an_honest_site
 
 RUN = run_id("run-0123456789abcdef")
 FOUR = tuple(map(site_name, ("east", "north", "south", "west")))
@@ -96,7 +97,7 @@ name: secure
 purpose: credit-risk
 contract: loans@1
 features: FEATURES
-sites: {members: demo@1, invite: INVITE, minimum: 3, join_within: 2m, weights: WEIGHTS}
+sites: {members: demo@1, invite: INVITE, minimum: MINIMUM, join_within: 2m, weights: WEIGHTS}
 model: {kind: logistic}
 training:
   component: tabular/1
@@ -122,6 +123,7 @@ class DiesError(Exception):
 def secure_plan(
     sites: Collection[SiteName] = FOUR,
     *,
+    minimum: int = 3,
     rounds: int = 1,
     every: int = 10,
     adversary: str = "active",
@@ -134,6 +136,7 @@ def secure_plan(
     for word, value in (
         ("FEATURES", features),
         ("INVITE", f"[{', '.join(sorted(sites))}]"),
+        ("MINIMUM", str(minimum)),
         ("WEIGHTS", f"{{{weighted}}}"),
         ("ROUNDS", str(rounds)),
         ("ADVERSARY", adversary),
@@ -206,7 +209,7 @@ class Wire:
 
     def ask(
         self, stage: Stage, frames: Mapping[SiteName, bytes], *, round_number: int, deadline_s: float
-    ) -> Mapping[SiteName, Outcome]:
+    ) -> Iterator[tuple[SiteName, Outcome]]:
         """See `Exchange.ask`."""
         assert deadline_s > 0
         asked = Ask(stage, round_number, dict(frames), {s: _secure(frame) for s, frame in frames.items()})
@@ -222,7 +225,7 @@ class Wire:
             if not self.reply_lost(site, asked):
                 outcomes[site] = self.meddle(site, asked, reply)
         self.after(asked)
-        return outcomes
+        yield from outcomes.items()
 
     def exchanges(self) -> list[tuple[str, int, int]]:
         """How many exchanges each stage of a round took, in the order in which they began."""
@@ -415,15 +418,16 @@ class Secured:
 
 
 class Template:
-    """The folders of a federation, laid out once and copied for each test."""
+    """The folders of a federation, laid out once and copied for each test, whose plan may invite fewer of its sites."""
 
     def __init__(self, folder: Path, sites: tuple[SiteName, ...]) -> None:
         self.tables = {site: _loans(index) for index, site in enumerate(sites)}
-        self.template = lay_out(folder / "template", secure_plan(sites), CONTRACT, self.tables, seed=0)
+        plan = secure_plan(sites, minimum=sharing_an_honest_site(len(sites), 1))
+        self.template = lay_out(folder / "template", plan, CONTRACT, self.tables, seed=0)
 
     def copy(self, folder: Path, plan: Plan) -> Secured:
         shutil.copytree(self.template.folder, folder)
-        return Secured(Layout(folder), plan, self.tables)
+        return Secured(Layout(folder), plan, {site: self.tables[site] for site in plan.sites.invite})
 
 
 def _loans(index: int) -> pa.Table:

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+import tracemalloc
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import count
 from types import SimpleNamespace
 from typing import Any
 
@@ -12,9 +16,10 @@ from flwr.proto.node_pb2 import Node, NodeInfo
 from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
 from flwr.supercore.task_identity import TaskIdentity
 
+from coordinator.flower import grid as grid_module
 from coordinator.flower.grid import PromptGrid
 from coordinator.flower.wire import HttpWire
-from coordinator.rounds.exchange import Answered, Unanswered
+from coordinator.rounds.exchange import Answered, Outcome, Unanswered
 from protos.envelope import seal
 from protos.frames import Stage
 from strategies.ids import SiteName, site_name
@@ -195,3 +200,108 @@ def test_a_silent_site_is_left_out_until_it_is_heard_of_again() -> None:
     superlink.nodes[SOUTH].online_until = 520.0
     superlink.now += 1
     assert set(prompt.online()) == {WEST, SOUTH}
+
+
+# Memory: forty sites are each sent a megabyte of their own, and answer with one.
+
+MEGABYTE = 1 << 20
+MANY = tuple(site_name(f"site-{number:02d}") for number in range(40))
+
+
+class Lazy(Mapping[SiteName, bytes]):
+    """Frames that are made when they are asked for."""
+
+    def __getitem__(self, site: SiteName) -> bytes:
+        return site.encode() + bytes(MEGABYTE)
+
+    def __iter__(self) -> Iterator[SiteName]:
+        return iter(MANY)
+
+    def __len__(self) -> int:
+        return len(MANY)
+
+
+@dataclass
+class ManySites:
+    """A wire to sites that answer at once. It keeps nothing but the ids of messages, and makes each reply when its turn comes."""
+
+    reply_bytes: int = MEGABYTE
+    largest: int = 0
+    pushed: int = 0
+
+    def nodes(self) -> list[NodeInfo]:
+        return [
+            NodeInfo(node_id=number, public_key=site.encode(), last_activated_at="monday")
+            for number, site in enumerate(MANY, 1)
+        ]
+
+    def push(self, messages: Sequence[Message]) -> list[str]:
+        self.largest = max(self.largest, len(messages))
+        first, self.pushed = self.pushed, self.pushed + len(messages)
+        return [f"message-{number}" for number in range(first, self.pushed)]
+
+    def pull(self, message_ids: Collection[str]) -> Iterator[tuple[str, Message]]:
+        for message_id in list(message_ids):
+            reply = message_id.encode() + bytes(self.reply_bytes)
+            yield message_id, message(seal(reply), reply_to=message_id)
+
+    def confirm(self) -> None:
+        """Nothing is kept."""
+
+
+@pytest.fixture
+def traced(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Memory is traced, and nothing is freed but what nobody refers to: the collector counts objects, and frames are few and large."""
+    monkeypatch.setattr(grid_module, "_BATCH_BYTES", 4 * MEGABYTE)
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    yield
+    tracemalloc.stop()
+    gc.enable()
+
+
+def exchanged(wire: ManySites) -> Iterator[tuple[SiteName, Outcome]]:
+    now = count()
+    keys = {site: site.encode() for site in MANY}
+    prompt = PromptGrid(wire, keys, monotonic=lambda: float(next(now)), sleep=lambda _: None)
+    return prompt.ask(Stage.TRAIN, Lazy(), round_number=1, deadline_s=1000.0)
+
+
+def peak() -> int:
+    return tracemalloc.get_traced_memory()[1]
+
+
+@pytest.mark.usefixtures("traced")
+def test_an_exchange_does_not_hold_all_its_requests_at_once() -> None:
+    wire = ManySites(reply_bytes=1)
+    assert [site for site, outcome in exchanged(wire) if isinstance(outcome, Answered)] == list(MANY)
+    assert (wire.pushed, wire.largest) == (40, 4)
+    assert peak() < 12 * MEGABYTE
+
+
+@pytest.mark.usefixtures("traced")
+def test_an_exchange_whose_requests_are_made_beforehand_holds_them_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The control: all in one batch."""
+    monkeypatch.setattr(grid_module, "_BATCH_BYTES", 400 * MEGABYTE)
+    wire = ManySites(reply_bytes=1)
+    assert len(list(exchanged(wire))) == 40
+    assert wire.largest == 40
+    assert peak() > 40 * MEGABYTE
+
+
+@pytest.mark.usefixtures("traced")
+def test_an_exchange_does_not_hold_all_its_replies_at_once() -> None:
+    sizes = [len(outcome.frame) for _, outcome in exchanged(ManySites()) if isinstance(outcome, Answered)]
+    assert len(sizes) == 40
+    assert min(sizes) > MEGABYTE
+    assert peak() < 12 * MEGABYTE
+
+
+@pytest.mark.usefixtures("traced")
+def test_an_exchange_whose_outcomes_are_kept_holds_them_all() -> None:
+    """The control: what an exchange would be that returns a dict."""
+    assert len(dict(exchanged(ManySites()))) == 40
+    assert peak() > 40 * MEGABYTE

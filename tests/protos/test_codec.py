@@ -122,6 +122,7 @@ bodies = st.one_of(
         Refusal,
         st.sampled_from([code for code in RefusalCode if code is not RefusalCode.CONTRACT]),
         st.text(st.characters(codec="utf-8"), max_size=MAX_REASON_CHARACTERS),
+        st.none() | names,
     ),
     st.just(Refusal(RefusalCode.CONTRACT)),
 )
@@ -412,6 +413,10 @@ BAD_REPLIES: dict[str, tuple[Callable[[pb.Reply], object], str]] = {
         lambda f: setattr(f, "score_counts", np.array([2**63 - 1] * 4).tobytes()),
         "score_counts holds more than",
     ),
+    "refusal that accuses a name that is none": (
+        lambda f: f.refusal.CopyFrom(pb.Refusal(code=4, accused="../west")),
+        "'../west' is not a site name",
+    ),
     "refusal without a code": (lambda f: f.refusal.SetInParent(), "0 is not a valid RefusalCode"),
     "refusal with an unknown code": (lambda f: setattr(f.refusal, "code", 9), "9 is not a valid RefusalCode"),
 }
@@ -442,9 +447,9 @@ def test_a_codec_error_is_one_that_commands_can_show():
 
 def test_a_frame_of_the_largest_size_is_parsed_and_one_byte_more_is_not(monkeypatch):
     frame = encode_request(PREPARE)
-    monkeypatch.setattr(codec, "MAX_FRAME_BYTES", len(frame))
+    monkeypatch.setattr("protos.frame_size.MAX_FRAME_BYTES", len(frame))
     decode_request(frame)
-    monkeypatch.setattr(codec, "MAX_FRAME_BYTES", len(frame) - 1)
+    monkeypatch.setattr("protos.frame_size.MAX_FRAME_BYTES", len(frame) - 1)
     with pytest.raises(CodecError, match=f"a frame of {len(frame)} bytes; at most {len(frame) - 1}"):
         decode_request(frame)
 

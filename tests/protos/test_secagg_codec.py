@@ -73,6 +73,12 @@ def test_what_is_encoded_comes_back(body: Body) -> None:
     assert encode_frame(decode_frame(data)) == data
 
 
+def test_a_vector_may_have_no_coordinates() -> None:
+    """What sites prepare under a plan without numeric features, and there is no other way to say it."""
+    empty = MaskedInput(site=EAST, statement=DIGEST, packed=b"", signature=bytes(64))
+    assert decode_frame(encode_frame(Frame(ATTEMPT, empty))).body == empty
+
+
 def test_every_body_of_the_wire_is_among_these() -> None:
     frames = [encode_frame(Frame(ATTEMPT, body)) for body in BODIES]
     seen = {pb.Frame.FromString(data).WhichOneof("body") for data in frames}
@@ -122,7 +128,6 @@ BAD: dict[str, tuple[int, Callable[[pb.Frame], object], str]] = {
         "it takes 82",
     ),
     "a truncated digest": (4, lambda m: setattr(m.mask_request, "statement", bytes(8)), "SHA-256"),
-    "an empty vector": (5, lambda m: setattr(m.masked_input, "packed", b""), "without coordinates"),
     "survivors out of order": (6, _unsorted, "not sorted"),
     "a site twice": (8, lambda m: m.unmask_request.dropped.append("west"), "names a site twice"),
     "a crowd": (6, _crowd, f"at most {MAX_ROSTER} are accepted"),
@@ -143,7 +148,7 @@ def test_a_frame_out_of_bounds(defect: str) -> None:
 
 
 def test_a_frame_beyond_the_bound_is_not_even_parsed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("protos.secagg_codec.MAX_FRAME_BYTES", 10)
+    monkeypatch.setattr("protos.frame_size.MAX_FRAME_BYTES", 10)
     with pytest.raises(CodecError, match="at most 10 are accepted"):
         decode_frame(encode_frame(Frame(ATTEMPT, BODIES[5])))
 

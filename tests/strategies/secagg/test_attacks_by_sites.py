@@ -67,7 +67,7 @@ def test_a_client_that_lies_about_its_share(kind: str) -> None:
     federation = Federation(count=7)
     opened = lie(federation, kind, frozenset({GONE}))
     assert np.array_equal(opened.total, summed(federation, federation.sites[:6]))
-    assert opened.liars == (LIAR,)
+    assert opened.doubted == (LIAR,)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -78,7 +78,7 @@ def test_a_client_that_lies_about_its_share_spoils_the_sum_without_commitments(
     federation = Federation(count=7)
     opened = lie(federation, kind, frozenset({GONE}))
     assert is_noise(opened.total, summed(federation, federation.sites[:6]))
-    assert opened.liars == ()
+    assert opened.doubted == ()
 
 
 def test_a_client_that_lies_where_no_share_can_be_spared() -> None:
@@ -111,7 +111,7 @@ def test_a_client_that_deals_a_wrong_share() -> None:
     federation = Federation()
     opened = deal_wrongly(federation, OTHERS[0])
     assert np.array_equal(opened.total, summed(federation, federation.sites))
-    assert opened.liars == (OTHERS[0],)
+    assert opened.doubted == (OTHERS[0],)
 
 
 def test_a_client_that_deals_a_wrong_share_spoils_the_sum_without_commitments(monkeypatch: Guard) -> None:

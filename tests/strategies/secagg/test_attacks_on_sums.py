@@ -8,14 +8,14 @@ import numpy as np
 import pytest
 
 from protos.documents import DocumentError, read_document
-from protos.plan import MAX_WEIGHT, Plan
+from protos.plan import Plan
 from strategies.errors import Refused, UsageError
 from strategies.ids import SiteName
-from strategies.secagg.fixedpoint import Grid
-from strategies.secagg.payloads import Counts, Moments, WeightedUpdates
+from strategies.secagg.fixedpoint import fitting_grid
+from strategies.secagg.payloads import MOST_WEIGHT_RATIO, Counts, Moments, WeightedUpdates
 from strategies.secagg.rings import Ring
 from tests.protos.documents_for_tests import PLAN, changed
-from tests.strategies.secagg.attacks_for_tests import VICTIM, Guard, without
+from tests.strategies.secagg.attacks_for_tests import VICTIM, Guard, off, without
 from tests.strategies.secagg.attempt_for_tests import Federation, Values, names
 from tests.strategies.secagg.sums_for_tests import MOST_ROWS, SEED, equal_weights, mean_of, updates_of, worst
 
@@ -25,75 +25,77 @@ NOT_FINITE = [math.nan, math.inf, -math.inf]
 
 
 def plan_with_weight(weight: int) -> Plan:
-    return read_document(changed(PLAN, "{west: 2}", f"{{west: {weight}}}"), Plan, "plan.yaml")
+    plain = changed(changed(PLAN, "minimum: 2", "minimum: 3"), "{west: 2}", f"{{west: {weight}}}")
+    return read_document(changed(plain, "aggregation: {mode: plain}", ""), Plan, "plan.yaml")
 
 
 def test_a_weight_above_the_plans_bound() -> None:
-    """Weights are of the plan, which every site reads itself and holds to this bound; no message names one."""
-    assert plan_with_weight(MAX_WEIGHT).weight_of(SiteName("west")) == MAX_WEIGHT
-    with pytest.raises(DocumentError, match=r"`sites.weights.west` is 1000001"):
-        plan_with_weight(MAX_WEIGHT + 1)
+    """Weights are of the plan, which every site reads itself and holds to this band; no message names one."""
+    assert plan_with_weight(MOST_WEIGHT_RATIO).weight_of(SiteName("west")) == MOST_WEIGHT_RATIO
+    with pytest.raises(DocumentError, match="weights from 1 to 11"):
+        plan_with_weight(MOST_WEIGHT_RATIO + 1)
 
 
-def test_a_weight_above_the_plans_bound_gives_the_input_away_without_it() -> None:
-    """The control: next to enough weight all others count nothing, and the mean is the victim's update.
+@pytest.mark.parametrize("weights", [(11, 1, 1, 1), (0, 1, 1, 1), (-1, -1, -1, -1), (1, 2, 0, 1)])
+def test_a_weight_outside_the_band(weights: tuple[int, ...]) -> None:
+    with pytest.raises(
+        UsageError, match="they are at least 1, and under secure aggregation none is more than 10"
+    ):
+        WeightedUpdates(1.0, dict(zip(names(4), weights, strict=True)))
 
-    The bound of a million is no protection by itself: at the bound, too, the victim's update is read to five decimals.
-    """
+
+@pytest.mark.parametrize("others", [1, 0])
+def test_a_weight_above_the_plans_bound_gives_the_input_away_without_it(
+    monkeypatch: Guard, others: int
+) -> None:
+    """The control: next to enough weight all others count nothing, and the mean is the victim's update."""
+    without(monkeypatch, WeightedUpdates, "__post_init__", "they are at least 1")
     updates = updates_of(4)
-    for weight, error in ((10**9, 1e-6), (MAX_WEIGHT, 1e-5)):
-        read = mean_of({VICTIM: weight, **dict.fromkeys(names(4)[1:], 1)}, updates)
-        assert read == pytest.approx(updates[VICTIM], abs=error)
-    assert mean_of(dict.fromkeys(names(4), 1), updates) != pytest.approx(updates[VICTIM], abs=0.1)
+    read = mean_of({VICTIM: 10**6, **dict.fromkeys(names(4)[1:], others)}, updates)
+    assert read == pytest.approx(updates[VICTIM], abs=1e-5)
 
 
-@pytest.mark.parametrize("weight", [0, -1, -1000])
-def test_a_weight_below_one(weight: int) -> None:
-    rule = WeightedUpdates(1.0, {**dict.fromkeys(names(4), 1), names(4)[2]: weight})
-    with pytest.raises(UsageError, match=f"the weight of site-0002 is {weight}; use 1 to 1"):
-        rule.embed(names(4)[2], np.zeros(5), SEED)
-    with pytest.raises(UsageError, match="use 1 to 1"):
-        rule.mean(np.zeros(5, np.int64), names(4))
-
-
-def test_a_weight_below_one_gives_the_input_away_without_the_guard(monkeypatch: Guard) -> None:
-    """The control: where all others weigh nothing, the sum is the victim's vector."""
-    without(monkeypatch, WeightedUpdates, "share", "the weight of")
+def test_the_heaviest_site_of_the_band_does_not_outweigh_the_others() -> None:
     updates = updates_of(4)
-    read = mean_of({VICTIM: 1, **dict.fromkeys(names(4)[1:], 0)}, updates)
-    assert read == pytest.approx(updates[VICTIM], abs=1e-6)
+    read = mean_of({VICTIM: MOST_WEIGHT_RATIO, **dict.fromkeys(names(4)[1:], 1)}, updates)
+    assert np.abs(read - updates[VICTIM]).max() > 0.05
 
 
 # NaN and infinity.
 
 
+@pytest.mark.parametrize(("value", "counts"), [(math.nan, 0.0), (math.inf, 1.0), (-math.inf, -1.0)])
+def test_nan_and_infinity(value: float, counts: float) -> None:
+    """Whoever chooses the model can make an update overflow where some row is large: a refusal would tell that there is such a row."""
+    weights, updates = dict.fromkeys(names(4), 1), updates_of(4)
+    right = mean_of(weights, updates)
+    updates[VICTIM][0], kept = value, updates[VICTIM][0]
+    read = mean_of(weights, updates)
+    assert read[0] == pytest.approx(right[0] - kept / 4 + counts / 4, abs=1e-6)
+    assert np.array_equal(read[1:], right[1:])
+
+
 @pytest.mark.parametrize("value", NOT_FINITE)
-def test_nan_and_infinity(value: float) -> None:
+def test_nan_and_infinity_are_refused_where_only_a_mistake_brings_them(value: float) -> None:
     vector = np.asarray([0.5, value, -0.5])
     with pytest.raises(Refused, match="not finite"):
-        equal_weights(4).embed(names(4)[0], vector, SEED)
+        fitting_grid(1.0, 4)[0].embed(vector, SEED)
     with pytest.raises(Refused, match="moments are finite"):
         Moments(4).embed(vector)
 
 
-@pytest.mark.parametrize(("value", "becomes"), [(math.nan, 0.0), (math.inf, 1.0), (-math.inf, -1.0)])
-def test_nan_and_infinity_spoil_the_mean_without_the_guard(
-    monkeypatch: Guard, value: float, becomes: float
+@pytest.mark.parametrize("value", NOT_FINITE)
+def test_nan_and_infinity_tell_of_a_row_by_the_refusal_without_the_guard(
+    monkeypatch: Guard, value: float
 ) -> None:
-    """The control: nothing looks wrong about the mean, but one coordinate of one site, which failed, counts as if it were a number.
-
-    As an integer NaN is what the processor makes of it, here or on ARM a multiple of 2^24; infinity is clipped to the bound.
-    """
-    without(monkeypatch, WeightedUpdates, "embed", "not finite")
-    without(monkeypatch, Grid, "embed", "not finite")
-    weights, updates = dict.fromkeys(names(4), 1), updates_of(4)
-    right = mean_of(weights, updates)
-    updates[VICTIM][0], kept = value, updates[VICTIM][0]
-    with np.errstate(invalid="ignore"):
-        read = mean_of(weights, updates)
-    assert read[0] == pytest.approx(right[0] - kept / 4 + becomes / 4, abs=1e-6)
-    assert abs(read[0] - right[0]) > 0.01
-    assert np.array_equal(read[1:], right[1:])
+    """The control: of two sites that were sent the same model one refuses, and so has the row that the coordinator looks for."""
+    off(monkeypatch, np, "nan_to_num", lambda update, **_: update)
+    rule = equal_weights(4)
+    with_the_row, without_it = np.asarray([value, 0.1]), np.asarray([0.2, 0.1])
+    off(monkeypatch, np, "clip", lambda update, *_, **__: update)
+    assert rule.embed(names(4)[0], without_it, SEED).size == 2
+    with pytest.raises(Refused, match="not finite"):
+        rule.embed(names(4)[0], with_the_row, SEED)
 
 
 # Moments and counts.

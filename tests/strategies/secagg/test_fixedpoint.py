@@ -9,10 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from protos.plan import MAX_SITES
 from strategies.errors import Refused, UsageError
 from strategies.secagg import fixedpoint
 from strategies.secagg.fixedpoint import Grid, OverflowRisk, fitting_grid, ring_for, rounded_norm_bound
-from strategies.secagg.payloads import dither_seed
+from strategies.secagg.masks import DRAW_BITS
+from strategies.secagg.payloads import Counts, Moments, dither_seed
 from strategies.secagg.rings import Ring
 from tests.strategies.secagg.attacks_for_tests import Guard, off
 from tests.strategies.secagg.sums_for_tests import SEED
@@ -75,6 +77,37 @@ def test_too_much_for_any_ring_is_an_overflow_risk() -> None:
         ring_for(2**52, 2**9)
 
 
+@pytest.mark.parametrize(("levels", "cohort"), [(2**52 - 1, 2**8), (2**40, 2**20 - 1), (2**60 - 1, 1)])
+def test_the_largest_sums_that_there_is_a_ring_for(levels: int, cohort: int) -> None:
+    ring, largest = ring_for(levels, cohort), levels * cohort
+    assert ring.bits <= 62
+    assert ring.decode(ring.encode(np.array([largest, -largest]))).tolist() == [largest, -largest]
+    with pytest.raises(OverflowRisk, match="Use fewer levels"):
+        ring_for(4 * levels, 2 * cohort)
+
+
+def test_moments_and_counts_of_the_largest_cohort_have_a_ring_and_of_a_larger_one_may_not() -> None:
+    assert Moments(MAX_SITES).ring.bits == 62
+    assert Counts(MAX_SITES).ring.bits == 51
+    with pytest.raises(OverflowRisk, match="a sum of 1024 vectors"):
+        _ = Moments(1024).ring
+
+
+def test_noise_that_has_no_room_is_an_overflow_risk() -> None:
+    assert ring_for(1, 3, noise_std=1e17).bits == 61
+    with pytest.raises(OverflowRisk):
+        ring_for(1, 3, noise_std=1e18)
+
+
+@pytest.mark.parametrize(
+    "wrong", [(0, 1, 1, 0.0), (1, 0, 1, 0.0), (1, 1, 0, 0.0), (1, 1, 1, -1.0), (1, 1, 1, math.inf)]
+)
+def test_a_sum_of_nothing_has_no_ring(wrong: tuple[int, int, int, float]) -> None:
+    levels, cohort, dimension, noise = wrong
+    with pytest.raises(UsageError, match="are at least 1, and the noise is finite"):
+        ring_for(levels, cohort, dimension=dimension, noise_std=noise)
+
+
 @pytest.mark.parametrize(
     ("bound", "levels"), [(0.0, 5), (-1.0, 5), (math.inf, 5), (math.nan, 5), (1.0, 0), (1.0, 2**53)]
 )
@@ -95,16 +128,16 @@ def test_points_of_the_grid_stay_where_they_are(bound: float, cohort: int, seed:
     assert np.array_equal(grid.embed(grid.value(points), dither_seed(str(seed))), points)
 
 
-LOWEST, HIGHEST = 0.0, 1 - 2.0**-32
-"""The ends of what the dither can be."""
+LOWEST, HIGHEST = 0, 2**DRAW_BITS - 1
+"""The ends of what the dither can be, in units of 2^-24."""
 
 
 @pytest.mark.parametrize("drawn", [LOWEST, HIGHEST])
 @pytest.mark.parametrize("levels", [1, 3, 2**16, 2_796_202, 2_147_483])
 def test_the_most_unlikely_draws_move_no_value_by_more_than_a_step(
-    monkeypatch: Guard, levels: int, drawn: float
+    monkeypatch: Guard, levels: int, drawn: int
 ) -> None:
-    off(monkeypatch, fixedpoint, "uniform", lambda _, count: np.full(count, drawn))
+    off(monkeypatch, fixedpoint, "uniform_draws", lambda _, count: np.full(count, drawn))
     grid = Grid(bound=0.7, levels=levels)
     values = np.concatenate((np.linspace(-0.7, 0.7, 9999), [-0.7, 0.7, 0.0, -5e-324, 5e-324]))
     found = grid.embed(values, SEED)
@@ -113,10 +146,13 @@ def test_the_most_unlikely_draws_move_no_value_by_more_than_a_step(
 
 
 @pytest.mark.parametrize("drawn", [LOWEST, HIGHEST])
-def test_points_of_a_grid_of_powers_of_two_stay_whatever_is_drawn(monkeypatch: Guard, drawn: float) -> None:
-    off(monkeypatch, fixedpoint, "uniform", lambda _, count: np.full(count, drawn))
-    grid = Grid(bound=4.0, levels=2**16)
-    points = np.arange(-(2**16), 2**16 + 1)
+@pytest.mark.parametrize("levels", [2**16, 2**22])
+def test_points_of_a_grid_of_powers_of_two_stay_whatever_is_drawn(
+    monkeypatch: Guard, levels: int, drawn: int
+) -> None:
+    off(monkeypatch, fixedpoint, "uniform_draws", lambda _, count: np.full(count, drawn))
+    grid = Grid(bound=4.0, levels=levels)
+    points = np.linspace(-levels, levels, 2**17 + 1).astype(np.int64)
     assert np.array_equal(grid.embed(grid.value(points), SEED), points)
 
 
@@ -129,9 +165,9 @@ def test_the_bounds_are_never_exceeded(cohort: int, beyond: float) -> None:
 
 
 def test_a_value_may_round_beyond_the_bound_without_the_last_clip(monkeypatch: Guard) -> None:
-    """The control: just under the bound a quotient and a high draw add up to one level more."""
-    off(monkeypatch, fixedpoint, "uniform", lambda _, count: np.full(count, HIGHEST))
-    grid, _ = fitting_grid(1.0, 3)
-    scaled = np.float64(1.0) / grid.step
-    assert np.floor(scaled + HIGHEST) == grid.levels + 1
-    assert grid.embed(np.ones(1), SEED)[0] == grid.levels
+    """The control: where the quotient of the bound is a little more than the levels, the lowest draw leaves one level more below."""
+    off(monkeypatch, fixedpoint, "uniform_draws", lambda _, count: np.full(count, LOWEST))
+    grids = (Grid(bound=0.7, levels=levels) for levels in range(1, 1000))
+    grid = next(grid for grid in grids if grid.bound / grid.step > grid.levels)
+    assert np.floor(-grid.bound / grid.step + LOWEST) == -(grid.levels + 1)
+    assert grid.embed(np.full(1, -0.7), SEED)[0] == -grid.levels

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strategies.errors import Refused, UsageError
-from strategies.secagg.masks import add_mask, uniform
+from strategies.secagg.masks import DRAW_BITS, add_mask, uniform_draws
 from strategies.secagg.rings import Ring
 from strategies.secagg.secrets import EnvelopeKey, MaskSeed
 
@@ -143,7 +143,7 @@ def test_secrets_are_equal_to_their_own_kind_only() -> None:
 
 
 def test_uniform_numbers_are_in_the_unit_interval() -> None:
-    numbers = uniform_words(SEED, 100_000)
+    numbers = uniform_draws(SEED, 100_000) * 2.0**-DRAW_BITS
     assert 0.0 <= numbers.min() < 1e-4
     assert 1 - 1e-4 < numbers.max() < 1.0
     assert numbers.mean() == pytest.approx(0.5, abs=0.005)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strategies.errors import Refused, UsageError
@@ -14,6 +14,7 @@ from strategies.secagg.shamir import (
     SHARE_BYTES,
     coefficients_at_zero,
     combine,
+    corrected,
     share_value,
     split,
 )
@@ -46,6 +47,92 @@ def test_fewer_shares_fit_every_secret_alike(other: bytes) -> None:
     third = (at_zero - 3 * s1 + 3 * s2) % PRIME
     forged = {1: shares[1], 2: shares[2], 3: third.to_bytes(SHARE_BYTES, "big")}
     assert combine(forged, coefficients_at_zero([1, 2, 3])) == other
+
+
+# Wrong shares: of m, up to half of those beyond the threshold.
+
+
+@st.composite
+def codes(draw: st.DrawFn) -> tuple[int, dict[int, bytes], list[int]]:
+    """A threshold, the shares of a secret by point, and an order of the points in which some are to be spoiled."""
+    threshold, count = draw(st.integers(1, 12)), draw(st.integers(1, 24))
+    seed = draw(st.integers(0, 2**32))
+    points = random.Random(seed).sample(range(1, 60_000), max(threshold, count))
+    return threshold, split(SECRET, threshold, points, entropy(seed)), points
+
+
+def spoiled(shares: dict[int, bytes], points: list[int], seed: int) -> dict[int, bytes]:
+    """Other shares at some points: unrelated, or off by one, as a bit that flips or a site that thinks it is clever makes them."""
+    source = random.Random(seed)
+    wrong = {
+        point: (share_value(shares[point]) + source.choice([1, PRIME - 1, source.randrange(1, PRIME)]))
+        % PRIME
+        for point in points
+    }
+    return shares | {point: value.to_bytes(SHARE_BYTES, "big") for point, value in wrong.items()}
+
+
+@settings(max_examples=150, deadline=None)
+@given(codes(), st.integers(0, 2**32), st.data())
+def test_wrong_shares_up_to_the_radius_are_found_and_the_secret_is_right(
+    code: tuple[int, dict[int, bytes], list[int]], seed: int, data: st.DataObject
+) -> None:
+    threshold, shares, points = code
+    wrong = points[: data.draw(st.integers(0, (len(points) - threshold) // 2))]
+    assert corrected(spoiled(shares, wrong, seed), threshold) == (SECRET, frozenset(wrong))
+
+
+@settings(max_examples=150, deadline=None)
+@given(codes(), st.integers(0, 2**32), st.integers(1, 3))
+def test_wrong_shares_beyond_the_radius_are_refused_and_no_other_secret_comes_of_them(
+    code: tuple[int, dict[int, bytes], list[int]], seed: int, more: int
+) -> None:
+    """Of unrelated shares; those of another polynomial of the same degree would of course give its secret."""
+    threshold, shares, points = code
+    count = min(len(points), (len(points) - threshold) // 2 + more)
+    source = random.Random(seed)
+    drawn = {point: source.randrange(2**256).to_bytes(SHARE_BYTES, "big") for point in points[:count]}
+    try:
+        found = corrected(shares | drawn, threshold)
+    except Refused:
+        return
+    # Every share is one of a polynomial if no more than a threshold is there.
+    assert len(points) == threshold
+    assert found[0] != SECRET
+    assert found[1] == frozenset()
+
+
+@settings(max_examples=80, deadline=None)
+@given(codes(), st.integers(0, 2**32), st.data())
+def test_what_is_no_share_costs_no_more_than_a_missing_one(
+    code: tuple[int, dict[int, bytes], list[int]], seed: int, data: st.DataObject
+) -> None:
+    threshold, shares, points = code
+    cut = data.draw(st.integers(0, len(points) - threshold))
+    wrong = data.draw(st.integers(0, (len(points) - cut - threshold) // 2))
+    broken = {p: data.draw(st.sampled_from([b"", bytes(32), b"\xff" * 33])) for p in points[:cut]}
+    found = corrected(spoiled(shares, points[cut : cut + wrong], seed) | broken, threshold)
+    assert found == (SECRET, frozenset(points[: cut + wrong]))
+
+
+def test_fewer_shares_than_a_threshold_are_not_decoded() -> None:
+    shares = split(SECRET, 3, [1, 2, 3, 4], entropy(1))
+    with pytest.raises(Refused, match="2 shares are elements of the field; 3 are needed"):
+        corrected({**shares, 1: b"", 2: b""}, 3)
+
+
+def test_shares_of_what_is_no_secret_are_not_decoded() -> None:
+    """Of an element of the field that has 33 bytes."""
+    shares = {point: (2**256 + 5).to_bytes(SHARE_BYTES, "big") for point in (1, 2, 3)}
+    with pytest.raises(Refused, match="do not fit together"):
+        corrected(shares, 1)
+
+
+def test_shares_of_two_secrets_give_the_one_that_more_are_of() -> None:
+    """Colluding holders may agree on another polynomial: no secret is right by itself, and whoever decodes checks what comes out."""
+    ours, theirs = (split(bytes([seed]) * 32, 3, range(1, 8), entropy(seed)) for seed in (1, 2))
+    assert corrected(ours | {p: theirs[p] for p in (1, 2)}, 3) == (bytes([1]) * 32, frozenset({1, 2}))
+    assert corrected(ours | {p: theirs[p] for p in range(1, 6)}, 3)[0] == bytes([2]) * 32
 
 
 def test_shares_of_one_secret_are_unrelated_from_one_sharing_to_the_next() -> None:

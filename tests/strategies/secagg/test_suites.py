@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import copy
+import pickle
+from collections.abc import Callable
 from dataclasses import replace
 
 import pytest
 from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import strategies as st
@@ -155,6 +159,21 @@ def test_a_key_of_the_other_suite_is_refused(suite: Suite) -> None:
         agree_mask(suite, ONE, public_key(other, TWO), LABEL)
 
 
+@pytest.mark.parametrize("suite", Suite)
+@pytest.mark.parametrize("escape", [pickle.dumps, copy.copy, copy.deepcopy], ids=lambda each: each.__name__)
+def test_a_private_key_is_not_copied_out_of_the_process(
+    suite: Suite, escape: Callable[[object], object]
+) -> None:
+    with pytest.raises(TypeError, match="a private key cannot be pickled"):
+        escape(PrivateKey(suite, ONE))
+
+
+@pytest.mark.parametrize("suite", Suite)
+def test_a_private_key_prints_nothing_of_itself(suite: Suite) -> None:
+    key = PrivateKey(suite, ONE)
+    assert repr(key) == str(key) == f"{[key]}"[1:-1] == "<secret PrivateKey>"
+
+
 LOW_ORDER = [
     bytes(32),
     b"\x01" + bytes(31),
@@ -162,6 +181,39 @@ LOW_ORDER = [
     bytes.fromhex("5f9c95bca3508c24b1d0b1559c83ef5b04445cc4581c8e86d8224eddd09f1157"),
     bytes.fromhex("ecffffffffffffffffffffffffffffffffffffffffffffffffffffffffffff7f"),
 ]
+
+
+@pytest.mark.parametrize("point", LOW_ORDER, ids=lambda point: point[:2].hex())
+def test_a_point_of_low_order_is_no_public_key(point: bytes) -> None:
+    """Nobody needs a private key to tell, so the coordinator refuses the site that advertises it, and no cohort fails by it."""
+    with pytest.raises(Refused, match="it is a point of low order"):
+        check_public_key(Suite.X25519, point)
+    with pytest.raises(Refused, match="not written in the one canonical way"):
+        check_public_key(Suite.X25519, bytes([*point[:-1], point[-1] | 0x80]))
+
+
+def test_every_point_of_low_order_is_among_those_that_are_refused() -> None:
+    """The library says which points give no secret: those, and no other small or large number."""
+    prime = 2**255 - 19
+    for number in (*range(50), *range(prime - 50, prime)):
+        point = number.to_bytes(32, "little")
+        try:
+            X25519PrivateKey.from_private_bytes(ONE.reveal()).exchange(
+                X25519PublicKey.from_public_bytes(point)
+            )
+        except ValueError:
+            assert point in LOW_ORDER
+            continue
+        assert check_public_key(Suite.X25519, point) == point
+
+
+@pytest.mark.parametrize(
+    "number", [2**255 - 19, 2**255 - 18, 2**255 - 10, 2**255 - 1, 2**255 + 9, 2**256 - 1]
+)
+def test_a_key_of_x25519_is_written_in_one_way(number: int) -> None:
+    """Two ways to write one key would be two keys to whoever compares them."""
+    with pytest.raises(Refused, match="not written in the one canonical way"):
+        check_public_key(Suite.X25519, number.to_bytes(32, "little"))
 
 
 @pytest.mark.parametrize("point", LOW_ORDER, ids=lambda point: point[:2].hex())

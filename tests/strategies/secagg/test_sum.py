@@ -51,7 +51,7 @@ def test_the_opened_sum_is_the_sum_of_the_survivors(data: st.DataObject) -> None
     expected = np.sum([vectors[site] for site in opened.survivors], axis=0)
     assert np.array_equal(opened.total, expected)
     assert set(opened.survivors) == set(sites) - lost[0] - lost[1] - lost[2]
-    assert opened.liars == ()
+    assert opened.doubted == ()
 
 
 @pytest.mark.parametrize("suite", Suite)

@@ -86,9 +86,14 @@ def of_x25519(test: Test) -> bytes:
 
 @pytest.mark.parametrize("test", vectors("x25519"))
 def test_x25519(test: Test) -> None:
-    """A shared secret of zeros is refused, as RFC 7748, section 6.1, allows. All others are those of the vectors, "acceptable" ones too."""
+    """A shared secret of zeros is refused, as RFC 7748, section 6.1, allows, and so are keys that could be written otherwise."""
     if "ZeroSharedSecret" in test["flags"]:
         assert not any(bytes.fromhex(test["shared"]))
+    (public,) = octets(test, "public")
+    if int.from_bytes(public, "little") >= 2**255 - 19:
+        with pytest.raises(Refused, match="not written in the one canonical way"):
+            of_x25519(test)
+    elif "ZeroSharedSecret" in test["flags"]:
         with pytest.raises(Refused, match="low order"):
             of_x25519(test)
     else:
