@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.options import Json
-from protos.shell import emit
+from protos.shell import emit, people
 from simulation.cli.demo import interrupt_on_terminate
 
 bench = typer.Typer(no_args_is_help=True, help="Measure this machine, beside stock Flower in the same run.")
@@ -26,7 +26,8 @@ def bench_exchange(
     from simulation.bench.report import show
 
     interrupt_on_terminate()
-    result = measure(sites=sites, parameters=parameters, rounds=rounds, with_peer=peer)
+    with people.status(f"{sites} agents, {rounds} rounds in the clear and masked"):
+        result = measure(sites=sites, parameters=parameters, rounds=rounds, with_peer=peer)
     if json:
         emit(result.facts())
     else:
@@ -44,7 +45,8 @@ def bench_recovery(
     from simulation.bench.report import show
 
     interrupt_on_terminate()
-    result = measure(sites=sites, kills=kills)
+    with people.status(f"{sites} agents, {kills} kills"):
+        result = measure(sites=sites, kills=kills)
     if json:
         emit(result.facts())
     else:
@@ -64,7 +66,8 @@ def bench_secagg(
     from simulation.bench.secagg import measure
 
     interrupt_on_terminate()
-    result = measure(clients=clients, parameters=parameters, dropouts=dropouts, with_peer=peer)
+    with people.status(f"{clients} sites, {parameters} parameters"):
+        result = measure(clients=clients, parameters=parameters, dropouts=dropouts, with_peer=peer)
     if json:
         emit(result.facts())
     else:
