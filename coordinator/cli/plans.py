@@ -79,9 +79,11 @@ def _aggregation_words(plan: Plan) -> str:
     )
     if math.isfinite(shape.privacy_log2):
         words += (
-            f". Each site shares with {shape.graph.degree} others: that exposes a site with probability below 2^{shape.privacy_log2:.0f} an"
-            f" attempt, and below 2^{shape.correctness_log2:.0f} ends it as void"
+            f". Each site shares with {shape.graph.degree} others: that exposes a site with probability of at most"
+            f" 2^{math.ceil(shape.privacy_log2)} an attempt"
         )
+    if math.isfinite(shape.correctness_log2):
+        words += f", and ends it as void with at most 2^{math.ceil(shape.correctness_log2)}"
     return words
 
 
