@@ -3,7 +3,7 @@
 1. The documents are the ones that the statement names by digest.
 2. The member list is signed by the federation root that this site pinned, is the one that the plan names, and names this site
    with this site's own key; every invited site is a member.
-3. This site's policy admits the plan's purpose, privacy mode and aggregation, and what that protects against.
+3. This site's policy admits the plan's purpose, privacy mode and aggregation, and what that protects against; it recognises peers.
 4. The data contract is, to the byte, the one that this site holds for one of its own data sets.
 5. The training component is installed here.
 6. Each statement's roster is a part of the plan's invitation, and names this site; its stage and round are ones that the plan has.
@@ -19,7 +19,7 @@ from protos.documents import load_document
 from protos.frames import RefusalCode, Request, Stage, Statement, Task
 from protos.membership import MemberList, RootPublic, SignedMembers, check_members
 from protos.plan import Plan, SecureAggregation
-from protos.site import DataSource, Policy, SiteConfig
+from protos.site import DataSource, SiteConfig
 from strategies.encoding import sha256_hex
 from strategies.errors import CovenantError, Refused
 from strategies.ids import Digest, SiteName
@@ -142,13 +142,18 @@ def _policy(plan: Plan, config: SiteConfig) -> None:
                 RefusalCode.POLICY,
                 f"`policy.{rule}` at this site admits {', '.join(admitted) or 'nothing'}; the plan has {value}",
             )
-    _secure_policy(plan, policy)
+    _secure_policy(plan, config)
 
 
-def _secure_policy(plan: Plan, policy: Policy) -> None:
-    chosen = plan.aggregation
+def _secure_policy(plan: Plan, config: SiteConfig) -> None:
+    chosen, policy = plan.aggregation, config.policy
     if not isinstance(chosen, SecureAggregation):
         return
+    if config.peers is None:
+        raise TaskRefused(
+            RefusalCode.POLICY,
+            "`peers` is not configured at this site, so it recognises nobody to be in a sum with",
+        )
     if chosen.adversary not in policy.adversaries:
         raise TaskRefused(
             RefusalCode.POLICY,
