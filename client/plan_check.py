@@ -23,6 +23,7 @@ from protos.site import DataSource, SiteConfig
 from strategies.encoding import sha256_hex
 from strategies.errors import CovenantError, Refused
 from strategies.ids import Digest, SiteName
+from strategies.secagg.parameters import sharing_an_honest_site
 
 
 class TaskRefused(Refused):
@@ -159,6 +160,14 @@ def _secure_policy(plan: Plan, config: SiteConfig) -> None:
             RefusalCode.POLICY,
             f"`policy.adversaries` at this site admits {', '.join(policy.adversaries) or 'nothing'}; the plan's secure aggregation is"
             f" {chosen.adversary}",
+        )
+    strangers = len(set(plan.sites.invite) - set(config.peers.recognise) - {config.site})
+    needed = sharing_an_honest_site(len(plan.sites.invite), chosen.colluding + strangers)
+    if chosen.adversary == "active" and plan.sites.minimum < needed:
+        raise TaskRefused(
+            RefusalCode.POLICY,
+            f"{strangers} of the plan's sites are not among the `peers` that this site recognises, and count as colluding: a minimum of"
+            f" {plan.sites.minimum} lets two sums of one round be opened over different sites; {needed} would not",
         )
     if chosen.colluding < policy.colluding_at_least:
         raise TaskRefused(

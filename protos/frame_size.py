@@ -17,6 +17,7 @@ _MOST_FIELDS: Final = 64
 _LENGTH_DELIMITED: Final = 2
 _FIXED: Final[Mapping[int, int]] = {1: 8, 5: 4}
 _LONGEST_VARINT: Final = 10
+_VARINT_MASK: Final = 2**64 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,5 +89,5 @@ def _varint(data: bytes, begin: int, end: int) -> tuple[int, int]:
     for place in range(begin, min(begin + _LONGEST_VARINT, end)):
         value |= (data[place] & 0x7F) << (7 * (place - begin))
         if data[place] < 0x80:  # noqa: PLR2004 (the bit that says that more follows)
-            return value, place + 1
+            return value & _VARINT_MASK, place + 1  # as parsers of protobuf do
     return 0, end

@@ -196,7 +196,8 @@ def secure_question(request: SecureRequest) -> Question | None:
         first = replace(first, body=replace(first.body, confirmations={}))
     said = first.attempt
     slot = (said.run, said.stage, said.round, said.attempt, step)
-    history = {} if request.statement is None else _history_of(request.statement)
+    said_of = request.statement if isinstance(first.body, MaskRequest) else None  # the other steps check none
+    history = {} if said_of is None else _history_of(said_of)
     return Question(slot=slot, digest=sha256_hex(encode_frame(first)), plan=said.plan, history=history)
 
 

@@ -68,10 +68,11 @@ class SecureSums:
                 ready = self._set_up(question, attempt)
             return self._aggregate(question, ready, settle)
         except central.TooFewSites as few:
-            self.asking.roster.leave_out_accused(more_than=self.secure.colluding)
             raise TooFewSurvivors(
                 f"the {question.stage.name.lower()} stage of round {question.number}: {few}"
             ) from few
+        finally:
+            self.asking.roster.leave_out_accused(more_than=self.secure.colluding)
 
     def reopen(self, question: Question, opening: bytes) -> Pooled:
         """See `Sums.reopen`."""

@@ -114,9 +114,12 @@ class Parameters:
                 raise Refused(
                     f"a cohort of {len(sites)} sites; against an active adversary at most {MOST_ACTIVE_SITES} take part"
                 )
-            found = semi_honest_parameters(
-                len(sites), corrupt=self.colluding / len(sites), dropouts=self.dropouts
-            )
+            try:
+                found = semi_honest_parameters(
+                    len(sites), corrupt=self.colluding / len(sites), dropouts=self.dropouts
+                )
+            except UsageError as error:
+                raise Refused(str(error)) from error
             graph = regular_graph(sites, found.degree, seed)
             return Shape(graph, found.threshold, found.privacy_log2, found.correctness_log2)
         threshold = self.threshold(len(sites))
