@@ -251,11 +251,15 @@ class FleetConnection:
             raise AwayError(f"the SuperLink at {self._address} cannot be reached: {error}") from error
 
 
+_NO_MESSAGE = (ValueError, TypeError, LookupError, AttributeError, RecursionError, DecodeError)
+"""What flwr raises on objects that make no message."""
+
+
 def _inflate(object_id: str, contents: dict[str, bytes]) -> Message:
     """The message that the objects make; raises `RunOverError` for bytes that make none."""
     try:
         message = inflate_object_from_contents(object_id, contents)
-    except (ValueError, TypeError, LookupError, DecodeError) as error:
+    except _NO_MESSAGE as error:
         raise RunOverError(f"the SuperLink delivered what is no message: {type(error).__name__}") from error
     if not isinstance(message, Message):
         raise RunOverError(f"the SuperLink delivered a {type(message).__name__} where a message was expected")

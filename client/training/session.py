@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from client.data import DataError, Table
+from client.data import Table
 from protos.contract import Contract, check_plan
 from protos.plan import Plan
 from strategies.analytics.histograms import score_counts
@@ -36,7 +36,7 @@ _NO_SCORE: Final = 0.5
 class TrainingSession:
     """What `site` computes for `plan` from `table`; `threads` is torch's, for the whole process.
 
-    Raises UsageError when plan and contract do not fit this component, DataError when no row is left to train on.
+    Raises UsageError when plan and contract do not fit this component. A part without rows gives zeros.
     """
 
     def __init__(
@@ -55,11 +55,7 @@ class TrainingSession:
         evaluating = held_out(table.keys, holdout.salt, holdout.share)
         self._training = table.rows(~evaluating)
         self._evaluating = table.rows(evaluating)
-        if not self._training.keys:
-            raise DataError(
-                f"all {len(table.keys)} rows are held out for evaluation, none is left to train on; "
-                "`evaluation.holdout.share` must be smaller or the data larger"
-            )
+        # No row left to train on is no reason to refuse: a plan's hold-out could be made to leave exactly one key, and ask whether it is there.
         self._tensors: tuple[Scaling, torch.Tensor, torch.Tensor] | None = None
 
     @property

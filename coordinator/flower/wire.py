@@ -23,6 +23,8 @@ from google.protobuf.message import DecodeError
 from coordinator.rounds.exchange import Unanswered
 from strategies.errors import CovenantError
 
+_NO_MESSAGE = (ValueError, TypeError, LookupError, AttributeError, RecursionError, DecodeError)
+"""What flwr raises on objects that make no message."""
 _OBJECT_POLL_S = 0.005
 _OBJECT_PATIENCE_S = 0.1
 
@@ -145,7 +147,7 @@ class HttpWire:
             message = inflate_object_from_contents(reply.tree.object_id, reply.contents)
         except _NeverArrivedError as error:
             return Unanswered(str(error))
-        except (ValueError, TypeError, LookupError, DecodeError) as error:
+        except _NO_MESSAGE as error:
             return Unanswered(f"sent what is no Flower message: {type(error).__name__}")
         return message if isinstance(message, Message) else Unanswered("sent what is no Flower message")
 

@@ -6,7 +6,6 @@ import sys
 import numpy as np
 import pytest
 
-from client.data import DataError
 from client.training import TrainingSession
 from protos.plan import Plan
 from strategies.analytics.moments import moments, scaling_from
@@ -222,10 +221,16 @@ def test_a_step_of_rate_nearly_zero_sends_exactly_zero():
     assert not update(plan(learning_rate=1e-30), start=start).any()
 
 
-def test_a_site_whose_every_row_is_held_out_is_told_so():
-    data = table()
-    with pytest.raises(DataError, match="rows are held out for evaluation"):
-        session(data=data.rows(held_out(data.keys, "1", 0.3)))
+def test_a_hold_out_that_leaves_nothing_to_train_on_is_no_refusal():
+    """A plan's hold-out can leave exactly one key: to refuse, or not, would say whether it is there."""
+    base = plan()
+    holdout = base.evaluation.holdout.model_copy(update={"share": 0.999999})
+    chosen = base.model_copy(update={"evaluation": base.evaluation.model_copy(update={"holdout": holdout})})
+    one = session(chosen)
+    assert one.rows[0] == 0
+    assert not one.moments().any()
+    scaling = Scaling(mean=(0.5, 0.5), std=(1.0, 1.0))
+    assert not one.train(one.model.initial(1), scaling, 1).any()
 
 
 def test_a_model_of_another_size_is_refused():

@@ -90,3 +90,10 @@ def test_repeating_a_field_does_not_hide_what_follows() -> None:
 def test_any_bytes_are_walked(data: bytes) -> None:
     for layout, _, _ in LAYOUTS:
         assert 0 <= frame_size._vector_bytes(data, 0, len(data), layout) <= len(data)
+
+
+def test_a_length_of_more_than_64_bits_hides_nothing() -> None:
+    """Parsers take it modulo 2^64; a walker that did not would count what follows as one vector."""
+    overlong = b"\x81" + b"\x80" * 8 + b"\x02"  # 2^64 + 1
+    data = b"\x22" + overlong + b"x" + small_messages(MAX_STRUCTURE_BYTES // 2 + 8)
+    assert oversize(data, REQUEST) is not None
