@@ -107,6 +107,7 @@ def test_two_sums_of_one_round_that_share_the_victim_alone_are_opened_without_th
 ) -> None:
     """The victim has given its shares for neither, and is in both."""
     monkeypatch.setattr(plans, "sharing_an_honest_site", lambda *_: 0)
+    monkeypatch.setattr("client.plan_check.sharing_an_honest_site", lambda *_: 0)
     with secure_bank(plan_of_seven(3)) as bank:
         sums = [Sum(bank, attempt_number=n, roster=roster) for n, roster in ((1, ONE), (2, OTHER))]
         for asked, step in [(asked, asked.confirmed()) for asked in sums]:

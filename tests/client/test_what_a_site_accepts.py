@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from client import participant as door
-from client import protocol
+from client import plan_check, protocol
 from protos.codec import decode_reply, encode_request
 from protos.frames import (
     Body,
@@ -100,6 +100,18 @@ def test_a_site_that_wants_more_peers_than_are_there_takes_no_part(bank: SecureB
 @pytest.mark.parametrize("recognised", ["[left, right]", "[east, north]"])
 def test_ghost_sites_that_fill_the_cohort(bank: SecureBank, recognised: str) -> None:
     bank.edit(VICTIM, "recognise: [east, north, south]", f"recognise: {recognised}")
+    refusal = bank.refusal(VICTIM, Sum(bank).advertise_request())
+    assert refusal.code is RefusalCode.POLICY
+    assert "are not among the `peers` that this site recognises, and count as colluding" in refusal.reason
+
+
+@pytest.mark.parametrize("recognised", ["[left, right]", "[east, north]"])
+def test_ghost_sites_that_fill_the_cohort_are_seen_in_its_keys_too(
+    bank: SecureBank, monkeypatch: Guard, recognised: str
+) -> None:
+    """The second line of defence: a plan may invite many, and a cohort be of few."""
+    bank.edit(VICTIM, "recognise: [east, north, south]", f"recognise: {recognised}")
+    off(monkeypatch, plan_check, "sharing_an_honest_site", lambda *_: 0)
     asked = Sum(bank)
     words = "of 4 sites are not among the peers that this site recognises"
     bank.refuses(VICTIM, asked.request(asked.keys().request), words)
@@ -110,6 +122,7 @@ def test_ghost_sites_that_fill_the_cohort_learn_an_input_without_the_guard(
 ) -> None:
     """All other sites are the coordinator's own: they give it their shares, and it knows what they have added."""
     bank.edit(VICTIM, "recognise: [east, north, south]", "recognise: [left, right]")
+    off(monkeypatch, plan_check, "sharing_an_honest_site", lambda *_: 0)
     off(monkeypatch, site_side, "_check_strangers")
     off(monkeypatch, site_side, "_check_survivors")
     asked = Sum(bank)
