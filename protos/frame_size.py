@@ -13,7 +13,7 @@ from typing import Final
 
 MAX_FRAME_BYTES: Final = 1 << 30
 MAX_STRUCTURE_BYTES: Final = 4 << 20
-_MOST_FIELDS: Final = 64
+_MOST_FIELDS: Final = 256
 _LENGTH_DELIMITED: Final = 2
 _FIXED: Final[Mapping[int, int]] = {1: 8, 5: 4}
 _LONGEST_VARINT: Final = 10
@@ -45,7 +45,7 @@ def oversize(data: bytes, layout: Layout) -> str | None:
         return f"a frame of {len(data)} bytes; at most {MAX_FRAME_BYTES} are accepted"
     if len(data) <= MAX_STRUCTURE_BYTES:
         return None
-    structure = len(data) - _vector_bytes(data, 0, len(data), layout)
+    structure = len(data) - _vector_bytes(data, 0, len(data), layout, iter(range(_MOST_FIELDS)))
     if structure > MAX_STRUCTURE_BYTES:
         return (
             f"a frame with {structure} bytes beside its vectors; at most {MAX_STRUCTURE_BYTES} are accepted"
@@ -53,20 +53,20 @@ def oversize(data: bytes, layout: Layout) -> str | None:
     return None
 
 
-def _vector_bytes(data: bytes, begin: int, end: int, layout: Layout) -> int:
-    """Bytes in vectors between two places of a frame."""
+def _vector_bytes(data: bytes, begin: int, end: int, layout: Layout, budget: Iterator[int]) -> int:
+    """Bytes in vectors between two places of a frame; `budget` is how many fields of it are looked at, at all depths."""
     found = 0
-    for number, first, last in _fields(data, begin, end):
+    for number, first, last in _fields(data, begin, end, budget):
         if number in layout.vectors:
             found += last - first
         elif (inner := layout.inner.get(number)) is not None:
-            found += _vector_bytes(data, first, last, inner)
+            found += _vector_bytes(data, first, last, inner, budget)
     return found
 
 
-def _fields(data: bytes, begin: int, end: int) -> Iterator[tuple[int, int, int]]:
-    """Number, begin and end of the length-delimited fields between two places, as long as there are few."""
-    for _ in range(_MOST_FIELDS):
+def _fields(data: bytes, begin: int, end: int, budget: Iterator[int]) -> Iterator[tuple[int, int, int]]:
+    """Number, begin and end of the length-delimited fields between two places, as long as the budget lasts."""
+    for _ in budget:
         if begin >= end:
             return
         key, begin = _varint(data, begin, end)

@@ -35,6 +35,11 @@ class Advertisement:
     own_seed: Digest
     signature: bytes
 
+    @property
+    def public_keys(self) -> tuple[bytes, bytes]:
+        """Both keys."""
+        return self.mask_key, self.envelope_key
+
     @staticmethod
     def signed_bytes(
         attempt: Attempt, site: SiteName, mask_key: bytes, envelope_key: bytes, own_seed: Digest

@@ -12,6 +12,7 @@ revealed nothing.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
@@ -39,6 +40,7 @@ from strategies.secagg.messages import (
 from strategies.secagg.opening import open_sum
 from strategies.secagg.parameters import Parameters
 from strategies.secagg.rings import Ring, RingVector
+from strategies.secagg.suites import secret_of
 
 
 class TooFewSites(Refused):
@@ -68,16 +70,23 @@ class Advertising:
         self._taken[item.site] = check_advertisement(item, self.server.attempt, self.server.verify)
 
     def close(self) -> Sharing:
-        """The cohort is who has advertised. Raises TooFewSites."""
-        if len(self._taken) < self.server.parameters.minimum:
+        """The cohort is who has advertised, without the owners of keys that occur twice: no honest site's does. Raises TooFewSites."""
+        suite = self.server.parameters.suite
+        keys = Counter(secret_of(suite, key) for item in self._taken.values() for key in item.public_keys)
+        cohort = [
+            item
+            for item in self._taken.values()
+            if all(keys[secret_of(suite, key)] == 1 for key in item.public_keys)
+        ]
+        if len(cohort) < self.server.parameters.minimum:
             raise TooFewSites(
-                f"{len(self._taken)} sites have advertised keys; {self.server.parameters.minimum} are needed"
+                f"{len(cohort)} sites have advertised keys of their own; {self.server.parameters.minimum} are needed"
             )
         # Signatures were verified as they came.
-        cohort = checked_cohort(
-            self.server.attempt, self.server.parameters, self._taken.values(), _verified_already
+        return Sharing(
+            self.server,
+            checked_cohort(self.server.attempt, self.server.parameters, cohort, _verified_already),
         )
-        return Sharing(self.server, cohort)
 
 
 def _verified_already(*_: object) -> bool:

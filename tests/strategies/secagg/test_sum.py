@@ -68,7 +68,7 @@ def test_dropouts_at_every_step_up_to_the_threshold(suite: Suite) -> None:
 
 def test_below_the_threshold_every_step_ends_as_void() -> None:
     sites = names(4)
-    with pytest.raises(TooFewSites, match="2 sites have advertised keys; 3 are needed"):
+    with pytest.raises(TooFewSites, match="2 sites have advertised keys of their own; 3 are needed"):
         Federation().advertise(sites[:2])
     federation = Federation()
     with pytest.raises(TooFewSites, match="2 sites have shared their secrets; 3 are needed"):
