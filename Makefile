@@ -19,11 +19,12 @@ install: $(VENV)/.installed
 demo: $(VENV)/.installed
 	@$(BIN)/covenant demo
 
+# A file's tests stay together: those of one federation share it.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m "not slow" tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" tests
 
 test-long: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadgroup -m slow tests
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow tests
 
 # The project's own plan has to hold what it promises; CI shows reports/ of a run that does not.
 gates: $(VENV)/.installed-dev

@@ -17,7 +17,7 @@ from protos.site import load_site
 from simulation.deployment import Deployment
 from tests.e2e.conftest import Federation, lay_out, start
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("engine-agent")]
+pytestmark = [pytest.mark.engine]
 
 
 def run_agent(deployment: Deployment, site: str, *options: str) -> subprocess.CompletedProcess[str]:

@@ -18,7 +18,7 @@ import pytest
 from protos.egress import child_environment
 from simulation.demo.equality import largest_difference  # noqa: F401 (fails here, with its reason, if an extra is missing)
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("engine-demo")]
+pytestmark = [pytest.mark.engine]
 
 PROBE = Path(__file__).parent / "egress_probe"
 

@@ -10,7 +10,7 @@ from coordinator.flower.superlink import SuperLink
 from coordinator.settings import load_settings
 from tests.e2e.conftest import ROUNDS, Federation, lay_out, start
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("engine-stock")]
+pytestmark = [pytest.mark.engine]
 
 
 def test_a_given_superlink_is_used_and_learns_the_sites_again_after_it_forgot_them(tmp_path: Path) -> None:

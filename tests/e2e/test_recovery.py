@@ -22,7 +22,7 @@ from strategies.errors import Refused
 from strategies.ids import RunId
 from tests.e2e.conftest import Federation
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("engine-recovery")]
+pytestmark = [pytest.mark.engine]
 
 ROUNDS = 18
 CONTINUES_WITHIN_S = 5.0

@@ -16,7 +16,7 @@ from simulation.deployment import resident_mib
 from strategies.ids import RunId
 from tests.e2e.conftest import ROUNDS, Federation
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("engine-rounds")]
+pytestmark = [pytest.mark.engine]
 
 
 def model_digest(federation: Federation, run: RunId) -> str:

@@ -18,7 +18,7 @@ from protos.egress import child_environment
 from simulation.deployment import free_port
 from tests.e2e.conftest import Federation, lay_out, start
 
-pytestmark = [pytest.mark.engine, pytest.mark.xdist_group("engine-stock")]
+pytestmark = [pytest.mark.engine]
 
 
 def test_the_client_app_runs_under_a_stock_supernode(tmp_path: Path) -> None:
