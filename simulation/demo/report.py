@@ -79,8 +79,9 @@ class DemoReport:
         """Print tables for people."""
         people.print(self._auc_table())
         people.print(self._run_table())
+        saw = "sums over at least three sites" if self.aggregation == "secure" else "each site's update"
         people.print(
-            "Aggregation in this run was [bold]plain[/]: the coordinator saw each site's update. "
+            f"Aggregation in this run was [bold]{self.aggregation}[/]: the coordinator saw {saw}. "
             "Privacy was [bold]none[/]: nothing protects a person's rows in what was released.\n"
             "The federation's root key was made beside the coordinator; in production it is offline, with the officers."
         )
