@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from itertools import pairwise
 from typing import Final, TypeVar, assert_never
 
 from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
@@ -263,17 +262,25 @@ def _read_unmask(message: pb.UnmaskRequest) -> UnmaskRequest:
 def _read_shares(message: pb.Shares) -> Shares:
     return Shares(
         site=site_name(message.site),
-        own_seeds={
-            s: _exactly(i.share, SHARE_BYTES, "share") for s, i in _by_site(message.own_seeds).items()
-        },
-        mask_keys={
-            s: _exactly(i.share, SHARE_BYTES, "share") for s, i in _by_site(message.mask_keys).items()
-        },
+        own_seeds=_all_of(
+            {s: item.share for s, item in _by_site(message.own_seeds).items()}, SHARE_BYTES, "share"
+        ),
+        mask_keys=_all_of(
+            {s: item.share for s, item in _by_site(message.mask_keys).items()}, SHARE_BYTES, "share"
+        ),
     )
 
 
 def _read_envelopes(items: RepeatedCompositeFieldContainer[pb.Envelope]) -> dict[SiteName, bytes]:
-    return {s: _exactly(item.sealed, _SEALED_BYTES, "sealed") for s, item in _by_site(items).items()}
+    sealed = {site: item.sealed for site, item in _by_site(items).items()}
+    return _all_of(sealed, _SEALED_BYTES, "sealed")
+
+
+def _all_of(items: dict[SiteName, bytes], length: int, name: str) -> dict[SiteName, bytes]:
+    """`items`, of which there may be ten thousand, each of which has this length."""
+    for wrong in set(map(len, items.values())) - {length}:
+        raise CodecError(f"{name} has {wrong} bytes; it takes {length}")
+    return items
 
 
 def _by_site(items: RepeatedCompositeFieldContainer[T]) -> dict[SiteName, T]:
@@ -287,7 +294,7 @@ def _sites(names: Iterable[str]) -> tuple[SiteName, ...]:
     if len(listed) > MAX_ROSTER:
         _too_many(len(listed))
     sites = tuple(map(_name, listed))
-    if any(before >= after for before, after in pairwise(sites)):
+    if len(set(sites)) < len(sites) or sorted(sites) != list(sites):
         raise CodecError("a list of sites that is not sorted, or names a site twice")
     return sites
 

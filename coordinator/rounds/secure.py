@@ -203,9 +203,16 @@ class SecureSums:
                 closed = refused
             if not unmasking.waiting_for:
                 break
+        what = (
+            f"the {exchange.stage.name.lower()} stage of round {exchange.number} cannot be opened: {closed}"
+        )
+        if not unmasking.waiting_for:
+            raise StaysClosed(
+                f"{what}. All survivors have given their shares, so asking again changes nothing: launch a new run without the site that is named"
+            ) from closed
         raise StaysClosed(
-            f"round {exchange.number} cannot be opened: {closed}: {because(exchange.missing)}. Bring those sites up, then `covenant run"
-            " resume` sends the same request again; if their shares are lost, launch a new run"
+            f"{what}: {because(exchange.missing)}. Bring those sites up, then `covenant run resume` sends the same request again; if their"
+            " shares are lost, launch a new run"
         ) from closed
 
     def _told_of_doubts(self, opened: central.Opened) -> central.Opened:

@@ -8,11 +8,11 @@ from statistics import median
 from typing import Final
 
 _MOST: Final = 5
-_SPEND_S: Final = 10.0
+_SPEND_S: Final = 20.0
 
 
 def repeated(measure: Callable[[], dict[str, float]]) -> dict[str, float]:
-    """The median of each figure, over as many measurements as fit into ten seconds: one to five."""
+    """The median of each figure, over as many measurements as fit into twenty seconds: one to five."""
     began, taken = time.perf_counter(), [measure()]
     while len(taken) < _MOST and (time.perf_counter() - began) * (len(taken) + 1) / len(taken) < _SPEND_S:
         taken.append(measure())

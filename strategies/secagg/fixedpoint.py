@@ -1,7 +1,7 @@
 """Real vectors on a grid, so that their sum is exact in a ring.
 
 1. A coordinate is clipped to [-bound, bound], divided by the grid's step and rounded up or down at random, so that it is right on average.
-   The dither comes from the site's own seed and from nothing in the data.
+   The dither follows from a public seed (`payloads.dither_seed`) and from nothing in the data.
 2. Rounding may lengthen a vector: `rounded_norm_bound` says by how much at most, and sensitivities use that.
 3. The ring is chosen so that no honest sum wraps: certainly without noise, and with probability above 1 - 2^-40 a round with it.
    A sum that wraps costs accuracy, never privacy.
@@ -89,7 +89,7 @@ def rounded_norm_bound(norm: float, grid: Grid, dimension: int) -> float:
 def fitting_grid(bound: float, cohort: int) -> tuple[Grid, Ring]:
     """The grid and ring of vectors in [-`bound`, `bound`], for a sum over `cohort` sites without noise.
 
-    The ring has whole bytes, which pack fast: the smallest in which 2^16 levels fit, 24 bits for cohorts of up to 64. The grid
+    The ring has whole bytes, which pack fast: the smallest in which 2^16 levels fit, 24 bits for cohorts of up to 127. The grid
     then takes as many levels as the ring holds, so smaller cohorts are rounded more finely. Raises `OverflowRisk`.
     """
     ring = Ring(-(-ring_for(_FEWEST_LEVELS, cohort).bits // 8) * 8)

@@ -71,7 +71,7 @@ class _Rebuilder:
     cohort: Cohort
     shares: Sequence[Shares]
     doubted: set[SiteName] = field(default_factory=set)
-    _coefficients: dict[tuple[int, ...], dict[int, int]] = field(default_factory=dict)
+    _coefficients: dict[tuple[SiteName, ...], dict[int, int]] = field(default_factory=dict)
 
     def own_seed(self, site: SiteName) -> OwnSeed:
         """The seed of a survivor's own mask, as it committed to."""
@@ -99,7 +99,10 @@ class _Rebuilder:
     ) -> bytes:
         """The secret of `owner`: from a threshold of shares of sites that are not doubted, or else from all."""
         threshold = self.cohort.shape.threshold
-        believed = sorted(shares, key=lambda holder: (holder in self.doubted, holder))[:threshold]
+        believed = sorted(shares)
+        if self.doubted:
+            believed.sort(key=self.doubted.__contains__)
+        believed = believed[:threshold]
         if len(believed) == threshold:
             secret = self._combine(believed, shares)
             if secret is not None and fits(secret):
@@ -141,11 +144,13 @@ class _Rebuilder:
         return expected == int.from_bytes(shares[holder], "big")
 
     def _combine(self, holders: Sequence[SiteName], shares: dict[SiteName, bytes]) -> bytes | None:
-        points = tuple(self.cohort.point(holder) for holder in holders)
-        if points not in self._coefficients:
-            self._coefficients[points] = shamir.coefficients_at_zero(points)
-        by_point = {self.cohort.point(holder): shares[holder] for holder in holders}
+        group = tuple(holders)
+        if group not in self._coefficients:
+            points = tuple(self.cohort.point(holder) for holder in group)
+            self._coefficients[group] = shamir.coefficients_at_zero(points)
+        coefficients = self._coefficients[group]
+        by_point = {point: shares[holder] for point, holder in zip(coefficients, group, strict=True)}
         try:
-            return shamir.combine(by_point, self._coefficients[points])
+            return shamir.combine(by_point, coefficients)
         except Refused:
             return None

@@ -4,7 +4,7 @@
 2. `Sharing` takes envelopes, which it cannot open.                                `close` -> `Collecting`
 3. `Collecting` adds masked inputs up as they come.                                `close` -> `Confirming`
 4. `Confirming` takes the survivors' signatures (none in semi-honest mode).        `close` -> `Unmasking`
-5. `Unmasking` takes shares, takes the masks off the sum, and opens it.
+5. and 6. `Unmasking` takes shares, takes the masks off the sum, and opens it.
 
 A message that breaks a rule is `Refused`, and its site counts as dropped. `close` raises `TooFewSites`: the attempt is void, and has
 revealed nothing.
@@ -15,6 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -121,7 +122,7 @@ class Sharing:
         return Ready(self.server, self.cohort, self._sealed)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Ready:
     """Keys and shares are there: what can be made ahead of the round itself."""
 
@@ -129,7 +130,7 @@ class Ready:
     cohort: Cohort
     sealed: Mapping[SiteName, Mapping[SiteName, bytes]]
 
-    @property
+    @cached_property
     def sites(self) -> tuple[SiteName, ...]:
         """Who can be on the roster, sorted."""
         return tuple(sorted(self.sealed))
@@ -152,12 +153,11 @@ class Collecting:
 
     def request_for(self, site: SiteName) -> MaskRequest:
         """What `site` is asked: the roster, and the envelopes that its neighbours on it have sealed for it."""
-        ready = self.ready
-        senders = [s for s in ready.cohort.shape.graph.neighbours(site) if s in ready.sealed]
+        sealed, near = self.ready.sealed, self.ready.cohort.shape.graph.neighbours(site)
         return MaskRequest(
             statement=self.bound.statement,
-            roster=ready.sites,
-            envelopes={sender: ready.sealed[sender][site] for sender in senders},
+            roster=self.ready.sites,
+            envelopes={sender: sealed[sender][site] for sender in near if sender in sealed},
         )
 
     def receive(self, item: MaskedInput) -> None:
@@ -257,11 +257,6 @@ class Unmasking:
         """Survivors that have not given their shares."""
         return tuple(site for site in self.request.survivors if site not in self._shares)
 
-    @property
-    def is_enough(self) -> bool:
-        """Whether every secret that is needed has a threshold of shares; more make lies easier to find."""
-        return not _lacking(self.cohort, self.request, self._shares)
-
     def open(self) -> Opened:
         """The sum over the survivors, (d,) int64. Raises TooFewSites, or Refused if shares lie and too few are left without them."""
         lacking = _lacking(self.cohort, self.request, self._shares)
@@ -280,6 +275,8 @@ def _lacking(cohort: Cohort, request: UnmaskRequest, givers: Collection[SiteName
     """Whose secrets could not be rebuilt if `givers` gave their shares: survivors, and the dropped whose masks are in the sum."""
     survivors, near = set(request.survivors), cohort.shape.graph.neighbours
     dropped = [site for site in request.dropped if survivors & set(near(site))]
+    if cohort.shape.graph.is_complete:  # everybody holds a share of everything
+        return [] if len(givers) >= cohort.shape.threshold else [*request.survivors, *dropped]
     return [
         site
         for site in (*request.survivors, *dropped)

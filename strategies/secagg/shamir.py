@@ -156,9 +156,10 @@ def _is_share(share: bytes) -> bool:
 
 def share_value(share: bytes) -> int:
     """The field element of a share. Raises Refused for another length, or a value that is not in the field."""
-    if not _is_share(share):
+    value = int.from_bytes(share, "big")
+    if len(share) != SHARE_BYTES or value >= PRIME:
         raise Refused(f"a share has {SHARE_BYTES} bytes and is an element of the field; this one is not")
-    return int.from_bytes(share, "big")
+    return value
 
 
 def _evaluate(coefficients: Sequence[int], point: int) -> int:

@@ -12,7 +12,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from client.journal.answers import Answers
+from client.journal import answers
+from client.journal.answers import Answers, secure_question
 from client.protocol import _KEPT_RUNS
 from protos import frames
 from protos.frames import Checkpoint, Stage, Upload
@@ -171,3 +172,36 @@ def test_a_model_that_one_colluding_site_vouches_for_is_trained_on_if_its_roster
         confirming = asked.mask(step)
     total = asked.unmask(asked.confirm(confirming))
     assert np.array_equal(total, sum(asked.plain(site) for site in SITES))
+
+
+# A statement that comes with a step that checks none.
+
+
+def named_by_a_confirmation(bank: SecureBank) -> MaskedInput:
+    """The coordinator puts a made-up model into a request to confirm, then asks for an input to the true one."""
+    prepare = Sum(bank)
+    confirming = prepare.mask(prepare.set_up())
+    train = Sum(bank, Stage.TRAIN, 1, told=begun(bank))
+    made_up = replace(train.statement, model_digest=digest_of("made up"))
+    bank.step(VICTIM, replace(prepare.request(confirming.request), statement=made_up))
+    sent = bank.step(VICTIM, train.mask_request(train.set_up(), VICTIM))
+    assert isinstance(sent, MaskedInput)
+    return sent
+
+
+def test_history_is_of_masked_inputs_and_not_of_what_a_coordinator_mentions(bank: SecureBank) -> None:
+    assert named_by_a_confirmation(bank).site == VICTIM
+
+
+def test_a_statement_that_nobody_checked_keeps_a_site_out_without_the_guard(
+    bank: SecureBank, monkeypatch: Guard
+) -> None:
+    def of_any_step(request: frames.SecureRequest) -> answers.Question | None:
+        question = secure_question(request)
+        if question is None or request.statement is None:
+            return question
+        return replace(question, history=answers._history_of(request.statement))
+
+    monkeypatch.setattr("client.participant.secure_question", of_any_step)
+    with pytest.raises(AssertionError, match="a run has one history"):
+        named_by_a_confirmation(bank)

@@ -208,3 +208,45 @@ def test_keys_ahead_of_low_order_keep_this_sum_closed_without_the_guards(
     advertises_low_order(federation)
     with pytest.raises(StaysClosed, match=r"east refused .* this site has no keys for this attempt"):
         federation.drive()
+
+
+# Envelopes that are noise for so few that no attempt is void.
+
+
+def excluded(make: Make) -> Secured:
+    """West seals noise for south alone, so every attempt opens, without south."""
+    federation = make(secure_plan(rounds=2), begun=True)
+
+    def for_south(body: Body) -> Body:
+        assert isinstance(body, Envelopes)
+        spoilt = {SOUTH: os.urandom(len(body.sealed[SOUTH]))} if SOUTH in body.sealed else {}
+        return replace(body, sealed={**body.sealed, **spoilt})
+
+    def meddle(site: SiteName, _: Ask, reply: bytes) -> Outcome:
+        said = isinstance(decode_answer(reply).body, SecureAnswer)
+        return Answered(changed(reply, for_south, kind=Envelopes) if said and site == WEST else reply)
+
+    federation.wire.meddle = meddle
+    federation.drive()
+    return federation
+
+
+@pytest.mark.parametrize("colluding", [0, 1])
+def test_accusations_count_after_an_attempt_that_was_opened(
+    make: Make, monkeypatch: Guard, colluding: int
+) -> None:
+    """One accuser is believed where nobody is said to collude, and not where one site may."""
+    called: list[int] = []
+    leave_out = Roster.leave_out_accused
+
+    def counted(self: Roster, *, more_than: int) -> None:
+        called.append(more_than)
+        leave_out(self, more_than=colluding)
+
+    monkeypatch.setattr(Roster, "leave_out_accused", counted)
+    rounds = excluded(make).rounds()
+    assert len(called) >= len(rounds)
+    assert [row.state for row in rounds] == ["committed"] * len(rounds)
+    first, last = rounds[0], rounds[-1]
+    assert first.survivors == [EAST, NORTH, WEST]
+    assert last.survivors == ([EAST, NORTH, SOUTH] if colluding == 0 else [EAST, NORTH, WEST])

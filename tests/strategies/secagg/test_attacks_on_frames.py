@@ -156,7 +156,7 @@ def test_a_frame_with_truncated_shares() -> None:
 def test_a_frame_with_truncated_shares_makes_a_liar_of_an_honest_site_without_the_guard(
     monkeypatch: Guard,
 ) -> None:
-    off(monkeypatch, secagg_codec, "_exactly", lambda data, *_: data)
+    off(monkeypatch, secagg_codec, "_all_of", lambda data, *_: data)
     step, data = short_shares(Federation())
     body = decode_frame(data).body
     assert isinstance(body, Shares)
