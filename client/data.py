@@ -34,14 +34,16 @@ class DataError(Refused):
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """n rows of one site: `columns` by contract name, `target` (n,) float64 with 1 for the positive class, n `keys`.
+    """n rows of one site: `columns` by contract name, `target` (n,) float64 with 1 for the positive class, n `keys`, n `customers`.
 
-    Number columns are float64 with NaN for missing; category columns are object arrays of str with None for missing.
+    Number columns are float64 with NaN for missing; category columns are object arrays of str with None for missing. `customers` is None where
+    the contract has no customer column.
     """
 
     columns: Mapping[str, npt.NDArray[Any]]
     target: Vector
     keys: list[str]
+    customers: list[str] | None = None
 
     def rows(self, chosen: npt.NDArray[np.bool_]) -> Self:
         """The rows for which `chosen`, (n,), is true, in order."""
@@ -49,6 +51,9 @@ class Table:
             columns={name: values[chosen] for name, values in self.columns.items()},
             target=self.target[chosen],
             keys=[self.keys[place] for place in np.flatnonzero(chosen)],
+            customers=None
+            if self.customers is None
+            else [self.customers[place] for place in np.flatnonzero(chosen)],
         )
 
 
@@ -76,6 +81,7 @@ def table_from(data: pa.Table, contract: Contract, *, renamed: Mapping[str, str]
         },
         target=columns.target(contract.target),
         keys=columns.keys(contract.key),
+        customers=None if contract.customer is None else columns.keys(contract.customer),
     )
 
 
@@ -103,7 +109,7 @@ def _read(path: Path) -> pa.Table:
 
 
 def _check_renamed(renamed: Mapping[str, str], contract: Contract, named: str) -> None:
-    known = {*contract.columns, contract.key, contract.target.column}
+    known = {*contract.columns, contract.key, contract.target.column} | {contract.customer or contract.key}
     for name in renamed:
         if name not in known:
             raise DataError(

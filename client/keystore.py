@@ -8,6 +8,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
+from client.accounts import AccountBook
 from client.journal.answers import Answers
 from client.journal.file import Connect, Journal, Owner, connect
 from client.participant import Participant
@@ -15,7 +16,7 @@ from protos.documents import load_document
 from protos.keys import SigningKey, create_node_key, node_public_pem
 from protos.membership import EnrolmentRequest, RootPublic
 from protos.site import SiteConfig, load_site
-from strategies.errors import UsageError
+from strategies.errors import CovenantError, UsageError
 from strategies.secagg.shamir import Entropy
 
 
@@ -30,7 +31,14 @@ def open_participant(
         federation=config.federation.name, root=root.public_key, site=config.site, identity=identity.public
     )
     journal = Journal.open(config.journal, owner, connect=connect)
-    return Participant(config=config, root=root, identity=identity, answers=Answers(journal), entropy=entropy)
+    try:
+        book = AccountBook.open(config.accounts, config.site, connect=connect)
+    except CovenantError:
+        journal.close()
+        raise
+    return Participant(
+        config=config, root=root, identity=identity, answers=Answers(journal), book=book, entropy=entropy
+    )
 
 
 def make_keys(config: SiteConfig) -> EnrolmentRequest:

@@ -10,19 +10,22 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import structlog
 
+from client.accounts import AccountBook
+from client.charging import Charging
 from client.data import DataError, load_table
 from client.journal.answers import Answers, question_of, secure_question
 from client.journal.file import JournalBroken
 from client.plan_check import Accepted, TaskRefused, check_documents, check_statement, check_task
 from client.protocol import SecureRounds
-from client.training import TrainingSession
+from client.training import Session, TrainingSession, session_for
 from protos.codec import CodecError, encode_reply
 from protos.frames import (
+    REFUSAL,
     Body,
     Moments,
     Refusal,
@@ -62,11 +65,13 @@ class Participant:
     """The site's identity key, whose public half the member list must name."""
     answers: Answers
     """What this site has answered already, on disk."""
+    book: AccountBook
+    """What was released of this site's populations, on disk."""
     entropy: Entropy
     """Where the secrets of secure aggregation come from."""
 
     _accepted: OrderedDict[tuple[Digest, Digest, Digest], Accepted] = field(default_factory=OrderedDict)
-    _sessions: OrderedDict[tuple[Digest, Digest], TrainingSession] = field(default_factory=OrderedDict)
+    _sessions: OrderedDict[tuple[Digest, Digest], Session] = field(default_factory=OrderedDict)
     _set_ups: OrderedDict[Digest, bytes] = field(default_factory=OrderedDict)
     _secure: SecureRounds = field(init=False)
 
@@ -77,6 +82,7 @@ class Participant:
             self.entropy,
             self._accepted_documents,
             self._session,
+            Charging(self.book, self.config.federation.name),
             lambda made: self.answers.promise(made.run, made.stage, made.round, made.attempt),
         )
 
@@ -86,8 +92,9 @@ class Participant:
         return self.config.site
 
     def close(self) -> None:
-        """Let go of the journal."""
+        """Let go of journal and accounts."""
         self.answers.journal.close()
+        self.book.close()
 
     def answer(self, frame: bytes) -> bytes:
         """The reply frame to a request frame.
@@ -139,7 +146,7 @@ class Participant:
             accepted = self._accepted_task(request)
             check_statement(request.statement, accepted, site=self.site)
             _require_plain(accepted)
-            body = self._compute(request, self._session(accepted))
+            body = self._compute(request, self._plain_session(accepted))
         except (TaskRefused, DataError, JournalBroken):
             raise
         except CovenantError as trouble:
@@ -161,6 +168,9 @@ class Participant:
         )
 
     def _reply(self, echo: Digest, body: Body) -> bytes:
+        if isinstance(body, Refusal):
+            signed = self.identity.sign_raw(REFUSAL, body.message(echo, self.site))
+            body = replace(body, signature=signed)
         return encode_reply(Reply(statement_digest=echo, site=self.site, body=body))
 
     def _accepted_documents(self, task: Task) -> Accepted:
@@ -184,18 +194,24 @@ class Participant:
             _keep(self._accepted, key, accepted, _KEPT_SESSIONS)
         return self._accepted[key]
 
-    def _session(self, accepted: Accepted) -> TrainingSession:
+    def _session(self, accepted: Accepted) -> Session:
         """The training session of a plan on this site's data, made once."""
         key = (accepted.plan.digest, accepted.contract.digest)
         if key not in self._sessions:
             table = load_table(accepted.source, accepted.contract)
-            session = TrainingSession(
+            session = session_for(
                 accepted.plan, accepted.contract, table, site=self.site, threads=self.config.run.cpu_threads
             )
             training, held_out = session.rows
             _log.info("data loaded", plan=accepted.plan.name, training_rows=training, held_out_rows=held_out)
             _keep(self._sessions, key, session, _KEPT_SESSIONS)
         return self._sessions[key]
+
+    def _plain_session(self, accepted: Accepted) -> TrainingSession:
+        session = self._session(accepted)
+        if not isinstance(session, TrainingSession):
+            raise TaskRefused(RefusalCode.PROTOCOL, "a private plan aggregates securely")
+        return session
 
     def _compute(self, request: Request, session: TrainingSession) -> Body:
         said, model, scaling = request.statement, request.model, request.scaling

@@ -4,21 +4,26 @@
 2. The member list is signed by the federation root that this site pinned, is the one that the plan names, and names this site
    with this site's own key; every invited site is a member.
 3. This site's policy admits the plan's purpose, privacy mode and aggregation, and what that protects against; it recognises peers.
-4. The data contract is, to the byte, the one that this site holds for one of its own data sets.
-5. The training component is installed here.
-6. Each statement's roster is a part of the plan's invitation, and names this site; its stage and round are ones that the plan has.
+4. A private plan is about the unit of this population's own account, costs no more than the site admits a plan, and leaves nothing without
+   noise that the site has not named. Whether the account has that much left is asked at each charge (`accounts`).
+5. The data contract is, to the byte, the one that this site holds for one of its own data sets.
+6. The training component is installed here.
+7. Each statement's roster is a part of the plan's invitation, and names this site; its stage and round are ones that the plan has.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from client.training import COMPONENT
-from protos.contract import Contract, check_plan
+from client.training import COMPONENTS
+from protos.contract import Contract
 from protos.documents import load_document
 from protos.frames import RefusalCode, Request, Stage, Statement, Task
 from protos.membership import MemberList, RootPublic, SignedMembers, check_members
 from protos.plan import Plan, SecureAggregation
+from protos.plan_fit import check_plan
+from protos.plan_privacy import Privacy
+from protos.plan_releases import PlannedReleases, releases_of
 from protos.site import DataSource, SiteConfig
 from strategies.encoding import sha256_hex
 from strategies.errors import CovenantError, Refused
@@ -44,6 +49,9 @@ class Accepted:
     members: MemberList
     members_digest: Digest
     source: DataSource
+    population: str
+    releases: PlannedReleases | None
+    """What the plan releases; None if it has no privacy."""
 
 
 def check_task(request: Request, *, config: SiteConfig, root: RootPublic, identity_key: str) -> Accepted:
@@ -65,13 +73,16 @@ def check_documents(task: Task, *, config: SiteConfig, root: RootPublic, identit
     members = _membership(task, plan, config, root, identity_key)
     _policy(plan, config)
     source = _source(plan, contract, config)
-    if plan.training.component != COMPONENT:
-        raise TaskRefused(
-            RefusalCode.POLICY,
-            f"training component {plan.training.component} is not installed; this site has {COMPONENT}",
-        )
+    _require_component(plan)
+    _privacy_policy(plan, source, config)
     return Accepted(
-        plan=plan, contract=contract, members=members, members_digest=sha256_hex(task.members), source=source
+        plan=plan,
+        contract=contract,
+        members=members,
+        members_digest=sha256_hex(task.members),
+        source=source,
+        population=config.population_of(source),
+        releases=releases_of(plan, contract),
     )
 
 
@@ -173,6 +184,51 @@ def _secure_policy(plan: Plan, config: SiteConfig) -> None:
         raise TaskRefused(
             RefusalCode.POLICY,
             f"`policy.colluding_at_least` at this site is {policy.colluding_at_least}; the plan bears {chosen.colluding} colluding sites",
+        )
+
+
+def _privacy_policy(plan: Plan, source: DataSource, config: SiteConfig) -> None:
+    """A private plan is about the unit that the population's account is about, within the site's limit, and exempts only what may be."""
+    privacy, policy, account = plan.privacy, config.policy, source.account
+    if not isinstance(privacy, Privacy):
+        return
+    if account is None:
+        raise TaskRefused(
+            RefusalCode.POLICY,
+            f"`data.{config.population_of(source)}.account` is not configured at this site, so nothing may be released of it",
+        )
+    named, called = plan.population_of(config.site), config.population_of(source)
+    if named != called:
+        raise TaskRefused(
+            RefusalCode.POLICY,
+            f"the plan charges population {named} of this site, which calls it {called}; `sites.populations` must say so",
+        )
+    ours, theirs = account.unit.unit, privacy.unit.unit
+    if not ours.is_same_person(theirs) or theirs.max_sites < ours.max_sites:
+        raise TaskRefused(
+            RefusalCode.POLICY,
+            f"the account at this site is per {ours.words}; the plan protects a {theirs.words}, and one says nothing about the other",
+        )
+    most = policy.max_epsilon_per_plan
+    if most is not None and not privacy.limit.epsilon <= most:
+        raise TaskRefused(
+            RefusalCode.POLICY,
+            f"`policy.max_epsilon_per_plan` at this site is {most:g} per {ours.words}; the plan's limit is {privacy.limit.epsilon:g}",
+        )
+    exempt = sorted(set(privacy.exempt) - set(policy.exemptions))
+    if exempt:
+        raise TaskRefused(
+            RefusalCode.POLICY,
+            f"`policy.exemptions` at this site admits {', '.join(policy.exemptions) or 'nothing'}; the plan releases {', '.join(exempt)}"
+            " without noise",
+        )
+
+
+def _require_component(plan: Plan) -> None:
+    if plan.training.component not in COMPONENTS:
+        raise TaskRefused(
+            RefusalCode.POLICY,
+            f"training component {plan.training.component} is not installed; this site has {', '.join(COMPONENTS)}",
         )
 
 

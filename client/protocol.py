@@ -17,20 +17,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-import numpy as np
 import structlog
 
+from client.charging import Charging
+from client.inputs import Inputs
 from client.journal.promise import promise_bytes, promised
 from client.model_chain import ModelChain, Witnesses
 from client.plan_check import Accepted, TaskRefused, check_statement
-from client.training import TrainingSession
+from client.training import Session
 from protos.frames import RefusalCode, SecureAnswer, SecureRequest, Stage, Statement, Task
 from protos.identities import Identities
 from protos.plan import SecureAggregation
 from protos.site import SiteConfig
-from strategies.encoding import Vector
 from strategies.errors import Refused
-from strategies.features import Scaling
 from strategies.ids import RunId
 from strategies.secagg.client import (
     Advertised,
@@ -53,7 +52,7 @@ from strategies.secagg.messages import (
     UnmaskRequest,
 )
 from strategies.secagg.parameters import Adversary
-from strategies.secagg.payloads import Counts, Integers, Moments, WeightedUpdates, dither_seed
+from strategies.secagg.payloads import Integers
 from strategies.secagg.rings import Ring
 from strategies.secagg.shamir import Entropy
 
@@ -71,7 +70,7 @@ class _Run:
 
     accepted: Accepted
     secure: SecureAggregation
-    session: TrainingSession
+    inputs: Inputs
     identities: Identities
     chain: ModelChain
 
@@ -86,14 +85,15 @@ class _Held:
 
 @dataclass
 class SecureRounds:
-    """The secure aggregation of one site. `accept` judges documents, `session_of` loads the data that they are about, and
-    `promise_of` finds in the journal what this site has confirmed before it was started again."""
+    """The secure aggregation of one site. `accept` judges documents, `session_of` loads the data that they are about, `charging` charges this
+    site's account, and `promise_of` finds in the journal what this site has confirmed before it was started again."""
 
     config: SiteConfig
     sign: Sign
     entropy: Entropy
     accept: Callable[[Task], Accepted]
-    session_of: Callable[[Accepted], TrainingSession]
+    session_of: Callable[[Accepted], Session]
+    charging: Charging
     promise_of: Callable[[Attempt], bytes | None]
     _runs: OrderedDict[RunId, _Run] = field(default_factory=OrderedDict)
     _attempts: OrderedDict[Attempt, _Held] = field(default_factory=OrderedDict)
@@ -151,20 +151,23 @@ class SecureRounds:
             site=self.config.site,
             attempt=attempt,
             parameters=run.accepted.plan.secure_parameters(run.secure),
-            peers=self._peers,
+            peers=self._peers_of(run),
             sign=self.sign,
             verify=run.identities.verify,
         )
 
-    @property
-    def _peers(self) -> Peers:
-        peers = self.config.peers
+    def _peers_of(self, run: _Run) -> Peers:
+        """Whom this site must be in a sum with. Noise counts on so many that do not collude, and who is not recognised may collude."""
+        peers, plan = self.config.peers, run.accepted.plan
         if peers is None:
             raise TaskRefused(
                 RefusalCode.POLICY,
                 "`peers` is not configured at this site, so it recognises nobody to be in a sum with",
             )
-        return Peers(recognised=frozenset(peers.recognise) - {self.config.site}, at_least=peers.at_least)
+        noisy = plan.honest_survivors - 1 if run.accepted.releases is not None else 0
+        return Peers(
+            recognised=frozenset(peers.recognise) - {self.config.site}, at_least=max(peers.at_least, noisy)
+        )
 
     def _run_of(self, attempt: Attempt, task: Task | None) -> _Run:
         """The run that `attempt` belongs to; a new one is judged by its documents."""
@@ -172,6 +175,7 @@ class SecureRounds:
         if task is not None:
             accepted = self.accept(task)
             if known is None or known.accepted != accepted:
+                self.charging.foresee(accepted, attempt.run)
                 known = self._begun(accepted)
                 self._runs[attempt.run] = known
                 while len(self._runs) > _KEPT_RUNS:
@@ -192,7 +196,14 @@ class SecureRounds:
         session = self.session_of(accepted)
         members = {member.site: member.identity_key for member in accepted.members.members}
         identities = Identities({site: members[site] for site in plan.sites.invite})
-        return _Run(accepted, plan.aggregation, session, identities, ModelChain.begin(plan, session.model))
+        inputs = Inputs(
+            self.config.site,
+            accepted,
+            session,
+            lambda release, said: self.charging.charge(accepted, release, said),
+            self.entropy,
+        )
+        return _Run(accepted, plan.aggregation, inputs, identities, ModelChain.begin(plan, session.model))
 
     def _mask(self, attempt: Attempt, ask: MaskRequest, asked: SecureRequest) -> Body:
         run, shared = self._take(attempt, Shared)
@@ -223,10 +234,8 @@ class SecureRounds:
 
     def _computed(self, run: _Run, said: Statement, asked: SecureRequest) -> tuple[Ring, Integers]:
         """What this site adds to the sum, before it is masked."""
-        _log.info("computing", run=said.run, stage=said.stage.name, round=said.round)
         if said.stage is Stage.PREPARE:
-            moments = Moments(len(said.roster))
-            return moments.ring, moments.embed(run.session.moments())
+            return run.inputs.compute(said, None, None)
         if asked.scaling is None:
             raise TaskRefused(
                 RefusalCode.PROTOCOL, f"a request to {said.stage.name.lower()} without the scaling"
@@ -235,28 +244,11 @@ class SecureRounds:
             self.config.site,
             run.secure.suite,
             run.accepted.plan.secure_parameters(run.secure),
-            self._peers,
+            self._peers_of(run),
             run.identities.verify,
         )
         model = run.chain.follow(said, asked.aggregate, asked.checkpoint, witnesses)
-        if said.stage is Stage.TRAIN:
-            return self._update(run, said, model, asked.scaling)
-        counts = Counts(len(said.roster))
-        return counts.ring, counts.embed(run.session.evaluate(model, asked.scaling))
-
-    def _update(self, run: _Run, said: Statement, model: Vector, scaling: Scaling) -> tuple[Ring, Integers]:
-        plan, site = run.accepted.plan, self.config.site
-        updates = WeightedUpdates(
-            run.secure.update_range, {each: plan.weight_of(each) for each in said.roster}
-        )
-        update = run.session.train(model, scaling, said.round)
-        clipped = int(np.count_nonzero(~(np.abs(update) <= updates.bound)))  # phrased so that NaN counts
-        if clipped:
-            _log.warning(
-                "update clipped", run=said.run, round=said.round, coordinates=clipped, bound=updates.bound
-            )
-        dither = dither_seed(plan.training.component, str(plan.training.seed), site, str(said.round))
-        return updates.ring, updates.embed(site, update, dither)
+        return run.inputs.compute(said, model, asked.scaling)
 
     def _unmask(self, attempt: Attempt, ask: UnmaskRequest) -> Body:
         state = self._promised(attempt) or self._take_any(attempt).state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import secrets
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from coordinator.registry.artifacts import ArtifactStore
 from coordinator.settings import Settings, load_settings
 from strategies.errors import CovenantError, DiskError
 from strategies.ids import RunId, run_id
+from strategies.secagg.shamir import Entropy
 
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
@@ -34,6 +36,7 @@ class Centre:
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
     new_run_id: Callable[[], RunId]
+    entropy: Entropy
     transport: Transport
 
 
@@ -50,6 +53,7 @@ def open_centre(settings: Settings | None = None) -> Centre:
         monotonic=time.monotonic,
         sleep=time.sleep,
         new_run_id=lambda: run_id(f"run-{secrets.token_hex(8)}"),
+        entropy=os.urandom,
         transport=SuperLinkTransport(chosen.superlink),
     )
 
@@ -61,18 +65,20 @@ def drive_run(centre: Centre, run: RunId, grid: Grid, *, flower_run: int) -> Non
     from coordinator.registry.publish import publish
     from coordinator.rounds.driver import Driver
     from coordinator.rounds.store import RoundStore
-    from coordinator.runs import load_documents
+    from coordinator.runs import ledger_of, load_documents
     from protos.membership import SignedMembers
 
     documents = load_documents(centre.engine, run)
-    store = RoundStore(centre.engine, centre.artifacts, run, centre.clock)
+    store = RoundStore(centre.engine, centre.artifacts, run, centre.clock, ledger_of(centre, documents))
     store.start(flower_run)
     members = SignedMembers.from_canonical(documents.members).list
     keys = {member.site: member.node_key.encode() for member in members.members}
     wire = wire_over(grid, centre.monotonic, centre.sleep)
     exchange = PromptGrid(wire, keys, centre.monotonic, centre.sleep)
     try:
-        finished = Driver(documents, exchange, store, centre.monotonic, centre.sleep).drive()
+        finished = Driver(
+            documents, exchange, store, centre.monotonic, centre.sleep, centre.entropy
+        ).drive()
         publish(centre, documents, finished)
     except DiskError:
         raise  # not even the failure is recorded: this process writes no more

@@ -6,10 +6,11 @@ from pathlib import Path
 
 from coordinator.rounds.question import RunDocuments
 from coordinator.settings import Settings
-from protos.contract import Contract, check_plan
+from protos.contract import Contract
 from protos.documents import load_document
 from protos.membership import MemberList, RootPublic, SignedMembers, check_members
 from protos.plan import Plan
+from protos.plan_fit import check_plan
 from strategies.errors import UsageError
 from strategies.ids import RunId
 

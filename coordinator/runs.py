@@ -13,11 +13,14 @@ from coordinator.bootstrap import Centre
 from coordinator.db.engine import reading, writing
 from coordinator.db.schema import FINAL_STATES, Round, RoundState, Run, RunState
 from coordinator.documents import assemble
+from coordinator.ledger import Ledger, Need, Planned
+from coordinator.ledger.needs import STAGES
 from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.record import RoundConflict
 from coordinator.rounds.store import FinalState, RoundStore
 from protos.contract import Contract
 from protos.plan import Plan
+from protos.plan_releases import releases_of
 from strategies.errors import CovenantError, Refused, UsageError
 from strategies.ids import RunId
 
@@ -48,7 +51,8 @@ def launch(centre: Centre, plan_file: Path, contract_file: Path | None = None) -
 
 
 def record(centre: Centre, documents: RunDocuments) -> None:
-    """Record a run that is to be started."""
+    """Record a run that is to be started, and reserve what it will release; raises `BudgetRefused`, with nothing recorded."""
+    needs = needs_of(documents)
     with writing(centre.engine, f"recording {documents.run}") as session:
         session.add(
             Run(
@@ -62,6 +66,28 @@ def record(centre: Centre, documents: RunDocuments) -> None:
                 submitted_at=centre.clock(),
             )
         )
+        if needs:
+            Ledger(centre.engine, centre.clock).reserve(session, documents.run, needs)
+
+
+def needs_of(documents: RunDocuments) -> tuple[Need, ...]:
+    """What a run asks of the account of each site that it invites; nothing without privacy."""
+    plan = documents.plan
+    releases = releases_of(plan, documents.contract)
+    if releases is None:
+        return ()
+    planned = tuple(
+        Planned(stage=stage, release=releases.of(stage), times=releases.times(stage)) for stage in STAGES
+    )
+    return tuple(
+        Need(site=site, population=plan.population_of(site), unit=releases.train.unit, planned=planned)
+        for site in plan.sites.invite
+    )
+
+
+def ledger_of(centre: Centre, documents: RunDocuments) -> Ledger | None:
+    """The ledger that a run's releases are settled in; None without privacy."""
+    return None if documents.plan.privacy.mode == "none" else Ledger(centre.engine, centre.clock)
 
 
 def resume(centre: Centre, run: RunId) -> None:

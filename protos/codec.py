@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from protos import training_pb2 as pb
 from protos.frame_size import REPLY, REQUEST, oversize
 from protos.frames import (
+    MAX_REASON_CHARACTERS,
     PROTOCOL_VERSION,
     Body,
     Moments,
@@ -33,11 +34,11 @@ from strategies.encoding import Vector, vector_bytes, vector_digest
 from strategies.errors import CovenantError
 from strategies.features import Scaling
 from strategies.ids import Digest, digest, run_id, site_name
+from strategies.secagg.identities import SIGNATURE_BYTES
 
 MAX_DOCUMENT_BYTES = 1 << 20
 MAX_ROSTER = 10_000
 MAX_FEATURES = 100_000
-MAX_REASON_CHARACTERS = 500
 MAX_COMPONENT_CHARACTERS = 80
 MAX_COUNTED_ROWS = 1 << 53
 """More rows than this in one reply are refused, so that counts of a thousand sites add up in int64."""
@@ -115,10 +116,11 @@ def encode_reply(reply: Reply) -> bytes:
             frame.update = vector_bytes(vector)
         case ScoreCounts(counts=counts):
             frame.score_counts = counts.astype("<i8").tobytes()
-        case Refusal(code=code, reason=reason, accused=accused):
-            frame.refusal.code = cast("pb.Refusal.Code", int(code))
-            frame.refusal.reason = "" if code is RefusalCode.CONTRACT else reason[:MAX_REASON_CHARACTERS]
-            frame.refusal.accused = accused or ""
+        case Refusal() as refusal:
+            sent = refusal.as_sent
+            frame.refusal.code = cast("pb.Refusal.Code", int(sent.code))
+            frame.refusal.reason, frame.refusal.accused = sent.reason, sent.accused or ""
+            frame.refusal.signature = sent.signature
         case SecureAnswer():
             raise TypeError("protos.secure_codec encodes what is said in secure aggregation")
     return frame.SerializeToString(deterministic=True)
@@ -223,9 +225,12 @@ def _body(frame: pb.Reply) -> Body:
         case "refusal":
             code = RefusalCode(frame.refusal.code)
             accused = site_name(frame.refusal.accused) if frame.refusal.accused else None
-            if code is RefusalCode.CONTRACT:
-                return Refusal(code)
-            return Refusal(code, frame.refusal.reason[:MAX_REASON_CHARACTERS], accused)
+            signature = frame.refusal.signature
+            if len(signature) not in {0, SIGNATURE_BYTES}:
+                raise CodecError(
+                    f"the signature of a refusal has {len(signature)} bytes; use {SIGNATURE_BYTES}"
+                )
+            return Refusal(code, frame.refusal.reason[:MAX_REASON_CHARACTERS], accused, signature).as_sent
     raise CodecError("a reply without a body")
 
 

@@ -1,7 +1,8 @@
 """The data contract: what a column means at every site, agreed before anybody looks at a row.
 
 1. Ranges, units and vocabularies are public constants; nothing here is learnt from data.
-2. The key identifies a record and the target is what is predicted; neither is ever a feature.
+2. The key identifies a record and the target is what is predicted; neither is ever a feature. A `customer` column, if there is one, says
+   whose record it is, and may be neither.
 3. `Contract.ref`, `name@version`, is what plans and sites pin; a changed contract takes a new version.
 """
 
@@ -13,7 +14,6 @@ from pydantic import AfterValidator, Field, model_validator
 
 from protos.documents import FROZEN, Document, FieldError, Part
 from protos.names import ColumnName, Name, Word, distinct
-from protos.plan import Plan
 from strategies.errors import UsageError
 from strategies.features import CategoricalFeature, Feature, FeatureSpec, NumericFeature
 
@@ -74,6 +74,7 @@ class Contract(Document):
     name: Name
     version: Annotated[int, Field(ge=1, lt=10**9)]
     key: ColumnName
+    customer: ColumnName | None = None
     target: Target
     columns: Annotated[
         Mapping[ColumnName, Annotated[NumberColumn | CategoryColumn, Field(discriminator="type")]],
@@ -87,7 +88,12 @@ class Contract(Document):
             raise FieldError(
                 "key", f"{self.key} is the target too; a record is not identified by its outcome"
             )
-        for role, name in (("key", self.key), ("target", self.target.column)):
+        if self.customer in {self.key, self.target.column}:
+            raise FieldError(
+                "customer",
+                f"{self.customer} is the key or the target; name the column that tells customers apart",
+            )
+        for role, name in (("key", self.key), ("customer", self.customer), ("target", self.target.column)):
             if name in self.columns:
                 raise FieldError("columns", f"{name} is the {role} and cannot be a column too; remove it")
         return self
@@ -109,21 +115,6 @@ class Contract(Document):
         if name not in self.columns:
             raise UsageError(f"{self.ref} has no column {name!r}{_nearest(name, self.columns)}")
         return self.columns[name].feature(name)
-
-
-def check_plan(plan: Plan, contract: Contract) -> None:
-    """Check that `plan` can be run on data under `contract`; UsageError names the first thing that does not fit."""
-    if plan.contract != contract.ref:
-        raise UsageError(
-            f"plan {plan.name} is for contract {plan.contract}, but this is {contract.ref}; give the plan's own"
-        )
-    contract.feature_spec(plan.features)
-    by = plan.evaluation.holdout.by
-    if by != contract.key:
-        raise UsageError(
-            f"plan {plan.name} holds out rows by {by!r}, but the key of {contract.ref} is {contract.key!r};"
-            f" set evaluation.holdout.by: {contract.key}"
-        )
 
 
 def _nearest(name: str, known: Iterable[str]) -> str:

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
 
-from strategies.encoding import Vector, digest_of, vector_digest
+from strategies.encoding import Vector, canonical_json, digest_of, vector_digest
 from strategies.features import Scaling
 from strategies.ids import Digest, RunId, SiteName
 from strategies.secagg.messages import Frame
@@ -173,18 +174,44 @@ class RefusalCode(enum.IntEnum):
     CONTRACT = 3
     PROTOCOL = 4
     FAILED = 5
+    BUDGET = 6
+
+
+MAX_REASON_CHARACTERS: Final = 500
+REFUSAL: Final = "covenant refusal/1"
+"""The purpose of a refusal's signature."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
     """A refusal; `reason` is empty for `CONTRACT`, because a named rule could be tripped by one record.
 
-    `accused` is the site whose envelope could not be used.
+    `accused` is the site whose envelope could not be used. `signature` is the site's identity's over `message`.
     """
 
     code: RefusalCode
     reason: str = ""
     accused: SiteName | None = None
+    signature: bytes = b""
+
+    def message(self, echo: Digest, site: SiteName) -> bytes:
+        """What `site` signs when it answers the request of digest `echo` with this refusal, as it travels."""
+        return canonical_json(
+            {
+                "request": echo,
+                "site": site,
+                "code": int(self.code),
+                "reason": self.as_sent.reason,
+                "accused": self.as_sent.accused,
+            }
+        )
+
+    @property
+    def as_sent(self) -> Refusal:
+        """Without what the centre may not hear, or is too long."""
+        if self.code is RefusalCode.CONTRACT:
+            return Refusal(self.code, signature=self.signature)
+        return replace(self, reason=self.reason[:MAX_REASON_CHARACTERS])
 
 
 Body = Moments | Update | ScoreCounts | Refusal | SecureAnswer

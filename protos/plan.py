@@ -12,7 +12,9 @@ from typing import Annotated, Final, Literal, Self, assert_never
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from protos.documents import FROZEN, Document, FieldError, Part
-from protos.names import ColumnName, Component, Name, Reference, Site, distinct, matching
+from protos.names import ColumnName, Name, Reference, Site, distinct, matching
+from protos.plan_privacy import AnyPrivacy, NoPrivacy, Privacy
+from protos.plan_training import Fraction, GradientSums, LocalTraining, Positive, PrivateSteps, Training
 from protos.quantities import Duration
 from strategies import server_optimizers
 from strategies.encoding import sha256_hex
@@ -26,14 +28,10 @@ from strategies.secagg.suites import Suite
 MAX_SITES: Final = 1000
 MAX_FEATURES: Final = 1000
 MAX_WEIGHT: Final = 1_000_000
-# Canonical JSON (RFC 8785) holds integers exactly up to here.
-_MAX_SEED: Final = 2**53 - 1
+MOST_PRIVATE_BINS: Final = 32
 
 # Threshold and bounds of a cohort depend on its size, not on its keys.
 _ANY_DIGEST: Final = sha256_hex(b"")
-
-Positive = Annotated[float, Field(gt=0, le=1e6)]
-Fraction = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Sites(Part):
@@ -44,6 +42,8 @@ class Sites(Part):
     minimum: Annotated[int, Field(ge=1)]
     join_within: Duration
     weights: Annotated[Mapping[Site, Annotated[int, Field(ge=1, le=MAX_WEIGHT)]], *FROZEN] = {}
+    populations: Annotated[Mapping[Site, Name], *FROZEN] = {}
+    """What a site calls the population that the plan is about, where that is not the contract's name: its account goes by it."""
 
     @model_validator(mode="after")
     def _fits_the_invitation(self) -> Self:
@@ -52,11 +52,12 @@ class Sites(Part):
                 "minimum",
                 f"{self.minimum} sites must take part but {len(self.invite)} are invited; lower it or invite more",
             )
-        strangers = sorted(set(self.weights) - set(self.invite))
-        if strangers:
-            raise FieldError(
-                "weights", f"{strangers[0]} has a weight but is not invited; invite it or remove the weight"
-            )
+        for name, given in (("weights", self.weights), ("populations", self.populations)):
+            strangers = sorted(set(given) - set(self.invite))
+            if strangers:
+                raise FieldError(
+                    name, f"{strangers[0]} is in {name} but is not invited; invite it or remove it there"
+                )
         return self
 
 
@@ -71,67 +72,6 @@ class MlpModel(Part):
 
     kind: Literal["mlp"]
     hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=8)]
-
-
-class FedAvgOptimiser(Part):
-    """The mean update, times `learning_rate` (McMahan et al. 2017)."""
-
-    kind: Literal["fedavg"]
-    learning_rate: Positive = 1.0
-
-
-class FedAvgMOptimiser(Part):
-    """Momentum at the server (Hsu et al. 2019)."""
-
-    kind: Literal["fedavgm"]
-    learning_rate: Positive = 1.0
-    momentum: Fraction
-
-
-class AdaptiveOptimiser(Part):
-    """FedAdam and FedYogi; the defaults are those of Reddi et al. 2021, section 5 and appendix C."""
-
-    kind: Literal["fedadam", "fedyogi"]
-    learning_rate: Positive
-    beta1: Fraction = 0.9
-    beta2: Fraction = 0.99
-    tau: Positive = 1e-3
-
-
-class ClassWeights(Part):
-    """What an example of each class counts in the loss; constants of the plan, never counted from rows."""
-
-    negative: Positive = 1.0
-    positive: Positive = 1.0
-
-
-class Training(Part):
-    """What a site does in a round, and what the centre does with the mean of it."""
-
-    component: Component
-    algorithm: Literal["fedavg", "fedprox"]
-    proximal_mu: Positive | None = None
-    server_optimiser: Annotated[
-        FedAvgOptimiser | FedAvgMOptimiser | AdaptiveOptimiser, Field(discriminator="kind")
-    ] = FedAvgOptimiser(kind="fedavg")
-    rounds: Annotated[int, Field(ge=1, le=10_000)]
-    local_epochs: Annotated[int, Field(ge=1, le=1000)] = 1
-    batch_size: Annotated[int, Field(ge=1, le=1_000_000)]
-    learning_rate: Positive
-    l2: Annotated[float, Field(ge=0, le=1e6)] = 0.0
-    class_weights: ClassWeights = ClassWeights()
-    round_deadline: Duration
-    seed: Annotated[int, Field(ge=0, le=_MAX_SEED)]
-
-    @model_validator(mode="after")
-    def _mu_belongs_to_fedprox(self) -> Self:
-        if self.algorithm == "fedprox" and self.proximal_mu is None:
-            raise FieldError("proximal_mu", "algorithm fedprox needs it; add it, such as proximal_mu: 0.01")
-        if self.algorithm != "fedprox" and self.proximal_mu is not None:
-            raise FieldError(
-                "proximal_mu", f"algorithm {self.algorithm} does not use it; remove it or choose fedprox"
-            )
-        return self
 
 
 class PlainAggregation(Part):
@@ -160,12 +100,6 @@ def _mode_of(aggregation: object) -> object:
     if isinstance(aggregation, Mapping):
         return aggregation.get("mode", "secure")
     return getattr(aggregation, "mode", None)
-
-
-class Privacy(Part):
-    """What protects a person's rows in what is released. `none`: nothing does, and every report says so."""
-
-    mode: Literal["none"]
 
 
 class Holdout(Part):
@@ -201,8 +135,69 @@ class Plan(Document):
         Annotated[PlainAggregation, Tag("plain")] | Annotated[SecureAggregation, Tag("secure")],
         Discriminator(_mode_of),
     ] = SecureAggregation()
-    privacy: Privacy
+    privacy: AnyPrivacy
     evaluation: Evaluation
+
+    @model_validator(mode="after")
+    def _is_one_of_the_matrix(self) -> Self:
+        """Algorithm, privacy and aggregation go together in four ways."""
+        match self.privacy:
+            case NoPrivacy():
+                self._require(
+                    isinstance(self.training, LocalTraining),
+                    "training",
+                    f"algorithm {self.training.algorithm} adds noise, which privacy mode none has not: use fedavg or fedprox, or mode distributed",
+                )
+            case Privacy(mode="local"):
+                self._require(
+                    isinstance(self.training, PrivateSteps),
+                    "training",
+                    f"algorithm {self.training.algorithm} does not exist in privacy mode local; use dp-sgd",
+                )
+            case Privacy(mode=mode):
+                self._require(
+                    isinstance(self.training, GradientSums),
+                    "training",
+                    f"algorithm {self.training.algorithm} does not exist in privacy mode {mode}, which opens one clipped gradient sum a round;"
+                    " use dp-fedsgd",
+                )
+        if isinstance(self.privacy, Privacy):
+            self._check_private(self.privacy)
+        return self
+
+    def _check_private(self, privacy: Privacy) -> None:
+        self._require(
+            isinstance(self.aggregation, SecureAggregation),
+            "aggregation",
+            f"privacy mode {privacy.mode} goes with secure aggregation only; leave aggregation out, or write mode: secure",
+        )
+        self._require(
+            not self.sites.weights or not isinstance(self.training, GradientSums),
+            "sites",
+            "weights do nothing where every unit of every site counts alike; remove them",
+        )
+        self._require(
+            self.evaluation.every >= self.training.rounds,
+            "evaluation",
+            f"every is {self.evaluation.every}, but held-out rows are scored once, after round {self.training.rounds}: each time is a release."
+            f" Use every: {self.training.rounds}",
+        )
+        self._require(
+            self.evaluation.score_bins <= MOST_PRIVATE_BINS,
+            "evaluation",
+            f"{self.evaluation.score_bins} score bins would hold more noise than rows; use at most {MOST_PRIVATE_BINS}",
+        )
+        if privacy.unit.kind == "site" and isinstance(self.training, GradientSums | PrivateSteps):
+            self._require(
+                self.training.expected_batch == self.training.nominal_rows == 1,
+                "training",
+                "a site is one unit, and is always in the sum; use expected_batch: 1 and nominal_rows: 1",
+            )
+
+    @staticmethod
+    def _require(holds: bool, field: str, sentence: str) -> None:  # noqa: FBT001 (reads as a sentence)
+        if not holds:
+            raise FieldError(field, sentence)
 
     @model_validator(mode="after")
     def _can_be_aggregated(self) -> Self:
@@ -257,23 +252,22 @@ class Plan(Document):
 
     def server_optimizer(self) -> server_optimizers.ServerOptimizer:
         """The rule that turns a mean update into the next model."""
-        match self.training.server_optimiser:
-            case FedAvgOptimiser(learning_rate=rate):
-                return server_optimizers.FedAvg(learning_rate=rate)
-            case FedAvgMOptimiser(learning_rate=rate, momentum=momentum):
-                return server_optimizers.FedAvgM(learning_rate=rate, momentum=momentum)
-            case AdaptiveOptimiser() as chosen:
-                kinds = {"fedadam": server_optimizers.FedAdam, "fedyogi": server_optimizers.FedYogi}
-                return kinds[chosen.kind](
-                    learning_rate=chosen.learning_rate, beta1=chosen.beta1, beta2=chosen.beta2, tau=chosen.tau
-                )
-            case unreachable:
-                assert_never(unreachable)
+        return self.training.server_optimizer()
+
+    @property
+    def honest_survivors(self) -> int:
+        """How many survivors of an opened sum do not collude, at least: all that noise may be counted on."""
+        chosen = self.aggregation
+        return self.sites.minimum - chosen.colluding if isinstance(chosen, SecureAggregation) else 1
 
     def evaluates(self, number: int) -> bool:
         """Whether the model after round `number` is scored on held-out rows."""
         last = self.training.rounds
         return number == last or (0 < number < last and number % self.evaluation.every == 0)
+
+    def population_of(self, site: SiteName) -> str:
+        """What `site` calls the population that the plan is about: what its account goes by."""
+        return self.sites.populations.get(site, self.contract.partition("@")[0])
 
     def weight_of(self, site: SiteName) -> int:
         """What `site` counts in the mean: its weight in the plan, or 1."""

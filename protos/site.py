@@ -14,7 +14,10 @@ from pydantic import AfterValidator, Field, model_validator
 
 from protos.documents import FROZEN, Document, FieldError, FilePath, Part, load_document
 from protos.names import ColumnName, Name, Reference, Sha256, Site, distinct, matching
+from protos.plan_privacy import Delta, Epsilon, ExemptStage, Unit
 from protos.quantities import Duration
+from strategies.dp.filters import Ceiling
+from strategies.errors import UsageError
 
 _HIGHEST_PORT: Final = 65535
 _HOST_PORT: Final = re.compile(r"(?:\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):([0-9]{1,5})")
@@ -58,13 +61,47 @@ class Identity(Part):
     node_key: FilePath
 
 
+class AccountRule(Part):
+    """The most that may ever become known of one unit of a population: whatever the run, the plan, the contract or the federation.
+
+    `order` is of the Rényi filter that holds the ceiling, and stays; it follows from epsilon and delta unless it is given.
+    """
+
+    unit: Unit
+    epsilon: Epsilon
+    delta: Delta
+    order: Annotated[int, Field(ge=2, le=1024)] | None = None
+    alert_at: Annotated[tuple[Annotated[float, Field(gt=0, lt=1)], ...], AfterValidator(distinct)] = (
+        0.5,
+        0.8,
+    )
+
+    @property
+    def ceiling(self) -> Ceiling:
+        """As the filter has it."""
+        return Ceiling.fixed(epsilon=self.epsilon, delta=self.delta, unit=self.unit.unit, order=self.order)
+
+    @model_validator(mode="after")
+    def _can_be_held(self) -> Self:
+        try:
+            _ = self.ceiling
+        except UsageError as error:
+            raise FieldError("epsilon", str(error)) from error
+        return self
+
+
 class DataSource(Part):
-    """One population: its contract, its Parquet file, and the file's own names for contract columns."""
+    """One population: its contract, its Parquet file, the file's own names for contract columns, and its account.
+
+    A population without an account takes part in nothing but plans without privacy. At sites that it `overlaps` with the same people may be.
+    """
 
     contract: Reference
     contract_file: FilePath
     file: FilePath
     columns: Annotated[Mapping[ColumnName, ColumnName], *FROZEN] = {}
+    account: AccountRule | None = None
+    overlaps: Annotated[tuple[Site, ...], AfterValidator(distinct)] = ()
 
 
 class Allow(Part):
@@ -77,11 +114,16 @@ class Allow(Part):
 class Policy(Part):
     """What plans may ask for. Each list is closed; an empty one allows nothing.
 
-    Of secure aggregation: against which coordinators, and how many colluding sites a plan must bear at least.
+    Of secure aggregation: against which coordinators, and how many colluding sites a plan must bear at least. Of privacy: in which modes, with
+    which limit of a plan at most (for the unit of the account), and which stages may be released without noise.
     """
 
     purposes: Annotated[tuple[Name, ...], AfterValidator(distinct)] = ()
-    privacy_modes: Annotated[tuple[Literal["none"], ...], AfterValidator(distinct)] = ()
+    privacy_modes: Annotated[
+        tuple[Literal["none", "local", "distributed", "central"], ...], AfterValidator(distinct)
+    ] = ()
+    max_epsilon_per_plan: Epsilon | None = None
+    exemptions: Annotated[tuple[ExemptStage, ...], AfterValidator(distinct)] = ()
     aggregation: Annotated[tuple[Literal["secure", "plain"], ...], AfterValidator(distinct)] = ()
     adversaries: Annotated[tuple[Literal["active", "semi-honest"], ...], AfterValidator(distinct)] = (
         "active",
@@ -134,6 +176,8 @@ class SiteConfig(Document):
     identity: Identity
     # Text, because that is what the documents' strict reading takes; it becomes a path like any other.
     journal: Annotated[FilePath, Field(validate_default=True)] = cast("Path", "journal.db")
+    accounts: Annotated[FilePath, Field(validate_default=True)] = cast("Path", "accounts.db")
+    """What was released of this site's populations. Agents of one site in several federations name the same file."""
     peers: Peers | None = None
     data: Annotated[Mapping[Name, DataSource], Field(min_length=1, max_length=100), *FROZEN]
     allow: Allow = Allow()
@@ -156,6 +200,10 @@ class SiteConfig(Document):
     def source_for(self, contract: str) -> DataSource | None:
         """The data that follow `contract` (`name@version`), or None if this site has none."""
         return next((source for source in self.data.values() if source.contract == contract), None)
+
+    def population_of(self, source: DataSource) -> str:
+        """What this site calls the population of `source`."""
+        return next(name for name, each in self.data.items() if each == source)
 
 
 def load_site(path: Path) -> SiteConfig:

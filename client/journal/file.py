@@ -5,10 +5,12 @@
 2. `append` returns after the flush. A record that a crash cut short, at whatever byte, is gone as a whole; all before it are there.
 3. A write or flush that fails breaks the journal for good: `JournalBroken` must end the process. It is not tried again, because the
    kernel may have dropped the pages that it could not write and would call the second flush a success.
-4. One process at a time. The lock is the file's own, and is held until the process ends.
+4. One process at a time. The lock is the file's own, and is held until the process ends. A journal that is opened to be `shared` is locked for
+   one `turn` at a time instead, which begins with reading, and verifying, what others have appended.
 5. The first entry says whose journal it is; nobody else can open it.
 
-SQLite in WAL mode under an exclusive lock (ADR 11): one flush an entry, a torn tail is told by its checksums, no second connection.
+SQLite in WAL mode under an exclusive lock (ADR 11): one flush an entry, a torn tail is told by its checksums, no second connection. A shared one
+has a rollback journal with synchronous=EXTRA.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import json
 import os
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn, Self
@@ -29,6 +32,13 @@ Connect = Callable[[str], sqlite3.Connection]
 
 _OPENED: Final = "opened"
 _FORMAT: Final = 2
+_ALONE: Final = (
+    "locking_mode = EXCLUSIVE",
+    "journal_mode = WAL",
+    "synchronous = FULL",
+    "secure_delete = ON",
+)
+_SHARED: Final = ("busy_timeout = 30000", "journal_mode = DELETE", "synchronous = EXTRA")
 _CUT_LOG: Final = "PRAGMA wal_checkpoint(TRUNCATE)"
 _MODE: Final = 0o600
 _BUSY: Final = frozenset({"SQLITE_BUSY", "SQLITE_LOCKED"})
@@ -61,6 +71,13 @@ class Owner:
     identity: str
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Whose shared journal it is: a site's, in whatever federations."""
+
+    site: str
+
+
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One entry. `seq` counts from 1."""
@@ -78,15 +95,18 @@ def connect(path: str) -> sqlite3.Connection:
 class Journal:
     """An open journal. `open` is its only maker."""
 
-    def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
+    def __init__(self, path: Path, connection: sqlite3.Connection, *, shared: bool) -> None:
         self._path = path
         self._connection = connection
+        self._shared = shared
         self._broken: str | None = None
         self._seq, self._checksum = 0, b""
 
     @classmethod
-    def open(cls, path: Path, owner: Owner, *, connect: Connect = connect) -> Self:
-        """Open the journal at `path`, or begin it (mode 0600), and verify every entry.
+    def open(
+        cls, path: Path, owner: Owner | Holder, *, connect: Connect = connect, shared: bool = False
+    ) -> Self:
+        """Open the journal at `path`, or begin it (mode 0600), and verify every entry; `shared` with other processes, or alone.
 
         Raises `UsageError` if another process has it open or it is somebody else's, `JournalBroken` if it is damaged or cannot be
         written.
@@ -100,10 +120,10 @@ class Journal:
                 f"the journal {path} cannot be opened ({error.strerror}); `journal` must name a file, on a local disk, that the "
                 "agent's user may write"
             ) from error
-        journal = cls(path, connect(str(path)))
+        journal = cls(path, connect(str(path)), shared=shared)
         try:
             journal._prepare()
-            journal._verify(owner)
+            journal._begin(owner)
         except CovenantError:
             journal.close()
             raise
@@ -124,14 +144,9 @@ class Journal:
         What was stored beside entry `forget` goes in the same step.
         """
         self._require_whole()
-        content = canonical_json(dict(body))
-        entry = Entry(self._seq + 1, kind, body)
-        checksum = _checksum(self._checksum, entry.seq, kind, content)
         with self._breaking(f"appending a {kind} entry"):
             self._connection.execute("BEGIN IMMEDIATE")
-            self._connection.execute(
-                "INSERT INTO entries VALUES (?, ?, ?, ?)", (entry.seq, kind, content, checksum)
-            )
+            entry, checksum = self._insert(kind, body)
             if forget is not None:
                 self._connection.execute("DELETE FROM attachments WHERE seq = ?", (forget,))
             if attachment is not None:
@@ -146,6 +161,38 @@ class Journal:
                 self._connection.execute(_CUT_LOG)
         self._seq, self._checksum = entry.seq, checksum
         return entry
+
+    @contextmanager
+    def turn(self) -> Iterator[Turn]:
+        """Read what others have appended to a shared journal, decide, and append, while nobody else can.
+
+        What the block appends is on disk when it ends, all of it; if it raises, none of it is.
+        """
+        self._require_whole()
+        before = (self._seq, self._checksum)
+        with self._breaking("taking a turn"):
+            self._connection.execute("BEGIN IMMEDIATE")
+        try:
+            with self._breaking("taking a turn"):
+                fresh = self._catch_up()
+            yield Turn(self, fresh)
+            with self._breaking("ending a turn"):
+                self._connection.commit()
+        except BaseException:
+            self._seq, self._checksum = before
+            if self._broken is None:
+                self._connection.rollback()
+            raise
+
+    def _insert(self, kind: str, body: Mapping[str, Any]) -> tuple[Entry, bytes]:
+        """Add the entry that follows, in the transaction that is open; with its checksum."""
+        content = canonical_json(dict(body))
+        entry = Entry(self._seq + 1, kind, body)
+        checksum = _checksum(self._checksum, entry.seq, kind, content)
+        self._connection.execute(
+            "INSERT INTO entries VALUES (?, ?, ?, ?)", (entry.seq, kind, content, checksum)
+        )
+        return entry, checksum
 
     def entries(self, kind: str) -> Iterator[Entry]:
         """All entries of a kind, the oldest first."""
@@ -170,36 +217,54 @@ class Journal:
     def _prepare(self) -> None:
         """Set how the file is written, and make sure that all that can be read is on the disk and not in a cache alone."""
         with self._breaking("opening"):
-            for pragma in (
-                "locking_mode = EXCLUSIVE",
-                "journal_mode = WAL",
-                "synchronous = FULL",
-                "secure_delete = ON",
-            ):
+            for pragma in _SHARED if self._shared else _ALONE:
                 self._connection.execute(f"PRAGMA {pragma}")
             self._connection.executescript(_SCHEMA)
-            self._connection.execute(_CUT_LOG)
+            if not self._shared:
+                self._connection.execute(_CUT_LOG)
 
-    def _verify(self, owner: Owner) -> None:
-        """Walk the chain, and begin it in a new journal."""
+    def _begin(self, owner: Owner | Holder) -> None:
+        """Verify whose journal it is, and begin a new one."""
         expected = {"format": _FORMAT, **asdict(owner)}
-        query = "SELECT seq, kind, body, checksum FROM entries ORDER BY seq"
-        with self._breaking("reading"):
-            rows = self._connection.execute(query).fetchall()
+        with self.turn() as turn:
+            if not self._seq:
+                turn.append(_OPENED, expected)
+                return
+        first = next(self.entries(_OPENED)).body
+        if first != expected:
+            whose = (
+                f"of {first.get('site')} in federation {first.get('federation')}"
+                if "federation" in first
+                else f"of {first.get('site')}"
+            )
+            raise UsageError(
+                f"{self._path} is the journal {whose} ({_difference(first, expected)}), not of {' in '.join(_named(owner))}: an agent goes on"
+                " with its own journal only; put that back, or name another folder"
+            )
+
+    def _catch_up(self) -> list[Entry]:
+        """Walk the chain on from where this process has it."""
+        query = "SELECT seq, kind, body, checksum FROM entries WHERE seq > ? ORDER BY seq"
+        rows = self._connection.execute(query, (self._seq,)).fetchall()
+        # The last that this process knows must still be there, or an older file was put in its place.
+        if (
+            self._seq
+            and not self._connection.execute(
+                "SELECT 1 FROM entries WHERE seq = ? AND checksum = ?", (self._seq, self._checksum)
+            ).fetchone()
+        ):
+            self._fail(
+                self._damaged(f"entry {self._seq}, which this process has written or read, is not there")
+            )
         for seq, kind, body, checksum in rows:
             if seq != self._seq + 1 or checksum != _checksum(self._checksum, seq, kind, body):
-                raise JournalBroken(
-                    self._damaged(f"entry {self._seq + 1} of {len(rows)} does not fit the one before it")
-                )
+                self._fail(self._damaged(f"entry {self._seq + 1} does not fit the one before it"))
             self._seq, self._checksum = seq, checksum
-        if not rows:
-            self.append(_OPENED, expected)
-        elif (found := json.loads(rows[0][2])) != expected:
-            raise UsageError(
-                f"{self._path} is the journal of {found.get('site')} in federation {found.get('federation')} "
-                f"({_difference(found, expected)}), not of {owner.site} in {owner.federation}: an agent goes on with its own journal "
-                "only; put that back, or name another folder"
-            )
+        return [Entry(seq, kind, json.loads(body)) for seq, kind, body, _ in rows]
+
+    def _fail(self, what: str) -> NoReturn:
+        self._broken = what
+        raise JournalBroken(what)
 
     def _damaged(self, what: str) -> str:
         return (
@@ -218,7 +283,12 @@ class Journal:
         code = getattr(error, "sqlite_errorname", None) or type(error).__name__
         if code in _BUSY:
             raise UsageError(
-                f"{self._path} is in use: another agent of this site runs already; stop that one first"
+                f"{self._path} is in use: another agent of this site "
+                + (
+                    "has kept it for itself; stop that one"
+                    if self._shared
+                    else "runs already; stop that one first"
+                )
             ) from error
         if any(code.startswith(name) for name in _NOT_A_JOURNAL):
             self._broken = self._damaged(str(error))
@@ -243,6 +313,25 @@ class _Breaking:
     def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         if isinstance(error, sqlite3.Error):
             self.journal._break(self.doing, error)  # noqa: SLF001 (the other half of this class)
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Sole use of a shared journal: `fresh` is what others have appended since this process had its last."""
+
+    journal: Journal
+    fresh: list[Entry]
+
+    def append(self, kind: str, body: Mapping[str, Any]) -> Entry:
+        """Append an entry, which is on disk when the turn has ended."""
+        with self.journal._breaking(f"appending a {kind} entry"):  # noqa: SLF001 (the other half of this class)
+            entry, self.journal._checksum = self.journal._insert(kind, body)  # noqa: SLF001
+        self.journal._seq = entry.seq  # noqa: SLF001
+        return entry
+
+
+def _named(owner: Owner | Holder) -> list[str]:
+    return [owner.site, owner.federation] if isinstance(owner, Owner) else [owner.site]
 
 
 def _checksum(before: bytes, seq: int, kind: str, body: bytes) -> bytes:

@@ -9,8 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from client.data import Table
-from protos.contract import Contract, check_plan
+from protos.contract import Contract
 from protos.plan import Plan
+from protos.plan_fit import check_plan
+from protos.plan_training import LocalTraining
 from strategies.analytics.histograms import score_counts
 from strategies.analytics.moments import moments
 from strategies.encoding import Vector
@@ -43,11 +45,13 @@ class TrainingSession:
         self, plan: Plan, contract: Contract, table: Table, *, site: SiteName, threads: int = 1
     ) -> None:
         check_plan(plan, contract)
-        if plan.training.component != COMPONENT:
+        rule = plan.training
+        if rule.component != COMPONENT or not isinstance(rule, LocalTraining):
             raise UsageError(
-                f"the plan asks for training component {plan.training.component!r}; this is {COMPONENT!r}"
+                f"the plan asks for training component {rule.component!r} with {rule.algorithm}; this is {COMPONENT!r} with fedavg and fedprox"
             )
         self._plan = plan
+        self._rule = rule
         self._site = site
         self._threads = threads
         self._spec = contract.feature_spec(plan.features)
@@ -83,7 +87,7 @@ class TrainingSession:
 
         torch.set_num_threads(self._threads)
         x, y = self._training_tensors(scaling)
-        return descend(_rule(self._plan), self.model, model, x, y, seed=self._seed(round_number))
+        return descend(_descent(self._rule), self.model, model, x, y, seed=self._seed(round_number))
 
     def evaluate(self, model: Vector, scaling: Scaling) -> npt.NDArray[np.int64]:
         """Counts of held-out scores, (2, bins) int64: negatives, then positives. Data-dependent.
@@ -115,10 +119,9 @@ class TrainingSession:
         return int.from_bytes(digest.digest()[:8], "big") >> 1  # torch takes seeds below 2^63
 
 
-def _rule(plan: Plan) -> Descent:
+def _descent(training: LocalTraining) -> Descent:
     from client.training.descent import Descent
 
-    training = plan.training
     return Descent(
         epochs=training.local_epochs,
         batch_size=training.batch_size,

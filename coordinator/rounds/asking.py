@@ -11,12 +11,15 @@ import structlog
 from coordinator.rounds.exchange import Answered, Exchange, Outcome
 from coordinator.rounds.roster import Roster
 from protos.codec import CodecError
-from protos.frames import Body, Refusal, RefusalCode, Reply, Stage
+from protos.frames import REFUSAL, Body, Refusal, RefusalCode, Reply, Stage
 from protos.secure_codec import decode_answer
 from strategies.errors import CovenantError, Refused
 from strategies.ids import Digest, SiteName
+from strategies.secagg.identities import Verify
 
-_LASTING: Final = frozenset({RefusalCode.POLICY, RefusalCode.SIGNATURE, RefusalCode.CONTRACT})
+_LASTING: Final = frozenset(
+    {RefusalCode.POLICY, RefusalCode.SIGNATURE, RefusalCode.CONTRACT, RefusalCode.BUDGET}
+)
 """Refusals of the plan; the others are of one attempt, and the next may be answered."""
 _log = structlog.get_logger(__name__)
 
@@ -39,11 +42,12 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Asking:
-    """One run's exchanges. Sites that refuse the plan for good are told to `roster`."""
+    """One run's exchanges. Sites that refuse the plan for good, in a reply that they have signed, are told to `roster`."""
 
     exchange: Exchange
     roster: Roster
     deadline_s: float
+    verify: Verify
 
     def ask(
         self, stage: Stage, number: int, asked: Asked, take: Callable[[SiteName, Body], None]
@@ -76,6 +80,9 @@ class Asking:
         if reply.statement_digest != echo:
             return "answered another statement"
         if isinstance(reply.body, Refusal):
+            message = reply.body.message(echo, site)
+            if not self.verify(site, REFUSAL, message, reply.body.signature):
+                return "sent a refusal that it has not signed"
             reason = f"refused ({reply.body.code.name.lower()}) {reply.body.reason}".strip()
             if reply.body.accused is not None:
                 self.roster.accuse(reply.body.accused, by=site)

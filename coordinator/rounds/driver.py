@@ -18,8 +18,10 @@ import structlog
 
 from coordinator.rounds.asking import Asking, TooFewSurvivors
 from coordinator.rounds.exchange import Exchange
+from coordinator.rounds.opened import OpenedSums
 from coordinator.rounds.plain import PlainSums
-from coordinator.rounds.question import Pooled, Question, RunDocuments, Settled, Sums
+from coordinator.rounds.question import Pooled, Question, Receipt, RunDocuments, Settled, Sums
+from coordinator.rounds.reading import metrics_of, scaling_of
 from coordinator.rounds.record import Committed
 from coordinator.rounds.roster import Roster
 from coordinator.rounds.secure import SecureSums
@@ -28,12 +30,12 @@ from coordinator.rounds.store import RoundStore
 from protos.frames import Stage
 from protos.plan import PlainAggregation, Plan, SecureAggregation
 from protos.secure_codec import encode_testimony
-from strategies.analytics.histograms import ScoreMetrics, metrics_from
-from strategies.analytics.moments import scaling_from
+from strategies.analytics.histograms import ScoreMetrics
 from strategies.encoding import Vector
 from strategies.errors import CovenantError
 from strategies.features import Scaling
 from strategies.ids import SiteName
+from strategies.secagg.shamir import Entropy
 
 _ATTEMPTS = 3
 _HEARTBEAT_S = 20.0
@@ -61,19 +63,23 @@ class Driver:
     store: RoundStore
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
+    entropy: Entropy
+    """Where the centre's own noise comes from, in plans whose noise is the centre's."""
     _roster: Roster = field(init=False)
     _sums: Sums = field(init=False)
     _retrying: bool = False
 
     def __post_init__(self) -> None:
         self._roster = Roster(self._plan.sites, self.exchange, self.monotonic, self.sleep)
-        asking = Asking(self.exchange, self._roster, self._plan.training.round_deadline)
+        verify = self.documents.identities.verify
+        asking = Asking(self.exchange, self._roster, self._plan.training.round_deadline, verify)
         match self._plan.aggregation:
             case PlainAggregation():
                 self._sums = PlainSums(self.documents, asking)
             case SecureAggregation() as secure:
-                verify, models = self.documents.identities.verify, SiteModels(self.store.step)
-                self._sums = SecureSums(self.documents, secure, asking, verify, models)
+                models = SiteModels(self.store.step)
+                opened = OpenedSums(self.documents, self.entropy)
+                self._sums = SecureSums(self.documents, secure, asking, verify, models, opened)
             case unreachable:
                 assert_never(unreachable)
 
@@ -134,7 +140,7 @@ class Driver:
 
     def _scaling(self, pooled: Pooled) -> Scaling:
         try:
-            return scaling_from(_vector(pooled))
+            return scaling_of(self.documents, _vector(pooled))
         except CovenantError as trouble:
             raise CovenantError(
                 f"{self.documents.run} cannot be prepared: {trouble}. A sum is opened once, so it cannot be had again; launch a new run"
@@ -163,7 +169,7 @@ class Driver:
         """The metrics of a round; None if what the sites sent gives none, which must not keep the run from its other rounds."""
         attempt, pooled = self._pooled(Stage.EVALUATE, committed.number, committed, scaling)
         try:
-            metrics = metrics_from(pooled.values.astype(np.int64))
+            metrics = metrics_of(self.documents, pooled.values.astype(np.int64))
         except CovenantError as trouble:
             self.store.record_no_metrics(committed.number, attempt=attempt, survivors=pooled.survivors)
             _log.error("evaluation without metrics", round=committed.number, reason=str(trouble))
@@ -179,7 +185,8 @@ class Driver:
         left = self.store.unopened(stage, number)
         if left is not None:
             question = _question(stage, number, left.attempt, (), at, scaling)
-            return left.attempt, self._sums.reopen(question, left.opening)
+            receipt = Receipt(stage, number, left.attempt)  # what can be opened was settled with its opening
+            return left.attempt, self._sums.reopen(question, left.opening, receipt)
         roster = self._ready()
         if stage is Stage.TRAIN:
             attempt = self.store.open_round(number, roster)
@@ -193,11 +200,14 @@ class Driver:
                 self.store.void(number, attempt, str(few))
             raise
 
-    def _settle(self, question: Question, settled: Settled) -> None:
+    def _settle(self, question: Question, settled: Settled) -> Receipt:
         """T1: before anything is opened."""
+        receipt = Receipt(question.stage, question.number, question.attempt)
         if question.stage is not Stage.TRAIN:
-            self.store.settle_attempt(question.stage, question.number, question.attempt, settled.opening)
-            return
+            self.store.settle_attempt(
+                question.stage, question.number, question.attempt, settled.survivors, settled.opening
+            )
+            return receipt
         self.store.settle(
             question.number,
             question.attempt,
@@ -206,6 +216,7 @@ class Driver:
             testimony=None if settled.testimony is None else encode_testimony(settled.testimony),
             opening=settled.opening,
         )
+        return receipt
 
     def _ready(self) -> tuple[SiteName, ...]:
         """Before a run has begun, sites may still be on their way; before another try, one that was cut off may be heard of again."""

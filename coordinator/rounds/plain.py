@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from coordinator.rounds.asking import Asked, Asking, TooFewSurvivors, note_missing
-from coordinator.rounds.question import Pooled, Question, RunDocuments, Settle, Settled
+from coordinator.rounds.question import Pooled, Question, Receipt, RunDocuments, Settle, Settled
 from coordinator.rounds.roster import because
 from protos.codec import encode_request
 from protos.frames import Body, Moments, Request, ScoreCounts, Stage, Update
@@ -40,7 +40,7 @@ class PlainSums:
         settle(Settled(survivors=survivors, statement=statement.digest))
         return self._pooled(question.stage, survivors, sent)
 
-    def reopen(self, question: Question, opening: bytes) -> Pooled:
+    def reopen(self, question: Question, opening: bytes, receipt: Receipt) -> Pooled:  # noqa: ARG002 (the protocol's signature)
         """See `Sums.reopen`: what came in the clear was never closed."""
         raise CovenantError(
             f"round {question.number} has {len(opening)} bytes of a sum to open, but the plan aggregates in the clear"

@@ -92,7 +92,19 @@ class Settled:
     opening: bytes | None = None
 
 
-Settle = Callable[[Settled], None]
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """That an attempt is settled, and its release charged, in the database; the driver makes one after that, and for nothing else.
+
+    Nothing is opened without.
+    """
+
+    stage: Stage
+    number: int
+    attempt: int
+
+
+Settle = Callable[[Settled], Receipt]
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +122,6 @@ class Sums(Protocol):
         """Ask, `settle` once the survivors are known and nothing is opened yet, and open."""
         ...
 
-    def reopen(self, question: Question, opening: bytes) -> Pooled:
+    def reopen(self, question: Question, opening: bytes, receipt: Receipt) -> Pooled:
         """Open what an earlier driver had settled, by the very request that it sent."""
         ...

@@ -74,7 +74,10 @@ class RoundRecord:
         if kept is None:
             return None
         bins = tuple(CalibrationBin(**each) for each in kept["calibration"])
-        return ScoreMetrics(**{**kept, "calibration": bins})
+        interval = kept.get("auc_interval")
+        return ScoreMetrics(
+            **{**kept, "calibration": bins, "auc_interval": None if interval is None else tuple(interval)}
+        )
 
     def last_committed(self) -> Committed | None:
         """The newest checkpoint, verified against its digests; None before `begin`."""

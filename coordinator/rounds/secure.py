@@ -18,15 +18,16 @@ import structlog
 
 from coordinator.rounds.asking import Asking, StaysClosed, TooFewSurvivors
 from coordinator.rounds.exchanges import Exchanges, Expected, Said
-from coordinator.rounds.payload import StagePayload, dimension_of, payload_of
-from coordinator.rounds.question import Pooled, Question, RunDocuments, Settle, Settled
+from coordinator.rounds.opened import OpenedSums
+from coordinator.rounds.question import Pooled, Question, Receipt, RunDocuments, Settle, Settled
 from coordinator.rounds.roster import because
 from coordinator.rounds.site_models import SiteModels
 from protos.frames import SecureRequest, Stage, Statement, Testimony, Upload
+from protos.payloads import Payload, payload_of
 from protos.plan import SecureAggregation
 from protos.secagg_codec import decode_opening, encode_opening
 from strategies.encoding import sha256_hex
-from strategies.errors import Refused
+from strategies.errors import CovenantError, Refused
 from strategies.ids import SiteName
 from strategies.secagg import server as central
 from strategies.secagg.identities import Verify
@@ -57,6 +58,7 @@ class SecureSums:
     asking: Asking
     verify: Verify
     models: SiteModels
+    opened: OpenedSums
     _ahead: central.Ready | None = None
 
     def pool(self, question: Question, settle: Settle) -> Pooled:
@@ -74,13 +76,13 @@ class SecureSums:
         finally:
             self.asking.roster.leave_out_accused(more_than=self.secure.colluding)
 
-    def reopen(self, question: Question, opening: bytes) -> Pooled:
+    def reopen(self, question: Question, opening: bytes, receipt: Receipt) -> Pooled:
         """See `Sums.reopen`."""
-        dimension = dimension_of(question, self.documents)
+        dimension = self._payload(question, self.documents.plan.sites.invite).dimension
         unmasking = decode_opening(opening, self._parameters, dimension, self.verify)
         roster = tuple(sorted((*unmasking.request.survivors, *unmasking.request.dropped)))
-        opened = self._opened(self._exchanges(question), unmasking, None)
-        return self._payload(question, roster).pooled(opened)
+        opened = self._opened(self._exchanges(question), unmasking, None, receipt)
+        return self.opened.pooled(question, self._payload(question, roster), opened)
 
     @property
     def _parameters(self) -> Parameters:
@@ -102,8 +104,8 @@ class SecureSums:
     def _exchanges(self, question: Question) -> Exchanges:
         return Exchanges(self.asking, question.stage, question.number, self.models.note)
 
-    def _payload(self, question: Question, roster: Collection[SiteName]) -> StagePayload:
-        return payload_of(question, self.documents, self.secure, roster)
+    def _payload(self, question: Question, roster: Collection[SiteName]) -> Payload:
+        return payload_of(self.documents.plan, self.documents.contract, question.stage, roster)
 
     def _set_up(self, question: Question, attempt: Attempt) -> central.Ready:
         """Steps 1 and 2: fresh keys and shares, in two exchanges."""
@@ -126,7 +128,7 @@ class SecureSums:
         collecting = ready.ask(statement.digest, payload.ring, payload.dimension)
         confirming, uploads, sharing = self._collected(exchange, question, statement, collecting)
         unmasking = self._confirmed(exchange, confirming, sharing)
-        settle(
+        receipt = settle(
             Settled(
                 survivors=confirming.survivors,
                 statement=statement.digest,
@@ -135,9 +137,9 @@ class SecureSums:
             )
         )
         riding = None if self._parameters.is_active else sharing
-        opened = self._opened(self._exchanges(question), unmasking, riding)
+        opened = self._opened(self._exchanges(question), unmasking, riding, receipt)
         self._ahead = _unless_too_few(sharing.close) if sharing is not None else None
-        return payload.pooled(opened)
+        return self.opened.pooled(question, payload, opened)
 
     def _collected(
         self, exchange: Exchanges, question: Question, statement: Statement, collecting: central.Collecting
@@ -190,10 +192,23 @@ class SecureSums:
         return exchange.closed(confirming.close)
 
     def _opened(
-        self, exchange: Exchanges, unmasking: central.Unmasking, riding: central.Sharing | None
+        self,
+        exchange: Exchanges,
+        unmasking: central.Unmasking,
+        riding: central.Sharing | None,
+        receipt: Receipt,
     ) -> central.Opened:
-        """Step 5, again for those who have not answered while the sum does not open, and step 6. Raises `StaysClosed`."""
+        """Step 5, again for those who have not answered while the sum does not open, and step 6. Raises `StaysClosed`.
+
+        Raises CovenantError, and asks nobody, for a receipt of another attempt.
+        """
         attempt = unmasking.cohort.attempt
+        if (receipt.stage.name, receipt.number, receipt.attempt) != (
+            attempt.stage,
+            attempt.round,
+            attempt.attempt,
+        ):
+            raise CovenantError(f"attempt {attempt.attempt} at round {attempt.round} is not settled; nothing is opened before")
         step, asked = Expected(attempt, Shares, unmasking.receive), Frame(attempt, unmasking.request)
         for _ in range(_ASKINGS):
             self._ask_with_shares(exchange, asked, unmasking.waiting_for, step, riding)

@@ -20,13 +20,14 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.engine import writing
 from coordinator.db.schema import FINAL_STATES, Attempt, Checkpoint, Round, RoundState, Run, RunState
+from coordinator.ledger import Ledger
 from coordinator.registry.artifacts import ArtifactStore
 from coordinator.rounds.record import Committed, RoundConflict, RoundRecord, committed_round, the_run
 from protos.frames import Stage
 from strategies.analytics.histograms import ScoreMetrics
 from strategies.encoding import Vector, vector_bytes, vector_digest
 from strategies.features import Scaling
-from strategies.ids import Digest, RunId
+from strategies.ids import Digest, RunId, SiteName
 from strategies.server_optimizers import OptimizerState
 
 FinalState = Literal["completed", "failed", "stopped"]
@@ -39,10 +40,17 @@ class RoundStore(RoundRecord):
     """The rounds of one run, written step by step. Methods raise RoundConflict, and CovenantError when the database or disk fails."""
 
     def __init__(
-        self, engine: Engine, artifacts: ArtifactStore, run_id: RunId, clock: Callable[[], datetime]
+        self,
+        engine: Engine,
+        artifacts: ArtifactStore,
+        run_id: RunId,
+        clock: Callable[[], datetime],
+        ledger: Ledger | None = None,
     ) -> None:
+        """`ledger` charges the releases of a private plan; a plan without privacy has none."""
         super().__init__(engine, artifacts, run_id)
         self._clock = clock
+        self._ledger = ledger
         self._flower_run_id: int | None = None
 
     def start(self, flower_run_id: int) -> None:
@@ -130,7 +138,7 @@ class RoundStore(RoundRecord):
         self,
         number: int,
         attempt: int,
-        survivors: Collection[str],
+        survivors: Collection[SiteName],
         statement_digest: Digest,
         *,
         testimony: bytes | None = None,
@@ -155,9 +163,12 @@ class RoundStore(RoundRecord):
                 )
             row.survivors, row.statement_digest = settled
             row.testimony, row.opening = testimony, opening
+            self._charge(session, Stage.TRAIN, number, attempt, survivors)
 
-    def settle_attempt(self, stage: Stage, number: int, attempt: int, opening: bytes | None) -> None:
-        """T1 of an attempt at preparing or evaluating: keep what it takes to open the sum."""
+    def settle_attempt(
+        self, stage: Stage, number: int, attempt: int, survivors: Collection[SiteName], opening: bytes | None
+    ) -> None:
+        """T1 of an attempt at preparing or evaluating: charge what is released, and keep what it takes to open the sum."""
         with self._step(f"settling the {stage.name.lower()} stage of round {number} of") as (session, run):
             row = session.get(Attempt, (run.id, stage.name.lower(), number, attempt))
             if row is None or row.survivors is not None:
@@ -165,6 +176,7 @@ class RoundStore(RoundRecord):
                     f"attempt {attempt} to {stage.name.lower()} round {number} of {run.id} is not open"
                 )
             row.opening = opening
+            self._charge(session, stage, number, attempt, survivors)
 
     def commit(
         self,
@@ -239,6 +251,17 @@ class RoundStore(RoundRecord):
             # A sum that can still be opened is all that its sites will ever give for that round.
             self._void_open(session, run, f"the run ended: {reason or final}", but_unopened=True)
             run.state, run.reason, run.finished_at = final, reason, self._clock()
+            if final == RunState.COMPLETED and self._ledger is not None:
+                self._ledger.close_run(session, self._run_id, "the run completed without it")
+
+    def _charge(
+        self, session: Session, stage: Stage, number: int, attempt: int, sites: Collection[SiteName]
+    ) -> None:
+        """Settle with the ledger, in this transaction, what an attempt is about to release of `sites`."""
+        if self._ledger is not None:
+            self._ledger.settle(
+                session, self._run_id, stage.name.lower(), number, attempt, sorted(set(sites))
+            )
 
     @contextmanager
     def _step(self, doing: str) -> Iterator[tuple[Session, Run]]:

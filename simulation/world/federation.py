@@ -61,6 +61,7 @@ class Federation:
     def __post_init__(self) -> None:
         self._settings = load_settings(self.layout.home)
         self._ids = Random(f"runs {self.seed}")  # noqa: S311 (names, not secrets)
+        self._secrets = Random(f"secrets {self.seed} {COORDINATOR}")  # noqa: S311 (a run that repeats has no secrets)
         members = self._members()
         keys = {member.site: member.node_key.encode() for member in members.members}
         self.link = MemoryLink(self.world, keys)
@@ -118,6 +119,7 @@ class Federation:
             monotonic=clock.monotonic,
             sleep=clock.sleep,
             new_run_id=lambda: run_id(f"run-{self._ids.getrandbits(64):016x}"),
+            entropy=self._secrets.randbytes,
             transport=self.link,
         )
 

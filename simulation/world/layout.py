@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
 
@@ -19,11 +20,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coordinator.db.engine import open_database
 from coordinator.db.migrate import migrate
+from coordinator.ledger import Ledger
+from coordinator.ledger.ceilings import Decision
 from coordinator.settings import CONFIG_NAME, load_settings
 from protos.contract import Contract
 from protos.keys import SigningKey, node_public_pem, write_private
 from protos.membership import EnrolmentRequest, FederationRoot, Member, MemberList
 from protos.plan import Plan
+from protos.plan_privacy import Privacy
+from protos.plan_releases import fitting_ceiling, releases_of
 from strategies.ids import SiteName
 
 _FEWEST_PEERS = 2
@@ -82,8 +87,43 @@ def lay_out(
     (layout.home / CONFIG_NAME).write_text(json.dumps(config))
     engine = open_database(load_settings(layout.home).database_url)
     migrate(engine)
+    _open_accounts(Ledger(engine, lambda: datetime(2026, 1, 1, tzinfo=UTC)), plan, contract)
     engine.dispose()
     return layout
+
+
+def _open_accounts(ledger: Ledger, plan: Plan, contract: Contract) -> None:
+    """An account at each site that admits this plan once, and no more."""
+    releases = releases_of(plan, contract)
+    if releases is None or not isinstance(plan.privacy, Privacy):
+        return
+    ceiling = fitting_ceiling(releases, plan.privacy)
+    for site in plan.sites.invite:
+        decision = Decision(
+            epsilon=ceiling.epsilon,
+            delta=ceiling.delta,
+            unit=ceiling.unit,
+            order=ceiling.order,
+            officers=["simulated"],
+            reason="an account for one simulated run",
+        )
+        ledger.set_ceiling(site, plan.population_of(site), decision)
+
+
+def _account(plan: Plan, contract: Contract) -> dict[str, object]:
+    """The same account as the site has it."""
+    releases = releases_of(plan, contract)
+    if releases is None or not isinstance(plan.privacy, Privacy):
+        return {}
+    limit = plan.privacy.limit
+    return {
+        "account": {
+            "unit": plan.privacy.unit.model_dump(),
+            "epsilon": limit.epsilon,
+            "delta": limit.delta,
+            "order": fitting_ceiling(releases, plan.privacy).order,
+        }
+    }
 
 
 def _lay_out_site(
@@ -110,16 +150,18 @@ def _lay_out_site(
         },
         "identity": {"key": "site.key", "node_key": "node.key"},
         "data": {
-            "rows": {
+            plan.population_of(site): {
                 "contract": contract.ref,
                 "contract_file": str(layout.contract_file),
                 "file": "rows.parquet",
+                **_account(plan, contract),
             }
         },
         "peers": {"recognise": [each for each in everybody if each != site], "at_least": 2},
         "policy": {
             "purposes": [plan.purpose],
             "privacy_modes": [plan.privacy.mode],
+            "exemptions": list(plan.privacy.exempt) if isinstance(plan.privacy, Privacy) else [],
             "aggregation": [plan.aggregation.mode],
             "adversaries": ["active", "semi-honest"],
             "colluding_at_least": 0,

@@ -46,6 +46,8 @@ class ScoreMetrics:
     ks: float
     brier: float
     calibration: tuple[CalibrationBin, ...]
+    auc_interval: tuple[float, float] | None = None
+    """95 %, where the counts have noise (`noisy.noisy_metrics`)."""
 
 
 def score_counts(scores: Vector, labels: npt.NDArray[Any], bins: int) -> Counts:

@@ -5,6 +5,8 @@ The wire keeps everything that was asked and answered, so that a test can say wh
 
 from __future__ import annotations
 
+import os
+
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -292,6 +294,7 @@ class Secured:
             monotonic=self.clock.monotonic,
             sleep=self.clock.sleep,
             new_run_id=lambda: RUN,
+            entropy=os.urandom,
             transport=MemoryLink(World(), {}),
         )
         record(self.centre, self.documents)
@@ -305,7 +308,9 @@ class Secured:
     def drive(self) -> Finished:
         """A new driver goes on where the store stands."""
         self.store = self._started()
-        return Driver(self.documents, self.wire, self.store, self.clock.monotonic, self.clock.sleep).drive()
+        return Driver(
+            self.documents, self.wire, self.store, self.clock.monotonic, self.clock.sleep, os.urandom
+        ).drive()
 
     def replaced(self) -> None:
         """Another driver takes the run over."""

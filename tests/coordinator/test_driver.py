@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -89,7 +90,7 @@ def minimum(of: int, base: Plan) -> Plan:
 
 def drive(bank: Bank, exchange: Memory, store: RoundStore, chosen: Plan) -> Finished:
     documents = RunDocuments(run=RUN, plan=chosen, contract=CONTRACT, members=bank.members.canonical)
-    return Driver(documents, exchange, store, monotonic=time.monotonic, sleep=lambda _: None).drive()
+    return Driver(documents, exchange, store, monotonic=time.monotonic, sleep=lambda _: None, entropy=os.urandom).drive()
 
 
 def rows(store: RoundStore) -> list[Round]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from dataclasses import dataclass, field
 from typing import Any, cast
@@ -58,6 +59,7 @@ def centre(engine: Engine, artifacts: ArtifactStore, clock: Clock, transport: St
         monotonic=time.monotonic,
         sleep=time.sleep,
         new_run_id=lambda: RUN,
+        entropy=os.urandom,
         transport=transport,
     )
 

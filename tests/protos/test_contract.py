@@ -2,9 +2,10 @@
 
 import pytest
 
-from protos.contract import Contract, check_plan
+from protos.contract import Contract
 from protos.documents import DocumentError, read_document
 from protos.plan import Plan
+from protos.plan_fit import check_plan
 from strategies.errors import UsageError
 from strategies.features import CategoricalFeature, NumericFeature
 from tests.protos.documents_for_tests import CONTRACT, PLAN, changed

@@ -10,9 +10,10 @@ import pytest
 import simulation
 from client.data import table_from
 from client.training import TrainingSession
-from protos.contract import Contract, check_plan
+from protos.contract import Contract
 from protos.documents import load_document
 from protos.plan import Plan
+from protos.plan_fit import check_plan
 from simulation.baselines import local_auc, pooled_auc, pooled_table
 from simulation.data.regions import REGION_OF, REGIONS, region_of
 from simulation.demo.data import regional_loans

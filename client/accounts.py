@@ -1,0 +1,175 @@
+"""The site's own account: what was released of each of its populations, charged before it leaves, and never refunded.
+
+1. A charge is on disk before the noise of its release is drawn. What then becomes of the attempt does not matter: the site cannot know that nobody
+   has opened it, and a retry is a new charge.
+2. A population is what the site calls so: its account outlives tables, files, contract versions, plans and federations. New rows do not renew it.
+3. The order of the filter is fixed with the first ceiling of an account. A ceiling that changed is recorded, and holds from then on.
+4. Every process that charges shares the one file, a turn at a time; nobody charges what another has spent already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+from client.journal.file import Connect, Entry, Holder, Journal, Turn, connect
+from protos.site import AccountRule
+from strategies.dp.budget import Account, BudgetRefused, merged
+from strategies.dp.events import Release
+from strategies.dp.filters import Ceiling
+from strategies.dp.units import PrivacyUnit
+from strategies.ids import Digest, RunId, SiteName
+
+_CEILING: Final = "ceiling"
+_RELEASE: Final = "release"
+_CHARGED: Final = "charged"
+
+Key = tuple[str, str, str | None]
+"""Population, kind of unit, and the column that tells units apart."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Occasion:
+    """For what a site releases: one attempt at a stage of a round."""
+
+    federation: str
+    plan: Digest
+    run: RunId
+    stage: str
+    round: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChargeReceipt:
+    """A charge that is on disk; `AccountBook.charge` is its only maker. What is released with noise takes one."""
+
+    release: Release
+    entry: int
+
+
+@dataclass(frozen=True, slots=True)
+class Charge:
+    """One entry of an account."""
+
+    release: Digest
+    occasion: Occasion
+
+
+@dataclass
+class AccountBook:
+    """The accounts of one site, in a journal that its agents share."""
+
+    site: SiteName
+    journal: Journal
+    _releases: dict[Digest, Release] = field(default_factory=dict)
+    _charges: dict[Key, list[Charge]] = field(default_factory=dict)
+    _ceilings: dict[Key, list[Ceiling]] = field(default_factory=dict)
+
+    @classmethod
+    def open(cls, path: Path, site: SiteName, *, connect: Connect = connect) -> AccountBook:
+        """Open the book at `path`, or begin it. Raises as `Journal.open` does."""
+        book = cls(site, Journal.open(path, Holder(site=site), connect=connect, shared=True))
+        for kind in (_RELEASE, _CEILING, _CHARGED):
+            for entry in book.journal.entries(kind):
+                book._remember(entry)
+        return book
+
+    def charge(
+        self, population: str, rule: AccountRule, release: Release, occasion: Occasion
+    ) -> ChargeReceipt:
+        """Charge `release` of `population` durably. Raises `BudgetRefused` over the ceiling, with nothing charged, and `JournalBroken`."""
+        key = _key(population, rule.unit.unit)
+        with self.journal.turn() as turn:
+            self._catch_up(turn)
+            self._account(key, self._ceiling(key, rule)).require({release: 1})
+            written = [
+                *self._news(turn, key, rule, release),
+                turn.append(_CHARGED, self._body(key, release, occasion)),
+            ]
+        for entry in written:
+            self._remember(entry)
+        return ChargeReceipt(release, written[-1].seq)
+
+    def require(self, population: str, rule: AccountRule, planned: Mapping[Release, int]) -> None:
+        """Raise `BudgetRefused` unless all of `planned` would fit now; charges nothing."""
+        key = _key(population, rule.unit.unit)
+        with self.journal.turn() as turn:
+            self._catch_up(turn)
+            self._account(key, self._ceiling(key, rule)).require(planned)
+
+    def account(self, population: str, rule: AccountRule) -> Account:
+        """The account as it stands."""
+        key = _key(population, rule.unit.unit)
+        with self.journal.turn() as turn:
+            self._catch_up(turn)
+        return self._account(key, self._ceiling(key, rule))
+
+    def charges(self, population: str, unit: PrivacyUnit) -> tuple[Charge, ...]:
+        """All charges of an account, the oldest first."""
+        return tuple(self._charges.get(_key(population, unit), ()))
+
+    def release(self, digest: Digest) -> Release:
+        """The release of a charge."""
+        return self._releases[digest]
+
+    def close(self) -> None:
+        """Close the file."""
+        self.journal.close()
+
+    def _account(self, key: Key, ceiling: Ceiling) -> Account:
+        charged = merged(*({self._releases[each.release]: 1} for each in self._charges.get(key, ())))
+        return Account(name=f"{self.site}/{key[0]}", ceiling=ceiling, charges=charged)
+
+    def _ceiling(self, key: Key, rule: AccountRule) -> Ceiling:
+        """The ceiling of the site's configuration, at the order that the account has had from the start."""
+        known = self._ceilings.get(key)
+        if not known:
+            return rule.ceiling
+        order = known[0].order
+        if rule.order not in {None, order}:
+            raise BudgetRefused(
+                f"{self.site}/{key[0]}: the account's filter has order {order} since its first ceiling, and keeps it; the configuration says"
+                f" {rule.order}: leave `order` out"
+            )
+        return Ceiling.fixed(epsilon=rule.epsilon, delta=rule.delta, unit=rule.unit.unit, order=order)
+
+    def _news(self, turn: Turn, key: Key, rule: AccountRule, release: Release) -> list[Entry]:
+        """What must be known before the charge can be read: the release, and a ceiling that is new."""
+        written, ceiling = [], self._ceiling(key, rule)
+        if release.digest not in self._releases:
+            written.append(turn.append(_RELEASE, {"release": release.facts()}))
+        if not self._ceilings.get(key) or self._ceilings[key][-1] != ceiling:
+            written.append(turn.append(_CEILING, {"key": list(key), "ceiling": ceiling.facts()}))
+        return written
+
+    @staticmethod
+    def _body(key: Key, release: Release, occasion: Occasion) -> dict[str, Any]:
+        return {"key": list(key), "release": release.digest, "occasion": asdict(occasion)}
+
+    def _catch_up(self, turn: Turn) -> None:
+        for entry in turn.fresh:
+            self._remember(entry)
+
+    def _remember(self, entry: Entry) -> None:
+        body = entry.body
+        match entry.kind:
+            case "release":
+                release = Release.from_facts(body["release"])
+                self._releases[release.digest] = release
+            case "ceiling":
+                self._ceilings.setdefault(_read_key(body), []).append(Ceiling.from_facts(body["ceiling"]))
+            case "charged":
+                charge = Charge(Digest(body["release"]), Occasion(**body["occasion"]))
+                self._charges.setdefault(_read_key(body), []).append(charge)
+
+
+def _key(population: str, unit: PrivacyUnit) -> Key:
+    return (population, str(unit.kind), unit.column)
+
+
+def _read_key(body: Mapping[str, Any]) -> Key:
+    population, kind, column = body["key"]
+    return (population, kind, column)

@@ -1,0 +1,137 @@
+"""What a site adds to a sum of secure aggregation, before it is masked.
+
+1. Under a private plan the site's own account is charged first, and the charge is on disk, before anything is drawn or computed. No receipt, no
+   noise, no input.
+2. Sample and noise come from fresh secrets for each attempt, which nobody keeps.
+3. Nothing here refuses because of what rows hold: whoever chooses the model would learn from a refusal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar, assert_never
+
+import numpy as np
+import structlog
+
+from client.accounts import ChargeReceipt
+from client.plan_check import Accepted
+from client.training import PrivateSession, Session, TrainingSession
+from protos.frames import Stage, Statement
+from protos.payloads import payload_of, turning_seed
+from protos.plan_releases import gradient_grid
+from protos.plan_training import GradientSums
+from strategies.dp.events import Release
+from strategies.dp.mechanisms import NoisySum
+from strategies.dp.noise import NoiseSeed
+from strategies.encoding import Vector
+from strategies.errors import UsageError
+from strategies.features import Scaling
+from strategies.ids import SiteName
+from strategies.secagg.payloads import Counts, Integers, Moments, WeightedUpdates, dither_seed
+from strategies.secagg.rings import Ring
+from strategies.secagg.secrets import SECRET_BYTES, MaskSeed
+from strategies.secagg.shamir import Entropy
+
+T = TypeVar("T")
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Inputs:
+    """One site's inputs to the sums of one run. `charge` charges a release for the statement that asks for it."""
+
+    site: SiteName
+    accepted: Accepted
+    session: Session
+    charge: Callable[[Release, Statement], ChargeReceipt]
+    entropy: Entropy
+
+    def compute(
+        self, said: Statement, model: Vector | None, scaling: Scaling | None
+    ) -> tuple[Ring, Integers]:
+        """The input to the attempt of `said`; `model` and `scaling` are None in the prepare stage. Raises `BudgetRefused`."""
+        receipt = self._charged(said)
+        _log.info("computing", run=said.run, stage=said.stage.name, round=said.round)
+        plan, contract = self.accepted.plan, self.accepted.contract
+        embedding = payload_of(plan, contract, said.stage, said.roster).embedding
+        match embedding:
+            case Moments():
+                return embedding.ring, embedding.embed(self._exact().moments())
+            case WeightedUpdates():
+                update = self._update(said, _given(model), _given(scaling))
+                return embedding.ring, self._embedded(said, embedding, update)
+            case Counts():
+                return embedding.ring, embedding.embed(self._exact().evaluate(_given(model), _given(scaling)))
+            case NoisySum():
+                return embedding.ring, self._noisy(said, embedding, model, scaling, receipt)
+            case unreachable:
+                assert_never(unreachable)
+
+    def _charged(self, said: Statement) -> ChargeReceipt | None:
+        releases = self.accepted.releases
+        return None if releases is None else self.charge(releases.of(said.stage.name.lower()), said)
+
+    def _exact(self) -> TrainingSession:
+        if not isinstance(self.session, TrainingSession):
+            raise UsageError("a private plan has no sums without noise of this kind")
+        return self.session
+
+    def _private(self) -> PrivateSession:
+        if not isinstance(self.session, PrivateSession):
+            raise UsageError("a plan without privacy has no sums with noise")
+        return self.session
+
+    def _update(self, said: Statement, model: Vector, scaling: Scaling) -> Vector:
+        if isinstance(self.session, TrainingSession):
+            return self.session.train(model, scaling, said.round)
+        return self.session.local_update(model, scaling, MaskSeed(self.entropy(SECRET_BYTES)))
+
+    def _embedded(self, said: Statement, updates: WeightedUpdates, update: Vector) -> Integers:
+        clipped = int(np.count_nonzero(~(np.abs(update) <= updates.bound)))  # phrased so that NaN counts
+        if clipped:
+            _log.warning(
+                "update clipped", run=said.run, round=said.round, coordinates=clipped, bound=updates.bound
+            )
+        return updates.embed(self.site, update, self._dither(said))
+
+    def _noisy(
+        self,
+        said: Statement,
+        noisy: NoisySum,
+        model: Vector | None,
+        scaling: Scaling | None,
+        receipt: ChargeReceipt | None,
+    ) -> Integers:
+        """The exact sum and this site's noise. Raises UsageError for a receipt of another release."""
+        if receipt is None or receipt.release != noisy.release:
+            raise UsageError(f"{noisy.release.what} has not been charged to this site's account")
+        match said.stage:
+            case Stage.PREPARE:
+                exact = self._private().moments()
+            case Stage.TRAIN:
+                exact = self._gradient_sum(said, _given(model), _given(scaling))
+            case Stage.EVALUATE:
+                exact = self._private().evaluate(_given(model), _given(scaling))
+        return noisy.at_site(exact, lambda: NoiseSeed(self.entropy(SECRET_BYTES)))
+
+    def _gradient_sum(self, said: Statement, model: Vector, scaling: Scaling) -> Integers:
+        """The clipped sum over a fresh secret sample, as steps of the grid, downhill: so that servers add it."""
+        plan, contract = self.accepted.plan, self.accepted.contract
+        if not isinstance(plan.training, GradientSums):
+            raise UsageError(f"algorithm {plan.training.algorithm} has no gradient sums")
+        exact = -self._private().gradient_sum(model, scaling, MaskSeed(self.entropy(SECRET_BYTES)))
+        return gradient_grid(plan, contract).rounded(
+            exact, self._dither(said), turning_seed(plan, said.round), plan.training.expected_batch
+        )
+
+    def _dither(self, said: Statement) -> MaskSeed:
+        plan = self.accepted.plan
+        return dither_seed(plan.training.component, str(plan.training.seed), self.site, str(said.round))
+
+
+def _given(value: T | None) -> T:
+    if value is None:
+        raise UsageError("a stage after preparation is about a model and a scaling")
+    return value

@@ -1,0 +1,212 @@
+"""The privacy ledger of record: reserves before a run is launched, settles before anything is opened, voids what never was.
+
+1. Default deny: without a ceiling for the plan's own unit nothing is reserved. All accounts of a run are reserved, or none.
+2. A reservation is judged on what was read, and written only if nobody decided about its accounts meanwhile; else it is judged again,
+   this time under locks. Launches at the same moment therefore never overspend an account together.
+3. Reserved counts as spent. Only what no attempt settled is voided: when a run completes, or when a person gives it up. A run that failed
+   or was stopped keeps its reservation, because it can be resumed.
+4. Settling charges nothing anew. It is in the transaction that fixes the survivors (T1), so shares are never asked for what is not settled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Final
+
+import structlog
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from coordinator.db.engine import reading, writing
+from coordinator.db.schema import RunState
+from coordinator.ledger.alerts import Crossing, record_crossings
+from coordinator.ledger.books import Book, LedgerConflict, count_up, open_books
+from coordinator.ledger.ceilings import Decision, decide
+from coordinator.ledger.entries import held_by, lock_run, write_reserved, write_settled, write_voided
+from coordinator.ledger.needs import STAGES, TRAIN, AccountKey, Need, Stages, by_account, charges_of
+from coordinator.ledger.reconcile import Reconciliation, reconcile
+from coordinator.ledger.views import AccountSummary, AccountView, summaries, view
+from strategies.dp.budget import BudgetRefused, most_rounds
+from strategies.dp.units import PrivacyUnit
+from strategies.errors import Refused, UsageError
+from strategies.ids import RunId, SiteName
+
+_MOST_REFUSALS: Final = 10
+_LONGEST_REASON: Final = 1000
+_log = structlog.get_logger(__name__)
+
+
+class Ledger:
+    """The accounts of all sites in one database.
+
+    Methods that take a session are part of its transaction, which `coordinator.db.writing` opened; the others are one of their own. All
+    raise CovenantError when the database fails.
+    """
+
+    def __init__(self, engine: Engine, clock: Callable[[], datetime]) -> None:
+        self._engine = engine
+        self._clock = clock
+
+    # --- what runs do -------------------------------------------------------------------------------------------------
+
+    def reserve(self, session: Session, run: RunId, needs: Sequence[Need]) -> tuple[Crossing, ...]:
+        """Reserve all `needs` for `run`, whose row is in the database or was added in `session`; returns the alerts that this reaches.
+
+        Raises BudgetRefused, and reserves nothing at all, where an account has no ceiling, is about another unit or would pass its ceiling;
+        UsageError for no needs; LedgerConflict for a run that has completed or holds a reservation already.
+        """
+        asked = by_account(needs)
+        self._require_unreserved(session, run)
+        for lock in (False, True):
+            with session.begin_nested() as savepoint:
+                books = open_books(session, asked.keys(), lock=lock)
+                _require_room(session, asked, books)
+                if count_up(session, books.values()):
+                    return self._reserved(session, run, asked, books)
+                savepoint.rollback()
+        raise LedgerConflict(f"reserving for {run}: its accounts were decided about at this moment; launch it again")
+
+    def reserve_now(self, run: RunId, needs: Sequence[Need]) -> tuple[Crossing, ...]:
+        """`reserve` in a transaction of its own; the alerts are logged."""
+        with writing(self._engine, f"reserving the releases of {run}") as session:
+            crossed = self.reserve(session, run, needs)
+        _tell(crossed)
+        return crossed
+
+    def settle(
+        self, session: Session, run: RunId, stage: str, number: int, attempt: int, sites: Collection[SiteName]
+    ) -> None:
+        """Settle what attempt `attempt` of `stage` at round `number` opens of `sites`: those whose input is in the sum.
+
+        Call it in the transaction that records the survivors, before any share is asked for. Saying the same again changes nothing. Raises
+        BudgetRefused, and then nothing may be opened, for a site with nothing reserved left.
+        """
+        if stage not in STAGES or number < 0 or attempt < 1 or not sites:
+            raise UsageError(
+                f"attempt {attempt} of stage {stage!r} at round {number} of {len(sites)} sites is none; settle a real one"
+            )
+        lock_run(session, run)
+        write_settled(session, run, (stage, number, attempt), sites, self._clock())
+
+    def close_run(self, session: Session, run: RunId, reason: str) -> int:
+        """Void what `run` still has reserved; returns how many releases that were.
+
+        For a run that completed, in the transaction that says so. One that failed or was stopped is left alone: a person may resume it, or
+        give it up with `release_run`.
+        """
+        lock_run(session, run)
+        return write_voided(session, run, reason, self._clock())
+
+    def release_run(self, run: RunId, reason: str) -> int:
+        """Give up what a failed or stopped `run` still has reserved, and return how many releases that were. It can then not be resumed
+        without another reservation.
+
+        Raises Refused for a run that may still open something.
+        """
+        if not reason.strip() or len(reason) > _LONGEST_REASON:
+            raise UsageError(f"a run is given up for a reason; write 1 to {_LONGEST_REASON} characters")
+        with writing(self._engine, f"giving up the reservation of {run}") as session:
+            state = lock_run(session, run)
+            if state not in {RunState.FAILED, RunState.STOPPED, RunState.COMPLETED}:
+                raise Refused(
+                    f"{run} is {state}, and its reservation is what it may still open; stop it first, with `covenant run stop {run}`"
+                )
+            return write_voided(session, run, reason, self._clock())
+
+    def left(self, session: Session, run: RunId) -> Mapping[AccountKey, Mapping[str, int]]:
+        """How many attempts at each stage `run` has reserved and not used, by account; accounts without any are left out."""
+        found: dict[AccountKey, dict[str, int]] = {}
+        for held in held_by(session, run):
+            if held.left:
+                stages = found.setdefault(held.key, {})
+                stages[held.stage] = min(held.left, stages.get(held.stage, held.left))
+        return found
+
+    # --- what people do -----------------------------------------------------------------------------------------------
+
+    def set_ceiling(self, site: SiteName, population: str, decision: Decision) -> tuple[Crossing, ...]:
+        """Carry out a decision of officers on the account of `population` at `site` for the decision's unit; raises as `decide`."""
+        key = AccountKey.of(site, population, decision.unit)
+        with writing(self._engine, f"setting the ceiling of {key.words}") as session:
+            crossed = decide(session, key, decision, self._clock())
+        _log.info("ceiling set", account=key.words, officers=list(decision.officers), reason=decision.reason)
+        _tell(crossed)
+        return crossed
+
+    def accounts(self) -> tuple[AccountSummary, ...]:
+        """All accounts, by site and population."""
+        with reading(self._engine, "listing the privacy accounts") as session:
+            return summaries(session)
+
+    def show(self, site: SiteName, population: str, unit: PrivacyUnit | None = None) -> AccountView:
+        """One account in full; `unit` may be left out where the population has one account. Raises UsageError where there is none."""
+        with reading(self._engine, f"reading the account of {site}/{population}") as session:
+            return view(session, site, population, unit)
+
+    def reconcile(self, statement: bytes) -> Reconciliation:
+        """Compare a site's signed statement of its own accounts with the ledger. Raises Refused for one that it did not sign."""
+        with reading(self._engine, "reconciling a site's accounts") as session:
+            return reconcile(session, statement)
+
+    # --- helpers ------------------------------------------------------------------------------------------------------
+
+    def _require_unreserved(self, session: Session, run: RunId) -> None:
+        if lock_run(session, run) is RunState.COMPLETED:
+            raise LedgerConflict(f"{run} has completed; nothing is reserved for it any more")
+        if self.left(session, run):
+            raise LedgerConflict(f"{run} holds a reservation already; it is used up or given up before another one")
+
+    def _reserved(
+        self, session: Session, run: RunId, asked: Mapping[AccountKey, Stages], books: Mapping[AccountKey, Book]
+    ) -> tuple[Crossing, ...]:
+        now = self._clock()
+        write_reserved(session, run, [(books[key], stages) for key, stages in asked.items()], now)
+        after = [book.charged(charges_of(asked[key])) for key, book in books.items()]
+        return record_crossings(session, after, run, now)
+
+
+def _require_room(session: Session, asked: Mapping[AccountKey, Stages], books: Mapping[AccountKey, Book]) -> None:
+    """Raise BudgetRefused, one sentence an account, unless every account bears what it is asked to."""
+    refusals = []
+    for key, stages in asked.items():
+        if key not in books:
+            refusals.append(_no_ceiling(session, key))
+            continue
+        try:
+            books[key].account.require(charges_of(stages))
+        except BudgetRefused as refused:
+            refusals.append(str(refused) + _what_fits(books[key], stages))
+    if len(refusals) > _MOST_REFUSALS:
+        refusals[_MOST_REFUSALS:] = [f"and {len(refusals) - _MOST_REFUSALS} more accounts refuse"]
+    if refusals:
+        raise BudgetRefused("\n".join(refusals))
+
+
+def _no_ceiling(session: Session, key: AccountKey) -> str:
+    same_rows = (key.site, key.population)
+    others = [each for each in open_books(session) if (each.site, each.population) == same_rows]
+    there_are = f" (it has one for {', '.join(each.unit_option for each in others)} only)" if others else ""
+    return (
+        f"{key.words} has no ceiling{there_are}, so nothing may be released; its privacy officer sets one with `covenant ledger set-ceiling "
+        f"{key.site} {key.population} --unit {key.unit_option} --epsilon E --delta D --officer NAME --reason TEXT`"
+    )
+
+
+def _what_fits(book: Book, stages: Stages) -> str:
+    """How many attempts at training would fit, beside the other stages; empty where that is not what stands in the way."""
+    training = {release: times for (stage, release), times in stages.items() if stage == TRAIN}
+    others = charges_of({at: times for at, times in stages.items() if at[0] != TRAIN})
+    if len(training) != 1:
+        return ""
+    ((release, times),) = training.items()
+    try:
+        fits = most_rounds(book.account, others, release, times)
+    except BudgetRefused:  # about another unit: no number of rounds would do
+        return ""
+    return f". Of {times} rounds and retries, {fits} would fit"
+
+
+def _tell(crossed: tuple[Crossing, ...]) -> None:
+    for each in crossed:
+        _log.warning("a privacy account reached an alert", account=each.key.words, fraction=each.fraction, run=each.run)

@@ -1,0 +1,41 @@
+"""Whether a plan can be run on data under a contract: what neither document can tell alone."""
+
+from protos.contract import Contract
+from protos.plan import Plan
+from protos.plan_privacy import CustomerUnit, Privacy
+from protos.plan_releases import require_limit
+from strategies.errors import UsageError
+
+
+def check_plan(plan: Plan, contract: Contract) -> None:
+    """Check that `plan` can be run on data under `contract`; UsageError names the first thing that does not fit."""
+    if plan.contract != contract.ref:
+        raise UsageError(
+            f"plan {plan.name} is for contract {plan.contract}, but this is {contract.ref}; give the plan's own"
+        )
+    contract.feature_spec(plan.features)
+    _check_holdout(plan, contract)
+    require_limit(plan, contract)
+
+
+def _check_holdout(plan: Plan, contract: Contract) -> None:
+    """Held-out rows are told apart by the unit, so that no unit both trains and evaluates."""
+    role, column = "key", contract.key
+    if isinstance(plan.privacy, Privacy) and isinstance(plan.privacy.unit, CustomerUnit):
+        unit = plan.privacy.unit
+        if contract.customer is None or unit.column != contract.customer:
+            raise UsageError(
+                f"plan {plan.name} tells customers by {unit.column!r}, but "
+                + (
+                    f"contract {contract.ref} has no customer column"
+                    if contract.customer is None
+                    else f"{contract.ref} does by {contract.customer!r}"
+                )
+                + "; name the contract's, or use unit: {kind: record}"
+            )
+        role, column = "customer column", contract.customer
+    if plan.evaluation.holdout.by != column:
+        raise UsageError(
+            f"plan {plan.name} holds out rows by {plan.evaluation.holdout.by!r}, but the {role} of {contract.ref} is {column!r};"
+            f" set evaluation.holdout.by: {column}"
+        )

@@ -1,0 +1,164 @@
+"""The factors of each row's gradient in a dense model, in integers, so that a row's gradient is a function of that row alone.
+
+1. A layer's gradient for one row is an outer product: deltas (outputs) times inputs (inputs, and 1 for the bias). Only the factors are kept.
+2. Each row's inputs and deltas are rounded to integers of at most 23 bits times a power of two of that row's own, and each weight matrix to
+   integers times one power of two. Every matrix product is then a sum of integers that float64 holds: exact, whatever the order.
+3. What is left of floating point works on one element at a time. No row's result depends on its place in the block or on its neighbours.
+
+Rule 3 is what a proof of sensitivity needs and what matrix products of float64 do not give: the last bits of a row change with its place in
+the block, even in blocks of one fixed shape (seen with OpenBLAS on AVX-512, from 255 outputs on).
+
+Why products are exact: factors of k integers of at most b bits have a squared norm of at most k 4^b <= 2^53 (`integer_bits`), and so have the
+rows and columns of the weights. By Cauchy and Schwarz no partial sum exceeds 2^53, up to which float64 holds every integer. This asks of
+the matrix library that it adds products of float64, in any order, and of the exponential that it treats all elements of an array alike.
+Rounding costs 2^-24 of the largest input, delta or weight: what training in float32 costs.
+"""
+
+from __future__ import annotations
+
+from typing import Final, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from strategies.encoding import Vector
+from strategies.models import DenseModel, Layer, sigmoid
+
+Matrix: TypeAlias = npt.NDArray[np.float64]
+Exponents: TypeAlias = npt.NDArray[np.int32]
+
+BLOCK_ROWS: Final = 256
+FACTOR_BITS: Final = 23
+EXACT_BITS: Final = 53
+"""float64 holds every integer up to 2^53."""
+_FINEST_WEIGHT_BITS: Final = 128  # weights are not told apart below 2^-128, which bounds all exponents
+_FINEST_SLOPE: Final = 2.0**-900  # nor slopes of the loss below this, for the same reason
+
+
+def integer_bits(length: int) -> int:
+    """Bits of each of `length` integers: at most 23, and so few that the sum of their squares is at most 2^53."""
+    return min(FACTOR_BITS, (EXACT_BITS - (length - 1).bit_length()) // 2)
+
+
+class IntegerWeights:
+    """A layer's parameters as integers: `joined`, (outputs, inputs + 1) with the bias last, and `back`, (inputs, outputs), times 2^-`exponent`."""
+
+    def __init__(self, weight: Matrix, bias: Vector) -> None:
+        """Round finite parameters to the most bits that keep products exact."""
+        outputs, inputs = weight.shape
+        joined = np.empty((outputs, inputs + 1))
+        joined[:, :-1], joined[:, -1] = weight, bias
+        _, size = np.frexp(np.abs(joined).max())
+        self.exponent = min(integer_bits(max(joined.shape)) - int(size), _FINEST_WEIGHT_BITS)
+        self.joined: Matrix = np.rint(np.ldexp(joined, self.exponent, out=joined), out=joined)
+        self.back: Matrix = joined[:, :-1].T
+
+
+class LayerFactors:
+    """One layer's gradients for a block: row i's is the outer product of deltas[:, i] and inputs[:, i] times 2^-exponents[i].
+
+    `inputs`, (inputs + 1, 256), ends in the bias's; `deltas` is (outputs, 256). Both are float64 that hold integers of at most 23 bits.
+    """
+
+    def __init__(self, layer: Layer) -> None:
+        self.inputs: Matrix = np.zeros((layer.inputs + 1, BLOCK_ROWS))
+        self.deltas: Matrix = np.zeros((layer.outputs, BLOCK_ROWS))
+        self.input_exponents: Exponents = np.zeros(BLOCK_ROWS, dtype=np.int32)
+        self.delta_exponents: Exponents = np.zeros(BLOCK_ROWS, dtype=np.int32)
+        self._input_bits = integer_bits(layer.inputs + 1)
+        self._delta_bits = integer_bits(layer.outputs)
+
+    @property
+    def exponents(self) -> Exponents:
+        """(256,), of the outer products."""
+        return self.input_exponents + self.delta_exponents
+
+    def round_inputs(self, largest: Vector, exponents: Exponents | int) -> None:
+        """Round `inputs` but for the last, which stand for themselves times 2^-`exponents` and are at most `largest`, (256,); set the last to 1."""
+        sizes = np.maximum(np.frexp(largest)[1] - exponents, 0)  # the bias's 1 is an input too
+        self.input_exponents = self._input_bits - sizes
+        inputs = self.inputs[:-1]
+        np.multiply(inputs, np.ldexp(1.0, self.input_exponents - exponents), out=inputs)
+        np.rint(inputs, out=inputs)
+        np.rint(np.ldexp(1.0, self.input_exponents), out=self.inputs[-1])
+
+    def round_deltas(self, largest: Vector, exponents: Exponents | int) -> None:
+        """Round `deltas`, which stand for themselves times 2^-`exponents` and are at most `largest`, (256,)."""
+        shifts = self._delta_bits - np.frexp(largest)[1]
+        self.delta_exponents = shifts + exponents
+        np.multiply(self.deltas, np.ldexp(1.0, shifts), out=self.deltas)
+        np.rint(self.deltas, out=self.deltas)
+
+
+class Backpropagation:
+    """Takes blocks of rows forward and back through `model` at `vector`, (d,) finite float64; `layers` then has the block's factors."""
+
+    def __init__(self, model: DenseModel, vector: Vector) -> None:
+        self.layers = tuple(LayerFactors(layer) for layer in model.layers)
+        self._weights = tuple(IntegerWeights(*parameters) for parameters in model.split(vector))
+        widest = max(model.inputs, *model.hidden, 1)
+        self._scratch: Matrix = np.empty((widest, BLOCK_ROWS))
+        # Whole arrays: numpy is slower where one side of a maximum is repeated.
+        self._zeros, self._ones = np.zeros((widest, BLOCK_ROWS)), np.ones((widest, BLOCK_ROWS))
+
+    def run(self, x: npt.NDArray[np.float32], y: Vector, weight: Vector) -> None:
+        """Find the factors for up to 256 rows `x`, (n, inputs), labels `y`, (n,) of 0 and 1, whose cross-entropy counts `weight` times, (n,).
+
+        The deltas of a row with a feature, label or weight that is NaN or infinite are 0, and so are those after the n-th row.
+        """
+        finite = self._enter(x)
+        logits = self._forward()
+        sign = np.zeros(BLOCK_ROWS)
+        sign[: len(y)] = 1.0 - 2.0 * y  # the slope is sigmoid(z) for a negative row, -sigmoid(-z) for a positive one
+        slopes = sign * sigmoid(sign * logits)
+        slopes[: len(y)] *= weight
+        slopes[len(y) :] = 0.0
+        sizes = np.abs(slopes)
+        slopes[~(finite & (sizes >= _FINEST_SLOPE) & (sizes < np.inf))] = 0.0
+        self._backward(slopes)
+
+    def _enter(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+        """Round the features; returns which rows are finite, (256,). The others become 0, lest they reach their neighbours as 0 x NaN."""
+        first = self.layers[0]
+        features = first.inputs[:-1]
+        features[:, : len(x)] = x.T
+        features[:, len(x) :] = 0.0
+        largest = self._largest(features)
+        finite = np.isfinite(largest)
+        if not finite.all():
+            features[:, ~finite] = 0.0
+            largest[~finite] = 0.0
+        first.round_inputs(largest, 0)
+        return finite
+
+    def _forward(self) -> Vector:
+        """Find the inputs of the layers after the first; returns the logits, (256,)."""
+        for layer, following, weights in zip(self.layers, self.layers[1:], self._weights, strict=False):
+            values = following.inputs[:-1]
+            np.matmul(weights.joined, layer.inputs, out=values)
+            np.maximum(values, self._zeros[: len(values)], out=values)
+            following.round_inputs(values.max(axis=0), layer.input_exponents + weights.exponent)
+        last, weights = self.layers[-1], self._weights[-1]
+        logits: Vector = np.ldexp((weights.joined @ last.inputs)[0], -weights.exponent - last.input_exponents)
+        return logits
+
+    def _backward(self, slopes: Vector) -> None:
+        """Find the deltas of all layers from the slopes of the loss by the logit, (256,)."""
+        last = self.layers[-1]
+        last.deltas[0] = slopes
+        last.round_deltas(np.abs(slopes), 0)
+        steps = tuple(zip(self.layers, self.layers[1:], self._weights[1:], strict=False))
+        for layer, following, weights in reversed(steps):
+            deltas = layer.deltas
+            np.matmul(weights.back, following.deltas, out=deltas)
+            # A ReLU's output is an integer of at least 0 here, so its slope is the smaller of it and 1.
+            slope = np.minimum(
+                following.inputs[:-1], self._ones[: len(deltas)], out=self._scratch[: len(deltas)]
+            )
+            np.multiply(deltas, slope, out=deltas)
+            layer.round_deltas(self._largest(deltas), following.delta_exponents + weights.exponent)
+
+    def _largest(self, values: Matrix) -> Vector:
+        """The largest magnitude in each column of (k, 256), as (256,); NaN where there is a NaN."""
+        largest: Vector = np.abs(values, out=self._scratch[: len(values)]).max(axis=0)
+        return largest
