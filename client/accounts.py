@@ -9,8 +9,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -52,10 +53,11 @@ class ChargeReceipt:
 
 @dataclass(frozen=True, slots=True)
 class Charge:
-    """One entry of an account."""
+    """One entry of an account, made `at` a time (UTC, ISO 8601)."""
 
     release: Digest
     occasion: Occasion
+    at: str
 
 
 @dataclass
@@ -64,14 +66,17 @@ class AccountBook:
 
     site: SiteName
     journal: Journal
+    clock: Callable[[], datetime]
     _releases: dict[Digest, Release] = field(default_factory=dict)
     _charges: dict[Key, list[Charge]] = field(default_factory=dict)
     _ceilings: dict[Key, list[Ceiling]] = field(default_factory=dict)
 
     @classmethod
-    def open(cls, path: Path, site: SiteName, *, connect: Connect = connect) -> AccountBook:
+    def open(
+        cls, path: Path, site: SiteName, *, clock: Callable[[], datetime], connect: Connect = connect
+    ) -> AccountBook:
         """Open the book at `path`, or begin it. Raises as `Journal.open` does."""
-        book = cls(site, Journal.open(path, Holder(site=site), connect=connect, shared=True))
+        book = cls(site, Journal.open(path, Holder(site=site), connect=connect, shared=True), clock)
         for kind in (_RELEASE, _CEILING, _CHARGED):
             for entry in book.journal.entries(kind):
                 book._remember(entry)
@@ -145,9 +150,9 @@ class AccountBook:
             written.append(turn.append(_CEILING, {"key": list(key), "ceiling": ceiling.facts()}))
         return written
 
-    @staticmethod
-    def _body(key: Key, release: Release, occasion: Occasion) -> dict[str, Any]:
-        return {"key": list(key), "release": release.digest, "occasion": asdict(occasion)}
+    def _body(self, key: Key, release: Release, occasion: Occasion) -> dict[str, Any]:
+        at = self.clock().isoformat()
+        return {"key": list(key), "release": release.digest, "occasion": asdict(occasion), "at": at}
 
     def _catch_up(self, turn: Turn) -> None:
         for entry in turn.fresh:
@@ -162,7 +167,7 @@ class AccountBook:
             case "ceiling":
                 self._ceilings.setdefault(_read_key(body), []).append(Ceiling.from_facts(body["ceiling"]))
             case "charged":
-                charge = Charge(Digest(body["release"]), Occasion(**body["occasion"]))
+                charge = Charge(Digest(body["release"]), Occasion(**body["occasion"]), body["at"])
                 self._charges.setdefault(_read_key(body), []).append(charge)
 
 

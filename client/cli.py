@@ -12,7 +12,7 @@ import typer
 
 from client.journal.file import JournalBroken
 from protos.egress import keep_quiet
-from protos.shell import people, run_command
+from protos.shell import emit, people, run_command
 from protos.site import load_site
 from strategies.errors import UsageError
 
@@ -40,6 +40,7 @@ identity:
   key: site.key
   node_key: node.key
 journal: journal.db             # what this site has answered; never copy it back from a backup, never delete it
+accounts: accounts.db           # what was released of its rows; the agents of other federations name this very file
 {peers}
 data:
   {contract_name}:
@@ -47,12 +48,13 @@ data:
     contract_file: {contract_file}
     file: {data}
     # columns: {{contract_name: name_in_the_file}}
+{account}
 allow:
   apps: ["client.app:app"]      # installed code that a run may name; code itself never travels
   fab_sha256: []                # pin manifests here; empty admits any that names an allowed app
 policy:                         # default deny: what is not listed is refused
   purposes: [{purposes}]
-  privacy_modes: [none]         # none: nothing protects a person's rows in what is released
+  privacy_modes: [{modes}]   # of none, local, distributed, central; none: nothing protects a person's rows in what is released
   aggregation: [{aggregation}]         # secure: the centre sees sums only; plain: it sees this site's updates
   adversaries: [active]         # of secure aggregation: active protects from a centre that breaks the protocol, semi-honest does not
   colluding_at_least: 1         # how many sites that collude with the centre a plan must bear
@@ -84,6 +86,19 @@ def init(  # noqa: PLR0917 (each is an option of the command)
         bool,
         typer.Option("--allow-plain", help="Admit plans under which the centre sees this site's updates."),
     ] = False,
+    privacy: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A privacy mode that this site admits: distributed (the default), local, central or none; repeatable."
+        ),
+    ] = None,
+    account: Annotated[
+        str | None,
+        typer.Option(
+            help="The most that may ever become known of one unit, as UNIT,EPSILON,DELTA[,ORDER], such as record,8,1e-5 or"
+            " customer:customer_id:4,8,1e-6. Needed for every mode but none."
+        ),
+    ] = None,
 ) -> None:
     """Make a site's configuration and keys, and the enrolment request that the federation root must certify."""
     from client.keystore import make_keys
@@ -111,6 +126,7 @@ def init(  # noqa: PLR0917 (each is an option of the command)
             site=site, federation=federation, superlink=superlink, ca=ca.name, root=root.name, contract=agreed.ref,
             contract_name=agreed.name, contract_file=contract.name, data=data.resolve(), purposes=", ".join(purpose),
             peers=_peers(sorted(set(peer or ()) - {site})), aggregation="secure, plain" if allow_plain else "secure",
+            modes=", ".join(privacy or ["distributed"]), account=_account(account),
         )
     )  # fmt: skip
     try:
@@ -135,6 +151,51 @@ def _peers(names: Sequence[str]) -> str:
     if len(names) < _FEWEST_PEERS:
         return f"# peers: {{recognise: [{listed}], at_least: 2}}   # who must be in a sum with this site: needed for secure aggregation"
     return f"peers:                          # who must be in a sum with this site, and how many of them\n  recognise: [{listed}]\n  at_least: 2"
+
+
+def _account(given: str | None) -> str:
+    """The part of a configuration that says how much may become known of one unit."""
+    what = "# how much may ever become known of one unit; order is of the filter that holds it, and stays"
+    if given is None:
+        return f"    # account: {{unit: {{kind: record}}, epsilon: 8.0, delta: 1.0e-5}}   {what}"
+    unit, _, rest = given.partition(",")
+    figures = rest.split(",")
+    if len(figures) not in {2, 3}:
+        raise UsageError(
+            f"--account {given!r}: use UNIT,EPSILON,DELTA or UNIT,EPSILON,DELTA,ORDER, such as record,8,1e-5"
+        )
+    kind, *parts = unit.split(":")
+    names = ("column", "max_rows", "max_sites") if kind == "customer" else ("max_rows",)
+    told = "".join(f", {name}: {part}" for name, part in zip(names, parts, strict=False))
+    order = f", order: {figures[2]}" if figures[2:] else ""
+    return f"    account: {{unit: {{kind: {kind}{told}}}, epsilon: {float(figures[0])}, delta: {float(figures[1])}{order}}}   {what}"
+
+
+@app.command("budget")
+def budget(
+    config: ConfigFile = Path("site.yaml"),
+    export: Annotated[
+        Path | None,
+        typer.Option(help="Write all charges, signed, for `covenant ledger reconcile`."),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+) -> None:
+    """What was released of this site's rows so far, as its own account has it, and what is left."""
+    from client.budget import export_to, show, views
+    from client.keystore import open_accounts
+
+    site = load_site(config)
+    book = open_accounts(site)
+    try:
+        found = list(views(site, book))
+        if export is not None:
+            export_to(export, site, book)
+    finally:
+        book.close()
+    if json:
+        emit({"site": site.site, "accounts": [each.facts() for each in found]})
+    else:
+        show(site.site, found)
 
 
 @app.command("run")

@@ -16,11 +16,12 @@ import numpy as np
 import structlog
 
 from client.accounts import ChargeReceipt
-from client.plan_check import Accepted
 from client.training import PrivateSession, Session, TrainingSession
+from protos.contract import Contract
 from protos.frames import Stage, Statement
 from protos.payloads import payload_of, turning_seed
-from protos.plan_releases import gradient_grid
+from protos.plan import Plan
+from protos.plan_releases import gradient_grid, releases_of
 from protos.plan_training import GradientSums
 from strategies.dp.events import Release
 from strategies.dp.mechanisms import NoisySum
@@ -43,7 +44,8 @@ class Inputs:
     """One site's inputs to the sums of one run. `charge` charges a release for the statement that asks for it."""
 
     site: SiteName
-    accepted: Accepted
+    plan: Plan
+    contract: Contract
     session: Session
     charge: Callable[[Release, Statement], ChargeReceipt]
     entropy: Entropy
@@ -54,8 +56,7 @@ class Inputs:
         """The input to the attempt of `said`; `model` and `scaling` are None in the prepare stage. Raises `BudgetRefused`."""
         receipt = self._charged(said)
         _log.info("computing", run=said.run, stage=said.stage.name, round=said.round)
-        plan, contract = self.accepted.plan, self.accepted.contract
-        embedding = payload_of(plan, contract, said.stage, said.roster).embedding
+        embedding = payload_of(self.plan, self.contract, said.stage, said.roster).embedding
         match embedding:
             case Moments():
                 return embedding.ring, embedding.embed(self._exact().moments())
@@ -70,7 +71,7 @@ class Inputs:
                 assert_never(unreachable)
 
     def _charged(self, said: Statement) -> ChargeReceipt | None:
-        releases = self.accepted.releases
+        releases = releases_of(self.plan, self.contract)
         return None if releases is None else self.charge(releases.of(said.stage.name.lower()), said)
 
     def _exact(self) -> TrainingSession:
@@ -118,17 +119,17 @@ class Inputs:
 
     def _gradient_sum(self, said: Statement, model: Vector, scaling: Scaling) -> Integers:
         """The clipped sum over a fresh secret sample, as steps of the grid, downhill: so that servers add it."""
-        plan, contract = self.accepted.plan, self.accepted.contract
+        plan = self.plan
         if not isinstance(plan.training, GradientSums):
             raise UsageError(f"algorithm {plan.training.algorithm} has no gradient sums")
         exact = -self._private().gradient_sum(model, scaling, MaskSeed(self.entropy(SECRET_BYTES)))
-        return gradient_grid(plan, contract).rounded(
+        return gradient_grid(plan, self.contract).rounded(
             exact, self._dither(said), turning_seed(plan, said.round), plan.training.expected_batch
         )
 
     def _dither(self, said: Statement) -> MaskSeed:
-        plan = self.accepted.plan
-        return dither_seed(plan.training.component, str(plan.training.seed), self.site, str(said.round))
+        rule = self.plan.training
+        return dither_seed(rule.component, str(rule.seed), self.site, str(said.round))
 
 
 def _given(value: T | None) -> T:

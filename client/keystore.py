@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
@@ -21,7 +23,11 @@ from strategies.secagg.shamir import Entropy
 
 
 def open_participant(
-    site_file: Path, *, connect: Connect = connect, entropy: Entropy = os.urandom
+    site_file: Path,
+    *,
+    connect: Connect = connect,
+    entropy: Entropy = os.urandom,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
 ) -> Participant:
     """The participant that `site.yaml` describes; raises `CovenantError` naming the file that cannot be used."""
     config = load_site(site_file)
@@ -32,13 +38,18 @@ def open_participant(
     )
     journal = Journal.open(config.journal, owner, connect=connect)
     try:
-        book = AccountBook.open(config.accounts, config.site, connect=connect)
+        book = AccountBook.open(config.accounts, config.site, clock=clock, connect=connect)
     except CovenantError:
         journal.close()
         raise
     return Participant(
         config=config, root=root, identity=identity, answers=Answers(journal), book=book, entropy=entropy
     )
+
+
+def open_accounts(config: SiteConfig) -> AccountBook:
+    """The accounts of a site, also while its agent runs."""
+    return AccountBook.open(config.accounts, config.site, clock=lambda: datetime.now(UTC))
 
 
 def make_keys(config: SiteConfig) -> EnrolmentRequest:

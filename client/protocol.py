@@ -198,7 +198,8 @@ class SecureRounds:
         identities = Identities({site: members[site] for site in plan.sites.invite})
         inputs = Inputs(
             self.config.site,
-            accepted,
+            plan,
+            accepted.contract,
             session,
             lambda release, said: self.charging.charge(accepted, release, said),
             self.entropy,

@@ -10,17 +10,24 @@ from protos.contract import Contract
 from protos.documents import load_document
 from protos.membership import MemberList, RootPublic, SignedMembers, check_members
 from protos.plan import Plan
-from protos.plan_fit import check_plan
+from protos.plan_fit import check_contract, check_plan
 from strategies.errors import UsageError
 from strategies.ids import RunId
 
 
 def read_plan(plan_file: Path, contract_file: Path | None = None) -> tuple[Plan, Contract]:
     """A plan and its contract, found beside the plan as NAME.yaml unless given; raises `UsageError` where they do not fit."""
+    plan, contract = read_draft(plan_file, contract_file)
+    check_plan(plan, contract)
+    return plan, contract
+
+
+def read_draft(plan_file: Path, contract_file: Path | None = None) -> tuple[Plan, Contract]:
+    """`read_plan` of a plan that may cost more than its own limit: to be explained or calibrated, not to be run."""
     plan = load_document(plan_file, Plan)
     beside = plan_file.parent / f"{plan.contract.partition('@')[0]}.yaml"
     contract = load_document(contract_file or beside, Contract)
-    check_plan(plan, contract)
+    check_contract(plan, contract)
     return plan, contract
 
 

@@ -9,13 +9,18 @@ from strategies.errors import UsageError
 
 def check_plan(plan: Plan, contract: Contract) -> None:
     """Check that `plan` can be run on data under `contract`; UsageError names the first thing that does not fit."""
+    check_contract(plan, contract)
+    require_limit(plan, contract)
+
+
+def check_contract(plan: Plan, contract: Contract) -> None:
+    """`check_plan`, but for what the plan costs: of a draft that may be above its own limit."""
     if plan.contract != contract.ref:
         raise UsageError(
             f"plan {plan.name} is for contract {plan.contract}, but this is {contract.ref}; give the plan's own"
         )
     contract.feature_spec(plan.features)
     _check_holdout(plan, contract)
-    require_limit(plan, contract)
 
 
 def _check_holdout(plan: Plan, contract: Contract) -> None:

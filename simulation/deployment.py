@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -88,8 +88,13 @@ class Deployment:
         *,
         purpose: str,
         allow_plain: bool = False,
+        privacy: Sequence[str] = ("none",),
+        account: str | None = None,
     ) -> None:
-        """Make the coordinator, the root, and every site with its own rows; sign the member list. Sites recognise each other."""
+        """Make the coordinator, the root, and every site with its own rows; sign the member list. Sites recognise each other.
+
+        `privacy` and `account` are what each site admits, as `covenant-agent init` takes them.
+        """
         self.port = self.port or free_port()
         officers = self.folder / "officers"
         with people.capture():
@@ -98,7 +103,14 @@ class Deployment:
             (self.home / "root.json").write_bytes((officers / "root.json").read_bytes())
             for site, table in tables.items():
                 self._lay_out_site(
-                    site, table, contract, purpose, peers=list(tables), allow_plain=allow_plain
+                    site,
+                    table,
+                    contract,
+                    purpose,
+                    peers=list(tables),
+                    allow_plain=allow_plain,
+                    privacy=privacy,
+                    account=account,
                 )
             certify([self.site_folder(s) / REQUEST_FILE for s in tables], officers, self.members)
 
@@ -111,6 +123,8 @@ class Deployment:
         *,
         peers: list[SiteName],
         allow_plain: bool,
+        privacy: Sequence[str],
+        account: str | None,
     ) -> None:
         folder = self.site_folder(site)
         (folder / "data").mkdir(parents=True)
@@ -130,6 +144,8 @@ class Deployment:
             [purpose],
             list(peers),
             allow_plain,
+            list(privacy),
+            account,
         )
 
     def start_coordinator(self) -> None:

@@ -15,8 +15,6 @@ from typing import Final
 
 import numpy as np
 import numpy.typing as npt
-from strategies.dp.clipping import clipped_sum
-from strategies.dp.poisson import sampled
 
 from client.data import Table
 from protos.contract import Contract
@@ -25,7 +23,9 @@ from protos.plan_fit import check_plan
 from protos.plan_privacy import Privacy
 from protos.plan_releases import moment_cells
 from protos.plan_training import GradientSums, PrivateSteps
-from strategies.analytics.histograms import score_counts
+from strategies.analytics.noisy import logit_counts
+from strategies.dp.clipping import clipped_sum
+from strategies.dp.poisson import sampled
 from strategies.dp.units import PrivacyUnit, UnitKind
 from strategies.encoding import Vector
 from strategies.errors import UsageError
@@ -38,7 +38,6 @@ COMPONENT: Final = "tabular/2"
 """The behaviour version of private training; another behaviour takes another name."""
 
 Integers = npt.NDArray[np.int64]
-_NO_SCORE: Final = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +52,7 @@ class _Rows:
 class PrivateSession:
     """What a site computes for `plan` from `table`. A part without rows gives zeros.
 
-    Raises UsageError when plan and contract do not fit this component.
+    Raises UsageError when plan and contract do not fit this component, or dp-sgd is asked for where Opacus is not installed.
     """
 
     def __init__(self, plan: Plan, contract: Contract, table: Table, *, threads: int = 1) -> None:
@@ -65,6 +64,9 @@ class PrivateSession:
             )
         if not isinstance(privacy, Privacy):
             raise UsageError(f"plan {plan.name} has privacy mode none; this component is for private plans")
+        if isinstance(rule, PrivateSteps):
+            # Raises UsageError where Opacus is missing: now, and not after a round has been charged.
+            import client.training.local  # noqa: F401
         self._plan, self._rule, self._threads = plan, rule, threads
         self._spec = contract.feature_spec(plan.features)
         self._cells = moment_cells(plan, contract)
@@ -101,7 +103,7 @@ class PrivateSession:
             self._inputs(scaling)[rows],
             part.table.target[rows],
             clip=rule.clip,
-            weights=(rule.class_weights.negative, rule.class_weights.positive),
+            weights=rule.class_weights,
             units=None if alone else part.unit[rows],
         )
 
@@ -111,8 +113,7 @@ class PrivateSession:
         if not part.keys:
             return np.zeros(2 * bins, dtype=np.int64)
         scores = self.model.probabilities(model, self._spec.encode(part.columns, scaling))
-        # A model with huge weights can score NaN, depending on the row. To refuse then would tell of that row.
-        return score_counts(np.nan_to_num(scores, nan=_NO_SCORE), part.target, bins).ravel()
+        return logit_counts(scores, part.target, bins).ravel()
 
     def local_update(self, model: Vector, scaling: Scaling, seed: MaskSeed) -> Vector:
         """Local minus global after this round's noisy steps, (d,) float64 (`client.training.local`): may leave as it is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from coordinator.cli import centre, models, plans, runs, sites
+from coordinator.cli import centre, ledger, models, plans, runs, sites
 
 
 def register(app: typer.Typer) -> None:
@@ -13,5 +13,6 @@ def register(app: typer.Typer) -> None:
     app.add_typer(plans.app, name="plan")
     app.add_typer(runs.app, name="run")
     app.add_typer(sites.app, name="site")
+    app.add_typer(ledger.app, name="ledger")
     app.add_typer(models.app, name="model")
     app.add_typer(models.score, name="score")

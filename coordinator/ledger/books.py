@@ -80,15 +80,23 @@ def open_books(
 ) -> Mapping[AccountKey, Book]:
     """The accounts of `keys`, or all; one that does not exist is left out. With `lock`, nobody else decides about them meanwhile."""
     accounts = _accounts(session, keys, lock=lock)
-    ids = [account.id for account in accounts]
-    ceilings = ceilings_in_force(session, ids)
-    charges = _charges(session, ids)
-    books = {}
-    for row in accounts:
-        in_force = _in_force(row.key, row.order, ceilings[row.id])
-        spent = charges.get(row.id, {})
-        books[row.key] = Book(id=row.id, key=row.key, version=row.version, in_force=in_force, charges=spent)
-    return books
+    ceilings = _ceilings_in_force(session, accounts)
+    charges = _charges(session, [account.id for account in accounts])
+    return {
+        row.key: Book(
+            id=row.id,
+            key=row.key,
+            version=row.version,
+            in_force=ceilings[row.key],
+            charges=charges.get(row.id, {}),
+        )
+        for row in accounts
+    }
+
+
+def all_in_force(session: Session) -> Mapping[AccountKey, InForce]:
+    """The decision in force of every account there is."""
+    return _ceilings_in_force(session, _accounts(session, None, lock=False))
 
 
 def _accounts(session: Session, keys: Collection[AccountKey] | None, *, lock: bool) -> list[_AccountRow]:
@@ -102,30 +110,26 @@ def _accounts(session: Session, keys: Collection[AccountKey] | None, *, lock: bo
     return [_AccountRow(row[0], AccountKey.from_stored(*row[1:5]), row[5], row[6]) for row in rows]
 
 
-def ceilings_in_force(session: Session, ids: Collection[int]) -> Mapping[int, LedgerCeiling]:
-    """The latest ceiling of each account."""
+def _ceilings_in_force(session: Session, accounts: Collection[_AccountRow]) -> Mapping[AccountKey, InForce]:
     latest = (
         select(LedgerCeiling.account_id, func.max(LedgerCeiling.seq).label("seq"))
-        .where(LedgerCeiling.account_id.in_(ids))
+        .where(LedgerCeiling.account_id.in_([account.id for account in accounts]))
         .group_by(LedgerCeiling.account_id)
         .subquery()
     )
     query = select(LedgerCeiling).join(
         latest, (LedgerCeiling.account_id == latest.c.account_id) & (LedgerCeiling.seq == latest.c.seq)
     )
-    return {row.account_id: row for row in session.scalars(query)}
+    rows = {row.account_id: row for row in session.scalars(query)}
+    return {account.key: in_force_of(account.key, account.order, rows[account.id]) for account in accounts}
 
 
-def ceiling_from(key: AccountKey, order: int, row: LedgerCeiling) -> Ceiling:
-    """The ceiling of a row."""
+def in_force_of(key: AccountKey, order: int, row: LedgerCeiling) -> InForce:
+    """The decision that `row` records."""
     unit = PrivacyUnit(kind=key.kind, column=key.column, max_rows=row.max_rows, max_sites=row.max_sites)
-    return Ceiling.fixed(epsilon=row.epsilon, delta=row.delta, unit=unit, order=order)
-
-
-def _in_force(key: AccountKey, order: int, row: LedgerCeiling) -> InForce:
     return InForce(
         seq=row.seq,
-        ceiling=ceiling_from(key, order, row),
+        ceiling=Ceiling.fixed(epsilon=row.epsilon, delta=row.delta, unit=unit, order=order),
         alert_at=tuple(row.alert_at),
         overlaps=tuple(row.overlaps),
     )

@@ -14,7 +14,6 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-import structlog
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
@@ -34,7 +33,6 @@ from strategies.ids import RunId, SiteName
 
 _MOST_REFUSALS: Final = 10
 _LONGEST_REASON: Final = 1000
-_log = structlog.get_logger(__name__)
 
 
 class Ledger:
@@ -65,14 +63,14 @@ class Ledger:
                 if count_up(session, books.values()):
                     return self._reserved(session, run, asked, books)
                 savepoint.rollback()
-        raise LedgerConflict(f"reserving for {run}: its accounts were decided about at this moment; launch it again")
+        raise LedgerConflict(
+            f"reserving for {run}: its accounts were decided about at this moment; launch it again"
+        )
 
     def reserve_now(self, run: RunId, needs: Sequence[Need]) -> tuple[Crossing, ...]:
-        """`reserve` in a transaction of its own; the alerts are logged."""
+        """`reserve` in a transaction of its own."""
         with writing(self._engine, f"reserving the releases of {run}") as session:
-            crossed = self.reserve(session, run, needs)
-        _tell(crossed)
-        return crossed
+            return self.reserve(session, run, needs)
 
     def settle(
         self, session: Session, run: RunId, stage: str, number: int, attempt: int, sites: Collection[SiteName]
@@ -129,10 +127,7 @@ class Ledger:
         """Carry out a decision of officers on the account of `population` at `site` for the decision's unit; raises as `decide`."""
         key = AccountKey.of(site, population, decision.unit)
         with writing(self._engine, f"setting the ceiling of {key.words}") as session:
-            crossed = decide(session, key, decision, self._clock())
-        _log.info("ceiling set", account=key.words, officers=list(decision.officers), reason=decision.reason)
-        _tell(crossed)
-        return crossed
+            return decide(session, key, decision, self._clock())
 
     def accounts(self) -> tuple[AccountSummary, ...]:
         """All accounts, by site and population."""
@@ -155,10 +150,16 @@ class Ledger:
         if lock_run(session, run) is RunState.COMPLETED:
             raise LedgerConflict(f"{run} has completed; nothing is reserved for it any more")
         if self.left(session, run):
-            raise LedgerConflict(f"{run} holds a reservation already; it is used up or given up before another one")
+            raise LedgerConflict(
+                f"{run} holds a reservation already; it is used up or given up before another one"
+            )
 
     def _reserved(
-        self, session: Session, run: RunId, asked: Mapping[AccountKey, Stages], books: Mapping[AccountKey, Book]
+        self,
+        session: Session,
+        run: RunId,
+        asked: Mapping[AccountKey, Stages],
+        books: Mapping[AccountKey, Book],
     ) -> tuple[Crossing, ...]:
         now = self._clock()
         write_reserved(session, run, [(books[key], stages) for key, stages in asked.items()], now)
@@ -166,7 +167,9 @@ class Ledger:
         return record_crossings(session, after, run, now)
 
 
-def _require_room(session: Session, asked: Mapping[AccountKey, Stages], books: Mapping[AccountKey, Book]) -> None:
+def _require_room(
+    session: Session, asked: Mapping[AccountKey, Stages], books: Mapping[AccountKey, Book]
+) -> None:
     """Raise BudgetRefused, one sentence an account, unless every account bears what it is asked to."""
     refusals = []
     for key, stages in asked.items():
@@ -205,8 +208,3 @@ def _what_fits(book: Book, stages: Stages) -> str:
     except BudgetRefused:  # about another unit: no number of rounds would do
         return ""
     return f". Of {times} rounds and retries, {fits} would fit"
-
-
-def _tell(crossed: tuple[Crossing, ...]) -> None:
-    for each in crossed:
-        _log.warning("a privacy account reached an alert", account=each.key.words, fraction=each.fraction, run=each.run)

@@ -3,33 +3,33 @@
 1. A figure is a guarantee: with its delta, its unit and its neighbours.
 2. The filter's figure is the one that holds, whatever later plans depend on. The tight one is a report for plans fixed beforehand.
 3. What is not counted is said beside the figure: exemptions, and accounts of the same rows for another unit.
-4. Overlaps hold both ways, whichever site declares them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection
+from dataclasses import dataclass
 from datetime import datetime
+from itertools import chain
 from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from coordinator.db.ledger_schema import LedgerCeiling, LedgerEntry, Outcome
+from coordinator.db.ledger_schema import LedgerCeiling
 from coordinator.ledger.alerts import recorded, spent_fraction
-from coordinator.ledger.books import Book, ceiling_from, open_books, releases_of
+from coordinator.ledger.books import Book, InForce, all_in_force, in_force_of, open_books
 from coordinator.ledger.needs import AccountKey
-from strategies.dp.budget import Account, cost_of, exempted, worst_person
-from strategies.dp.events import Mechanism, Release
+from coordinator.ledger.overlaps import OverlapView, overlap_of
+from coordinator.ledger.totals import StageTotals, Totals, charges_in, settled_in, totals_of
+from strategies.dp.budget import Account, cost_of
+from strategies.dp.events import Mechanism
 from strategies.dp.filters import Ceiling
-from strategies.dp.units import Guarantee, PrivacyUnit, UnitKind
+from strategies.dp.units import Guarantee, PrivacyUnit
 from strategies.errors import UsageError
 from strategies.ids import RunId, SiteName
 
-TIGHT_CAVEAT: Final = (
-    "for releases fixed beforehand, at the Rényi order that suits them best; plans chosen by earlier results have the filter's figure alone"
-)
+TIGHT_CAVEAT: Final = "for releases fixed beforehand, at the Rényi order that suits them best; where plans follow from earlier results, only the filter's holds"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,19 +44,8 @@ class AccountSummary:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StageTotals:
-    """How often a stage's release was `settled` by a run, is still `reserved`, or was `voided`."""
-
-    stage: str
-    release: Release
-    settled: int
-    reserved: int
-    voided: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class RunTotals:
-    """What one run has charged; `alone` is what that would cost if nothing else were ever released."""
+    """What one run has charged: `alone` is its cost if nothing else were ever released, `fraction` its part of the ceiling."""
 
     run: RunId
     stages: tuple[StageTotals, ...]
@@ -66,7 +55,7 @@ class RunTotals:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AlertView:
-    """An alert; `at` and `run` are when and by what its fraction of the ceiling in force was reached, None if it was not."""
+    """An alert of the ceiling in force; `at` is when its fraction was reached, and None if it was not, `run` by what."""
 
     fraction: float
     at: datetime | None
@@ -77,28 +66,18 @@ class AlertView:
 class CeilingChange:
     """One decision of the officers."""
 
-    seq: int
-    ceiling: Ceiling
-    alert_at: tuple[float, ...]
-    overlaps: tuple[str, ...]
+    decided: InForce
     officers: tuple[str, ...]
     reason: str
     set_at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OverlapView:
-    """The worst case of a person whose rows are at all of `sites`; `without_account` are those with no account for the unit, not counted."""
-
-    sites: tuple[SiteName, ...]
-    without_account: tuple[SiteName, ...]
-    worst: Guarantee
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class AccountView:
-    """One account in full. `spent` counts all that is charged, `settled` only what an attempt opened; `own_noise` is `spent` if only this
-    site's own noise counts, `tight` is `spent` by the RDP accountant (`TIGHT_CAVEAT`).
+    """One account in full.
+
+    `spent` counts all that is charged, `settled` only what was opened. `tight` and `own_noise` are about what is charged: by the RDP
+    accountant (`TIGHT_CAVEAT`), and if nobody's noise but this site's counts.
     """
 
     key: AccountKey
@@ -122,19 +101,14 @@ def summaries(session: Session) -> tuple[AccountSummary, ...]:
     """All accounts, by site and population."""
     books = open_books(session)
     alerts = recorded(session, [book.id for book in books.values()])
+    crossed = {(each.account_id, each.ceiling_seq, each.fraction) for each in alerts}
     return tuple(
         AccountSummary(
             key=book.key,
             ceiling=book.in_force.ceiling,
             spent=book.account.guarantee(),
             fraction=spent_fraction(book.in_force.ceiling, book.account.cost),
-            crossed=tuple(
-                sorted(
-                    each.fraction
-                    for each in alerts
-                    if (each.account_id, each.ceiling_seq) == (book.id, book.in_force.seq)
-                )
-            ),
+            crossed=tuple(at for at in book.in_force.alert_at if (book.id, book.in_force.seq, at) in crossed),
         )
         for book in sorted(books.values(), key=lambda each: each.key.stored)
     )
@@ -142,13 +116,14 @@ def summaries(session: Session) -> tuple[AccountSummary, ...]:
 
 def view(session: Session, site: SiteName, population: str, unit: PrivacyUnit | None) -> AccountView:
     """One account in full. Raises UsageError where there is none, or several of which `unit` chooses none."""
-    books = open_books(session)
-    book = _chosen(books, site, population, unit)
-    account, ceiling = book.account, book.in_force.ceiling
-    totals = run_totals(session, [book])[book.id]
-    runs = _runs(totals, ceiling)
-    settled = charged(runs, settled=True)
-    noisy = {r: n for r, n in book.charges.items() if r.mechanism is not Mechanism.NONE}
+    in_force = all_in_force(session)
+    here = [key for key in in_force if (key.site, key.population) == (site, population)]
+    book = _book(session, _chosen(here, f"{site}/{population}", unit))
+    ceiling, totals = book.in_force.ceiling, totals_of(session, [book.id]).get(book.id, {})
+    stages = tuple(chain.from_iterable(totals.values()))
+    # From one reading, so that its parts add up whatever is written meanwhile.
+    account = Account(name=book.key.name, ceiling=ceiling, charges=charges_in(stages))
+    settled = settled_in(stages)
     return AccountView(
         key=book.key,
         ceiling=ceiling,
@@ -157,14 +132,77 @@ def view(session: Session, site: SiteName, population: str, unit: PrivacyUnit | 
         fraction=spent_fraction(ceiling, account.cost),
         settled_releases=sum(settled.values()),
         reserved_releases=sum(account.charges.values()) - sum(settled.values()),
-        tight=tight(noisy, ceiling),
+        tight=tight_guarantee(account),
         own_noise=account.worst_own_noise(),
-        runs=runs,
+        runs=_runs(totals, ceiling),
         alerts=_alerts(session, book),
-        exempted=tuple(sorted({release.what for release in exempted(account.charges)})),
-        other_units=tuple(
-            each for each in books if (each.site, each.population) == (site, population) and each != book.key
-        ),
+        exempted=tuple(sorted({release.what for release in account.exempted()})),
+        other_units=tuple(key for key in here if key != book.key),
         history=_history(session, book),
-        overlap=_overlap(session, books, book),
+        overlap=overlap_of(session, book, in_force),
+    )
+
+
+def tight_guarantee(account: Account) -> Guarantee:
+    """What the RDP accountant promises for the charges of `account`, exemptions left out (`TIGHT_CAVEAT`)."""
+    from strategies.dp.accountants import RdpAccountant  # a second or two, which other commands need not wait
+
+    noisy = {each: times for each, times in account.charges.items() if each.mechanism is not Mechanism.NONE}
+    return RdpAccountant().guarantee(noisy, account.ceiling.delta, account.ceiling.unit)
+
+
+def _chosen(here: Collection[AccountKey], name: str, unit: PrivacyUnit | None) -> AccountKey:
+    options = ", ".join(f"--unit {key.unit_option}" for key in here)
+    if not here:
+        raise UsageError(f"{name} has no account; `covenant ledger list` shows those there are")
+    if unit is None and len(here) > 1:
+        raise UsageError(f"{name} has several accounts; choose one: {options}")
+    chosen = [key for key in here if unit is None or (key.kind, key.column) == (unit.kind, unit.column)]
+    if not chosen:
+        raise UsageError(f"{name} has no account for this unit; it has {options}")
+    return chosen[0]
+
+
+def _book(session: Session, key: AccountKey) -> Book:
+    return open_books(session, [key])[key]
+
+
+def _runs(totals: Totals, ceiling: Ceiling) -> tuple[RunTotals, ...]:
+    found = []
+    for run, stages in totals.items():
+        cost = cost_of(charges_in(stages), ceiling.order)
+        found.append(
+            RunTotals(
+                run=run, stages=stages, alone=ceiling.guarantee(cost), fraction=spent_fraction(ceiling, cost)
+            )
+        )
+    return tuple(found)
+
+
+def _alerts(session: Session, book: Book) -> tuple[AlertView, ...]:
+    crossed = {
+        each.fraction: each for each in recorded(session, [book.id]) if each.ceiling_seq == book.in_force.seq
+    }
+    return tuple(
+        AlertView(
+            fraction=fraction,
+            at=None if (found := crossed.get(fraction)) is None else found.crossed_at,
+            run=None if found is None or found.run_id is None else RunId(found.run_id),
+        )
+        for fraction in book.in_force.alert_at
+    )
+
+
+def _history(session: Session, book: Book) -> tuple[CeilingChange, ...]:
+    rows = session.scalars(
+        select(LedgerCeiling).where(LedgerCeiling.account_id == book.id).order_by(LedgerCeiling.seq)
+    )
+    return tuple(
+        CeilingChange(
+            decided=in_force_of(book.key, book.in_force.ceiling.order, row),
+            officers=tuple(row.officers),
+            reason=row.reason,
+            set_at=row.set_at,
+        )
+        for row in rows
     )

@@ -140,7 +140,7 @@ class Driver:
 
     def _scaling(self, pooled: Pooled) -> Scaling:
         try:
-            return scaling_of(self.documents, _vector(pooled))
+            return scaling_of(self.documents, pooled)
         except CovenantError as trouble:
             raise CovenantError(
                 f"{self.documents.run} cannot be prepared: {trouble}. A sum is opened once, so it cannot be had again; launch a new run"
@@ -169,7 +169,7 @@ class Driver:
         """The metrics of a round; None if what the sites sent gives none, which must not keep the run from its other rounds."""
         attempt, pooled = self._pooled(Stage.EVALUATE, committed.number, committed, scaling)
         try:
-            metrics = metrics_of(self.documents, pooled.values.astype(np.int64))
+            metrics = metrics_of(self.documents, pooled)
         except CovenantError as trouble:
             self.store.record_no_metrics(committed.number, attempt=attempt, survivors=pooled.survivors)
             _log.error("evaluation without metrics", round=committed.number, reason=str(trouble))

@@ -2,29 +2,40 @@
 
 from __future__ import annotations
 
-from coordinator.rounds.question import RunDocuments
+import math
+
+import numpy as np
+
+from coordinator.rounds.question import Pooled, RunDocuments
 from protos.plan_releases import moment_cells, releases_of
-from strategies.analytics.histograms import Counts, ScoreMetrics, metrics_from
+from strategies.analytics.histograms import ScoreMetrics, metrics_from
 from strategies.analytics.moments import scaling_from
 from strategies.analytics.noisy import noisy_metrics, noisy_scaling
-from strategies.dp.mechanisms import MOMENT_BITS
-from strategies.encoding import Vector
+from strategies.dp.events import Release
+from strategies.dp.mechanisms import MOMENT_BITS, centre_variance, site_variance
 from strategies.features import Scaling
 
 
-def scaling_of(documents: RunDocuments, pooled: Vector) -> Scaling:
+def scaling_of(documents: RunDocuments, pooled: Pooled) -> Scaling:
     """The scaling that pooled moments give. Raises Refused where exact moments give none; noisy ones always give one."""
+    values = pooled.values.astype(np.float64, copy=False)
     releases = releases_of(documents.plan, documents.contract)
     if releases is None:
-        return scaling_from(pooled)
+        return scaling_from(values)
     cells = moment_cells(documents.plan, documents.contract)
-    std = releases.prepare.variance**0.5 * 2.0 ** (-2 * MOMENT_BITS)
-    return noisy_scaling(pooled, cells.optional, std)
+    std = _noise_std(releases.prepare, len(pooled.survivors)) * 2.0 ** (-2 * MOMENT_BITS)
+    return noisy_scaling(values, cells.optional, std)
 
 
-def metrics_of(documents: RunDocuments, pooled: Counts) -> ScoreMetrics:
+def metrics_of(documents: RunDocuments, pooled: Pooled) -> ScoreMetrics:
     """The metrics that pooled counts give. Raises Refused where a class has no rows, or none that the noise lets see."""
+    counts = pooled.values.astype(np.int64, copy=False)
     releases = releases_of(documents.plan, documents.contract)
     if releases is None:
-        return metrics_from(pooled)
-    return noisy_metrics(pooled, releases.evaluate.variance**0.5)
+        return metrics_from(counts)
+    return noisy_metrics(counts, _noise_std(releases.evaluate, len(pooled.survivors)))
+
+
+def _noise_std(release: Release, survivors: int) -> float:
+    """Standard deviation of the noise that really is on a sum: every survivor's share, not only those that privacy counts on."""
+    return math.sqrt(survivors * site_variance(release) + centre_variance(release))

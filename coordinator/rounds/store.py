@@ -156,7 +156,7 @@ class RoundStore(RoundRecord):
                     f"round {number} of {run.id} cannot settle on {sorted(survivors)}: "
                     f"name at least one site, all from its roster {row.roster}"
                 )
-            settled = (sorted(survivors), statement_digest)
+            settled: tuple[list[str], Digest] = (sorted(survivors), statement_digest)
             if row.survivors is not None and (row.survivors, row.statement_digest) != settled:
                 raise RoundConflict(
                     f"round {number} of {run.id} is settled on {row.survivors}; void it to try others"

@@ -23,6 +23,7 @@ class BenchResult:
     ours: Figures
     peer: Figures | None = None
     ratio: Figures = field(default_factory=dict)
+    peer_name: str = "stock Flower"
 
     def facts(self) -> dict[str, object]:
         """The result as one JSON object."""
@@ -48,10 +49,10 @@ def machine() -> dict[str, object]:
 
 def show(result: BenchResult) -> None:
     """Print the result as a table for people."""
-    table = Table("figure", "covenant", "stock Flower", "ratio", title=f"bench {result.bench}")
+    table = Table("figure", "covenant", result.peer_name, "ratio", title=f"bench {result.bench}")
     for name, value in result.ours.items():
         peer = "" if result.peer is None or name not in result.peer else f"{result.peer[name]:.4g}"
-        short = name.removesuffix("_s")
+        short = name if name in result.ratio else name.removesuffix("_s")
         ratio = f"{result.ratio[short]:.1f}x" if short in result.ratio else ""
         table.add_row(name, f"{value:.4g}", peer, ratio)
     people.print(table)

@@ -34,6 +34,26 @@ def bench_exchange(
         show(result)
 
 
+@bench.command("noise")
+def bench_noise(
+    variance: Annotated[float, typer.Option(help="Variance, 0.25 to 2^80.")] = 9_000_000.0,
+    samples: Annotated[int, typer.Option(min=1, max=100_000_000, help="Size of the vector.")] = 10_000_000,
+    peer: Annotated[bool, typer.Option("--peer", help="Measure OpenDP's sampler in the same run.")] = False,
+    json: Json = False,
+) -> None:
+    """Samples of discrete Gaussian noise that one core draws a second."""
+    from simulation.bench.noise import measure
+    from simulation.bench.report import show
+
+    interrupt_on_terminate()
+    with people.status(f"{samples} samples"):
+        result = measure(variance=variance, samples=samples, with_peer=peer)
+    if json:
+        emit(result.facts())
+    else:
+        show(result)
+
+
 @bench.command("recovery")
 def bench_recovery(
     sites: Annotated[int, typer.Option(min=1, max=64, help="Agents.")] = 4,

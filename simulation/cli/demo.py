@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -17,13 +17,18 @@ DemoFolder = Annotated[
     Path, typer.Option(help="Where the demo keeps its keys, data, model and logs; made anew each time.")
 ]
 
+DemoPrivacy = Annotated[
+    Literal["distributed", "none"],
+    typer.Option(help="distributed: noise on all that is released. none: the same federation without."),
+]
 
-def demo(folder: DemoFolder = _DEMO_FOLDER, json: Json = False) -> None:
+
+def demo(folder: DemoFolder = _DEMO_FOLDER, privacy: DemoPrivacy = "distributed", json: Json = False) -> None:
     """Run a real federation on real loans: a SuperLink, four agents, a registered model, a score. Leaves nothing running."""
     from simulation.demo.demonstration import Demonstration
 
     interrupt_on_terminate()
-    report = Demonstration(folder.resolve()).run()
+    report = Demonstration(folder.resolve(), private=privacy == "distributed").run()
     if json:
         emit(report.facts())
     else:
@@ -36,6 +41,7 @@ def up(
         bool, typer.Option("--demo", help="Bring the demo's federation up, agents included.")
     ] = False,
     folder: DemoFolder = _DEMO_FOLDER,
+    privacy: DemoPrivacy = "distributed",
 ) -> None:
     """Bring a coordinator up and keep it running until Ctrl-C; with --demo, a whole federation."""
     if not demo:
@@ -46,7 +52,7 @@ def up(
     from simulation.demo.demonstration import Demonstration
 
     interrupt_on_terminate()
-    with Demonstration(folder.resolve()).federation() as deployment:
+    with Demonstration(folder.resolve(), private=privacy == "distributed").federation() as deployment:
         people.print(
             f"The demo's federation is up. In another terminal:\n  export COVENANT_HOME={deployment.home}",
             highlight=False,

@@ -15,6 +15,8 @@ from strategies.ids import SiteName
 
 LOANS = "lending_club.parquet"
 PLAN = "plan.yaml"
+WITHOUT_PRIVACY = "plan-none.yaml"
+"""The same federation without privacy: what the demo compares itself with."""
 CONTRACT = "lending-club.yaml"
 TARGET = "Class"
 
@@ -34,8 +36,8 @@ def tables(contract: Contract) -> dict[SiteName, Table]:
     }
 
 
-def copy_document(name: str, folder: Path) -> Path:
-    """Write the demo's plan or contract to `folder`, where a reader can change it."""
-    target = folder / name
+def copy_document(name: str, folder: Path, called: str | None = None) -> Path:
+    """Write a plan or the contract of the demo to `folder`, `called` its own name or another, where a reader can change it."""
+    target = folder / (called or name)
     target.write_bytes((files("simulation.demo") / name).read_bytes())
     return target

@@ -24,7 +24,8 @@ from protos.plan import Plan
 from protos.shell import people
 from simulation.baselines import local_auc, pooled_auc, pooled_table
 from simulation.demo import data
-from simulation.demo.report import AucReport, DemoReport, ScoringReport
+from simulation.demo.accounts import account_option, charged_accounts, open_accounts
+from simulation.demo.report import AccountReport, AucReport, DemoReport, ScoringReport
 from simulation.demo.scoring import score_one, wait_until_ready
 from simulation.deployment import Deployment, free_port, resident_mib
 from strategies.errors import UsageError
@@ -36,9 +37,10 @@ _MARKER = ".covenant-demo"
 
 @dataclass
 class Demonstration:
-    """A demo in `folder`, which is made anew each time."""
+    """A demo in `folder`, which is made anew each time; `private`, or with the plan that has no privacy."""
 
     folder: Path
+    private: bool = True
     _began: float = field(default_factory=time.monotonic)
 
     def prepare(self) -> None:
@@ -56,12 +58,19 @@ class Demonstration:
     def federation(self) -> Iterator[Deployment]:
         """The running federation: four subsidiaries and their coordinator."""
         self.prepare()
-        plan_file = data.copy_document(data.PLAN, self.folder)
+        data.copy_document(data.PLAN if self.private else data.WITHOUT_PRIVACY, self.folder, data.PLAN)
         contract_file = data.copy_document(data.CONTRACT, self.folder)
-        plan = load_document(plan_file, Plan)
+        plan, contract = self._documents()
         with Deployment(self.folder) as deployment:
             with step("keys, certificates and four folders of loans"):
-                deployment.lay_out(data.regional_loans(), contract_file, purpose=plan.purpose)
+                deployment.lay_out(
+                    data.regional_loans(),
+                    contract_file,
+                    purpose=plan.purpose,
+                    privacy=[plan.privacy.mode],
+                    account=account_option(plan, contract),
+                )
+                open_accounts(deployment.centre(), plan, contract)
             with step("a SuperLink with TLS and node authentication, and four agents"):
                 deployment.start_coordinator()
                 for site in plan.sites.invite:
@@ -81,12 +90,37 @@ class Demonstration:
             difference = self._export(deployment, plan, contract, version, applicants)
             scoring = self._score(deployment, plan, contract, version, applicants)
             with step("the same training without a federation, to compare"):
-                auc = AucReport(
-                    federated=finished.aucs[finished.committed],
-                    local={str(site): value for site, value in local_auc(plan, contract, tables).items()},
-                    pooled=pooled_auc(plan, contract, tables),
-                )
-        return self._report(plan, contract, finished, version, auc, difference, memory, scoring)
+                auc = self._auc(contract, tables, applicants, version)
+            accounts = charged_accounts(deployment, plan)
+        return self._report(
+            plan=plan,
+            contract=contract,
+            finished=finished,
+            version=version,
+            auc=auc,
+            difference=difference,
+            memory=memory,
+            scoring=scoring,
+            accounts=accounts,
+        )
+
+    def _auc(
+        self, contract: Contract, tables: dict[SiteName, Table], applicants: Table, version: ModelVersion
+    ) -> AucReport:
+        """On the demo's own held-out loans, outside the protocol, which only a demo can do: a real centre has no loans."""
+        from simulation.demo.equality import exact_auc
+
+        alone = load_document(data.copy_document(data.WITHOUT_PRIVACY, self.folder), Plan)
+        scored = exact_auc(self.folder / "model" / SCORING_FILE, alone, applicants)
+        found = dict(version.metrics or {})
+        interval = found.get("auc_interval")
+        return AucReport(
+            federated=scored,
+            local={str(site): value for site, value in local_auc(alone, contract, tables).items()},
+            pooled=pooled_auc(alone, contract, tables),
+            reported=found["auc"],
+            interval=None if interval is None else (interval[0], interval[1]),
+        )
 
     def _documents(self) -> tuple[Plan, Contract]:
         return (
@@ -126,6 +160,7 @@ class Demonstration:
 
     def _report(
         self,
+        *,
         plan: Plan,
         contract: Contract,
         finished: RunView,
@@ -134,6 +169,7 @@ class Demonstration:
         difference: float,
         memory: float,
         scoring: ScoringReport,
+        accounts: list[AccountReport],
     ) -> DemoReport:
         width = contract.feature_spec(plan.features).width
         return DemoReport(
@@ -144,6 +180,7 @@ class Demonstration:
             exchange_s=median(finished.exchange_s),
             round_s=median(finished.round_s),
             aggregation=plan.aggregation.mode,
+            privacy=accounts,
             model={
                 "name": version.name,
                 "version": version.version,

@@ -16,8 +16,11 @@ from client.training.network import DenseNetwork, tensor
 from coordinator.deploy.scoring.model import ScoringModel
 from protos.contract import Contract
 from protos.plan import Plan
+from strategies.analytics.histograms import metrics_from, score_counts
 from strategies.encoding import sha256_hex
 from strategies.features import Scaling
+
+_SCORE_BINS = 100_000
 
 
 def largest_difference(
@@ -42,6 +45,14 @@ def largest_difference(
         .ravel()
     )
     return float(np.abs(expected - scored).max())
+
+
+def exact_auc(onnx_file: Path, plan: Plan, rows: Table) -> float:
+    """The area under the ROC curve of the ONNX model on `rows`, to the fineness of 100,000 score bins."""
+    model = ScoringModel.load(onnx_file, expected_digest=sha256_hex(onnx_file.read_bytes()))
+    scored = model.score({name: _raw(rows.columns[name]) for name in plan.features}).ravel()
+    counts = score_counts(scored.astype(np.float64), rows.target, _SCORE_BINS)
+    return metrics_from(counts).auc
 
 
 def _raw(values: npt.NDArray[Any]) -> npt.NDArray[Any]:

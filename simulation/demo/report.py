@@ -8,15 +8,19 @@ from pathlib import Path
 from rich.table import Table
 
 from protos.shell import people
+from strategies.dp.units import Guarantee
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AucReport:
-    """AUC on the same held-out rows of all sites."""
+    """AUC on the same held-out rows of all sites, scored outside the protocol; `reported` is what the run itself found, with its 95 % interval
+    where noise made it uncertain."""
 
     federated: float
     local: dict[str, float]
     pooled: float
+    reported: float
+    interval: tuple[float, float] | None = None
 
     @property
     def local_mean(self) -> float:
@@ -34,6 +38,28 @@ class ScoringReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AccountReport:
+    """What one unit of a site's population has lost to the run, by the larger of the site's and the centre's account."""
+
+    site: str
+    dataset: str
+    mode: str
+    guarantee: Guarantee
+
+    def facts(self) -> dict[str, object]:
+        """As JSON."""
+        return {
+            "site": self.site,
+            "dataset": self.dataset,
+            "unit": self.guarantee.unit.words,
+            "neighbours": str(self.guarantee.neighbours),
+            "epsilon": self.guarantee.epsilon,
+            "delta": self.guarantee.delta,
+            "mode": self.mode,
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoReport:
     """Everything that the demo shows. Times in seconds unless the name says otherwise."""
 
@@ -44,6 +70,7 @@ class DemoReport:
     exchange_s: float
     round_s: float
     aggregation: str
+    privacy: list[AccountReport]
     model: dict[str, object]
     onnx_max_difference: float
     agent_memory_mib: float
@@ -62,11 +89,12 @@ class DemoReport:
                 "local_mean": self.auc.local_mean,
                 "local": self.auc.local,
                 "pooled": self.auc.pooled,
+                "reported": {"estimate": self.auc.reported, "interval_95": self.auc.interval},
             },
             "exchange_s": {"median": self.exchange_s},
             "round_s": {"median": self.round_s},
             "aggregation": self.aggregation,
-            "privacy": [],
+            "privacy": [account.facts() for account in self.privacy],
             "model": self.model,
             "onnx_max_difference": self.onnx_max_difference,
             "agent_memory_mib": self.agent_memory_mib,
@@ -81,8 +109,7 @@ class DemoReport:
         people.print(self._run_table())
         saw = "sums over at least three sites" if self.aggregation == "secure" else "each site's update"
         people.print(
-            f"Aggregation in this run was [bold]{self.aggregation}[/]: the coordinator saw {saw}. "
-            "Privacy was [bold]none[/]: nothing protects a person's rows in what was released.\n"
+            f"Aggregation in this run was [bold]{self.aggregation}[/]: the coordinator saw {saw}. {self._privacy_words()}\n"
             "The federation's root key was made beside the coordinator; in production it is offline, with the officers."
         )
         covenant = self.paths["command"]
@@ -90,6 +117,19 @@ class DemoReport:
         home = self.paths["coordinator"]
         for command in (f"{covenant} run list --home {home}", f"{covenant} model list --home {home}"):
             people.print(f"  {command}", highlight=False, soft_wrap=True)
+
+    def _privacy_words(self) -> str:
+        if not self.privacy:
+            return "Privacy was [bold]none[/]: nothing protects a person's rows in what was released."
+        worst = max(self.privacy, key=lambda each: each.guarantee.epsilon)
+        estimate = ""
+        if self.auc.interval is not None:
+            low, high = self.auc.interval
+            estimate = f" The run's own, private estimate of AUC: {self.auc.reported:.3f}, 95 % interval {low:.3f} to {high:.3f}."
+        return (
+            f"Privacy was [bold]{worst.mode}[/]: all that was released, moments and evaluation included, costs at most"
+            f" [bold]{worst.guarantee.words}[/] at each site. That a site took part is not protected.{estimate}"
+        )
 
     def _auc_table(self) -> Table:
         table = Table(

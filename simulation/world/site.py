@@ -46,7 +46,7 @@ class SimulatedSite:
     """Runs a computation; a simulation that reports times measures it here."""
     _app: ClientApp = field(init=False)
     _participant: Participant | None = None
-    _connection: sqlite3.Connection | None = None
+    _connections: list[sqlite3.Connection] = field(default_factory=list)
     _life: int = 0
     _last_commit: tuple[int, int] = (0, 0)
 
@@ -71,7 +71,10 @@ class SimulatedSite:
             return
         try:
             self._participant = open_participant(
-                self.config_file, connect=self._connect, entropy=self._unsafe_entropy()
+                self.config_file,
+                connect=self._connect,
+                entropy=self._unsafe_entropy(),
+                clock=lambda: self.world.clock.wall(0.0),
             )
         except Crash as crash:
             self.die(crash)
@@ -173,9 +176,12 @@ class SimulatedSite:
         return source.randbytes
 
     def _connect(self, path: str) -> sqlite3.Connection:
-        watched = watched_connection(self.world, self.site, self._note_commit)
-        self._connection = sqlite3.connect(path, timeout=0.0, isolation_level=None, factory=watched)
-        return self._connection
+        noted = (
+            (self._note_commit,) if Path(path) == self.journal_file else ()
+        )  # accounts have no write-ahead log
+        watched = watched_connection(self.world, self.site, *noted)
+        self._connections.append(sqlite3.connect(path, timeout=0.0, isolation_level=None, factory=watched))
+        return self._connections[-1]
 
     def _note_commit(self, commit: Callable[[], None]) -> None:
         """Commit, and remember which bytes of the write-ahead log it wrote."""
@@ -194,9 +200,8 @@ class SimulatedSite:
     def _gone(self, down_s: float) -> None:
         self._participant, self._life = None, self._life + 1
         self.link.deactivate(self)
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+        while self._connections:
+            self._connections.pop().close()
         if self.restarts:
             life = self._life
             self.world.clock.after(down_s, lambda: self.start() if life == self._life else None)

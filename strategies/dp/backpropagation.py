@@ -16,16 +16,21 @@ Rounding costs 2^-24 of the largest input, delta or weight: what training in flo
 
 from __future__ import annotations
 
-from typing import Final, TypeAlias
+import math
+from itertools import accumulate
+from typing import Final, TypeAlias, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from strategies.encoding import Vector
-from strategies.models import DenseModel, Layer, sigmoid
+from strategies.models import DenseModel, sigmoid
 
 Matrix: TypeAlias = npt.NDArray[np.float64]
 Exponents: TypeAlias = npt.NDArray[np.int32]
+Flags: TypeAlias = npt.NDArray[np.bool_]
+Integers: TypeAlias = npt.NDArray[np.int64]
+Element = TypeVar("Element", np.float64, np.int64)
 
 BLOCK_ROWS: Final = 256
 FACTOR_BITS: Final = 23
@@ -48,9 +53,10 @@ class IntegerWeights:
         outputs, inputs = weight.shape
         joined = np.empty((outputs, inputs + 1))
         joined[:, :-1], joined[:, -1] = weight, bias
-        _, size = np.frexp(np.abs(joined).max())
-        self.exponent = min(integer_bits(max(joined.shape)) - int(size), _FINEST_WEIGHT_BITS)
-        self.joined: Matrix = np.rint(np.ldexp(joined, self.exponent, out=joined), out=joined)
+        _, size = math.frexp(max(joined.max(), -joined.min()))
+        self.exponent = min(integer_bits(max(joined.shape)) - size, _FINEST_WEIGHT_BITS)
+        joined *= 2.0**self.exponent
+        self.joined: Matrix = np.rint(joined, out=joined)
         self.back: Matrix = joined[:, :-1].T
 
 
@@ -60,13 +66,12 @@ class LayerFactors:
     `inputs`, (inputs + 1, 256), ends in the bias's; `deltas` is (outputs, 256). Both are float64 that hold integers of at most 23 bits.
     """
 
-    def __init__(self, layer: Layer) -> None:
-        self.inputs: Matrix = np.zeros((layer.inputs + 1, BLOCK_ROWS))
-        self.deltas: Matrix = np.zeros((layer.outputs, BLOCK_ROWS))
+    def __init__(self, inputs: Matrix, deltas: Matrix) -> None:
+        self.inputs, self.deltas = inputs, deltas
         self.input_exponents: Exponents = np.zeros(BLOCK_ROWS, dtype=np.int32)
         self.delta_exponents: Exponents = np.zeros(BLOCK_ROWS, dtype=np.int32)
-        self._input_bits = integer_bits(layer.inputs + 1)
-        self._delta_bits = integer_bits(layer.outputs)
+        self._input_bits = integer_bits(len(inputs))
+        self._delta_bits = integer_bits(len(deltas))
 
     @property
     def exponents(self) -> Exponents:
@@ -94,30 +99,52 @@ class Backpropagation:
     """Takes blocks of rows forward and back through `model` at `vector`, (d,) finite float64; `layers` then has the block's factors."""
 
     def __init__(self, model: DenseModel, vector: Vector) -> None:
-        self.layers = tuple(LayerFactors(layer) for layer in model.layers)
-        self._weights = tuple(IntegerWeights(*parameters) for parameters in model.split(vector))
-        widest = max(model.inputs, *model.hidden, 1)
-        self._scratch: Matrix = np.empty((widest, BLOCK_ROWS))
-        # Whole arrays: numpy is slower where one side of a maximum is repeated.
-        self._zeros, self._ones = np.zeros((widest, BLOCK_ROWS)), np.ones((widest, BLOCK_ROWS))
+        weights = model.split(vector)
+        lengths = [length for outputs, inputs in (w.shape for w, _ in weights) for length in (inputs + 1, outputs)]
+        widest = max(lengths)
+        # One piece of memory: the allocator keeps one piece for the next call, but gives many back to the system and fetches them again.
+        memory = np.empty((sum(lengths) + widest, BLOCK_ROWS))
+        ends = accumulate(lengths)
+        parts = [memory[end - length : end] for end, length in zip(ends, lengths, strict=True)]
+        self.layers = tuple(map(LayerFactors, parts[::2], parts[1::2]))
+        self.factors: Matrix = memory[:-widest]
+        """All layers' inputs and deltas, one below the other."""
+        self._scratch: Matrix = memory[-widest:]
+        self._weights = tuple(IntegerWeights(*parameters) for parameters in weights)
+        self.size = model.size
+        """Number of parameters, d."""
 
-    def run(self, x: npt.NDArray[np.float32], y: Vector, weight: Vector) -> None:
+    def by_layer(self, joined: npt.NDArray[Element]) -> tuple[npt.NDArray[Element], ...]:
+        """Views of each layer's part of `joined`, (m, d): (m, outputs, inputs + 1), each output's bias after its weights."""
+        views, start = [], 0
+        for layer in self.layers:
+            shape = (len(layer.deltas), len(layer.inputs))
+            end = start + shape[0] * shape[1]
+            views.append(joined[:, start:end].reshape(-1, *shape))
+            start = end
+        return tuple(views)
+
+    def run(self, x: npt.NDArray[np.float32], y: Vector, weight: Vector) -> Flags:
         """Find the factors for up to 256 rows `x`, (n, inputs), labels `y`, (n,) of 0 and 1, whose cross-entropy counts `weight` times, (n,).
 
-        The deltas of a row with a feature, label or weight that is NaN or infinite are 0, and so are those after the n-th row.
+        The deltas of a row with a feature, label or weight that is NaN or infinite are 0; returns which are finite, (256,). Those after the
+        n-th row are, and have deltas of 0.
         """
         finite = self._enter(x)
         logits = self._forward()
         sign = np.zeros(BLOCK_ROWS)
-        sign[: len(y)] = 1.0 - 2.0 * y  # the slope is sigmoid(z) for a negative row, -sigmoid(-z) for a positive one
+        sign[: len(y)] = (
+            1.0 - 2.0 * y
+        )  # the slope is sigmoid(z) for a negative row, -sigmoid(-z) for a positive one
         slopes = sign * sigmoid(sign * logits)
         slopes[: len(y)] *= weight
         slopes[len(y) :] = 0.0
-        sizes = np.abs(slopes)
-        slopes[~(finite & (sizes >= _FINEST_SLOPE) & (sizes < np.inf))] = 0.0
+        finite &= np.isfinite(slopes)
+        slopes[~(finite & (np.abs(slopes) >= _FINEST_SLOPE))] = 0.0
         self._backward(slopes)
+        return finite
 
-    def _enter(self, x: npt.NDArray[np.float32]) -> npt.NDArray[np.bool_]:
+    def _enter(self, x: npt.NDArray[np.float32]) -> Flags:
         """Round the features; returns which rows are finite, (256,). The others become 0, lest they reach their neighbours as 0 x NaN."""
         first = self.layers[0]
         features = first.inputs[:-1]
@@ -136,7 +163,7 @@ class Backpropagation:
         for layer, following, weights in zip(self.layers, self.layers[1:], self._weights, strict=False):
             values = following.inputs[:-1]
             np.matmul(weights.joined, layer.inputs, out=values)
-            np.maximum(values, self._zeros[: len(values)], out=values)
+            np.clip(values, 0.0, np.inf, out=values)  # as a maximum, but faster
             following.round_inputs(values.max(axis=0), layer.input_exponents + weights.exponent)
         last, weights = self.layers[-1], self._weights[-1]
         logits: Vector = np.ldexp((weights.joined @ last.inputs)[0], -weights.exponent - last.input_exponents)
@@ -151,10 +178,8 @@ class Backpropagation:
         for layer, following, weights in reversed(steps):
             deltas = layer.deltas
             np.matmul(weights.back, following.deltas, out=deltas)
-            # A ReLU's output is an integer of at least 0 here, so its slope is the smaller of it and 1.
-            slope = np.minimum(
-                following.inputs[:-1], self._ones[: len(deltas)], out=self._scratch[: len(deltas)]
-            )
+            # A ReLU's output is an integer of at least 0 here, so its slope is that integer, but at most 1.
+            slope = np.clip(following.inputs[:-1], 0.0, 1.0, out=self._scratch[: len(deltas)])
             np.multiply(deltas, slope, out=deltas)
             layer.round_deltas(self._largest(deltas), following.delta_exponents + weights.exponent)
 

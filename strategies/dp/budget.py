@@ -201,7 +201,8 @@ def worst_person(accounts: Sequence[Sequence[tuple[str, Release, int]]]) -> Mapp
             mine[key] = merged(mine.get(key, {}), {release: count})
         for key, charges in mine.items():
             events.setdefault(key, []).append(charges)
-    return merged(*(_joint(key, sites) for key, sites in events.items()))
+    total = merged(*(_joint(key, sites) for key, sites in events.items()))
+    return {release: count for release, count in total.items() if count}
 
 
 def _joint(key: str, sites: list[dict[Release, int]]) -> dict[Release, int]:

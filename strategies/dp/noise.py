@@ -29,10 +29,9 @@ MOST_SIZE: Final = 1 << 40
 
 _WORD: Final = np.dtype("<u8")
 _SIGNED_WORD: Final = np.dtype("<i8")
-_CHOICE_BITS: Final = (
-    32  # of a word, the highest; the lowest eight choose the layer, and those between the place in a cell
-)
+# Of a word the lowest 8 bits choose the layer, those up to the 32nd the place in a cell, and the highest 32 the cell.
 _LAYER_BITS: Final = 8
+_CHOICE_BITS: Final = 32
 _DRAW_BITS: Final = 53
 _DOUBT: Final = 2.0**-24
 """A comparison in float64 counts if the sides differ by more than this share of the peak; about one sample in a million does not.
@@ -40,11 +39,10 @@ _DOUBT: Final = 2.0**-24
 It would take an exponential that is wrong in the 24th bit to go amiss: the exponent, below 128, is rounded by less than 2^-44, the rest
 of the arithmetic by less than 2^-50, and `exp` of NumPy is meant to be right to four units in the last place, 2^-50.
 """
-_PROPOSALS, _COMPARISONS, _REFINEMENTS = (
-    0,
-    1,
-    2,
-)  # lanes of the keystream; each refinement has one of its own, from the last on
+# Lanes of the keystream; each refinement has one of its own, from the last on.
+_PROPOSALS: Final = 0
+_COMPARISONS: Final = 1
+_REFINEMENTS: Final = 2
 _SPARE: Final = 16
 
 

@@ -105,7 +105,7 @@ def test_pld_is_the_exact_figure_of_one_gaussian(noise: float) -> None:
     assert pld({gaussian(noise): 1}) == pytest.approx(exact, rel=1e-4)
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(noises, rates, counts)
 def test_the_tight_figure_is_at_most_the_rdp_figure(noise: float, rate: float, count: int) -> None:
     charges = {gaussian(noise, rate=rate): count}
@@ -130,9 +130,9 @@ def test_pld_of_one_dimensional_discrete_noise_is_the_direct_sum(
 
     epsilon = pld({discrete(deviation, shift, rate=rate): 1})
     assert delta(epsilon * 1.001 + 1e-4) <= DELTA <= delta(epsilon * 0.999 - 1e-4)
-    assert (
-        pld({discrete(deviation, shift + 0.9, rate=rate): 1}) == epsilon
-    )  # an integer shift is no longer than shift
+    assert pld({discrete(deviation, shift + 0.9, rate=rate): 1}) == pytest.approx(
+        epsilon, rel=1e-6
+    )  # shifts are integers
 
 
 def test_pld_of_a_shift_below_one_grid_step_is_nothing() -> None:

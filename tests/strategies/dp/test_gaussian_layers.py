@@ -5,11 +5,13 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Iterator
+from decimal import Context
 
 import mpmath
 import numpy as np
 import pytest
 
+from strategies.dp import gaussian_layers
 from strategies.dp.gaussian_layers import CHOICES, LAYERS, Layers, layers_for
 from strategies.dp.noise import _uneven
 
@@ -177,6 +179,23 @@ def test_a_comparison_asks_for_bits_until_they_tell(variance: float) -> None:
         assert layers.holds(layer, x, draw - 1, 53, Words())
         assert not layers.holds(layer, x, draw + 1, 53, Words())
     assert tried >= 2
+
+
+@pytest.mark.parametrize("variance", [0.3, 2.5, 3000.0**2, 1e12, 2.0**80])
+def test_with_too_few_digits_a_comparison_asks_for_more_rather_than_guess(
+    variance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of rho(x) it is given 45 digits less than it wants: fewer than the 53 bits of U have."""
+    monkeypatch.setattr(gaussian_layers, "Context", lambda prec: Context(prec=prec - 45))
+    layers = layers_for(variance)
+    for layer, x, share in crossings(layers):
+        draw = int(share * 2**53)
+        for far in (0, -1, 1):
+            more = Words(int(share * 2**117) % 2**64 + far * 2**40, *[1 << 63] * 9)
+            assert layers.holds(layer, x, draw, 53, more) is (
+                far < 0 or (not far and share * 2**117 % 1 > 0.5)
+            )
+            assert (len(more.left) < 9) is (far == 0)
 
 
 def test_a_comparison_without_any_known_bit_keeps_as_many_as_the_curve_says() -> None:

@@ -1,0 +1,131 @@
+"""What `covenant-agent budget` shows and exports: the accounts of a site, from its own book."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+
+from client.accounts import AccountBook, Charge
+from protos.account_statement import StatedAccount, StatedEntry, sign
+from protos.keys import SigningKey
+from protos.shell import people
+from protos.site import SiteConfig
+from strategies.dp.budget import Account
+from strategies.dp.units import Guarantee
+from strategies.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountView:
+    """One account: `spent` as the filter has it, `own_noise` if nobody else's noise counted."""
+
+    population: str
+    account: Account
+    charges: tuple[Charge, ...]
+    overlaps: tuple[str, ...]
+
+    @property
+    def spent(self) -> Guarantee:
+        """What the filter promises for all charges."""
+        return self.account.guarantee()
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON: figures with unit and neighbours."""
+        own = self.account.worst_own_noise()
+        return {
+            "population": self.population,
+            "unit": self.account.ceiling.unit.words,
+            "neighbours": str(self.account.ceiling.neighbours),
+            "ceiling": _figures(self.account.ceiling.epsilon, self.account.ceiling.delta),
+            "order": self.account.ceiling.order,
+            "spent": _figures(self.spent.epsilon, self.spent.delta),
+            "own_noise_only": _figures(own.epsilon, own.delta),
+            "releases": len(self.charges),
+            "without_noise": [each.what for each in self.account.exempted()],
+            "overlaps": list(self.overlaps),
+        }
+
+
+def _figures(epsilon: float, delta: float) -> dict[str, float | str]:
+    return {"epsilon": epsilon if epsilon < float("inf") else "unbounded", "delta": delta}
+
+
+def views(config: SiteConfig, book: AccountBook) -> Iterator[AccountView]:
+    """The accounts that the site's configuration names, in its order."""
+    for population, source in config.data.items():
+        if source.account is not None:
+            yield AccountView(
+                population=population,
+                account=book.account(population, source.account),
+                charges=book.charges(population, source.account.unit.unit),
+                overlaps=source.overlaps,
+            )
+
+
+def show(site: str, found: Sequence[AccountView]) -> None:
+    """A table for people."""
+    if not found:
+        people.print(
+            f"{site} has no account: no population has `account` in its configuration, so only plans without privacy take part"
+        )
+        return
+    table = Table(
+        "population",
+        "ceiling",
+        "spent",
+        "if only its own noise counted",
+        "releases",
+        title=f"accounts of {site}",
+    )
+    for each in found:
+        table.add_row(
+            each.population,
+            each.account.ceiling.words,
+            each.spent.words,
+            each.account.worst_own_noise().words,
+            str(len(each.charges)),
+        )
+    people.print(table)
+    for each in found:
+        for release in each.account.exempted():
+            people.print(
+                f"{each.population}: {release.what} left this site without noise, as plans said and policy allowed"
+            )
+        if each.overlaps:
+            people.print(
+                f"{each.population}: people may be at {', '.join(each.overlaps)} too; `covenant ledger show` at the centre has the worst case"
+            )
+
+
+def export_to(path: Path, config: SiteConfig, book: AccountBook) -> None:
+    """Write all accounts, signed, for `covenant ledger reconcile`. Raises UsageError where there is a file already."""
+    accounts = tuple(_stated(each, book) for each in views(config, book))
+    signed = sign(config.site, SigningKey.load(config.identity.key), book.clock(), accounts)
+    try:
+        with path.open("xb") as file:
+            file.write(signed.to_bytes())
+    except FileExistsError as error:
+        raise UsageError(f"{path} exists; name another file") from error
+    people.print(f"wrote {path}; send it to the centre for `covenant ledger reconcile`", highlight=False)
+
+
+def _stated(view: AccountView, book: AccountBook) -> StatedAccount:
+    releases: Mapping[str, Any] = {each.release: book.release(each.release) for each in view.charges}
+    entries = (
+        StatedEntry(
+            run=each.occasion.run,
+            stage=each.occasion.stage,
+            round=each.occasion.round,
+            attempt=each.occasion.attempt,
+            release=each.release,
+            plan=each.occasion.plan,
+            at=datetime.fromisoformat(each.at),
+        )
+        for each in view.charges
+    )
+    return StatedAccount.of(view.population, view.account.ceiling, releases.values(), entries)

@@ -1,0 +1,246 @@
+"""What a plan's privacy comes to, for whoever has to judge it: what is released, to whom, with which guarantee, and what is not protected.
+
+1. An epsilon is a `Guarantee`, or it is not here.
+2. Figures of the whole leave exemptions out, and say so.
+3. What no noise protects is listed with what it protects.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from protos.contract import Contract
+from protos.plan import Plan, SecureAggregation
+from protos.plan_costs import (
+    Spent,
+    by_sites_of_a_person,
+    guarantee_of,
+    nobody_colludes,
+    over_rounds,
+    own_noise,
+)
+from protos.plan_privacy import Privacy
+from protos.plan_releases import EVALUATE, PREPARE, TRAIN, PlannedReleases, releases_of, require_limit
+from protos.plan_words import counted_noise, mode_words, not_protected, released, seen_by
+from strategies.dp.events import Mechanism, Release
+from strategies.dp.units import Guarantee
+from strategies.errors import UsageError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StageExplained:
+    """One stage: `what` is released, `times` at most of which `retries` are attempts that come to nothing, and who sees it (`seen`).
+
+    `release` and `alone`, its cost if nothing else were released, are None in privacy mode none; `alone` also where the stage is exempt.
+    """
+
+    stage: str
+    what: str
+    times: int
+    retries: int
+    seen: str
+    noise: str
+    release: Release | None
+    alone: Guarantee | None
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON values."""
+        release = self.release
+        numbers = None
+        if release is not None:
+            numbers = {
+                "mechanism": str(release.mechanism),
+                "noise_multiplier": release.noise_multiplier,
+                "noise_std": math.sqrt(release.variance),
+                "sensitivity": release.sensitivity,
+                "sampling_rate": release.sampling_rate,
+                "steps": release.steps,
+                "shares": release.shares,
+                "dimension": release.dimension,
+                "total_variation": release.total_variation,
+                "digest": release.digest,
+            }
+        return {
+            "stage": self.stage,
+            "what": self.what,
+            "times": self.times,
+            "retries": self.retries,
+            "seen": self.seen,
+            "noise": self.noise,
+            "exempt": release is not None and release.mechanism is Mechanism.NONE,
+            "release": numbers,
+            "alone": guarantee_facts(self.alone),
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """The figures of a private plan: of the `whole`, its `limit`, and of the whole if another assumption held.
+
+    `over_limit` is why the plan's own check refuses it, None if it does not. `nobody_colludes` is None where colluding sites change nothing.
+    `tight` holds figures by privacy loss distribution, by what they are about. `persons` are for customers at so many sites.
+    """
+
+    whole: Guarantee
+    limit: Guarantee
+    over_limit: str | None
+    own_noise: Guarantee
+    nobody_colludes: Guarantee | None
+    persons: Mapping[int, Guarantee]
+    tight: Mapping[str, Guarantee]
+    rounds: tuple[Spent, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "whole": guarantee_facts(self.whole),
+            "limit": guarantee_facts(self.limit),
+            "over_limit": self.over_limit,
+            "own_noise_only": guarantee_facts(self.own_noise),
+            "nobody_colludes": guarantee_facts(self.nobody_colludes),
+            "person_at_sites": {
+                str(sites): guarantee_facts(figure) for sites, figure in self.persons.items()
+            },
+            "tight": {about: guarantee_facts(figure) for about, figure in self.tight.items()},
+            "rounds": [
+                {
+                    "after": each.number,
+                    "no_attempt_fails": guarantee_facts(each.smooth),
+                    "every_retry_used": guarantee_facts(each.at_most),
+                }
+                for each in self.rounds
+            ],
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Explanation:
+    """A plan's privacy in words and numbers; `figures` is None in privacy mode none, where nothing protects."""
+
+    plan: str
+    digest: str
+    mode: str
+    words: str
+    survivors: int
+    honest: int
+    stages: tuple[StageExplained, ...]
+    figures: Figures | None
+    not_protected: tuple[str, ...]
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON values."""
+        return {
+            "plan": self.plan,
+            "digest": self.digest,
+            "mode": self.mode,
+            "words": self.words,
+            "fewest_survivors": self.survivors,
+            "honest_survivors": self.honest,
+            "stages": [stage.facts() for stage in self.stages],
+            "figures": None if self.figures is None else self.figures.facts(),
+            "not_protected": list(self.not_protected),
+        }
+
+
+def guarantee_facts(guarantee: Guarantee | None) -> dict[str, Any] | None:
+    """A guarantee as JSON values; its epsilon is null where nothing is promised, as JSON has no infinity."""
+    if guarantee is None:
+        return None
+    return {
+        "epsilon": guarantee.epsilon if math.isfinite(guarantee.epsilon) else None,
+        "delta": guarantee.delta,
+        "unit": guarantee.unit.words,
+        "neighbours": str(guarantee.neighbours),
+        "words": guarantee.words,
+    }
+
+
+def explain(plan: Plan, contract: Contract) -> Explanation:
+    """The privacy of `plan` under `contract`, also of a plan above its own limit.
+
+    Raises UsageError where they do not fit, UnsupportedRelease for noise whose cost is not known.
+    """
+    planned = releases_of(plan, contract)
+    return Explanation(
+        plan=plan.name,
+        digest=plan.digest,
+        mode=plan.privacy.mode,
+        words=mode_words(plan),
+        survivors=fewest_survivors(plan),
+        honest=plan.honest_survivors,
+        stages=tuple(_stage(plan, planned, stage) for stage in (PREPARE, TRAIN, EVALUATE)),
+        figures=_figures(plan, contract, planned),
+        not_protected=not_protected(plan),
+    )
+
+
+def fewest_survivors(plan: Plan) -> int:
+    """The fewest sites whose sum is opened; 1 where the centre sees each site's own."""
+    return plan.sites.minimum if isinstance(plan.aggregation, SecureAggregation) else 1
+
+
+def _stage(plan: Plan, planned: PlannedReleases | None, stage: str) -> StageExplained:
+    if planned is None or not isinstance(plan.privacy, Privacy):
+        rounds = range(1, plan.training.rounds + 1)
+        times = {PREPARE: 1, TRAIN: len(rounds), EVALUATE: sum(plan.evaluates(number) for number in rounds)}
+        return StageExplained(
+            stage=stage,
+            what=released(plan, stage, None),
+            times=times[stage],
+            retries=0,
+            seen=seen_by(plan, None),
+            noise="none",
+            release=None,
+            alone=None,
+        )
+    release, times_at_most = planned.of(stage), planned.times(stage)
+    silent = release.mechanism is Mechanism.NONE
+    return StageExplained(
+        stage=stage,
+        what=released(plan, stage, release),
+        times=times_at_most,
+        retries=times_at_most - (planned.rounds if stage == TRAIN else 1),
+        seen=seen_by(plan, release),
+        noise=counted_noise(plan, release),
+        release=release,
+        alone=None
+        if silent
+        else guarantee_of({release: times_at_most}, plan.privacy.limit, plan.privacy.unit.unit),
+    )
+
+
+def _figures(plan: Plan, contract: Contract, planned: PlannedReleases | None) -> Figures | None:
+    privacy = plan.privacy
+    if planned is None or not isinstance(privacy, Privacy):
+        return None
+    charges, limit, unit = planned.planned(), privacy.limit, privacy.unit.unit
+    try:
+        require_limit(plan, contract)
+        over_limit = None
+    except UsageError as refused:
+        over_limit = str(refused)
+    return Figures(
+        whole=guarantee_of(charges, limit, unit),
+        limit=Guarantee(epsilon=limit.epsilon, delta=limit.delta, unit=unit),
+        over_limit=over_limit,
+        own_noise=own_noise(charges, limit, unit),
+        nobody_colludes=nobody_colludes(charges, plan.sites.minimum, limit, unit)
+        if privacy.mode == "distributed"
+        else None,
+        persons=by_sites_of_a_person(plan, contract),
+        tight=_tight(planned, privacy),
+        rounds=over_rounds(planned, limit, unit),
+    )
+
+
+def _tight(planned: PlannedReleases, privacy: Privacy) -> dict[str, Guarantee]:
+    """By privacy loss distribution: proved here for the site's own floating-point noise only."""
+    if planned.train.mechanism is not Mechanism.GAUSSIAN:
+        return {}
+    from strategies.dp.accountants import PldAccountant  # a second, which other plans need not wait
+
+    training = {planned.train: planned.times(TRAIN)}
+    return {"training alone": PldAccountant().guarantee(training, privacy.limit.delta, privacy.unit.unit)}

@@ -1,0 +1,86 @@
+"""The privacy accounts of the demo: opened with its plan's own limit at the centre and at each site, and read back after the run."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from client.accounts import AccountBook
+from coordinator.bootstrap import Centre
+from coordinator.ledger import Ledger
+from coordinator.ledger.ceilings import Decision
+from protos.contract import Contract
+from protos.plan import Plan
+from protos.plan_privacy import Privacy
+from protos.plan_releases import fitting_ceiling, releases_of
+from protos.site import load_site
+from simulation.demo.report import AccountReport
+from simulation.deployment import Deployment
+from strategies.dp.filters import Ceiling
+from strategies.dp.units import Guarantee
+from strategies.ids import SiteName
+
+
+def _ceiling(plan: Plan, contract: Contract) -> Ceiling | None:
+    releases = releases_of(plan, contract)
+    if releases is None or not isinstance(plan.privacy, Privacy):
+        return None
+    return fitting_ceiling(releases, plan.privacy)
+
+
+def account_option(plan: Plan, contract: Contract) -> str | None:
+    """The account of a site as `covenant-agent init --account` takes it; None without privacy."""
+    ceiling = _ceiling(plan, contract)
+    if ceiling is None:
+        return None
+    return f"{ceiling.unit.kind},{ceiling.epsilon},{ceiling.delta},{ceiling.order}"
+
+
+def open_accounts(centre: Centre, plan: Plan, contract: Contract) -> None:
+    """Set the ceilings at the centre, as a privacy officer does with `covenant ledger set-ceiling`."""
+    ceiling = _ceiling(plan, contract)
+    if ceiling is None:
+        return
+    ledger = Ledger(centre.engine, centre.clock)
+    for site in plan.sites.invite:
+        decision = Decision(
+            epsilon=ceiling.epsilon,
+            delta=ceiling.delta,
+            unit=ceiling.unit,
+            order=ceiling.order,
+            officers=["demo"],
+            reason="the demo's own account, made anew each time",
+        )
+        ledger.set_ceiling(site, plan.population_of(site), decision)
+
+
+def charged_accounts(deployment: Deployment, plan: Plan) -> list[AccountReport]:
+    """What each site's account lost, by the larger of both sides; nothing without privacy."""
+    if not isinstance(plan.privacy, Privacy):
+        return []
+    centre = deployment.centre()
+    ledger = Ledger(centre.engine, centre.clock)
+    return [
+        AccountReport(
+            site=site,
+            dataset=plan.population_of(site),
+            mode=plan.privacy.mode,
+            guarantee=max(
+                ledger.show(site, plan.population_of(site), plan.privacy.unit.unit).spent,
+                _own(deployment, site, plan.population_of(site)),
+                key=lambda each: each.epsilon,
+            ),
+        )
+        for site in plan.sites.invite
+    ]
+
+
+def _own(deployment: Deployment, site: SiteName, population: str) -> Guarantee:
+    config = load_site(deployment.site_folder(site) / "site.yaml")
+    rule = config.data[population].account
+    if rule is None:
+        raise ValueError(f"{site} has no account of {population}")
+    book = AccountBook.open(config.accounts, site, clock=lambda: datetime.now(UTC))
+    try:
+        return book.account(population, rule).guarantee()
+    finally:
+        book.close()

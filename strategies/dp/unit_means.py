@@ -1,0 +1,131 @@
+"""Mean gradients of units that have several rows, as integers, so that a unit's is a function of its own rows alone.
+
+1. The rows of a unit are taken in an order of their own contents, so nothing depends on where they stood or on what stood between them.
+2. They are added in chunks, of 8 rows or 128 by the unit's own number of rows and the model's size: within a chunk as integers, exactly, as
+   in `backpropagation`; then chunk by chunk in float64, one element at a time.
+3. A mean is rounded to integers times a power of two of that unit's own, few enough bits that the square of its norm is exact in int64.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Final, Self
+
+import numpy as np
+import numpy.typing as npt
+
+from strategies.dp.backpropagation import BLOCK_ROWS, Backpropagation, Exponents, Integers, Matrix
+from strategies.encoding import Vector
+
+ABSENT: Final = 1 << 28
+"""The exponent of a gradient of zero: above every other, so that it sets no scale."""
+_SMALL_CHUNK: Final = 8
+_LARGE_CHUNK: Final = 128  # rows of 2^23 x 2^23: a sum of at most 2^53
+_MOST_SMALL_CHUNKS: Final = 8
+_MOST_ELEMENTS: Final = 1 << 21  # of one block's mean gradients: 16 MiB
+_SQUARE_BITS: Final = 62
+_MOST_BITS: Final = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Features `x`, (n, inputs), labels `y`, (n,) of 0 and 1, and what each row counts in the loss, `weight`, (n,)."""
+
+    x: npt.NDArray[np.float32]
+    y: Vector
+    weight: Vector
+
+    def take(self, places: Integers) -> Rows:
+        """The rows at `places`, (m,)."""
+        return Rows(self.x[places], self.y[places], self.weight[places])
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """Mean gradients of m units: `integers`, (m, d) int64 with each layer's weight and bias side by side, times 2^-`exponents`, (m,).
+
+    The squares of a unit's integers add up to at most 2^62.
+    """
+
+    integers: Integers
+    exponents: Exponents
+
+
+class Grouped:
+    """The rows of units that have more than one, unit by unit."""
+
+    def __init__(self, rows: Rows, counts: Integers) -> None:
+        """`counts` says how many of the `rows`, one after the other, each unit has."""
+        self._rows, self._counts = rows, counts
+        self._starts = np.cumsum(counts) - counts
+
+    @classmethod
+    def split(cls, rows: Rows, units: Integers) -> tuple[Rows, Self]:
+        """The rows of units that have one only, and the others; `units`, (n,) of any integers, says whose each row is."""
+        _, numbers, counts = np.unique(units, return_inverse=True, return_counts=True)
+        alone = counts[numbers] == 1
+        order = _by_content(rows)
+        order = order[np.argsort(numbers[order], kind="stable")]
+        several = cls(rows.take(order[~alone[order]]), counts[counts > 1].astype(np.int64))
+        return rows.take(np.flatnonzero(alone)), several
+
+    def means(self, back: Backpropagation) -> Iterator[Means]:
+        """The mean gradient of every unit, in blocks of bounded memory, in no order that matters."""
+        small = self._counts <= _SMALL_CHUNK * _MOST_SMALL_CHUNKS
+        if back.size * (BLOCK_ROWS // _SMALL_CHUNK) > _MOST_ELEMENTS:
+            small[:] = False
+        for chunk, chosen in ((_SMALL_CHUNK, small), (_LARGE_CHUNK, ~small)):
+            # Units with most rows first, so that those with a further chunk stand at the beginning.
+            members = np.flatnonzero(chosen)
+            members = members[np.argsort(-self._counts[members], kind="stable")]
+            for first in range(0, len(members), BLOCK_ROWS // chunk):
+                yield self._block(back, members[first : first + BLOCK_ROWS // chunk], chunk)
+
+    def _block(self, back: Backpropagation, members: Integers, chunk: int) -> Means:
+        counts = self._counts[members]
+        sums = np.zeros((len(members), back.size))
+        for done in range(0, int(counts[0]), chunk):
+            live = members[counts > done]
+            within = done + np.arange(chunk)
+            places = self._starts[live][:, None] + np.minimum(within, self._counts[live][:, None] - 1)
+            rows = self._rows.take(places.ravel())
+            inside = (within < self._counts[live][:, None]).ravel()
+            finite = back.run(rows.x, rows.y, np.where(inside, rows.weight, 0.0))
+            _add_chunks(back, finite.reshape(-1, chunk).all(axis=1), sums[: len(live)])
+        sums /= counts[:, None]
+        return _rounded(sums)
+
+
+def _add_chunks(back: Backpropagation, finite: npt.NDArray[np.bool_], sums: Matrix) -> None:
+    """Add to `sums`, (m, d), the gradients of the first m chunks of the block; NaN where a row of the chunk is not `finite`, (chunks,)."""
+    chunks, live = len(finite), len(sums)
+    exponents = [np.where(layer.deltas.any(axis=0), layer.exponents, ABSENT) for layer in back.layers]
+    least = np.min(exponents, axis=0).reshape(chunks, -1).min(axis=1)
+    scale = np.where(finite, np.ldexp(1.0, -least), np.nan)[:live, None, None]
+    for layer, own, part in zip(back.layers, exponents, back.by_layer(sums), strict=True):
+        outputs, inputs = len(layer.deltas), len(layer.inputs)
+        shifts = np.repeat(least, BLOCK_ROWS // chunks) - own
+        deltas = np.rint(layer.deltas * np.ldexp(1.0, shifts)).reshape(outputs, chunks, -1)[:, :live]
+        products = deltas.transpose(1, 0, 2) @ layer.inputs.reshape(inputs, chunks, -1)[:, :live].transpose(
+            1, 2, 0
+        )
+        part += products * scale
+
+
+def _rounded(means: Matrix) -> Means:
+    """Integers for float64 `means`, (m, d); 0 for a unit with an element that is not finite."""
+    largest = np.abs(means).max(axis=1)
+    means[~np.isfinite(largest)] = 0.0
+    largest[~np.isfinite(largest)] = 0.0
+    bits = min(_MOST_BITS, (_SQUARE_BITS - (means.shape[1] - 1).bit_length()) // 2)
+    exponents = bits - np.frexp(largest)[1]
+    integers = np.rint(np.ldexp(means, exponents[:, None])).astype(np.int64)
+    return Means(integers, np.where(largest > 0.0, exponents, ABSENT).astype(np.int32))
+
+
+def _by_content(rows: Rows) -> Integers:
+    """An order of rows that is told by their bytes alone; equal rows are interchangeable."""
+    x, y = np.ascontiguousarray(rows.x), np.ascontiguousarray(rows.y)
+    joined = np.concatenate([x.view(np.uint8), y[:, None].view(np.uint8)], axis=1)
+    return np.argsort(joined.view(np.dtype((np.void, joined.shape[1])))[:, 0], kind="stable")
