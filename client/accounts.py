@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from client.journal.file import Connect, Entry, Holder, Journal, Turn, connect
 from protos.site import AccountRule
-from strategies.dp.budget import Account, BudgetRefused, merged
+from strategies.dp.budget import Account, BudgetRefused
 from strategies.dp.events import Release
 from strategies.dp.filters import Ceiling
 from strategies.dp.units import PrivacyUnit
@@ -69,6 +69,8 @@ class AccountBook:
     clock: Callable[[], datetime]
     _releases: dict[Digest, Release] = field(default_factory=dict)
     _charges: dict[Key, list[Charge]] = field(default_factory=dict)
+    _times: dict[Key, dict[Release, int]] = field(default_factory=dict)
+    """How often each release was charged: what `_charges` adds up to."""
     _ceilings: dict[Key, list[Ceiling]] = field(default_factory=dict)
 
     @classmethod
@@ -125,8 +127,7 @@ class AccountBook:
         self.journal.close()
 
     def _account(self, key: Key, ceiling: Ceiling) -> Account:
-        charged = merged(*({self._releases[each.release]: 1} for each in self._charges.get(key, ())))
-        return Account(name=f"{self.site}/{key[0]}", ceiling=ceiling, charges=charged)
+        return Account(name=f"{self.site}/{key[0]}", ceiling=ceiling, charges=self._times.get(key, {}))
 
     def _ceiling(self, key: Key, rule: AccountRule) -> Ceiling:
         """The ceiling of the site's configuration, at the order that the account has had from the start."""
@@ -168,7 +169,10 @@ class AccountBook:
                 self._ceilings.setdefault(_read_key(body), []).append(Ceiling.from_facts(body["ceiling"]))
             case "charged":
                 charge = Charge(Digest(body["release"]), Occasion(**body["occasion"]), body["at"])
-                self._charges.setdefault(_read_key(body), []).append(charge)
+                key = _read_key(body)
+                self._charges.setdefault(key, []).append(charge)
+                times, release = self._times.setdefault(key, {}), self._releases[charge.release]
+                times[release] = times.get(release, 0) + 1
 
 
 def _key(population: str, unit: PrivacyUnit) -> Key:

@@ -12,7 +12,7 @@ from client.accounts import AccountBook, ChargeReceipt, Occasion
 from client.plan_check import Accepted, TaskRefused
 from protos.frames import RefusalCode, Statement
 from protos.site import AccountRule
-from strategies.dp.budget import BudgetRefused
+from strategies.dp.budget import BudgetRefused, cost_of
 from strategies.dp.events import Release
 from strategies.ids import RunId
 
@@ -48,13 +48,16 @@ class Charging:
         )
         rule = _rule(accepted)
         receipt = self._allowed(lambda: self.book.charge(accepted.population, rule, release, occasion))
-        self._alert(accepted, rule)
+        self._alert(accepted, rule, release)
         return receipt
 
-    def _alert(self, accepted: Accepted, rule: AccountRule) -> None:
+    def _alert(self, accepted: Accepted, rule: AccountRule, release: Release) -> None:
+        """Tell the site's operator when a charge takes the account past one of its fractions."""
         account = self.book.account(accepted.population, rule)
-        share = account.cost.renyi / account.ceiling.renyi_budget
-        crossed = [fraction for fraction in rule.alert_at if share >= fraction]
+        before = {**account.charges, release: account.charges[release] - 1}
+        order, budget = account.ceiling.order, account.ceiling.renyi_budget
+        was, now = cost_of(before, order).renyi / budget, account.cost.renyi / budget
+        crossed = [fraction for fraction in rule.alert_at if was < fraction <= now]
         if crossed:
             _log.warning(
                 "account",

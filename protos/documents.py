@@ -184,8 +184,26 @@ def _defect(detail: ErrorDetails, model: type[BaseModel], tree: yaml12.Tree | No
     value = _shown(detail["input"])
     if cause is not None:
         return line, f"`{name}` is {value}: {cause}"
+    if detail["type"] == "union_tag_invalid" and (tag := _tag_named(detail)) in detail["input"]:
+        path = (*path, tag)
+        expected = str(detail["ctx"]["expected_tags"])
+        return (
+            tree.line(path) if tree else 0,
+            f"`{_dotted(path)}` is {_shown(detail['input'][tag])}, but it should be {_or(expected)}",
+        )
     rule = detail["msg"].replace("Input should", "it should").replace("String should", "it should")
     return line, f"`{name}` is {value}, but {rule[:1].lower()}{rule[1:]}{_advice(detail)}"
+
+
+def _tag_named(detail: ErrorDetails) -> str:
+    """The key that says which member of a union is meant."""
+    return str(detail["ctx"]["discriminator"]).strip("'")
+
+
+def _or(listed: str) -> str:
+    """`'a', 'b', 'c'` as `'a', 'b' or 'c'`, as pydantic itself words a choice."""
+    first, comma, last = listed.rpartition(", ")
+    return f"{first} or {last}" if comma else last
 
 
 def _advice(detail: ErrorDetails) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
@@ -186,13 +186,14 @@ REFUSAL: Final = "covenant refusal/1"
 class Refusal:
     """A refusal; `reason` is empty for `CONTRACT`, because a named rule could be tripped by one record.
 
-    `accused` is the site whose envelope could not be used. `signature` is the site's identity's over `message`.
+    `accused` is the site whose envelope could not be used. `signature` is the site's identity's over `message`; refusals are equal
+    if they say the same, whoever signed them.
     """
 
     code: RefusalCode
     reason: str = ""
     accused: SiteName | None = None
-    signature: bytes = b""
+    signature: bytes = field(default=b"", compare=False)
 
     def message(self, echo: Digest, site: SiteName) -> bytes:
         """What `site` signs when it answers the request of digest `echo` with this refusal, as it travels."""

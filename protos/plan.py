@@ -42,7 +42,7 @@ class Sites(Part):
     minimum: Annotated[int, Field(ge=1)]
     join_within: Duration
     weights: Annotated[Mapping[Site, Annotated[int, Field(ge=1, le=MAX_WEIGHT)]], *FROZEN] = {}
-    populations: Annotated[Mapping[Site, Name], *FROZEN] = {}
+    populations: Annotated[Mapping[Site, Name], *FROZEN] | None = None
     """What a site calls the population that the plan is about, where that is not the contract's name: its account goes by it."""
 
     @model_validator(mode="after")
@@ -52,11 +52,14 @@ class Sites(Part):
                 "minimum",
                 f"{self.minimum} sites must take part but {len(self.invite)} are invited; lower it or invite more",
             )
-        for name, given in (("weights", self.weights), ("populations", self.populations)):
+        for name, what, given in (
+            ("weights", "weight", self.weights),
+            ("populations", "population", self.populations or {}),
+        ):
             strangers = sorted(set(given) - set(self.invite))
             if strangers:
                 raise FieldError(
-                    name, f"{strangers[0]} is in {name} but is not invited; invite it or remove it there"
+                    name, f"{strangers[0]} has a {what} but is not invited; invite it or remove the {what}"
                 )
         return self
 
@@ -267,7 +270,7 @@ class Plan(Document):
 
     def population_of(self, site: SiteName) -> str:
         """What `site` calls the population that the plan is about: what its account goes by."""
-        return self.sites.populations.get(site, self.contract.partition("@")[0])
+        return (self.sites.populations or {}).get(site, self.contract.partition("@")[0])
 
     def weight_of(self, site: SiteName) -> int:
         """What `site` counts in the mean: its weight in the plan, or 1."""

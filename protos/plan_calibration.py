@@ -269,11 +269,9 @@ def _other_ways(plan: Plan, contract: Contract, vary: Vary, split: Split | None)
     shares = {stage: _ADVISED_SHARE for stage in _STAGES if stage not in _private(plan).exempt}
     simple: list[tuple[Vary, Split | None]] = [(Vary.NOISE, None), (vary, shares)]
     for tries in (simple, [(Vary.NOISE, shares)]):
-        ways = []
-        for way in tries:
-            if way != (vary, split) and way[1] != {} and (found := _fitted(plan, contract, *way)) is not None:
-                ways.append(_way_words(vary, *way, found))
-        if ways:
+        new = [way for way in tries if way != (vary, split) and way[1] != {}]
+        found = [(way, _fitted(plan, contract, *way)) for way in new]
+        if ways := [_way_words(vary, *way, fitted) for way, fitted in found if fitted is not None]:
             return ways
     return []
 
@@ -282,5 +280,11 @@ def _way_words(asked: Vary, vary: Vary, split: Split | None, found: Plan) -> str
     options = [] if vary is asked else [f"--vary {vary}"]
     if split is not None:
         options.append("--split " + ",".join(f"{stage}={share:g}" for stage, share in split.items()))
-    noise = _private(found).noise.model_dump(exclude_none=True)
-    return f"{' '.join(options)}, which takes {', '.join(f'{name}: {value:g}' for name, value in noise.items())}"
+    takes = dict(_private(found).noise.model_dump(exclude_none=True))
+    if vary is Vary.ROUNDS:
+        takes["rounds"] = found.training.rounds
+    if vary is Vary.SAMPLING:
+        takes["expected_batch"] = values_of(found)["training", "expected_batch"]
+    return (
+        f"{' '.join(options)}, which takes {', '.join(f'{name}: {value:g}' for name, value in takes.items())}"
+    )

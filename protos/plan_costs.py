@@ -25,7 +25,7 @@ from strategies.errors import UsageError
 Charges = Mapping[Release, int]
 """How often each release happens."""
 
-MOST_POINTS: Final = 100
+MOST_POINTS: Final = 60
 """Rounds at which costs are followed, besides round 0."""
 _PERSONS: Final = (1, 2, 3, 5, 10)
 _MARGIN: Final = 1e-9

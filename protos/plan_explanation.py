@@ -7,10 +7,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from protos.contract import Contract
 from protos.plan import Plan, SecureAggregation
@@ -24,7 +22,7 @@ from protos.plan_costs import (
 )
 from protos.plan_privacy import Privacy
 from protos.plan_releases import EVALUATE, PREPARE, TRAIN, PlannedReleases, releases_of, require_limit
-from protos.plan_words import counted_noise, mode_words, not_protected, released, seen_by
+from protos.plan_words import composition_words, counted_noise, mode_words, not_protected, released, seen_by
 from strategies.dp.events import Mechanism, Release
 from strategies.dp.units import Guarantee
 from strategies.errors import UsageError
@@ -46,43 +44,17 @@ class StageExplained:
     release: Release | None
     alone: Guarantee | None
 
-    def facts(self) -> dict[str, Any]:
-        """As JSON values."""
-        release = self.release
-        numbers = None
-        if release is not None:
-            numbers = {
-                "mechanism": str(release.mechanism),
-                "noise_multiplier": release.noise_multiplier,
-                "noise_std": math.sqrt(release.variance),
-                "sensitivity": release.sensitivity,
-                "sampling_rate": release.sampling_rate,
-                "steps": release.steps,
-                "shares": release.shares,
-                "dimension": release.dimension,
-                "total_variation": release.total_variation,
-                "digest": release.digest,
-            }
-        return {
-            "stage": self.stage,
-            "what": self.what,
-            "times": self.times,
-            "retries": self.retries,
-            "seen": self.seen,
-            "noise": self.noise,
-            "exempt": release is not None and release.mechanism is Mechanism.NONE,
-            "release": numbers,
-            "alone": guarantee_facts(self.alone),
-        }
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
     """The figures of a private plan: of the `whole`, its `limit`, and of the whole if another assumption held.
 
     `over_limit` is why the plan's own check refuses it, None if it does not. `nobody_colludes` is None where colluding sites change nothing.
-    `tight` holds figures by privacy loss distribution, by what they are about. `persons` are for customers at so many sites.
+    `tight` holds figures by privacy loss distribution, by what they are about. `persons` are for customers at so many sites. `words` say how
+    the stages add up.
     """
+
+    words: str
 
     whole: Guarantee
     limit: Guarantee
@@ -92,28 +64,6 @@ class Figures:
     persons: Mapping[int, Guarantee]
     tight: Mapping[str, Guarantee]
     rounds: tuple[Spent, ...]
-
-    def facts(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
-            "whole": guarantee_facts(self.whole),
-            "limit": guarantee_facts(self.limit),
-            "over_limit": self.over_limit,
-            "own_noise_only": guarantee_facts(self.own_noise),
-            "nobody_colludes": guarantee_facts(self.nobody_colludes),
-            "person_at_sites": {
-                str(sites): guarantee_facts(figure) for sites, figure in self.persons.items()
-            },
-            "tight": {about: guarantee_facts(figure) for about, figure in self.tight.items()},
-            "rounds": [
-                {
-                    "after": each.number,
-                    "no_attempt_fails": guarantee_facts(each.smooth),
-                    "every_retry_used": guarantee_facts(each.at_most),
-                }
-                for each in self.rounds
-            ],
-        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,33 +79,6 @@ class Explanation:
     stages: tuple[StageExplained, ...]
     figures: Figures | None
     not_protected: tuple[str, ...]
-
-    def facts(self) -> dict[str, Any]:
-        """As JSON values."""
-        return {
-            "plan": self.plan,
-            "digest": self.digest,
-            "mode": self.mode,
-            "words": self.words,
-            "fewest_survivors": self.survivors,
-            "honest_survivors": self.honest,
-            "stages": [stage.facts() for stage in self.stages],
-            "figures": None if self.figures is None else self.figures.facts(),
-            "not_protected": list(self.not_protected),
-        }
-
-
-def guarantee_facts(guarantee: Guarantee | None) -> dict[str, Any] | None:
-    """A guarantee as JSON values; its epsilon is null where nothing is promised, as JSON has no infinity."""
-    if guarantee is None:
-        return None
-    return {
-        "epsilon": guarantee.epsilon if math.isfinite(guarantee.epsilon) else None,
-        "delta": guarantee.delta,
-        "unit": guarantee.unit.words,
-        "neighbours": str(guarantee.neighbours),
-        "words": guarantee.words,
-    }
 
 
 def explain(plan: Plan, contract: Contract) -> Explanation:
@@ -223,6 +146,7 @@ def _figures(plan: Plan, contract: Contract, planned: PlannedReleases | None) ->
     except UsageError as refused:
         over_limit = str(refused)
     return Figures(
+        words=composition_words(planned),
         whole=guarantee_of(charges, limit, unit),
         limit=Guarantee(epsilon=limit.epsilon, delta=limit.delta, unit=unit),
         over_limit=over_limit,

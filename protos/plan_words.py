@@ -6,7 +6,9 @@ from typing import Final
 
 from protos.plan import Plan, SecureAggregation
 from protos.plan_privacy import CustomerUnit, Privacy, RecordUnit
+from protos.plan_releases import PlannedReleases
 from protos.plan_training import GradientSums, PrivateSteps
+from strategies.dp.budget import grouped
 from strategies.dp.events import Mechanism, Release
 
 _STAGE_NAMES: Final = {"preparation": "scaling moments", "evaluation": "evaluation counts"}
@@ -115,6 +117,16 @@ def counted_noise(plan: Plan, release: Release) -> str:
             return "floating-point Gaussian, all of it by the site itself, in every step"
         case _:
             return "none: the plan exempts this stage"
+
+
+def composition_words(planned: PlannedReleases) -> str:
+    """How the stages add up."""
+    if any(len(group) > 1 for group in grouped(planned.planned())):
+        return (
+            "A unit is either held out or trained on, by a public hash of its key: the whole costs what its dearer part costs, preparation and"
+            " training together or evaluation."
+        )
+    return "Every unit is in every stage: costs add up, in Rényi divergence and not in epsilon."
 
 
 def not_protected(plan: Plan) -> tuple[str, ...]:

@@ -256,9 +256,10 @@ class Journal:
             self._fail(
                 self._damaged(f"entry {self._seq}, which this process has written or read, is not there")
             )
+        total = self._seq + len(rows)
         for seq, kind, body, checksum in rows:
             if seq != self._seq + 1 or checksum != _checksum(self._checksum, seq, kind, body):
-                self._fail(self._damaged(f"entry {self._seq + 1} does not fit the one before it"))
+                self._fail(self._damaged(f"entry {self._seq + 1} of {total} does not fit the one before it"))
             self._seq, self._checksum = seq, checksum
         return [Entry(seq, kind, json.loads(body)) for seq, kind, body, _ in rows]
 

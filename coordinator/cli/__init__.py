@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from coordinator.cli import centre, ledger, models, plans, runs, sites
+from coordinator.cli import centre, forecast, ledger, models, plans, privacy, runs, sites
 
 
 def register(app: typer.Typer) -> None:
@@ -13,6 +13,8 @@ def register(app: typer.Typer) -> None:
     app.add_typer(plans.app, name="plan")
     app.add_typer(runs.app, name="run")
     app.add_typer(sites.app, name="site")
+    app.add_typer(privacy.app, name="privacy")
+    forecast.register(ledger.app)
     app.add_typer(ledger.app, name="ledger")
     app.add_typer(models.app, name="model")
     app.add_typer(models.score, name="score")

@@ -37,7 +37,8 @@ FACTOR_BITS: Final = 23
 EXACT_BITS: Final = 53
 """float64 holds every integer up to 2^53."""
 _FINEST_WEIGHT_BITS: Final = 128  # weights are not told apart below 2^-128, which bounds all exponents
-_FINEST_SLOPE: Final = 2.0**-900  # nor slopes of the loss below this, for the same reason
+FINEST_SLOPE: Final = 2.0**-900
+"""Smaller slopes of the loss are 0, for the same reason."""
 
 
 def integer_bits(length: int) -> int:
@@ -80,7 +81,8 @@ class LayerFactors:
 
     def round_inputs(self, largest: Vector, exponents: Exponents | int) -> None:
         """Round `inputs` but for the last, which stand for themselves times 2^-`exponents` and are at most `largest`, (256,); set the last to 1."""
-        sizes = np.maximum(np.frexp(largest)[1] - exponents, 0)  # the bias's 1 is an input too
+        sizes = _sizes(largest) - exponents
+        sizes[(sizes < 0) | (largest == 0.0)] = 0  # the bias's 1 is an input too
         self.input_exponents = self._input_bits - sizes
         inputs = self.inputs[:-1]
         np.multiply(inputs, np.ldexp(1.0, self.input_exponents - exponents), out=inputs)
@@ -89,10 +91,15 @@ class LayerFactors:
 
     def round_deltas(self, largest: Vector, exponents: Exponents | int) -> None:
         """Round `deltas`, which stand for themselves times 2^-`exponents` and are at most `largest`, (256,)."""
-        shifts = self._delta_bits - np.frexp(largest)[1]
+        shifts = self._delta_bits - _sizes(largest)
         self.delta_exponents = shifts + exponents
         np.multiply(self.deltas, np.ldexp(1.0, shifts), out=self.deltas)
         np.rint(self.deltas, out=self.deltas)
+
+
+def _sizes(values: Vector) -> Exponents:
+    """The exponents of the least powers of two that are above `values`, which are at least 0; 0 for 0."""
+    return np.frexp(values)[1]
 
 
 class Backpropagation:
@@ -100,7 +107,7 @@ class Backpropagation:
 
     def __init__(self, model: DenseModel, vector: Vector) -> None:
         weights = model.split(vector)
-        lengths = [length for outputs, inputs in (w.shape for w, _ in weights) for length in (inputs + 1, outputs)]
+        lengths = [length for weight, bias in weights for length in (weight.shape[1] + 1, len(bias))]
         widest = max(lengths)
         # One piece of memory: the allocator keeps one piece for the next call, but gives many back to the system and fetches them again.
         memory = np.empty((sum(lengths) + widest, BLOCK_ROWS))
@@ -132,15 +139,14 @@ class Backpropagation:
         """
         finite = self._enter(x)
         logits = self._forward()
+        # The slope is sigmoid(z) for a negative row and -sigmoid(-z) for a positive one, neither a difference.
         sign = np.zeros(BLOCK_ROWS)
-        sign[: len(y)] = (
-            1.0 - 2.0 * y
-        )  # the slope is sigmoid(z) for a negative row, -sigmoid(-z) for a positive one
+        sign[: len(y)] = 1.0 - 2.0 * y
         slopes = sign * sigmoid(sign * logits)
         slopes[: len(y)] *= weight
         slopes[len(y) :] = 0.0
         finite &= np.isfinite(slopes)
-        slopes[~(finite & (np.abs(slopes) >= _FINEST_SLOPE))] = 0.0
+        slopes[~(finite & (np.abs(slopes) >= FINEST_SLOPE))] = 0.0
         self._backward(slopes)
         return finite
 

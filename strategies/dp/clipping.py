@@ -75,25 +75,29 @@ def clipped_sum(
     """
     _require_shapes(model, vector, x, y, units)
     _require_constants(clip, weights)
-    joined = np.zeros((1, model.size), dtype=np.int64)
-    if len(x) and np.isfinite(vector).all():
-        rows = Rows(x, y, np.where(y > _HALF, weights.positive, weights.negative))
-        # Absurd values overflow, and rows without slope have no norm to divide by: both are provided for.
-        with np.errstate(all="ignore"):
-            back = Backpropagation(model, vector)
-            if units is not None:
-                rows, grouped = Grouped.split(rows, units)
-                for means in grouped.means(back):
-                    joined += _clipped_means(means, clip)
-            _add_rows(back, rows, clip, back.by_layer(joined))
-        parts = [part[0] for part in back.by_layer(joined)]
-        return np.concatenate([each for part in parts for each in (part[:, :-1].ravel(), part[:, -1])])
-    return joined[0]
+    if not len(x) or not np.isfinite(vector).all():
+        return np.zeros(model.size, dtype=np.int64)
+    rows = Rows(x, y, np.where(y > _HALF, weights.positive, weights.negative))
+    # Absurd values overflow, and rows without slope have no norm to divide by: both are provided for.
+    with np.errstate(all="ignore"):
+        return _sum(Backpropagation(model, vector), rows, units, clip)
 
 
 def gradient_value(total: Integers, clip: float) -> Vector:
     """A clipped sum, or one with noise, (d,) int64 in `clip` x 2^-FRACTION_BITS, as float64, (d,); exact for integers below 2^53 up to one rounding."""
-    return np.ldexp(total.astype(np.float64), -FRACTION_BITS) * clip
+    value: Vector = np.ldexp(total.astype(np.float64), -FRACTION_BITS) * clip
+    return value
+
+
+def _sum(back: Backpropagation, rows: Rows, units: Integers | None, clip: float) -> Integers:
+    joined = np.zeros((1, back.size), dtype=np.int64)
+    if units is not None:
+        rows, grouped = Grouped.split(rows, units)
+        for means in grouped.means(back):
+            joined += _clipped_means(means, clip)
+    layers = back.by_layer(joined)
+    _add_rows(back, rows, clip, layers)
+    return np.concatenate([part.ravel() for layer in layers for part in (layer[..., :-1], layer[..., -1])])
 
 
 def _add_rows(back: Backpropagation, rows: Rows, clip: float, totals: Sequence[Integers]) -> None:
@@ -104,21 +108,20 @@ def _add_rows(back: Backpropagation, rows: Rows, clip: float, totals: Sequence[I
         _shorten(back, clip)
         for layer, total in zip(back.layers, totals, strict=True):
             # Integers, and no partial sum above 2^8 x 2^36: exact in whatever order they are added.
-            total += (layer.deltas @ layer.inputs.T).astype(np.int64)
+            np.add(total, (layer.deltas @ layer.inputs.T).astype(np.int64), out=total)
 
 
 def _shorten(back: Backpropagation, clip: float) -> None:
     """Make the factors of a block those of its rows' parts: integers whose outer products have a joint norm of at most 2^FRACTION_BITS."""
     layers = back.layers
-    inputs, deltas = np.empty(
-        (2, len(layers), BLOCK_ROWS)
-    )  # squared norms, exact: sums of integers of at most 2^53
+    # Squared norms of the factors, exact: sums of integers of at most 2^53.
+    inputs, deltas = np.empty((2, len(layers), BLOCK_ROWS))
     exponents = np.empty((len(layers), BLOCK_ROWS), dtype=np.int32)
     for place, layer in enumerate(layers):
         np.einsum("ij,ij->j", layer.inputs, layer.inputs, out=inputs[place])
         np.einsum("ij,ij->j", layer.deltas, layer.deltas, out=deltas[place])
         np.add(layer.input_exponents, layer.delta_exponents, out=exponents[place])
-    exponents[deltas == 0.0] = ABSENT
+    exponents[deltas == 0.0] = ABSENT  # inputs are never all 0: the largest, or the bias's, has the highest bit
     least = exponents.min(axis=0)
     unit = np.ldexp(1.0, least - exponents)
     norm = np.sqrt((inputs * deltas * unit * unit).sum(axis=0))

@@ -15,13 +15,21 @@ from typing import Final, Self
 import numpy as np
 import numpy.typing as npt
 
-from strategies.dp.backpropagation import BLOCK_ROWS, Backpropagation, Exponents, Integers, Matrix
+from strategies.dp.backpropagation import (
+    BLOCK_ROWS,
+    FINEST_SLOPE,
+    Backpropagation,
+    Exponents,
+    Flags,
+    Integers,
+    Matrix,
+)
 from strategies.encoding import Vector
 
 ABSENT: Final = 1 << 28
 """The exponent of a gradient of zero: above every other, so that it sets no scale."""
 _SMALL_CHUNK: Final = 8
-_LARGE_CHUNK: Final = 128  # rows of 2^23 x 2^23: a sum of at most 2^53
+_LARGE_CHUNK: Final = 128
 _MOST_SMALL_CHUNKS: Final = 8
 _MOST_ELEMENTS: Final = 1 << 21  # of one block's mean gradients: 16 MiB
 _SQUARE_BITS: Final = 62
@@ -65,10 +73,10 @@ class Grouped:
         """The rows of units that have one only, and the others; `units`, (n,) of any integers, says whose each row is."""
         _, numbers, counts = np.unique(units, return_inverse=True, return_counts=True)
         alone = counts[numbers] == 1
-        order = _by_content(rows)
-        order = order[np.argsort(numbers[order], kind="stable")]
-        several = cls(rows.take(order[~alone[order]]), counts[counts > 1].astype(np.int64))
-        return rows.take(np.flatnonzero(alone)), several
+        places = np.flatnonzero(~alone)
+        places = places[_by_content(rows.take(places))]
+        places = places[np.argsort(numbers[places], kind="stable")]
+        return rows.take(np.flatnonzero(alone)), cls(rows.take(places), counts[counts > 1].astype(np.int64))
 
     def means(self, back: Backpropagation) -> Iterator[Means]:
         """The mean gradient of every unit, in blocks of bounded memory, in no order that matters."""
@@ -87,41 +95,40 @@ class Grouped:
         sums = np.zeros((len(members), back.size))
         for done in range(0, int(counts[0]), chunk):
             live = members[counts > done]
-            within = done + np.arange(chunk)
-            places = self._starts[live][:, None] + np.minimum(within, self._counts[live][:, None] - 1)
+            within, ends = done + np.arange(chunk), self._counts[live][:, None]
+            # A chunk that is not full repeats the unit's last row with a weight of 0.
+            places = self._starts[live][:, None] + np.minimum(within, ends - 1)
             rows = self._rows.take(places.ravel())
-            inside = (within < self._counts[live][:, None]).ravel()
-            finite = back.run(rows.x, rows.y, np.where(inside, rows.weight, 0.0))
-            _add_chunks(back, finite.reshape(-1, chunk).all(axis=1), sums[: len(live)])
+            finite = back.run(rows.x, rows.y, np.where((within < ends).ravel(), rows.weight, 0.0))
+            _add_chunks(back, finite, sums[: len(live)], chunk)
         sums /= counts[:, None]
         return _rounded(sums)
 
 
-def _add_chunks(back: Backpropagation, finite: npt.NDArray[np.bool_], sums: Matrix) -> None:
-    """Add to `sums`, (m, d), the gradients of the first m chunks of the block; NaN where a row of the chunk is not `finite`, (chunks,)."""
-    chunks, live = len(finite), len(sums)
+def _add_chunks(back: Backpropagation, finite: Flags, sums: Matrix, chunk: int) -> None:
+    """Add to `sums`, (m, d), the gradients of the block's first m chunks of `chunk` rows; NaN where a row is not `finite`, (256,)."""
+    live, shape = len(sums), (BLOCK_ROWS // chunk, chunk)
     exponents = [np.where(layer.deltas.any(axis=0), layer.exponents, ABSENT) for layer in back.layers]
-    least = np.min(exponents, axis=0).reshape(chunks, -1).min(axis=1)
-    scale = np.where(finite, np.ldexp(1.0, -least), np.nan)[:live, None, None]
+    least = np.min(exponents, axis=0).reshape(shape).min(axis=1)
+    scale = np.where(finite.reshape(shape).all(axis=1), np.ldexp(1.0, -least), np.nan)[:live, None, None]
     for layer, own, part in zip(back.layers, exponents, back.by_layer(sums), strict=True):
-        outputs, inputs = len(layer.deltas), len(layer.inputs)
-        shifts = np.repeat(least, BLOCK_ROWS // chunks) - own
-        deltas = np.rint(layer.deltas * np.ldexp(1.0, shifts)).reshape(outputs, chunks, -1)[:, :live]
-        products = deltas.transpose(1, 0, 2) @ layer.inputs.reshape(inputs, chunks, -1)[:, :live].transpose(
-            1, 2, 0
-        )
-        part += products * scale
+        # One power of two for the chunk: what its rows add is then integers, of at most 128 x 2^23 x 2^23.
+        deltas = np.rint(layer.deltas * np.ldexp(1.0, np.repeat(least, chunk) - own))
+        left = deltas.reshape(-1, *shape)[:, :live].transpose(1, 0, 2)
+        right = layer.inputs.reshape(-1, *shape)[:, :live].transpose(1, 2, 0)
+        np.add(part, (left @ right) * scale, out=part)
 
 
 def _rounded(means: Matrix) -> Means:
-    """Integers for float64 `means`, (m, d); 0 for a unit with an element that is not finite."""
+    """Integers for float64 `means`, (m, d); 0 for a unit with an element that is not finite, or with none above 2^-900."""
     largest = np.abs(means).max(axis=1)
-    means[~np.isfinite(largest)] = 0.0
-    largest[~np.isfinite(largest)] = 0.0
+    absent = ~((largest >= FINEST_SLOPE) & (largest < np.inf))
+    means[absent] = 0.0
     bits = min(_MOST_BITS, (_SQUARE_BITS - (means.shape[1] - 1).bit_length()) // 2)
-    exponents = bits - np.frexp(largest)[1]
-    integers = np.rint(np.ldexp(means, exponents[:, None])).astype(np.int64)
-    return Means(integers, np.where(largest > 0.0, exponents, ABSENT).astype(np.int32))
+    exponents: Exponents = bits - np.frexp(np.where(absent, 1.0, largest))[1]
+    integers = np.rint(means * np.ldexp(1.0, exponents)[:, None]).astype(np.int64)
+    exponents[absent] = ABSENT
+    return Means(integers, exponents)
 
 
 def _by_content(rows: Rows) -> Integers:

@@ -41,8 +41,8 @@ privacy:
   mode: local
   unit: UNIT
   limit: {epsilon: 40, delta: 1.0e-5}
-  noise: {training: 1.25, preparation: 4.0, evaluation: 4.0}
-evaluation: {every: 3, score_bins: 20, holdout: {by: BY, share: 0.2, salt: "1"}}
+  noise: {training: 1.25, preparation: 4.0, evaluation: 1.0}
+evaluation: {every: 3, score_bins: 20, holdout: {by: BY, share: 0.3, salt: "1"}}
 """
 
 CUSTOMERS = read_document(

@@ -112,10 +112,10 @@ def test_a_step_that_takes_nobody_is_a_step_like_any_other(draws: Draws) -> None
 def test_sums_and_noise_are_whole_steps_of_one_grid() -> None:
     """What the low bits of a float could tell of the sum that noise was added to is gone."""
     given = rule(expected_batch=1, nominal_rows=1, learning_rate=1.0)
-    start = np.zeros(MODEL.size)
-    levels = rows().update(given, vector=start) / given.grid
+    model = DenseModel(inputs=100)
+    levels = rows(model=model).update(given, vector=np.zeros(model.size)) / given.grid
     assert np.array_equal(levels, np.rint(levels))
-    assert np.count_nonzero(levels % 2) > MODEL.size / 4
+    assert np.count_nonzero(levels % 2) > model.size / 4
 
 
 # --- what one unit moves ----------------------------------------------------------------------------------------------
@@ -179,15 +179,15 @@ def test_units_are_taken_independently_at_the_plans_rate_anew_in_each_step() -> 
     given = rule(expected_batch=30, nominal_rows=100, learning_rate=1e-7, local_steps=1)
     twice = replace(given, training=given.training.model_copy(update={"local_steps": 2}))
     taken = []
-    for number in range(400):
+    for number in range(200):
         first, both = (np.linalg.norm(alike.update(each, number, start)) / one for each in (given, twice))
         taken.append((first, both - first))
     counts = np.array(taken)
     assert np.allclose(counts, np.rint(counts), atol=1e-3)
     variance = 50 * 0.3 * 0.7
-    assert np.mean(counts, axis=0) == pytest.approx([15, 15], abs=5 * (variance / 400) ** 0.5)
-    assert np.var(counts, axis=0) == pytest.approx([variance] * 2, rel=5 * (2 / 400) ** 0.5)
-    assert abs(np.corrcoef(counts.T)[0, 1]) < 5 / 400**0.5
+    assert np.mean(counts, axis=0) == pytest.approx([15, 15], abs=5 * (variance / 200) ** 0.5)
+    assert np.var(counts, axis=0) == pytest.approx([variance] * 2, rel=5 * (2 / 200) ** 0.5)
+    assert abs(np.corrcoef(counts.T)[0, 1]) < 5 / 200**0.5
 
 
 # --- equal to the other modes' sum -------------------------------------------------------------------------------------

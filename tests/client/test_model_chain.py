@@ -26,7 +26,8 @@ from protos.frames import (
 )
 from protos.identities import Identities
 from protos.keys import SigningKey
-from protos.plan import FedAvgOptimiser, SecureAggregation
+from protos.plan import SecureAggregation
+from protos.plan_training import FedAvgOptimiser
 from strategies.encoding import Vector, digest_of, sha256_hex, vector_digest
 from strategies.ids import RunId, SiteName
 from strategies.models import DenseModel

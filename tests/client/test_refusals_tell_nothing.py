@@ -11,7 +11,7 @@ import pytest
 
 from client.training import TrainingSession
 from protos.frames import Refusal, RefusalCode, SecureAnswer, Stage
-from protos.plan import FedAvgOptimiser
+from protos.plan_training import FedAvgOptimiser
 from strategies.features import Scaling
 from strategies.secagg.messages import MaskedInput
 from strategies.secagg.payloads import WeightedUpdates

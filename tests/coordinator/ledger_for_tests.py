@@ -74,7 +74,7 @@ def decision(**changes: Any) -> Decision:
     return Decision(**{**facts, **changes})
 
 
-def opened(ledger: Ledger, *sites: SiteName, **changes: Any) -> None:
+def with_ceiling(ledger: Ledger, *sites: SiteName, **changes: Any) -> None:
     """Set the ceiling of the loans of `sites`, north if none is named."""
     for site in sites or (NORTH,):
         ledger.set_ceiling(site, LOANS, decision(**changes))

@@ -34,9 +34,9 @@ from tests.coordinator.ledger_for_tests import (
     launched,
     need,
     numbered,
-    opened,
     rounds,
     settle,
+    with_ceiling,
 )
 
 
@@ -58,7 +58,7 @@ def left(ledger: Ledger, engine: Engine, run: RunId) -> dict[str, int]:
 def test_a_launch_reserves_every_planned_release_at_every_site(
     ledger: Ledger, engine: Engine, run: RunId
 ) -> None:
-    opened(ledger, NORTH, SOUTH)
+    with_ceiling(ledger, NORTH, SOUTH)
     planned = (
         Planned(stage="prepare", release=MOMENTS, times=1),
         rounds(5),
@@ -83,7 +83,7 @@ def test_without_a_ceiling_nothing_is_reserved_and_the_command_to_set_one_is_tol
 
 
 def test_an_account_for_another_unit_does_not_do(ledger: Ledger, engine: Engine, run: RunId) -> None:
-    opened(ledger, unit=RECORD)
+    with_ceiling(ledger, unit=RECORD)
     with pytest.raises(
         BudgetRefused, match=r"per customer \(customer_id\) has no ceiling \(it has one for record only\)"
     ):
@@ -96,7 +96,7 @@ def test_an_account_for_another_unit_does_not_do(ledger: Ledger, engine: Engine,
 def test_a_refusal_names_site_account_both_figures_and_the_rounds_that_fit(
     ledger: Ledger, engine: Engine, run: RunId
 ) -> None:
-    opened(ledger)
+    with_ceiling(ledger)
     before = everything(engine)
     planned = (Planned(stage="prepare", release=MOMENTS, times=1), rounds(20))
     with pytest.raises(BudgetRefused) as caught:
@@ -117,8 +117,8 @@ def filled(share: float) -> object:
 def test_all_accounts_are_reserved_or_none_even_if_the_caller_goes_on(
     ledger: Ledger, engine: Engine, run: RunId
 ) -> None:
-    opened(ledger, NORTH)
-    opened(ledger, SOUTH, epsilon=1.0)
+    with_ceiling(ledger, NORTH)
+    with_ceiling(ledger, SOUTH, epsilon=1.0)
     before = everything(engine)
     with writing(engine, "launching") as session, pytest.raises(BudgetRefused, match=r"^south/retail-loans"):
         ledger.reserve(session, run, [need(NORTH), need(SOUTH)])
@@ -126,7 +126,7 @@ def test_all_accounts_are_reserved_or_none_even_if_the_caller_goes_on(
 
 
 def test_every_account_that_refuses_is_named(ledger: Ledger, run: RunId) -> None:
-    opened(ledger, SOUTH, epsilon=1.0)
+    with_ceiling(ledger, SOUTH, epsilon=1.0)
     with pytest.raises(BudgetRefused) as caught:
         ledger.reserve_now(run, [need(NORTH), need(SOUTH)])
     assert [line.partition(" ")[0] for line in str(caught.value).splitlines()] == [
@@ -136,20 +136,23 @@ def test_every_account_that_refuses_is_named(ledger: Ledger, run: RunId) -> None
 
 
 def test_a_run_and_its_reservation_are_one_transaction(ledger: Ledger, engine: Engine) -> None:
-    opened(ledger)
-    with pytest.raises(BudgetRefused), writing(engine, "launching") as session:
-        session.add(submitted(numbered(1)))
-        ledger.reserve(session, numbered(1), [need(NORTH, rounds(20))])
+    with_ceiling(ledger)
+
+    def launch(run: RunId, times: int) -> None:
+        with writing(engine, "launching") as session:
+            session.add(submitted(run))
+            ledger.reserve(session, run, [need(NORTH, rounds(times))])
+
+    with pytest.raises(BudgetRefused):
+        launch(numbered(1), 20)
     with reading(engine, "looking") as session:
         assert session.get(Run, numbered(1)) is None
-    with writing(engine, "launching") as session:
-        session.add(submitted(numbered(2)))
-        ledger.reserve(session, numbered(2), [need(NORTH, rounds(4))])
+    launch(numbered(2), 4)
     assert left(ledger, engine, numbered(2)) == {"train": 4}
 
 
 def test_needs_of_one_account_are_judged_together(ledger: Ledger, run: RunId) -> None:
-    opened(ledger)
+    with_ceiling(ledger)
     with pytest.raises(BudgetRefused, match="Of 12 rounds and retries, 10 would fit"):
         ledger.reserve_now(run, [need(NORTH, rounds(6)), need(NORTH, rounds(6))])
     ledger.reserve_now(run, [need(NORTH, rounds(6)), need(NORTH, rounds(4))])
@@ -157,7 +160,7 @@ def test_needs_of_one_account_are_judged_together(ledger: Ledger, run: RunId) ->
 
 
 def test_an_exhausted_account_is_closed_and_stays_so(ledger: Ledger, engine: Engine) -> None:
-    opened(ledger)
+    with_ceiling(ledger)
     first, second = launched(engine, 1, 2)
     ledger.reserve_now(first, [need(NORTH, rounds(10))])
     with pytest.raises(BudgetRefused, match="Of 1 rounds and retries, 0 would fit"):
@@ -172,7 +175,7 @@ def test_an_exhausted_account_is_closed_and_stays_so(ledger: Ledger, engine: Eng
 def test_the_name_of_the_population_is_the_account_whatever_plan_contract_or_members_are(
     ledger: Ledger, engine: Engine
 ) -> None:
-    opened(ledger)
+    with_ceiling(ledger)
     with writing(engine, "submitting") as session:
         for number in (1, 2):
             row = submitted(numbered(number))
@@ -190,7 +193,7 @@ def test_the_name_of_the_population_is_the_account_whatever_plan_contract_or_mem
 def test_a_second_reservation_of_a_run_is_refused_while_it_holds_one(
     ledger: Ledger, engine: Engine, run: RunId
 ) -> None:
-    opened(ledger)
+    with_ceiling(ledger)
     ledger.reserve_now(run, [need()])
     with pytest.raises(LedgerConflict, match="holds a reservation already"):
         ledger.reserve_now(run, [need()])
@@ -201,7 +204,7 @@ def test_a_second_reservation_of_a_run_is_refused_while_it_holds_one(
 def test_settling_turns_one_reserved_release_of_each_survivor_and_charges_nothing_anew(
     ledger: Ledger, engine: Engine, run: RunId
 ) -> None:
-    opened(ledger, NORTH, SOUTH, WEST)
+    with_ceiling(ledger, NORTH, SOUTH, WEST)
     ledger.reserve_now(run, [need(site) for site in (NORTH, SOUTH, WEST)])
     before = ledger.show(NORTH, LOANS).spent
     settle(ledger, engine, run, 1, 1, NORTH, SOUTH)
@@ -215,7 +218,7 @@ def test_settling_turns_one_reserved_release_of_each_survivor_and_charges_nothin
 
 
 def test_settling_the_same_attempt_again_changes_nothing(ledger: Ledger, engine: Engine, run: RunId) -> None:
-    opened(ledger, NORTH, SOUTH)
+    with_ceiling(ledger, NORTH, SOUTH)
     ledger.reserve_now(run, [need(NORTH, rounds(1)), need(SOUTH, rounds(1))])
     settle(ledger, engine, run, 1, 1, NORTH)
     settle(ledger, engine, run, 1, 1, NORTH)
@@ -226,7 +229,7 @@ def test_settling_the_same_attempt_again_changes_nothing(ledger: Ledger, engine:
 def test_more_attempts_than_reserved_are_refused_for_all_sites_of_the_attempt(
     ledger: Ledger, engine: Engine, run: RunId
 ) -> None:
-    opened(ledger, NORTH, SOUTH)
+    with_ceiling(ledger, NORTH, SOUTH)
     ledger.reserve_now(run, [need(NORTH, rounds(2)), need(SOUTH, rounds(3))])
     settle(ledger, engine, run, 1, 1, NORTH, SOUTH)
     settle(ledger, engine, run, 1, 2, NORTH, SOUTH)
@@ -240,7 +243,7 @@ def test_more_attempts_than_reserved_are_refused_for_all_sites_of_the_attempt(
 def test_a_site_or_stage_that_reserved_nothing_is_not_settled(
     ledger: Ledger, engine: Engine, run: RunId
 ) -> None:
-    opened(ledger)
+    with_ceiling(ledger)
     ledger.reserve_now(run, [need()])
     with pytest.raises(BudgetRefused, match="reserved nothing for stage train at south"):
         settle(ledger, engine, run, 1, 1, NORTH, SOUTH)
@@ -252,7 +255,7 @@ def test_a_site_or_stage_that_reserved_nothing_is_not_settled(
 def test_one_attempt_settles_every_release_of_its_stage_once(
     ledger: Ledger, engine: Engine, run: RunId
 ) -> None:
-    opened(ledger)
+    with_ceiling(ledger)
     both = (
         Planned(stage="evaluate", release=COUNTS, times=2),
         Planned(stage="evaluate", release=filling(0.02, what="calibration"), times=2),
@@ -267,7 +270,7 @@ def test_one_attempt_settles_every_release_of_its_stage_once(
 def test_a_settlement_belongs_to_the_transaction_that_fixes_the_survivors(
     ledger: Ledger, engine: Engine, run: RunId
 ) -> None:
-    opened(ledger)
+    with_ceiling(ledger)
     ledger.reserve_now(run, [need()])
 
     def lose_power() -> None:
@@ -283,7 +286,7 @@ def test_a_settlement_belongs_to_the_transaction_that_fixes_the_survivors(
 def test_a_completed_run_gives_back_what_was_never_opened_and_nothing_else(
     ledger: Ledger, engine: Engine, run: RunId
 ) -> None:
-    opened(ledger)
+    with_ceiling(ledger)
     ledger.reserve_now(run, [need(NORTH, rounds(5))])
     settle(ledger, engine, run, 1)
     settle(ledger, engine, run, 2)
@@ -299,7 +302,7 @@ def test_a_completed_run_gives_back_what_was_never_opened_and_nothing_else(
 def test_a_failed_run_keeps_its_reservation_until_a_person_gives_it_up(
     ledger: Ledger, engine: Engine, run: RunId
 ) -> None:
-    opened(ledger)
+    with_ceiling(ledger)
     ledger.reserve_now(run, [need(NORTH, rounds(5))])
     for going in (RunState.SUBMITTED, RunState.RUNNING):
         state(engine, run, going)
@@ -317,7 +320,7 @@ def test_a_failed_run_keeps_its_reservation_until_a_person_gives_it_up(
 def test_a_release_without_noise_is_recorded_and_shown_and_costs_nothing(
     ledger: Ledger, engine: Engine, run: RunId
 ) -> None:
-    opened(ledger)
+    with_ceiling(ledger)
     bare = Planned(stage="prepare", release=BARE_MOMENTS, times=3)
     ledger.reserve_now(run, [need(NORTH, bare, rounds(2))])
     view = ledger.show(NORTH, LOANS)
@@ -338,7 +341,7 @@ def test_a_release_without_noise_is_recorded_and_shown_and_costs_nothing(
 def test_needs_that_mean_nothing_are_refused(
     ledger: Ledger, run: RunId, make: Callable[[], list[Need]], sentence: str
 ) -> None:
-    opened(ledger)
+    with_ceiling(ledger)
     with pytest.raises(UsageError, match=sentence):
         ledger.reserve_now(run, make())
 
@@ -349,7 +352,7 @@ def test_needs_that_mean_nothing_are_refused(
 def test_an_attempt_that_cannot_be_is_not_settled(
     ledger: Ledger, engine: Engine, run: RunId, at: tuple[str, int, int, list[str]]
 ) -> None:
-    opened(ledger)
+    with_ceiling(ledger)
     ledger.reserve_now(run, [need()])
     with pytest.raises(UsageError), writing(engine, "settling") as session:
         ledger.settle(session, run, *at)  # type: ignore[arg-type]

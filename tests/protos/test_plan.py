@@ -177,7 +177,11 @@ BAD = {
         "line 16: `training.proximal_mu`: algorithm fedavg does not",
     ),
     "mu of zero": ("proximal_mu: 0.01", "proximal_mu: 0", "`training.proximal_mu` is 0"),
-    "unknown algorithm": ("algorithm: fedprox", "algorithm: fedsgd", "it should be 'fedavg' or 'fedprox'"),
+    "unknown algorithm": (
+        "algorithm: fedprox",
+        "algorithm: fedsgd",
+        "it should be 'fedavg', 'fedprox', 'dp-fedsgd' or 'dp-sgd'",
+    ),
     "fedavgm without momentum": (
         OPTIMISER,
         "server_optimiser: {kind: fedavgm}",
@@ -199,7 +203,7 @@ BAD = {
         "`training.server_optimiser.beta2` is 1",
     ),
     "misspelt beta": (OPTIMISER, OPTIMISER.replace("}", ", beta_1: 0.5}"), "did you mean `beta1`?"),
-    "unknown optimiser": (OPTIMISER, "server_optimiser: {kind: fedlion}", "`training.server_optimiser`"),
+    "unknown optimiser": (OPTIMISER, "server_optimiser: {kind: fedlion}", "`training.server_optimiser.kind`"),
     "no rounds": ("rounds: 20", "rounds: 0", "line 18: `training.rounds` is 0"),
     "too many rounds": ("rounds: 20", "rounds: 10001", "`training.rounds` is 10001"),
     "negative seed": ("seed: 1", "seed: -1", "`training.seed` is -1"),
@@ -231,7 +235,7 @@ BAD = {
         "{mode: masked}",
         "does not match any of the expected tags: 'plain', 'secure'",
     ),
-    "another privacy mode": ("{mode: none}", "{mode: local}", "it should be 'none'"),
+    "another privacy mode": ("{mode: none}", "{mode: local}", "`privacy.unit` is missing; add it"),
     "another version": ("plan/v1", "plan/v2", "it should be 'plan/v1'"),
     "misspelt key": ("  rounds: 20", "  round: 20", "unknown key `training.round`; did you mean `rounds`?"),
 }

@@ -1,0 +1,185 @@
+"""What a plan would do to the accounts of the sites that it invites: once, and launched again and again. Nothing is written.
+
+1. The same accounts, releases and ceilings as at a launch (`Ledger.reserve`), judged by the same filter.
+2. A launch needs room at every site, so the tightest account decides how often there is one.
+3. What is left is told in two ways: how much further the filter's own epsilon may rise, and as a number of releases. Epsilons do not add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+from sqlalchemy.orm import Session
+
+from coordinator.ledger.alerts import spent_fraction
+from coordinator.ledger.books import Book, open_books
+from coordinator.ledger.needs import AccountKey
+from protos.plan import Plan
+from protos.plan_releases import EVALUATE, PREPARE, TRAIN, PlannedReleases
+from strategies.dp.budget import Account, BudgetRefused, most_rounds
+from strategies.dp.events import Mechanism, Release
+from strategies.dp.filters import Ceiling
+from strategies.dp.units import Guarantee
+
+MOST_LAUNCHES: Final = 100_000
+"""Launches are counted up to here."""
+MOST_EVALUATIONS: Final = 1_000_000
+"""Further evaluations are counted up to here."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """How an account stands: what is `spent`, how much further its epsilon may rise (`left`), and which `fraction` of it is spent."""
+
+    spent: Guarantee
+    left: Guarantee
+    fraction: float
+
+    @classmethod
+    def of(cls, account: Account) -> Standing:
+        """The standing of `account`."""
+        ceiling, spent = account.ceiling, account.guarantee()
+        left = Guarantee(
+            epsilon=max(0.0, ceiling.epsilon - spent.epsilon),
+            delta=ceiling.delta,
+            unit=ceiling.unit,
+            neighbours=ceiling.neighbours,
+        )
+        return cls(spent=spent, left=left, fraction=spent_fraction(ceiling, account.cost))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccountForecast:
+    """One account, `before` and `after` one launch; `launches` is how many fit in all, `then` how it stands after those until the horizon.
+
+    `refusal` is why a launch would be refused, with what would fit; None if it would not. `evaluations` is how many further releases of the
+    size of the plan's evaluation fit `then`, of any rows; None where the plan exempts evaluation, which then costs nothing here.
+    """
+
+    key: AccountKey
+    ceiling: Ceiling
+    before: Standing
+    after: Standing
+    refusal: str | None
+    rounds: int
+    launches: int
+    then: Standing
+    evaluations: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """A plan's forecast; `missing` are accounts without a ceiling. Of the launches `wanted`, `possible` fit everywhere."""
+
+    accounts: tuple[AccountForecast, ...]
+    missing: tuple[AccountKey, ...]
+    wanted: int
+    possible: int
+
+    @property
+    def launches(self) -> int:
+        """How many launches fit into every account."""
+        return 0 if self.missing else min(each.launches for each in self.accounts)
+
+    @property
+    def refusals(self) -> tuple[str, ...]:
+        """Why a launch would be refused, one sentence an account; empty if it would not."""
+        missing = [
+            f"{key.words} has no ceiling, so nothing may be released; its privacy officer sets one with `covenant ledger set-ceiling "
+            f"{key.site} {key.population} --unit {key.unit_option} --epsilon E --delta D --officer NAME --reason TEXT`"
+            for key in self.missing
+        ]
+        return (*missing, *(each.refusal for each in self.accounts if each.refusal is not None))
+
+
+def forecast(session: Session, plan: Plan, planned: PlannedReleases, wanted: int = 1) -> Forecast:
+    """What launching `plan` does to every account it needs, and what `wanted` launches do.
+
+    Raises UnsupportedRelease for a release whose cost is not known.
+    """
+    keys = [
+        AccountKey.of(site, plan.population_of(site), planned.train.unit)
+        for site in sorted(plan.sites.invite)
+    ]
+    books = open_books(session, keys)
+    fits = {key: _launches(book.account, planned.planned()) for key, book in books.items()}
+    missing = tuple(key for key in keys if key not in books)
+    possible = 0 if missing else min(wanted, *fits.values())
+    return Forecast(
+        accounts=tuple(_of_account(books[key], planned, fits[key], possible) for key in keys if key in books),
+        missing=missing,
+        wanted=wanted,
+        possible=possible,
+    )
+
+
+def _of_account(book: Book, planned: PlannedReleases, launches: int, possible: int) -> AccountForecast:
+    account = book.account
+    rounds = _rounds(account, planned)
+    then = account.charged(_times(planned.planned(), possible))
+    return AccountForecast(
+        key=book.key,
+        ceiling=account.ceiling,
+        before=Standing.of(account),
+        after=Standing.of(account.charged(planned.planned())),
+        refusal=_refusal(account, planned, rounds),
+        rounds=rounds,
+        launches=launches,
+        then=Standing.of(then),
+        evaluations=_evaluations(then, planned.evaluate),
+    )
+
+
+def _refusal(account: Account, planned: PlannedReleases, rounds: int) -> str | None:
+    try:
+        account.require(planned.planned())
+    except BudgetRefused as refused:
+        fits = f"{rounds} would fit" if rounds else "not one would fit"
+        return f"{refused}. Of {planned.rounds} rounds, {fits} with {planned.retries} retries"
+    return None
+
+
+def _rounds(account: Account, planned: PlannedReleases) -> int:
+    """How many of the plan's rounds fit, beside its retries and other stages."""
+    others = {planned.of(stage): planned.times(stage) for stage in (PREPARE, EVALUATE)}
+    try:
+        fits = most_rounds(account, others, planned.train, planned.times(TRAIN))
+    except BudgetRefused:  # about another unit: no number of rounds would do
+        return 0
+    return max(0, fits - planned.retries)
+
+
+def _evaluations(account: Account, evaluation: Release) -> int | None:
+    """Of any rows, so that they cost the same whether the account has paid for training or not."""
+    if evaluation.mechanism is Mechanism.NONE:
+        return None
+    try:
+        return most_rounds(account, {}, replace(evaluation, partition=None), MOST_EVALUATIONS)
+    except BudgetRefused:  # about another unit
+        return 0
+
+
+def _launches(account: Account, charges: Mapping[Release, int]) -> int:
+    """How many launches fit, up to `MOST_LAUNCHES`: cost grows with their number, so those that fit are an initial segment."""
+    fits, too_many = 0, MOST_LAUNCHES + 1
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if _admits(account, _times(charges, middle)):
+            fits = middle
+        else:
+            too_many = middle
+    return fits
+
+
+def _admits(account: Account, more: Mapping[Release, int]) -> bool:
+    try:
+        account.require(more)
+    except BudgetRefused:
+        return False
+    return True
+
+
+def _times(charges: Mapping[Release, int], times: int) -> dict[Release, int]:
+    return {release: count * times for release, count in charges.items()}
