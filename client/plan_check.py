@@ -14,6 +14,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from client.training import COMPONENTS
 from protos.contract import Contract
@@ -24,6 +25,7 @@ from protos.plan import Plan, SecureAggregation
 from protos.plan_fit import check_plan
 from protos.plan_privacy import Privacy
 from protos.plan_releases import PlannedReleases, releases_of
+from protos.plan_training import PrivateSteps
 from protos.site import DataSource, SiteConfig
 from strategies.encoding import sha256_hex
 from strategies.errors import CovenantError, Refused
@@ -225,6 +227,12 @@ def _privacy_policy(plan: Plan, source: DataSource, config: SiteConfig) -> None:
 
 
 def _require_component(plan: Plan) -> None:
+    """What the plan computes is installed: its component, and for local privacy the library that it stands on."""
+    if isinstance(plan.training, PrivateSteps) and find_spec("opacus") is None:
+        raise TaskRefused(
+            RefusalCode.POLICY,
+            "algorithm dp-sgd needs Opacus, which is not installed at this site: pip install 'covenant-fl[local]'",
+        )
     if plan.training.component not in COMPONENTS:
         raise TaskRefused(
             RefusalCode.POLICY,

@@ -152,6 +152,12 @@ def _thaw(mapping: Mapping[Any, Any], handler: SerializerFunctionWrapHandler) ->
 # `Annotated[Mapping[K, V], *FROZEN]`: a mapping that stays as it was read, or as its default has it.
 FROZEN: Final = (AfterValidator(_freeze), WrapSerializer(_thaw), Field(validate_default=True))
 
+# `Annotated[Mapping[K, V] | None, *FROZEN_OR_NONE]`: the same where the key may be left out, which leaves digests as they were.
+FROZEN_OR_NONE: Final = (
+    AfterValidator(lambda mapping: None if mapping is None else _freeze(mapping)),
+    WrapSerializer(lambda mapping, handler: handler(None if mapping is None else dict(mapping))),
+)
+
 # A path; relative ones belong to the folder of the document they stand in.
 FilePath = Annotated[Path, AfterValidator(_resolve)]
 

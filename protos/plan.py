@@ -11,7 +11,7 @@ from typing import Annotated, Final, Literal, Self, assert_never
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
-from protos.documents import FROZEN, Document, FieldError, Part
+from protos.documents import FROZEN, FROZEN_OR_NONE, Document, FieldError, Part
 from protos.names import ColumnName, Name, Reference, Site, distinct, matching
 from protos.plan_privacy import AnyPrivacy, NoPrivacy, Privacy
 from protos.plan_training import Fraction, GradientSums, LocalTraining, Positive, PrivateSteps, Training
@@ -42,7 +42,7 @@ class Sites(Part):
     minimum: Annotated[int, Field(ge=1)]
     join_within: Duration
     weights: Annotated[Mapping[Site, Annotated[int, Field(ge=1, le=MAX_WEIGHT)]], *FROZEN] = {}
-    populations: Annotated[Mapping[Site, Name], *FROZEN] | None = None
+    populations: Annotated[Mapping[Site, Name] | None, *FROZEN_OR_NONE] = None
     """What a site calls the population that the plan is about, where that is not the contract's name: its account goes by it."""
 
     @model_validator(mode="after")

@@ -50,6 +50,9 @@ def pooled_table(tables: Mapping[SiteName, Table]) -> Table:
         },
         target=np.concatenate([table.target for table in ordered]),
         keys=[key for table in ordered for key in table.keys],
+        customers=None
+        if any(table.customers is None for table in ordered)
+        else [customer for table in ordered for customer in table.customers or ()],
     )
 
 

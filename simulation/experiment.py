@@ -17,13 +17,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
 
-import numpy as np
 import pyarrow as pa
 from flwr.app import Message
 from sqlalchemy import Engine, select
 
 from client.data import Table, table_from
-from client.training import TrainingSession
+from client.training import Session, session_for
 from coordinator.db.engine import reading
 from coordinator.db.schema import Round, RoundState, RunState
 from coordinator.rounds.record import RoundRecord
@@ -31,13 +30,16 @@ from coordinator.runs import RunView
 from protos.contract import Contract
 from protos.frames import Stage
 from protos.plan import Plan, SecureAggregation
+from protos.plan_privacy import Privacy
+from protos.plan_releases import fitting_ceiling, releases_of
 from simulation.repeat import require_equal
 from simulation.result import RoundResult, SimulationResult, SiteResult
+from simulation.scores import held_out_auc
 from simulation.world.federation import Federation
 from simulation.world.frames import asked_in
 from simulation.world.layout import lay_out
 from simulation.world.world import LATENCY_S, Faults, World
-from strategies.analytics.histograms import metrics_from
+from strategies.dp.budget import cost_of
 from strategies.encoding import vector_digest
 from strategies.errors import UsageError
 from strategies.ids import RunId, SiteName, site_name
@@ -210,9 +212,11 @@ class _Found:
         sites = []
         for site, table in sorted(self.experiment.tables.items()):
             read = table_from(table, contract, renamed={}, named=f"the rows of {site}")
-            session = TrainingSession(plan, contract, read, site=site)
-            counts = None if final is None or scaling is None else session.evaluate(final, scaling)
-            sites.append(self._site(site, session, read, committed, counts))
+            session = session_for(plan, contract, read, site=site)
+            auc = None
+            if final is not None and scaling is not None:
+                auc = held_out_auc(plan, contract, read, final, scaling)
+            sites.append(self._site(site, session, read, committed, auc))
         return SimulationResult(
             plan=plan.name,
             plan_digest=plan.digest,
@@ -235,10 +239,10 @@ class _Found:
     def _site(
         self,
         site: SiteName,
-        session: TrainingSession,
+        session: Session,
         read: Table,
         committed: list[Round],
-        counts: np.ndarray | None,
+        auc: float | None,
     ) -> SiteResult:
         training, held_out = session.rows
         answered = sum(site in (row.survivors or ()) for row in committed)
@@ -250,7 +254,7 @@ class _Found:
             positives=float(read.target.mean()),
             answered=answered,
             missed=sum(site in row.roster for row in committed) - answered,
-            auc=None if counts is None or not counts.sum(axis=1).all() else metrics_from(counts).auc,
+            auc=auc,
             sent=tally.sent[site],
             received=tally.received[site],
             compute_s=sum(seconds for (who, _), seconds in tally.seconds.items() if who == site),
@@ -265,10 +269,22 @@ class _Found:
             survivors=len(row.survivors or ()),
             auc=metrics.get("auc"),
             log_loss=metrics.get("log_loss"),
-            epsilon=math.inf,
+            epsilon=self._epsilon(row.number),
             traffic=self.tally.traffic[row.number],
             compute_s=max(self.tally.seconds[site_name(site), row.number] for site in row.survivors or ()),
         )
+
+    def _epsilon(self, number: int) -> float:
+        """What everything released up to round `number` costs one unit, aborted attempts left out; infinite without privacy."""
+        plan, contract = self.experiment.plan, self.experiment.contract
+        releases = releases_of(plan, contract)
+        if releases is None or not isinstance(plan.privacy, Privacy):
+            return math.inf
+        ceiling = fitting_ceiling(releases, plan.privacy)
+        charges = {releases.prepare: 1, releases.train: number}
+        if number == plan.training.rounds:
+            charges[releases.evaluate] = 1
+        return ceiling.guarantee(cost_of(charges, ceiling.order)).epsilon
 
 
 def _rounds(engine: Engine, run: RunId) -> list[Round]:

@@ -108,7 +108,7 @@ BAD = {
         "{unit: USD}",
         "`columns.funded_amnt`",
     ),
-    "unknown type": ("type: category", "type: date", "`columns.term`"),
+    "unknown type": ("type: category", "type: date", "`columns.term.type`"),
     "one class": (
         "negative: good",
         "negative: bad",
