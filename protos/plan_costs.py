@@ -48,9 +48,11 @@ def guarantee_of(charges: Charges, limit: Limit, unit: PrivacyUnit) -> Guarantee
     epsilon = epsilon_from_renyi(cost.renyi, order, limit.delta * (1.0 - TOTAL_VARIATION_SHARE))
     if not epsilon < math.inf:
         return Guarantee(epsilon=math.inf, delta=limit.delta, unit=unit)
-    # Wider than what is asked about, so that it leaves room at any order.
-    wide = max(limit.epsilon, epsilon * (1.0 + _MARGIN) + _MARGIN)
-    return Ceiling.fixed(epsilon=wide, delta=limit.delta, unit=unit, order=order).guarantee(cost)
+    # A hair wider than what is asked about, so that it leaves room, and the samplers' total variation is judged at this epsilon.
+    ceiling = Ceiling.fixed(
+        epsilon=epsilon * (1.0 + _MARGIN) + _MARGIN, delta=limit.delta, unit=unit, order=order
+    )
+    return ceiling.guarantee(cost)
 
 
 def own_noise(charges: Charges, limit: Limit, unit: PrivacyUnit) -> Guarantee:

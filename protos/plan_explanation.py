@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
 
 from protos.contract import Contract
 from protos.plan import Plan, SecureAggregation
@@ -26,6 +27,9 @@ from protos.plan_words import composition_words, counted_noise, mode_words, not_
 from strategies.dp.events import Mechanism, Release
 from strategies.dp.units import Guarantee
 from strategies.errors import UsageError
+
+_LARGEST_TIGHT: Final = 100.0
+_MOST_TIGHT_STEPS: Final = 1_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -161,10 +165,13 @@ def _figures(plan: Plan, contract: Contract, planned: PlannedReleases | None) ->
 
 
 def _tight(planned: PlannedReleases, privacy: Privacy) -> dict[str, Guarantee]:
-    """By privacy loss distribution: proved here for the site's own floating-point noise only."""
+    """By privacy loss distribution: proved here for the site's own floating-point noise only. None where it would take minutes."""
     if planned.train.mechanism is not Mechanism.GAUSSIAN:
+        return {}
+    training = {planned.train: planned.times(TRAIN)}
+    rough = guarantee_of(training, privacy.limit, privacy.unit.unit).epsilon
+    if not rough <= _LARGEST_TIGHT or planned.train.steps * planned.times(TRAIN) > _MOST_TIGHT_STEPS:
         return {}
     from strategies.dp.accountants import PldAccountant  # a second, which other plans need not wait
 
-    training = {planned.train: planned.times(TRAIN)}
     return {"training alone": PldAccountant().guarantee(training, privacy.limit.delta, privacy.unit.unit)}

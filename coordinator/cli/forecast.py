@@ -159,12 +159,14 @@ def _show(found: Forecast, horizon: str | None, every: str) -> None:
             least = max(found.accounts, key=lambda each: each.then.fraction)
             table.add_row("least left then", f"{least.key.name}: {least.then.left.words}")
     people.print(table)
-    if found.possible < found.wanted and found.possible and horizon is not None:
-        spent_after = f"{found.possible} x {every}"
-        people.print(
-            f"the budget is used up {spent_after} from now: launch less often, or add noise with `covenant privacy calibrate`",
-            highlight=False, markup=False, soft_wrap=True,
-        )  # fmt: skip
+    _say(
+        "Figures are those of each account's Rényi filter, at the order that its first ceiling fixed; a plan alone may cost less"
+        " (`covenant privacy explain`)."
+    )
+    if horizon is not None and 0 < found.possible < found.wanted:
+        _say(
+            f"The budget lasts {found.possible} x {every}: launch less often, or fit the plan with `covenant privacy calibrate`."
+        )
 
 
 def _account_table(each: AccountForecast, found: Forecast, horizon: str | None) -> Table:
@@ -174,10 +176,10 @@ def _account_table(each: AccountForecast, found: Forecast, horizon: str | None) 
     table.add_row("spent with this plan", _of_ceiling(each.after))
     table.add_row("left then", each.after.left.words)
     if each.refusal is not None:
-        table.add_row("this plan", f"is refused; {each.rounds} of its rounds would fit")
+        table.add_row("this plan", f"is refused; {each.rounds or 'none'} of its rounds would fit")
     table.add_row("launches that fit", _counted(each.launches, MOST_LAUNCHES))
     if horizon is not None:
-        table.add_row(f"spent after {found.possible} launches", _of_ceiling(each.then))
+        table.add_row(f"spent after {found.possible} launch{'' if found.possible == 1 else 'es'}", _of_ceiling(each.then))
         table.add_row("left for monitoring", each.then.left.words)
         further = (
             "evaluation is exempt: it costs nothing here"
@@ -198,3 +200,7 @@ def _counted(number: int, most: int) -> str:
 
 def _pairs(title: str) -> Table:
     return Table("what", "value", show_header=False, title=title, title_justify="left")
+
+
+def _say(text: str) -> None:
+    people.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -55,4 +55,9 @@ def show(result: BenchResult) -> None:
         short = name if name in result.ratio else name.removesuffix("_s")
         ratio = f"{result.ratio[short]:.1f}x" if short in result.ratio else ""
         table.add_row(name, f"{value:.4g}", peer, ratio)
+    for name, value in (result.peer or {}).items():
+        if name not in result.ours:
+            short = name.removesuffix("_s")
+            ratio = f"{result.ratio[short]:.1f}x" if short in result.ratio else ""
+            table.add_row(name, "", f"{value:.4g}", ratio)
     people.print(table)

@@ -13,6 +13,29 @@ from simulation.cli.demo import interrupt_on_terminate
 bench = typer.Typer(no_args_is_help=True, help="Measure this machine, beside stock Flower in the same run.")
 
 
+@bench.command("dpsgd")
+def bench_dpsgd(
+    rows: Annotated[int, typer.Option(min=1, max=1_000_000, help="Rows of a step.")] = 256,
+    inputs: Annotated[int, typer.Option(min=1, max=100_000, help="Encoded features.")] = 30,
+    hidden: Annotated[
+        list[int] | None,
+        typer.Option(min=1, max=10_000, help="Width of a hidden layer, once for each; 64 and 32 if none."),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Seconds of one training step with clipped gradients, beside Opacus and a step without privacy; no noise on any side."""
+    from simulation.bench.dpsgd import measure
+    from simulation.bench.report import show
+
+    interrupt_on_terminate()
+    with people.status(f"{rows} rows"):
+        result = measure(rows=rows, inputs=inputs, hidden=hidden or (64, 32))
+    if json:
+        emit(result.facts())
+    else:
+        show(result)
+
+
 @bench.command("exchange")
 def bench_exchange(
     sites: Annotated[int, typer.Option(min=1, max=64, help="Agents.")] = 4,

@@ -11,17 +11,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from enum import StrEnum
 from typing import Any, Final, Self
 
-from strategies.dp.units import Neighbours, PrivacyUnit, UnitKind
+from strategies.dp.units import Neighbours, PrivacyUnit, UnitKind, is_whole
 from strategies.encoding import digest_of
 from strategies.errors import UsageError
 from strategies.ids import Digest
 
 MOST_STEPS: Final = 1_000_000
 MOST_DIMENSION: Final = 1 << 40
+MOST_SHARES: Final = 1 << 20
 
 
 class Mechanism(StrEnum):
@@ -48,11 +49,18 @@ class Part(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Partition:
-    """How a public hash tells two parts of a population apart: `by` a column, with `salt` and the evaluation part's `share`."""
+    """How a public hash tells two parts of a population apart: `by` a column, with `salt` and the evaluation part's `share`.
+
+    Raises UsageError for a share that is not between 0 and 1.
+    """
 
     by: str
     salt: str
     share: float
+
+    def __post_init__(self) -> None:
+        if not 0.0 < self.share < 1.0:  # phrased so that NaN is refused
+            raise UsageError(f"the evaluation part's share is {self.share}; use a number above 0 and below 1")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,15 +89,17 @@ class Release:
     def __post_init__(self) -> None:
         if not 0.0 < self.sampling_rate <= 1.0:  # phrased, here and below, so that NaN is refused
             raise UsageError(f"the sampling rate is {self.sampling_rate}; use a number above 0 and at most 1")
-        if not 1 <= self.steps <= MOST_STEPS:
+        if not is_whole(self.steps, MOST_STEPS):
             raise UsageError(f"a release has {self.steps} steps; use 1 to {MOST_STEPS}")
         if not 0.0 < self.sensitivity < math.inf:
             raise UsageError(f"the sensitivity is {self.sensitivity}; use a finite number above 0")
         silent = self.mechanism is Mechanism.NONE
         if not (0.0 < self.variance < math.inf or (silent and self.variance == 0.0)):
             raise UsageError(f"the noise has variance {self.variance}; use a finite number above 0")
-        if self.shares < 1 or not 1 <= self.dimension <= MOST_DIMENSION:
-            raise UsageError("a release has at least one share of noise and one coordinate")
+        if not (is_whole(self.shares, MOST_SHARES) and is_whole(self.dimension, MOST_DIMENSION)):
+            raise UsageError(
+                f"a release of {self.shares} shares of noise on {self.dimension} coordinates; use at least one of each, and whole numbers"
+            )
         if not 0.0 <= self.total_variation < 1.0:
             raise UsageError(f"the total variation is {self.total_variation}; use a number from 0 to below 1")
 
@@ -129,27 +139,27 @@ class Release:
 
     @classmethod
     def from_facts(cls, facts: dict[str, Any]) -> Self:
-        """Read `facts()` back. Raises UsageError for what is no release."""
+        """Read `facts()` back, whoever wrote them. Raises UsageError for what is no release, and for anything that is not in one."""
         try:
             if facts["covenant"] != "release/v1":
                 raise UsageError(f"a release of format {facts['covenant']!r}; this version reads release/v1")
-            unit, partition = facts["unit"], facts["partition"]
+            _require_names(facts, cls, "covenant")
             return cls(
-                what=facts["what"],
+                what=_text(facts["what"]),
                 mechanism=Mechanism(facts["mechanism"]),
-                unit=PrivacyUnit(**{**unit, "kind": UnitKind(unit["kind"])}),
+                unit=_unit(facts["unit"]),
                 neighbours=Neighbours(facts["neighbours"]),
-                sampling_rate=float(facts["sampling_rate"]),
+                sampling_rate=_number(facts["sampling_rate"]),
                 steps=facts["steps"],
-                sensitivity=float(facts["sensitivity"]),
-                variance=float(facts["variance"]),
+                sensitivity=_number(facts["sensitivity"]),
+                variance=_number(facts["variance"]),
                 shares=facts["shares"],
                 dimension=facts["dimension"],
-                total_variation=float(facts["total_variation"]),
+                total_variation=_number(facts["total_variation"]),
                 part=Part(facts["part"]),
-                partition=None if partition is None else Partition(**partition),
+                partition=None if facts["partition"] is None else _partition(facts["partition"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"this is no release: {error}") from error
 
     def own_noise(self) -> Self:
@@ -170,7 +180,43 @@ class Release:
         """
         if sites < 1:
             raise UsageError(f"a person is at {sites} sites; use at least 1")
+        if sites == 1:
+            return self  # to the bit: the way below rounds
         if self.mechanism in {Mechanism.LOCAL, Mechanism.GAUSSIAN}:
             return replace(self, steps=self.steps * sites)
         rate = -math.expm1(sites * math.log1p(-self.sampling_rate)) if self.sampling_rate < 1.0 else 1.0
         return replace(self, sampling_rate=min(1.0, rate), sensitivity=self.sensitivity * sites)
+
+
+def _unit(facts: dict[str, Any]) -> PrivacyUnit:
+    _require_names(facts, PrivacyUnit)
+    column = facts["column"]
+    return PrivacyUnit(
+        kind=UnitKind(facts["kind"]),
+        column=None if column is None else _text(column),
+        max_rows=facts["max_rows"],
+        max_sites=facts["max_sites"],
+    )
+
+
+def _partition(facts: dict[str, Any]) -> Partition:
+    _require_names(facts, Partition)
+    return Partition(by=_text(facts["by"]), salt=_text(facts["salt"]), share=_number(facts["share"]))
+
+
+def _require_names(facts: object, of: type, *more: str) -> None:
+    names = {*(each.name for each in fields(of)), *more}
+    if not isinstance(facts, dict) or facts.keys() != names:
+        raise TypeError(f"a {of.__name__.lower()} says {', '.join(sorted(names))}, and nothing else")
+
+
+def _text(value: object) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r} is no text")
+    return value
+
+
+def _number(value: object) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise TypeError(f"{value!r} is no number")
+    return float(value)

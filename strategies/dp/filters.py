@@ -151,7 +151,7 @@ class Ceiling:
                 order=facts["order"],
                 neighbours=Neighbours(facts["neighbours"]),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UsageError(f"this is no ceiling: {error}") from error
 
     @property

@@ -48,11 +48,11 @@ class PrivacyUnit:
     def __post_init__(self) -> None:
         if (self.kind is UnitKind.CUSTOMER) != (self.column is not None):
             raise UsageError("a customer is told by a column, such as customer_id; other units have none")
-        if not 1 <= self.max_rows <= MOST_ROWS:
+        if not is_whole(self.max_rows, MOST_ROWS):
             raise UsageError(f"max_rows is {self.max_rows}; use 1 to {MOST_ROWS}")
         if self.kind is UnitKind.RECORD and self.max_rows != 1:
             raise UsageError("a record is one row; leave max_rows out")
-        if not 1 <= self.max_sites <= MOST_SITES:
+        if not is_whole(self.max_sites, MOST_SITES):
             raise UsageError(f"max_sites is {self.max_sites}; use 1 to {MOST_SITES}")
         if self.kind is not UnitKind.CUSTOMER and self.max_sites != 1:
             raise UsageError(f"max_sites is for customers; a {self.kind} is at one site")
@@ -89,6 +89,11 @@ class Guarantee:
         """The guarantee, for people: with unit and neighbours, as everywhere."""
         epsilon = "unbounded" if math.isinf(self.epsilon) else f"{self.epsilon:.3f}"
         return f"epsilon {epsilon} at delta {self.delta:g} per {self.unit.words} ({self.neighbours})"
+
+
+def is_whole(value: object, most: int) -> bool:
+    """Whether `value` is a whole number from 1 to `most`: no float, and no truth value."""
+    return isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= most
 
 
 def require_delta(delta: float) -> None:

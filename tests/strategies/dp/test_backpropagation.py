@@ -81,7 +81,7 @@ def test_a_sure_logit_keeps_the_precision_of_its_slope() -> None:
     rows = Case(rows.model, np.array([40.0, 0.0]), np.ones((1, 1), dtype=np.float32), np.ones(1))
     layer = _run(rows).layers[0]
     slope = layer.deltas[0, 0] * 2.0 ** -layer.delta_exponents[0]
-    assert slope == pytest.approx(-np.exp(-40.0), rel=1e-6)
+    assert slope == pytest.approx(-np.exp(-40.0), rel=1e-6, abs=0.0)
 
 
 @pytest.mark.parametrize("hidden", [(), (64, 32), (300,), (257, 513)])
