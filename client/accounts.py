@@ -1,7 +1,7 @@
 """The site's own account: what was released of each of its populations, charged before it leaves, and never refunded.
 
 1. A charge is on disk before the noise of its release is drawn. What then becomes of the attempt does not matter: the site cannot know that nobody
-   has opened it, and a retry is a new charge.
+   has opened it, and a retry is a new charge. One attempt is charged once.
 2. A population is what the site calls so: its account outlives tables, files, contract versions, plans and federations. New rows do not renew it.
 3. The order of the filter is fixed with the first ceiling of an account. A ceiling that changed is recorded, and holds from then on.
 4. Every process that charges shares the one file, a turn at a time; nobody charges what another has spent already.
@@ -12,6 +12,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
+from heapq import merge
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
@@ -72,6 +74,9 @@ class AccountBook:
     _times: dict[Key, dict[Release, int]] = field(default_factory=dict)
     """How often each release was charged: what `_charges` adds up to."""
     _ceilings: dict[Key, list[Ceiling]] = field(default_factory=dict)
+    _occasions: dict[Key, set[Occasion]] = field(default_factory=dict)
+    _known: int = 0
+    """The last entry that all of this is made from."""
 
     @classmethod
     def open(
@@ -79,18 +84,20 @@ class AccountBook:
     ) -> AccountBook:
         """Open the book at `path`, or begin it. Raises as `Journal.open` does."""
         book = cls(site, Journal.open(path, Holder(site=site), connect=connect, shared=True), clock)
-        for kind in (_RELEASE, _CEILING, _CHARGED):
-            for entry in book.journal.entries(kind):
-                book._remember(entry)
+        kinds = [book.journal.entries(kind) for kind in (_RELEASE, _CEILING, _CHARGED)]
+        for entry in merge(*kinds, key=attrgetter("seq")):
+            book._remember(entry)
         return book
 
     def charge(
         self, population: str, rule: AccountRule, release: Release, occasion: Occasion
     ) -> ChargeReceipt:
-        """Charge `release` of `population` durably. Raises `BudgetRefused` over the ceiling, with nothing charged, and `JournalBroken`."""
+        """Charge `release` of `population` durably. Raises `BudgetRefused` over the ceiling, and for an attempt that is charged already, with
+        nothing charged; and `JournalBroken`."""
         key = _key(population, rule.unit.unit)
         with self.journal.turn() as turn:
             self._catch_up(turn)
+            self._require_uncharged(key, occasion)
             self._account(key, self._ceiling(key, rule)).require({release: 1})
             written = [
                 *self._news(turn, key, rule, release),
@@ -126,6 +133,13 @@ class AccountBook:
         """Close the file."""
         self.journal.close()
 
+    def _require_uncharged(self, key: Key, occasion: Occasion) -> None:
+        if occasion in self._occasions.get(key, ()):
+            raise BudgetRefused(
+                f"{self.site}/{key[0]}: attempt {occasion.attempt} at {occasion.stage} of round {occasion.round} of {occasion.run} is charged already;"
+                " a retry takes the next attempt"
+            )
+
     def _account(self, key: Key, ceiling: Ceiling) -> Account:
         return Account(name=f"{self.site}/{key[0]}", ceiling=ceiling, charges=self._times.get(key, {}))
 
@@ -157,7 +171,8 @@ class AccountBook:
 
     def _catch_up(self, turn: Turn) -> None:
         for entry in turn.fresh:
-            self._remember(entry)
+            if entry.seq > self._known:
+                self._remember(entry)
 
     def _remember(self, entry: Entry) -> None:
         body = entry.body
@@ -169,10 +184,12 @@ class AccountBook:
                 self._ceilings.setdefault(_read_key(body), []).append(Ceiling.from_facts(body["ceiling"]))
             case "charged":
                 charge = Charge(Digest(body["release"]), Occasion(**body["occasion"]), body["at"])
-                key = _read_key(body)
-                self._charges.setdefault(key, []).append(charge)
-                times, release = self._times.setdefault(key, {}), self._releases[charge.release]
+                key, release = _read_key(body), self._releases[charge.release]
+                times = self._times.setdefault(key, {})
                 times[release] = times.get(release, 0) + 1
+                self._charges.setdefault(key, []).append(charge)
+                self._occasions.setdefault(key, set()).add(charge.occasion)
+        self._known = entry.seq
 
 
 def _key(population: str, unit: PrivacyUnit) -> Key:

@@ -1,7 +1,8 @@
 """What a private plan costs, in part, in whole, and if more or less is granted: figures for people, never for admission.
 
 1. A figure is that of releases fixed beforehand, at the Rényi order that suits them. For the whole plan it is the one that the plan's limit is
-   checked against (`plan_releases.forecast`); what an account admits is decided at the account's own order.
+   checked against (`plan_releases.forecast`, which judges the samplers' total variation at the limit instead of the figure); what an account
+   admits is decided at the account's own order.
 2. Exemptions are left out of every figure; callers show them beside it.
 """
 

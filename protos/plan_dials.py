@@ -15,13 +15,14 @@ from typing import Final
 from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_privacy import Limit, Privacy
-from protos.plan_releases import releases_of
+from protos.plan_releases import releases_of, require_limit
 from protos.plan_training import MOST_EXPECTED, GradientSums, PrivateSteps
 from strategies.errors import UsageError
 
 PER_MULTIPLIER: Final = 1000
 _MOST_MULTIPLIER: Final = 1_000_000
 _MOST_ROUNDS: Final = 10_000
+_OTHER_STAGES: Final = ("preparation", "evaluation")
 
 
 class Vary(StrEnum):
@@ -77,8 +78,10 @@ def noise_dial(plan: Plan, contract: Contract, stage: str) -> Dial:
     def turned(each: Plan, thousandths: int) -> Plan:
         return with_noise(each, {stage: thousandths / PER_MULTIPLIER})
 
+    # Another stage whose noise cannot be drawn says nothing about this one.
+    bare = with_noise(plan, {other: None for other in _OTHER_STAGES if other != stage})
     most = _MOST_MULTIPLIER * PER_MULTIPLIER
-    while most > 1 and not _has_releases(turned(plan, most), contract):
+    while most > 1 and not _has_releases(turned(bare, most), contract):
         most //= 2
     return Dial(dearest=1, cheapest=most, turned=turned)
 
@@ -96,8 +99,8 @@ def with_limit(plan: Plan, limit: Limit) -> Plan:
     return _with_privacy(plan, {"limit": limit})
 
 
-def with_noise(plan: Plan, multipliers: Mapping[str, float]) -> Plan:
-    """`plan` with other noise multipliers, by the names that they have in it."""
+def with_noise(plan: Plan, multipliers: Mapping[str, float | None]) -> Plan:
+    """`plan` with other noise multipliers, by the names that they have in it; None is a stage without noise."""
     privacy = plan.privacy
     if not isinstance(privacy, Privacy):
         return plan
@@ -121,3 +124,22 @@ def _with_rounds(plan: Plan, rounds: int) -> Plan:
 
 def _with_batch(plan: Plan, expected: int) -> Plan:
     return plan.model_copy(update={"training": plan.training.model_copy(update={"expected_batch": expected})})
+
+
+def private(plan: Plan) -> Privacy:
+    """What a private plan says about privacy. Raises UsageError for one without."""
+    if not isinstance(plan.privacy, Privacy):
+        raise UsageError(
+            f"plan {plan.name} has privacy mode none: nothing protects a person's rows, and there is nothing to calibrate; choose mode "
+            "distributed, local or central in `privacy`"
+        )
+    return plan.privacy
+
+
+def fits(plan: Plan, contract: Contract) -> bool:
+    """Whether the plan's own check passes. Noise for which there is no sampler or no theorem does not fit."""
+    try:
+        require_limit(plan, contract)
+    except UsageError:
+        return False
+    return True

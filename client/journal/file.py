@@ -195,11 +195,11 @@ class Journal:
         return entry, checksum
 
     def entries(self, kind: str) -> Iterator[Entry]:
-        """All entries of a kind, the oldest first."""
+        """All entries of a kind, the oldest first, as far as this process has verified them."""
         self._require_whole()
-        query = "SELECT seq, body FROM entries WHERE kind = ? ORDER BY seq"
+        query = "SELECT seq, body FROM entries WHERE kind = ? AND seq <= ? ORDER BY seq"
         with self._breaking("reading"):
-            rows = self._connection.execute(query, (kind,)).fetchall()
+            rows = self._connection.execute(query, (kind, self._seq)).fetchall()
         return (Entry(seq, kind, json.loads(body)) for seq, body in rows)
 
     def attachment(self, seq: int) -> bytes | None:
@@ -318,7 +318,10 @@ class _Breaking:
 
 @dataclass(frozen=True, slots=True)
 class Turn:
-    """Sole use of a shared journal: `fresh` is what others have appended since this process had its last."""
+    """Sole use of a shared journal: `fresh` is what others have appended since this process had its last.
+
+    After a turn that raised, what was fresh in it comes again in the next.
+    """
 
     journal: Journal
     fresh: list[Entry]

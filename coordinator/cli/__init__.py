@@ -6,6 +6,8 @@ import typer
 
 from coordinator.cli import centre, forecast, ledger, models, plans, privacy, runs, sites
 
+forecast.register(ledger.app)
+
 
 def register(app: typer.Typer) -> None:
     """Add the centre's commands to `covenant`."""
@@ -14,7 +16,6 @@ def register(app: typer.Typer) -> None:
     app.add_typer(runs.app, name="run")
     app.add_typer(sites.app, name="site")
     app.add_typer(privacy.app, name="privacy")
-    forecast.register(ledger.app)
     app.add_typer(ledger.app, name="ledger")
     app.add_typer(models.app, name="model")
     app.add_typer(models.score, name="score")

@@ -15,9 +15,10 @@ from coordinator.cli.privacy_tables import chart_of, show_calibration, show_expl
 from coordinator.documents import read_draft
 from protos.documents import read_document
 from protos.plan import Plan
-from protos.plan_calibration import Calibration, Split, calibrate, values_of
+from protos.plan_calibration import Calibration, calibrate, values_of
 from protos.plan_dials import Vary
 from protos.plan_explanation import explain
+from protos.plan_shares import Split
 from protos.shell import emit, people
 from protos.yaml_edit import with_values
 from strategies.errors import CovenantError, UsageError

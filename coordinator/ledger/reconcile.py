@@ -2,8 +2,8 @@
 
 1. A site charges before its bytes leave; the centre settles before it opens. So every settled attempt is charged at the site, or it is an
    alarm.
-2. What a site charged and the centre never opened (an aborted attempt, a lost reply) is expected: the site cannot know. The site's side is
-   then the larger one, and it is the one to quote.
+2. What a site charged and the centre never opened is expected: the site cannot know that an attempt was aborted or a reply lost, and one that
+   was started again in the middle may charge twice. The site's side is then the larger one, and it is the one to quote.
 3. An attempt is the same release on both sides, and of a run that reserved it here. Anything else is an alarm.
 4. What was settled after the statement was made is not judged by it.
 """
@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -157,8 +158,8 @@ class _Sides:
         """One account; both sides' figures are by the ceiling `common`, so that they can be compared."""
         settled = {} if book is None else self.settled.get(book.id, {})
         totals = {} if book is None else self.totals.get(book.id, {})
-        charged = set() if stated is None else {_at(entry) for entry in stated.entries}
-        missing, extra = settled.keys() - charged, charged - settled.keys()
+        charged = Counter(() if stated is None else map(_at, stated.entries))
+        missing, extra = settled.keys() - charged.keys(), list((charged - Counter(settled.keys())).elements())
         twice = {at.question for at in missing} & {at.question for at in extra}
         reserved = _reserved(totals)
         differences = [
@@ -170,7 +171,7 @@ class _Sides:
             key=key,
             ceiling=None if book is None else book.in_force.ceiling,
             site_ceiling=None if stated is None else stated.filter_ceiling,
-            agreed=len(settled.keys() & charged),
+            agreed=len(settled.keys() & charged.keys()),
             differences=tuple(sorted(differences, key=lambda each: (each.kind, each.at))),
             centre=_guarantee(common, opened),
             site=_guarantee(common, {} if stated is None else stated.charges()),

@@ -139,8 +139,8 @@ def plain_step(batch: Batch, network: nn.Module) -> Step:
 def opacus_step(batch: Batch, network: nn.Module) -> Step:
     """DP-SGD with Opacus' hooks and optimiser, its noise multiplier 0."""
     import torch
-    from opacus import GradSampleModule
-    from opacus.optimizers import DPOptimizer
+    from opacus import GradSampleModule  # type: ignore[import-untyped]
+    from opacus.optimizers import DPOptimizer  # type: ignore[import-untyped]
 
     private = GradSampleModule(network)
     optimizer = DPOptimizer(
@@ -160,7 +160,7 @@ def _torch_step(batch: Batch, network: nn.Module, optimizer: object) -> Step:
 
     def step() -> None:
         optimizer.zero_grad()  # type: ignore[attr-defined]
-        binary_cross_entropy_with_logits(network(x)[:, 0], y).backward()
+        binary_cross_entropy_with_logits(network(x)[:, 0], y).backward()  # type: ignore[no-untyped-call]
         optimizer.step()  # type: ignore[attr-defined]
 
     return step

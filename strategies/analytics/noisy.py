@@ -41,7 +41,9 @@ def logit_counts(scores: Vector, labels: npt.NDArray[Any], bins: int) -> Counts:
     """
     with np.errstate(divide="ignore"):
         logits = np.log(scores) - np.log1p(-scores)
-    spread = np.nan_to_num(logits, nan=0.0, posinf=LOGIT_RANGE, neginf=-LOGIT_RANGE) / (2.0 * LOGIT_RANGE) + 0.5
+    spread = (
+        np.nan_to_num(logits, nan=0.0, posinf=LOGIT_RANGE, neginf=-LOGIT_RANGE) / (2.0 * LOGIT_RANGE) + 0.5
+    )
     place = np.clip(np.floor(spread * bins), 0, bins - 1).astype(np.int64) + bins * labels.astype(np.int64)
     return np.bincount(place, minlength=_LABELS * bins).astype(np.int64).reshape(_LABELS, bins)
 
@@ -58,7 +60,9 @@ def noisy_scaling(total: Vector, optional: Sequence[bool], noise_std: float) -> 
     """
     k, counted = len(optional), int(sum(optional))
     if total.shape != (1 + counted + 2 * k,):
-        raise UsageError(f"noisy moments have shape {total.shape}; {k} features take {1 + counted + 2 * k} values")
+        raise UsageError(
+            f"noisy moments have shape {total.shape}; {k} features take {1 + counted + 2 * k} values"
+        )
     least = max(1.0, noise_std)
     counts = np.full(k, max(total[0], least))
     counts[np.flatnonzero(optional)] = np.clip(total[1 : 1 + counted], least, counts[0])
@@ -113,12 +117,12 @@ def _auc(
     inside = min(1.0, max(0.0, area))
     q1, q2 = inside / (2.0 - inside), 2.0 * inside**2 / (1.0 + inside)
     spread = (
-        inside * (1.0 - inside)
-        + (positives - 1.0) * (q1 - inside**2)
-        + (negatives - 1.0) * (q2 - inside**2)
+        inside * (1.0 - inside) + (positives - 1.0) * (q1 - inside**2) + (negatives - 1.0) * (q2 - inside**2)
     ) / (positives * negatives)
     half = _Z * math.sqrt(noise + max(0.0, spread))
-    return inside, (max(0.0, area - half), min(1.0, area + half))
+    # Noise may put the area outside [0, 1], and then either end.
+    low, high = (min(1.0, max(0.0, end)) for end in (area - half, area + half))
+    return inside, (low, high)
 
 
 def _calibration(counts: Counts, middles: Vector, noise_std: float) -> tuple[CalibrationBin, ...]:

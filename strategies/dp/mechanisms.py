@@ -40,6 +40,7 @@ MOMENT_BITS: Final = 10
 MOST_UNITS_LOG2: Final = 20
 _MOST_ROWS: Final = 1 << 31
 _ROTATED_BITS: Final = 30
+_MOST_INTEGER: Final = (1 << 63) - 1
 _FLOAT_SLACK: Final = 2.0**-6
 
 
@@ -134,7 +135,9 @@ class GradientGrid:
             below = draws << (shift - DRAW_BITS) if shift > DRAW_BITS else draws >> (DRAW_BITS - shift)
             return (exact + below) >> shift
         coarse = np.zeros(self.dimension, dtype=np.int64)
-        coarse[: self.parameters] = exact >> (FRACTION_BITS - _ROTATED_BITS)
+        # Clamped so that no rotated coordinate, a sum of all of these, wraps: a wrap would turn one unit's part into all there is.
+        most = _MOST_INTEGER // self.dimension
+        coarse[: self.parameters] = np.clip(exact >> (FRACTION_BITS - _ROTATED_BITS), -most, most)
         turned = hadamard(coarse * signs(turning, self.dimension))
         limit = math.ceil(
             self.levels(expected_units) * math.sqrt(self.dimension) * 2.0**_ROTATED_BITS / self.steps

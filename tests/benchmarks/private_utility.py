@@ -46,7 +46,7 @@ _PAID = {
 }
 _LIMIT = {"LIMIT_BAL": {"type": "number", "unit": "NTD", "range": [0, 1_000_000]}}
 COLUMNS: dict[str, dict[str, Any]] = {**_LIMIT, **_PAY, **_BILL, **_PAID}
-MODEL = {"kind": "mlp", "hidden": [32, 16]}
+MODEL = {"kind": "mlp", "hidden": [64, 32]}
 
 
 @dataclass(frozen=True)
@@ -93,8 +93,8 @@ def distributed(colluding: int) -> Setting:
         {
             **_STEP,
             "algorithm": "dp-fedsgd",
-            "server_optimiser": {"kind": "fedavgm", "learning_rate": 0.8, "momentum": 0.9},
-            "rounds": 150,
+            "server_optimiser": {"kind": "fedavgm", "learning_rate": 0.6, "momentum": 0.9},
+            "rounds": 200,
             "expected_batch": 1024,
         },
         colluding,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from strategies.dp import backpropagation
 from strategies.dp.backpropagation import (
     BLOCK_ROWS,
     EXACT_BITS,
@@ -94,6 +95,19 @@ def test_a_rows_factors_are_the_same_at_every_place_and_among_any_others(hidden:
     for layer, expected in zip(_run(same).layers, _run(rows).layers, strict=True):
         for factors, alone in ((layer.inputs, expected.inputs), (layer.deltas, expected.deltas)):
             assert (factors == alone[:, :1]).all()
+
+
+@pytest.mark.parametrize("hidden", [(), (64, 32), (300,), (257, 513)])
+@pytest.mark.parametrize("size", [1, 3, 64, 1000])
+def test_the_size_of_the_block_changes_no_bit_of_a_rows_factors(
+    monkeypatch: pytest.MonkeyPatch, hidden: tuple[int, ...], size: int
+) -> None:
+    rows = case(101, hidden, rows=1)
+    expected = _run(rows).layers
+    monkeypatch.setattr(backpropagation, "BLOCK_ROWS", size)
+    for layer, usual in zip(_run(rows).layers, expected, strict=True):
+        assert (layer.inputs[:, 0] == usual.inputs[:, 0]).all()
+        assert (layer.deltas[:, 0] == usual.deltas[:, 0]).all()
 
 
 def test_places_without_a_row_have_no_gradient() -> None:

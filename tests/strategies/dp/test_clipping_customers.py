@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strategies.dp import unit_means
+from strategies.dp.backpropagation import Backpropagation
 from strategies.dp.clipping import FRACTION_BITS, gradient_value
 from tests.strategies.dp.gradients_for_tests import UNEVEN, Case, case, plain_sum, squared_norm
 
@@ -110,6 +111,23 @@ def test_models_too_large_for_many_means_at_once_are_summed_in_larger_chunks(
     whole = rows.sum(units=units)
     assert (rows.sum(order, units=units) == whole).all()
     assert np.linalg.norm(gradient_value(whole, 1.0) - plain_sum(rows, clip=1.0, units=units)) < 1e-5 * 100
+
+
+@pytest.mark.parametrize("chunk", [8, 128])
+def test_the_sum_of_a_chunk_is_exact_so_that_the_order_in_it_does_not_matter(chunk: int) -> None:
+    rows = case(rows=256)
+    rows.x[...] *= 10.0 ** (np.arange(256) % 8)[:, None]  # gradients of very different lengths in one chunk
+    back = Backpropagation(rows.model, rows.vector)
+
+    def summed(places: np.ndarray) -> np.ndarray:
+        sums = np.zeros((256 // chunk, rows.model.size))
+        finite = back.run(rows.x[places], rows.y[places], np.ones(256))
+        unit_means._add_chunks(back, finite, sums, chunk)
+        return sums
+
+    within = np.random.default_rng(0).permutation(chunk)
+    shuffled = np.arange(256).reshape(-1, chunk)[:, within].ravel()
+    assert (summed(np.arange(256)) == summed(shuffled)).all()
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf])

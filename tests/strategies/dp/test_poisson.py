@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
 
+from strategies.dp import poisson
 from strategies.dp.poisson import sampled
 from strategies.errors import UsageError
 from strategies.secagg.secrets import MaskSeed
@@ -47,6 +48,13 @@ def test_a_word_at_the_limit_is_not_taken() -> None:
 def test_a_rate_of_one_takes_everyone_and_one_below_the_words_nobody() -> None:
     assert sampled(1.0, 1000, _seed(3)).all()
     assert not sampled(2.0**-65, 1000, _seed(3)).any()
+
+
+def test_the_limit_is_rounded_down(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The least word, 0, is below the limit of 2^-64 and not below that of any smaller rate."""
+    monkeypatch.setattr(poisson, "add_mask", lambda ring, words, seed: None)
+    assert sampled(2.0**-64, 3, _seed(0)).all()
+    assert not sampled(math.nextafter(2.0**-64, 0.0), 3, _seed(0)).any()
 
 
 def test_the_share_taken_is_near_the_rate() -> None:
