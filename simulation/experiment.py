@@ -40,6 +40,7 @@ from simulation.world.frames import asked_in
 from simulation.world.layout import lay_out
 from simulation.world.world import LATENCY_S, Faults, World
 from strategies.dp.budget import cost_of
+from strategies.dp.units import Guarantee
 from strategies.encoding import vector_digest
 from strategies.errors import UsageError
 from strategies.ids import RunId, SiteName, site_name
@@ -234,6 +235,7 @@ class _Found:
             metrics=store.metrics(plan.training.rounds) if completed else None,
             model_digest=None if final is None else vector_digest(final),
             elapsed_s=elapsed_s,
+            guarantee=self._guarantee(len(committed)),
         )
 
     def _site(
@@ -274,17 +276,21 @@ class _Found:
             compute_s=max(self.tally.seconds[site_name(site), row.number] for site in row.survivors or ()),
         )
 
-    def _epsilon(self, number: int) -> float:
-        """What everything released up to round `number` costs one unit, aborted attempts left out; infinite without privacy."""
+    def _guarantee(self, number: int) -> Guarantee | None:
+        """What everything released up to round `number` costs one unit, aborted attempts left out; None without privacy."""
         plan, contract = self.experiment.plan, self.experiment.contract
         releases = releases_of(plan, contract)
         if releases is None or not isinstance(plan.privacy, Privacy):
-            return math.inf
+            return None
         ceiling = fitting_ceiling(releases, plan.privacy)
         charges = {releases.prepare: 1, releases.train: number}
         if number == plan.training.rounds:
             charges[releases.evaluate] = 1
-        return ceiling.guarantee(cost_of(charges, ceiling.order)).epsilon
+        return ceiling.guarantee(cost_of(charges, ceiling.order))
+
+    def _epsilon(self, number: int) -> float:
+        found = self._guarantee(number)
+        return math.inf if found is None else found.epsilon
 
 
 def _rounds(engine: Engine, run: RunId) -> list[Round]:

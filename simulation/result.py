@@ -9,6 +9,7 @@ import math
 from dataclasses import asdict, dataclass
 
 from strategies.analytics.histograms import ScoreMetrics
+from strategies.dp.units import Guarantee
 from strategies.ids import Digest, RunId, SiteName
 
 
@@ -73,16 +74,37 @@ class SimulationResult:
     metrics: ScoreMetrics | None
     model_digest: Digest | None
     elapsed_s: float
+    guarantee: Guarantee | None = None
+    """What everything released until the last committed round costs one unit; None without privacy."""
 
     @property
     def epsilon(self) -> float:
         """What the committed rounds have spent; infinite without privacy: nothing bounds what a model tells of a person."""
         return self.rounds[-1].epsilon if self.rounds else math.inf
 
+    @property
+    def whose(self) -> str:
+        """What an epsilon of this run is about: `at delta 1e-05 per record (add-or-remove-one)`. Empty without privacy."""
+        given = self.guarantee
+        return (
+            "" if given is None else f"at delta {given.delta:g} per {given.unit.words} ({given.neighbours})"
+        )
+
     def facts(self) -> dict[str, object]:
-        """The result as JSON has it; what is infinite, as epsilon is without privacy, is null."""
-        return {**asdict(self), "rounds": [_finite(asdict(each)) for each in self.rounds]}
+        """The result as JSON has it. An epsilon stands with its delta, unit and neighbours; without privacy there is null in their place."""
+        return {
+            **asdict(self),
+            "guarantee": self._guaranteed(self.epsilon),
+            "rounds": [self._round(each) for each in self.rounds],
+        }
 
+    def _round(self, each: RoundResult) -> dict[str, object]:
+        facts = asdict(each)
+        return {**facts, "guarantee": self._guaranteed(facts.pop("epsilon"))}
 
-def _finite(facts: dict[str, object]) -> dict[str, object]:
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in facts.items()}
+    def _guaranteed(self, epsilon: float) -> dict[str, object] | None:
+        given = self.guarantee
+        if given is None or not math.isfinite(epsilon):
+            return None
+        unit, neighbours = given.unit.words, str(given.neighbours)
+        return {"epsilon": epsilon, "delta": given.delta, "unit": unit, "neighbours": neighbours}

@@ -159,6 +159,8 @@ def _show(result: SimulationResult, verdicts: tuple[Verdict, ...]) -> None:
             f"{str(result.model_digest)[:16]}; {result.elapsed_s:.1f} s",
             highlight=False,
         )
+    if result.guarantee is not None:
+        people.print(f"privacy {result.privacy}: {result.guarantee.words}", highlight=False)
     for verdict in verdicts:
         mark = "[green]passed[/]" if verdict.passed else "[red]FAILED[/]"
         people.print(mark, end=" ")

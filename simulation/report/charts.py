@@ -98,9 +98,7 @@ def _epsilon(result: SimulationResult, gates: Sequence[Gate]) -> Chart:
             "a person. There is no curve to draw."
         )
         return Chart(key="epsilon", title=title, caption=words)
-    caption = (
-        f"{epsilon(total)} spent by round {points[-1][0]:,}, for the unit and the delta that the plan names."
-    )
+    caption = f"{epsilon(total)} spent by round {points[-1][0]:,}, {result.whose}."
     return _plotted(
         "epsilon",
         title,

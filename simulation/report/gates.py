@@ -123,6 +123,8 @@ def _sentence(result: SimulationResult, gate: Gate, measured: float | None, *, p
     what = f"{gate.metric} is {_agreeing(measured, gate)}"
     if gate.metric == "epsilon" and math.isinf(measured):
         what = "no privacy: nothing bounds what the model tells of a person, epsilon is infinite"
+    elif gate.metric == "epsilon":
+        what = f"{what} {result.whose}"
     return f"{what}, as asked for: {gate.demand}" if passed else f"{what}, but {gate.demand} is asked for"
 
 

@@ -168,6 +168,7 @@ def facts(result: SimulationResult) -> tuple[tuple[str, str], ...]:
         ("Parameters", f"{result.parameters:,}"),
         ("Aggregation", result.aggregation),
         ("Privacy", result.privacy),
+        ("Epsilon is", result.whose or "infinite: nothing bounds what the model tells of a person"),
         ("Held out", held_out),
         ("Model digest", result.model_digest or "none, the run made no model"),
         ("Elapsed", f"{decimals(result.elapsed_s, 1)} s"),

@@ -88,10 +88,7 @@ def _privacy(result: SimulationResult) -> str:
             f"Not protected: privacy is {result.privacy} and epsilon is infinite, so nothing bounds what the model tells "
             "of a person."
         )
-    return (
-        f"Privacy is {result.privacy}: epsilon is {epsilon(total)} after the last committed round, for the unit, the "
-        "neighbouring relation and the delta that the plan names."
-    )
+    return f"Privacy is {result.privacy}: epsilon is {epsilon(total)} {result.whose} after the last committed round."
 
 
 def counted(number: int, noun: str) -> str:

@@ -143,11 +143,11 @@ class GradientGrid:
             self.levels(expected_units) * math.sqrt(self.dimension) * 2.0**_ROTATED_BITS / self.steps
         )
         scale = self.steps * 2.0**-_ROTATED_BITS / math.sqrt(self.dimension)
-        steps = np.clip(turned, -limit, limit) * scale + draws * 2.0**-DRAW_BITS
+        steps: Vector = np.clip(turned, -limit, limit) * scale + draws * 2.0**-DRAW_BITS
         return np.floor(steps).astype(np.int64)
 
     def value(self, total: Integers, turning: MaskSeed) -> Vector:
-        """An opened sum, (dimension,), in clipping norms, (parameters,) float64, without the dither's half step."""
+        """An opened sum, (dimension,), in clipping norms, (parameters,) float64: right on average over dithers."""
         values = (total.astype(np.float64)) / self.steps
         if not self.rotated:
             return values

@@ -431,13 +431,15 @@ def journals(path: Path) -> tuple[Journal, Journal]:
 
 def test_all_of_a_turn_is_on_disk_or_none_of_it(path: Path) -> None:
     one, other = journals(path)
-    turning = one.turn()
-    turn = turning.__enter__()
-    turn.append("note", {"number": 1})
-    turn.append("note", {"number": 2})
-    error = ZeroDivisionError()
+
+    def interrupted() -> None:
+        with one.turn() as turn:
+            turn.append("note", {"number": 1})
+            turn.append("note", {"number": 2})
+            raise ZeroDivisionError
+
     with pytest.raises(ZeroDivisionError):
-        turning.__exit__(ZeroDivisionError, error, None)
+        interrupted()
     assert list(other.entries("note")) == []
     with one.turn() as turn:
         written = [turn.append("note", {"number": number}) for number in (1, 2)]

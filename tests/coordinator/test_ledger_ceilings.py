@@ -81,14 +81,12 @@ def test_raising_takes_two_different_officers_and_keeps_who_why_and_when(
     assert second.set_at > first.set_at
 
 
-@pytest.mark.parametrize(
-    "names", [("A. Officer", "A. Officer"), ("A. Officer", "a. OFFICER"), ("A. Officer", "A.  Officer")]
-)
-def test_one_officer_written_twice_is_one(ledger: Ledger, engine: Engine, names: tuple[str, ...]) -> None:
+def test_one_officer_written_twice_is_one(ledger: Ledger, engine: Engine) -> None:
     with_ceiling(ledger)
     before = everything(engine)
-    with pytest.raises(UsageError, match="different persons"):
-        change(ledger, epsilon=9.0, officers=names)
+    for again in ("A. Officer", "a. OFFICER", "A.  Officer", "\uff21. Officer"):
+        with pytest.raises(UsageError, match="different persons"):
+            change(ledger, epsilon=9.0, officers=("A. Officer", again))
     assert everything(engine) == before
 
 
@@ -100,27 +98,19 @@ def test_one_officer_may_tighten(ledger: Ledger) -> None:
     assert len(ledger.show(NORTH, LOANS).history) == 4
 
 
-@pytest.mark.parametrize(
-    ("changes", "what"),
-    [
-        ({"alert_at": (0.9,)}, "taking an alert away"),
-        ({"overlaps": ()}, "taking an overlap away"),
-        (
-            {"unit": PrivacyUnit(kind=UnitKind.CUSTOMER, column="customer_id", max_rows=4)},
-            "counting a person at fewer sites",
-        ),
-    ],
-)
-def test_whatever_loosens_takes_two_officers(
-    ledger: Ledger, engine: Engine, changes: dict[str, Any], what: str
-) -> None:
+def test_whatever_loosens_takes_two_officers(ledger: Ledger, engine: Engine) -> None:
     many = PrivacyUnit(kind=UnitKind.CUSTOMER, column="customer_id", max_rows=4, max_sites=3)
     with_ceiling(ledger, alert_at=(0.8,), overlaps=("south", "west"), unit=many)
-    before = everything(engine)
-    with pytest.raises(Refused, match=f"{what} is for 2 officers"):
-        change(ledger, **{"unit": many, **changes})
-    assert everything(engine) == before
-    change(ledger, officers=TWO, **{"unit": many, **changes})
+    for changes, what in (
+        ({"unit": many, "alert_at": (0.9,)}, "taking an alert away"),
+        ({"unit": many, "overlaps": ()}, "taking an overlap away"),
+        ({"unit": CUSTOMER}, "counting a person at fewer sites"),
+    ):
+        before = everything(engine)
+        with pytest.raises(Refused, match=f"{what} is for 2 officers"):
+            change(ledger, **changes)
+        assert everything(engine) == before
+        change(ledger, officers=TWO, **changes)
 
 
 def test_alerts_and_overlaps_stay_unless_they_are_given(ledger: Ledger) -> None:
@@ -187,36 +177,32 @@ BAD_VALUES: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize("changes", BAD_VALUES, ids=str)
 def test_values_that_mean_nothing_are_refused_at_first_and_later_and_nothing_changes(
-    ledger: Ledger, engine: Engine, changes: dict[str, Any]
+    ledger: Ledger, engine: Engine
 ) -> None:
-    two = {"officers": TWO, **changes}
-    with pytest.raises(UsageError):
-        change(ledger, **two)
+    for changes in BAD_VALUES:
+        with pytest.raises(UsageError):
+            change(ledger, **{"officers": TWO, **changes})
     assert not any(everything(engine).values())
     with_ceiling(ledger)
     before = everything(engine)
-    with pytest.raises(CovenantError):
-        change(ledger, **two)
-    assert everything(engine) == before
+    for changes in BAD_VALUES:
+        with pytest.raises(CovenantError):
+            change(ledger, **{"officers": TWO, **changes})
+        assert everything(engine) == before, changes
 
 
-@pytest.mark.parametrize(
-    ("site", "population", "unit"),
-    [
+def test_accounts_without_a_proper_name_are_not_opened(ledger: Ledger, engine: Engine) -> None:
+    names = (
         ("North", LOANS, CUSTOMER),
         (NORTH, "Retail Loans", CUSTOMER),
         (NORTH, "", CUSTOMER),
         (NORTH, LOANS, PrivacyUnit(kind=UnitKind.CUSTOMER, column="")),
         (NORTH, LOANS, PrivacyUnit(kind=UnitKind.CUSTOMER, column="x" * 129)),
-    ],
-)
-def test_accounts_without_a_proper_name_are_not_opened(
-    ledger: Ledger, engine: Engine, site: str, population: str, unit: PrivacyUnit
-) -> None:
-    with pytest.raises(UsageError):
-        ledger.set_ceiling(SiteName(site), population, decision(unit=unit))
+    )
+    for site, population, unit in names:
+        with pytest.raises(UsageError):
+            ledger.set_ceiling(SiteName(site), population, decision(unit=unit))
     assert not any(everything(engine).values())
 
 

@@ -329,30 +329,29 @@ def test_a_release_without_noise_is_recorded_and_shown_and_costs_nothing(
     assert view.reserved_releases == 5
 
 
-@pytest.mark.parametrize(
-    ("make", "sentence"),
-    [
-        (lambda: rounds(0), "planned 0 times"),
-        (lambda: Planned(stage="deploy", release=GRADIENT, times=1), "'deploy' is no stage"),
-        (list, "names at least one account"),
-        (lambda: [Need(site=NORTH, population=LOANS, unit=CUSTOMER, planned=())], "nothing is planned"),
-    ],
+NOTHING: tuple[tuple[Callable[[], list[Need]], str], ...] = (
+    (lambda: [need(NORTH, rounds(0))], "planned 0 times"),
+    (lambda: [need(NORTH, Planned(stage="deploy", release=GRADIENT, times=1))], "'deploy' is no stage"),
+    (list, "names at least one account"),
+    (lambda: [Need(site=NORTH, population=LOANS, unit=CUSTOMER, planned=())], "nothing is planned"),
 )
-def test_needs_that_mean_nothing_are_refused(
-    ledger: Ledger, run: RunId, make: Callable[[], list[Need]], sentence: str
-) -> None:
+
+
+def test_needs_that_mean_nothing_are_refused(ledger: Ledger, run: RunId) -> None:
     with_ceiling(ledger)
-    with pytest.raises(UsageError, match=sentence):
-        ledger.reserve_now(run, make())
+    for make, sentence in NOTHING:
+        with pytest.raises(UsageError, match=sentence):
+            ledger.reserve_now(run, make())
 
 
-@pytest.mark.parametrize(
-    "at", [("train", -1, 1, [NORTH]), ("train", 1, 0, [NORTH]), ("train", 1, 1, []), ("x", 1, 1, [NORTH])]
-)
-def test_an_attempt_that_cannot_be_is_not_settled(
-    ledger: Ledger, engine: Engine, run: RunId, at: tuple[str, int, int, list[str]]
-) -> None:
+def test_an_attempt_that_cannot_be_is_not_settled(ledger: Ledger, engine: Engine, run: RunId) -> None:
     with_ceiling(ledger)
     ledger.reserve_now(run, [need()])
-    with pytest.raises(UsageError), writing(engine, "settling") as session:
-        ledger.settle(session, run, *at)  # type: ignore[arg-type]
+    for stage, number, attempt, sites in (
+        ("train", -1, 1, [NORTH]),
+        ("train", 1, 0, [NORTH]),
+        ("train", 1, 1, []),
+        ("deploy", 1, 1, [NORTH]),
+    ):
+        with pytest.raises(UsageError), writing(engine, "settling") as session:
+            ledger.settle(session, run, stage, number, attempt, sites)

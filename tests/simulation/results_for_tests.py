@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from simulation.result import RoundResult, SimulationResult, SiteResult
 from strategies.analytics.histograms import ScoreMetrics
+from strategies.dp.units import Guarantee, PrivacyUnit, UnitKind
 from strategies.ids import Digest, RunId, SiteName
 
 SCORES = ScoreMetrics(
@@ -71,7 +72,9 @@ def a_result(*, sites: int = 4, rounds: int = 10, **changes: object) -> Simulati
 def a_private_result(*, rounds: int = 10) -> SimulationResult:
     """A run whose epsilon grows to 3.2."""
     spent = tuple(a_round(n, of=rounds, epsilon=3.2 * math.sqrt(n / rounds)) for n in range(1, rounds + 1))
-    return replace(a_result(rounds=rounds, privacy="central"), rounds=spent)
+    record = PrivacyUnit(kind=UnitKind.RECORD)
+    total = Guarantee(epsilon=3.2, delta=1e-6, unit=record)
+    return replace(a_result(rounds=rounds, privacy="central", guarantee=total), rounds=spent)
 
 
 def a_failed_result(

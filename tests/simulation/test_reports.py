@@ -154,8 +154,9 @@ def test_markdown_says_what_is_not_protected():
 
 
 def test_markdown_says_of_a_private_run_what_it_spent():
-    assert "Privacy is central: epsilon is 3.200 after the last committed round" in judged(
-        markdown, a_private_result()
+    assert (
+        "Privacy is central: epsilon is 3.200 at delta 1e-06 per record (add-or-remove-one) after the last committed round"
+        in judged(markdown, a_private_result())
     )
     nothing = replace(a_failed_result(rounds=0), privacy="central")
     assert "Privacy is central: no round was committed" in judged(markdown, nothing)
