@@ -39,20 +39,13 @@ class AccountView:
         own = self.account.worst_own_noise()
         return {
             "population": self.population,
-            "unit": self.account.ceiling.unit.words,
-            "neighbours": str(self.account.ceiling.neighbours),
-            "ceiling": _figures(self.account.ceiling.epsilon, self.account.ceiling.delta),
-            "order": self.account.ceiling.order,
-            "spent": _figures(self.spent.epsilon, self.spent.delta),
-            "own_noise_only": _figures(own.epsilon, own.delta),
+            "ceiling": self.account.ceiling.facts(),
+            "spent": self.spent.facts(),
+            "own_noise_only": own.facts(),
             "releases": len(self.charges),
             "without_noise": [each.what for each in self.account.exempted()],
             "overlaps": list(self.overlaps),
         }
-
-
-def _figures(epsilon: float, delta: float) -> dict[str, float | str]:
-    return {"epsilon": epsilon if epsilon < float("inf") else "unbounded", "delta": delta}
 
 
 def views(config: SiteConfig, book: AccountBook) -> Iterator[AccountView]:

@@ -209,6 +209,7 @@ class SecureRounds:
     def _mask(self, attempt: Attempt, ask: MaskRequest, asked: SecureRequest) -> Body:
         run, shared = self._take(attempt, Shared)
         said = self._statement(attempt, ask, asked, run)
+        shared.check(ask)
         ring, integers = self._computed(run, said, asked)
         masked, sent = shared.mask(ask, ring, integers)
         self._keep(attempt, run, masked)

@@ -76,9 +76,7 @@ def drive_run(centre: Centre, run: RunId, grid: Grid, *, flower_run: int) -> Non
     wire = wire_over(grid, centre.monotonic, centre.sleep)
     exchange = PromptGrid(wire, keys, centre.monotonic, centre.sleep)
     try:
-        finished = Driver(
-            documents, exchange, store, centre.monotonic, centre.sleep, centre.entropy
-        ).drive()
+        finished = Driver(documents, exchange, store, centre.monotonic, centre.sleep, centre.entropy).drive()
         publish(centre, documents, finished)
     except DiskError:
         raise  # not even the failure is recorded: this process writes no more

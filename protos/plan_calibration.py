@@ -130,10 +130,7 @@ def _impossible(plan: Plan, contract: Contract, vary: Vary, split: Split | None)
     rest = plan if split is None else with_noise(plan, dict.fromkeys(split))
     planned = required_releases(turned.turned(rest, turned.cheapest), contract).planned()
     if asked.epsilon > (largest := _largest_epsilon(planned, privacy.limit)):
-        return (
-            f"{_cannot(plan, asked)}: so large an epsilon leaves no room in delta for how far the samplers of noise are from their law; use "
-            f"--epsilon {largest:g} or less"
-        )
+        return f"{_cannot(plan, asked)}: {_too_far(largest)}"
     possible = []
     why = f"the shares of {' and '.join(split or ())} leave training no room"
     if split is None:
@@ -148,6 +145,14 @@ def _impossible(plan: Plan, contract: Contract, vary: Vary, split: Split | None)
 
 def _cannot(plan: Plan, asked: Guarantee) -> str:
     return f"plan {plan.name} cannot be brought to {asked.words}"
+
+
+def _too_far(largest: int) -> str:
+    """Why the samplers' distance from their law does not fit into delta, by the `largest` epsilon at which it would."""
+    law = "how far the samplers of noise are from their law"
+    if largest < 1:
+        return f"so small a delta leaves no room for {law}; raise --delta"
+    return f"so large an epsilon leaves no room in delta for {law}; use --epsilon {largest} or less"
 
 
 def _largest_epsilon(planned: Mapping[Release, int], limit: Limit) -> int:
@@ -180,5 +185,5 @@ def _way_words(asked: Vary, vary: Vary, split: Split | None, found: Plan) -> str
     if vary is Vary.SAMPLING:
         takes["expected_batch"] = values_of(found)["training", "expected_batch"]
     return (
-        f"{' '.join(options)}, which takes {', '.join(f'{name}: {value:g}' for name, value in takes.items())}"
+        f"{' '.join(options)}, which takes {', '.join(f'{name}: {value}' for name, value in takes.items())}"
     )

@@ -98,9 +98,8 @@ def _with_shares(plan: Plan, contract: Contract, split: Split, order: int) -> Pl
         )
     except UsageError:  # this order leaves nothing to share out
         return None
-    silent = with_noise(
-        plan, dict.fromkeys(split)
-    )  # a stage whose noise cannot be drawn is not in the way of another
+    # A stage whose noise cannot be drawn shall not be in the way of another.
+    silent = with_noise(plan, {**dict.fromkeys(split), "training": 1.0})
     multipliers: dict[str, float | None] = {}
     for stage, share in split.items():
         most = share * ceiling.renyi_budget

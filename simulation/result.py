@@ -106,5 +106,4 @@ class SimulationResult:
         given = self.guarantee
         if given is None or not math.isfinite(epsilon):
             return None
-        unit, neighbours = given.unit.words, str(given.neighbours)
-        return {"epsilon": epsilon, "delta": given.delta, "unit": unit, "neighbours": neighbours}
+        return {**given.facts(), "epsilon": epsilon}

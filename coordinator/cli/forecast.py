@@ -179,7 +179,10 @@ def _account_table(each: AccountForecast, found: Forecast, horizon: str | None) 
         table.add_row("this plan", f"is refused; {each.rounds or 'none'} of its rounds would fit")
     table.add_row("launches that fit", _counted(each.launches, MOST_LAUNCHES))
     if horizon is not None:
-        table.add_row(f"spent after {found.possible} launch{'' if found.possible == 1 else 'es'}", _of_ceiling(each.then))
+        table.add_row(
+            f"spent after {found.possible} launch{'' if found.possible == 1 else 'es'}",
+            _of_ceiling(each.then),
+        )
         table.add_row("left for monitoring", each.then.left.words)
         further = (
             "evaluation is exempt: it costs nothing here"

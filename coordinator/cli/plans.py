@@ -10,8 +10,12 @@ import typer
 
 from coordinator.cli.options import Home, Json, centre_at
 from coordinator.documents import read_plan
+from protos.contract import Contract
 from protos.plan import Plan, SecureAggregation
+from protos.plan_privacy import Privacy
+from protos.plan_releases import forecast, releases_of
 from protos.shell import emit, people
+from strategies.dp.units import Guarantee
 
 app = typer.Typer(no_args_is_help=True, help="Plans: what a run does, decided before any site is asked.")
 PlanFile = Annotated[Path, typer.Argument(help="The plan, in YAML.")]
@@ -26,6 +30,7 @@ def check(plan: PlanFile, contract: ContractFile = None, json: Json = False) -> 
     parsed, agreed = read_plan(plan, contract)
     width = agreed.feature_spec(parsed.features).width
     model = parsed.dense_model(width)
+    costs = _costs(parsed, agreed)
     facts = {
         "plan": parsed.name,
         "digest": parsed.digest,
@@ -35,6 +40,7 @@ def check(plan: PlanFile, contract: ContractFile = None, json: Json = False) -> 
         "aggregation": parsed.aggregation.mode,
         "secure_aggregation": _secure_facts(parsed),
         "privacy": parsed.privacy.mode,
+        "guarantee": None if costs is None else costs.facts(),
     }
     if json:
         emit(facts)
@@ -45,7 +51,25 @@ def check(plan: PlanFile, contract: ContractFile = None, json: Json = False) -> 
         highlight=False,
     )
     people.print(f"   aggregation is {_aggregation_words(parsed)}", highlight=False)
-    people.print("   privacy is none: nothing protects a person's rows", highlight=False)
+    people.print(f"   privacy is {_privacy_words(parsed, costs)}", highlight=False)
+
+
+def _costs(plan: Plan, contract: Contract) -> Guarantee | None:
+    """What the plan costs one unit at most; None without privacy."""
+    releases = releases_of(plan, contract)
+    if releases is None or not isinstance(plan.privacy, Privacy):
+        return None
+    return forecast(releases, plan.privacy)
+
+
+def _privacy_words(plan: Plan, costs: Guarantee | None) -> str:
+    if costs is None or not isinstance(plan.privacy, Privacy):
+        return "none: nothing protects a person's rows"
+    exempt = "".join(f"; {stage} is released without noise" for stage in plan.privacy.exempt)
+    return (
+        f"{plan.privacy.mode}: {costs.words} at most, {plan.privacy.retries} retries included; its limit is {plan.privacy.limit.epsilon:g}"
+        f"{exempt}. `covenant privacy explain` says more"
+    )
 
 
 def _secure_facts(plan: Plan) -> dict[str, object] | None:

@@ -208,7 +208,9 @@ class SecureSums:
             attempt.round,
             attempt.attempt,
         ):
-            raise CovenantError(f"attempt {attempt.attempt} at round {attempt.round} is not settled; nothing is opened before")
+            raise CovenantError(
+                f"attempt {attempt.attempt} at round {attempt.round} is not settled; nothing is opened before"
+            )
         step, asked = Expected(attempt, Shares, unmasking.receive), Frame(attempt, unmasking.request)
         for _ in range(_ASKINGS):
             self._ask_with_shares(exchange, asked, unmasking.waiting_for, step, riding)

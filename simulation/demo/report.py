@@ -48,15 +48,7 @@ class AccountReport:
 
     def facts(self) -> dict[str, object]:
         """As JSON."""
-        return {
-            "site": self.site,
-            "dataset": self.dataset,
-            "unit": self.guarantee.unit.words,
-            "neighbours": str(self.guarantee.neighbours),
-            "epsilon": self.guarantee.epsilon,
-            "delta": self.guarantee.delta,
-            "mode": self.mode,
-        }
+        return {"site": self.site, "dataset": self.dataset, **self.guarantee.facts(), "mode": self.mode}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -85,7 +85,9 @@ class LayerFactors:
         sizes[(sizes < 0) | (largest == 0.0)] = 0  # the bias's 1 is an input too
         self.input_exponents = self._input_bits - sizes
         inputs = self.inputs[:-1]
-        np.multiply(inputs, np.ldexp(1.0, self.input_exponents - exponents), out=inputs)
+        # More than the bits only where all are 0, and then it must not overflow.
+        shifts = np.minimum(self.input_exponents - exponents, self._input_bits)
+        np.multiply(inputs, np.ldexp(1.0, shifts), out=inputs)
         np.rint(inputs, out=inputs)
         np.rint(np.ldexp(1.0, self.input_exponents), out=self.inputs[-1])
 

@@ -90,6 +90,16 @@ class Guarantee:
         epsilon = "unbounded" if math.isinf(self.epsilon) else f"{self.epsilon:.3f}"
         return f"epsilon {epsilon} at delta {self.delta:g} per {self.unit.words} ({self.neighbours})"
 
+    def facts(self) -> dict[str, float | str | None]:
+        """The guarantee as JSON values, with all that it is about; an epsilon of null is unbounded, as its words say."""
+        return {
+            "words": self.words,
+            "epsilon": None if math.isinf(self.epsilon) else self.epsilon,
+            "delta": self.delta,
+            "unit": self.unit.words,
+            "neighbours": str(self.neighbours),
+        }
+
 
 def is_whole(value: object, most: int) -> bool:
     """Whether `value` is a whole number from 1 to `most`: no float, and no truth value."""

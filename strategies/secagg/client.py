@@ -184,6 +184,11 @@ class Shared:
     kept: bytes = field(repr=False)
     agreed: Mapping[SiteName, Agreed]
 
+    def check(self, ask: MaskRequest) -> None:
+        """Raise where `mask` would: before anything is computed, and charged, for a request that cannot be answered."""
+        self._check_roster(ask.roster)
+        self._open(ask)
+
     def mask(
         self, ask: MaskRequest, ring: Ring, integers: npt.NDArray[np.int64]
     ) -> tuple[Masked, MaskedInput]:

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from sqlalchemy import Engine, func, select
 
 from coordinator.db import reading, writing
@@ -24,6 +23,8 @@ LOANS = "retail-loans"
 CUSTOMER = PrivacyUnit(kind=UnitKind.CUSTOMER, column="customer_id", max_rows=4)
 RECORD = PrivacyUnit(kind=UnitKind.RECORD)
 CEILING = Ceiling.fixed(epsilon=8.0, delta=1e-6, unit=CUSTOMER)
+ON_SQLITE = pytest.mark.parametrize("database_url", ["sqlite"], indirect=True)
+"""For rules that the database has no part in: one kind of it will do."""
 TABLES = (LedgerAccount, LedgerCeiling, LedgerRelease, LedgerEntry, LedgerAlert)
 
 
@@ -129,7 +130,3 @@ def entries(engine: Engine, outcome: str) -> int:
         return int(
             session.scalar(select(func.sum(LedgerEntry.times)).where(LedgerEntry.outcome == outcome)) or 0
         )
-
-
-def close_to(figures: Iterable[float]) -> list[float]:
-    return [round(figure, 9) if math.isfinite(figure) else figure for figure in figures]

@@ -6,7 +6,6 @@ The wire keeps everything that was asked and answered, so that a test can say wh
 from __future__ import annotations
 
 import os
-
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace

@@ -45,7 +45,7 @@ def test_a_good_plan_is_checked(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("  rounds: 25", "  round: 25", "unknown key `training.round`; did you mean `rounds`?"),
+        ("  rounds: 60", "  round: 60", "unknown key `training.round`; did you mean `rounds`?"),
         (
             "contract: lending-club@1",
             "contract: lending-club@2",

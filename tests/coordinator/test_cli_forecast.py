@@ -149,9 +149,16 @@ def test_a_site_without_a_ceiling_refuses_and_says_how_to_set_one(tmp_path, cove
     assert code == 3
     assert "south/lending-club per record has no ceiling" in err
     assert "covenant ledger set-ceiling south lending-club --unit record" in err
-    facts = facts_of(covenant, *FORECAST, code=3)
+    facts = facts_of(covenant, *FORECAST, "--horizon", "3mo", code=3)
     assert [each["site"] for each in facts["without_ceiling"]] == ["south"]
-    assert facts["launches_that_fit"] == 0
+    assert (facts["launches_that_fit"], facts["launches_until_horizon"]) == (0, 0)
+    assert account(facts, "west")["launches_that_fit"] > 0
+
+
+def test_a_site_s_own_name_of_the_population_finds_its_account(tmp_path, covenant, centre) -> None:
+    write_documents(tmp_path, ("  join_within: 2m", "  join_within: 2m\n  populations: {south: retail}"))
+    open_accounts(centre)
+    assert "south/retail per record has no ceiling" in covenant(*FORECAST)[2]
 
 
 def test_without_any_account_all_are_named(tmp_path, covenant, centre) -> None:
@@ -279,8 +286,13 @@ def test_spans_that_are_none_are_refused(tmp_path, covenant, centre, options, se
         ("30d", "1d", 30),
     ],
 )
-def test_the_first_launch_is_now_and_none_is_at_the_horizon(horizon, every, launches) -> None:
-    assert math.ceil(days(horizon) / days(every)) == launches
+def test_the_first_launch_is_now_and_none_is_at_the_horizon(
+    tmp_path, covenant, centre, horizon, every, launches
+) -> None:
+    write_documents(tmp_path)
+    open_accounts(centre)
+    facts = facts_of(covenant, *FORECAST, "--horizon", horizon, "--every", every)
+    assert facts["launches_wanted"] == launches
 
 
 def test_twelve_months_are_a_year() -> None:

@@ -90,7 +90,9 @@ def minimum(of: int, base: Plan) -> Plan:
 
 def drive(bank: Bank, exchange: Memory, store: RoundStore, chosen: Plan) -> Finished:
     documents = RunDocuments(run=RUN, plan=chosen, contract=CONTRACT, members=bank.members.canonical)
-    return Driver(documents, exchange, store, monotonic=time.monotonic, sleep=lambda _: None, entropy=os.urandom).drive()
+    return Driver(
+        documents, exchange, store, monotonic=time.monotonic, sleep=lambda _: None, entropy=os.urandom
+    ).drive()
 
 
 def rows(store: RoundStore) -> list[Round]:

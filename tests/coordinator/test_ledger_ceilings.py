@@ -20,6 +20,7 @@ from tests.coordinator.ledger_for_tests import (
     CUSTOMER,
     LOANS,
     NORTH,
+    ON_SQLITE,
     RECORD,
     close,
     decision,
@@ -81,6 +82,7 @@ def test_raising_takes_two_different_officers_and_keeps_who_why_and_when(
     assert second.set_at > first.set_at
 
 
+@ON_SQLITE
 def test_one_officer_written_twice_is_one(ledger: Ledger, engine: Engine) -> None:
     with_ceiling(ledger)
     before = everything(engine)
@@ -113,6 +115,7 @@ def test_whatever_loosens_takes_two_officers(ledger: Ledger, engine: Engine) -> 
         change(ledger, officers=TWO, **changes)
 
 
+@ON_SQLITE
 def test_alerts_and_overlaps_stay_unless_they_are_given(ledger: Ledger) -> None:
     with_ceiling(ledger, alert_at=(0.8, 0.5), overlaps=("west", "south"))
     change(ledger, epsilon=5.0)
@@ -150,6 +153,7 @@ def test_a_ceiling_for_persons_at_more_sites_than_were_charged_for_is_refused(
     assert everything(engine) == before
 
 
+@ON_SQLITE
 def test_a_raised_ceiling_admits_more_and_a_lowered_one_less(ledger: Ledger, engine: Engine) -> None:
     with_ceiling(ledger)
     first, second, third = launched(engine, 1, 2, 3)
@@ -192,6 +196,7 @@ def test_values_that_mean_nothing_are_refused_at_first_and_later_and_nothing_cha
         assert everything(engine) == before, changes
 
 
+@ON_SQLITE
 def test_accounts_without_a_proper_name_are_not_opened(ledger: Ledger, engine: Engine) -> None:
     names = (
         ("North", LOANS, CUSTOMER),

@@ -30,7 +30,7 @@ from tests.coordinator.ledger_for_tests import (
 from tests.coordinator.ledger_process_for_tests import PATIENCE_S, launch, now
 
 LAUNCHES = 20
-PROCESSES = 3
+PROCESSES = 2
 FIT = 10
 """Of launches of one release each, which takes a tenth of the ceiling."""
 

@@ -27,6 +27,7 @@ from tests.coordinator.ledger_for_tests import (
     GRADIENT,
     LOANS,
     NORTH,
+    ON_SQLITE,
     SOUTH,
     close,
     everything,
@@ -122,6 +123,7 @@ def test_what_was_charged_and_never_opened_is_expected_and_the_site_is_quoted(pa
     assert account.quoted == account.site == CEILING.guarantee(cost_of({GRADIENT: 3}, CEILING.order))
 
 
+@ON_SQLITE
 def test_an_attempt_charged_twice_after_a_crash_counts_twice_and_is_expected(pair: Pair) -> None:
     pair.settled(1)
     found = pair.reconciled(pair.charged(1), pair.charged(1))
@@ -138,6 +140,7 @@ def test_what_was_settled_and_not_charged_is_an_alarm_and_the_centre_is_quoted(p
     assert found.accounts[0].quoted == found.accounts[0].centre
 
 
+@ON_SQLITE
 def test_a_site_that_states_no_account_charged_nothing(pair: Pair) -> None:
     pair.settled(1)
     empty = sign(NORTH, pair.identity, LATE, []).to_bytes()
@@ -146,6 +149,7 @@ def test_a_site_that_states_no_account_charged_nothing(pair: Pair) -> None:
     assert found.accounts[0].site_ceiling is None
 
 
+@ON_SQLITE
 def test_another_release_for_the_same_attempt_is_an_alarm_told_once(pair: Pair) -> None:
     pair.settled(1)
     found = pair.reconciled(pair.charged(1, release=OTHER), releases=(OTHER,))
@@ -153,6 +157,7 @@ def test_another_release_for_the_same_attempt_is_an_alarm_told_once(pair: Pair) 
     assert found.alarms[0].at.release == GRADIENT.digest
 
 
+@ON_SQLITE
 def test_another_release_for_an_attempt_that_was_not_opened_is_an_alarm(pair: Pair) -> None:
     found = pair.reconciled(pair.charged(1, release=OTHER), releases=(OTHER,))
     assert kinds(found) == [(Kind.OTHER_RELEASE, 1, 1)]
@@ -178,6 +183,7 @@ def test_a_charge_for_what_a_run_never_reserved_here_is_an_alarm(pair: Pair) -> 
     assert len(found.alarms) == 2
 
 
+@ON_SQLITE
 def test_an_account_that_only_the_site_has_is_compared_too(pair: Pair) -> None:
     found = pair.reconciled(pair.charged(1), population="others")
     others, loans = found.accounts
@@ -192,6 +198,7 @@ def test_what_was_settled_after_the_statement_is_not_judged_by_it(pair: Pair) ->
     assert found.alarms == ()
 
 
+@ON_SQLITE
 def test_ceilings_of_both_sides_are_shown_and_figures_are_by_the_centres(pair: Pair) -> None:
     pair.settled(1)
     own = Ceiling.fixed(epsilon=3.0, delta=1e-7, unit=CEILING.unit)
@@ -200,11 +207,13 @@ def test_ceilings_of_both_sides_are_shown_and_figures_are_by_the_centres(pair: P
     assert account.site.delta == account.centre.delta == CEILING.delta
 
 
+@ON_SQLITE
 def test_other_sites_accounts_are_not_compared(pair: Pair) -> None:
     with_ceiling(pair.ledger, SOUTH)
     assert [each.key.site for each in pair.reconciled().accounts] == [NORTH]
 
 
+@ON_SQLITE
 def test_a_statement_by_a_stranger_or_with_another_key_is_refused(pair: Pair) -> None:
     with pytest.raises(Refused, match="not enrolled here"):
         pair.ledger.reconcile(sign(SiteName("east"), pair.identity, LATE, []).to_bytes())
@@ -212,6 +221,7 @@ def test_a_statement_by_a_stranger_or_with_another_key_is_refused(pair: Pair) ->
         pair.ledger.reconcile(sign(NORTH, SigningKey.generate(), LATE, []).to_bytes())
 
 
+@ON_SQLITE
 def test_reconciling_changes_nothing(pair: Pair) -> None:
     pair.settled(1)
     before = everything(pair.engine)

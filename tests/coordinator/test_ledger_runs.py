@@ -24,6 +24,7 @@ from tests.coordinator.ledger_for_tests import (
     LOANS,
     MOMENTS,
     NORTH,
+    ON_SQLITE,
     RECORD,
     SOUTH,
     WEST,
@@ -125,6 +126,7 @@ def test_all_accounts_are_reserved_or_none_even_if_the_caller_goes_on(
     assert everything(engine) == before
 
 
+@ON_SQLITE
 def test_every_account_that_refuses_is_named(ledger: Ledger, run: RunId) -> None:
     with_ceiling(ledger, SOUTH, epsilon=1.0)
     with pytest.raises(BudgetRefused) as caught:
@@ -159,6 +161,7 @@ def test_needs_of_one_account_are_judged_together(ledger: Ledger, run: RunId) ->
     assert ledger.show(NORTH, LOANS).reserved_releases == 10
 
 
+@ON_SQLITE
 def test_an_exhausted_account_is_closed_and_stays_so(ledger: Ledger, engine: Engine) -> None:
     with_ceiling(ledger)
     first, second = launched(engine, 1, 2)
@@ -172,6 +175,7 @@ def test_an_exhausted_account_is_closed_and_stays_so(ledger: Ledger, engine: Eng
         ledger.reserve_now(second, [need(NORTH, rounds(1, filling(1e-6)))])
 
 
+@ON_SQLITE
 def test_the_name_of_the_population_is_the_account_whatever_plan_contract_or_members_are(
     ledger: Ledger, engine: Engine
 ) -> None:
@@ -317,6 +321,7 @@ def test_a_failed_run_keeps_its_reservation_until_a_person_gives_it_up(
     assert left(ledger, engine, run) == {"train": 1}
 
 
+@ON_SQLITE
 def test_a_release_without_noise_is_recorded_and_shown_and_costs_nothing(
     ledger: Ledger, engine: Engine, run: RunId
 ) -> None:
@@ -337,6 +342,7 @@ NOTHING: tuple[tuple[Callable[[], list[Need]], str], ...] = (
 )
 
 
+@ON_SQLITE
 def test_needs_that_mean_nothing_are_refused(ledger: Ledger, run: RunId) -> None:
     with_ceiling(ledger)
     for make, sentence in NOTHING:
@@ -344,6 +350,7 @@ def test_needs_that_mean_nothing_are_refused(ledger: Ledger, run: RunId) -> None
             ledger.reserve_now(run, make())
 
 
+@ON_SQLITE
 def test_an_attempt_that_cannot_be_is_not_settled(ledger: Ledger, engine: Engine, run: RunId) -> None:
     with_ceiling(ledger)
     ledger.reserve_now(run, [need()])

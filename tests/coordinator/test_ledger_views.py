@@ -27,6 +27,7 @@ from tests.coordinator.ledger_for_tests import (
     LOANS,
     MOMENTS,
     NORTH,
+    ON_SQLITE,
     RECORD,
     SOUTH,
     WEST,
@@ -79,6 +80,7 @@ def test_figures_are_computed_from_the_releases(ledger: Ledger, engine: Engine, 
     assert (view.settled_releases, view.reserved_releases) == (2, 4)
 
 
+@ON_SQLITE
 def test_if_only_its_own_noise_counts_a_site_loses_more(ledger: Ledger, run: RunId) -> None:
     with_ceiling(ledger)
     ledger.reserve_now(run, [need(NORTH, rounds(3, shared(0.1)))])
@@ -120,6 +122,7 @@ def test_alerts_are_recorded_once_when_a_reservation_reaches_them(ledger: Ledger
     assert ledger.accounts()[0].crossed == (0.5,)
 
 
+@ON_SQLITE
 def test_a_reservation_that_reaches_several_alerts_reaches_each(ledger: Ledger, run: RunId) -> None:
     with_ceiling(ledger, alert_at=(0.5, 0.8, 1.0))
     crossed = ledger.reserve_now(run, [need(NORTH, rounds(9))])
@@ -137,6 +140,7 @@ def test_a_lowered_ceiling_may_reach_alerts_by_itself_and_a_raised_one_begins_an
     assert [each.at for each in ledger.show(NORTH, LOANS).alerts] == [None]
 
 
+@ON_SQLITE
 def test_a_void_takes_no_alert_back(ledger: Ledger, engine: Engine, run: RunId) -> None:
     with_ceiling(ledger, alert_at=(0.5,))
     ledger.reserve_now(run, [need(NORTH, rounds(6))])
@@ -158,6 +162,7 @@ def test_exemptions_and_accounts_for_other_units_are_named_beside_the_figures(
     assert view.tight.epsilon < view.ceiling.epsilon
 
 
+@ON_SQLITE
 def test_parts_told_apart_by_the_customers_column_are_paid_for_once(ledger: Ledger, run: RunId) -> None:
     with_ceiling(ledger)
     split = Partition(by="customer_id", salt="s", share=0.2)
@@ -171,6 +176,7 @@ def test_parts_told_apart_by_the_customers_column_are_paid_for_once(ledger: Ledg
 # --- persons at several sites -----------------------------------------------------------------------------------------
 
 
+@ON_SQLITE
 def test_without_declared_overlaps_there_is_no_worst_person(ledger: Ledger) -> None:
     with_ceiling(ledger, NORTH, SOUTH)
     assert ledger.show(NORTH, LOANS).overlap is None
@@ -204,6 +210,7 @@ def test_a_person_in_both_sides_of_one_sum_moves_it_twice_as_far(ledger: Ledger,
     assert overlap.worst.epsilon > added_up.epsilon
 
 
+@ON_SQLITE
 def test_an_overlapping_site_without_an_account_is_named_as_not_counted(ledger: Ledger, run: RunId) -> None:
     with_ceiling(ledger, NORTH, overlaps=("south", "west"))
     with_ceiling(ledger, SOUTH, unit=RECORD)
@@ -216,6 +223,7 @@ def test_an_overlapping_site_without_an_account_is_named_as_not_counted(ledger: 
 # --- which account, and how many --------------------------------------------------------------------------------------
 
 
+@ON_SQLITE
 def test_an_account_that_is_not_there_is_told_with_those_that_are(ledger: Ledger) -> None:
     with_ceiling(ledger)
     with pytest.raises(UsageError, match="covenant ledger list"):
@@ -224,6 +232,7 @@ def test_an_account_that_is_not_there_is_told_with_those_that_are(ledger: Ledger
         ledger.show(NORTH, LOANS, RECORD)
 
 
+@ON_SQLITE
 def test_the_unit_is_the_account_whatever_number_of_rows_counts(ledger: Ledger) -> None:
     with_ceiling(ledger)
     other = PrivacyUnit(kind=UnitKind.CUSTOMER, column="customer_id", max_rows=9)

@@ -168,7 +168,10 @@ def test_what_came_in_the_clear_is_not_reopened(make: Make) -> None:
     federation = make(secure_plan())
     plain = federation.plan.model_copy(update={"aggregation": PlainAggregation(mode="plain")})
     roster = Roster(plain.sites, federation.wire, federation.clock.monotonic, federation.clock.sleep)
-    sums = PlainSums(replace(federation.documents, plan=plain), Asking(federation.wire, roster, 60.0, federation.documents.identities.verify))
+    sums = PlainSums(
+        replace(federation.documents, plan=plain),
+        Asking(federation.wire, roster, 60.0, federation.documents.identities.verify),
+    )
     question = Question(stage=Stage.TRAIN, number=3, attempt=1, roster=FOUR)
     with pytest.raises(
         CovenantError, match="round 3 has 7 bytes of a sum to open, but the plan aggregates in the clear"

@@ -67,7 +67,7 @@ class Federation:
 
 def lay_out(folder: Path, **changes: str) -> tuple[Deployment, Path]:
     contract = data.copy_document(data.CONTRACT, folder)
-    plan = data.copy_document(data.PLAN, folder)
+    plan = data.copy_document(data.WITHOUT_PRIVACY, folder, data.PLAN)
     deployment = Deployment(folder / "federation")
     federation = Federation(deployment, plan)
     short = {"rounds": str(ROUNDS), "every": "2", "round_deadline": "60s", **changes}

@@ -75,14 +75,51 @@ def test_stdout_is_exactly_one_object_with_what_was_promised(demo: tuple[dict[st
     assert set(facts["auc"]) >= {"federated", "local_mean", "pooled"}
     assert set(facts["model"]) >= {"name", "version", "digest", "stage"}
     assert set(facts["scoring"]) >= {"url", "latency_ms"}
-    assert (facts["aggregation"], facts["privacy"], facts["model"]["stage"]) == ("secure", [], "candidate")
+    assert (facts["aggregation"], facts["model"]["stage"]) == ("secure", "candidate")
     assert sorted(facts["sites"]) == ["midwest", "northeast", "south", "west"]
 
 
-def test_federation_pays_on_the_demos_loans(demo: tuple[dict[str, Any], str, Path]) -> None:
+def test_each_sites_loss_of_privacy_is_told_with_what_it_is_about(
+    demo: tuple[dict[str, Any], str, Path],
+) -> None:
+    accounts = demo[0]["privacy"]
+    assert [each["site"] for each in accounts] == demo[0]["sites"]
+    for each in accounts:
+        assert 0 < each["epsilon"] <= 8
+        assert (each["delta"], each["unit"], each["neighbours"]) == (1e-5, "record", "add-or-remove-one")
+        assert (each["dataset"], each["mode"]) == ("lending-club", "distributed")
+
+
+def test_federation_pays_on_the_demos_loans_also_with_privacy(
+    demo: tuple[dict[str, Any], str, Path],
+) -> None:
+    """Noise differs from run to run; over five seeds the difference is measured by tests/benchmarks/auc_seeds.py."""
     auc = demo[0]["auc"]
-    assert auc["federated"] >= auc["pooled"] - 0.01
-    assert auc["federated"] >= auc["local_mean"] + 0.03
+    assert auc["federated"] > auc["local_mean"]
+    low, high = auc["reported"]["interval_95"]
+    assert low <= auc["reported"]["estimate"] <= high
+
+
+def test_the_accounts_of_both_sides_agree_after_the_demo(demo: tuple[dict[str, Any], str, Path]) -> None:
+    folder = demo[2] / "covenant-demo"
+    statements = []
+    for site in demo[0]["sites"]:
+        config, exported = folder / "sites" / site / "site.yaml", folder / f"{site}.json"
+        words = [sys.executable, "-m", "client.cli", "budget", "-c", str(config), "--json", "--export"]
+        told = subprocess.run([*words, str(exported)], capture_output=True, text=True, check=True)
+        (account,) = json.loads(told.stdout)["accounts"]
+        (ours,) = [each for each in demo[0]["privacy"] if each["site"] == site]
+        assert account["spent"]["epsilon"] <= ours["epsilon"]
+        assert account["own_noise_only"]["epsilon"] > account["spent"]["epsilon"]
+        statements.append(str(exported))
+    home = ["--home", str(folder / "coordinator")]
+    done = subprocess.run(
+        command("ledger", "reconcile", *statements, "--json", *home),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_exported_model_scores_as_torch_does(demo: tuple[dict[str, Any], str, Path]) -> None:
@@ -139,6 +176,23 @@ def test_no_row_of_a_region_is_in_the_folder_of_another(demo: tuple[dict[str, An
     assert len(seen) == 9857
 
 
+def test_without_privacy_the_demo_says_so(tmp_path: Path) -> None:
+    done = subprocess.run(
+        command("demo", "--privacy", "none", "--json", "--folder", str(tmp_path / "covenant-demo")),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["privacy"] == []
+    assert facts["auc"]["reported"]["interval_95"] is None
+    assert facts["auc"]["federated"] >= facts["auc"]["pooled"] - 0.01
+    assert facts["auc"]["federated"] >= facts["auc"]["local_mean"] + 0.03
+
+
 @pytest.mark.parametrize("after_s", [4, 14])
 def test_ctrl_c_ends_everything(tmp_path: Path, after_s: float) -> None:
     process = subprocess.Popen(
@@ -170,7 +224,7 @@ def test_up_demo_stays_up_takes_a_plan_and_ends_on_sigterm(tmp_path: Path) -> No
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.2)
         plan = folder / "plan.yaml"
-        plan.write_text(plan.read_text().replace("rounds: 25", "rounds: 2"))
+        plan.write_text(plan.read_text().replace("rounds: 60", "rounds: 2"))
         home = ["--home", str(folder / "coordinator")]
         launched = subprocess.run(
             command("plan", "launch", str(plan), "--json", *home), capture_output=True, text=True, check=True

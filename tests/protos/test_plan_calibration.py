@@ -94,7 +94,7 @@ def test_a_budget_that_bears_all_rows_takes_no_more_than_there_are() -> None:
 
 
 @given(epsilon=st.floats(1.5, 30.0), retries=st.integers(0, 20))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=8, deadline=None)
 def test_whatever_the_budget_and_the_retries_the_result_fits(epsilon: float, retries: int) -> None:
     plan = private_plan(("retries: 5", f"retries: {retries}"))
     found = calibrate(plan, contract(), epsilon=epsilon)
@@ -242,6 +242,17 @@ def test_an_epsilon_too_large_for_the_samplers_says_how_large_it_may_be(vary: Va
     check_plan(calibrate(private_plan(), contract(), epsilon=most, vary=vary).plan, contract())
     with pytest.raises(UsageError):
         calibrate(private_plan(), contract(), epsilon=most + 2, vary=vary)
+
+
+def test_a_delta_too_small_for_the_samplers_is_told_as_that() -> None:
+    with pytest.raises(UsageError, match="so small a delta leaves no room"):
+        calibrate(private_plan(), contract(), epsilon=4.0, delta=1e-45)
+
+
+def test_training_noise_that_cannot_be_drawn_is_mended_with_the_shares_of_the_others() -> None:
+    plan = private_plan((NOISE, NOISE.replace("training: 1.0", "training: 1.0e-6")))
+    found = calibrate(plan, contract(), epsilon=4.0, split=TENTH)
+    assert found.plan == calibrate(private_plan(), contract(), epsilon=4.0, split=TENTH).plan
 
 
 def test_noise_that_cannot_be_drawn_is_found_before_it_is_written() -> None:

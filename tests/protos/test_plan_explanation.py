@@ -89,7 +89,8 @@ def test_where_a_key_tells_the_parts_apart_the_whole_costs_its_dearer_part() -> 
     )
     assert cheap.whole == figures().whole
     stages = explained((NOISE, NOISE.replace("6.0", "1.0"))).stages
-    assert dear.whole == stages[2].alone
+    assert dear.whole == stages[2].alone == dear.rounds[-1].at_most
+    assert dear.rounds[-2].at_most.epsilon < dear.rounds[-1].smooth.epsilon
     assert "dearer part" in dear.words
     assert "add up" in figures(*SITES).words
 

@@ -12,8 +12,8 @@ TEXT = '# ü 😀\r\na: {b: 1.0, c: [x, y]}  # why\r\nd:\r\n  e:\r\n    f: 1.0e-
 
 
 def test_only_the_numbers_change() -> None:
-    changed = with_values(TEXT, {("a", "b"): 2.5, ("d", "e", "f"): 1e-6})
-    assert changed == TEXT.replace("1.0,", "2.5,").replace("1.0e-5", "1e-06")
+    changed = with_values(TEXT, {("a", "b"): 2.125, ("d", "e", "f"): 1e-6})
+    assert changed == TEXT.replace("1.0,", "2.125,").replace("1.0e-5", "1e-06")
 
 
 def test_nothing_to_change_changes_nothing() -> None:

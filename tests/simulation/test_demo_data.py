@@ -20,7 +20,8 @@ from simulation.demo.data import regional_loans
 from strategies.errors import Refused, UsageError
 
 FOLDER = Path(simulation.__file__).parent
-PLAN = load_document(FOLDER / "demo" / "plan.yaml", Plan)
+PLAN = load_document(FOLDER / "demo" / "plan-none.yaml", Plan)
+PRIVATE = load_document(FOLDER / "demo" / "plan.yaml", Plan)
 CONTRACT = load_document(FOLDER / "demo" / "lending-club.yaml", Contract)
 LOANS = pq.read_table(FOLDER / "data" / "lending_club.parquet")
 TABLES = {
@@ -70,6 +71,16 @@ def test_the_plan_fits_the_contract_and_the_data():
     assert set(PLAN.sites.invite) == set(PLAN.sites.weights) == set(TABLES)
     assert set(PLAN.features) == set(CONTRACT.columns)
     assert "addr_state" not in PLAN.features
+
+
+def test_the_private_plan_differs_in_training_privacy_and_evaluation_alone():
+    check_plan(PRIVATE, CONTRACT)
+    assert PRIVATE.privacy.mode == "distributed"
+    assert PRIVATE.privacy.limit.epsilon <= 8
+    for part in ("name", "purpose", "contract", "features", "model"):
+        assert getattr(PRIVATE, part) == getattr(PLAN, part)
+    assert PRIVATE.sites.invite == PLAN.sites.invite
+    assert PRIVATE.evaluation.holdout == PLAN.evaluation.holdout
 
 
 def test_no_value_of_the_demo_is_clipped_or_outside_its_vocabulary():

@@ -25,7 +25,7 @@ def _quiet() -> None:
 def demo(
     aggregation: PlainAggregation | SecureAggregation, *, rounds: int = 5, **changes: object
 ) -> SimulationResult:
-    plan = load_document(DEMO / data.PLAN, Plan)
+    plan = load_document(DEMO / data.WITHOUT_PRIVACY, Plan)
     training = plan.training.model_copy(update={"rounds": rounds})
     plan = plan.model_copy(update={"aggregation": aggregation, "training": training})
     contract = load_document(DEMO / data.CONTRACT, Contract)

@@ -1,0 +1,190 @@
+"""Who tries to tell which canaries are in the sums of a run: a white-box adversary that an audit measures a mechanism with.
+
+1. It knows all that is opened or public: each opened sum, the model that the sum was computed at, plan, contract, scaling, the rows of the
+   crowd and of all canaries. It knows neither which canaries are in, nor samples and noise.
+2. It believes in one scale of the noise, 1 being the plan's. That makes it better or worse at guessing; what its guesses prove does not
+   depend on what it believes.
+3. A canary's score is the logarithm of a likelihood ratio, added up over rounds: of the sum seen with the canary in it, sampled as the plan says,
+   to without. All else in the sum, the other canaries and the crowd, counts as Gaussian of the mean and covariance that it has.
+
+This is the inner product of a sum with the canary's clipped gradient (Steinke, Nasr and Jagielski 2023, section 6, the white-box attack), freed
+from what others add along that gradient, and aware that a sampled canary is in some sums and not in others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from strategies.dp.audit import Sample
+from strategies.dp.clipping import ClassWeights
+from strategies.encoding import Vector
+from strategies.models import DenseModel, sigmoid
+
+Matrix = npt.NDArray[np.float64]
+_SPREAD = 8.0
+"""How many standard deviations of the number of times that a canary is sampled are looked at."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """A unit is taken with probability `rate`, independently, each of `times` times a round: once for each step at each site that has it."""
+
+    rate: float
+    times: int
+
+    @property
+    def mean(self) -> float:
+        """How often a unit that is in is taken in a round."""
+        return self.rate * self.times
+
+    @property
+    def variance(self) -> float:
+        """Of that number."""
+        return self.mean * (1.0 - self.rate)
+
+    def law(self) -> tuple[Vector, Vector]:
+        """The likely numbers of times, (k,), and the logarithm of the probability of each."""
+        reach = _SPREAD * math.sqrt(self.variance) + 1.0
+        low, high = max(0, math.floor(self.mean - reach)), min(self.times, math.ceil(self.mean + reach))
+        if self.rate == 1.0:
+            return np.array([float(self.times)]), np.zeros(1)
+        n = self.times
+        logs = [
+            math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+            + k * math.log(self.rate) + (n - k) * math.log1p(-self.rate)
+            for k in range(low, high + 1)
+        ]  # fmt: skip
+        return np.arange(low, high + 1, dtype=np.float64), np.array(logs)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Heard:
+    """One round as the adversary knows it, in clipping norms, uphill.
+
+    `opened` is the sum, (d,); `canaries`, (m, d), and `crowd`, (u, d), are clipped gradients at the round's model, of which the crowd's stand for
+    `weights`, (u,), rows each.
+    """
+
+    opened: Vector
+    canaries: Matrix
+    crowd: Matrix
+    weights: Vector
+
+
+@dataclass(frozen=True, slots=True)
+class Signals:
+    """How well m canaries can be heard in T rounds: `strength`, (T, m), of which the share of the plan's noise is `noise`, (T, m).
+
+    What a round tells of canary i is a number that is `strength` times the number of times it was taken, and Gaussian about that: with
+    variance `strength` if the belief is right, and `noise` more or less for each unit of scale squared that it is wrong.
+    """
+
+    strength: Matrix
+    noise: Matrix
+
+
+@dataclass
+class Adversary:
+    """Listens round by round. `deviation` is that of the plan's noise on a sum, in clipping norms; `belief` is the scale believed in."""
+
+    canary: Sampling
+    row: Sampling
+    deviation: float
+    belief: float
+    scores: Vector = field(init=False)
+    """(m,) after the first round."""
+    _strength: list[Vector] = field(default_factory=list)
+    _noise: list[Vector] = field(default_factory=list)
+
+    def listen(self, heard: Heard) -> None:
+        """Add what a round tells to the scores."""
+        canaries, crowd, gap = _in_few_coordinates(heard, self._gap(heard))
+        mean = self.canary.mean / 2.0
+        variance = (self.canary.variance + self.canary.mean**2) / 2.0 - mean**2
+        covariance = variance * canaries.T @ canaries
+        covariance += (self.row.variance * heard.weights * crowd.T) @ crowd
+        covariance[np.diag_indices_from(covariance)] += (self.belief * self.deviation) ** 2
+        filters = np.linalg.solve(covariance, canaries.T)
+        inner = np.einsum("ij,ji->i", canaries, filters)
+        # Each canary is heard against all others: the covariance without its own part, by the Sherman-Morrison formula.
+        alone = 1.0 / (1.0 - variance * inner)
+        strength = inner * alone
+        told = (gap @ filters + mean * inner) * alone
+        ratio = _log_ratio(told, strength, self.canary)
+        self.scores = self.scores + ratio if self._strength else ratio
+        self._strength.append(strength)
+        self._noise.append(self.deviation**2 * np.einsum("ij,ij->j", filters, filters) * alone**2)
+
+    @property
+    def signals(self) -> Signals:
+        """How well each canary could be heard."""
+        return Signals(np.array(self._strength), np.array(self._noise))
+
+    def imagine(self, signals: Signals, scale: float, source: np.random.Generator) -> Sample:
+        """Scores of canaries that can be heard so well, half of them in, if the noise really is `scale` times the plan's."""
+        rounds, canaries = signals.strength.shape
+        included = np.arange(canaries) % 2 == 0
+        taken = source.binomial(self.canary.times, self.canary.rate, (rounds, canaries)) * included
+        variance = signals.strength + (scale**2 - self.belief**2) * signals.noise
+        told = signals.strength * taken
+        told += np.sqrt(np.maximum(variance, 0.0)) * source.standard_normal((rounds, canaries))
+        scores = sum(
+            (_log_ratio(*each, self.canary) for each in zip(told, signals.strength, strict=True)),
+            start=np.zeros(canaries),
+        )
+        return Sample(inside=scores[included], outside=scores[~included])
+
+    def undisturbed(self, rounds: int, canaries: int) -> Signals:
+        """As if each canary's gradient were as long as the clipping norm, and orthogonal to all others."""
+        strength = np.full((rounds, canaries), (self.belief * self.deviation) ** -2)
+        return Signals(strength, strength / self.belief**2)
+
+    def _gap(self, heard: Heard) -> Vector:
+        """The sum without what canaries, each half in, and crowd add to it on average."""
+        canaries = self.canary.mean / 2.0 * heard.canaries.sum(axis=0)
+        return np.asarray(heard.opened - canaries - self.row.mean * (heard.weights @ heard.crowd))
+
+
+def clipped_gradients(
+    model: DenseModel, vector: Vector, x: npt.NDArray[np.float32], y: Vector, *, clip: float, weights: ClassWeights
+) -> Matrix:  # fmt: skip
+    """Each row's gradient of the cross-entropy, clipped, in clipping norms: (n, d) float64. The adversary's own arithmetic, not the sites'."""
+    parameters = model.split(vector)
+    values = [x.astype(np.float64)]
+    for weight, bias in parameters[:-1]:
+        values.append(np.maximum(values[-1] @ weight.T + bias, 0.0))
+    weight, bias = parameters[-1]
+    slope = sigmoid(values[-1] @ weight.T + bias) - y[:, None]
+    slope *= np.where(y > 0, weights.positive, weights.negative)[:, None]
+    parts: list[Matrix] = []
+    for place in reversed(range(len(parameters))):
+        outer = np.einsum("ni,nj->nij", slope, values[place]).reshape(len(x), -1)
+        parts = [outer, slope, *parts]
+        if place:
+            slope = (slope @ parameters[place][0]) * (values[place] > 0)
+    gradients = np.concatenate(parts, axis=1) / clip
+    gradients /= np.maximum(1.0, np.linalg.norm(gradients, axis=1, keepdims=True))
+    return np.nan_to_num(gradients)
+
+
+def _in_few_coordinates(heard: Heard, gap: Vector) -> tuple[Matrix, Matrix, Vector]:
+    """Canaries, crowd and gap, in orthonormal coordinates of what canaries and crowd span where those are fewer than d."""
+    everybody = np.concatenate((heard.canaries, heard.crowd))
+    if len(everybody) >= len(gap):
+        return heard.canaries, heard.crowd, gap
+    basis, _ = np.linalg.qr(everybody.T)
+    return heard.canaries @ basis, heard.crowd @ basis, gap @ basis
+
+
+def _log_ratio(told: Vector, strength: Vector, sampling: Sampling) -> Vector:
+    """The logarithm of how much likelier `told`, (m,), is with the canary in, taken a random number of times, than without."""
+    times, logs = sampling.law()
+    terms = logs[:, None] + times[:, None] * told - (times**2 / 2.0)[:, None] * strength
+    highest = terms.max(axis=0)
+    ratio: Vector = highest + np.log(np.exp(terms - highest).sum(axis=0))
+    return ratio
