@@ -6,6 +6,7 @@ from importlib.metadata import entry_points
 
 import typer
 
+from coordinator.logs import configure
 from protos.egress import keep_quiet
 from protos.shell import run_command
 
@@ -29,6 +30,7 @@ def build() -> typer.Typer:
 def main() -> None:
     """Run `covenant`."""
     keep_quiet()
+    configure()
     run_command(lambda: build()(standalone_mode=False))
 
 

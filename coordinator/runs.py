@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import structlog
 from sqlalchemy import Engine, func, select
+from sqlalchemy.orm import Session
 
 from coordinator.bootstrap import Centre
 from coordinator.db.engine import reading, writing
 from coordinator.db.schema import FINAL_STATES, Round, RoundState, Run, RunState
 from coordinator.documents import assemble
 from coordinator.ledger import Ledger, Need, Planned
+from coordinator.ledger.alerts import Crossing
 from coordinator.ledger.needs import STAGES
 from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.record import RoundConflict
@@ -23,6 +26,8 @@ from protos.plan import Plan
 from protos.plan_releases import releases_of
 from strategies.errors import CovenantError, Refused, UsageError
 from strategies.ids import RunId
+
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -66,8 +71,14 @@ def record(centre: Centre, documents: RunDocuments) -> None:
                 submitted_at=centre.clock(),
             )
         )
-        if needs:
-            Ledger(centre.engine, centre.clock).reserve(session, documents.run, needs)
+        crossed = Ledger(centre.engine, centre.clock).reserve(session, documents.run, needs) if needs else ()
+    _tell(crossed)
+
+
+def _tell(crossed: Sequence[Crossing]) -> None:
+    """Tell whoever watches that accounts have come to one of their fractions."""
+    for each in crossed:
+        _log.warning("account alert", account=each.key.words, fraction_spent=each.fraction, run=each.run)
 
 
 def needs_of(documents: RunDocuments) -> tuple[Need, ...]:
@@ -100,7 +111,17 @@ def resume(centre: Centre, run: RunId) -> None:
         if row.state not in {RunState.FAILED, RunState.STOPPED}:
             raise Refused(f"{run} is {row.state}; only a failed or a stopped run is resumed")
         row.state, row.reason, row.finished_at, row.idle_starts = RunState.SUBMITTED, None, None, 0
+        _reserve_again(centre, session, run)
     carry(centre, run)
+
+
+def _reserve_again(centre: Centre, session: Session, run: RunId) -> None:
+    """A private run whose reservation was given up needs another one. Raises `BudgetRefused`, and the run stays as it was."""
+    row = session.get_one(Run, run)
+    documents = _documents(row)
+    needs, ledger = needs_of(documents), Ledger(centre.engine, centre.clock)
+    if needs and not ledger.left(session, run):
+        _tell(ledger.reserve(session, run, needs))
 
 
 def carry(centre: Centre, run: RunId) -> None:
@@ -120,12 +141,16 @@ def load_documents(engine: Engine, run: RunId) -> RunDocuments:
         row = session.get(Run, run)
         if row is None:
             raise _unknown(run)
-        return RunDocuments(
-            run=run,
-            plan=Plan.from_canonical(row.plan.encode()),
-            contract=Contract.from_canonical(row.contract.encode()),
-            members=row.members.encode(),
-        )
+        return _documents(row)
+
+
+def _documents(row: Run) -> RunDocuments:
+    return RunDocuments(
+        run=RunId(row.id),
+        plan=Plan.from_canonical(row.plan.encode()),
+        contract=Contract.from_canonical(row.contract.encode()),
+        members=row.members.encode(),
+    )
 
 
 def end(centre: Centre, run: RunId, state: FinalState, reason: str) -> None:

@@ -144,25 +144,27 @@ class Plan(Document):
     @model_validator(mode="after")
     def _is_one_of_the_matrix(self) -> Self:
         """Algorithm, privacy and aggregation go together in four ways."""
+        own = {"dp-fedsgd": "mode distributed", "dp-sgd": "mode local"}.get(self.training.algorithm)
+        or_own = "" if own is None else f", or {own}"
         match self.privacy:
             case NoPrivacy():
                 self._require(
                     isinstance(self.training, LocalTraining),
                     "training",
-                    f"algorithm {self.training.algorithm} adds noise, which privacy mode none has not: use fedavg or fedprox, or mode distributed",
+                    f"algorithm {self.training.algorithm} adds noise, which privacy mode none has not: use fedavg or fedprox{or_own}",
                 )
             case Privacy(mode="local"):
                 self._require(
                     isinstance(self.training, PrivateSteps),
                     "training",
-                    f"algorithm {self.training.algorithm} does not exist in privacy mode local; use dp-sgd",
+                    f"algorithm {self.training.algorithm} does not exist in privacy mode local; use dp-sgd{or_own}",
                 )
             case Privacy(mode=mode):
                 self._require(
                     isinstance(self.training, GradientSums),
                     "training",
                     f"algorithm {self.training.algorithm} does not exist in privacy mode {mode}, which opens one clipped gradient sum a round;"
-                    " use dp-fedsgd",
+                    f" use dp-fedsgd{or_own}",
                 )
         if isinstance(self.privacy, Privacy):
             self._check_private(self.privacy)

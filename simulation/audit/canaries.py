@@ -23,7 +23,7 @@ from client.data import Table
 from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_training import GradientSums, PrivateSteps
-from simulation.adversary import Matrix, clipped_gradients
+from simulation.audit.adversary import Matrix, clipped_gradients
 from strategies.encoding import Vector
 from strategies.features import CategoricalFeature, Feature, FeatureSpec, NumericFeature, Scaling
 from strategies.sampling import held_out

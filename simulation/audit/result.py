@@ -1,0 +1,159 @@
+"""What an audit found: a lower bound on epsilon beside the claim, and what the audit could have found.
+
+1. A bound above the claim proves it wrong, but for the audit's chance of error. A bound below it proves nothing: so the power is told with it.
+2. The claim is what a site is charged for the audited run by the plan's own account: the canaries train, so held-out rows are no part of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+import numpy as np
+
+from coordinator.ledger.facts import guarantee_facts
+from protos.plan_releases import fitting_ceiling
+from simulation.audit.adversary import Adversary, Signals
+from simulation.audit.setting import Audit
+from strategies.dp.audit import (
+    Flags,
+    Guesses,
+    epsilon_lower_bound,
+    gaussian_sample,
+    gaussian_separation,
+    right_guesses,
+    typical_bound,
+)
+from strategies.dp.budget import cost_of
+from strategies.dp.events import Release
+from strategies.dp.units import Guarantee
+from strategies.encoding import Vector
+from strategies.errors import UsageError
+
+_QUARTER: Final = 0.25
+_STEPS: Final = 4000
+_IMAGINED_TIMES: Final = 4
+
+
+@dataclass(kw_only=True)
+class Attack:
+    """One adversary's guesses: `made` of them, each about one of `canaries`."""
+
+    adversary: Adversary
+    canaries: int
+    made: int
+    delta: float
+    confidence: float
+    _scores: list[Vector] = field(default_factory=list)
+    _included: list[Flags] = field(default_factory=list)
+    _signals: list[Signals] = field(default_factory=list)
+
+    def add(self, listener: Adversary, included: Flags) -> None:
+        """What the adversary heard in a run, and which canaries were in it."""
+        self._scores.append(listener.scores)
+        self._included.append(included)
+        self._signals.append(listener.signals)
+
+    @property
+    def guesses(self) -> Guesses:
+        """How many of the guesses are right."""
+        right = right_guesses(np.concatenate(self._scores), np.concatenate(self._included), self.made)
+        return Guesses(canaries=self.canaries, made=self.made, right=right)
+
+    @property
+    def epsilon(self) -> float:
+        """What the guesses prove."""
+        return epsilon_lower_bound(self.guesses, delta=self.delta, confidence=self.confidence)
+
+    @property
+    def most(self) -> float:
+        """What they would prove if all were right."""
+        best = Guesses(canaries=self.canaries, made=self.made, right=self.made)
+        return epsilon_lower_bound(best, delta=self.delta, confidence=self.confidence)
+
+    def typical(self, scale: float) -> float:
+        """What they would typically prove if the noise were `scale` times the plan's, with canaries as near to each other as these are."""
+        signals = Signals(
+            np.tile(np.concatenate([each.strength for each in self._signals], axis=1), _IMAGINED_TIMES),
+            np.tile(np.concatenate([each.noise for each in self._signals], axis=1), _IMAGINED_TIMES),
+        )
+        sample = self.adversary.imagine(signals, scale, np.random.default_rng(0))
+        return self._typical(sample)
+
+    def typical_at(self, claimed: Guarantee) -> float:
+        """What they would typically prove of a Gaussian mechanism that is exactly as private as claimed."""
+        return self._typical(gaussian_sample(gaussian_separation(claimed.epsilon, claimed.delta), _STEPS))
+
+    def _typical(self, sample: Sample) -> float:
+        return typical_bound(
+            sample, canaries=self.canaries, made=self.made, delta=self.delta, confidence=self.confidence
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Power:
+    """Lower bounds that the same audit would typically find, had it to do with something else."""
+
+    at_claim: float
+    """A Gaussian mechanism that is exactly as private as claimed, and canaries that do not disturb each other."""
+    as_planned: float
+    """This plan with its noise, and these canaries."""
+    at_a_quarter: float
+    """This plan with a quarter of its noise, and these canaries."""
+    most: float
+    """Anything at all: every guess right."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuditResult:
+    """The audit of a plan. `epsilon` is the lower bound at `claimed`'s delta, with `confidence`; `guesses` are those that it is from."""
+
+    plan: str
+    plan_digest: str
+    mode: str
+    canaries: int
+    runs: int
+    rounds: int
+    sites: tuple[str, ...]
+    invited: int
+    crowd: str
+    confidence: float
+    claimed: Guarantee
+    exempt: tuple[str, ...]
+    epsilon: float
+    guesses: Guesses
+    power: Power
+    elapsed_s: float
+
+    @property
+    def refuted(self) -> bool:
+        """Whether the claim is proved wrong."""
+        return self.epsilon > self.claimed.epsilon
+
+    def facts(self) -> dict[str, Any]:
+        """The result as JSON values."""
+        return {
+            "plan": self.plan,
+            "plan_digest": self.plan_digest,
+            "mode": self.mode,
+            "canaries": self.canaries,
+            "runs": self.runs,
+            "rounds": self.rounds,
+            "sites_in_the_sum": list(self.sites),
+            "sites_invited": self.invited,
+            "crowd": self.crowd,
+            "confidence": self.confidence,
+            "claimed": guarantee_facts(self.claimed),
+            "exempt": list(self.exempt),
+            "epsilon_at_least": self.epsilon,
+            "guesses": {"made": self.guesses.made, "right": self.guesses.right},
+            "refuted": self.refuted,
+            "power": {
+                "exactly_at_the_claim": self.power.at_claim,
+                "noise_as_planned": self.power.as_planned,
+                "a_quarter_of_the_noise": self.power.at_a_quarter,
+                "every_guess_right": self.power.most,
+            },
+            "elapsed_s": self.elapsed_s,
+        }
