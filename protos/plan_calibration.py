@@ -27,7 +27,7 @@ from strategies.dp.filters import TOTAL_VARIATION_SHARE
 from strategies.dp.units import Guarantee, require_delta
 from strategies.errors import UsageError
 
-MOST_EPSILON: Final = 1000.0
+MOST_EPSILON: Final = 50.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,14 +8,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_privacy import Limit, Privacy
 from protos.plan_training import GradientSums, PrivateSteps
-from strategies.dp.budget import Account, BudgetRefused, cost_of, most_rounds
+from strategies.dp.budget import Account, BudgetRefused, cost_of
 from strategies.dp.curves import ORDERS
 from strategies.dp.events import Mechanism, Part, Partition, Release
 from strategies.dp.filters import TOTAL_VARIATION_SHARE, Ceiling, epsilon_from_renyi
@@ -133,7 +133,9 @@ class _Maker:
         mechanism = Mechanism.NONE if multiplier is None else _MECHANISMS[self.privacy.mode]
         shares = self.plan.honest_survivors if mechanism is Mechanism.DISTRIBUTED else 1
         variance = (0.0 if multiplier is None else multiplier * sensitivity) ** 2
-        off = shares * total_variation(variance / shares, dimension) if multiplier is not None else 0.0
+        off = (
+            0.0 if multiplier is None else shares * self._off(what, multiplier, variance / shares, dimension)
+        )
         release = Release(
             what=what,
             mechanism=mechanism,
@@ -149,6 +151,15 @@ class _Maker:
             partition=self.partition,
         )
         return release.for_person_at(self.unit.max_sites)
+
+    def _off(self, what: str, multiplier: float, variance: float, dimension: int) -> float:
+        """The distance of one noise from its law. Raises UsageError for noise that is not drawn, which is said before a site is asked for it."""
+        try:
+            return total_variation(variance, dimension)
+        except UsageError as error:
+            raise UsageError(
+                f"the noise of {what}, multiplier {multiplier:g} in privacy.noise, is one that a site or the centre cannot draw: {error}"
+            ) from error
 
     def training(self, contract: Contract) -> Release:
         """What one round releases."""
@@ -212,10 +223,32 @@ def require_limit(plan: Plan, contract: Contract) -> None:
     try:
         account.require(planned.planned())
     except BudgetRefused as refused:
-        fixed = {each: planned.times(stage) for stage in (PREPARE, EVALUATE) for each in (planned.of(stage),)}
-        fits = most_rounds(account, fixed, planned.train, planned.times(TRAIN)) - planned.retries
+        fits = _fitting_rounds(planned, privacy)
         raise UsageError(
             f"{refused}. Of {planned.rounds} rounds, "
             + (f"{fits} would fit with {planned.retries} retries" if fits > 0 else "not one would fit")
             + " within privacy.limit"
         ) from refused
+
+
+def _fitting_rounds(planned: PlannedReleases, privacy: Privacy) -> int:
+    """The most rounds, below those planned, that are within the limit; 0 where not one is. Each number is judged at the order that suits it."""
+    fits, too_many = (
+        0,
+        planned.rounds,
+    )  # invariant: cost grows with the rounds, so what fits is an initial segment
+    while too_many - fits > 1:
+        middle = (fits + too_many) // 2
+        if _is_within_limit(replace(planned, rounds=middle), privacy):
+            fits = middle
+        else:
+            too_many = middle
+    return fits
+
+
+def _is_within_limit(planned: PlannedReleases, privacy: Privacy) -> bool:
+    try:
+        ceiling = fitting_ceiling(planned, privacy)
+    except UsageError:  # the limit leaves nothing to spend
+        return False
+    return ceiling.admits(cost_of(planned.planned(), ceiling.order))

@@ -14,7 +14,7 @@ from coordinator.cli.options import Home, Json, centre_at
 from coordinator.cli.plans import ContractFile, PlanFile
 from coordinator.db.engine import reading
 from coordinator.documents import read_plan
-from coordinator.ledger.facts import ceiling_facts, guarantee_facts, key_facts
+from coordinator.ledger.facts import ceiling_facts, key_facts
 from coordinator.ledger.forecast import (
     MOST_EVALUATIONS,
     MOST_LAUNCHES,
@@ -131,8 +131,8 @@ def _account_facts(each: AccountForecast, wanted: int | None) -> dict[str, Any]:
 
 def _standing_facts(standing: Standing) -> dict[str, Any]:
     return {
-        "spent": guarantee_facts(standing.spent),
-        "left": guarantee_facts(standing.left),
+        "spent": standing.spent.facts(),
+        "left": standing.left.facts(),
         "fraction": standing.fraction if math.isfinite(standing.fraction) else None,
     }
 

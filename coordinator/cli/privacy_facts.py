@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from coordinator.ledger.facts import guarantee_facts
 from protos.plan_calibration import Calibration, values_of
 from protos.plan_explanation import Explanation, Figures, StageExplained
 from strategies.dp.events import Mechanism, Release
@@ -41,8 +40,8 @@ def calibration_facts(found: Calibration, written: str | None) -> Facts:
         "plan": found.plan.name,
         "digest": found.plan.digest,
         "vary": str(found.vary),
-        "before": guarantee_facts(found.before),
-        "after": guarantee_facts(found.after),
+        "before": found.before.facts(),
+        "after": found.after.facts(),
         "values": values,
         "written": written,
     }
@@ -75,18 +74,18 @@ def _release_facts(release: Release) -> Facts:
 def _figures_facts(figures: Figures) -> Facts:
     return {
         "words": figures.words,
-        "whole": guarantee_facts(figures.whole),
-        "limit": guarantee_facts(figures.limit),
+        "whole": figures.whole.facts(),
+        "limit": figures.limit.facts(),
         "over_limit": figures.over_limit,
-        "own_noise_only": guarantee_facts(figures.own_noise),
+        "own_noise_only": figures.own_noise.facts(),
         "nobody_colludes": _optional(figures.nobody_colludes),
-        "person_at_sites": {str(sites): guarantee_facts(each) for sites, each in figures.persons.items()},
-        "tight": {about: guarantee_facts(each) for about, each in figures.tight.items()},
+        "person_at_sites": {str(sites): each.facts() for sites, each in figures.persons.items()},
+        "tight": {about: each.facts() for about, each in figures.tight.items()},
         "rounds": [
             {
                 "after": each.number,
-                "no_attempt_fails": guarantee_facts(each.smooth),
-                "every_retry_used": guarantee_facts(each.at_most),
+                "no_attempt_fails": each.smooth.facts(),
+                "every_retry_used": each.at_most.facts(),
             }
             for each in figures.rounds
         ],
@@ -94,4 +93,4 @@ def _figures_facts(figures: Figures) -> Facts:
 
 
 def _optional(guarantee: Guarantee | None) -> Facts | None:
-    return None if guarantee is None else guarantee_facts(guarantee)
+    return None if guarantee is None else guarantee.facts()

@@ -15,20 +15,8 @@ from coordinator.ledger.overlaps import OverlapView
 from coordinator.ledger.reconcile import AccountComparison, Reconciliation
 from coordinator.ledger.views import TIGHT_CAVEAT, AccountSummary, AccountView, CeilingChange, RunTotals
 from strategies.dp.filters import Ceiling
-from strategies.dp.units import Guarantee
 
 Facts = dict[str, Any]
-
-
-def guarantee_facts(guarantee: Guarantee) -> Facts:
-    """A guarantee with all that it is about."""
-    return {
-        "words": guarantee.words,
-        "epsilon": guarantee.epsilon if math.isfinite(guarantee.epsilon) else None,
-        "delta": guarantee.delta,
-        "unit": guarantee.unit.words,
-        "neighbours": str(guarantee.neighbours),
-    }
 
 
 def ceiling_facts(ceiling: Ceiling) -> Facts:
@@ -50,7 +38,7 @@ def summary_facts(summary: AccountSummary) -> Facts:
     return {
         **key_facts(summary.key),
         "ceiling": ceiling_facts(summary.ceiling),
-        "spent": guarantee_facts(summary.spent),
+        "spent": summary.spent.facts(),
         "fraction": _fraction(summary.fraction),
         "alerts_reached": list(summary.crossed),
     }
@@ -61,12 +49,12 @@ def view_facts(view: AccountView) -> Facts:
     return {
         **key_facts(view.key),
         "ceiling": ceiling_facts(view.ceiling),
-        "spent": guarantee_facts(view.spent),
-        "settled": guarantee_facts(view.settled),
+        "spent": view.spent.facts(),
+        "settled": view.settled.facts(),
         "fraction": _fraction(view.fraction),
         "releases": {"settled": view.settled_releases, "reserved": view.reserved_releases},
-        "tight": {**guarantee_facts(view.tight), "accountant": "rdp", "caveat": TIGHT_CAVEAT},
-        "own_noise_only": guarantee_facts(view.own_noise),
+        "tight": {**view.tight.facts(), "accountant": "rdp", "caveat": TIGHT_CAVEAT},
+        "own_noise_only": view.own_noise.facts(),
         "exempted": list(view.exempted),
         "other_units": [key_facts(each)["unit"] for each in view.other_units],
         "overlap": None if view.overlap is None else overlap_facts(view.overlap),
@@ -88,7 +76,7 @@ def overlap_facts(overlap: OverlapView) -> Facts:
     return {
         "sites": list(overlap.sites),
         "without_account": list(overlap.without_account),
-        "worst": guarantee_facts(overlap.worst),
+        "worst": overlap.worst.facts(),
     }
 
 
@@ -114,9 +102,9 @@ def _comparison_facts(each: AccountComparison) -> Facts:
         "ceiling": None if each.ceiling is None else ceiling_facts(each.ceiling),
         "site_ceiling": None if each.site_ceiling is None else ceiling_facts(each.site_ceiling),
         "agreed": each.agreed,
-        "centre": guarantee_facts(each.centre),
-        "site_charged": guarantee_facts(each.site),
-        "quoted": guarantee_facts(each.quoted),
+        "centre": each.centre.facts(),
+        "site_charged": each.site.facts(),
+        "quoted": each.quoted.facts(),
         "alarms": [{"what": str(one.kind), **one.at._asdict()} for one in each.alarms],
         "expected": [
             {"what": kind, "run": run, "attempts": times} for (kind, run), times in sorted(expected.items())
@@ -127,7 +115,7 @@ def _comparison_facts(each: AccountComparison) -> Facts:
 def _run_facts(totals: RunTotals) -> Facts:
     return {
         "run": totals.run,
-        "alone": guarantee_facts(totals.alone),
+        "alone": totals.alone.facts(),
         "fraction": _fraction(totals.fraction),
         "stages": [
             {

@@ -14,7 +14,6 @@ from what others add along that gradient, and aware that a sampled canary is in 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np

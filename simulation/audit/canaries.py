@@ -69,9 +69,7 @@ def canaries(plan: Plan, contract: Contract, number: int, source: np.random.Gene
     """At most `number` canaries: as many as can be told apart at all."""
     spec = contract.feature_spec(plan.features)
     tried = _candidates(spec, max(_FEWEST_CANDIDATES, _CANDIDATES_EACH * number), source)
-    expected = Scaling(
-        mean=(_MIDDLE,) * len(spec.numeric), std=(_EXPECTED_SPREAD,) * len(spec.numeric)
-    )
+    expected = Scaling(mean=(_MIDDLE,) * len(spec.numeric), std=(_EXPECTED_SPREAD,) * len(spec.numeric))
     model = plan.dense_model(spec.width)
     vector = model.initial(plan.training.seed)
     long = gradients(plan, tried, spec, expected, vector, clip=_clip(plan) * _LONG)
@@ -105,7 +103,9 @@ def training_keys(plan: Plan, word: str, number: int) -> list[str]:
     """`number` keys that begin with `word`, of units that are not held out."""
     holdout = plan.evaluation.holdout
     names = (f"{word}-{place}" for place in count())
-    return list(islice((name for name in names if not held_out([name], holdout.salt, holdout.share)[0]), number))
+    return list(
+        islice((name for name in names if not held_out([name], holdout.salt, holdout.share)[0]), number)
+    )
 
 
 def _clip(plan: Plan) -> float:
@@ -147,7 +147,9 @@ def _ordinary(feature: Feature, size: int) -> npt.NDArray[Any]:
 def _raw(feature: NumericFeature, units: Vector) -> Vector:
     """What the feature maps to `units`, (n,) in [0, 1]."""
     reach = feature.high - feature.low
-    return feature.low + (np.expm1(units * math.log1p(reach)) if feature.transform == "log1p" else units * reach)
+    return feature.low + (
+        np.expm1(units * math.log1p(reach)) if feature.transform == "log1p" else units * reach
+    )
 
 
 def _most_telling(gradients: Matrix, length: Vector, number: int) -> npt.NDArray[np.int64]:

@@ -79,7 +79,11 @@ class Cast:
         return tables
 
     def play(
-        self, included: Flags, listeners: Sequence[Adversary], entropy: Entropy, progress: Callable[[int], None]
+        self,
+        included: Flags,
+        listeners: Sequence[Adversary],
+        entropy: Entropy,
+        progress: Callable[[int], None],
     ) -> Mapping[Release, int]:
         """One run with the canaries that are `included`, whose sums `listeners` hear: what a site is charged for it."""
         plan, contract = self.setting.plan, self.setting.contract

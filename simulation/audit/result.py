@@ -6,19 +6,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 import numpy as np
 
-from coordinator.ledger.facts import guarantee_facts
 from protos.plan_releases import fitting_ceiling
 from simulation.audit.adversary import Adversary, Signals
 from simulation.audit.setting import Audit
 from strategies.dp.audit import (
+    LARGEST_EPSILON,
     Flags,
     Guesses,
+    Sample,
     epsilon_lower_bound,
     gaussian_sample,
     gaussian_separation,
@@ -78,8 +79,7 @@ class Attack:
             np.tile(np.concatenate([each.strength for each in self._signals], axis=1), _IMAGINED_TIMES),
             np.tile(np.concatenate([each.noise for each in self._signals], axis=1), _IMAGINED_TIMES),
         )
-        sample = self.adversary.imagine(signals, scale, np.random.default_rng(0))
-        return self._typical(sample)
+        return self._typical(self.adversary.imagine(signals, scale, np.random.default_rng(0)))
 
     def typical_at(self, claimed: Guarantee) -> float:
         """What they would typically prove of a Gaussian mechanism that is exactly as private as claimed."""
@@ -144,7 +144,7 @@ class AuditResult:
             "sites_invited": self.invited,
             "crowd": self.crowd,
             "confidence": self.confidence,
-            "claimed": guarantee_facts(self.claimed),
+            "claimed": self.claimed.facts(),
             "exempt": list(self.exempt),
             "epsilon_at_least": self.epsilon,
             "guesses": {"made": self.guesses.made, "right": self.guesses.right},
@@ -157,3 +157,47 @@ class AuditResult:
             },
             "elapsed_s": self.elapsed_s,
         }
+
+
+def conclude(
+    setting: Audit,
+    attacks: Sequence[Attack],
+    runs: int,
+    charges: Mapping[Release, int],
+    elapsed_s: float,
+) -> AuditResult:
+    """What the attacks found in `runs` runs, each of which was charged `charges`. Raises UsageError where the claim is no number."""
+    best = max(attacks, key=lambda attack: attack.epsilon)
+    claimed = claim(setting, charges)
+    return AuditResult(
+        plan=setting.plan.name,
+        plan_digest=setting.plan.digest,
+        mode=setting.privacy.mode,
+        canaries=best.canaries,
+        runs=runs,
+        rounds=setting.plan.training.rounds,
+        sites=setting.sites,
+        invited=len(setting.plan.sites.invite),
+        crowd="rows that are all alike" if setting.tables is None else "given rows",
+        confidence=setting.confidence,
+        claimed=claimed,
+        exempt=tuple(each.what for each in setting.releases.exempt if each in charges),
+        epsilon=best.epsilon,
+        guesses=best.guesses,
+        power=Power(
+            at_claim=max(attack.typical_at(claimed) for attack in attacks),
+            as_planned=max(attack.typical(1.0) for attack in attacks),
+            at_a_quarter=max(attack.typical(_QUARTER) for attack in attacks),
+            most=max(attack.most for attack in attacks),
+        ),
+        elapsed_s=elapsed_s,
+    )
+
+
+def claim(setting: Audit, charges: Mapping[Release, int]) -> Guarantee:
+    """What the plan's account makes of `charges`. Raises UsageError where that is unbounded."""
+    ceiling = fitting_ceiling(setting.releases, setting.privacy)
+    claimed = ceiling.guarantee(cost_of(charges, ceiling.order))
+    if not claimed.epsilon < LARGEST_EPSILON:  # phrased so that NaN is refused
+        raise UsageError(f"plan {setting.plan.name} claims {claimed.words}: no audit can prove that wrong")
+    return claimed

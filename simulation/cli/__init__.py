@@ -1,12 +1,14 @@
-"""Commands of the simulation floor: the demo, simulations, the benchmarks."""
+"""Commands of the simulation floor: the demo, simulations, audits, the benchmarks."""
 
 from __future__ import annotations
 
 import typer
 
+from coordinator.cli.privacy import app as privacy
 from simulation.cli.bench import bench
 from simulation.cli.campaign import campaign
 from simulation.cli.demo import demo, up
+from simulation.cli.privacy_audit import audit
 from simulation.cli.simulate import simulate
 
 
@@ -17,3 +19,4 @@ def register(app: typer.Typer) -> None:
     simulate.command("campaign")(campaign)
     app.add_typer(simulate, name="simulate")
     app.add_typer(bench, name="bench")
+    privacy.command("audit")(audit)

@@ -110,12 +110,12 @@ def right_guesses(scores: Vector, included: Flags, made: int) -> int:
     order = np.argsort(scores, kind="stable")
     low = made // 2
     high = made - low
-    return int(np.count_nonzero(included[order[len(order) - high :]]) + np.count_nonzero(~included[order[:low]]))
+    return int(
+        np.count_nonzero(included[order[len(order) - high :]]) + np.count_nonzero(~included[order[:low]])
+    )
 
 
-def typical_bound(
-    sample: Sample, *, canaries: int, made: int, delta: float, confidence: float
-) -> float:
+def typical_bound(sample: Sample, *, canaries: int, made: int, delta: float, confidence: float) -> float:
     """The lower bound that `made` guesses about `canaries` whose scores are like `sample` typically give: that of the expected right ones."""
     scores = np.concatenate((sample.inside, sample.outside))
     included = np.arange(len(scores)) < len(sample.inside)
@@ -142,7 +142,9 @@ def gaussian_separation(epsilon: float, delta: float) -> float:
     Balle and Wang 2018, theorem 8; epsilon above 500 counts as 500. Raises UsageError for an epsilon below 0 or a delta outside (0, 1).
     """
     if not (epsilon >= 0.0 and 0.0 < delta < 1.0):
-        raise UsageError(f"epsilon {epsilon} at delta {delta}; use at least 0, and a delta above 0 and below 1")
+        raise UsageError(
+            f"epsilon {epsilon} at delta {delta}; use at least 0, and a delta above 0 and below 1"
+        )
     epsilon = min(epsilon, LARGEST_EPSILON)
     near, far = 0.0, 2.0 * math.sqrt(2.0 * LARGEST_EPSILON) + 20.0
     for _ in range(_HALVINGS):
@@ -179,4 +181,3 @@ def _gaussian_delta(separation: float, epsilon: float) -> float:
 
 def _normal(x: float) -> float:
     return 0.5 * math.erfc(-x / math.sqrt(2.0))
-

@@ -79,7 +79,7 @@ def private(mode: str, noise: Mapping[str, float]) -> dict[str, Any]:
     return {
         "mode": mode,
         "unit": {"kind": "record"},
-        "limit": {"epsilon": 1000.0, "delta": DELTA},
+        "limit": {"epsilon": 50.0, "delta": DELTA},
         "noise": {"training": 1.0, **noise},
         "retries": 0,
     }

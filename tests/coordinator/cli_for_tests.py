@@ -9,8 +9,19 @@ from pathlib import Path
 import pytest
 import typer
 
+from coordinator.bootstrap import Centre
 from coordinator.cli import register
+from coordinator.documents import read_plan
+from coordinator.ledger.ceilings import Decision
+from coordinator.ledger.store import Ledger
+from coordinator.rounds.question import RunDocuments
+from coordinator.runs import record
 from protos.shell import run_command
+from strategies.dp.units import PrivacyUnit, UnitKind
+from strategies.ids import RunId, SiteName
+
+RECORD = PrivacyUnit(kind=UnitKind.RECORD)
+SITES = ("west", "midwest", "northeast", "south")
 
 Command = Callable[..., tuple[int, str, str]]
 
@@ -37,3 +48,22 @@ def facts_of(covenant: Command, *arguments: str, code: int = 0) -> dict:
     left, out, err = covenant(*arguments, "--json")
     assert left == code, err
     return json.loads(out)
+
+
+def open_accounts(
+    centre: Centre, epsilon: float = 30.0, *, unit: PrivacyUnit = RECORD, **other: float
+) -> None:
+    """An account at every site, with a ceiling of `epsilon`, or `other` by the site's name; 0 is none."""
+    ledger = Ledger(centre.engine, centre.clock)
+    for site in SITES:
+        if ceiling := other.get(site, epsilon):
+            decision = Decision(epsilon=ceiling, delta=1e-5, unit=unit, officers=["a"], reason="r", order=3)
+            ledger.set_ceiling(SiteName(site), "lending-club", decision)
+
+
+def launched(centre: Centre, folder: Path, number: int) -> RunDocuments:
+    """Record a run of the plan in `folder`, which reserves all of it."""
+    plan, contract = read_plan(folder / "plan.yaml")
+    documents = RunDocuments(run=RunId(f"run-{number:016x}"), plan=plan, contract=contract, members=b"{}")
+    record(centre, documents)
+    return documents

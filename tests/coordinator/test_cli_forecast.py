@@ -12,22 +12,26 @@ import pytest
 from coordinator.bootstrap import Centre, open_centre
 from coordinator.cli.forecast import days
 from coordinator.documents import read_plan
-from coordinator.ledger.ceilings import Decision
 from coordinator.ledger.needs import AccountKey, by_account, charges_of
-from coordinator.ledger.store import Ledger
 from coordinator.rounds.question import RunDocuments
-from coordinator.runs import needs_of, record
+from coordinator.runs import needs_of
 from coordinator.settings import load_settings
 from protos.plan_costs import required_releases
 from strategies.dp.budget import BudgetRefused
 from strategies.dp.units import PrivacyUnit, UnitKind
 from strategies.errors import UsageError
 from strategies.ids import RunId, SiteName
-from tests.coordinator.cli_for_tests import Command, commands_in, facts_of
+from tests.coordinator.cli_for_tests import (
+    RECORD,
+    SITES,
+    Command,
+    commands_in,
+    facts_of,
+    launched,
+    open_accounts,
+)
 from tests.private_plan_for_tests import CUSTOMERS, EXEMPTING, NONE, write_documents
 
-RECORD = PrivacyUnit(kind=UnitKind.RECORD)
-SITES = ("west", "midwest", "northeast", "south")
 FORECAST = ("ledger", "forecast", "plan.yaml")
 
 
@@ -42,25 +46,6 @@ def centre(tmp_path: Path) -> Centre:
     home.mkdir()
     (home / "covenant.yaml").write_text("covenant: coordinator/v1\nfederation: demo\n")
     return open_centre(load_settings(home))
-
-
-def open_accounts(
-    centre: Centre, epsilon: float = 30.0, *, unit: PrivacyUnit = RECORD, **other: float
-) -> None:
-    """An account at every site, with a ceiling of `epsilon`, or `other` by the site's name; 0 is none."""
-    ledger = Ledger(centre.engine, centre.clock)
-    for site in SITES:
-        if ceiling := other.get(site, epsilon):
-            decision = Decision(epsilon=ceiling, delta=1e-5, unit=unit, officers=["a"], reason="r", order=3)
-            ledger.set_ceiling(SiteName(site), "lending-club", decision)
-
-
-def launched(centre: Centre, folder: Path, number: int) -> RunDocuments:
-    """Record a run of the plan in `folder`, which reserves all of it."""
-    plan, contract = read_plan(folder / "plan.yaml")
-    documents = RunDocuments(run=RunId(f"run-{number:016x}"), plan=plan, contract=contract, members=b"{}")
-    record(centre, documents)
-    return documents
 
 
 def account(facts: dict, site: str) -> dict:

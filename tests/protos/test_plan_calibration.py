@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protos import yaml12
-from protos.documents import read_document
 from protos.plan import Plan
-from protos.plan_calibration import calibrate, values_of
+from protos.plan_calibration import calibrate
 from protos.plan_costs import required_releases
-from protos.plan_dials import Dial, Vary, with_limit, with_noise
+from protos.plan_dials import Vary, with_limit, with_noise
 from protos.plan_fit import check_plan
 from protos.plan_privacy import Limit
 from protos.plan_releases import best_order
-from protos.plan_snippet import snippet
-from protos.yaml_edit import with_values
 from strategies.dp.budget import cost_of
 from strategies.dp.filters import Ceiling
 from strategies.errors import UsageError
@@ -32,7 +27,6 @@ from tests.private_plan_for_tests import (
     NONE,
     SITES,
     contract,
-    plan_text,
     private_plan,
 )
 
@@ -263,48 +257,3 @@ def test_noise_that_cannot_be_drawn_is_found_before_it_is_written() -> None:
     found = calibrate(plan, contract(), epsilon=4.0, split=TENTH)
     check_plan(found.plan, contract())
     assert math.isinf(found.before.epsilon)
-
-
-# --- dials and texts ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(("dearest", "cheapest"), [(1, 10), (10, 1), (1, 1), (5, 6)])
-def test_a_dial_finds_every_boundary_there_is(dearest: int, cheapest: int) -> None:
-    plan, step = private_plan(), 1 if dearest <= cheapest else -1
-    positions = list(range(dearest, cheapest + step, step))
-
-    def fits_from(first: int) -> Callable[[Plan], bool]:
-        return lambda each: (each.training.seed - first) * step >= 0
-
-    dial = Dial(dearest=dearest, cheapest=cheapest, turned=lambda each, at: turned(each, seed=at))
-    for position in positions:
-        assert dial.furthest(plan, fits_from(position)) == position
-    assert dial.furthest(plan, lambda _: False) is None
-
-
-@pytest.mark.parametrize("vary", list(Vary))
-@pytest.mark.parametrize("split", [None, TENTH])
-def test_the_calibrated_numbers_written_into_the_text_are_the_calibrated_plan(vary, split) -> None:
-    found = calibrate(private_plan(), contract(), epsilon=4.0, vary=vary, split=split)
-    text = with_values(plan_text(), values_of(found.plan))
-    assert read_document(text, Plan, "plan.yaml") == found.plan
-    assert "# Agreed in the steering group" in text
-    assert "# one gradient sum each" in text
-
-
-@pytest.mark.parametrize("vary", list(Vary))
-def test_the_snippet_is_yaml_that_says_what_was_fitted(vary: Vary) -> None:
-    found = calibrate(private_plan(), contract(), epsilon=4.0, vary=vary)
-    read = yaml12.parse(snippet(found)).value
-    noise = found.plan.privacy.noise
-    assert read["privacy"] == {
-        "noise": {
-            "preparation": noise.preparation,
-            "training": noise.training,
-            "evaluation": noise.evaluation,
-        },
-        "limit": {"epsilon": 4.0, "delta": 1e-5},
-    }
-    told = {"noise": {}, "rounds": {"rounds": found.plan.training.rounds}}
-    sampled = {"expected_batch": values_of(found.plan)["training", "expected_batch"]}
-    assert read.get("training", {}) == told.get(vary, sampled)

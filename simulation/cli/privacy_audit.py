@@ -1,0 +1,140 @@
+"""`covenant privacy audit PLAN`: a lower bound on what a plan's own code leaks, beside what the plan claims."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.progress import Progress
+from rich.table import Table
+
+from coordinator.cli.options import Json
+from coordinator.cli.plans import ContractFile, PlanFile
+from protos.shell import emit, people
+from simulation.cli.simulate import PROGRESS
+from strategies.errors import CovenantError
+
+if TYPE_CHECKING:
+    from client.data import Table as Rows
+    from protos.contract import Contract
+    from protos.plan import Plan
+    from simulation.audit.result import AuditResult
+    from strategies.ids import SiteName
+
+
+def audit(
+    plan: PlanFile,
+    *,
+    contract: ContractFile = None,
+    canaries: Annotated[
+        int, typer.Option(min=1, max=1_000_000, help="How many; more of them can show more, and take longer.")
+    ] = 1000,
+    confidence: Annotated[float, typer.Option(help="Of the lower bound: above 0 and below 1.")] = 0.95,
+    seed: Annotated[
+        int,
+        typer.Option(min=0, help="Decides the rows and nothing else: coins, samples and noise are secret."),
+    ] = 0,
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            help="Rows to hide canaries among, Parquet or CSV; else made up, and hiding them least."
+        ),
+    ] = None,
+    partition: Annotated[
+        str, typer.Option(help="How rows of --data are dealt, as in `covenant simulate`.")
+    ] = "even",
+    json: Json = False,
+) -> None:
+    """Put canaries into a plan's own sums, guess which are in, and tell how much privacy that disproves. Leaves with 1 if the claim is wrong."""
+    from coordinator.documents import read_plan
+    from simulation.audit.run import audit as run
+    from simulation.audit.setting import Audit
+    from simulation.campaign.campaign import be_quiet
+
+    be_quiet()
+    parsed, agreed = read_plan(plan, contract)
+    tables = None if data is None else _dealt(parsed, agreed, data, partition, seed)
+    setting = Audit(
+        plan=parsed, contract=agreed, canaries=canaries, confidence=confidence, seed=seed, tables=tables
+    )
+    with Progress(*PROGRESS, console=people, transient=True, disable=not people.is_terminal) as progress:
+        bar = progress.add_task("rounds", total=None, note="")
+        result = run(
+            setting,
+            os.urandom,
+            progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+    if json:
+        emit(result.facts())
+    else:
+        _show(result)
+    if result.refuted:
+        raise CovenantError(
+            f"the audit shows epsilon of at least {result.epsilon:.3f}, above the {result.claimed.epsilon:.3f} that is claimed: do not run this"
+            f" plan with this installation. Chance alone shows that much in at most {1 - result.confidence:.2%} of audits"
+        )
+
+
+def _dealt(plan: Plan, contract: Contract, data: Path, partition: str, seed: int) -> dict[SiteName, Rows]:
+    from client.data import table_from
+    from simulation.partition import deal, parse_partition, read_rows
+
+    sites = tuple(sorted(plan.sites.invite))
+    dealt = deal(read_rows(data), sites, parse_partition(partition), target=contract.target.column, seed=seed)
+    return {
+        site: table_from(rows, contract, renamed={}, named=f"the rows of {site}")
+        for site, rows in dealt.items()
+    }
+
+
+def _show(result: AuditResult) -> None:
+    claimed, guesses, power = result.claimed, result.guesses, result.power
+    table = Table("what", "value", show_header=False, title=f"audit of {result.plan}", title_justify="left")
+    table.add_row("claimed", f"at most {claimed.words}")
+    table.add_row(
+        "shown",
+        f"[bold]at least epsilon {result.epsilon:.3f}[/] at delta {claimed.delta:g}, with confidence {result.confidence:g}",
+    )
+    table.add_row(
+        "how",
+        f"{guesses.right} of {guesses.made} guesses right, about {result.canaries} canaries in {_runs(result)}",
+    )
+    table.add_row("against", _adversary(result))
+    table.add_row("hidden among", result.crowd)
+    if result.exempt:
+        table.add_row("no part of the claim", f"{', '.join(result.exempt)}: released without noise")
+    people.print(table)
+    table = Table("if it were", "typically shown", title="power of this audit", title_justify="left")
+    table.add_row("a mechanism exactly at the claim", f"{power.at_claim:.3f}")
+    table.add_row("this plan with its noise", f"{power.as_planned:.3f}")
+    table.add_row("this plan with a quarter of its noise", f"{power.at_a_quarter:.3f}")
+    table.add_row("anything, every guess right", f"{power.most:.3f}")
+    people.print(table)
+    people.print(_verdict(result), highlight=False, markup=False, soft_wrap=True)
+
+
+def _runs(result: AuditResult) -> str:
+    return f"{result.runs} run{'s' if result.runs > 1 else ''} of {result.rounds} rounds"
+
+
+def _adversary(result: AuditResult) -> str:
+    sites = len(result.sites)
+    return (
+        "white box: sees the opened sum of every round, and knows all but coins, samples and noise; "
+        f"the sum has {sites} of {result.invited} sites' rows and noise, as the claim counts on"
+    )
+
+
+def _verdict(result: AuditResult) -> str:
+    if result.refuted:
+        return "The claim is wrong for what ran here."
+    noticed = result.power.at_a_quarter > result.claimed.epsilon
+    return (
+        "Nothing here contradicts the claim; that does not prove it. "
+        + ("This audit would" if noticed else "This audit would not")
+        + " typically notice a quarter of the noise"
+        + ("." if noticed else ": use more canaries, or a plan with a smaller epsilon.")
+        + f" {result.elapsed_s:.0f} s"
+    )
