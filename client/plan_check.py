@@ -7,7 +7,7 @@
 4. A private plan is about the unit of this population's own account, costs no more than the site admits a plan, and leaves nothing without
    noise that the site has not named. Whether the account has that much left is asked at each charge (`accounts`).
 5. The data contract is, to the byte, the one that this site holds for one of its own data sets.
-6. The training component is installed here.
+6. The training component is installed here, and is the one for the plan's privacy mode.
 7. Each statement's roster is a part of the plan's invitation, and names this site; its stage and round are ones that the plan has.
 """
 
@@ -16,7 +16,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.util import find_spec
 
-from client.training import COMPONENTS
+from client.training import COMPONENT, COMPONENTS, PRIVATE
 from protos.contract import Contract
 from protos.documents import load_document
 from protos.frames import RefusalCode, Request, Stage, Statement, Task
@@ -237,6 +237,12 @@ def _require_component(plan: Plan) -> None:
         raise TaskRefused(
             RefusalCode.POLICY,
             f"training component {plan.training.component} is not installed; this site has {', '.join(COMPONENTS)}",
+        )
+    wanted = PRIVATE if isinstance(plan.privacy, Privacy) else COMPONENT
+    if plan.training.component != wanted:
+        raise TaskRefused(
+            RefusalCode.PROTOCOL,
+            f"training component {plan.training.component} does not do privacy mode {plan.privacy.mode}; the plan must name {wanted}",
         )
 
 

@@ -2,8 +2,8 @@
 
 1. It knows all that is opened or public: each opened sum, the model that the sum was computed at, plan, contract, scaling, the rows of the
    crowd and of all canaries. It knows neither which canaries are in, nor samples and noise.
-2. It believes in one scale of the noise, 1 being the plan's. That makes it better or worse at guessing; what its guesses prove does not
-   depend on what it believes.
+2. It believes something of the code: that the noise has a scale, 1 being the plan's, and that gradients are clipped or are not. Beliefs make it
+   better or worse at guessing; what its guesses prove does not depend on them.
 3. A canary's score is the logarithm of a likelihood ratio, added up over rounds: of the sum seen with the canary in it, sampled as the plan says,
    to without. All else in the sum, the other canaries and the crowd, counts as Gaussian of the mean and covariance that it has.
 
@@ -65,8 +65,8 @@ class Sampling:
 class Heard:
     """One round as the adversary knows it, in clipping norms, uphill.
 
-    `opened` is the sum, (d,); `canaries`, (m, d), and `crowd`, (u, d), are clipped gradients at the round's model, of which the crowd's stand for
-    `weights`, (u,), rows each.
+    `opened` is the sum, (d,); `canaries`, (m, d), and `crowd`, (u, d), are gradients at the round's model, not clipped, of which the crowd's stand
+    for `weights`, (u,), rows each.
     """
 
     opened: Vector
@@ -87,14 +87,28 @@ class Signals:
     noise: Matrix
 
 
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What an adversary takes the code to do: noise of `scale` times the plan's, and clipping, or none."""
+
+    scale: float = 1.0
+    clips: bool = True
+
+    def gradients(self, raw: Matrix) -> Matrix:
+        """`raw` gradients, (n, d) in clipping norms, as they are believed to enter a sum."""
+        if not self.clips:
+            return raw
+        return np.asarray(raw / np.maximum(1.0, np.linalg.norm(raw, axis=1, keepdims=True)))
+
+
 @dataclass
 class Adversary:
-    """Listens round by round. `deviation` is that of the plan's noise on a sum, in clipping norms; `belief` is the scale believed in."""
+    """Listens round by round. `deviation` is that of the plan's noise on a sum, in clipping norms."""
 
     canary: Sampling
     row: Sampling
     deviation: float
-    belief: float
+    belief: Belief
     scores: Vector = field(init=False)
     """(m,) after the first round."""
     _strength: list[Vector] = field(default_factory=list)
@@ -102,12 +116,14 @@ class Adversary:
 
     def listen(self, heard: Heard) -> None:
         """Add what a round tells to the scores."""
-        canaries, crowd, gap = _in_few_coordinates(heard, self._gap(heard))
         mean = self.canary.mean / 2.0
+        canaries, crowd = self.belief.gradients(heard.canaries), self.belief.gradients(heard.crowd)
+        usual = mean * canaries.sum(axis=0) + self.row.mean * (heard.weights @ crowd)
+        canaries, crowd, gap = _in_few_coordinates(canaries, crowd, heard.opened - usual)
         variance = (self.canary.variance + self.canary.mean**2) / 2.0 - mean**2
         covariance = variance * canaries.T @ canaries
         covariance += (self.row.variance * heard.weights * crowd.T) @ crowd
-        covariance[np.diag_indices_from(covariance)] += (self.belief * self.deviation) ** 2
+        covariance[np.diag_indices_from(covariance)] += (self.belief.scale * self.deviation) ** 2
         filters = np.linalg.solve(covariance, canaries.T)
         inner = np.einsum("ij,ji->i", canaries, filters)
         # Each canary is heard against all others: the covariance without its own part, by the Sherman-Morrison formula.
@@ -129,7 +145,7 @@ class Adversary:
         rounds, canaries = signals.strength.shape
         included = np.arange(canaries) % 2 == 0
         taken = source.binomial(self.canary.times, self.canary.rate, (rounds, canaries)) * included
-        variance = signals.strength + (scale**2 - self.belief**2) * signals.noise
+        variance = signals.strength + (scale**2 - self.belief.scale**2) * signals.noise
         told = signals.strength * taken
         told += np.sqrt(np.maximum(variance, 0.0)) * source.standard_normal((rounds, canaries))
         scores = sum(
@@ -138,15 +154,11 @@ class Adversary:
         )
         return Sample(inside=scores[included], outside=scores[~included])
 
-    def undisturbed(self, rounds: int, canaries: int) -> Signals:
-        """As if each canary's gradient were as long as the clipping norm, and orthogonal to all others."""
-        strength = np.full((rounds, canaries), (self.belief * self.deviation) ** -2)
-        return Signals(strength, strength / self.belief**2)
-
-    def _gap(self, heard: Heard) -> Vector:
-        """The sum without what canaries, each half in, and crowd add to it on average."""
-        canaries = self.canary.mean / 2.0 * heard.canaries.sum(axis=0)
-        return np.asarray(heard.opened - canaries - self.row.mean * (heard.weights @ heard.crowd))
+    def undisturbed(self, rounds: int, lengths: Vector) -> Signals:
+        """As if canaries' gradients, of `lengths`, (m,) in clipping norms, were orthogonal to each other and to the crowd's."""
+        signal = np.minimum(lengths, 1.0) if self.belief.clips else lengths
+        strength = np.tile((signal / (self.belief.scale * self.deviation)) ** 2, (rounds, 1))
+        return Signals(strength, strength / self.belief.scale**2)
 
 
 def clipped_gradients(
@@ -166,18 +178,16 @@ def clipped_gradients(
         parts = [outer, slope, *parts]
         if place:
             slope = (slope @ parameters[place][0]) * (values[place] > 0)
-    gradients = np.concatenate(parts, axis=1) / clip
-    gradients /= np.maximum(1.0, np.linalg.norm(gradients, axis=1, keepdims=True))
-    return np.nan_to_num(gradients)
+    return np.nan_to_num(np.concatenate(parts, axis=1))
 
 
-def _in_few_coordinates(heard: Heard, gap: Vector) -> tuple[Matrix, Matrix, Vector]:
-    """Canaries, crowd and gap, in orthonormal coordinates of what canaries and crowd span where those are fewer than d."""
-    everybody = np.concatenate((heard.canaries, heard.crowd))
+def _in_few_coordinates(canaries: Matrix, crowd: Matrix, gap: Vector) -> tuple[Matrix, Matrix, Vector]:
+    """All three in orthonormal coordinates of what canaries and crowd span, where those are fewer than d."""
+    everybody = np.concatenate((canaries, crowd))
     if len(everybody) >= len(gap):
-        return heard.canaries, heard.crowd, gap
+        return canaries, crowd, gap
     basis, _ = np.linalg.qr(everybody.T)
-    return heard.canaries @ basis, heard.crowd @ basis, gap @ basis
+    return canaries @ basis, crowd @ basis, gap @ basis
 
 
 def _log_ratio(told: Vector, strength: Vector, sampling: Sampling) -> Vector:

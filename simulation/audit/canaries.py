@@ -22,8 +22,7 @@ import numpy.typing as npt
 from client.data import Table
 from protos.contract import Contract
 from protos.plan import Plan
-from protos.plan_training import GradientSums, PrivateSteps
-from simulation.audit.adversary import Matrix, clipped_gradients
+from simulation.audit.adversary import Matrix, gradients
 from strategies.encoding import Vector
 from strategies.features import CategoricalFeature, Feature, FeatureSpec, NumericFeature, Scaling
 from strategies.sampling import held_out
@@ -65,16 +64,27 @@ class Rows:
         return Table(self.columns, self.target, list(keys), customers)
 
 
-def canaries(plan: Plan, contract: Contract, number: int, source: np.random.Generator) -> Rows:
-    """At most `number` canaries: as many as can be told apart at all."""
+@dataclass(frozen=True, slots=True)
+class Canaries:
+    """m canaries, and how long their gradients are at the first model, (m,) in clipping norms before clipping, as far as can be foreseen."""
+
+    rows: Rows
+    lengths: Vector
+
+
+def canaries(
+    plan: Plan, contract: Contract, clip: float, number: int, source: np.random.Generator
+) -> Canaries:
+    """At most `number` canaries for gradients that are clipped to `clip`: as many as can be told apart at all."""
     spec = contract.feature_spec(plan.features)
     tried = _candidates(spec, max(_FEWEST_CANDIDATES, _CANDIDATES_EACH * number), source)
-    expected = Scaling(mean=(_MIDDLE,) * len(spec.numeric), std=(_EXPECTED_SPREAD,) * len(spec.numeric))
-    model = plan.dense_model(spec.width)
-    vector = model.initial(plan.training.seed)
-    long = gradients(plan, tried, spec, expected, vector, clip=_clip(plan) * _LONG)
-    short = gradients(plan, tried, spec, expected, vector)
-    return tried.take(_most_telling(short, np.linalg.norm(long, axis=1), number))
+    model, numbers = plan.dense_model(spec.width), len(spec.numeric)
+    expected = Scaling(mean=(_MIDDLE,) * numbers, std=(_EXPECTED_SPREAD,) * numbers)
+    vector, encoded = model.initial(plan.training.seed), spec.encode(tried.columns, expected)
+    raw = gradients(model, vector, encoded, tried.target, plan.training.class_weights) / clip
+    lengths = np.linalg.norm(raw, axis=1)
+    places = _most_telling(raw / np.maximum(1.0, lengths)[:, None], np.minimum(lengths, _LONG), number)
+    return Canaries(tried.take(places), lengths[places])
 
 
 def crowd(plan: Plan, contract: Contract, size: int) -> Rows:
@@ -85,20 +95,6 @@ def crowd(plan: Plan, contract: Contract, size: int) -> Rows:
     )
 
 
-def gradients(
-    plan: Plan, rows: Rows, spec: FeatureSpec, scaling: Scaling, vector: Vector, *, clip: float | None = None
-) -> Matrix:
-    """The rows' clipped gradients at `vector`, (n, d), in clipping norms: the plan's, or `clip`."""
-    return clipped_gradients(
-        plan.dense_model(spec.width),
-        vector,
-        spec.encode(rows.columns, scaling),
-        rows.target,
-        clip=_clip(plan) if clip is None else clip,
-        weights=plan.training.class_weights,
-    )
-
-
 def training_keys(plan: Plan, word: str, number: int) -> list[str]:
     """`number` keys that begin with `word`, of units that are not held out."""
     holdout = plan.evaluation.holdout
@@ -106,11 +102,6 @@ def training_keys(plan: Plan, word: str, number: int) -> list[str]:
     return list(
         islice((name for name in names if not held_out([name], holdout.salt, holdout.share)[0]), number)
     )
-
-
-def _clip(plan: Plan) -> float:
-    rule = plan.training
-    return rule.clip if isinstance(rule, GradientSums | PrivateSteps) else 1.0
 
 
 def _candidates(spec: FeatureSpec, number: int, source: np.random.Generator) -> Rows:
@@ -152,11 +143,11 @@ def _raw(feature: NumericFeature, units: Vector) -> Vector:
     )
 
 
-def _most_telling(gradients: Matrix, length: Vector, number: int) -> npt.NDArray[np.int64]:
+def _most_telling(clipped: Matrix, length: Vector, number: int) -> npt.NDArray[np.int64]:
     """Places of rows by how much of their gradient the rows before leave unsaid, and by its length before clipping: Gram-Schmidt with pivots."""
-    left = gradients.copy()
+    left = clipped.copy()
     chosen: list[int] = []
-    for _ in range(min(number, len(gradients))):
+    for _ in range(min(number, len(clipped))):
         unsaid = np.einsum("ij,ij->i", left, left)
         unsaid[chosen] = 0.0
         best = int(np.argmax(unsaid * length))

@@ -18,8 +18,8 @@ import numpy.typing as npt
 
 from client.data import Table
 from protos.frames import Stage
-from simulation.audit.adversary import Adversary, Heard, Matrix, clipped_gradients
-from simulation.audit.canaries import Rows, canaries, crowd, training_keys
+from simulation.audit.adversary import Adversary, Heard, Matrix, gradients
+from simulation.audit.canaries import Canaries, Rows, canaries, crowd, training_keys
 from simulation.audit.setting import Audit
 from simulation.unmasked import UnmaskedRun
 from strategies.dp.audit import Flags
@@ -42,7 +42,7 @@ class Cast:
     """Canaries and crowd, at the sites in the sum."""
 
     setting: Audit
-    canaries: Rows
+    canaries: Canaries
     crowds: Mapping[SiteName, Rows]
 
     @classmethod
@@ -52,7 +52,7 @@ class Cast:
         dimension = plan.dense_model(contract.feature_spec(plan.features).width).size
         most = min(dimension // 2, MOST_A_RUN, setting.canaries)  # a model has at least a weight and a bias
         even = math.ceil(setting.canaries / math.ceil(setting.canaries / most))
-        found = canaries(plan, contract, even, np.random.default_rng(setting.seed))
+        found = canaries(plan, contract, setting.rule.clip, even, np.random.default_rng(setting.seed))
         if setting.tables is None:
             ordinary = crowd(plan, contract, min(setting.rule.nominal_rows, _LARGEST_CROWD))
             return cls(setting, found, dict.fromkeys(setting.sites, ordinary))
@@ -63,7 +63,7 @@ class Cast:
     @property
     def size(self) -> int:
         """Number of canaries."""
-        return len(self.canaries.target)
+        return len(self.canaries.lengths)
 
     def tables(self, included: Flags) -> dict[SiteName, Table]:
         """The sites' rows: the crowd, and those of the canaries that are `included`, (size,)."""
@@ -75,7 +75,7 @@ class Cast:
             here = included & ((place - first) % len(sites) < setting.places)
             crowd_here = self.crowds[site]
             keys = training_keys(setting.plan, "crowd", len(crowd_here.target)) + names[here].tolist()
-            tables[site] = crowd_here.and_then(self.canaries.take(here)).table(keys, setting.contract)
+            tables[site] = crowd_here.and_then(self.canaries.rows.take(here)).table(keys, setting.contract)
         return tables
 
     def play(
@@ -124,8 +124,8 @@ class _Known:
         alike, counts = np.unique(np.concatenate(rows), axis=0, return_counts=True)
         return cls(
             setting,
-            spec.encode(cast.canaries.columns, scaling),
-            cast.canaries.target,
+            spec.encode(cast.canaries.rows.columns, scaling),
+            cast.canaries.rows.target,
             alike[:, :-1],
             alike[:, -1].astype(np.float64),
             counts.astype(np.float64),
@@ -143,7 +143,7 @@ class _Known:
     def _gradients(self, model: Vector, x: npt.NDArray[np.float32], y: Vector) -> Matrix:
         plan, rule = self.setting.plan, self.setting.rule
         shape = plan.dense_model(x.shape[1])
-        return clipped_gradients(shape, model, x, y, clip=rule.clip, weights=rule.class_weights)
+        return gradients(shape, model, x, y, rule.class_weights) / rule.clip
 
 
 def _given(setting: Audit, table: Table, most: int) -> Rows:

@@ -13,7 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from protos.plan_releases import fitting_ceiling
-from simulation.audit.adversary import Adversary, Signals
+from simulation.audit.adversary import Adversary, Belief, Signals
 from simulation.audit.setting import Audit
 from strategies.dp.audit import (
     LARGEST_EPSILON,
@@ -32,7 +32,10 @@ from strategies.dp.units import Guarantee
 from strategies.encoding import Vector
 from strategies.errors import UsageError
 
-_QUARTER: Final = 0.25
+AS_PLANNED: Final = Belief()
+A_QUARTER: Final = Belief(scale=0.25)
+NO_CLIPPING: Final = Belief(clips=False)
+"""What adversaries believe, and what the power of an audit is told for."""
 _STEPS: Final = 4000
 _IMAGINED_TIMES: Final = 4
 
@@ -73,13 +76,18 @@ class Attack:
         best = Guesses(canaries=self.canaries, made=self.made, right=self.made)
         return epsilon_lower_bound(best, delta=self.delta, confidence=self.confidence)
 
-    def typical(self, scale: float) -> float:
-        """What they would typically prove if the noise were `scale` times the plan's, with canaries as near to each other as these are."""
+    def typical(self, true: Belief) -> float:
+        """What they would typically prove if `true` were, with canaries as near to each other as these are; 0 if that cannot be told.
+
+        An adversary who is wrong about clipping does not know how well it hears.
+        """
+        if true.clips != self.adversary.belief.clips:
+            return 0.0
         signals = Signals(
             np.tile(np.concatenate([each.strength for each in self._signals], axis=1), _IMAGINED_TIMES),
             np.tile(np.concatenate([each.noise for each in self._signals], axis=1), _IMAGINED_TIMES),
         )
-        return self._typical(self.adversary.imagine(signals, scale, np.random.default_rng(0)))
+        return self._typical(self.adversary.imagine(signals, true.scale, np.random.default_rng(0)))
 
     def typical_at(self, claimed: Guarantee) -> float:
         """What they would typically prove of a Gaussian mechanism that is exactly as private as claimed."""
@@ -99,8 +107,10 @@ class Power:
     """A Gaussian mechanism that is exactly as private as claimed, and canaries that do not disturb each other."""
     as_planned: float
     """This plan with its noise, and these canaries."""
-    at_a_quarter: float
+    a_quarter: float
     """This plan with a quarter of its noise, and these canaries."""
+    no_clipping: float
+    """This plan with its noise and without clipping, and these canaries."""
     most: float
     """Anything at all: every guess right."""
 
@@ -152,7 +162,8 @@ class AuditResult:
             "power": {
                 "exactly_at_the_claim": self.power.at_claim,
                 "noise_as_planned": self.power.as_planned,
-                "a_quarter_of_the_noise": self.power.at_a_quarter,
+                "a_quarter_of_the_noise": self.power.a_quarter,
+                "no_clipping": self.power.no_clipping,
                 "every_guess_right": self.power.most,
             },
             "elapsed_s": self.elapsed_s,
@@ -186,8 +197,9 @@ def conclude(
         guesses=best.guesses,
         power=Power(
             at_claim=max(attack.typical_at(claimed) for attack in attacks),
-            as_planned=max(attack.typical(1.0) for attack in attacks),
-            at_a_quarter=max(attack.typical(_QUARTER) for attack in attacks),
+            as_planned=max(attack.typical(AS_PLANNED) for attack in attacks),
+            a_quarter=max(attack.typical(A_QUARTER) for attack in attacks),
+            no_clipping=max(attack.typical(NO_CLIPPING) for attack in attacks),
             most=max(attack.most for attack in attacks),
         ),
         elapsed_s=elapsed_s,

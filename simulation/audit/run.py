@@ -3,8 +3,8 @@
 1. Coins, samples and noise come from `entropy`; a seed decides rows and nothing else.
 2. A model tells no more canaries apart than it has parameters, and half as many well. So the canaries are dealt to as many runs as that
    takes. Each is in one run, so that all runs together are one mechanism with the privacy of one.
-3. Two adversaries guess: one believes in the plan's noise, one in a quarter of it. How many guesses each makes follows from the plan, before
-   any run; each has half of the chance of error.
+3. Three adversaries guess: one believes that the code does what the plan says, one that there is a quarter of the noise, one that nothing is
+   clipped. How many guesses each makes follows from the plan, before any run; each has a third of the chance of error.
 """
 
 from __future__ import annotations
@@ -16,16 +16,15 @@ from typing import Final
 
 import numpy as np
 
-from simulation.audit.adversary import Adversary, Sampling
+from simulation.audit.adversary import Adversary, Belief, Sampling
 from simulation.audit.cast import Cast
-from simulation.audit.result import Attack, AuditResult, conclude
+from simulation.audit.result import A_QUARTER, AS_PLANNED, NO_CLIPPING, Attack, AuditResult, conclude
 from simulation.audit.setting import Audit
 from strategies.dp.audit import Flags, most_telling
 from strategies.dp.events import Release
 from strategies.secagg.shamir import Entropy
 
-BELIEFS: Final = (1.0, 0.25)
-"""Scales of the noise that the adversaries believe in."""
+BELIEFS: Final = (AS_PLANNED, A_QUARTER, NO_CLIPPING)
 _IMAGINED: Final = 4000
 _IMAGINED_NUMBERS: Final = 1 << 21
 
@@ -37,7 +36,7 @@ def audit(setting: Audit, entropy: Entropy, *, progress: Progress = lambda _, __
     began = time.perf_counter()
     cast = Cast.of(setting)
     runs, rounds = math.ceil(setting.canaries / cast.size), setting.plan.training.rounds
-    attacks = [_attack(setting, belief, runs * cast.size) for belief in BELIEFS]
+    attacks = [_attack(cast, belief, runs * cast.size) for belief in BELIEFS]
     charges: Mapping[Release, int] = {}
     for run in range(runs):
         coins = _coins(cast.size, entropy)
@@ -52,7 +51,7 @@ def audit(setting: Audit, entropy: Entropy, *, progress: Progress = lambda _, __
     return conclude(setting, attacks, runs, charges, time.perf_counter() - began)
 
 
-def _adversary(setting: Audit, belief: float) -> Adversary:
+def _adversary(setting: Audit, belief: Belief) -> Adversary:
     rate, steps = setting.rule.sampling_rate, setting.steps
     return Adversary(
         canary=Sampling(rate=rate, times=steps * setting.places),
@@ -62,12 +61,14 @@ def _adversary(setting: Audit, belief: float) -> Adversary:
     )
 
 
-def _attack(setting: Audit, belief: float, number: int) -> Attack:
+def _attack(cast: Cast, belief: Belief, number: int) -> Attack:
     """An attack with as many guesses as would tell most if the belief were right, and if canaries did not disturb each other."""
+    setting, lengths = cast.setting, cast.canaries.lengths
     adversary, rounds = _adversary(setting, belief), setting.plan.training.rounds
     confidence = 1.0 - (1.0 - setting.confidence) / len(BELIEFS)
-    signals = adversary.undisturbed(rounds, max(200, min(_IMAGINED, _IMAGINED_NUMBERS // rounds)))
-    sample = adversary.imagine(signals, belief, np.random.default_rng(0))
+    imagined = np.resize(np.repeat(lengths, 2), max(200, min(_IMAGINED, _IMAGINED_NUMBERS // rounds)))
+    signals = adversary.undisturbed(rounds, imagined)
+    sample = adversary.imagine(signals, belief.scale, np.random.default_rng(0))
     delta = setting.privacy.limit.delta
     made = most_telling(sample, canaries=number, delta=delta, confidence=confidence)
     return Attack(adversary=adversary, canaries=number, made=made, delta=delta, confidence=confidence)

@@ -6,6 +6,8 @@ import pytest
 
 from protos.documents import DocumentError, read_document
 from protos.site import SiteConfig, load_site
+from strategies.dp.filters import Ceiling
+from strategies.dp.units import PrivacyUnit, UnitKind
 from tests.protos.documents_for_tests import SITE, changed
 
 
@@ -102,3 +104,124 @@ def test_no_data_is_refused():
     head, _ = SITE.split("data:\n")
     with pytest.raises(DocumentError, match=r"`data` is \{\}"):
         read(f"{head}data: {{}}\n")
+
+
+# What may become known of the rows.
+
+ACCOUNT = "    columns: {income: annual_inc}\n"
+
+
+def with_account(account: str, more: str = "") -> SiteConfig:
+    return read(changed(SITE, ACCOUNT, f"{ACCOUNT}    account: {account}\n{more}"))
+
+
+@pytest.mark.parametrize(
+    ("written", "unit"),
+    [
+        ("{kind: record}", PrivacyUnit(kind=UnitKind.RECORD)),
+        (
+            "{kind: customer, column: customer_id, max_rows: 3, max_sites: 2}",
+            PrivacyUnit(kind=UnitKind.CUSTOMER, column="customer_id", max_rows=3, max_sites=2),
+        ),
+        ("{kind: site, max_rows: 5000}", PrivacyUnit(kind=UnitKind.SITE, max_rows=5000)),
+    ],
+)
+def test_an_account_is_a_ceiling_per_unit(written: str, unit: PrivacyUnit):
+    rule = with_account(f"{{unit: {written}, epsilon: 8.0, delta: 1.0e-6}}").data["loans"].account
+    assert rule is not None
+    assert rule.ceiling == Ceiling.fixed(epsilon=8.0, delta=1e-6, unit=unit)
+    assert rule.alert_at == (0.5, 0.8)
+
+
+def test_the_order_of_the_filter_may_be_given():
+    rule = (
+        with_account("{unit: {kind: record}, epsilon: 8.0, delta: 1.0e-6, order: 12}").data["loans"].account
+    )
+    assert rule is not None
+    assert rule.ceiling.order == 12
+
+
+def test_a_population_has_no_account_unless_one_is_written_down():
+    source = read(SITE).data["loans"]
+    assert source.account is None
+    assert source.overlaps == ()
+
+
+def test_sites_with_the_same_people_are_named():
+    source = with_account(
+        "{unit: {kind: record}, epsilon: 8.0, delta: 1.0e-6}", "    overlaps: [south, midwest]\n"
+    ).data["loans"]
+    assert source.overlaps == ("south", "midwest")
+
+
+def test_a_population_is_what_the_site_calls_it():
+    config = read(SITE)
+    assert config.population_of(config.data["loans"]) == "loans"
+
+
+def test_no_stage_may_be_without_noise_unless_the_policy_names_it():
+    assert read(SITE).policy.exemptions == ()
+    policy = read(
+        changed(SITE, "privacy_modes: [none]", "privacy_modes: [none, distributed], exemptions: [evaluation]")
+    ).policy
+    assert policy.exemptions == ("evaluation",)
+    assert policy.privacy_modes == ("none", "distributed")
+    assert policy.max_epsilon_per_plan is None
+
+
+def test_accounts_lie_beside_the_journal_unless_they_are_shared(tmp_path):
+    (tmp_path / "site.yaml").write_text(SITE)
+    assert load_site(tmp_path / "site.yaml").accounts == tmp_path / "accounts.db"
+    (tmp_path / "site.yaml").write_text(
+        changed(SITE, "run: {", "accounts: /var/lib/covenant/accounts.db\nrun: {")
+    )
+    assert load_site(tmp_path / "site.yaml").accounts == Path("/var/lib/covenant/accounts.db")
+
+
+FULL = "{unit: {kind: record}, epsilon: 8.0, delta: 1.0e-6}"
+BAD_ACCOUNTS = {
+    "no unit": ("unit: {kind: record}, ", "", "`data.loans.account.unit` is missing"),
+    "an unknown unit": ("kind: record", "kind: person", "`data.loans.account.unit.kind`"),
+    "a customer without a column": ("kind: record", "kind: customer, max_rows: 2", "`data.loans.account.unit.column` is missing"),
+    "no epsilon": ("epsilon: 8.0, ", "", "`data.loans.account.epsilon` is missing"),
+    "an epsilon of 0": ("epsilon: 8.0", "epsilon: 0", "`data.loans.account.epsilon` is 0"),
+    "an epsilon that is no number": ("epsilon: 8.0", "epsilon: .nan", "`data.loans.account.epsilon` is NaN"),
+    "an infinite epsilon": ("epsilon: 8.0", "epsilon: .inf", "`data.loans.account.epsilon` is Infinity"),
+    "no delta": (", delta: 1.0e-6", "", "`data.loans.account.delta` is missing"),
+    "a delta of 0": ("delta: 1.0e-6", "delta: 0", "`data.loans.account.delta` is 0"),
+    "a delta of 1": ("delta: 1.0e-6", "delta: 1", "`data.loans.account.delta` is 1"),
+    "a delta that is no number": ("delta: 1.0e-6", "delta: .nan", "`data.loans.account.delta` is NaN"),
+    "an order of 1": ("delta: 1.0e-6", "delta: 1.0e-6, order: 1", "`data.loans.account.order` is 1"),
+    "an order that leaves nothing": ("delta: 1.0e-6", "delta: 1.0e-6, order: 2", "`data.loans.account.epsilon`: epsilon 8.0 at delta 1e-06 leaves nothing to spend at order 2; raise epsilon or delta"),
+    "an order that is not computed": ("delta: 1.0e-6", "delta: 1.0e-6, order: 65", "the filter's order is 65; use one of 2, 3"),
+    "an epsilon that leaves nothing": ("epsilon: 8.0", "epsilon: 0.0001", "leaves nothing to spend at order"),
+    "an alert at all of it": ("delta: 1.0e-6", "delta: 1.0e-6, alert_at: [1]", "`data.loans.account.alert_at[0]` is 1"),
+    "an alert at nothing": ("delta: 1.0e-6", "delta: 1.0e-6, alert_at: [0]", "`data.loans.account.alert_at[0]` is 0"),
+    "an alert twice": ("delta: 1.0e-6", "delta: 1.0e-6, alert_at: [0.5, 0.5]", "named twice"),
+    "a balance": ("delta: 1.0e-6", "delta: 1.0e-6, spent: 0", "unknown key `data.loans.account.spent`"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("old", "new", "sentence"), BAD_ACCOUNTS.values(), ids=BAD_ACCOUNTS.keys())
+def test_bad_accounts_are_refused(old: str, new: str, sentence: str):
+    with_account(FULL)
+    with pytest.raises(DocumentError) as caught:
+        with_account(changed(FULL, old, new))
+    assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "sentence"),
+    [
+        ("privacy_modes: [none]", "privacy_modes: [none, none]", "'none' is named twice"),
+        ("privacy_modes: [none]", "privacy_modes: [none], exemptions: [training]", "it should be 'preparation' or 'evaluation'"),
+        ("privacy_modes: [none]", "privacy_modes: [none], max_epsilon_per_plan: 0", "`policy.max_epsilon_per_plan` is 0"),
+        ("privacy_modes: [none]", "privacy_modes: [none], max_epsilon_per_plan: .nan", "`policy.max_epsilon_per_plan` is NaN"),
+        ("    columns: {income: annual_inc}\n", "    overlaps: [West]\n", "'West' is not a site name"),
+        ("    columns: {income: annual_inc}\n", "    overlaps: [south, south]\n", "'south' is named twice"),
+    ],
+)  # fmt: skip
+def test_bad_rules_about_privacy_are_refused(old: str, new: str, sentence: str):
+    with pytest.raises(DocumentError) as caught:
+        read(changed(SITE, old, new))
+    assert sentence in str(caught.value)
