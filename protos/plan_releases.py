@@ -15,7 +15,7 @@ from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_privacy import Limit, Privacy
 from protos.plan_training import GradientSums, PrivateSteps
-from strategies.dp.budget import Account, BudgetRefused, cost_of
+from strategies.dp.budget import cost_of
 from strategies.dp.curves import ORDERS
 from strategies.dp.events import Mechanism, Part, Partition, Release
 from strategies.dp.filters import TOTAL_VARIATION_SHARE, Ceiling, epsilon_from_renyi
@@ -198,9 +198,14 @@ def forecast(planned: PlannedReleases, privacy: Privacy, *, rounds: int | None =
 
     At the best Rényi order for this plan, which is fixed before the first release; a ceiling at that order admits the same.
     """
-    charges = planned.planned(rounds=rounds)
-    ceiling = fitting_ceiling(planned, privacy)
-    return ceiling.guarantee(cost_of(charges, ceiling.order))
+    limit, order = privacy.limit, best_order(planned.planned(), privacy.limit)
+    cost = cost_of(planned.planned(rounds=rounds), order)
+    # A ceiling that leaves something to spend, also where the plan's own limit leaves nothing at this order.
+    epsilon = epsilon_from_renyi(cost.renyi, order, limit.delta * (1.0 - TOTAL_VARIATION_SHARE))
+    ceiling = Ceiling.fixed(
+        epsilon=max(limit.epsilon, epsilon), delta=limit.delta, unit=privacy.unit.unit, order=order
+    )
+    return ceiling.guarantee(cost)
 
 
 def fitting_ceiling(planned: PlannedReleases, privacy: Privacy) -> Ceiling:
@@ -217,18 +222,16 @@ def fitting_ceiling(planned: PlannedReleases, privacy: Privacy) -> Ceiling:
 def require_limit(plan: Plan, contract: Contract) -> None:
     """Raise UsageError if `plan` costs more than the limit that it states itself."""
     planned, privacy = releases_of(plan, contract), plan.privacy
-    if planned is None or not isinstance(privacy, Privacy):
+    if planned is None or not isinstance(privacy, Privacy) or _is_within_limit(planned, privacy):
         return
-    account = Account(name=f"plan {plan.name}", ceiling=fitting_ceiling(planned, privacy))
-    try:
-        account.require(planned.planned())
-    except BudgetRefused as refused:
-        fits = _fitting_rounds(planned, privacy)
-        raise UsageError(
-            f"{refused}. Of {planned.rounds} rounds, "
-            + (f"{fits} would fit with {planned.retries} retries" if fits > 0 else "not one would fit")
-            + " within privacy.limit"
-        ) from refused
+    cost, fits = forecast(planned, privacy), _fitting_rounds(planned, privacy)
+    limit = replace(cost, epsilon=privacy.limit.epsilon)
+    raise UsageError(
+        f"plan {plan.name}: {', '.join(sorted({each.what for each in planned.planned()}))} would take the account to {cost.words};"
+        f" its ceiling is {limit.words}: plan fewer rounds, more noise or a lower sampling rate. Of {planned.rounds} rounds, "
+        + (f"{fits} would fit with {planned.retries} retries" if fits > 0 else "not one would fit")
+        + " within privacy.limit"
+    )
 
 
 def _fitting_rounds(planned: PlannedReleases, privacy: Privacy) -> int:

@@ -161,18 +161,17 @@ def _bounded(table: Table, unit: PrivacyUnit) -> _Rows:
     """The rows that count: at most `unit.max_rows` of each unit. A record is a row, also where two rows have one key."""
     if unit.kind is UnitKind.RECORD:
         return _Rows(table, np.arange(len(table.keys)), len(table.keys))
-    names = np.asarray(_names(table, unit), dtype=object)
-    if unit.kind is UnitKind.SITE and not len(names):
-        return _Rows(table, np.zeros(0, dtype=np.int64), 0)
+    names = _names(table, unit)
     order = sorted(range(len(names)), key=lambda row: (names[row], _rank(table.keys[row]), row))
     seen: dict[str, int] = {}
     counts = np.zeros(len(names), dtype=np.bool_)
     for row in order:
         seen[names[row]] = seen.get(names[row], 0) + 1
         counts[row] = seen[names[row]] <= unit.max_rows
-    kept = table.rows(counts)
-    found, places = np.unique(names[counts].astype(str), return_inverse=True)
-    return _Rows(kept, places.astype(np.int64), len(found))
+    # Numbered by the names themselves: as NumPy's text, those that differ in trailing NULs would be one unit.
+    number = {name: place for place, name in enumerate(seen)}
+    places = np.array([number[names[row]] for row in np.flatnonzero(counts)], dtype=np.int64)
+    return _Rows(table.rows(counts), places, len(number))
 
 
 def _rank(key: str) -> bytes:

@@ -161,10 +161,10 @@ class Adversary:
         return Signals(strength, strength / self.belief.scale**2)
 
 
-def clipped_gradients(
-    model: DenseModel, vector: Vector, x: npt.NDArray[np.float32], y: Vector, *, clip: float, weights: ClassWeights
-) -> Matrix:  # fmt: skip
-    """Each row's gradient of the cross-entropy, clipped, in clipping norms: (n, d) float64. The adversary's own arithmetic, not the sites'."""
+def gradients(
+    model: DenseModel, vector: Vector, x: npt.NDArray[np.float32], y: Vector, weights: ClassWeights
+) -> Matrix:
+    """Each row's gradient of the cross-entropy, not clipped: (n, d) float64. The adversary's own arithmetic, not the sites'."""
     parameters = model.split(vector)
     values = [x.astype(np.float64)]
     for weight, bias in parameters[:-1]:

@@ -50,8 +50,8 @@ class Cast:
         """As many canaries as one run tells apart well, and a crowd: the given rows, or as many as the plan takes a site to have."""
         plan, contract = setting.plan, setting.contract
         dimension = plan.dense_model(contract.feature_spec(plan.features).width).size
-        most = min(dimension // 2, MOST_A_RUN, setting.canaries)  # a model has at least a weight and a bias
-        even = math.ceil(setting.canaries / math.ceil(setting.canaries / most))
+        most = min(dimension // 2, MOST_A_RUN, setting.number)  # a model has at least a weight and a bias
+        even = math.ceil(setting.number / math.ceil(setting.number / most))
         found = canaries(plan, contract, setting.rule.clip, even, np.random.default_rng(setting.seed))
         if setting.tables is None:
             ordinary = crowd(plan, contract, min(setting.rule.nominal_rows, _LARGEST_CROWD))
@@ -143,7 +143,7 @@ class _Known:
     def _gradients(self, model: Vector, x: npt.NDArray[np.float32], y: Vector) -> Matrix:
         plan, rule = self.setting.plan, self.setting.rule
         shape = plan.dense_model(x.shape[1])
-        return gradients(shape, model, x, y, rule.class_weights) / rule.clip
+        return np.asarray(gradients(shape, model, x, y, rule.class_weights) / rule.clip)
 
 
 def _given(setting: Audit, table: Table, most: int) -> Rows:

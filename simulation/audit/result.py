@@ -12,11 +12,9 @@ from typing import Any, Final
 
 import numpy as np
 
-from protos.plan_releases import fitting_ceiling
 from simulation.audit.adversary import Adversary, Belief, Signals
-from simulation.audit.setting import Audit
+from simulation.audit.setting import A_QUARTER, AS_PLANNED, NO_CLIPPING, NO_NOISE, Audit
 from strategies.dp.audit import (
-    LARGEST_EPSILON,
     Flags,
     Guesses,
     Sample,
@@ -26,16 +24,10 @@ from strategies.dp.audit import (
     right_guesses,
     typical_bound,
 )
-from strategies.dp.budget import cost_of
 from strategies.dp.events import Release
 from strategies.dp.units import Guarantee
 from strategies.encoding import Vector
-from strategies.errors import UsageError
 
-AS_PLANNED: Final = Belief()
-A_QUARTER: Final = Belief(scale=0.25)
-NO_CLIPPING: Final = Belief(clips=False)
-"""What adversaries believe, and what the power of an audit is told for."""
 _STEPS: Final = 4000
 _IMAGINED_TIMES: Final = 4
 
@@ -109,6 +101,8 @@ class Power:
     """This plan with its noise, and these canaries."""
     a_quarter: float
     """This plan with a quarter of its noise, and these canaries."""
+    no_noise: float
+    """This plan without noise, and these canaries."""
     no_clipping: float
     """This plan with its noise and without clipping, and these canaries."""
     most: float
@@ -163,6 +157,7 @@ class AuditResult:
                 "exactly_at_the_claim": self.power.at_claim,
                 "noise_as_planned": self.power.as_planned,
                 "a_quarter_of_the_noise": self.power.a_quarter,
+                "no_noise": self.power.no_noise,
                 "no_clipping": self.power.no_clipping,
                 "every_guess_right": self.power.most,
             },
@@ -177,9 +172,9 @@ def conclude(
     charges: Mapping[Release, int],
     elapsed_s: float,
 ) -> AuditResult:
-    """What the attacks found in `runs` runs, each of which was charged `charges`. Raises UsageError where the claim is no number."""
+    """What the attacks found in `runs` runs, each of which was charged `charges`."""
     best = max(attacks, key=lambda attack: attack.epsilon)
-    claimed = claim(setting, charges)
+    claimed = setting.claim(charges)
     return AuditResult(
         plan=setting.plan.name,
         plan_digest=setting.plan.digest,
@@ -199,17 +194,9 @@ def conclude(
             at_claim=max(attack.typical_at(claimed) for attack in attacks),
             as_planned=max(attack.typical(AS_PLANNED) for attack in attacks),
             a_quarter=max(attack.typical(A_QUARTER) for attack in attacks),
+            no_noise=max(attack.typical(NO_NOISE) for attack in attacks),
             no_clipping=max(attack.typical(NO_CLIPPING) for attack in attacks),
             most=max(attack.most for attack in attacks),
         ),
         elapsed_s=elapsed_s,
     )
-
-
-def claim(setting: Audit, charges: Mapping[Release, int]) -> Guarantee:
-    """What the plan's account makes of `charges`. Raises UsageError where that is unbounded."""
-    ceiling = fitting_ceiling(setting.releases, setting.privacy)
-    claimed = ceiling.guarantee(cost_of(charges, ceiling.order))
-    if not claimed.epsilon < LARGEST_EPSILON:  # phrased so that NaN is refused
-        raise UsageError(f"plan {setting.plan.name} claims {claimed.words}: no audit can prove that wrong")
-    return claimed

@@ -18,13 +18,12 @@ import numpy as np
 
 from simulation.audit.adversary import Adversary, Belief, Sampling
 from simulation.audit.cast import Cast
-from simulation.audit.result import A_QUARTER, AS_PLANNED, NO_CLIPPING, Attack, AuditResult, conclude
-from simulation.audit.setting import Audit
+from simulation.audit.result import Attack, AuditResult, conclude
+from simulation.audit.setting import BELIEFS, Audit
 from strategies.dp.audit import Flags, most_telling
 from strategies.dp.events import Release
 from strategies.secagg.shamir import Entropy
 
-BELIEFS: Final = (AS_PLANNED, A_QUARTER, NO_CLIPPING)
 _IMAGINED: Final = 4000
 _IMAGINED_NUMBERS: Final = 1 << 21
 
@@ -35,7 +34,7 @@ def audit(setting: Audit, entropy: Entropy, *, progress: Progress = lambda _, __
     """Run the audit; `progress` hears of rounds done, and of how many there are. Raises `CovenantError` where the plan cannot run."""
     began = time.perf_counter()
     cast = Cast.of(setting)
-    runs, rounds = math.ceil(setting.canaries / cast.size), setting.plan.training.rounds
+    runs, rounds = math.ceil(setting.number / cast.size), setting.plan.training.rounds
     attacks = [_attack(cast, belief, runs * cast.size) for belief in BELIEFS]
     charges: Mapping[Release, int] = {}
     for run in range(runs):
@@ -65,13 +64,14 @@ def _attack(cast: Cast, belief: Belief, number: int) -> Attack:
     """An attack with as many guesses as would tell most if the belief were right, and if canaries did not disturb each other."""
     setting, lengths = cast.setting, cast.canaries.lengths
     adversary, rounds = _adversary(setting, belief), setting.plan.training.rounds
-    confidence = 1.0 - (1.0 - setting.confidence) / len(BELIEFS)
     imagined = np.resize(np.repeat(lengths, 2), max(200, min(_IMAGINED, _IMAGINED_NUMBERS // rounds)))
     signals = adversary.undisturbed(rounds, imagined)
     sample = adversary.imagine(signals, belief.scale, np.random.default_rng(0))
     delta = setting.privacy.limit.delta
-    made = most_telling(sample, canaries=number, delta=delta, confidence=confidence)
-    return Attack(adversary=adversary, canaries=number, made=made, delta=delta, confidence=confidence)
+    made = most_telling(sample, canaries=number, delta=delta, confidence=setting.confidence_each)
+    return Attack(
+        adversary=adversary, canaries=number, made=made, delta=delta, confidence=setting.confidence_each
+    )
 
 
 def _coins(number: int, entropy: Entropy) -> Flags:

@@ -16,28 +16,42 @@ from client.data import Table
 from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_privacy import Privacy
-from protos.plan_releases import PlannedReleases, gradient_grid, releases_of
+from protos.plan_releases import PlannedReleases, fitting_ceiling, gradient_grid, releases_of
 from protos.plan_training import GradientSums, PrivateSteps
-from strategies.dp.audit import MOST_CANARIES
+from simulation.audit.adversary import Belief
+from strategies.dp.audit import LARGEST_EPSILON, MOST_CANARIES, guesses_to_refute
+from strategies.dp.budget import cost_of
+from strategies.dp.events import Release
 from strategies.dp.mechanisms import centre_variance, site_variance
-from strategies.dp.units import UnitKind
+from strategies.dp.units import Guarantee, UnitKind
 from strategies.errors import UsageError
 from strategies.ids import SiteName
 
-CANARIES: Final = 1000
+AS_PLANNED: Final = Belief()
+A_QUARTER: Final = Belief(scale=0.25)
+NO_NOISE: Final = Belief(scale=0.0)
+NO_CLIPPING: Final = Belief(clips=False)
+"""What the code may really do: the power of an audit is told for each."""
+BELIEFS: Final = (AS_PLANNED, A_QUARTER, NO_CLIPPING)
+"""What adversaries believe, one each. Who believes that there is no noise could not allow for what is left."""
 CONFIDENCE: Final = 0.95
+FEWEST, MOST = 500, 2500
+"""Canaries of an audit that is not told how many: at least and at most."""
+_SPARE: Final = 1.5
+"""Canaries to a guess that has to be right: a third of them may be left out of the guesses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """What is to be audited. `seed` decides the canaries' rows; the crowd's are those of `tables`, or all alike where that is None.
+    """What is to be audited, with so many `canaries` or as many as it takes. `seed` decides their rows; the crowd's are those of `tables`, or all
+    alike where that is None.
 
     Raises UsageError where nothing is promised or a site is one unit, and for numbers outside their bounds.
     """
 
     plan: Plan
     contract: Contract
-    canaries: int = CANARIES
+    canaries: int | None = None
     confidence: float = CONFIDENCE
     seed: int = 0
     tables: Mapping[SiteName, Table] | None = None
@@ -48,7 +62,7 @@ class Audit:
                 f"plan {self.plan.name} protects whole sites, and has too few of them for canaries; audit a plan whose unit is a record or a"
                 " customer"
             )
-        if not 1 <= self.canaries <= MOST_CANARIES:
+        if self.canaries is not None and not 1 <= self.canaries <= MOST_CANARIES:
             raise UsageError(f"there are {self.canaries} canaries; use 1 to {MOST_CANARIES}")
         if not 0.0 < self.confidence < 1.0:  # phrased so that NaN is refused
             raise UsageError(
@@ -78,6 +92,28 @@ class Audit:
         if planned is None:
             raise UsageError(f"plan {self.plan.name} is not private and has no releases")
         return planned
+
+    @property
+    def confidence_each(self) -> float:
+        """Of each adversary's own bound, so that all of them hold with `confidence`."""
+        return 1.0 - (1.0 - self.confidence) / len(BELIEFS)
+
+    @property
+    def number(self) -> int:
+        """How many canaries: if not told, as many as leave more guesses than would prove the claim wrong, within limits of time."""
+        if self.canaries is not None:
+            return self.canaries
+        planned = {self.releases.prepare: 1, self.releases.train: self.plan.training.rounds}
+        needed = guesses_to_refute(self.claim(planned).epsilon, self.confidence_each)
+        return min(max(FEWEST, math.ceil(_SPARE * needed)), MOST)
+
+    def claim(self, charges: Mapping[Release, int]) -> Guarantee:
+        """What the plan's account makes of `charges`. Raises UsageError where that is more than any audit could show."""
+        ceiling = fitting_ceiling(self.releases, self.privacy)
+        claimed = ceiling.guarantee(cost_of(charges, ceiling.order))
+        if not claimed.epsilon < LARGEST_EPSILON:  # phrased so that NaN is refused
+            raise UsageError(f"plan {self.plan.name} claims {claimed.words}; no audit can prove that wrong")
+        return claimed
 
     @property
     def places(self) -> int:

@@ -29,8 +29,13 @@ def audit(
     *,
     contract: ContractFile = None,
     canaries: Annotated[
-        int, typer.Option(min=1, max=1_000_000, help="How many; more of them can show more, and take longer.")
-    ] = 1000,
+        int | None,
+        typer.Option(
+            min=1,
+            max=1_000_000,
+            help="How many, to show more or take less time; else as many as the claim takes.",
+        ),
+    ] = None,
     confidence: Annotated[float, typer.Option(help="Of the lower bound: above 0 and below 1.")] = 0.95,
     seed: Annotated[
         int,
@@ -109,7 +114,9 @@ def _show(result: AuditResult) -> None:
     table = Table("if it were", "typically shown", title="power of this audit", title_justify="left")
     table.add_row("a mechanism exactly at the claim", f"{power.at_claim:.3f}")
     table.add_row("this plan with its noise", f"{power.as_planned:.3f}")
-    table.add_row("this plan with a quarter of its noise", f"{power.at_a_quarter:.3f}")
+    table.add_row("this plan with a quarter of its noise", f"{power.a_quarter:.3f}")
+    table.add_row("this plan without noise", f"{power.no_noise:.3f}")
+    table.add_row("this plan without clipping", f"{power.no_clipping:.3f}")
     table.add_row("anything, every guess right", f"{power.most:.3f}")
     people.print(table)
     people.print(_verdict(result), highlight=False, markup=False, soft_wrap=True)
@@ -130,11 +137,19 @@ def _adversary(result: AuditResult) -> str:
 def _verdict(result: AuditResult) -> str:
     if result.refuted:
         return "The claim is wrong for what ran here."
-    noticed = result.power.at_a_quarter > result.claimed.epsilon
-    return (
-        "Nothing here contradicts the claim; that does not prove it. "
-        + ("This audit would" if noticed else "This audit would not")
-        + " typically notice a quarter of the noise"
-        + ("." if noticed else ": use more canaries, or a plan with a smaller epsilon.")
-        + f" {result.elapsed_s:.0f} s"
-    )
+    power, claimed = result.power, result.claimed.epsilon
+    faults = {
+        "a quarter of the noise": power.a_quarter,
+        "no noise": power.no_noise,
+        "no clipping": power.no_clipping,
+    }
+    noticed = [fault for fault, shown in faults.items() if shown > claimed]
+    missed = [fault for fault in faults if fault not in noticed]
+    parts = ["Nothing here contradicts the claim; that does not prove it."]
+    if noticed:
+        parts.append(f"This audit would typically notice {' or '.join(noticed)}.")
+    if missed:
+        parts.append(
+            f"It would typically not notice {' or '.join(missed)}: more canaries, or a plan with a smaller epsilon, may."
+        )
+    return " ".join([*parts, f"{result.elapsed_s:.0f} s"])

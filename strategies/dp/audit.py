@@ -100,6 +100,15 @@ def epsilon_lower_bound(guesses: Guesses, *, delta: float, confidence: float) ->
     return refuted
 
 
+def guesses_to_refute(epsilon: float, confidence: float) -> int:
+    """How many guesses refute pure `epsilon`-privacy if all are right. Raises UsageError for numbers outside their bounds."""
+    if not 0.0 <= epsilon <= LARGEST_EPSILON or not 0.0 < confidence < 1.0:
+        raise UsageError(
+            f"epsilon {epsilon} with confidence {confidence}; use 0 to {LARGEST_EPSILON:g}, and above 0 to below 1"
+        )
+    return math.ceil(math.log(1.0 - confidence) / -math.log1p(math.exp(-epsilon)))
+
+
 def right_guesses(scores: Vector, included: Flags, made: int) -> int:
     """How many of `made` guesses are right: that the canaries with the highest of `scores`, (m,), were in, and those with the lowest were not.
 

@@ -402,8 +402,9 @@ def fitted(epsilon: str, rounds: int, noise: str) -> Plan:
 @pytest.mark.parametrize("epsilon", ["0.3", "0.001"])
 def test_a_limit_that_holds_not_one_round_says_so(epsilon: str) -> None:
     said = refusal(("epsilon: 8.0", f"epsilon: {epsilon}"))
-    assert "not one would fit" in said or "leaves nothing to spend" in said
-    assert f"epsilon {float(epsilon):.3f}" in said or f"epsilon {epsilon}" in said
+    assert said.endswith("Of 20 rounds, not one would fit within privacy.limit")
+    assert f"would take the account to epsilon {forecast_of():.3f}" in said
+    assert f"its ceiling is epsilon {float(epsilon):.3f}" in said
 
 
 def test_a_limit_counts_moments_evaluation_and_retries_and_not_the_rounds_alone() -> None:

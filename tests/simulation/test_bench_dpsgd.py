@@ -50,7 +50,7 @@ def test_our_steps_are_those_of_opacus_and_not_those_without_clipping() -> None:
     assert 0 < np.linalg.norm(ours) <= 3 * RATE * dpsgd.CLIP
 
 
-def test_each_kind_of_step_is_taken_as_often_and_has_its_median() -> None:
+def test_each_kind_of_step_is_taken_as_often_and_has_its_seconds() -> None:
     taken = {"first": 0, "second": 0}
 
     def count(name: str):
