@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Final
@@ -200,8 +201,10 @@ def forecast(planned: PlannedReleases, privacy: Privacy, *, rounds: int | None =
     """
     limit, order = privacy.limit, best_order(planned.planned(), privacy.limit)
     cost = cost_of(planned.planned(rounds=rounds), order)
-    # A ceiling that leaves something to spend, also where the plan's own limit leaves nothing at this order.
     epsilon = epsilon_from_renyi(cost.renyi, order, limit.delta * (1.0 - TOTAL_VARIATION_SHARE))
+    if math.isinf(epsilon):
+        return Guarantee(epsilon=epsilon, delta=limit.delta, unit=privacy.unit.unit)
+    # A ceiling that leaves something to spend, also where the plan's own limit leaves nothing at this order.
     ceiling = Ceiling.fixed(
         epsilon=max(limit.epsilon, epsilon), delta=limit.delta, unit=privacy.unit.unit, order=order
     )

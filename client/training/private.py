@@ -73,6 +73,7 @@ class PrivateSession:
         unit, holdout = privacy.unit.unit, plan.evaluation.holdout
         told_by = _names(table, unit) if unit.kind is UnitKind.CUSTOMER else table.keys
         evaluating = held_out(told_by, holdout.salt, holdout.share)
+        self._row_is_unit = unit.kind is UnitKind.RECORD  # by the plan, never by what rows happen to be there
         self._training = _bounded(table.rows(~evaluating), unit)
         self._evaluating = _bounded(table.rows(evaluating), unit)
         self._encoded: tuple[Scaling, npt.NDArray[np.float32]] | None = None
@@ -96,7 +97,6 @@ class PrivateSession:
         rule, part = self._rule, self._training
         taken = sampled(rule.sampling_rate, part.units, seed)
         rows = np.flatnonzero(taken[part.unit]) if part.units else np.zeros(0, dtype=np.int64)
-        alone = part.units == len(part.unit)
         return clipped_sum(
             self.model,
             model,
@@ -104,7 +104,7 @@ class PrivateSession:
             part.table.target[rows],
             clip=rule.clip,
             weights=rule.class_weights,
-            units=None if alone else part.unit[rows],
+            units=None if self._row_is_unit else part.unit[rows],
         )
 
     def evaluate(self, model: Vector, scaling: Scaling) -> Integers:
@@ -170,7 +170,7 @@ def _bounded(table: Table, unit: PrivacyUnit) -> _Rows:
         counts[row] = seen[names[row]] <= unit.max_rows
     # Numbered by the names themselves: as NumPy's text, those that differ in trailing NULs would be one unit.
     number = {name: place for place, name in enumerate(seen)}
-    places = np.array([number[names[row]] for row in np.flatnonzero(counts)], dtype=np.int64)
+    places = np.array([number[names[row]] for row in np.flatnonzero(counts).tolist()], dtype=np.int64)
     return _Rows(table.rows(counts), places, len(number))
 
 

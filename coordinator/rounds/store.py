@@ -168,10 +168,14 @@ class RoundStore(RoundRecord):
     def settle_attempt(
         self, stage: Stage, number: int, attempt: int, survivors: Collection[SiteName], opening: bytes | None
     ) -> None:
-        """T1 of an attempt at preparing or evaluating: charge what is released, and keep what it takes to open the sum."""
+        """T1 of an attempt at preparing or evaluating: charge what is released, and keep what it takes to open the sum.
+
+        Saying the same again changes nothing.
+        """
         with self._step(f"settling the {stage.name.lower()} stage of round {number} of") as (session, run):
+            _require_running(run)
             row = session.get(Attempt, (run.id, stage.name.lower(), number, attempt))
-            if row is None or row.survivors is not None:
+            if row is None or row.survivors is not None or row.opening not in {None, opening}:
                 raise RoundConflict(
                     f"attempt {attempt} to {stage.name.lower()} round {number} of {run.id} is not open"
                 )

@@ -407,6 +407,12 @@ def test_a_limit_that_holds_not_one_round_says_so(epsilon: str) -> None:
     assert f"its ceiling is epsilon {float(epsilon):.3f}" in said
 
 
+@pytest.mark.parametrize("noise", ["1.0e-3", "1.0e-160"])
+def test_noise_that_hides_nobody_is_refused_as_unbounded(noise: str) -> None:
+    said = refusal(*LOCAL, ("training: 1.5", f"training: {noise}"))
+    assert "would take the account to epsilon unbounded at delta 1e-05 per record" in said
+
+
 def test_a_limit_counts_moments_evaluation_and_retries_and_not_the_rounds_alone() -> None:
     plan = plan_of()
     alone = Account(name="x", ceiling=fitting_ceiling(releases(plan), privacy(plan)))

@@ -18,14 +18,12 @@ from scipy.special import logsumexp  # type: ignore[import-untyped]
 from strategies.dp.curves import ORDERS, UnsupportedRelease, curve, renyi
 from strategies.dp.events import Mechanism
 from strategies.dp.filters import epsilon_from_renyi
+from strategies.dp.mechanisms import GradientGrid
 from strategies.errors import UsageError
 from tests.strategies.dp.releases_for_tests import discrete, gaussian, silent
 
 Vector = NDArray[np.float64]
 Law = Callable[[float], float]
-STEPS_PER_ROOT = (
-    4096  # of the grid: the clipping norm is at least this many steps times the root of the dimension
-)
 
 
 def log_law(deviation: float, reach: int) -> Vector:
@@ -167,14 +165,15 @@ def test_the_curve_of_continuous_noise_is_dp_accountings(noise: float, rate: flo
     assert curve(gaussian(noise, rate=rate, steps=7)) == pytest.approx(reference.rdp, rel=1e-6, abs=1e-9)
 
 
-@pytest.mark.parametrize("rate", [1.0, 0.3, 0.05, 0.01])
-@pytest.mark.parametrize("noise", [0.5, 1.0, 2.0, 5.0])
+@pytest.mark.parametrize("rate", [1.0, 0.3, 0.1, 0.05, 0.02, 0.01, 0.003, 0.001])
+@pytest.mark.parametrize("noise", [0.5, 0.7, 1.0, 1.4, 2.0, 3.0, 5.0])
 @pytest.mark.parametrize("dimension", [100, 1_000, 123_456, 1_000_000])
-def test_rounding_to_the_grid_costs_at_most_a_twentieth_at_any_order(
-    dimension: int, noise: float, rate: float
+@pytest.mark.parametrize("rotated", [False, True])
+def test_rounding_to_the_default_grid_costs_at_most_a_twentieth_at_any_order(
+    dimension: int, noise: float, rate: float, *, rotated: bool
 ) -> None:
-    steps = 2.0 ** math.ceil(math.log2(STEPS_PER_ROOT * math.sqrt(dimension)))
-    rounded = discrete(noise * steps, steps + math.sqrt(dimension), rate=rate, shares=8, dimension=dimension)
+    grid = GradientGrid(parameters=dimension, rotated=rotated)
+    rounded = discrete(noise * grid.steps, grid.sensitivity, rate=rate, shares=8, dimension=grid.dimension)
     assert np.all(curve(rounded) <= 1.05 * curve(gaussian(noise, rate=rate)))
     assert np.all(curve(rounded) > curve(gaussian(noise, rate=rate)))
 
