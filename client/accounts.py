@@ -74,6 +74,8 @@ class AccountBook:
     _times: dict[Key, dict[Release, int]] = field(default_factory=dict)
     """How often each release was charged: what `_charges` adds up to."""
     _ceilings: dict[Key, list[Ceiling]] = field(default_factory=dict)
+    _attempts: dict[tuple[Key, RunId, str], int] = field(default_factory=dict)
+    """By account, run and stage: how many inputs were charged."""
     _occasions: dict[Key, set[Occasion]] = field(default_factory=dict)
     _known: int = 0
     """The last entry that all of this is made from."""
@@ -98,6 +100,7 @@ class AccountBook:
         with self.journal.turn() as turn:
             self._catch_up(turn)
             self._require_uncharged(key, occasion)
+            self._require_one_unit(key)
             self._account(key, self._ceiling(key, rule)).require({release: 1})
             written = [
                 *self._news(turn, key, rule, release),
@@ -112,6 +115,7 @@ class AccountBook:
         key = _key(population, rule.unit.unit)
         with self.journal.turn() as turn:
             self._catch_up(turn)
+            self._require_one_unit(key)
             self._account(key, self._ceiling(key, rule)).require(planned)
 
     def account(self, population: str, rule: AccountRule) -> Account:
@@ -124,6 +128,10 @@ class AccountBook:
     def charges(self, population: str, unit: PrivacyUnit) -> tuple[Charge, ...]:
         """All charges of an account, the oldest first."""
         return tuple(self._charges.get(_key(population, unit), ()))
+
+    def attempts(self, population: str, unit: PrivacyUnit, run: RunId, stage: str) -> int:
+        """How many inputs of a run's stage were charged to an account."""
+        return self._attempts.get((_key(population, unit), run, stage), 0)
 
     def release(self, digest: Digest) -> Release:
         """The release of a charge."""
@@ -142,6 +150,16 @@ class AccountBook:
 
     def _account(self, key: Key, ceiling: Ceiling) -> Account:
         return Account(name=f"{self.site}/{key[0]}", ceiling=ceiling, charges=self._times.get(key, {}))
+
+    def _require_one_unit(self, key: Key) -> None:
+        """What was released per one unit says nothing per another, so another would begin from nothing what was begun already."""
+        others = [each for each in self._times if each[0] == key[0] and each != key]
+        if others:
+            told = others[0][1] if others[0][2] is None else f"{others[0][1]} ({others[0][2]})"
+            raise BudgetRefused(
+                f"{self.site}/{key[0]}: this population was charged per {told}, and goes on so: figures for another unit would not count what"
+                " is known already"
+            )
 
     def _ceiling(self, key: Key, rule: AccountRule) -> Ceiling:
         """The ceiling of the site's configuration, at the order that the account has had from the start."""
@@ -187,6 +205,8 @@ class AccountBook:
                 key, release = _read_key(body), self._releases[charge.release]
                 times = self._times.setdefault(key, {})
                 times[release] = times.get(release, 0) + 1
+                of_run = (key, charge.occasion.run, charge.occasion.stage)
+                self._attempts[of_run] = self._attempts.get(of_run, 0) + 1
                 self._charges.setdefault(key, []).append(charge)
                 self._occasions.setdefault(key, set()).add(charge.occasion)
         self._known = entry.seq

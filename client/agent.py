@@ -27,7 +27,7 @@ from client.fleet.connection import (
 )
 from client.fleet.manifest import BundleRefused, check_bundle
 from client.journal.file import JournalBroken
-from client.training import COMPONENT
+from client.training import COMPONENTS
 from protos.codec import CodecError
 from protos.release import package_version
 from protos.site import SiteConfig
@@ -72,7 +72,7 @@ class Agent:
                     superlink=self.config.federation.superlink,
                     node_id=connection.node_id,
                     version=package_version(),
-                    component=COMPONENT,
+                    components=list(COMPONENTS),
                 )
                 failures, ever = 0, True
                 self._answer_until_stopped(connection)
@@ -134,15 +134,14 @@ class Agent:
         return message is not None
 
     def _answer(self, connection: FleetConnection, message: Message) -> None:
-        began = time.monotonic()
         run = message.metadata.run_id
         try:
             context = self._context(connection, run)
         except BundleRefused as refusal:
             _log.error("run refused", flower_run=run, reason=str(refusal))
-            connection.push(Message(Error(ErrorCode.INVALID_FAB, str(refusal)), reply_to=message), 0.0)
+            connection.push(Message(Error(ErrorCode.INVALID_FAB, str(refusal)), reply_to=message))
             return
-        connection.push(self._computed(message, context), time.monotonic() - began)
+        connection.push(self._computed(message, context))
 
     def _computed(self, message: Message, context: Context) -> Message:
         """The app's reply, or an error in its place: one bad message must not end the agent."""

@@ -17,7 +17,9 @@ from protos.shell import people
 from protos.site import SiteConfig
 from strategies.dp.budget import Account
 from strategies.dp.units import Guarantee
+from strategies.encoding import digest_of
 from strategies.errors import UsageError
+from strategies.ids import Digest, run_id
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +52,8 @@ class AccountView:
 
 def views(config: SiteConfig, book: AccountBook) -> Iterator[AccountView]:
     """The accounts that the site's configuration names, in its order."""
-    for population, source in config.data.items():
+    sources = {config.population_of(each): each for each in config.data.values()}
+    for population, source in sources.items():
         if source.account is not None:
             yield AccountView(
                 population=population,
@@ -91,13 +94,14 @@ def show(site: str, found: Sequence[AccountView]) -> None:
             )
         if each.overlaps:
             people.print(
-                f"{each.population}: people may be at {', '.join(each.overlaps)} too; `covenant ledger show` at the centre has the worst case"
+                f"{each.population}: people may be at {', '.join(each.overlaps)} too. Tell the centre's privacy officer, who declares it with the ceiling:"
+                " `covenant ledger show` then has the worst case"
             )
 
 
 def export_to(path: Path, config: SiteConfig, book: AccountBook) -> None:
     """Write all accounts, signed, for `covenant ledger reconcile`. Raises UsageError where there is a file already."""
-    accounts = tuple(_stated(each, book) for each in views(config, book))
+    accounts = tuple(_stated(each, book, config.federation.name) for each in views(config, book))
     signed = sign(config.site, SigningKey.load(config.identity.key), book.clock(), accounts)
     try:
         with path.open("xb") as file:
@@ -107,18 +111,27 @@ def export_to(path: Path, config: SiteConfig, book: AccountBook) -> None:
     people.print(f"wrote {path}; send it to the centre for `covenant ledger reconcile`", highlight=False)
 
 
-def _stated(view: AccountView, book: AccountBook) -> StatedAccount:
+def _stated(view: AccountView, book: AccountBook, here: str) -> StatedAccount:
     releases: Mapping[str, Any] = {each.release: book.release(each.release) for each in view.charges}
-    entries = (
-        StatedEntry(
-            run=each.occasion.run,
-            stage=each.occasion.stage,
-            round=each.occasion.round,
-            attempt=each.occasion.attempt,
-            release=each.release,
-            plan=each.occasion.plan,
-            at=datetime.fromisoformat(each.at),
-        )
-        for each in view.charges
-    )
+    entries = (_entry(each, here) for each in view.charges)
     return StatedAccount.of(view.population, view.account.ceiling, releases.values(), entries)
+
+
+def _entry(charge: Charge, here: str) -> StatedEntry:
+    """A charge as the centre of federation `here` may read it."""
+    said = charge.occasion
+    elsewhere = said.federation != here
+    return StatedEntry(
+        run=run_id(f"run-{_pseudonym(said.federation, said.run)[:16]}") if elsewhere else said.run,
+        stage=said.stage,
+        round=said.round,
+        attempt=said.attempt,
+        release=charge.release,
+        plan=_pseudonym(said.federation, said.plan) if elsewhere else said.plan,
+        at=datetime.fromisoformat(charge.at),
+        elsewhere=elsewhere,
+    )
+
+
+def _pseudonym(federation: str, name: str) -> Digest:
+    return digest_of({"federation": federation, "name": name})

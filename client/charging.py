@@ -47,9 +47,21 @@ class Charging:
             attempt=said.attempt,
         )
         rule = _rule(accepted)
+        self._require_planned(accepted, rule, occasion)
         receipt = self._allowed(lambda: self.book.charge(accepted.population, rule, release, occasion))
         self._alert(accepted, rule, release)
         return receipt
+
+    def _require_planned(self, accepted: Accepted, rule: AccountRule, occasion: Occasion) -> None:
+        """A run has as many attempts at a stage as its plan says, aborted ones included: what an approver saw is what may be spent."""
+        planned = 0 if accepted.releases is None else accepted.releases.times(occasion.stage)
+        charged = self.book.attempts(accepted.population, rule.unit.unit, occasion.run, occasion.stage)
+        if charged >= planned:
+            raise TaskRefused(
+                RefusalCode.BUDGET,
+                f"this site has sent {charged} inputs to the {occasion.stage} stage of {occasion.run}, which is all that its plan has, with"
+                " retries; launch a new run, or plan more retries",
+            )
 
     def _alert(self, accepted: Accepted, rule: AccountRule, release: Release) -> None:
         """Tell the site's operator when a charge takes the account past one of its fractions."""

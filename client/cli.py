@@ -159,16 +159,24 @@ def _account(given: str | None) -> str:
     if given is None:
         return f"    # account: {{unit: {{kind: record}}, epsilon: 8.0, delta: 1.0e-5}}   {what}"
     unit, _, rest = given.partition(",")
-    figures = rest.split(",")
-    if len(figures) not in {2, 3}:
-        raise UsageError(
-            f"--account {given!r}: use UNIT,EPSILON,DELTA or UNIT,EPSILON,DELTA,ORDER, such as record,8,1e-5"
-        )
     kind, *parts = unit.split(":")
     names = ("column", "max_rows", "max_sites") if kind == "customer" else ("max_rows",)
+    try:
+        epsilon, delta, *order = rest.split(",")
+        figures = f"epsilon: {float(epsilon)}, delta: {float(delta)}"
+    except ValueError as error:
+        raise _no_account(given) from error
+    if len(order) > 1 or len(parts) > len(names):
+        raise _no_account(given)
     told = "".join(f", {name}: {part}" for name, part in zip(names, parts, strict=False))
-    order = f", order: {figures[2]}" if figures[2:] else ""
-    return f"    account: {{unit: {{kind: {kind}{told}}}, epsilon: {float(figures[0])}, delta: {float(figures[1])}{order}}}   {what}"
+    fixed = f", order: {order[0]}" if order else ""
+    return f"    account: {{unit: {{kind: {kind}{told}}}, {figures}{fixed}}}   {what}"
+
+
+def _no_account(given: str) -> UsageError:
+    return UsageError(
+        f"--account {given!r}: use UNIT,EPSILON,DELTA or UNIT,EPSILON,DELTA,ORDER, such as record,8,1e-5 or customer:customer_id:4,8,1e-6"
+    )
 
 
 @app.command("budget")

@@ -42,8 +42,14 @@ def open_participant(
     except CovenantError:
         journal.close()
         raise
+    try:
+        answers = Answers(journal, book.journal)
+    except CovenantError:
+        journal.close()
+        book.close()
+        raise
     return Participant(
-        config=config, root=root, identity=identity, answers=Answers(journal), book=book, entropy=entropy
+        config=config, root=root, identity=identity, answers=answers, book=book, entropy=entropy
     )
 
 

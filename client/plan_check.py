@@ -26,7 +26,8 @@ from protos.plan_fit import check_plan
 from protos.plan_privacy import Privacy
 from protos.plan_releases import PlannedReleases, releases_of
 from protos.plan_training import PrivateSteps
-from protos.site import DataSource, SiteConfig
+from protos.site import AccountRule, DataSource, SiteConfig
+from strategies.dp.budget import cost_of
 from strategies.encoding import sha256_hex
 from strategies.errors import CovenantError, Refused
 from strategies.ids import Digest, SiteName
@@ -76,7 +77,7 @@ def check_documents(task: Task, *, config: SiteConfig, root: RootPublic, identit
     _policy(plan, config)
     source = _source(plan, contract, config)
     _require_component(plan)
-    _privacy_policy(plan, source, config)
+    _privacy_policy(plan, contract, source, config)
     return Accepted(
         plan=plan,
         contract=contract,
@@ -189,10 +190,30 @@ def _secure_policy(plan: Plan, config: SiteConfig) -> None:
         )
 
 
-def _privacy_policy(plan: Plan, source: DataSource, config: SiteConfig) -> None:
+def _require_modest(plan: Plan, contract: Contract, account: AccountRule, most: float | None) -> None:
+    """The plan costs what the site admits a plan at most: at the account's own delta and order, because the plan chooses its own."""
+    planned = releases_of(plan, contract)
+    if most is None or planned is None:
+        return
+    ceiling = account.ceiling
+    costs = ceiling.guarantee(cost_of(planned.planned(), ceiling.order))
+    if not costs.epsilon <= most:
+        raise TaskRefused(
+            RefusalCode.POLICY,
+            f"`policy.max_epsilon_per_plan` at this site is {most:g}; the plan costs {costs.words} at the account's order {ceiling.order}",
+        )
+
+
+def _privacy_policy(plan: Plan, contract: Contract, source: DataSource, config: SiteConfig) -> None:
     """A private plan is about the unit that the population's account is about, within the site's limit, and exempts only what may be."""
     privacy, policy, account = plan.privacy, config.policy, source.account
     if not isinstance(privacy, Privacy):
+        if account is not None:
+            raise TaskRefused(
+                RefusalCode.POLICY,
+                f"population {config.population_of(source)} has an account at this site; a plan without privacy would release of it what no"
+                " account bounds",
+            )
         return
     if account is None:
         raise TaskRefused(
@@ -211,12 +232,7 @@ def _privacy_policy(plan: Plan, source: DataSource, config: SiteConfig) -> None:
             RefusalCode.POLICY,
             f"the account at this site is per {ours.words}; the plan protects a {theirs.words}, and one says nothing about the other",
         )
-    most = policy.max_epsilon_per_plan
-    if most is not None and not privacy.limit.epsilon <= most:
-        raise TaskRefused(
-            RefusalCode.POLICY,
-            f"`policy.max_epsilon_per_plan` at this site is {most:g} per {ours.words}; the plan's limit is {privacy.limit.epsilon:g}",
-        )
+    _require_modest(plan, contract, account, policy.max_epsilon_per_plan)
     exempt = sorted(set(privacy.exempt) - set(policy.exemptions))
     if exempt:
         raise TaskRefused(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -81,15 +81,20 @@ def _tell(crossed: Sequence[Crossing]) -> None:
         _log.warning("account alert", account=each.key.words, fraction_spent=each.fraction, run=each.run)
 
 
-def needs_of(documents: RunDocuments) -> tuple[Need, ...]:
-    """What a run asks of the account of each site that it invites; nothing without privacy."""
+def needs_of(documents: RunDocuments, done: Mapping[str, int] | None = None) -> tuple[Need, ...]:
+    """What a run asks of the account of each site that it invites, but for the attempts at each stage that are `done`; nothing without privacy."""
     plan = documents.plan
     releases = releases_of(plan, documents.contract)
     if releases is None:
         return ()
+    left = {stage: releases.times(stage) - (done or {}).get(stage, 0) for stage in STAGES}
     planned = tuple(
-        Planned(stage=stage, release=releases.of(stage), times=releases.times(stage)) for stage in STAGES
+        Planned(stage=stage, release=releases.of(stage), times=times)
+        for stage, times in left.items()
+        if times > 0
     )
+    if not planned:
+        return ()
     return tuple(
         Need(site=site, population=plan.population_of(site), unit=releases.train.unit, planned=planned)
         for site in plan.sites.invite
@@ -119,7 +124,8 @@ def _reserve_again(centre: Centre, session: Session, run: RunId) -> None:
     """A private run whose reservation was given up needs another one. Raises `BudgetRefused`, and the run stays as it was."""
     row = session.get_one(Run, run)
     documents = _documents(row)
-    needs, ledger = needs_of(documents), Ledger(centre.engine, centre.clock)
+    ledger = Ledger(centre.engine, centre.clock)
+    needs = needs_of(documents, done=ledger.attempts(session, run))
     if needs and not ledger.left(session, run):
         _tell(ledger.reserve(session, run, needs))
 

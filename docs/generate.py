@@ -206,8 +206,8 @@ Never anything else than these three, as integers, each clamped, with the site's
 ## What the transport shows besides
 
 The frames above are the content of Flower messages over TLS. The SuperLink also sees the site's address, its public node key, when it is
-online (a poll at most every `idle_poll`, a heartbeat every 15 s), and how many seconds each reply took to compute. Computing time grows with
-the number of rows, so it hints at the size of a site's data. A run whose bundle the site does not allow is answered with an error message
+online (a poll at most every `idle_poll`, a heartbeat every 15 s), and when each reply comes. Computing time grows with
+the number of rows, so it hints at the size of a site's data; the agent does not tell it, but whoever delivers a request sees when its answer comes. A run whose bundle the site does not allow is answered with an error message
 that names the rule and this site's allowed apps.
 
 ## What never leaves

@@ -46,6 +46,8 @@ class StatedEntry(Part):
     release: Sha256
     plan: Sha256
     at: AwareDatetime
+    elsewhere: bool = False
+    """Charged for another federation: run and plan are then pseudonyms, because they are none of this one's business. It counts all the same."""
 
 
 class StatedAccount(Part):

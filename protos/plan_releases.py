@@ -20,11 +20,12 @@ from strategies.dp.budget import cost_of
 from strategies.dp.curves import ORDERS
 from strategies.dp.events import Mechanism, Part, Partition, Release
 from strategies.dp.filters import TOTAL_VARIATION_SHARE, Ceiling, epsilon_from_renyi
-from strategies.dp.mechanisms import CountCells, GradientGrid, MomentCells
+from strategies.dp.mechanisms import LOCAL_DEVIATION_STEPS, CountCells, GradientGrid, MomentCells
 from strategies.dp.noise import total_variation
 from strategies.dp.units import Guarantee, PrivacyUnit, UnitKind
 from strategies.errors import UsageError
 from strategies.features import NumericFeature
+from strategies.ids import Digest
 
 OTHER_STAGE_RETRIES: Final = 2
 """Preparation and evaluation are tried three times at most."""
@@ -93,7 +94,7 @@ def releases_of(plan: Plan, contract: Contract) -> PlannedReleases | None:
     if not isinstance(privacy, Privacy):
         return None
     noise, unit = privacy.noise, privacy.unit.unit
-    maker = _Maker(plan, privacy, unit)
+    maker = _Maker(plan, privacy, unit, contract.digest)
     moments, counts = moment_cells(plan, contract), CountCells(plan.evaluation.score_bins)
     return PlannedReleases(
         prepare=maker.sum("scaling moments", noise.preparation, moments.sensitivity(unit.max_rows), moments.dimension),
@@ -111,6 +112,7 @@ class _Maker:
     plan: Plan
     privacy: Privacy
     unit: PrivacyUnit
+    contract: Digest
 
     @property
     def partition(self) -> Partition | None:
@@ -118,7 +120,7 @@ class _Maker:
         holdout = self.plan.evaluation.holdout
         if self.unit.kind is UnitKind.SITE:
             return None
-        return Partition(by=holdout.by, salt=holdout.salt, share=holdout.share)
+        return Partition(contract=self.contract, by=holdout.by, salt=holdout.salt, share=holdout.share)
 
     def sum(
         self,
@@ -182,6 +184,9 @@ class _Maker:
                     variance=multiplier**2,
                     shares=1,
                     dimension=_parameters(self.plan, contract),
+                    total_variation=total_variation(
+                        LOCAL_DEVIATION_STEPS**2, _parameters(self.plan, contract)
+                    ),
                     partition=self.partition,
                 )
                 return release.for_person_at(self.unit.max_sites)

@@ -91,15 +91,17 @@ class AccountRule(Part):
 
 
 class DataSource(Part):
-    """One population: its contract, its Parquet file, the file's own names for contract columns, and its account.
+    """Rows under one contract: their Parquet file, the file's own names for contract columns, and the account of their population.
 
-    A population without an account takes part in nothing but plans without privacy. At sites that it `overlaps` with the same people may be.
+    The key in `data` is the population's name, unless `population` gives it: the same rows under another contract are the same population,
+    and have the same account. A population without an account takes part in nothing but plans without privacy. At sites that it `overlaps` with the same people may be.
     """
 
     contract: Reference
     contract_file: FilePath
     file: FilePath
     columns: Annotated[Mapping[ColumnName, ColumnName], *FROZEN] = {}
+    population: Name | None = None
     account: AccountRule | None = None
     overlaps: Annotated[tuple[Site, ...], AfterValidator(distinct)] = ()
 
@@ -197,13 +199,33 @@ class SiteConfig(Document):
             seen[source.contract] = population
         return self
 
+    @model_validator(mode="after")
+    def _one_population_a_file(self) -> Self:
+        """The same rows have one account, whatever contracts they follow."""
+        by_file: dict[Path, str] = {}
+        by_population: dict[str, DataSource] = {}
+        for name, source in self.data.items():
+            population = source.population or name
+            other = by_file.setdefault(source.file.resolve(), population)
+            if other != population:
+                raise FieldError(
+                    "data",
+                    f"{name} and {other} are the same file, {source.file.name}, and would have an account each; write population: {other} in {name}",
+                )
+            if by_population.setdefault(population, source).account != source.account:
+                raise FieldError(
+                    "data",
+                    f"population {population} has two different accounts; write the same in both places",
+                )
+        return self
+
     def source_for(self, contract: str) -> DataSource | None:
         """The data that follow `contract` (`name@version`), or None if this site has none."""
         return next((source for source in self.data.values() if source.contract == contract), None)
 
     def population_of(self, source: DataSource) -> str:
         """What this site calls the population of `source`."""
-        return next(name for name, each in self.data.items() if each == source)
+        return next(source.population or name for name, each in self.data.items() if each is source)
 
 
 def load_site(path: Path) -> SiteConfig:

@@ -118,4 +118,5 @@ class UnmaskedRun:
             stage=stage, number=number, attempt=1, roster=roster, model=model, scaling=scaling
         )
         opened = Opened(survivors=roster, total=payload.ring.decode(payload.ring.reduce(total)), doubted=())
-        return OpenedSums(self.documents, self.entropy).pooled(question, payload, opened)
+        read = OpenedSums(self.documents, self.entropy)
+        return read.pooled(question, payload, opened, read.drawn(payload))

@@ -11,6 +11,7 @@
 5. What a confirmation promises, shares of both kinds among it, stays on disk until the next step of its run: shares that were
    given, or another attempt, need it no more.
 6. A refusal releases nothing and is not recorded.
+7. Each entry names the last entry of the site's accounts. Accounts that do not hold it were set back, and nothing leaves any more.
 """
 
 from __future__ import annotations
@@ -71,9 +72,10 @@ class _Recorded:
 
 @dataclass
 class Answers:
-    """The answers in a journal, looked up by slot."""
+    """The answers in a journal, looked up by slot. `accounts` is the journal of the site's accounts; raises `JournalBroken` if that was set back."""
 
     journal: Journal
+    accounts: Journal
     _by_slot: dict[Slot, _Recorded] = field(default_factory=dict)
     _opened: dict[tuple[str, str, int], int] = field(default_factory=dict)
     """By run, stage and round: the attempt for which this site has given its shares."""
@@ -83,8 +85,15 @@ class Answers:
     """By run: the entry beside which the shares of its last confirmation are kept."""
 
     def __post_init__(self) -> None:
+        head = None
         for entry in self.journal.entries(_KIND):
             self._remember(entry.seq, entry.body)
+            head = entry.body.get("accounts", head)
+        if head is not None and not self.accounts.holds((head[0], head[1])):
+            raise JournalBroken(
+                f"the accounts of this site are not those that it last answered with: entry {head[0]} is not there. An older copy was put in their"
+                " place, or another file; put the right one back. If it is lost, what was released since is forgotten: tell the privacy officer"
+            )
 
     def kept(self, question: Question) -> bytes | None:
         """The frame that answered `question`, or None if its slot is free. Raises `TaskRefused` if another question has it."""
@@ -149,7 +158,7 @@ class Answers:
         body = {
             "run": run, "stage": stage, "round": number, "attempt": attempt, "step": step,
             "statement": question.digest, "plan": question.plan, "history": dict(question.history),
-            "frame": sha256_hex(frame), "promise": _digest_of(promise),
+            "frame": sha256_hex(frame), "promise": _digest_of(promise), "accounts": list(self.accounts.head),
         }  # fmt: skip
         entry = self.journal.append(
             _KIND, body, prefixed(frame) + promise, keep=_KEPT_FRAMES, forget=self._promised.get(run)

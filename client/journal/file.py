@@ -209,6 +209,18 @@ class Journal:
             row = self._connection.execute("SELECT content FROM attachments WHERE seq = ?", (seq,)).fetchone()
         return None if row is None else bytes(row[0])
 
+    @property
+    def head(self) -> tuple[int, str]:
+        """The last entry that this process knows: its number and its checksum in hexadecimal."""
+        return self._seq, self._checksum.hex()
+
+    def holds(self, head: tuple[int, str]) -> bool:
+        """Whether an entry is there, to the checksum: not so in an older copy of the file, or in another one."""
+        self._require_whole()
+        query = "SELECT 1 FROM entries WHERE seq = ? AND checksum = ?"
+        with self._breaking("reading"):
+            return self._connection.execute(query, (head[0], bytes.fromhex(head[1]))).fetchone() is not None
+
     def close(self) -> None:
         """Close the file. A broken journal is left as it lies: closing would flush, and a failed flush is not tried again."""
         if self._broken is None:
@@ -268,6 +280,11 @@ class Journal:
         raise JournalBroken(what)
 
     def _damaged(self, what: str) -> str:
+        if self._shared:
+            return (
+                f"{self._path} is damaged: {what}. Keep the file, and put its newest good copy back; what was released since that was made is"
+                " known to the centre only, so compare with `covenant ledger reconcile` before this site takes part again"
+            )
         return (
             f"{self._path} is damaged: {what}. Keep the file for the officers and have this site enrolled anew under a new key; an "
             "older copy in its place would let this site answer a round a second time"

@@ -32,6 +32,7 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from torch import nn
 
 from protos.plan_training import ClassWeights, PrivateSteps
+from strategies.dp.mechanisms import LOCAL_DEVIATION_STEPS as DEVIATION_STEPS
 from strategies.dp.noise import NoiseSeed, discrete_gaussian
 from strategies.dp.poisson import sampled
 from strategies.encoding import Vector
@@ -48,8 +49,6 @@ except ImportError as missing:
         "training with dp-sgd (privacy mode local) needs Opacus, which is not installed here; run: pip install 'covenant-fl[local]'"
     ) from missing
 
-DEVIATION_STEPS: Final = 2.0**38
-"""Standard deviation of the noise, in steps of its grid."""
 BLOCK_NUMBERS: Final = 1 << 22
 """How many gradient coordinates are held at a time, of rows and again of units (32 MiB each), unless one gradient alone is longer."""
 

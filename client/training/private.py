@@ -24,6 +24,7 @@ from protos.plan_privacy import Privacy
 from protos.plan_releases import moment_cells
 from protos.plan_training import GradientSums, PrivateSteps
 from strategies.analytics.noisy import logit_counts
+from strategies.dp.backpropagation import row_logits
 from strategies.dp.clipping import clipped_sum
 from strategies.dp.poisson import sampled
 from strategies.dp.units import PrivacyUnit, UnitKind
@@ -112,8 +113,8 @@ class PrivateSession:
         bins, part = self._plan.evaluation.score_bins, self._evaluating.table
         if not part.keys:
             return np.zeros(2 * bins, dtype=np.int64)
-        scores = self.model.probabilities(model, self._spec.encode(part.columns, scaling))
-        return logit_counts(scores, part.target, bins).ravel()
+        logits = row_logits(self.model, model, self._spec.encode(part.columns, scaling))
+        return logit_counts(logits, part.target, bins).ravel()
 
     def local_update(self, model: Vector, scaling: Scaling, seed: MaskSeed) -> Vector:
         """Local minus global after this round's noisy steps, (d,) float64 (`client.training.local`): may leave as it is."""

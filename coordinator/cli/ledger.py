@@ -136,7 +136,7 @@ def release(
     home: Home = None,
     json: Json = False,
 ) -> None:
-    """Give up what a failed or stopped run still has reserved. Nothing that was opened comes back, and the run cannot be resumed."""
+    """Give up what a failed or stopped run still has reserved. Nothing that was opened comes back. Resuming the run reserves again what is left of its plan."""
     given_up = _ledger(home).release_run(run_id(run), reason)
     if json:
         emit({"run": run, "voided": given_up})

@@ -14,9 +14,17 @@ from protos.shell import people
 _MOST_LINES = 20
 
 
+def _folding(*columns: str, show_header: bool = True) -> Table:
+    """A table whose cells are broken over lines where they are too long, never cut: names, ids and units are there to be read."""
+    table = Table(show_header=show_header)
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    return table
+
+
 def show_list(found: Sequence[AccountSummary]) -> None:
     """All accounts, one a line."""
-    table = Table("account", "ceiling", "spent, reservations included", "of ceiling", "alerts reached")
+    table = _folding("account", "ceiling", "spent, reservations included", "of ceiling", "alerts reached")
     for each in found:
         table.add_row(
             each.key.name,
@@ -32,7 +40,7 @@ def show_account(view: AccountView) -> None:
     """One account in full."""
     say = _say
     say(f"{view.key.words}, Rényi filter of order {view.ceiling.order}")
-    table = Table("figure", "guarantee", show_header=False)
+    table = _folding("figure", "guarantee", show_header=False)
     table.add_row("ceiling", view.ceiling.words)
     table.add_row(f"spent ({view.fraction:.1%} of the ceiling)", view.spent.words)
     table.add_row(f"of that opened ({view.settled_releases} releases)", view.settled.words)
@@ -64,7 +72,7 @@ def _show_what_is_left_out(view: AccountView) -> None:
 
 
 def _show_runs(view: AccountView) -> None:
-    table = Table("run", "stage", "release", "opened", "reserved", "voided", "the run alone, of ceiling")
+    table = _folding("run", "stage", "release", "opened", "reserved", "voided", "the run alone, of ceiling")
     for run in view.runs:
         for first, each in zip((True, *(False,) * len(run.stages)), run.stages, strict=False):
             table.add_row(
@@ -88,7 +96,7 @@ def _show_alerts(view: AccountView) -> None:
 
 
 def _show_history(view: AccountView) -> None:
-    table = Table("set", "ceiling", "officers", "reason", "overlaps")
+    table = _folding("set", "ceiling", "officers", "reason", "overlaps")
     for each in view.history:
         table.add_row(
             f"{each.set_at:%Y-%m-%d %H:%M} UTC",

@@ -88,9 +88,13 @@ class Control:
         return answer.run_id
 
     def stop_run(self, flower_run: int) -> None:
-        """Stop a Flower run; its server process ends."""
+        """Stop a Flower run; its server process ends. One that has ended by itself meanwhile is stopped."""
         with outcomes(self._address):
-            self._client.StopRun(StopRunRequest(run_id=flower_run))
+            try:
+                self._client.StopRun(StopRunRequest(run_id=flower_run))
+            except httpx.HTTPStatusError as error:
+                if error.response.status_code != httpx.codes.PRECONDITION_FAILED:
+                    raise
 
     def __enter__(self) -> Self:
         """Nothing is opened yet."""

@@ -4,6 +4,7 @@
    alarm.
 2. What a site charged and the centre never opened is expected: the site cannot know that an attempt was aborted or a reply lost, and one that
    was started again in the middle may charge twice. The site's side is then the larger one, and it is the one to quote.
+   So is what it charged for other federations: the account is one, and the site says so without naming runs that are none of this centre's.
 3. An attempt is the same release on both sides, and of a run that reserved it here. Anything else is an alarm.
 4. What was settled after the statement was made is not judged by it.
 """
@@ -37,18 +38,19 @@ from strategies.ids import SiteName
 
 
 class Kind(StrEnum):
-    """What a difference between the two sides is. The last two are expected; each of the others is an alarm."""
+    """What a difference between the two sides is. The last three are expected; each of the others is an alarm."""
 
     NOT_CHARGED = "settled at the centre, not charged at the site"
     OTHER_RELEASE = "another release at the site than at the centre"
     NEVER_RESERVED = "charged at the site, never reserved at the centre"
     UNKNOWN_RUN = "charged at the site for a run that the centre does not know"
     NEVER_OPENED = "charged at the site, never opened at the centre"
+    ELSEWHERE = "charged at the site for another federation"
     LATER = "settled at the centre after the statement was made"
 
 
 _PIECE: Final = 1000
-EXPECTED: Final = frozenset({Kind.NEVER_OPENED, Kind.LATER})
+EXPECTED: Final = frozenset({Kind.NEVER_OPENED, Kind.ELSEWHERE, Kind.LATER})
 
 
 class At(NamedTuple):
@@ -162,9 +164,16 @@ class _Sides:
         missing, extra = settled.keys() - charged.keys(), list((charged - Counter(settled.keys())).elements())
         twice = {at.question for at in missing} & {at.question for at in extra}
         reserved = _reserved(totals)
+        elsewhere = (
+            frozenset() if stated is None else {_at(each) for each in stated.entries if each.elsewhere}
+        )
         differences = [
             *(Difference(kind=self._missing(at, twice, settled[at]), at=at) for at in missing),
-            *(Difference(kind=self._extra(at, reserved), at=at) for at in extra if at.question not in twice),
+            *(
+                Difference(kind=Kind.ELSEWHERE if at in elsewhere else self._extra(at, reserved), at=at)
+                for at in extra
+                if at.question not in twice
+            ),
         ]
         opened = settled_in(each for stages in totals.values() for each in stages)
         return AccountComparison(

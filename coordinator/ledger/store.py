@@ -121,6 +121,13 @@ class Ledger:
                 stages[held.stage] = min(held.left, stages.get(held.stage, held.left))
         return found
 
+    def attempts(self, session: Session, run: RunId) -> Mapping[str, int]:
+        """How many attempts at each stage `run` has settled, at the site that has settled the most."""
+        found: dict[str, int] = {}
+        for held in held_by(session, run):
+            found[held.stage] = max(held.settled, found.get(held.stage, 0))
+        return found
+
     # --- what people do -----------------------------------------------------------------------------------------------
 
     def set_ceiling(self, site: SiteName, population: str, decision: Decision) -> tuple[Crossing, ...]:

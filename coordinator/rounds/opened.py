@@ -11,7 +11,7 @@ from protos.frames import Stage
 from protos.payloads import Payload, turning_seed
 from protos.plan_releases import gradient_grid
 from protos.plan_training import GradientSums
-from strategies.dp.mechanisms import MOMENT_BITS, NoisySum
+from strategies.dp.mechanisms import MOMENT_BITS, NoisySum, centre_variance
 from strategies.dp.noise import NoiseSeed
 from strategies.encoding import Vector
 from strategies.errors import UsageError
@@ -28,8 +28,18 @@ class OpenedSums:
     documents: RunDocuments
     entropy: Entropy
 
-    def pooled(self, question: Question, payload: Payload, opened: Opened) -> Pooled:
-        """The opened sum as moments, mean of updates (d,), or counts (2, bins)."""
+    def drawn(self, payload: Payload) -> bytes:
+        """The seed of the centre's noise on a sum, before it is opened; nothing where the centre adds none.
+
+        It is kept with what opens the sum, and erased with it: a driver that goes on after a crash must add the same noise. Two copies of one sum
+        with different noise would be two releases.
+        """
+        noisy = payload.embedding
+        adds = isinstance(noisy, NoisySum) and centre_variance(noisy.release) > 0.0
+        return self.entropy(SECRET_BYTES) if adds else b""
+
+    def pooled(self, question: Question, payload: Payload, opened: Opened, seed: bytes) -> Pooled:
+        """The opened sum as moments, mean of updates (d,), or counts (2, bins); with the noise of `seed`, where `drawn` gave one."""
         match payload.embedding:
             case Moments() as moments:
                 return Pooled(opened.survivors, moments.value(opened.total))
@@ -38,7 +48,7 @@ class OpenedSums:
             case Counts():
                 return Pooled(opened.survivors, opened.total.reshape(2, -1).astype(np.int64))
             case NoisySum() as noisy:
-                total = noisy.at_centre(opened.total, lambda: NoiseSeed(self.entropy(SECRET_BYTES)))
+                total = noisy.at_centre(opened.total, lambda: NoiseSeed(seed))
                 return Pooled(opened.survivors, self._read(question, total, len(opened.survivors)))
 
     def _read(self, question: Question, total: Integers, survivors: int) -> Vector | Integers:

@@ -79,10 +79,11 @@ class SecureSums:
     def reopen(self, question: Question, opening: bytes, receipt: Receipt) -> Pooled:
         """See `Sums.reopen`."""
         dimension = self._payload(question, self.documents.plan.sites.invite).dimension
-        unmasking = decode_opening(opening, self._parameters, dimension, self.verify)
+        seed, rest = opening[1 : 1 + opening[0]], opening[1 + opening[0] :]
+        unmasking = decode_opening(rest, self._parameters, dimension, self.verify)
         roster = tuple(sorted((*unmasking.request.survivors, *unmasking.request.dropped)))
         opened = self._opened(self._exchanges(question), unmasking, None, receipt)
-        return self.opened.pooled(question, self._payload(question, roster), opened)
+        return self.opened.pooled(question, self._payload(question, roster), opened, seed)
 
     @property
     def _parameters(self) -> Parameters:
@@ -128,18 +129,19 @@ class SecureSums:
         collecting = ready.ask(statement.digest, payload.ring, payload.dimension)
         confirming, uploads, sharing = self._collected(exchange, question, statement, collecting)
         unmasking = self._confirmed(exchange, confirming, sharing)
+        seed = self.opened.drawn(payload)
         receipt = settle(
             Settled(
                 survivors=confirming.survivors,
                 statement=statement.digest,
                 testimony=Testimony(statement=statement, cohort=ready.cohort.digest, uploads=uploads),
-                opening=encode_opening(unmasking),
+                opening=bytes([len(seed)]) + seed + encode_opening(unmasking),
             )
         )
         riding = None if self._parameters.is_active else sharing
         opened = self._opened(self._exchanges(question), unmasking, riding, receipt)
         self._ahead = _unless_too_few(sharing.close) if sharing is not None else None
-        return self.opened.pooled(question, payload, opened)
+        return self.opened.pooled(question, payload, opened, seed)
 
     def _collected(
         self, exchange: Exchanges, question: Question, statement: Statement, collecting: central.Collecting

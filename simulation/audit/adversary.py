@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import Final
 
 import numpy as np
 import numpy.typing as npt
@@ -25,7 +26,8 @@ from strategies.encoding import Vector
 from strategies.models import DenseModel, sigmoid
 
 Matrix = npt.NDArray[np.float64]
-_SPREAD = 8.0
+_NEGLIGIBLE: Final = 1e-12
+_SPREAD: Final = 8.0
 """How many standard deviations of the number of times that a canary is sampled are looked at."""
 
 
@@ -186,8 +188,11 @@ def _in_few_coordinates(canaries: Matrix, crowd: Matrix, gap: Vector) -> tuple[M
     everybody = np.concatenate((canaries, crowd))
     if len(everybody) >= len(gap):
         return canaries, crowd, gap
-    basis, _ = np.linalg.qr(everybody.T)
-    return canaries @ basis, crowd @ basis, gap @ basis
+    squares, axes = np.linalg.eigh(everybody @ everybody.T)
+    axes = axes[:, squares > _NEGLIGIBLE * squares[-1]]
+    lengths = np.sqrt(squares[len(squares) - axes.shape[1] :])
+    within = axes * lengths
+    return within[: len(canaries)], within[len(canaries) :], (everybody @ gap) @ axes / lengths
 
 
 def _log_ratio(told: Vector, strength: Vector, sampling: Sampling) -> Vector:

@@ -144,16 +144,20 @@ def _raw(feature: NumericFeature, units: Vector) -> Vector:
 
 
 def _most_telling(clipped: Matrix, length: Vector, number: int) -> npt.NDArray[np.int64]:
-    """Places of rows by how much of their gradient the rows before leave unsaid, and by its length before clipping: Gram-Schmidt with pivots."""
-    left = clipped.copy()
+    """Places of rows by how much of their gradient the rows before leave unsaid, and by its length before clipping.
+
+    A Cholesky factorisation with pivots of the rows' inner products, of which `parts` are the columns.
+    """
+    unsaid = np.einsum("ij,ij->i", clipped, clipped)
+    parts = np.zeros((min(number, len(clipped)), len(clipped)))
     chosen: list[int] = []
-    for _ in range(min(number, len(clipped))):
-        unsaid = np.einsum("ij,ij->i", left, left)
-        unsaid[chosen] = 0.0
+    for place in range(len(parts)):
         best = int(np.argmax(unsaid * length))
         if not unsaid[best] > _TELLING:
             break
+        rest = clipped @ clipped[best] - parts[:place].T @ parts[:place, best]
+        parts[place] = rest / math.sqrt(unsaid[best])
+        unsaid -= parts[place] ** 2
+        unsaid[best] = 0.0
         chosen.append(best)
-        direction = left[best] / math.sqrt(unsaid[best])
-        left -= np.outer(left @ direction, direction)
     return np.array(chosen, dtype=np.int64)

@@ -34,16 +34,13 @@ _SEEN: Final = 3.0
 """A class, or a group of rows, is seen if it is this many standard deviations of its noise above zero."""
 
 
-def logit_counts(scores: Vector, labels: npt.NDArray[Any], bins: int) -> Counts:
+def logit_counts(logits: Vector, labels: npt.NDArray[Any], bins: int) -> Counts:
     """Count rows by label and score: (2, bins) int64 over bins that are even in the logit from -`LOGIT_RANGE` to it; the outer two are open.
 
-    `scores` is (n,) in [0, 1], `labels` is (n,) of 0 and 1. A score that is no number counts as 1/2: to refuse would tell of a row.
+    `logits` is (n,), `labels` is (n,) of 0 and 1. One that is no number counts as 0: to refuse would tell of a row.
     """
-    with np.errstate(divide="ignore"):
-        logits = np.log(scores) - np.log1p(-scores)
-    spread = (
-        np.nan_to_num(logits, nan=0.0, posinf=LOGIT_RANGE, neginf=-LOGIT_RANGE) / (2.0 * LOGIT_RANGE) + 0.5
-    )
+    known = np.nan_to_num(logits, nan=0.0, posinf=LOGIT_RANGE, neginf=-LOGIT_RANGE)
+    spread = np.clip(known, -LOGIT_RANGE, LOGIT_RANGE) / (2.0 * LOGIT_RANGE) + 0.5
     place = np.clip(np.floor(spread * bins), 0, bins - 1).astype(np.int64) + bins * labels.astype(np.int64)
     return np.bincount(place, minlength=_LABELS * bins).astype(np.int64).reshape(_LABELS, bins)
 

@@ -152,6 +152,11 @@ class Backpropagation:
         self._backward(slopes)
         return finite
 
+    def logits(self, x: npt.NDArray[np.float32]) -> Vector:
+        """The logits of up to 256 rows `x`, (n, inputs), as (n,): each a function of its row alone, 0 for one with NaN or an infinity."""
+        finite = self._enter(x)
+        return np.where(finite, self._forward(), 0.0)[: len(x)]
+
     def _enter(self, x: npt.NDArray[np.float32]) -> Flags:
         """Round the features; returns which rows are finite, (256,). The others become 0, lest they reach their neighbours as 0 x NaN."""
         first = self.layers[0]
@@ -195,3 +200,18 @@ class Backpropagation:
         """The largest magnitude in each column of (k, 256), as (256,); NaN where there is a NaN."""
         largest: Vector = np.abs(values, out=self._scratch[: len(values)]).max(axis=0)
         return largest
+
+
+def row_logits(model: DenseModel, vector: Vector, x: npt.NDArray[np.float32]) -> Vector:
+    """The logits of rows `x`, (n, inputs), at `vector`, (d,), as (n,) float64, each a function of its row alone; 0 where something is not finite.
+
+    For scores that are counted: with products of float64 a row's score, and so its bin, could depend on how many rows there are.
+    """
+    logits = np.zeros(len(x))
+    if np.isfinite(vector).all():
+        forward = Backpropagation(model, vector)
+        with np.errstate(all="ignore"):
+            for first in range(0, len(x), BLOCK_ROWS):
+                part = slice(first, first + BLOCK_ROWS)
+                logits[part] = forward.logits(x[part])
+    return np.nan_to_num(logits, nan=0.0)

@@ -192,12 +192,14 @@ def worst_person(accounts: Sequence[Sequence[tuple[str, Release, int]]]) -> Mapp
     The same key at several sites is the same opened sum: it is charged once, for a person at all sites that have it
     (`Release.for_person_at`). Where sites add their own noise each releases by itself, and counts add up. Both are rounded up to multiples of
     the number of sites that the release is charged for already. If sites count a key differently, as many as possible are taken to
-    coincide. Raises UsageError if sites state one opened sum differently.
+    coincide. Parts do not compose in parallel here: keys differ between sites, so a person may train at one and be held out at another. Raises
+    UsageError if sites state one opened sum differently.
     """
     events: dict[str, list[dict[Release, int]]] = {}
     for site in accounts:
         mine: dict[str, dict[Release, int]] = {}
-        for key, release, count in site:
+        for key, at_its_part, count in site:
+            release = replace(at_its_part, partition=None)
             mine[key] = merged(mine.get(key, {}), {release: count})
         for key, charges in mine.items():
             events.setdefault(key, []).append(charges)

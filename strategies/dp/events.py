@@ -54,6 +54,8 @@ class Partition:
     Raises UsageError for a share that is not between 0 and 1.
     """
 
+    contract: str
+    """Its digest: under another contract the column may hold other keys, which divide the population in another way."""
     by: str
     salt: str
     share: float
@@ -134,7 +136,12 @@ class Release:
             "part": str(self.part),
             "partition": None
             if partition is None
-            else {"by": partition.by, "salt": partition.salt, "share": partition.share},
+            else {
+                "contract": partition.contract,
+                "by": partition.by,
+                "salt": partition.salt,
+                "share": partition.share,
+            },
         }  # fmt: skip
 
     @classmethod
@@ -201,7 +208,12 @@ def _unit(facts: dict[str, Any]) -> PrivacyUnit:
 
 def _partition(facts: dict[str, Any]) -> Partition:
     _require_names(facts, Partition)
-    return Partition(by=_text(facts["by"]), salt=_text(facts["salt"]), share=_number(facts["share"]))
+    return Partition(
+        contract=_text(facts["contract"]),
+        by=_text(facts["by"]),
+        salt=_text(facts["salt"]),
+        share=_number(facts["share"]),
+    )
 
 
 def _require_names(facts: object, of: type, *more: str) -> None:

@@ -37,7 +37,8 @@ STEPS_PER_ROOT: Final = 1 << 16
 where the curve bends (tests/strategies/dp/test_curves.py)."""
 MOMENT_BITS: Final = 10
 """Unit values are read in steps of 2^-10, so that their squares are exact in steps of 2^-20."""
-MOST_UNITS_LOG2: Final = 20
+LOCAL_DEVIATION_STEPS: Final = 2.0**38
+"""Standard deviation of the noise of local steps, in steps of its grid."""
 _MOST_ROWS: Final = 1 << 31
 _ROTATED_BITS: Final = 30
 _MOST_INTEGER: Final = (1 << 63) - 1

@@ -23,6 +23,7 @@ from tests.client.accounts_for_tests import (
     LOANS,
     PATIENCE_S,
     RECORD,
+    RUN,
     book_at,
     charge_and_die,
     charge_often,
@@ -137,16 +138,46 @@ def test_asking_charges_nothing_and_counts_what_is_charged(book: AccountBook, pa
     assert charged(book) == on_disk(path) == 1
 
 
-def test_accounts_of_other_populations_and_units_are_apart(book: AccountBook) -> None:
-    customers = rule(unit={"kind": "customer", "column": "customer_id", "max_rows": 3})
-    for number, (population, given) in enumerate(
-        (("loans", rule()), ("cards", rule()), ("loans", customers))
-    ):
-        book.charge(population, given, filling(0.9, given), occasion(number))
+def test_accounts_of_other_populations_are_apart(book: AccountBook) -> None:
+    for number, population in enumerate(("loans", "cards")):
+        book.charge(population, rule(), filling(0.9), occasion(number))
     with pytest.raises(BudgetRefused):
         charge(book, 9, share=0.9)
     assert [len(book.charges(name, RECORD)) for name in ("loans", "cards", "mortgages")] == [1, 1, 0]
-    assert len(book.charges("loans", customers.unit.unit)) == 1
+
+
+@pytest.mark.parametrize(
+    "unit", [{"kind": "customer", "column": "customer_id", "max_rows": 3}, {"kind": "site", "max_rows": 9}]
+)
+def test_a_population_that_was_charged_per_one_unit_is_not_charged_per_another(
+    book: AccountBook, path: Path, unit: dict[str, object]
+) -> None:
+    """Another account would begin from nothing what was begun already."""
+    charge(book)
+    other = rule(unit=unit)
+    for step in (
+        lambda: book.charge(LOANS, other, filling(0.1, other), occasion(2)),
+        lambda: book.require(LOANS, other, {filling(0.1, other): 1}),
+    ):
+        with pytest.raises(BudgetRefused, match="this population was charged per record, and goes on so"):
+            step()
+    assert on_disk(path) == 1
+    book.charge("cards", other, filling(0.1, other), occasion(3))
+
+
+def test_attempts_are_counted_by_run_and_stage(book: AccountBook, path: Path) -> None:
+    for number, stage in ((1, "train"), (2, "train"), (2, "evaluate")):
+        book.charge(LOANS, rule(), filling(0.1), occasion(number, stage=stage))
+    book.charge(LOANS, rule(), filling(0.1), occasion(1, run="run-ffffffffffffffff"))
+    book.close()
+    again = book_at(path)
+    assert [again.attempts(LOANS, RECORD, RUN, stage) for stage in ("prepare", "train", "evaluate")] == [
+        0,
+        2,
+        1,
+    ]
+    assert again.attempts("cards", RECORD, RUN, "train") == 0
+    again.close()
 
 
 def test_federations_share_the_account(book: AccountBook) -> None:

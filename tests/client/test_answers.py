@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from client.journal.answers import Answers, Question, secure_question
-from client.journal.file import Journal, JournalBroken, Owner
+from client.journal.file import Holder, Journal, JournalBroken, Owner
 from client.plan_check import TaskRefused
 from protos.frames import SecureRequest, Stage, Statement
 from strategies.encoding import digest_of
@@ -43,13 +43,15 @@ class Book:
 
     path: Path
     answers: Answers = field(init=False)
+    accounts: Journal = field(init=False)
 
     def __post_init__(self) -> None:
-        self.answers = Answers(Journal.open(self.path, OWNER))
+        self.accounts = Journal.open(self.path.with_name("accounts.db"), Holder(site="west"), shared=True)
+        self.answers = Answers(Journal.open(self.path, OWNER), self.accounts)
 
     def reopen(self) -> None:
         self.close()
-        self.answers = Answers(Journal.open(self.path, OWNER))
+        self.answers = Answers(Journal.open(self.path, OWNER), self.accounts)
 
     def close(self) -> None:
         self.answers.journal.close()
@@ -65,7 +67,7 @@ class Book:
         )
         connection.commit()
         connection.close()
-        self.answers = Answers(Journal.open(self.path, OWNER))
+        self.answers = Answers(Journal.open(self.path, OWNER), self.accounts)
 
 
 @pytest.fixture

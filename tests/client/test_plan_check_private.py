@@ -13,6 +13,7 @@ from protos.contract import Contract
 from protos.frames import RefusalCode, Task
 from protos.plan import Plan
 from protos.site import AccountRule, SiteConfig
+from strategies.dp.budget import Account
 from tests.client import loans_for_tests as loans
 from tests.client.local_for_tests import CUSTOMERS
 from tests.client.private_for_tests import (
@@ -85,6 +86,14 @@ def test_a_plan_without_privacy_releases_nothing_that_is_charged_and_needs_no_ac
     assert check(bank, bare, secure_plan()).releases is None
 
 
+def test_a_plan_without_privacy_about_a_population_that_has_an_account(bank: SecureBank) -> None:
+    said = refused(bank, config_of(bank), secure_plan())
+    assert (
+        "population loans has an account at this site; a plan without privacy would release of it what no account bounds"
+        in said
+    )
+
+
 @pytest.mark.parametrize("mode", ["distributed", "central", "local"])
 def test_a_mode_that_the_policy_does_not_name(bank: SecureBank, mode: str) -> None:
     plan = private_plan({"distributed": {}, "central": CENTRAL, "local": LOCAL}[mode])
@@ -94,7 +103,8 @@ def test_a_mode_that_the_policy_does_not_name(bank: SecureBank, mode: str) -> No
 
 
 def test_a_plan_without_privacy_where_the_policy_asks_for_some(bank: SecureBank) -> None:
-    said = refused(bank, config_of(bank, privacy_modes=("distributed",)), secure_plan())
+    bare = with_source(config_of(bank, privacy_modes=("distributed",)), account=None)
+    said = refused(bank, bare, secure_plan())
     assert said.endswith("admits distributed; the plan has none")
 
 
@@ -178,16 +188,21 @@ def test_a_plan_that_charges_a_population_by_another_name(bank: SecureBank) -> N
     )
 
 
-@pytest.mark.parametrize(("most", "admitted"), [(None, True), (9.0, True), (8.999, False), (0.5, False)])
-def test_a_plan_dearer_than_the_site_admits_a_plan(
-    bank: SecureBank, most: float | None, admitted: bool
-) -> None:
-    config = config_of(bank, max_epsilon_per_plan=most)
-    if admitted:
-        check(bank, config)
-        return
-    said = refused(bank, config)
-    assert f"`policy.max_epsilon_per_plan` at this site is {most:g} per record; the plan's limit is 9" in said
+def test_a_plan_dearer_than_the_site_admits_a_plan(bank: SecureBank) -> None:
+    """By what it costs at the account's own order and delta: a plan's own limit is the plan's own choice."""
+    ceiling = config_of(bank).data["loans"].account
+    assert ceiling is not None
+    cost = (
+        Account(name="x", ceiling=ceiling.ceiling).charged(planned(bank.plan).planned()).guarantee().epsilon
+    )
+    check(bank, config_of(bank, max_epsilon_per_plan=None))
+    check(bank, config_of(bank, max_epsilon_per_plan=cost * 1.001))
+    said = refused(bank, config_of(bank, max_epsilon_per_plan=cost * 0.999))
+    assert f"the plan costs epsilon {cost:.3f} at delta 1e-05 per record (add-or-remove-one)" in said
+    with_smaller_limit = private_plan({"epsilon: 9.0": "epsilon: 7.0", "delta: 1.0e-5": "delta: 1.0e-3"})
+    assert "policy.max_epsilon_per_plan" in refused(
+        bank, config_of(bank, max_epsilon_per_plan=cost * 0.999), with_smaller_limit
+    )
 
 
 EXEMPT = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -21,7 +22,7 @@ from coordinator.runs import ledger_of
 from protos.documents import read_document
 from protos.plan import Plan
 from protos.plan_releases import PlannedReleases, releases_of
-from simulation.world.layout import lay_out
+from simulation.world.layout import Layout, lay_out
 from strategies.ids import SiteName
 from strategies.secagg.shamir import Entropy
 from tests.coordinator.secure_for_tests import CONTRACT, FOUR, RUN, Secured, _loans
@@ -153,13 +154,28 @@ class Private(Secured):
                 yield path.read_bytes()
 
 
-def private_federation(
-    folder: Path, plan: Plan, *, tables: Sequence[pa.Table] | None = None, **facts: Any
-) -> Private:
-    """A federation for `plan`, accounts and ledger included; `tables` are of the sites in their order."""
-    given = tables or [_loans(place) for place in range(len(FOUR))]
-    rows = dict(zip(FOUR, given, strict=True))
-    return Private(lay_out(folder, plan, CONTRACT, rows, seed=0), plan, rows, **facts)
+@dataclass
+class Templates:
+    """Federations laid out once a plan, accounts and ledger included, and copied for each test."""
+
+    folder: Path
+    copies: int = 0
+
+    def copy(self, plan: Plan, *, tables: Sequence[pa.Table] | None = None, **facts: Any) -> Private:
+        """A federation for `plan`; `tables` are of the sites in their order."""
+        given = tables or [_loans(place) for place in range(len(FOUR))]
+        rows = dict(zip(FOUR, given, strict=True))
+        template = self.folder / f"{plan.digest}-{tables is None}"
+        if not template.exists():
+            lay_out(template, plan, CONTRACT, rows, seed=0)
+            for config in template.rglob("site.yaml"):  # which names the centre's files by their full paths
+                config.write_text(config.read_text().replace(str(template), "FOLDER"))
+        self.copies += 1
+        folder = self.folder / f"copy-{self.copies}"
+        shutil.copytree(template, folder)
+        for config in folder.rglob("site.yaml"):
+            config.write_text(config.read_text().replace("FOLDER", str(folder)))
+        return Private(Layout(folder), plan, rows, **facts)
 
 
 def everybody(stage: str, number: int, attempt: int = 1, sites: Collection[SiteName] = FOUR) -> list[Settled]:

@@ -165,7 +165,7 @@ def test_exemptions_and_accounts_for_other_units_are_named_beside_the_figures(
 @ON_SQLITE
 def test_parts_told_apart_by_the_customers_column_are_paid_for_once(ledger: Ledger, run: RunId) -> None:
     with_ceiling(ledger)
-    split = Partition(by="customer_id", salt="s", share=0.2)
+    split = Partition(contract="ab" * 32, by="customer_id", salt="s", share=0.2)
     training = filling(0.1, partition=split)
     held_out = filling(0.1, what="evaluation counts", partition=split, part=Part.EVALUATION)
     planned = (rounds(8, training), Planned(stage="evaluate", release=held_out, times=8))

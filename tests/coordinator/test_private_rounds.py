@@ -27,7 +27,8 @@ from protos.codec import encode_reply
 from protos.frames import REFUSAL, Refusal, RefusalCode, Reply, Stage
 from protos.payloads import payload_of, turning_seed
 from protos.plan import Plan
-from protos.plan_releases import gradient_grid
+from protos.plan_privacy import Privacy
+from protos.plan_releases import forecast, gradient_grid
 from protos.plan_training import GradientSums
 from protos.secure_codec import decode_answer
 from simulation.experiment import memory_folder
@@ -44,9 +45,9 @@ from tests.coordinator.private_for_tests import (
     LOCAL,
     MODES,
     Private,
+    Templates,
     everybody,
     planned,
-    private_federation,
     private_plan,
 )
 from tests.coordinator.secure_for_tests import CONTRACT, EAST, FOUR, NORTH, RUN, SOUTH, WEST, Ask
@@ -57,19 +58,24 @@ THREE = FOUR[:3]
 ALL = [*everybody("prepare", 0), *everybody("train", 1), *everybody("train", 2), *everybody("evaluate", 2)]
 
 
-@pytest.fixture
-def make() -> Iterator[Make]:
-    made: list[Private] = []
+@pytest.fixture(scope="module")
+def templates() -> Iterator[Templates]:
+    """In memory if that can be, because here no power is cut and every commit would wait for a disk."""
     with TemporaryDirectory(prefix="covenant-private-", dir=memory_folder()) as name:
+        yield Templates(Path(name))
 
-        def build(changes: dict[str, str] | None = None, **facts: Any) -> Private:
-            plan = private_plan(changes)
-            made.append(private_federation(Path(name) / f"federation{len(made)}", plan, **facts))
-            return made[-1]
 
-        yield build
-        for each in made:
-            each.close()
+@pytest.fixture
+def make(templates: Templates) -> Iterator[Make]:
+    made: list[Private] = []
+
+    def build(changes: dict[str, str] | None = None, **facts: Any) -> Private:
+        made.append(templates.copy(private_plan(changes), **facts))
+        return made[-1]
+
+    yield build
+    for each in made:
+        each.close()
 
 
 # --- both accounts ----------------------------------------------------------------------------------------------------
@@ -79,6 +85,7 @@ def make() -> Iterator[Make]:
 def test_a_run_charges_each_site_once_a_release_and_both_sides_agree(make: Make, mode: str) -> None:
     federation = make(MODES[mode])
     finished = federation.drive()
+    federation.store.finish("completed")
     assert federation.settled() == ALL
     for site in FOUR:
         assert federation.charged(site) == [
@@ -195,12 +202,20 @@ def test_more_attempts_than_were_reserved_are_not_opened(make: Make, monkeypatch
 
 def test_a_retry_that_the_plan_has_not_paid_for_is_refused_by_the_sites(make: Make) -> None:
     """Their accounts hold what the plan said and no more, and they count attempts that came to nothing."""
-    federation = make({"retries: 2": "retries: 0", "noise: {preparation: 2.0": "noise: {preparation: 50.0"})
+    bare = private_plan({"retries: 2": "retries: 0", "evaluation: 1.0": "evaluation: 4.0"})
+    assert isinstance(bare.privacy, Privacy)
+    cost = forecast(planned(bare), bare.privacy).epsilon
+    federation = make(
+        {
+            "retries: 2": "retries: 0",
+            "evaluation: 1.0": "evaluation: 4.0",
+            "epsilon: 20.0": f"epsilon: {cost * 1.0001}",
+        }
+    )
     federation.wire.reply_lost = at(Stage.TRAIN, 1, MaskedInput, [SOUTH, WEST])
     with pytest.raises(CovenantError):
         federation.drive()
-    last = federation.wire.asks[-1]
-    bodies = [decode_answer(reply).body for reply in last.replies.values()]
+    bodies = [decode_answer(reply).body for ask in federation.wire.asks for reply in ask.replies.values()]
     refusals = [body for body in bodies if isinstance(body, Refusal)]
     assert {body.code for body in refusals} == {RefusalCode.BUDGET}
     assert "gradient sum would take the account to epsilon" in refusals[0].reason
@@ -254,9 +269,9 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Stage, Opened]]:
     seen: list[tuple[Stage, Opened]] = []
     pooled = OpenedSums.pooled
 
-    def look(sums: OpenedSums, question: Question, payload: Any, opened: Opened) -> Any:
+    def look(sums: OpenedSums, question: Question, payload: Any, opened: Opened, seed: bytes) -> Any:
         seen.append((question.stage, opened))
-        return pooled(sums, question, payload, opened)
+        return pooled(sums, question, payload, opened, seed)
 
     monkeypatch.setattr(OpenedSums, "pooled", look)
     return seen
@@ -340,7 +355,8 @@ def read(plan: Plan, stage: Stage, total: np.ndarray, survivors: tuple[SiteName,
     question = Question(stage=stage, number=number, attempt=1, roster=FOUR)
     payload = payload_of(plan, CONTRACT, stage, FOUR)
     opened = Opened(survivors=survivors, total=total, doubted=())
-    pooled = OpenedSums(documents, lambda count: b"\7" * count).pooled(question, payload, opened)
+    sums = OpenedSums(documents, lambda count: b"\7" * count)
+    pooled = sums.pooled(question, payload, opened, sums.drawn(payload))
     match stage:
         case Stage.PREPARE:
             return scaling_of(documents, pooled)

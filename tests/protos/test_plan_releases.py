@@ -156,7 +156,7 @@ def test_training_and_held_out_rows_are_a_partition_unless_the_unit_is_a_whole_s
 ) -> None:
     found = releases(plan_of(*MODES[mode], *UNITS[unit]))
     by = {"record": "loan_id", "customer": "customer_id"}.get(unit)
-    expected = None if by is None else Partition(by=by, salt="1", share=0.3)
+    expected = None if by is None else Partition(contract=contract_for(plan_of(*MODES[mode], *UNITS[unit])).digest, by=by, salt="1", share=0.3)
     assert {found.of(stage).partition for stage in STAGES} == {expected}
 
 

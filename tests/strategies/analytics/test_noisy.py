@@ -30,6 +30,14 @@ BINS = 32
 Floats = npt.NDArray[np.float64]
 
 
+def logits_of(scores: Vector) -> Vector:
+    return np.asarray(np.log(scores) - np.log1p(-scores))
+
+
+def counted(scores: Vector, labels: npt.NDArray[np.int64], bins: int = BINS) -> npt.NDArray[np.int64]:
+    return logit_counts(logits_of(scores), labels, bins)
+
+
 # --- counts of scores -------------------------------------------------------------------------------------------------
 
 
@@ -42,7 +50,7 @@ def test_every_row_is_counted_once_under_its_label_in_the_bin_of_its_logit(
     logits: list[float], bins: int, number: int
 ) -> None:
     labels = np.random.default_rng(number).integers(0, 2, size=len(logits))
-    counts = logit_counts(sigmoid(np.array(logits)), labels, bins)
+    counts = logit_counts(np.array(logits), labels, bins)
     assert counts.shape == (2, bins)
     assert counts.sum(axis=1).tolist() == [int((labels == 0).sum()), int((labels == 1).sum())]
     edges = np.linspace(-LOGIT_RANGE, LOGIT_RANGE, bins + 1)[1:-1]
@@ -55,13 +63,14 @@ def test_every_row_is_counted_once_under_its_label_in_the_bin_of_its_logit(
 
 
 def test_certain_scores_are_in_the_outer_bins_and_what_is_no_number_in_the_middle() -> None:
-    scores = np.array([0.0, 1.0, 5e-324, math.nan, 0.5])
-    counts = logit_counts(scores, np.zeros(5), 4)
+    logits = np.array([-math.inf, math.inf, -800.0, math.nan, 0.0])
+    counts = logit_counts(logits, np.zeros(5), 4)
     assert counts[0].tolist() == [2, 0, 2, 1]
 
 
 def test_the_middle_of_a_bin_is_in_it() -> None:
-    counts = logit_counts(middles_of(BINS), np.ones(BINS), BINS)
+    middles = middles_of(BINS)
+    counts = logit_counts(logits_of(middles), np.ones(BINS), BINS)
     assert counts[1].tolist() == [1] * BINS
 
 
@@ -78,10 +87,10 @@ def scored(rows: int, seed: int = 0, shift: float = 1.5) -> tuple[Vector, npt.ND
 
 def test_without_noise_metrics_are_exact_for_scores_in_the_middle_of_their_bins() -> None:
     scores, labels = scored(5000)
-    place = logit_counts(scores, np.zeros(len(scores)), BINS)[0]
+    place = counted(scores, np.zeros(len(scores), dtype=np.int64))[0]
     middles = np.repeat(middles_of(BINS), place)
     labels = labels[np.argsort(scores)]
-    found = noisy_metrics(logit_counts(middles, labels, BINS), 0.0)
+    found = noisy_metrics(counted(middles, labels), 0.0)
     false_rate, true_rate, _ = sk.roc_curve(labels, middles, drop_intermediate=False)
     assert (found.rows, found.positives) == (5000, labels.sum())
     assert found.auc == pytest.approx(sk.roc_auc_score(labels, middles), abs=1e-12)
@@ -92,7 +101,7 @@ def test_without_noise_metrics_are_exact_for_scores_in_the_middle_of_their_bins(
 
 def test_without_noise_metrics_differ_from_the_exact_ones_by_binning_only() -> None:
     scores, labels = scored(50_000)
-    found = noisy_metrics(logit_counts(scores, labels, BINS), 0.0)
+    found = noisy_metrics(counted(scores, labels), 0.0)
     assert found.auc == pytest.approx(sk.roc_auc_score(labels, scores), abs=0.002)
     assert found.log_loss == pytest.approx(sk.log_loss(labels, scores), abs=0.002)
     assert found.brier == pytest.approx(sk.brier_score_loss(labels, scores), abs=0.001)
@@ -103,13 +112,13 @@ def test_bins_in_the_logit_tell_scores_of_rare_events_apart_where_even_ones_do_n
     scores, labels = scored(50_000)
     scores = sigmoid(np.log(scores) - np.log1p(-scores) - 3.0)
     exact = sk.roc_auc_score(labels, scores)
-    assert noisy_metrics(logit_counts(scores, labels, BINS), 0.0).auc == pytest.approx(exact, abs=0.005)
+    assert noisy_metrics(counted(scores, labels), 0.0).auc == pytest.approx(exact, abs=0.005)
     assert abs(sk.roc_auc_score(labels, np.floor(scores * BINS)) - exact) > 0.03
 
 
 def test_calibrated_scores_are_seen_to_be() -> None:
     scores, labels = scored(200_000)
-    groups = noisy_metrics(logit_counts(scores, labels, BINS), 0.0).calibration
+    groups = noisy_metrics(counted(scores, labels), 0.0).calibration
     assert len(groups) >= 5
     assert sum(group.rows for group in groups) == 200_000
     for group in groups:
@@ -122,7 +131,7 @@ def test_calibrated_scores_are_seen_to_be() -> None:
 def laws(shift: float) -> tuple[Floats, Floats]:
     """Probabilities of the bins for rows of either class."""
     scores, labels = scored(400_000, seed=9, shift=shift)
-    counts = logit_counts(scores, labels, BINS)
+    counts = counted(scores, labels)
     negative, positive = (counts / counts.sum(axis=1, keepdims=True)).astype(np.float64)
     return negative, positive
 

@@ -9,8 +9,8 @@ from strategies.dp.units import PrivacyUnit, UnitKind
 
 RECORD = PrivacyUnit(kind=UnitKind.RECORD)
 CUSTOMER = PrivacyUnit(kind=UnitKind.CUSTOMER, column="customer_id", max_rows=8)
-SPLIT = Partition(by="customer_id", salt="a", share=0.2)
-OTHER_SPLIT = Partition(by="customer_id", salt="b", share=0.5)
+SPLIT = Partition(contract="ab" * 32, by="customer_id", salt="a", share=0.2)
+OTHER_SPLIT = Partition(contract="ab" * 32, by="customer_id", salt="b", share=0.5)
 
 
 def gaussian(

@@ -88,7 +88,8 @@ releases = st.builds(
     dimension=st.integers(1, MOST_DIMENSION),
     total_variation=st.floats(min_value=0.0, max_value=1.0, exclude_max=True),
     part=st.sampled_from(list(Part)),
-    partition=st.none() | st.builds(Partition, by=st.text(), salt=st.text(), share=st.floats(0.01, 0.99)),
+    partition=st.none()
+    | st.builds(Partition, contract=st.text(), by=st.text(), salt=st.text(), share=st.floats(0.01, 0.99)),
 )
 
 
@@ -122,6 +123,7 @@ def test_equal_mathematics_has_equal_digests_and_other_mathematics_another(
         ("total_variation", 1e-30),
         ("part", Part.EVALUATION),
         ("partition", SPLIT),
+        ("partition", replace(SPLIT, contract="cd" * 32)),
     ],
 )
 def test_each_fact_is_in_the_digest(name: str, value: object) -> None:
@@ -129,6 +131,7 @@ def test_each_fact_is_in_the_digest(name: str, value: object) -> None:
     assert replace(release, **{name: value}).digest != release.digest
 
 
+PARTS: dict[str, Any] = {"contract": "c", "by": "id", "salt": "1", "share": 0.3}
 DEFECTS: dict[str, dict[str, Any]] = {
     "no format": {"covenant": None},
     "another format": {"covenant": "release/v2"},
@@ -159,11 +162,14 @@ DEFECTS: dict[str, dict[str, Any]] = {
     "a total variation of 1": {"total_variation": 1},
     "a name that is none": {"what": 3},
     "a partition that is a word": {"partition": "by key"},
-    "a partition without salt": {"partition": {"by": "id", "share": 0.3}},
-    "a partition with a key more": {"partition": {"by": "id", "salt": "1", "share": 0.3, "more": 1}},
-    "a partition whose share is a word": {"partition": {"by": "id", "salt": "1", "share": "0.3"}},
-    "a partition whose share is not a number": {"partition": {"by": "id", "salt": "1", "share": NAN}},
-    "a partition by a number": {"partition": {"by": 4, "salt": "1", "share": 0.3}},
+    "a partition without salt": {"partition": {"contract": "c", "by": "id", "share": 0.3}},
+    "a partition without contract": {"partition": {"by": "id", "salt": "1", "share": 0.3}},
+    "a partition with a key more": {"partition": {**PARTS, "more": 1}},
+    "a partition whose share is a word": {"partition": {**PARTS, "share": "0.3"}},
+    "a partition whose share is not a number": {"partition": {**PARTS, "share": NAN}},
+    "a partition whose share is all": {"partition": {**PARTS, "share": 1}},
+    "a partition by a number": {"partition": {**PARTS, "by": 4}},
+    "a partition of a contract that is a number": {"partition": {**PARTS, "contract": 4}},
     "a key more": {"epsilon": 1.0},
 }
 
@@ -172,6 +178,7 @@ DEFECTS: dict[str, dict[str, Any]] = {
 def test_what_is_no_release_is_refused(defect: dict[str, Any]) -> None:
     facts = gaussian().facts()
     assert Release.from_facts(facts) == gaussian()
+    assert Release.from_facts({**facts, "partition": PARTS}).partition == Partition(**PARTS)
     with pytest.raises(UsageError):
         Release.from_facts({**facts, **defect})
 
