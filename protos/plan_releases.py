@@ -107,6 +107,11 @@ def releases_of(plan: Plan, contract: Contract) -> PlannedReleases | None:
     )  # fmt: skip
 
 
+def _rounded_up(bound: float) -> float:
+    """The next power of two: a bound that does not differ between machines whose exponentials differ in the last bit."""
+    return math.ldexp(1.0, math.frexp(bound)[1])
+
+
 @dataclass(frozen=True, slots=True)
 class _Maker:
     plan: Plan
@@ -135,7 +140,8 @@ class _Maker:
         """One opened sum with the noise that the plan's mode gives it; without, where it is exempt."""
         mechanism = Mechanism.NONE if multiplier is None else _MECHANISMS[self.privacy.mode]
         shares = self.plan.honest_survivors if mechanism is Mechanism.DISTRIBUTED else 1
-        variance = (0.0 if multiplier is None else multiplier * sensitivity) ** 2
+        deviation = 0.0 if multiplier is None else multiplier * sensitivity
+        variance = deviation * deviation
         off = (
             0.0 if multiplier is None else shares * self._off(what, multiplier, variance / shares, dimension)
         )
@@ -158,7 +164,7 @@ class _Maker:
     def _off(self, what: str, multiplier: float, variance: float, dimension: int) -> float:
         """The distance of one noise from its law. Raises UsageError for noise that is not drawn, which is said before a site is asked for it."""
         try:
-            return total_variation(variance, dimension)
+            return _rounded_up(total_variation(variance, dimension))
         except UsageError as error:
             raise UsageError(
                 f"the noise of {what}, multiplier {multiplier:g} in privacy.noise, is one that a site or the centre cannot draw: {error}"
@@ -181,11 +187,11 @@ class _Maker:
                     sampling_rate=rule.sampling_rate,
                     steps=rule.local_steps,
                     sensitivity=1.0,
-                    variance=multiplier**2,
+                    variance=multiplier * multiplier,
                     shares=1,
                     dimension=_parameters(self.plan, contract),
-                    total_variation=total_variation(
-                        LOCAL_DEVIATION_STEPS**2, _parameters(self.plan, contract)
+                    total_variation=_rounded_up(
+                        total_variation(LOCAL_DEVIATION_STEPS**2, _parameters(self.plan, contract))
                     ),
                     partition=self.partition,
                 )

@@ -106,7 +106,8 @@ class GradientGrid:
     @property
     def steps(self) -> int:
         """Steps of the grid to a clipping norm: a power of two, at least 2^16 sqrt(dimension)."""
-        return 1 << math.ceil(math.log2(STEPS_PER_ROOT * math.sqrt(self.dimension)))
+        # In integers, because every site must come to the same power of two: the least whose square is at least 2^32 x dimension.
+        return 1 << -(-(STEPS_PER_ROOT**2 * self.dimension - 1).bit_length() // 2)
 
     @property
     def sensitivity(self) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -154,8 +155,6 @@ class Spy:
 
 
 def charged_on_disk(path: Path) -> int:
-    import sqlite3
-
     with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as connection:
         (count,) = connection.execute("SELECT COUNT(*) FROM entries WHERE kind = 'charged'").fetchone()
     return int(count)

@@ -103,7 +103,7 @@ def test_figures_are_those_of_the_filter_with_unit_and_neighbours(
     assert account["releases"] == 2
     assert Ceiling.from_facts(account["ceiling"]) == rule_of(site).ceiling
     said = shown(folder, capsys)
-    for words in ("accounts of west", "per record", "(add-or-remove-one)", "delta", "1e-06"):
+    for words in ("accounts of west", "loans", "per record", "delta", f"{spent.epsilon:.3f}"):
         assert words in said
 
 
@@ -226,16 +226,25 @@ def test_an_attempt_that_was_tried_twice_does_not_keep_the_rest_from_being_state
 
 
 def test_accounts_are_listed_in_the_order_of_the_configuration(site: SiteConfig, book: AccountBook) -> None:
-    both = site.model_copy(
-        update={
-            "data": {
-                "zebra": site.data["loans"],
-                "bare": site.data["loans"].model_copy(update={"account": None}),
-                **site.data,
-            }
-        }
-    )
-    assert [each.population for each in views(both, book)] == ["zebra", "loans"]
+    loans = site.data["loans"]
+    sources = {
+        "zebra": loans.model_copy(),
+        "bare": loans.model_copy(update={"account": None}),
+        "loans": loans,
+    }
+    assert [each.population for each in views(site.model_copy(update={"data": sources}), book)] == [
+        "zebra",
+        "loans",
+    ]
+
+
+def test_rows_that_follow_two_contracts_have_one_account(site: SiteConfig, book: AccountBook) -> None:
+    loans = site.data["loans"]
+    sources = {
+        "loans": loans,
+        "loans-2": loans.model_copy(update={"contract": "loans@2", "population": "loans"}),
+    }
+    assert [each.population for each in views(site.model_copy(update={"data": sources}), book)] == ["loans"]
 
 
 def test_the_accounts_of_a_site_are_opened_beside_its_agent(folder: Path, site: SiteConfig) -> None:

@@ -105,6 +105,25 @@ def test_a_population_without_an_account_is_a_refusal_by_policy(bank: SecureBank
         assert refused.value.code is RefusalCode.POLICY
 
 
+@pytest.mark.parametrize(("stage", "times"), [(Stage.PREPARE, 3), (Stage.TRAIN, 5), (Stage.EVALUATE, 3)])
+def test_a_run_has_as_many_attempts_as_its_plan_says_and_no_more_though_the_account_would_bear_them(
+    bank: SecureBank, stage: Stage, times: int
+) -> None:
+    """What an approver saw is what may be spent; also after a restart, and whatever the attempts are called."""
+    release = replace(planned(bank.plan).of(stage.name.lower()), variance=1e30)
+    for attempt in range(times):
+        charging(bank).charge(accepted(bank), release, said(bank, stage, attempt % 4, attempt + 1))
+    bank.crash(VICTIM)
+    with pytest.raises(
+        TaskRefused, match=f"has sent {times} inputs to the {stage.name.lower()} stage"
+    ) as refused:
+        charging(bank).charge(accepted(bank), release, said(bank, stage, 1, 99))
+    assert refused.value.code is RefusalCode.BUDGET
+    assert spent(bank) == times
+    other = replace(said(bank, stage, 1, 1), run=ANOTHER)
+    charging(bank).charge(accepted(bank), release, other)
+
+
 # --- foreseeing -------------------------------------------------------------------------------------------------------
 
 

@@ -514,3 +514,27 @@ def test_a_journal_that_broke_lets_nothing_leave(bank: SecureBank) -> None:
         bank.participant(VICTIM).answer(encode_secure_request(request))
     with pytest.raises(JournalBroken):
         charges(bank)
+
+
+@pytest.mark.parametrize("way", ["an older copy", "a new file"])
+def test_accounts_that_were_set_back_while_the_agent_was_down_are_found_when_it_is_started(
+    bank: SecureBank, way: str
+) -> None:
+    """The journal of answers says which charge was the last."""
+    accounts = bank.folder / VICTIM / "accounts.db"
+    asked = PrivateSum(bank)
+    older = accounts.read_bytes() if accounts.exists() else b""
+    bank.step(VICTIM, asked.mask_request(asked.set_up(), VICTIM))
+    bank.close()
+    newest = accounts.read_bytes()
+    if way == "an older copy":
+        accounts.write_bytes(older)
+    else:
+        accounts.unlink()
+    with pytest.raises(
+        JournalBroken, match="the accounts of this site are not those that it last answered with"
+    ):
+        bank.start(VICTIM)
+    accounts.write_bytes(newest)
+    bank.start(VICTIM)
+    assert charges(bank) == [("prepare", 0, 1)]

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pyarrow as pa
+import pytest
 from sqlalchemy import select
 
+from client.data import table_from
 from client.training.private import PrivateSession
 from coordinator.db.engine import reading
 from coordinator.db.ledger_schema import LedgerAccount, LedgerEntry
@@ -22,6 +25,7 @@ from coordinator.runs import ledger_of
 from protos.documents import read_document
 from protos.plan import Plan
 from protos.plan_releases import PlannedReleases, releases_of
+from simulation.experiment import memory_folder
 from simulation.world.layout import Layout, lay_out
 from strategies.ids import SiteName
 from strategies.secagg.shamir import Entropy
@@ -60,6 +64,7 @@ LOCAL = {
 CENTRAL = {"mode: distributed": "mode: central"}
 MODES: dict[str, dict[str, str]] = {"distributed": {}, "central": CENTRAL, "local": LOCAL}
 
+Make = Callable[..., "Private"]
 Settled = tuple[str, str, int, int]
 """Site, stage, round and attempt."""
 
@@ -142,8 +147,6 @@ class Private(Secured):
 
     def session(self, site: SiteName) -> PrivateSession:
         """What a site computes, with no federation around it."""
-        from client.data import table_from
-
         rows = table_from(self.tables[site], CONTRACT, renamed={}, named=site)
         return PrivateSession(self.plan, CONTRACT, rows)
 
@@ -176,6 +179,26 @@ class Templates:
         for config in folder.rglob("site.yaml"):
             config.write_text(config.read_text().replace("FOLDER", str(folder)))
         return Private(Layout(folder), plan, rows, **facts)
+
+
+@pytest.fixture(scope="module")
+def templates() -> Iterator[Templates]:
+    """In memory if that can be, because here no power is cut and every commit would wait for a disk."""
+    with TemporaryDirectory(prefix="covenant-private-", dir=memory_folder()) as name:
+        yield Templates(Path(name))
+
+
+@pytest.fixture
+def make(templates: Templates) -> Iterator[Make]:
+    made: list[Private] = []
+
+    def build(changes: dict[str, str] | None = None, **facts: Any) -> Private:
+        made.append(templates.copy(private_plan(changes), **facts))
+        return made[-1]
+
+    yield build
+    for each in made:
+        each.close()
 
 
 def everybody(stage: str, number: int, attempt: int = 1, sites: Collection[SiteName] = FOUR) -> list[Settled]:

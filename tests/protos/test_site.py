@@ -225,3 +225,48 @@ def test_bad_rules_about_privacy_are_refused(old: str, new: str, sentence: str):
     with pytest.raises(DocumentError) as caught:
         read(changed(SITE, old, new))
     assert sentence in str(caught.value)
+
+
+# The same rows under several contracts.
+
+SECOND = """\
+  loans-2:
+    contract: lending-club@2
+    contract_file: lending-club-2.yaml
+    file: {file}
+"""
+
+
+def with_second(file: str, more: str = "", account: str = "") -> SiteConfig:
+    first = f"{ACCOUNT}    account: {FULL}\n"
+    return read(changed(SITE, ACCOUNT, first + SECOND.format(file=file) + more + account))
+
+
+def test_the_same_rows_under_another_contract_are_the_same_population():
+    config = with_second("data/loans.parquet", "    population: loans\n", f"    account: {FULL}\n")
+    assert [config.population_of(source) for source in config.data.values()] == ["loans", "loans"]
+
+
+def test_other_rows_are_another_population():
+    config = with_second("data/others.parquet")
+    assert [config.population_of(source) for source in config.data.values()] == ["loans", "loans-2"]
+
+
+@pytest.mark.parametrize(
+    ("file", "more", "account", "sentence"),
+    [
+        ("data/loans.parquet", "", "", "are the same file, loans.parquet, and would have an account each"),
+        ("data/../data/loans.parquet", "", "", "are the same file"),
+        ("data/others.parquet", "    population: loans\n", "", "population loans has two different accounts"),
+        (
+            "data/loans.parquet",
+            "    population: loans\n",
+            f"    account: {FULL.replace('8.0', '9.0')}\n",
+            "population loans has two different accounts",
+        ),
+    ],
+)
+def test_the_same_rows_never_have_two_accounts(file: str, more: str, account: str, sentence: str):
+    with pytest.raises(DocumentError) as caught:
+        with_second(file, more, account)
+    assert sentence in str(caught.value)
