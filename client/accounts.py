@@ -51,6 +51,10 @@ class ChargeReceipt:
 
     release: Release
     entry: int
+    was: float = 0.0
+    """How much of the ceiling was spent before this charge; 1 is all."""
+    now: float = 0.0
+    """And with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,14 +105,17 @@ class AccountBook:
             self._catch_up(turn)
             self._require_uncharged(key, occasion)
             self._require_one_unit(key)
-            self._account(key, self._ceiling(key, rule)).require({release: 1})
+            account = self._account(key, self._ceiling(key, rule))
+            account.require({release: 1})
+            ceiling, after = account.ceiling, account.charged({release: 1})
+            was, now = ceiling.fraction(account.cost), ceiling.fraction(after.cost)
             written = [
                 *self._news(turn, key, rule, release),
                 turn.append(_CHARGED, self._body(key, release, occasion)),
             ]
         for entry in written:
             self._remember(entry)
-        return ChargeReceipt(release, written[-1].seq)
+        return ChargeReceipt(release, written[-1].seq, was, now)
 
     def require(self, population: str, rule: AccountRule, planned: Mapping[Release, int]) -> None:
         """Raise `BudgetRefused` unless all of `planned` would fit now; charges nothing."""

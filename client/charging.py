@@ -12,7 +12,7 @@ from client.accounts import AccountBook, ChargeReceipt, Occasion
 from client.plan_check import Accepted, TaskRefused
 from protos.frames import RefusalCode, Statement
 from protos.site import AccountRule
-from strategies.dp.budget import BudgetRefused, cost_of
+from strategies.dp.budget import BudgetRefused
 from strategies.dp.events import Release
 from strategies.ids import RunId
 
@@ -49,7 +49,7 @@ class Charging:
         rule = _rule(accepted)
         self._require_planned(accepted, rule, occasion)
         receipt = self._allowed(lambda: self.book.charge(accepted.population, rule, release, occasion))
-        self._alert(accepted, rule, release)
+        self._alert(accepted, rule, receipt)
         return receipt
 
     def _require_planned(self, accepted: Accepted, rule: AccountRule, occasion: Occasion) -> None:
@@ -63,14 +63,11 @@ class Charging:
                 " retries; launch a new run, or plan more retries",
             )
 
-    def _alert(self, accepted: Accepted, rule: AccountRule, release: Release) -> None:
+    def _alert(self, accepted: Accepted, rule: AccountRule, receipt: ChargeReceipt) -> None:
         """Tell the site's operator when a charge takes the account past one of its fractions."""
-        account = self.book.account(accepted.population, rule)
-        before = {**account.charges, release: account.charges[release] - 1}
-        order, budget = account.ceiling.order, account.ceiling.renyi_budget
-        was, now = cost_of(before, order).renyi / budget, account.cost.renyi / budget
-        crossed = [fraction for fraction in rule.alert_at if was < fraction <= now]
+        crossed = [fraction for fraction in rule.alert_at if receipt.was < fraction <= receipt.now]
         if crossed:
+            account = self.book.account(accepted.population, rule)
             _log.warning(
                 "account",
                 population=accepted.population,

@@ -15,7 +15,7 @@ from protos.names import ColumnName, distinct
 from strategies.dp.units import MOST_ROWS, MOST_SITES, PrivacyUnit, UnitKind
 
 Multiplier = Annotated[float, Field(gt=0, le=1e6)]
-# Beyond, no figure means anything, and the samplers' total variation, which e^epsilon multiplies, is more than any delta.
+# Beyond, no figure means anything in practice.
 Epsilon = Annotated[float, Field(gt=0, le=50)]
 Delta = Annotated[float, Field(gt=0, lt=1)]
 ExemptStage = Literal["preparation", "evaluation"]

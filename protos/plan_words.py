@@ -39,7 +39,7 @@ def mode_words(plan: Plan) -> str:
         case Privacy(mode="distributed"):
             return (
                 f"distributed: each site adds a share of the noise before masking, so only the noisy sum of at least {least} sites exists"
-                f" anywhere. It holds against the coordinator and whoever gets its results, as long as at least {plan.honest_survivors} of"
+                f" anywhere. It holds against {_coordinator(plan)} and whoever gets its results, as long as at least {plan.honest_survivors} of"
                 " the sites in a sum do not collude with it."
             )
         case Privacy(mode="central"):
@@ -150,3 +150,11 @@ def not_protected(plan: Plan) -> tuple[str, ...]:
             f"A person at more than {where}: figures are for a customer whose rows are at no more than that."
         )
     return tuple(told)
+
+
+def _coordinator(plan: Plan) -> str:
+    """The coordinator, as far as the plan's aggregation protects from it."""
+    chosen = plan.aggregation
+    if isinstance(chosen, SecureAggregation) and chosen.adversary == "semi-honest":
+        return "a coordinator that follows the protocol (one that deviates can get at one site's input, which has that site's own noise only)"
+    return "the coordinator"

@@ -79,7 +79,7 @@ class EpsilonChart:
         """An SVG document: text stays text, no script, no reference to elsewhere."""
         last = self.rounds[-1]
         described = (
-            f"After round {last.number} it is {last.smooth.epsilon:.3f} if no attempt fails and {last.at_most.epsilon:.3f} if every planned "
+            f"{self.title}. After round {last.number} it is {last.smooth.epsilon:.3f} if no attempt fails and {last.at_most.epsilon:.3f} if every planned "
             f"retry is used; the plan's limit is {self.limit.epsilon:g}. It starts at {self.rounds[0].smooth.epsilon:.3f} with preparation."
         )
         parts = [

@@ -185,7 +185,7 @@ def _account_table(each: AccountForecast, found: Forecast, horizon: str | None) 
         )
         table.add_row("left for monitoring", each.then.left.words)
         further = (
-            "evaluation is exempt: it costs nothing here"
+            "evaluation is exempt: released without noise, in no figure, and not bounded"
             if each.evaluations is None
             else _counted(each.evaluations, MOST_EVALUATIONS)
         )

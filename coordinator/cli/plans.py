@@ -62,12 +62,16 @@ def _costs(plan: Plan, contract: Contract) -> Guarantee | None:
     return forecast(releases, plan.privacy)
 
 
+def _limit(privacy: Privacy) -> Guarantee:
+    return Guarantee(epsilon=privacy.limit.epsilon, delta=privacy.limit.delta, unit=privacy.unit.unit)
+
+
 def _privacy_words(plan: Plan, costs: Guarantee | None) -> str:
     if costs is None or not isinstance(plan.privacy, Privacy):
         return "none: nothing protects a person's rows"
     exempt = "".join(f"; {stage} is released without noise" for stage in plan.privacy.exempt)
     return (
-        f"{plan.privacy.mode}: {costs.words} at most, {plan.privacy.retries} retries included; its limit is {plan.privacy.limit.epsilon:g}"
+        f"{plan.privacy.mode}: {costs.words} at most, {plan.privacy.retries} retries included; its limit is {_limit(plan.privacy).words}"
         f"{exempt}. `covenant privacy explain` says more"
     )
 

@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session
 from coordinator.db.ledger_schema import LedgerAlert
 from coordinator.ledger.books import Book
 from coordinator.ledger.needs import AccountKey
-from strategies.dp.filters import Ceiling, Cost
 from strategies.ids import RunId
 
 
@@ -29,16 +28,6 @@ class Crossing:
     at: datetime
 
 
-def spent_fraction(ceiling: Ceiling, cost: Cost) -> float:
-    """How much of `ceiling` is spent: of the Rényi budget or of that for samplers, whichever is more; 1 is all."""
-    parts = (
-        (cost.renyi, ceiling.renyi_budget),
-        (cost.total_variation, ceiling.total_variation_budget),
-    )
-    # A large epsilon leaves samplers a budget that underflows to 0.
-    return max(spent / budget if budget > 0.0 else float(spent > 0.0) for spent, budget in parts)
-
-
 def record_crossings(
     session: Session, books: Iterable[Book], run: RunId | None, now: datetime
 ) -> tuple[Crossing, ...]:
@@ -49,7 +38,7 @@ def record_crossings(
     known = recorded(session, [book.id for book in books])
     crossed, rows = [], []
     for book in books:
-        seq, spent = book.in_force.seq, spent_fraction(book.in_force.ceiling, book.account.cost)
+        seq, spent = book.in_force.seq, book.in_force.ceiling.fraction(book.account.cost)
         before = {each.fraction for each in known if (each.account_id, each.ceiling_seq) == (book.id, seq)}
         for fraction in book.in_force.alert_at:
             if fraction not in before and not spent < fraction:  # phrased so that NaN alerts

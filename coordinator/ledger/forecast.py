@@ -13,7 +13,6 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from coordinator.ledger.alerts import spent_fraction
 from coordinator.ledger.books import Book, open_books
 from coordinator.ledger.needs import AccountKey
 from protos.plan import Plan
@@ -47,7 +46,7 @@ class Standing:
             unit=ceiling.unit,
             neighbours=ceiling.neighbours,
         )
-        return cls(spent=spent, left=left, fraction=spent_fraction(ceiling, account.cost))
+        return cls(spent=spent, left=left, fraction=ceiling.fraction(account.cost))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

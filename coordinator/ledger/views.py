@@ -17,7 +17,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from coordinator.db.ledger_schema import LedgerCeiling
-from coordinator.ledger.alerts import recorded, spent_fraction
+from coordinator.ledger.alerts import recorded
 from coordinator.ledger.books import Book, InForce, all_in_force, in_force_of, open_books
 from coordinator.ledger.needs import AccountKey
 from coordinator.ledger.overlaps import OverlapView, overlap_of
@@ -107,7 +107,7 @@ def summaries(session: Session) -> tuple[AccountSummary, ...]:
             key=book.key,
             ceiling=book.in_force.ceiling,
             spent=book.account.guarantee(),
-            fraction=spent_fraction(book.in_force.ceiling, book.account.cost),
+            fraction=book.in_force.ceiling.fraction(book.account.cost),
             crossed=tuple(at for at in book.in_force.alert_at if (book.id, book.in_force.seq, at) in crossed),
         )
         for book in sorted(books.values(), key=lambda each: each.key.stored)
@@ -129,7 +129,7 @@ def view(session: Session, site: SiteName, population: str, unit: PrivacyUnit | 
         ceiling=ceiling,
         spent=account.guarantee(),
         settled=ceiling.guarantee(cost_of(settled, ceiling.order)),
-        fraction=spent_fraction(ceiling, account.cost),
+        fraction=ceiling.fraction(account.cost),
         settled_releases=sum(settled.values()),
         reserved_releases=sum(account.charges.values()) - sum(settled.values()),
         tight=tight_guarantee(account),
@@ -172,9 +172,7 @@ def _runs(totals: Totals, ceiling: Ceiling) -> tuple[RunTotals, ...]:
     for run, stages in totals.items():
         cost = cost_of(charges_in(stages), ceiling.order)
         found.append(
-            RunTotals(
-                run=run, stages=stages, alone=ceiling.guarantee(cost), fraction=spent_fraction(ceiling, cost)
-            )
+            RunTotals(run=run, stages=stages, alone=ceiling.guarantee(cost), fraction=ceiling.fraction(cost))
         )
     return tuple(found)
 

@@ -26,6 +26,7 @@ from strategies.encoding import Vector
 from strategies.models import DenseModel, sigmoid
 
 Matrix = npt.NDArray[np.float64]
+_FEW: Final = 256
 _NEGLIGIBLE: Final = 1e-12
 _SPREAD: Final = 8.0
 """How many standard deviations of the number of times that a canary is sampled are looked at."""
@@ -184,9 +185,9 @@ def gradients(
 
 
 def _in_few_coordinates(canaries: Matrix, crowd: Matrix, gap: Vector) -> tuple[Matrix, Matrix, Vector]:
-    """All three in orthonormal coordinates of what canaries and crowd span, where those are fewer than d."""
+    """All three in orthonormal coordinates of what canaries and crowd span, where those are fewer than d and d is large."""
     everybody = np.concatenate((canaries, crowd))
-    if len(everybody) >= len(gap):
+    if len(gap) <= max(_FEW, len(everybody)):
         return canaries, crowd, gap
     squares, axes = np.linalg.eigh(everybody @ everybody.T)
     axes = axes[:, squares > _NEGLIGIBLE * squares[-1]]

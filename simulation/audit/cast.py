@@ -54,8 +54,8 @@ class Cast:
         """As many canaries as one run tells apart well, and a crowd: the given rows, or as many as the plan takes a site to have."""
         plan, contract = setting.plan, setting.contract
         dimension = plan.dense_model(contract.feature_spec(plan.features).width).size
-        most = min(dimension // 2, MOST_A_RUN, setting.number)  # a model has at least a weight and a bias
-        even = math.ceil(setting.number / math.ceil(setting.number / most))
+        most = min(max(1, dimension // 4), MOST_A_RUN, setting.canaries)
+        even = math.ceil(setting.canaries / math.ceil(setting.canaries / most))
         found = canaries(plan, contract, setting.rule.clip, even, np.random.default_rng(setting.seed))
         if setting.tables is None:
             ordinary = crowd(plan, contract, min(setting.rule.nominal_rows, _LARGEST_CROWD))
@@ -96,7 +96,7 @@ class Cast:
         scaling = run.prepare()
         model, state = run.initial()
         known = _Known.of(self, scaling)
-        for number in range(1, plan.training.rounds + 1):
+        for number in range(1, self.setting.rounds + 1):
             known.look_at(model)
             if known.loudness < _LOUD:
                 model, state = run.initial()

@@ -1,7 +1,7 @@
 """What an audit found: a lower bound on epsilon beside the claim, and what the audit could have found.
 
 1. A bound above the claim proves it wrong, but for the audit's chance of error. A bound below it proves nothing: so the power is told with it.
-2. The claim is what a site is charged for the audited run by the plan's own account: the canaries train, so held-out rows are no part of it.
+2. The claim is what the audited rounds, and preparation, were charged as. The canaries train, so what held-out rows cost is no part of it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from protos.plan_releases import forecast
 from simulation.audit.adversary import Adversary, Belief, Signals
 from simulation.audit.setting import A_QUARTER, AS_PLANNED, NO_CLIPPING, NO_NOISE, Audit
 from strategies.dp.audit import (
@@ -119,11 +120,15 @@ class AuditResult:
     canaries: int
     runs: int
     rounds: int
+    planned_rounds: int
     sites: tuple[str, ...]
     invited: int
     crowd: str
     confidence: float
     claimed: Guarantee
+    """For preparation and the audited rounds."""
+    whole: Guarantee
+    """For all that the plan may release, by its own account."""
     exempt: tuple[str, ...]
     epsilon: float
     guesses: Guesses
@@ -144,6 +149,7 @@ class AuditResult:
             "canaries": self.canaries,
             "runs": self.runs,
             "rounds": self.rounds,
+            "rounds_of_the_plan": self.planned_rounds,
             "sites_in_the_sum": list(self.sites),
             "sites_invited": self.invited,
             "crowd": self.crowd,
@@ -181,12 +187,14 @@ def conclude(
         mode=setting.privacy.mode,
         canaries=best.canaries,
         runs=runs,
-        rounds=setting.plan.training.rounds,
+        rounds=setting.rounds,
+        planned_rounds=setting.plan.training.rounds,
         sites=setting.sites,
         invited=len(setting.plan.sites.invite),
         crowd="rows that are all alike" if setting.tables is None else "given rows",
         confidence=setting.confidence,
         claimed=claimed,
+        whole=forecast(setting.releases, setting.privacy),
         exempt=tuple(each.what for each in setting.releases.exempt if each in charges),
         epsilon=best.epsilon,
         guesses=best.guesses,

@@ -1,7 +1,7 @@
 """The runs of an audit, and the guesses of its adversaries.
 
 1. Coins, samples and noise come from `entropy`; a seed decides rows and nothing else.
-2. A model tells no more canaries apart than it has parameters, and half as many well. So the canaries are dealt to as many runs as that
+2. A model tells no more canaries apart than it has parameters, and a quarter as many well. So the canaries are dealt to as many runs as that
    takes. Each is in one run, so that all runs together are one mechanism with the privacy of one.
 3. Three adversaries guess: one believes that the code does what the plan says, one that there is a quarter of the noise, one that nothing is
    clipped. How many guesses each makes follows from the plan, before any run; each has a third of the chance of error.
@@ -34,7 +34,7 @@ def audit(setting: Audit, entropy: Entropy, *, progress: Progress = lambda _, __
     """Run the audit; `progress` hears of rounds done, and of how many there are. Raises `CovenantError` where the plan cannot run."""
     began = time.perf_counter()
     cast = Cast.of(setting)
-    runs, rounds = math.ceil(setting.number / cast.size), setting.plan.training.rounds
+    runs, rounds = math.ceil(setting.canaries / cast.size), setting.rounds
     attacks = [_attack(cast, belief, runs * cast.size) for belief in BELIEFS]
     charges: Mapping[Release, int] = {}
     for run in range(runs):
@@ -63,7 +63,7 @@ def _adversary(setting: Audit, belief: Belief) -> Adversary:
 def _attack(cast: Cast, belief: Belief, number: int) -> Attack:
     """An attack with as many guesses as would tell most if the belief were right, and if canaries did not disturb each other."""
     setting, lengths = cast.setting, cast.canaries.lengths
-    adversary, rounds = _adversary(setting, belief), setting.plan.training.rounds
+    adversary, rounds = _adversary(setting, belief), setting.rounds
     imagined = np.resize(np.repeat(lengths, 2), max(200, min(_IMAGINED, _IMAGINED_NUMBERS // rounds)))
     signals = adversary.undisturbed(rounds, imagined)
     sample = adversary.imagine(signals, belief.scale, np.random.default_rng(0))

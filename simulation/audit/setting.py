@@ -16,12 +16,12 @@ from client.data import Table
 from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_privacy import Privacy
-from protos.plan_releases import PlannedReleases, fitting_ceiling, gradient_grid, releases_of
+from protos.plan_releases import PlannedReleases, gradient_grid, releases_of
 from protos.plan_training import GradientSums, PrivateSteps
 from simulation.audit.adversary import Belief
+from strategies.dp.accountants import RdpAccountant
 from strategies.dp.audit import LARGEST_EPSILON, MOST_CANARIES, guesses_to_refute
-from strategies.dp.budget import cost_of
-from strategies.dp.events import Release
+from strategies.dp.events import Mechanism, Release
 from strategies.dp.mechanisms import centre_variance, site_variance
 from strategies.dp.units import Guarantee, UnitKind
 from strategies.errors import UsageError
@@ -35,23 +35,24 @@ NO_CLIPPING: Final = Belief(clips=False)
 BELIEFS: Final = (AS_PLANNED, A_QUARTER, NO_CLIPPING)
 """What adversaries believe, one each. Who believes that there is no noise could not allow for what is left."""
 CONFIDENCE: Final = 0.95
-FEWEST, MOST = 500, 2500
+FEWEST, MOST = 500, 1000
 """Canaries of an audit that is not told how many: at least and at most."""
-_SPARE: Final = 1.5
-"""Canaries to a guess that has to be right: a third of them may be left out of the guesses."""
+_SPARE: Final = 3.5
+"""Canaries to a guess that has to be right: some of them are left out of the guesses."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    """What is to be audited, with so many `canaries` or as many as it takes. `seed` decides their rows; the crowd's are those of `tables`, or all
-    alike where that is None.
+    """What is to be audited: the first `rounds` of a plan, by so many `canaries`. `seed` decides their rows; the crowd's are those of `tables`, or
+    all alike where that is None.
 
     Raises UsageError where nothing is promised or a site is one unit, and for numbers outside their bounds.
     """
 
     plan: Plan
     contract: Contract
-    canaries: int | None = None
+    rounds: int
+    canaries: int
     confidence: float = CONFIDENCE
     seed: int = 0
     tables: Mapping[SiteName, Table] | None = None
@@ -62,7 +63,9 @@ class Audit:
                 f"plan {self.plan.name} protects whole sites, and has too few of them for canaries; audit a plan whose unit is a record or a"
                 " customer"
             )
-        if self.canaries is not None and not 1 <= self.canaries <= MOST_CANARIES:
+        if not 1 <= self.rounds <= self.plan.training.rounds:
+            raise UsageError(f"{self.rounds} rounds; use 1 to {self.plan.training.rounds}, as the plan has")
+        if not 1 <= self.canaries <= MOST_CANARIES:
             raise UsageError(f"there are {self.canaries} canaries; use 1 to {MOST_CANARIES}")
         if not 0.0 < self.confidence < 1.0:  # phrased so that NaN is refused
             raise UsageError(
@@ -99,18 +102,20 @@ class Audit:
         return 1.0 - (1.0 - self.confidence) / len(BELIEFS)
 
     @property
-    def number(self) -> int:
-        """How many canaries: if not told, as many as leave more guesses than would prove the claim wrong, within limits of time."""
-        if self.canaries is not None:
-            return self.canaries
-        planned = {self.releases.prepare: 1, self.releases.train: self.plan.training.rounds}
-        needed = guesses_to_refute(self.claim(planned).epsilon, self.confidence_each)
-        return min(max(FEWEST, math.ceil(_SPARE * needed)), MOST)
+    def claimed(self) -> Guarantee:
+        """What the plan claims of preparation and `rounds` rounds."""
+        return self.claim({self.releases.prepare: 1, self.releases.train: self.rounds})
+
+    @property
+    def needed(self) -> int:
+        """How many canaries leave more guesses than prove the claim wrong if all are right."""
+        return math.ceil(_SPARE * guesses_to_refute(self.claimed.epsilon, self.confidence_each))
 
     def claim(self, charges: Mapping[Release, int]) -> Guarantee:
-        """What the plan's account makes of `charges`. Raises UsageError where that is more than any audit could show."""
-        ceiling = fitting_ceiling(self.releases, self.privacy)
-        claimed = ceiling.guarantee(cost_of(charges, ceiling.order))
+        """What `charges` cost by Rényi accounting, exemptions left out. Raises UsageError where that is more than any audit could show."""
+        unit, delta = self.privacy.unit.unit, self.privacy.limit.delta
+        noisy = {each: count for each, count in charges.items() if each.mechanism is not Mechanism.NONE}
+        claimed = RdpAccountant().guarantee(noisy, delta, unit)
         if not claimed.epsilon < LARGEST_EPSILON:  # phrased so that NaN is refused
             raise UsageError(f"plan {self.plan.name} claims {claimed.words}; no audit can prove that wrong")
         return claimed
@@ -146,3 +151,38 @@ class Audit:
         rule = self.rule
         rate = rule.learning_rate if isinstance(rule, PrivateSteps) else 1.0
         return -rule.expected_batch * len(self.sites) / (rule.clip * rate)
+
+
+def audit_of(
+    plan: Plan,
+    contract: Contract,
+    *,
+    rounds: int | None = None,
+    canaries: int | None = None,
+    confidence: float = CONFIDENCE,
+    seed: int = 0,
+    tables: Mapping[SiteName, Table] | None = None,
+) -> Audit:
+    """An audit with the numbers given, and else: as many rounds as few enough canaries can prove the claim of wrong, and so many canaries.
+
+    The claim grows with the root of the rounds, and the canaries that it takes with the exponential of the claim. Raises as `Audit` does.
+    """
+
+    def of(tried: int, number: int = MOST) -> Audit:
+        return Audit(
+            plan=plan,
+            contract=contract,
+            rounds=tried,
+            canaries=number,
+            confidence=confidence,
+            seed=seed,
+            tables=tables,
+        )
+
+    if rounds is None:
+        affordable = MOST if canaries is None else max(canaries, FEWEST)
+        rounds, above = 1, plan.training.rounds + 1
+        while above - rounds > 1:
+            middle = (rounds + above) // 2
+            rounds, above = (middle, above) if of(middle).needed <= affordable else (rounds, middle)
+    return of(rounds, min(max(FEWEST, of(rounds).needed), MOST) if canaries is None else canaries)

@@ -36,6 +36,13 @@ def audit(
             help="How many, to show more or take less time; else as many as the claim takes.",
         ),
     ] = None,
+    rounds: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Audit the plan's first rounds, against what is claimed for those; else as many as pay.",
+        ),
+    ] = None,
     confidence: Annotated[float, typer.Option(help="Of the lower bound: above 0 and below 1.")] = 0.95,
     seed: Annotated[
         int,
@@ -55,14 +62,14 @@ def audit(
     """Put canaries into a plan's own sums, guess which are in, and tell how much privacy that disproves. Leaves with 1 if the claim is wrong."""
     from coordinator.documents import read_plan
     from simulation.audit.run import audit as run
-    from simulation.audit.setting import Audit
+    from simulation.audit.setting import audit_of
     from simulation.campaign.campaign import be_quiet
 
     be_quiet()
     parsed, agreed = read_plan(plan, contract)
     tables = None if data is None else _dealt(parsed, agreed, data, partition, seed)
-    setting = Audit(
-        plan=parsed, contract=agreed, canaries=canaries, confidence=confidence, seed=seed, tables=tables
+    setting = audit_of(
+        parsed, agreed, rounds=rounds, canaries=canaries, confidence=confidence, seed=seed, tables=tables
     )
     with Progress(*PROGRESS, console=people, transient=True, disable=not people.is_terminal) as progress:
         bar = progress.add_task("rounds", total=None, note="")
@@ -77,7 +84,7 @@ def audit(
         _show(result)
     if result.refuted:
         raise CovenantError(
-            f"the audit shows epsilon of at least {result.epsilon:.3f}, above the {result.claimed.epsilon:.3f} that is claimed: do not run this"
+            f"the audit shows epsilon of at least {result.epsilon:.3f}, above what is claimed, {result.claimed.words}: do not run this"
             f" plan with this installation. Chance alone shows that much in at most {1 - result.confidence:.2%} of audits"
         )
 
@@ -97,7 +104,11 @@ def _dealt(plan: Plan, contract: Contract, data: Path, partition: str, seed: int
 def _show(result: AuditResult) -> None:
     claimed, guesses, power = result.claimed, result.guesses, result.power
     table = Table("what", "value", show_header=False, title=f"audit of {result.plan}", title_justify="left")
-    table.add_row("claimed", f"at most {claimed.words}")
+    table.add_row("claimed for everything", f"at most {result.whole.words}")
+    table.add_row(
+        f"claimed for {result.rounds} rounds",
+        f"at most {claimed.words}, of which {result.planned_rounds} are planned",
+    )
     table.add_row(
         "shown",
         f"[bold]at least epsilon {result.epsilon:.3f}[/] at delta {claimed.delta:g}, with confidence {result.confidence:g}",

@@ -3,7 +3,7 @@
 1. Cost is computed from all charges each time; a refused change leaves the account as it was.
 2. Charges add up. Only where a public hash of the unit's own key tells the parts of a partition apart is a unit in one part alone, and pays for
    the dearer one (parallel composition). Different partitions add up, and so does the total variation of all samplers.
-3. A release without noise is an exemption that the plan states: it is recorded, costs nothing here, and callers show it (`exempted`).
+3. A release without noise is an exemption that the plan states: it is recorded, is in no figure, and callers show it (`exempted`).
 4. An account takes releases about its own unit only, for a person at no fewer sites than its population declares. Their `max_rows` may be
    any number: further rows do not count in a release.
 """
@@ -135,8 +135,8 @@ class Account:
         if not self._admits(planned):
             would = self.ceiling.guarantee(cost_of(merged(self.charges, planned), self.ceiling.order))
             raise BudgetRefused(
-                f"{self.name}: {_names(planned)} would take the account to {would.words}; its ceiling is {self.ceiling.words}, of which "
-                f"epsilon {self.guarantee().epsilon:.3f} is spent: plan fewer rounds, more noise or a lower sampling rate"
+                f"{self.name}: {_names(planned)} would take the account to {would.words}; its ceiling is {self.ceiling.words}, and "
+                f"{self.guarantee().words} is spent: plan fewer rounds, more noise or a lower sampling rate"
             )
 
     def charged(self, more: Mapping[Release, int]) -> Self:

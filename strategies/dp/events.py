@@ -37,7 +37,7 @@ class Mechanism(StrEnum):
     GAUSSIAN = "gaussian"
     """The site adds floating-point Gaussian noise itself (DP-SGD with Opacus)."""
     NONE = "none"
-    """No noise: an exemption that the plan states. It costs everything, and no accountant takes it."""
+    """No noise: no epsilon is finite. Accountants refuse it; accounts record it and leave it out of every figure (`budget.exempted`)."""
 
 
 class Part(StrEnum):

@@ -109,6 +109,15 @@ class Ceiling:
         """Whether releases that cost `cost` together stay within the ceiling; False for NaN."""
         return cost.renyi <= self.renyi_budget and cost.total_variation <= self.total_variation_budget
 
+    def fraction(self, cost: Cost) -> float:
+        """How much of the ceiling `cost` is: of the Rényi budget or of that for samplers, whichever is more; 1 is all."""
+        parts = (
+            (cost.renyi, self.renyi_budget),
+            (cost.total_variation, self.total_variation_budget),
+        )
+        # A large epsilon leaves samplers a budget that underflows to 0.
+        return max(spent / budget if budget > 0.0 else float(spent > 0.0) for spent, budget in parts)
+
     def guarantee(self, cost: Cost) -> Guarantee:
         """What the filter's order promises for `cost` at `delta`: within the ceiling exactly if `admits(cost)`.
 

@@ -64,8 +64,7 @@ class FakeSuperLink:
             content=self.bundle_content, named=hashlib.sha256(self.bundle_content).hexdigest(), series=run
         )
 
-    def push(self, reply: Message, runtime_s: float) -> None:
-        assert runtime_s >= 0
+    def push(self, reply: Message) -> None:
         self.pushed.append(reply)
 
     def confirm(self, _: Message) -> None:

@@ -205,6 +205,33 @@ def test_a_statement_is_never_written_over_another_file(
     assert out.read_text() == "precious"
 
 
+def test_charges_of_another_federation_are_stated_under_pseudonyms_and_count(
+    site: SiteConfig, book: AccountBook, tmp_path: Path
+) -> None:
+    """The account is one, but which runs of which plans they were is none of this centre's business."""
+    release = filling(0.2, rule_of(site))
+    here, away = occasion(1, federation=site.federation.name), occasion(1, federation="others")
+    abroad = [away, occasion(2, federation="others"), occasion(1, federation="third")]
+    for each in (here, *abroad):
+        book.charge("loans", rule_of(site), release, each)
+    export_to(tmp_path / "out", site, book)
+    data = (tmp_path / "out").read_bytes()
+    (account,) = SignedStatement.read(data).verify(identity(site)).accounts
+    ours, first, second, third = account.entries
+    assert (ours.run, ours.plan, ours.elsewhere) == (here.run, here.plan, False)
+    for entry, told in zip((first, second, third), abroad, strict=True):
+        assert entry.elsewhere
+        assert (entry.run, entry.plan) != (told.run, told.plan)
+        assert told.run != entry.run
+        assert told.plan != entry.plan
+        assert (entry.stage, entry.round, entry.attempt) == (told.stage, told.round, told.attempt)
+    assert (first.run, first.plan) == (second.run, second.plan)  # one run has one pseudonym
+    assert first.run != third.run
+    assert first.plan != third.plan
+    assert b"others" not in data
+    assert account.charges() == {release: 4}
+
+
 def test_an_account_without_charges_can_be_stated(
     site: SiteConfig, book: AccountBook, tmp_path: Path
 ) -> None:

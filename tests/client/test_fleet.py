@@ -1,16 +1,25 @@
-"""What a site accepts as a bundle, and how often it asks for work."""
+"""What a site accepts as a bundle, how often it asks for work, and what it does not tell beside its replies."""
 
 from __future__ import annotations
 
 import hashlib
 import io
 import zipfile
+from pathlib import Path
 
+import certifi
+import httpx
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from flwr.app import Message
+from flwr.proto.fleet_pb2 import PushMessagesRequest, PushMessagesResponse
 
 from client.fleet.cadence import Backoff, Cadence
+from client.fleet.connection import FleetConnection
 from client.fleet.manifest import MAX_BUNDLE_BYTES, BundleRefused, check_bundle
 from coordinator.flower.manifest import CLIENT_APP, build_bundle
+from protos.envelope import seal
+from tests.flower_for_tests import message
 
 GOOD = build_bundle()
 
@@ -84,3 +93,27 @@ def test_backoff_doubles_up_to_its_bound_and_is_spread() -> None:
     assert backoff.wait_s(3, 1) == pytest.approx(1.6)
     assert backoff.wait_s(10_000, 1) == pytest.approx(10)
     assert backoff.wait_s(10_000, 0) == pytest.approx(5)
+
+
+def test_a_reply_leaves_without_the_time_that_it_took_to_compute(tmp_path: Path) -> None:
+    """That is a function of rows, and of a secret sample. Read off the bytes that leave."""
+    sent: list[httpx.Request] = []
+
+    def superlink(request: httpx.Request) -> httpx.Response:
+        sent.append(request)
+        answer = PushMessagesResponse().SerializeToString()
+        return httpx.Response(200, content=answer, headers={"content-type": "application/x-protobuf"})
+
+    connection = FleetConnection(
+        address="127.0.0.1:9092",
+        ca_file=Path(certifi.where()),
+        key=ec.generate_private_key(ec.SECP384R1()),
+        node_file=tmp_path / "node",
+    )
+    connection._client._client = httpx.Client(transport=httpx.MockTransport(superlink))
+    received = message(seal(b"question"))
+    connection.push(Message(seal(b"answer"), reply_to=received))
+    (request,) = sent
+    pushed = PushMessagesRequest.FromString(request.content)
+    assert len(pushed.messages_list) == 1
+    assert list(pushed.clientapp_runtime_list) == [0.0]

@@ -271,3 +271,36 @@ def test_dp_sgd_where_opacus_is_not_installed(bank: SecureBank, monkeypatch: pyt
 def test_nothing_is_charged_by_a_look_at_documents(bank: SecureBank) -> None:
     check(bank, config_of(bank))
     assert charged_on_disk(bank.folder / VICTIM / "accounts.db") == 0
+
+
+def test_what_a_plan_costs_is_judged_by_the_accounts_delta_and_not_by_the_delta_that_the_plan_chooses(
+    bank: SecureBank,
+) -> None:
+    """At a delta of 0.9 nearly anything is within epsilon 0.5: such a limit would pass under any `max_epsilon_per_plan`."""
+    generous = private_plan({"epsilon: 9.0, delta: 1.0e-5": "epsilon: 0.5, delta: 0.9"})
+    check(bank, config_of(bank, max_epsilon_per_plan=None), generous)
+    said = refused(bank, config_of(bank, max_epsilon_per_plan=0.5), generous)
+    account = config_of(bank).data["loans"].account
+    assert account is not None
+    assert "`policy.max_epsilon_per_plan` at this site is 0.5; the plan costs epsilon " in said
+    assert (
+        f"at delta 1e-05 per record (add-or-remove-one) at the account's order {account.ceiling.order}"
+        in said
+    )
+
+
+def test_what_a_plan_costs_is_judged_at_the_accounts_order(bank: SecureBank) -> None:
+    costs = {}
+    for order in (4, 32):
+        config = with_source(
+            config_of(bank, max_epsilon_per_plan=0.01),
+            account=AccountRule.model_validate(
+                {"unit": {"kind": "record"}, "epsilon": 12.0, "delta": 1e-5, "order": order}
+            ),
+        )
+        rule = config.data["loans"].account
+        assert rule is not None
+        spent = Account(name="x", ceiling=rule.ceiling).charged(planned(bank.plan).planned())
+        costs[order] = spent.guarantee().epsilon
+        assert f"the plan costs epsilon {costs[order]:.3f} at" in refused(bank, config)
+    assert costs[4] != pytest.approx(costs[32], rel=0.01)

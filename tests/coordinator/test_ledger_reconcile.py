@@ -227,3 +227,22 @@ def test_reconciling_changes_nothing(pair: Pair) -> None:
     before = everything(pair.engine)
     pair.reconciled(pair.charged(2))
     assert everything(pair.engine) == before
+
+
+def test_what_was_charged_for_another_federation_is_expected_counts_and_is_quoted(pair: Pair) -> None:
+    """The account is one. Its run is none that the centre knows, and without `elsewhere` it would be an alarm."""
+    pair.settled(1)
+    abroad = pair.charged(3, run=numbered(77), plan=Digest("ef" * 32), elsewhere=True)
+    found = pair.reconciled(pair.charged(1), abroad)
+    (account,) = found.accounts
+    assert kinds(found) == [(Kind.ELSEWHERE, 3, 1)]
+    assert (account.agreed, found.alarms) == (1, ())
+    assert account.quoted == account.site == CEILING.guarantee(cost_of({GRADIENT: 2}, CEILING.order))
+    assert account.centre == CEILING.guarantee(cost_of({GRADIENT: 1}, CEILING.order))
+
+
+def test_what_is_said_to_be_elsewhere_does_not_stand_for_what_was_settled_here(pair: Pair) -> None:
+    """A site does not explain a charge that is missing by one for another federation that looks the same."""
+    pair.settled(1)
+    found = pair.reconciled(pair.charged(1, elsewhere=True))
+    assert [each.kind for each in found.alarms] == [Kind.NOT_CHARGED]

@@ -174,6 +174,22 @@ def test_a_record_pays_for_training_or_for_evaluation_and_a_site_for_both() -> N
         assert together == pytest.approx(sum(costs) if both else max(costs))
 
 
+def test_two_contracts_are_two_partitions_whose_parts_add_up() -> None:
+    """The same rule over other columns, or another key, splits rows differently: what trains under one is held out under the other."""
+    plan = plan_of()
+    renamed = RECORDS.model_copy(update={"version": RECORDS.version + 1})
+    assert renamed.digest != RECORDS.digest
+    other_plan = plan_of(("lending-club@1", f"lending-club@{renamed.version}"))
+    one, other = releases_of(plan, RECORDS), releases_of(other_plan, renamed)
+    assert one is not None
+    assert other is not None
+    assert (one.train.part, other.evaluate.part) == (Part.TRAINING, Part.EVALUATION)
+    costs = [cost_of({each: 1}, 8).renyi for each in (one.train, other.evaluate)]
+    apart = cost_of({one.train: 1, other.evaluate: 1}, 8).renyi
+    assert apart == pytest.approx(sum(costs))
+    assert cost_of({one.train: 1, one.evaluate: 1}, 8).renyi == pytest.approx(max(costs))
+
+
 # --- whose noise counts -----------------------------------------------------------------------------------------------
 
 

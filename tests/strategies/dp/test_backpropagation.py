@@ -12,6 +12,7 @@ from strategies.dp.backpropagation import (
     Backpropagation,
     IntegerWeights,
     integer_bits,
+    row_logits,
 )
 from tests.strategies.dp.gradients_for_tests import EVEN, Case, case, plain_gradient
 
@@ -117,3 +118,36 @@ def test_places_without_a_row_have_no_gradient() -> None:
     back.run(rows.x[:10], rows.y[:10], np.ones(10))
     assert all(not layer.deltas[:, 10:].any() for layer in back.layers)
     assert all(layer.deltas[:, :10].any() for layer in back.layers)
+
+
+@pytest.mark.parametrize("hidden", [(), (2,), (16,), (300,)])
+def test_a_rows_logit_is_the_same_alone_and_among_any_number_of_others(hidden: tuple[int, ...]) -> None:
+    rows, again = case(30, hidden, rows=30), np.arange(700) % 30
+    alone = np.concatenate([row_logits(rows.model, rows.vector, rows.x[i : i + 1]) for i in range(30)])
+    for size in (1, 2, 3, 8, 9, 255, 256, 257, 513, 700):
+        found = row_logits(rows.model, rows.vector, rows.x[again[:size]])
+        assert (found == alone[again[:size]]).all()
+    expected = rows.model.probabilities(rows.vector, rows.x)
+    np.testing.assert_allclose(1.0 / (1.0 + np.exp(-alone)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_row_with_no_number_has_a_logit_of_0_and_changes_no_other(bad: float) -> None:
+    rows = case(5, (16,), rows=300)
+    expected = row_logits(rows.model, rows.vector, rows.x)
+    spoilt = rows.x.copy()
+    spoilt[[3, 256], [0, 4]] = bad
+    found = row_logits(rows.model, rows.vector, spoilt)
+    assert (found[[3, 256]] == 0.0).all()
+    others = np.delete(np.arange(300), [3, 256])
+    assert (found[others] == expected[others]).all()
+    assert np.count_nonzero(expected) == 300
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_a_vector_that_is_not_finite_gives_logits_of_0(bad: float) -> None:
+    rows = case(5, (16,), rows=300)
+    for place in (0, rows.model.size - 1):
+        vector = rows.vector.copy()
+        vector[place] = bad
+        assert (row_logits(rows.model, vector, rows.x) == np.zeros(300)).all()

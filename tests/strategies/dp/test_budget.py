@@ -284,3 +284,26 @@ def test_own_noise_under_a_shared_key_and_exemptions_are_charged_as_often_as_the
         ]
     )
     assert person == {gaussian(): 1, gaussian(2.0): 1, silent(gaussian()): 1}
+
+
+def test_parts_do_not_compose_in_parallel_across_sites() -> None:
+    """Keys differ between sites: a person may train at one and be held out at the other, and then pays for both."""
+    training, evaluation = (
+        in_part(gaussian(1.0, unit=CUSTOMER), Part.TRAINING),
+        in_part(gaussian(2.0, unit=CUSTOMER), Part.EVALUATION),
+    )
+    site = [("t", training, 1), ("e", evaluation, 1)]
+    assert cost({training: 1, evaluation: 1}) == cost({training: 1})
+    one, two = worst_person([site]), worst_person([[("t", training, 1)], [("e", evaluation, 1)]])
+    assert cost(one) == cost(two) == pytest.approx(cost({training: 1}) + cost({evaluation: 1}))
+    assert all(release.partition is None for release in (*one, *two))
+
+
+def test_the_same_sum_over_both_parts_is_charged_for_both_at_all_sites() -> None:
+    """Opened sums too: what a key counts at two sites is not halved by the part that a person is in at either."""
+    joint = replace(discrete(40.0, shares=3, unit=CUSTOMER), partition=SPLIT)
+    sites = [[("g", in_part(joint, Part.TRAINING), 1), ("c", in_part(joint, Part.EVALUATION), 1)]] * 2
+    bare = replace(joint, partition=None)
+    both = {replace(bare, part=part).for_person_at(2): 1 for part in (Part.TRAINING, Part.EVALUATION)}
+    assert worst_person(sites) == both
+    assert cost(worst_person(sites)) == pytest.approx(2 * cost({bare.for_person_at(2): 1}))
