@@ -24,6 +24,7 @@ from protos.contract import Contract
 from protos.plan import Plan
 from simulation.audit.adversary import Matrix, gradients
 from strategies.encoding import Vector
+from strategies.errors import UsageError
 from strategies.features import CategoricalFeature, Feature, FeatureSpec, NumericFeature, Scaling
 from strategies.sampling import held_out
 
@@ -36,6 +37,7 @@ _MISSING: Final = 0.1
 _LONG: Final = 4.0
 """A gradient of this many clipping norms is long enough."""
 _TELLING: Final = 1e-3
+"""What a gradient must say that no other does, as a share of the most that one says."""
 _CANDIDATES_EACH: Final = 6
 _FEWEST_CANDIDATES: Final = 500
 
@@ -75,7 +77,10 @@ class Canaries:
 def canaries(
     plan: Plan, contract: Contract, clip: float, number: int, source: np.random.Generator
 ) -> Canaries:
-    """At most `number` canaries for gradients that are clipped to `clip`: as many as can be told apart at all."""
+    """At most `number` canaries for gradients that are clipped to `clip`: as many as can be told apart at all.
+
+    Raises UsageError where no row has a gradient.
+    """
     spec = contract.feature_spec(plan.features)
     tried = _candidates(spec, max(_FEWEST_CANDIDATES, _CANDIDATES_EACH * number), source)
     model, numbers = plan.dense_model(spec.width), len(spec.numeric)
@@ -84,6 +89,10 @@ def canaries(
     raw = gradients(model, vector, encoded, tried.target, plan.training.class_weights) / clip
     lengths = np.linalg.norm(raw, axis=1)
     places = _most_telling(raw / np.maximum(1.0, lengths)[:, None], np.minimum(lengths, _LONG), number)
+    if not len(places):
+        raise UsageError(
+            f"plan {plan.name} trains a model that no row moves, so there is nothing to audit it with"
+        )
     return Canaries(tried.take(places), lengths[places])
 
 
@@ -149,11 +158,12 @@ def _most_telling(clipped: Matrix, length: Vector, number: int) -> npt.NDArray[n
     A Cholesky factorisation with pivots of the rows' inner products, of which `parts` are the columns.
     """
     unsaid = np.einsum("ij,ij->i", clipped, clipped)
+    least = _TELLING * float(unsaid.max())
     parts = np.zeros((min(number, len(clipped)), len(clipped)))
     chosen: list[int] = []
     for place in range(len(parts)):
         best = int(np.argmax(unsaid * length))
-        if not unsaid[best] > _TELLING:
+        if not unsaid[best] > least:
             break
         rest = clipped @ clipped[best] - parts[:place].T @ parts[:place, best]
         parts[place] = rest / math.sqrt(unsaid[best])

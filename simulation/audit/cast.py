@@ -35,7 +35,7 @@ from strategies.secagg.shamir import Entropy
 
 MOST_A_RUN: Final = 128
 _LOUD: Final = 0.9
-"""Mean length of the canaries' clipped gradients, in clipping norms, with which a run goes on."""
+"""With which share of what they had at first in gradients the canaries are heard well enough to go on."""
 _LARGEST_CROWD: Final = 2000
 _CROWD_NUMBERS: Final = 1 << 20
 """Gradient coordinates of a given crowd, at most: so many are looked at in each round."""
@@ -51,7 +51,10 @@ class Cast:
 
     @classmethod
     def of(cls, setting: Audit) -> Cast:
-        """As many canaries as one run tells apart well, and a crowd: the given rows, or as many as the plan takes a site to have."""
+        """As many canaries as one run tells apart well, and a crowd: the given rows, or as many as the plan takes a site to have.
+
+        Raises UsageError where no row moves the plan's model.
+        """
         plan, contract = setting.plan, setting.contract
         dimension = plan.dense_model(contract.feature_spec(plan.features).width).size
         most = min(max(1, dimension // 4), MOST_A_RUN, setting.canaries)
@@ -96,9 +99,11 @@ class Cast:
         scaling = run.prepare()
         model, state = run.initial()
         known = _Known.of(self, scaling)
+        known.look_at(model)
+        loud = _LOUD * known.loudness
         for number in range(1, self.setting.rounds + 1):
             known.look_at(model)
-            if known.loudness < _LOUD:
+            if known.loudness < loud:
                 model, state = run.initial()
                 known.look_at(model)
             opened = run.pooled(Stage.TRAIN, number, model, scaling).values.astype(np.float64)

@@ -104,11 +104,8 @@ def _dealt(plan: Plan, contract: Contract, data: Path, partition: str, seed: int
 def _show(result: AuditResult) -> None:
     claimed, guesses, power = result.claimed, result.guesses, result.power
     table = Table("what", "value", show_header=False, title=f"audit of {result.plan}", title_justify="left")
-    table.add_row("claimed for everything", f"at most {result.whole.words}")
-    table.add_row(
-        f"claimed for {result.rounds} rounds",
-        f"at most {claimed.words}, of which {result.planned_rounds} are planned",
-    )
+    table.add_row("claimed for all of the plan", f"at most {result.whole.words}")
+    table.add_row("claimed for what was audited", f"at most {claimed.words}")
     table.add_row(
         "shown",
         f"[bold]at least epsilon {result.epsilon:.3f}[/] at delta {claimed.delta:g}, with confidence {result.confidence:g}",
@@ -134,7 +131,10 @@ def _show(result: AuditResult) -> None:
 
 
 def _runs(result: AuditResult) -> str:
-    return f"{result.runs} run{'s' if result.runs > 1 else ''} of {result.rounds} rounds"
+    runs = f"{result.runs} run{'s' if result.runs > 1 else ''}"
+    if result.rounds == result.planned_rounds:
+        return f"{runs} of {result.rounds} rounds"
+    return f"{runs} of the first {result.rounds} of {result.planned_rounds} rounds"
 
 
 def _adversary(result: AuditResult) -> str:

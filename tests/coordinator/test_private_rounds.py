@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from sqlalchemy import select
 
-from coordinator.db.engine import reading
+from coordinator.db.engine import reading, writing
 from coordinator.db.schema import Run
 from coordinator.ledger import Ledger
 from coordinator.rounds.driver import Driver
 from coordinator.rounds.exchange import Answered
 from coordinator.rounds.question import Question, Receipt, RunDocuments
 from coordinator.rounds.record import RoundConflict
-from coordinator.runs import needs_of, record
+from coordinator.runs import needs_of, record, resume
 from protos.codec import encode_reply
 from protos.frames import REFUSAL, Refusal, RefusalCode, Reply, Stage
 from protos.secure_codec import decode_answer
@@ -292,3 +293,57 @@ def test_a_run_that_completed_has_room_for_another_only_as_far_as_it_used_less(m
     )
     with pytest.raises(BudgetRefused):
         record(federation.centre, again)
+
+
+# --- resuming after a reservation was given up ------------------------------------------------------------------------
+
+
+class Carrier:
+    """A transport that starts whatever it is asked to."""
+
+    def require(self) -> None:
+        """It is always there."""
+
+    def start_run(self, run: RunId) -> int:
+        return 1 + len(run)
+
+    def stop_run(self, flower_run: int) -> None:
+        raise AssertionError(flower_run)
+
+
+def left(federation: Private) -> list[dict[str, int]]:
+    with reading(federation.engine, "looking") as session:
+        return [dict(stages) for stages in federation.ledger.left(session, RUN).values()]
+
+
+def test_a_run_that_is_resumed_reserves_what_is_left_of_its_plan_and_not_what_it_has_opened(
+    make: Make,
+) -> None:
+    """Reserving all again would charge its rounds twice, and could refuse a run that fits."""
+    federation = make()
+    releases = planned(federation.plan)
+    with writing(federation.engine, "settling") as session:
+        for stage, number, sites in (("prepare", 0, FOUR), ("train", 1, FOUR), ("train", 2, THREE)):
+            federation.ledger.settle(session, RUN, stage, number, 1, sites)
+    federation.store.finish("failed", "because")
+    before = federation.ledger.show(EAST, "loans")
+    assert federation.ledger.release_run(RUN, "no longer wanted") > 0
+    assert left(federation) == []
+    centre = replace(federation.centre, transport=Carrier())
+    resume(centre, RUN)
+    expected = {
+        "prepare": releases.times("prepare") - 1,
+        "train": releases.times("train") - 2,
+        "evaluate": releases.times("evaluate"),
+    }
+    assert left(federation) == [expected] * len(FOUR)
+    after = federation.ledger.show(EAST, "loans")
+    assert (after.spent, after.settled_releases) == (before.spent, 3)
+
+
+def test_a_run_that_is_resumed_with_its_reservation_reserves_nothing_more(make: Make) -> None:
+    federation = make()
+    federation.store.finish("failed", "because")
+    before = federation.outcomes()
+    resume(replace(federation.centre, transport=Carrier()), RUN)
+    assert federation.outcomes() == before

@@ -179,7 +179,7 @@ def test_a_refusal_names_account_spending_ceiling_and_unit() -> None:
         would.words,
         mine.ceiling.words,
         "customer_id",
-        f"{mine.guarantee().epsilon:.3f} is spent",
+        f"{mine.guarantee().words} is spent",
     ):
         assert part in words
 
