@@ -122,12 +122,12 @@ def resume(centre: Centre, run: RunId) -> None:
 
 def _reserve_again(centre: Centre, session: Session, run: RunId) -> None:
     """A private run whose reservation was given up needs another one. Raises `BudgetRefused`, and the run stays as it was."""
-    row = session.get_one(Run, run)
-    documents = _documents(row)
     ledger = Ledger(centre.engine, centre.clock)
-    needs = needs_of(documents, done=ledger.attempts(session, run))
-    if needs and not ledger.left(session, run):
-        _tell(ledger.reserve(session, run, needs))
+    done = ledger.attempts(session, run)
+    if done and not ledger.left(session, run):
+        needs = needs_of(_documents(session.get_one(Run, run)), done=done)
+        if needs:
+            _tell(ledger.reserve(session, run, needs))
 
 
 def carry(centre: Centre, run: RunId) -> None:

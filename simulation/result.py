@@ -100,7 +100,8 @@ class SimulationResult:
 
     def _round(self, each: RoundResult) -> dict[str, object]:
         facts = asdict(each)
-        return {**facts, "guarantee": self._guaranteed(facts.pop("epsilon"))}
+        epsilon = facts.pop("epsilon")
+        return {**facts, "guarantee": self._guaranteed(epsilon)}
 
     def _guaranteed(self, epsilon: float) -> dict[str, object] | None:
         given = self.guarantee

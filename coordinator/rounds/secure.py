@@ -22,6 +22,7 @@ from coordinator.rounds.opened import OpenedSums
 from coordinator.rounds.question import Pooled, Question, Receipt, RunDocuments, Settle, Settled
 from coordinator.rounds.roster import because
 from coordinator.rounds.site_models import SiteModels
+from protos.codec import CodecError
 from protos.frames import SecureRequest, Stage, Statement, Testimony, Upload
 from protos.payloads import Payload, payload_of
 from protos.plan import SecureAggregation
@@ -42,6 +43,7 @@ from strategies.secagg.messages import (
     Shares,
 )
 from strategies.secagg.parameters import Parameters
+from strategies.secagg.secrets import SECRET_BYTES
 
 S = TypeVar("S")
 _ASKINGS = 3
@@ -79,7 +81,7 @@ class SecureSums:
     def reopen(self, question: Question, opening: bytes, receipt: Receipt) -> Pooled:
         """See `Sums.reopen`."""
         dimension = self._payload(question, self.documents.plan.sites.invite).dimension
-        seed, rest = opening[1 : 1 + opening[0]], opening[1 + opening[0] :]
+        seed, rest = _divided(opening)
         unmasking = decode_opening(rest, self._parameters, dimension, self.verify)
         roster = tuple(sorted((*unmasking.request.survivors, *unmasking.request.dropped)))
         opened = self._opened(self._exchanges(question), unmasking, None, receipt)
@@ -135,7 +137,7 @@ class SecureSums:
                 survivors=confirming.survivors,
                 statement=statement.digest,
                 testimony=Testimony(statement=statement, cohort=ready.cohort.digest, uploads=uploads),
-                opening=bytes([len(seed)]) + seed + encode_opening(unmasking),
+                opening=_joined(seed, encode_opening(unmasking)),
             )
         )
         riding = None if self._parameters.is_active else sharing
@@ -275,3 +277,17 @@ def _unless_too_few(close: Callable[[], S]) -> S | None:
         return close()
     except Refused:
         return None
+
+
+def _joined(seed: bytes, opening: bytes) -> bytes:
+    """What must be kept until a sum is committed: what opens it, and the seed of the centre's noise, if the centre adds any."""
+    return bytes([len(seed)]) + seed + opening
+
+
+def _divided(kept: bytes) -> tuple[bytes, bytes]:
+    """What `_joined` has joined. Raises `CodecError` for anything else."""
+    if not kept or kept[0] not in {0, SECRET_BYTES}:
+        raise CodecError(
+            "the record of how to open a sum does not begin with the length of a seed; put the database's own back"
+        )
+    return kept[1 : 1 + kept[0]], kept[1 + kept[0] :]

@@ -16,7 +16,7 @@ from coordinator.rounds.asking import StaysClosed, TooFewSurvivors
 from coordinator.rounds.exchange import Answered, Outcome
 from coordinator.rounds.roster import Roster
 from protos.codec import encode_reply
-from protos.frames import Refusal, RefusalCode, Reply, SecureAnswer, Stage
+from protos.frames import REFUSAL, Refusal, RefusalCode, Reply, SecureAnswer, Stage
 from protos.secure_codec import decode_answer, encode_secure_reply
 from strategies.ids import SiteName
 from strategies.secagg import cohort as cohorts
@@ -121,6 +121,8 @@ def accuses(
     def change(_: Secured, site: SiteName, __: Ask, reply: bytes) -> bytes:
         refusal = Refusal(RefusalCode.PROTOCOL, "cannot be opened", SiteName(accused))
         echo = decode_answer(reply).statement_digest
+        signed = federation.wire.participants[site].identity.sign_raw(REFUSAL, refusal.message(echo, site))
+        refusal = replace(refusal, signature=signed)
         return encode_reply(Reply(statement_digest=echo, site=site, body=refusal))
 
     offends(federation, MaskedInput, change, dict.fromkeys(attempts, liars))

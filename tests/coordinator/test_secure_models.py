@@ -11,7 +11,7 @@ from coordinator.db.engine import writing
 from coordinator.db.schema import Round
 from coordinator.rounds.asking import Asking
 from coordinator.rounds.plain import PlainSums
-from coordinator.rounds.question import Question
+from coordinator.rounds.question import Question, Receipt
 from coordinator.rounds.roster import Roster
 from protos import training_pb2 as pb
 from protos.frames import Stage
@@ -176,5 +176,5 @@ def test_what_came_in_the_clear_is_not_reopened(make: Make) -> None:
     with pytest.raises(
         CovenantError, match="round 3 has 7 bytes of a sum to open, but the plan aggregates in the clear"
     ):
-        sums.reopen(question, b"opening")
+        sums.reopen(question, b"opening", Receipt(Stage.TRAIN, 3, 1))
     assert federation.wire.asks == []

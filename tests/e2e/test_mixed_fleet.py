@@ -67,7 +67,7 @@ def release_of(federation: Federation, site: str) -> tuple[str, str]:
     federation.wait(lambda: federation.connections(site) > 0, f"the connection of {site}")
     line = next(line for line in federation.log(site).splitlines() if '"connected"' in line)
     said = json.loads(line)
-    return said["version"], said["component"]
+    return said["version"], said["components"][0]
 
 
 def test_masks_of_two_releases_cancel_and_another_behaviour_stays_out(fleet: Federation) -> None:

@@ -160,7 +160,7 @@ def test_a_customer_at_more_sites_is_protected_less() -> None:
 
 
 def test_a_plan_for_customers_at_several_sites_says_what_one_at_one_site_gets() -> None:
-    two = (("max_rows: 4}", "max_rows: 4, max_sites: 2}"), ("epsilon: 8.0", "epsilon: 80.0"))
+    two = (("max_rows: 4}", "max_rows: 4, max_sites: 2}"), ("epsilon: 8.0", "epsilon: 50.0"))
     persons = figures(*CUSTOMERS, *two).persons
     assert persons[2] == figures(*CUSTOMERS, *two).whole
     assert math.isclose(persons[1].epsilon, figures(*CUSTOMERS).whole.epsilon, rel_tol=1e-9)

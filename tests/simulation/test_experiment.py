@@ -78,7 +78,7 @@ def test_the_facts_of_a_run() -> None:
     assert sum(site.training_rows + site.held_out_rows for site in result.sites) == 400
     assert all(site.answered == 3 and site.missed == 0 and site.auc is not None for site in result.sites)
     assert sum(site.sent + site.received for site in result.sites) >= sum(e.traffic for e in result.rounds)
-    assert json.loads(json.dumps(result.facts(), allow_nan=False))["rounds"][0]["epsilon"] is None
+    assert json.loads(json.dumps(result.facts(), allow_nan=False))["rounds"][0]["guarantee"] is None
 
 
 def test_the_same_seed_gives_the_same_facts_and_progress_is_told() -> None:
