@@ -26,8 +26,6 @@ from strategies.encoding import Vector
 from strategies.models import DenseModel, sigmoid
 
 Matrix = npt.NDArray[np.float64]
-_FEW: Final = 256
-_NEGLIGIBLE: Final = 1e-12
 _SPREAD: Final = 8.0
 """How many standard deviations of the number of times that a canary is sampled are looked at."""
 
@@ -122,21 +120,18 @@ class Adversary:
         mean = self.canary.mean / 2.0
         canaries, crowd = self.belief.gradients(heard.canaries), self.belief.gradients(heard.crowd)
         usual = mean * canaries.sum(axis=0) + self.row.mean * (heard.weights @ crowd)
-        canaries, crowd, gap = _in_few_coordinates(canaries, crowd, heard.opened - usual)
         variance = (self.canary.variance + self.canary.mean**2) / 2.0 - mean**2
-        covariance = variance * canaries.T @ canaries
-        covariance += (self.row.variance * heard.weights * crowd.T) @ crowd
-        covariance[np.diag_indices_from(covariance)] += (self.belief.scale * self.deviation) ** 2
-        filters = np.linalg.solve(covariance, canaries.T)
-        inner = np.einsum("ij,ji->i", canaries, filters)
+        spread = np.concatenate((np.full(len(canaries), variance), self.row.variance * heard.weights))
+        noise = (self.belief.scale * self.deviation) ** 2
+        told, inner, squares = _filtered(canaries, crowd, heard.opened - usual, spread, noise)
         # Each canary is heard against all others: the covariance without its own part, by the Sherman-Morrison formula.
         alone = 1.0 / (1.0 - variance * inner)
         strength = inner * alone
-        told = (gap @ filters + mean * inner) * alone
+        told = (told + mean * inner) * alone
         ratio = _log_ratio(told, strength, self.canary)
         self.scores = self.scores + ratio if self._strength else ratio
         self._strength.append(strength)
-        self._noise.append(self.deviation**2 * np.einsum("ij,ij->j", filters, filters) * alone**2)
+        self._noise.append(self.deviation**2 * squares * alone**2)
 
     @property
     def signals(self) -> Signals:
@@ -184,16 +179,23 @@ def gradients(
     return np.nan_to_num(np.concatenate(parts, axis=1))
 
 
-def _in_few_coordinates(canaries: Matrix, crowd: Matrix, gap: Vector) -> tuple[Matrix, Matrix, Vector]:
-    """All three in orthonormal coordinates of what canaries and crowd span, where those are fewer than d and d is large."""
-    everybody = np.concatenate((canaries, crowd))
-    if len(gap) <= max(_FEW, len(everybody)):
-        return canaries, crowd, gap
-    squares, axes = np.linalg.eigh(everybody @ everybody.T)
-    axes = axes[:, squares > _NEGLIGIBLE * squares[-1]]
-    lengths = np.sqrt(squares[len(squares) - axes.shape[1] :])
-    within = axes * lengths
-    return within[: len(canaries)], within[len(canaries) :], (everybody @ gap) @ axes / lengths
+def _filtered(
+    canaries: Matrix, crowd: Matrix, gap: Vector, spread: Vector, noise: float
+) -> tuple[Vector, Vector, Vector]:
+    """For C = `noise` I + A' D A, where A, (n, d), is `canaries` and then `crowd`, and D the diagonal of `spread`, (n,): of each canary g the inner
+    products of C^-1 g with `gap` and with g, and its square, all (m,).
+
+    Where n is smaller, by A C^-1 = (noise I + A A' D)^-1 A.
+    """
+    everybody, m = np.concatenate((canaries, crowd)), len(canaries)
+    if len(everybody) <= len(gap):
+        gram = everybody @ everybody.T
+        inverse = np.linalg.inv(gram * spread + noise * np.eye(len(gram)))
+        filtered = inverse @ gram
+        squares = np.einsum("ij,ij->i", filtered, inverse)
+        return (inverse @ (everybody @ gap))[:m], np.diagonal(filtered)[:m], squares[:m]
+    filters = np.linalg.solve((everybody.T * spread) @ everybody + noise * np.eye(len(gap)), canaries.T)
+    return gap @ filters, np.einsum("ij,ji->i", canaries, filters), np.einsum("ij,ij->j", filters, filters)
 
 
 def _log_ratio(told: Vector, strength: Vector, sampling: Sampling) -> Vector:

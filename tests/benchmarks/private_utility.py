@@ -93,8 +93,8 @@ def distributed(colluding: int) -> Setting:
         {
             **_STEP,
             "algorithm": "dp-fedsgd",
-            "server_optimiser": {"kind": "fedavgm", "learning_rate": 0.6, "momentum": 0.9},
-            "rounds": 200,
+            "server_optimiser": {"kind": "fedavgm", "learning_rate": 1.3, "momentum": 0.9},
+            "rounds": 110,
             "expected_batch": 1024,
         },
         colluding,

@@ -8,6 +8,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from client.journal.file import Entry, Journal, JournalBroken, Owner, connect
+from simulation.experiment import memory_folder
 from strategies.errors import CovenantError, UsageError
 
 OWNER = Owner(federation="demo", root="root-key", site="west", identity="west-key")
@@ -97,16 +99,27 @@ def test_the_newest_attachments_are_kept_and_no_trace_of_the_others(tmp_path):
     assert b"secret-5-" in path.read_bytes()
 
 
-def test_it_survives_a_cut_at_every_byte_of_its_last_record(tmp_path):
+@pytest.fixture
+def in_memory(tmp_path):
+    """A folder whose flushes are fast, where there is one: these tests cut files short themselves, thousands of times."""
+    shared = memory_folder()
+    if shared is None:
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=shared) as folder:
+        yield Path(folder)
+
+
+def test_it_survives_a_cut_at_every_byte_of_its_last_record(in_memory):
     """A power cut may leave any part of what was being written. All records before it are there; it is there whole or not at all."""
-    short, full = tmp_path / "short" / "journal.db", tmp_path / "full" / "journal.db"
+    short, full = in_memory / "short" / "journal.db", in_memory / "full" / "journal.db"
     written(short, 3)
     written(full, 4)
     before, whole = (Path(f"{path}-wal").read_bytes() for path in (short, full))
     # Salts differ from run to run, but not how long a record is.
     assert 0 < len(before) < len(whole)
     for cut in range(len(before), len(whole) + 1):
-        path = copied(full, tmp_path / f"cut-{cut}")
+        path = copied(full, in_memory / f"cut-{cut}")
         os.truncate(f"{path}-wal", cut)
         journal = Journal.open(path, OWNER)
         expected = 4 if cut == len(whole) else 3
@@ -117,13 +130,13 @@ def test_it_survives_a_cut_at_every_byte_of_its_last_record(tmp_path):
         shutil.rmtree(path.parent)
 
 
-def test_it_survives_a_last_record_whose_bytes_never_reached_the_disk(tmp_path):
-    short, full = tmp_path / "short" / "journal.db", tmp_path / "full" / "journal.db"
+def test_it_survives_a_last_record_whose_bytes_never_reached_the_disk(in_memory):
+    short, full = in_memory / "short" / "journal.db", in_memory / "full" / "journal.db"
     written(short, 3)
     written(full, 4)
     begin, end = (Path(f"{path}-wal").stat().st_size for path in (short, full))
     for first in range(begin, end, 97):
-        path = copied(full, tmp_path / f"lost-{first}")
+        path = copied(full, in_memory / f"lost-{first}")
         with Path(f"{path}-wal").open("r+b") as wal:
             wal.seek(first)
             kept = wal.read(512)

@@ -48,7 +48,7 @@ privacy:
   mode: MODE
   unit: UNIT
   limit: {epsilon: 20, delta: 1.0e-5}
-  noise: {training: 4.0, preparation: 8.0, evaluation: 4.0}
+  noise: {training: 2.83, preparation: 8.0, evaluation: 4.0}
   retries: 0
 evaluation: {every: ROUNDS, score_bins: 20, holdout: {by: BY, share: 0.3, salt: "1"}}
 """
@@ -57,7 +57,7 @@ _SUMS = "algorithm: dp-fedsgd\n  server_optimiser: {kind: fedadam, learning_rate
 _LOCAL = "algorithm: dp-sgd\n  local_steps: 3\n  learning_rate: 0.5"
 
 
-def audited_plan(*, mode: str = "distributed", sites: int = 0, rounds: int = 4) -> Plan:
+def audited_plan(*, mode: str = "distributed", sites: int = 0, rounds: int = 2) -> Plan:
     """Units are records, or customers who may be known to so many `sites`."""
     unit = (
         f"{{kind: customer, column: customer_id, max_rows: 3, max_sites: {sites}}}"
