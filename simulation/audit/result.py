@@ -155,6 +155,7 @@ class AuditResult:
             "crowd": self.crowd,
             "confidence": self.confidence,
             "claimed": self.claimed.facts(),
+            "claimed_for_all": self.whole.facts(),
             "exempt": list(self.exempt),
             "epsilon_at_least": self.epsilon,
             "guesses": {"made": self.guesses.made, "right": self.guesses.right},

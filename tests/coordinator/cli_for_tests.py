@@ -16,7 +16,7 @@ from coordinator.ledger.ceilings import Decision
 from coordinator.ledger.store import Ledger
 from coordinator.rounds.question import RunDocuments
 from coordinator.runs import record
-from protos.shell import run_command
+from protos.shell import people, run_command
 from strategies.dp.units import PrivacyUnit, UnitKind
 from strategies.ids import RunId, SiteName
 
@@ -29,7 +29,7 @@ Command = Callable[..., tuple[int, str, str]]
 def commands_in(folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Runs a command line in `folder`, whose coordinator is in `home`; exit code, stdout, stderr."""
     monkeypatch.chdir(folder)
-    monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setattr(people, "_width", 400)  # whatever a test before has left it at
     monkeypatch.setenv("COVENANT_HOME", str(folder / "home"))
     app = typer.Typer()
     register(app)

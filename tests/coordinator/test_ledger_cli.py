@@ -69,7 +69,7 @@ RAISED = (
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (tmp_path / CONFIG_NAME).write_text("covenant: coordinator/v1\nfederation: demo\n")
     monkeypatch.setenv("COVENANT_HOME", str(tmp_path))
-    monkeypatch.setenv("COLUMNS", "300")
+    monkeypatch.setattr("protos.shell.people._width", 300)
     return tmp_path
 
 

@@ -128,10 +128,10 @@ def test_the_exported_model_scores_as_torch_does(demo: tuple[dict[str, Any], str
     assert 0 < demo[0]["scoring"]["probability"] < 1
 
 
-def test_it_takes_less_than_two_minutes_and_agents_less_than_600_mb(
+def test_it_is_done_in_minutes_beside_other_tests_and_agents_take_less_than_600_mb(
     demo: tuple[dict[str, Any], str, Path],
 ) -> None:
-    assert demo[0]["elapsed_s"] < 120
+    assert demo[0]["elapsed_s"] < 180  # alone on two cores it takes little more than one
     assert demo[0]["agent_memory_mib"] < 600
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -232,10 +233,10 @@ def test_the_samplers_distance_from_their_law_is_charged_for_every_share() -> No
     for mode, shares in (("distributed", 2), ("central", 1), ("local", 1)):
         found = releases(plan_of(*MODES[mode]))
         for release in (found.prepare, found.evaluate):
-            assert release.total_variation == shares * total_variation(
-                release.variance / shares, release.dimension
-            )
-            assert release.total_variation > 0.0
+            exact = total_variation(release.variance / shares, release.dimension)
+            # Rounded up to a power of two, so that machines whose exponentials differ in the last bit state the same release.
+            assert exact <= release.total_variation / shares <= 2 * exact
+            assert math.frexp(release.total_variation / shares)[0] == 0.5
 
 
 @pytest.mark.parametrize("stage", ["preparation", "evaluation"])

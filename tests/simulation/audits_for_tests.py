@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from random import Random
 
 from protos.contract import Contract
@@ -48,7 +49,7 @@ privacy:
   mode: MODE
   unit: UNIT
   limit: {epsilon: 20, delta: 1.0e-5}
-  noise: {training: 2.83, preparation: 8.0, evaluation: 4.0}
+  noise: {training: NOISE, preparation: 8.0, evaluation: 4.0}
   retries: 0
 evaluation: {every: ROUNDS, score_bins: 20, holdout: {by: BY, share: 0.3, salt: "1"}}
 """
@@ -58,12 +59,13 @@ _LOCAL = "algorithm: dp-sgd\n  local_steps: 3\n  learning_rate: 0.5"
 
 
 def audited_plan(*, mode: str = "distributed", sites: int = 0, rounds: int = 2) -> Plan:
-    """Units are records, or customers who may be known to so many `sites`."""
+    """Units are records, or customers who may be known to so many `sites`. A unit costs about as much in either case, after however many rounds."""
     unit = (
         f"{{kind: customer, column: customer_id, max_rows: 3, max_sites: {sites}}}"
         if sites
         else "{kind: record}"
     )
+    steps = 3 if mode == "local" else 1
     text = _PLAN
     for name, value in {
         "FEATURES": "[" + ", ".join(CONTRACT.columns) + "]",
@@ -72,6 +74,7 @@ def audited_plan(*, mode: str = "distributed", sites: int = 0, rounds: int = 2) 
         "UNIT": unit,
         "BY": "customer_id" if sites else "loan_id",
         "ROUNDS": str(rounds),
+        "NOISE": f"{2 * max(1, sites) * math.sqrt(rounds * steps):.4f}",
     }.items():
         text = text.replace(name, value)
     return read_document(text, Plan, "plan.yaml")

@@ -17,13 +17,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from client.data import Table, table_from
 from client.training import local, private
 from coordinator.main import build
 from protos.documents import read_document
 from protos.plan import Plan
 from protos.plan_releases import releases_of
 from protos.shell import run_command
+from simulation.audit.result import AuditResult
 from simulation.audit.run import audit
 from simulation.audit.setting import FEWEST, MOST, Audit, audit_of
 from simulation.campaign.campaign import be_quiet
@@ -32,9 +32,7 @@ from strategies.dp.accountants import RdpAccountant
 from strategies.dp.clipping import clipped_sum
 from strategies.dp.noise import NoiseSeed, discrete_gaussian
 from strategies.errors import UsageError
-from strategies.ids import SiteName
 from tests.client import loans_for_tests as loans
-from tests.client.local_for_tests import CUSTOMERS
 from tests.simulation.audits_for_tests import CONTRACT, audited, audited_plan
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -72,38 +70,50 @@ def no_clipping(patch: pytest.MonkeyPatch) -> None:
 
 
 FAULTS = {
-    "no noise": (noise_of_another_scale(0.0), 500),
-    "a quarter of the noise": (noise_of_another_scale(0.25), 800),
-    "no clipping": (no_clipping, 500),
+    "no noise": (noise_of_another_scale(0.0), 2, 400),
+    "a quarter of the noise": (noise_of_another_scale(0.25), 4, 800),
+    "no clipping": (no_clipping, 4, 400),
 }
+"""What is wrong, and the rounds and canaries that show it."""
+
+
+@pytest.fixture(scope="module")
+def right() -> AuditResult:
+    """The audit of the code as it is."""
+    be_quiet()
+    return audited(audited_plan(rounds=4), 1, canaries=800)
 
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_proves_the_claim_wrong(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    plant, canaries = FAULTS[fault]
+    plant, rounds, canaries = FAULTS[fault]
     plant(monkeypatch)
-    result = audited(audited_plan(), 1, canaries=canaries)
+    result = audited(audited_plan(rounds=rounds), 1, canaries=canaries)
     assert result.refuted
     assert result.epsilon > result.claimed.epsilon
 
 
-def test_right_code_stays_below_its_claim_and_the_same_seed_shows_the_same() -> None:
-    one, again = audited(audited_plan(), 1, canaries=500), audited(audited_plan(), 1, canaries=500)
-    assert not one.refuted
-    assert 0 <= one.epsilon < one.claimed.epsilon / 2
+def test_right_code_stays_below_its_claim(right: AuditResult) -> None:
+    assert not right.refuted
+    assert 0 <= right.epsilon < right.claimed.epsilon / 2
+
+
+def test_equal_secrets_show_equal_numbers() -> None:
+    one, again, other = (audited(audited_plan(), seed, canaries=100) for seed in (1, 1, 2))
     assert (one.epsilon, one.guesses, one.power) == (again.epsilon, again.guesses, again.power)
+    assert other.power != one.power
 
 
 @pytest.mark.parametrize(
-    ("mode", "sites", "rounds"), [("central", 0, 4), ("distributed", 2, 2), ("local", 0, 2)]
+    ("mode", "sites", "rounds"), [("central", 0, 2), ("distributed", 2, 1), ("local", 0, 1)]
 )
 def test_every_mode_and_unit_is_audited_against_its_own_claim(
     mode: str, sites: int, rounds: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plan = audited_plan(mode=mode, sites=sites, rounds=rounds)
-    right = audited(plan, 1, canaries=300)
-    assert not right.refuted
-    assert right.claimed.unit == plan.privacy.unit.unit
+    as_it_is = audited(plan, 1, canaries=200)
+    assert not as_it_is.refuted
+    assert as_it_is.claimed.unit == plan.privacy.unit.unit
     noise_of_another_scale(0.0)(monkeypatch)
     assert audited(plan, 1, canaries=300).refuted
 
@@ -111,7 +121,7 @@ def test_every_mode_and_unit_is_audited_against_its_own_claim(
 @pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2, 12))
 def test_right_code_stays_below_its_claim_whatever_the_seed(seed: int) -> None:
-    result = audited(audited_plan(), seed, canaries=800)
+    result = audited(audited_plan(rounds=4), seed, canaries=800)
     assert result.epsilon < result.claimed.epsilon / 2
 
 
@@ -121,20 +131,29 @@ def test_right_code_stays_below_its_claim_whatever_the_seed(seed: int) -> None:
 def test_a_fault_proves_the_claim_wrong_whatever_the_seed(
     fault: str, seed: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    FAULTS[fault][0](monkeypatch)
-    assert audited(audited_plan(), seed, canaries=800).refuted
+    plant, rounds, canaries = FAULTS[fault]
+    plant(monkeypatch)
+    assert audited(audited_plan(rounds=rounds), seed, canaries=canaries).refuted
+
+
+@pytest.mark.slow
+def test_clipping_that_is_missing_at_a_site_in_local_mode_proves_the_claim_wrong(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    no_clipping(monkeypatch)
+    assert audited(audited_plan(mode="local"), 1, canaries=800).refuted
 
 
 # --- power and claim --------------------------------------------------------------------------------------------------
 
 
-def test_what_is_found_is_what_the_power_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    right = audited(audited_plan(), 3, canaries=800)
+def test_what_is_found_is_what_the_power_said(right: AuditResult, monkeypatch: pytest.MonkeyPatch) -> None:
     power = right.power
     assert right.epsilon == pytest.approx(power.as_planned, abs=0.4)
     assert power.as_planned <= power.at_claim <= power.a_quarter <= power.no_noise <= power.most
     noise_of_another_scale(0.25)(monkeypatch)
-    assert audited(audited_plan(), 3, canaries=800).epsilon == pytest.approx(power.a_quarter, abs=0.6)
+    found = audited(audited_plan(rounds=4), 2, canaries=800)
+    assert found.epsilon == pytest.approx(power.a_quarter, abs=0.6)
 
 
 def test_the_claim_is_for_the_releases_of_the_audited_rounds() -> None:
@@ -151,25 +170,25 @@ def test_the_sum_has_no_more_noise_than_the_claim_counts_on() -> None:
     """Of four sites three must stay and one may collude: the noise of two is left."""
     audit_setting = Audit(plan=audited_plan(), contract=CONTRACT, rounds=1, canaries=10)
     assert len(audit_setting.sites) == 2
-    assert audit_setting.deviation == pytest.approx(4.0, rel=1e-3)
+    assert audit_setting.deviation == pytest.approx(2 * 2**0.5, rel=1e-3)
     locally = Audit(plan=audited_plan(mode="local"), contract=CONTRACT, rounds=1, canaries=10)
     assert len(locally.sites) == 1
-    assert locally.deviation == pytest.approx(4.0 * 3**0.5, rel=1e-9)
+    assert locally.deviation == pytest.approx(2 * 6**0.5 * 3**0.5, rel=1e-4)
 
 
 def test_without_numbers_an_audit_takes_as_many_rounds_and_canaries_as_can_tell() -> None:
-    plan = audited_plan()
+    plan = audited_plan(rounds=8)
     chosen = audit_of(plan, CONTRACT)
-    assert (chosen.rounds, chosen.canaries) == (4, FEWEST)
+    assert (chosen.rounds, chosen.canaries) == (8, FEWEST)
     loud = plan.model_copy(
         update={
             "privacy": plan.privacy.model_copy(
-                update={"noise": plan.privacy.noise.model_copy(update={"training": 1.5})}
+                update={"noise": plan.privacy.noise.model_copy(update={"training": 2.5})}
             )
         }
     )
     fewer = audit_of(loud, CONTRACT)
-    assert fewer.rounds < 4
+    assert 1 < fewer.rounds < 8
     assert FEWEST <= fewer.needed <= fewer.canaries <= MOST
     assert audit_of(loud, CONTRACT, rounds=fewer.rounds + 1).needed > MOST
 
@@ -219,7 +238,7 @@ def test_the_command_tells_claim_bound_and_power(files: Path, capsys: pytest.Cap
     given = ["privacy", "audit", str(files / "plan.yaml"), "--canaries", "200"]
     assert covenant(*given, "--json") == 0
     facts = json.loads(capsys.readouterr().out)
-    assert facts["claimed"]["unit"] == "record"
+    assert "per record" in facts["claimed"]["words"]
     assert 0 <= facts["epsilon_at_least"] < facts["claimed"]["epsilon"] < facts["claimed_for_all"]["epsilon"]
     assert (facts["canaries"], facts["guesses"]["right"] <= facts["guesses"]["made"]) == (200, True)
     assert set(facts["power"]) == {
