@@ -83,6 +83,7 @@ def the_rate_is_of_actual_units(patch: pytest.MonkeyPatch) -> None:
         return sampled(min(1.0, rate * 160 / size), size, seed)
 
     patch.setattr(private, "sampled", unsafe)
+    patch.setattr(local, "sampled", unsafe)
 
 
 def a_batch_has_a_fixed_size(patch: pytest.MonkeyPatch) -> None:

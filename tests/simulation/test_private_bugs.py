@@ -154,6 +154,15 @@ def units_are_taken_whole_independently_and_at_the_plans_rate(customers: bool) -
     assert abs(pairs.mean()) < 5.0 / np.sqrt(400 * len(pairs))
 
 
+def a_local_step_takes_a_unit_at_the_plans_rate() -> None:
+    """In dp-sgd, at a site with a few units: a step that takes a unit differs from one without it, the secrets being equal."""
+    given = local_for_tests.rule(expected_batch=32, nominal_rows=160)
+    crowd, x = local_for_tests.rows(9), np.full(6, 3.0)
+    joined = crowd.joined(x)
+    taken = [np.any(joined.update(given, seed) != crowd.update(given, seed)) for seed in range(1, 401)]
+    assert np.mean(taken) == pytest.approx(0.2, abs=5.0 * np.sqrt(0.2 * 0.8 / 400))
+
+
 def a_unit_counts_the_same_among_few_and_among_many() -> None:
     """From its rows to the opened mean: the noise is the same, for the secrets are."""
     plan = sums_plan(batch=160)
@@ -294,6 +303,9 @@ RULES = {
             "fixed size": bugs.a_batch_has_a_fixed_size,
             "by rows": bugs.rows_are_sampled,
         },
+    ),
+    "sampling, dp-sgd": Rule(
+        a_local_step_takes_a_unit_at_the_plans_rate, {"rate of actual rows": bugs.the_rate_is_of_actual_units}
     ),
     "denominators": Rule(
         a_unit_counts_the_same_among_few_and_among_many,
