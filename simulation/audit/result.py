@@ -94,7 +94,10 @@ class Attack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Power:
-    """Lower bounds that the same audit would typically find, had it to do with something else."""
+    """Lower bounds that the same audit would typically find, had it to do with something else.
+
+    Where a round has several local steps, as if the model stood still in between: too high, above all without clipping.
+    """
 
     at_claim: float
     """A Gaussian mechanism that is exactly as private as claimed, and canaries that do not disturb each other."""

@@ -36,6 +36,8 @@ from strategies.errors import UsageError
 from tests.client import loans_for_tests as loans
 from tests.simulation.audits_for_tests import CONTRACT, audited, audited_plan
 
+pytestmark = pytest.mark.slow
+
 Plant = Callable[[pytest.MonkeyPatch], None]
 
 
@@ -72,7 +74,7 @@ def no_clipping(patch: pytest.MonkeyPatch) -> None:
 
 FAULTS = {
     "no noise": (noise_of_another_scale(0.0), 2, 400),
-    "a quarter of the noise": (noise_of_another_scale(0.25), 4, 600),
+    "a quarter of the noise": (noise_of_another_scale(0.25), 4, 1000),
     "no clipping": (no_clipping, 4, 400),
 }
 """What is wrong, and the rounds and canaries that show it."""
@@ -82,7 +84,7 @@ FAULTS = {
 def right() -> AuditResult:
     """The audit of the code as it is."""
     be_quiet()
-    return audited(audited_plan(rounds=4), 1, canaries=600)
+    return audited(audited_plan(rounds=4), 1, canaries=1000)
 
 
 @cache
@@ -142,14 +144,6 @@ def test_a_fault_proves_the_claim_wrong_whatever_the_seed(
     plant, rounds, canaries = FAULTS[fault]
     plant(monkeypatch)
     assert audited(audited_plan(rounds=rounds), seed, canaries=canaries).refuted
-
-
-@pytest.mark.slow
-def test_clipping_that_is_missing_at_a_site_in_local_mode_proves_the_claim_wrong(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    no_clipping(monkeypatch)
-    assert audited(audited_plan(mode="local"), 1, canaries=800).refuted
 
 
 # --- power and claim --------------------------------------------------------------------------------------------------
@@ -241,12 +235,13 @@ def covenant(*words: str) -> int:
 
 
 def test_the_command_tells_claim_bound_and_power(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    given = ["privacy", "audit", str(files / "plan.yaml"), "--canaries", "200"]
+    given = ["privacy", "audit", str(files / "plan.yaml"), "--canaries", "100"]
     assert covenant(*given, "--json") == 0
     facts = json.loads(capsys.readouterr().out)
     assert "per record" in facts["claimed"]["words"]
     assert 0 <= facts["epsilon_at_least"] < facts["claimed"]["epsilon"] < facts["claimed_for_all"]["epsilon"]
-    assert (facts["canaries"], facts["guesses"]["right"] <= facts["guesses"]["made"]) == (200, True)
+    assert facts["canaries"] == 100
+    assert facts["guesses"]["right"] <= facts["guesses"]["made"]
     assert set(facts["power"]) == {
         "exactly_at_the_claim", "noise_as_planned", "a_quarter_of_the_noise", "no_noise", "no_clipping", "every_guess_right",
     }  # fmt: skip
