@@ -17,7 +17,8 @@ from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
-from client.journal.file import Connect, Entry, Holder, Journal, Turn, connect
+from client.journal.entries import Entry, Holder
+from client.journal.file import Connect, Journal, Turn, connect
 from protos.site import AccountRule
 from strategies.dp.budget import Account, BudgetRefused
 from strategies.dp.events import Release
@@ -47,7 +48,7 @@ class Occasion:
 
 @dataclass(frozen=True, slots=True)
 class ChargeReceipt:
-    """A charge that is on disk; `AccountBook.charge` is its only maker. What is released with noise takes one."""
+    """A charge that is on disk: outside of `simulation/`, `AccountBook.charge` is its only maker. What is released under an account takes one."""
 
     release: Release
     entry: int

@@ -26,7 +26,7 @@ from client.fleet.connection import (
     UnknownSiteError,
 )
 from client.fleet.manifest import BundleRefused, check_bundle
-from client.journal.file import JournalBroken
+from client.journal.entries import JournalBroken
 from client.training import COMPONENTS
 from protos.codec import CodecError
 from protos.release import package_version

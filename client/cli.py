@@ -10,7 +10,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from client.journal.file import JournalBroken
+from client.journal.entries import JournalBroken
 from protos.egress import keep_quiet
 from protos.shell import emit, people, run_command
 from protos.site import load_site

@@ -61,7 +61,7 @@ class Inputs:
             case Moments():
                 return embedding.ring, embedding.embed(self._exact().moments())
             case WeightedUpdates():
-                update = self._update(said, _given(model), _given(scaling))
+                update = self._update(said, _given(model), _given(scaling), receipt)
                 return embedding.ring, self._embedded(said, embedding, update)
             case Counts():
                 return embedding.ring, embedding.embed(self._exact().evaluate(_given(model), _given(scaling)))
@@ -84,9 +84,14 @@ class Inputs:
             raise UsageError("a plan without privacy has no sums with noise")
         return self.session
 
-    def _update(self, said: Statement, model: Vector, scaling: Scaling) -> Vector:
+    def _update(
+        self, said: Statement, model: Vector, scaling: Scaling, receipt: ChargeReceipt | None
+    ) -> Vector:
+        """The update; under a private plan from noisy steps. Raises UsageError for a receipt of another release."""
         if isinstance(self.session, TrainingSession):
             return self.session.train(model, scaling, said.round)
+        releases = releases_of(self.plan, self.contract)
+        _require(receipt, None if releases is None else releases.train)
         return self.session.local_update(model, scaling, MaskSeed(self.entropy(SECRET_BYTES)))
 
     def _embedded(self, said: Statement, updates: WeightedUpdates, update: Vector) -> Integers:
@@ -106,8 +111,7 @@ class Inputs:
         receipt: ChargeReceipt | None,
     ) -> Integers:
         """The exact sum and this site's noise. Raises UsageError for a receipt of another release."""
-        if receipt is None or receipt.release != noisy.release:
-            raise UsageError(f"{noisy.release.what} has not been charged to this site's account")
+        _require(receipt, noisy.release)
         match said.stage:
             case Stage.PREPARE:
                 exact = self._private().moments()
@@ -130,6 +134,12 @@ class Inputs:
     def _dither(self, said: Statement) -> MaskSeed:
         rule = self.plan.training
         return dither_seed(rule.component, str(rule.seed), self.site, str(said.round))
+
+
+def _require(receipt: ChargeReceipt | None, release: Release | None) -> None:
+    if receipt is None or receipt.release != release:
+        what = "this" if release is None else release.what
+        raise UsageError(f"{what} has not been charged to this site's account")
 
 
 def _given(value: T | None) -> T:

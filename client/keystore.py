@@ -12,7 +12,8 @@ from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from client.accounts import AccountBook
 from client.journal.answers import Answers
-from client.journal.file import Connect, Journal, Owner, connect
+from client.journal.entries import Owner
+from client.journal.file import Connect, Journal, connect
 from client.participant import Participant
 from protos.documents import load_document
 from protos.keys import SigningKey, create_node_key, node_public_pem

@@ -19,7 +19,7 @@ from client.accounts import AccountBook
 from client.charging import Charging
 from client.data import DataError, load_table
 from client.journal.answers import Answers, question_of, secure_question
-from client.journal.file import JournalBroken
+from client.journal.entries import JournalBroken
 from client.plan_check import Accepted, TaskRefused, check_documents, check_statement, check_task
 from client.protocol import SecureRounds
 from client.training import Session, TrainingSession, session_for

@@ -151,23 +151,25 @@ class SecureRounds:
             site=self.config.site,
             attempt=attempt,
             parameters=run.accepted.plan.secure_parameters(run.secure),
-            peers=self._peers_of(run),
+            peers=self._peers,
             sign=self.sign,
             verify=run.identities.verify,
         )
 
-    def _peers_of(self, run: _Run) -> Peers:
-        """Whom this site must be in a sum with. Noise counts on so many that do not collude, and who is not recognised may collude."""
-        peers, plan = self.config.peers, run.accepted.plan
+    @property
+    def _peers(self) -> Peers:
+        """Whom this site must be in a sum with.
+
+        The survivors that it recognises, itself among them, are at least the plan's minimum (`Client`), whoever else is in a sum: so many less
+        those who may collude add the noise that was charged for.
+        """
+        peers = self.config.peers
         if peers is None:
             raise TaskRefused(
                 RefusalCode.POLICY,
                 "`peers` is not configured at this site, so it recognises nobody to be in a sum with",
             )
-        noisy = plan.honest_survivors - 1 if run.accepted.releases is not None else 0
-        return Peers(
-            recognised=frozenset(peers.recognise) - {self.config.site}, at_least=max(peers.at_least, noisy)
-        )
+        return Peers(recognised=frozenset(peers.recognise) - {self.config.site}, at_least=peers.at_least)
 
     def _run_of(self, attempt: Attempt, task: Task | None) -> _Run:
         """The run that `attempt` belongs to; a new one is judged by its documents."""
@@ -246,7 +248,7 @@ class SecureRounds:
             self.config.site,
             run.secure.suite,
             run.accepted.plan.secure_parameters(run.secure),
-            self._peers_of(run),
+            self._peers,
             run.identities.verify,
         )
         model = run.chain.follow(said, asked.aggregate, asked.checkpoint, witnesses)

@@ -17,9 +17,10 @@ from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_privacy import CustomerUnit, Limit, Privacy
 from protos.plan_releases import EVALUATE, PREPARE, TRAIN, PlannedReleases, best_order, releases_of
-from strategies.dp.budget import cost_of, exempted
+from strategies.dp import budget
+from strategies.dp.budget import cost_of, noisy
 from strategies.dp.events import Mechanism, Release
-from strategies.dp.filters import TOTAL_VARIATION_SHARE, Ceiling, epsilon_from_renyi
+from strategies.dp.filters import Ceiling, delta_for_renyi, epsilon_from_renyi
 from strategies.dp.units import Guarantee, PrivacyUnit
 from strategies.errors import UsageError
 
@@ -37,16 +38,12 @@ def guarantee_of(charges: Charges, limit: Limit, unit: PrivacyUnit) -> Guarantee
 
     Raises UnsupportedRelease for a release whose cost is not known.
     """
-    noisy = {
-        release: count
-        for release, count in charges.items()
-        if count and release.mechanism is not Mechanism.NONE
-    }
-    if not noisy:
+    counted = noisy(charges)
+    if not counted:
         return Guarantee(epsilon=0.0, delta=limit.delta, unit=unit)
-    order = best_order(noisy, limit)
-    cost = cost_of(noisy, order)
-    epsilon = epsilon_from_renyi(cost.renyi, order, limit.delta * (1.0 - TOTAL_VARIATION_SHARE))
+    order = best_order(counted, limit)
+    cost = cost_of(counted, order)
+    epsilon = epsilon_from_renyi(cost.renyi, order, delta_for_renyi(limit.delta))
     if not epsilon < math.inf:
         return Guarantee(epsilon=math.inf, delta=limit.delta, unit=unit)
     # A hair wider than what is asked about, so that it leaves room, and the samplers' total variation is judged at this epsilon.
@@ -58,12 +55,8 @@ def guarantee_of(charges: Charges, limit: Limit, unit: PrivacyUnit) -> Guarantee
 
 def own_noise(charges: Charges, limit: Limit, unit: PrivacyUnit) -> Guarantee:
     """What is promised if only the site's own share of the noise counts: everybody else colludes. Infinite in mode central."""
-    own: dict[Release, int] = {}
-    for release, count in charges.items():
-        if release.mechanism is not Mechanism.NONE:
-            kept = release.own_noise()
-            own[kept] = own.get(kept, 0) + count
-    if exempted(own):
+    own = budget.own_noise(charges)
+    if own is None:
         return Guarantee(epsilon=math.inf, delta=limit.delta, unit=unit)
     return guarantee_of(own, limit, unit)
 

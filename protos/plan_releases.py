@@ -16,10 +16,10 @@ from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_privacy import Limit, Privacy
 from protos.plan_training import GradientSums, PrivateSteps
-from strategies.dp.budget import cost_of
+from strategies.dp.budget import cost_of, largest_that
 from strategies.dp.curves import ORDERS
 from strategies.dp.events import Mechanism, Part, Partition, Release
-from strategies.dp.filters import TOTAL_VARIATION_SHARE, Ceiling, epsilon_from_renyi
+from strategies.dp.filters import Ceiling, delta_for_renyi, epsilon_from_renyi
 from strategies.dp.mechanisms import LOCAL_DEVIATION_STEPS, CountCells, GradientGrid, MomentCells
 from strategies.dp.noise import total_variation
 from strategies.dp.units import Guarantee, PrivacyUnit, UnitKind
@@ -201,7 +201,7 @@ class _Maker:
 
 def best_order(planned: Mapping[Release, int], limit: Limit) -> int:
     """The Rényi order at which `planned` costs least: to be fixed before the first release, by who sets a ceiling for such plans."""
-    share = limit.delta * (1.0 - TOTAL_VARIATION_SHARE)
+    share = delta_for_renyi(limit.delta)
     return min(ORDERS, key=lambda each: epsilon_from_renyi(cost_of(planned, each).renyi, each, share))
 
 
@@ -212,7 +212,7 @@ def forecast(planned: PlannedReleases, privacy: Privacy, *, rounds: int | None =
     """
     limit, order = privacy.limit, best_order(planned.planned(), privacy.limit)
     cost = cost_of(planned.planned(rounds=rounds), order)
-    epsilon = epsilon_from_renyi(cost.renyi, order, limit.delta * (1.0 - TOTAL_VARIATION_SHARE))
+    epsilon = epsilon_from_renyi(cost.renyi, order, delta_for_renyi(limit.delta))
     if math.isinf(epsilon):
         return Guarantee(epsilon=epsilon, delta=limit.delta, unit=privacy.unit.unit)
     # A ceiling that leaves something to spend, also where the plan's own limit leaves nothing at this order.
@@ -250,17 +250,9 @@ def require_limit(plan: Plan, contract: Contract) -> None:
 
 def _fitting_rounds(planned: PlannedReleases, privacy: Privacy) -> int:
     """The most rounds, below those planned, that are within the limit; 0 where not one is. Each number is judged at the order that suits it."""
-    fits, too_many = (
-        0,
-        planned.rounds,
-    )  # invariant: cost grows with the rounds, so what fits is an initial segment
-    while too_many - fits > 1:
-        middle = (fits + too_many) // 2
-        if _is_within_limit(replace(planned, rounds=middle), privacy):
-            fits = middle
-        else:
-            too_many = middle
-    return fits
+    return largest_that(
+        lambda rounds: _is_within_limit(replace(planned, rounds=rounds), privacy), planned.rounds - 1
+    )
 
 
 def _is_within_limit(planned: PlannedReleases, privacy: Privacy) -> bool:

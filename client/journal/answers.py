@@ -20,7 +20,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from client.journal.file import Journal, JournalBroken
+from client.journal.entries import JournalBroken
+from client.journal.file import Journal
 from client.plan_check import TaskRefused
 from protos.frames import RefusalCode, SecureRequest, Stage, Statement
 from protos.secagg_codec import encode_frame

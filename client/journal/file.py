@@ -15,7 +15,6 @@ has a rollback journal with synchronous=EXTRA.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import sqlite3
@@ -25,8 +24,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn, Self
 
+from client.journal.entries import Entry, Holder, JournalBroken, Owner, chained, difference, named
 from strategies.encoding import canonical_json
-from strategies.errors import CovenantError, DiskError, UsageError
+from strategies.errors import CovenantError, UsageError
 
 Connect = Callable[[str], sqlite3.Connection]
 
@@ -55,36 +55,6 @@ CREATE TRIGGER IF NOT EXISTS entries_stay BEFORE DELETE ON entries
 CREATE TRIGGER IF NOT EXISTS entries_never_change BEFORE UPDATE ON entries
     BEGIN SELECT RAISE(ABORT, 'entries are only ever appended'); END;
 """
-
-
-class JournalBroken(DiskError):  # noqa: N818  (names the state that the process is left in)
-    """The journal cannot be written, or is damaged. Nothing may leave this site any more: the process must end."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Owner:
-    """Whose journal it is: `root` is the public key of the federation's root, `identity` the site's."""
-
-    federation: str
-    root: str
-    site: str
-    identity: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Holder:
-    """Whose shared journal it is: a site's, in whatever federations."""
-
-    site: str
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry. `seq` counts from 1."""
-
-    seq: int
-    kind: str
-    body: Mapping[str, Any]
 
 
 def connect(path: str) -> sqlite3.Connection:
@@ -188,7 +158,7 @@ class Journal:
         """Add the entry that follows, in the transaction that is open; with its checksum."""
         content = canonical_json(dict(body))
         entry = Entry(self._seq + 1, kind, body)
-        checksum = _checksum(self._checksum, entry.seq, kind, content)
+        checksum = chained(self._checksum, entry.seq, kind, content)
         self._connection.execute(
             "INSERT INTO entries VALUES (?, ?, ?, ?)", (entry.seq, kind, content, checksum)
         )
@@ -250,7 +220,7 @@ class Journal:
                 else f"of {first.get('site')}"
             )
             raise UsageError(
-                f"{self._path} is the journal {whose} ({_difference(first, expected)}), not of {' in '.join(_named(owner))}: an agent goes on"
+                f"{self._path} is the journal {whose} ({difference(first, expected)}), not of {' in '.join(named(owner))}: an agent goes on"
                 " with its own journal only; put that back, or name another folder"
             )
 
@@ -270,7 +240,7 @@ class Journal:
             )
         total = self._seq + len(rows)
         for seq, kind, body, checksum in rows:
-            if seq != self._seq + 1 or checksum != _checksum(self._checksum, seq, kind, body):
+            if seq != self._seq + 1 or checksum != chained(self._checksum, seq, kind, body):
                 self._fail(self._damaged(f"entry {self._seq + 1} of {total} does not fit the one before it"))
             self._seq, self._checksum = seq, checksum
         return [Entry(seq, kind, json.loads(body)) for seq, kind, body, _ in rows]
@@ -349,20 +319,3 @@ class Turn:
             entry, self.journal._checksum = self.journal._insert(kind, body)  # noqa: SLF001
         self.journal._seq = entry.seq  # noqa: SLF001
         return entry
-
-
-def _named(owner: Owner | Holder) -> list[str]:
-    return [owner.site, owner.federation] if isinstance(owner, Owner) else [owner.site]
-
-
-def _checksum(before: bytes, seq: int, kind: str, body: bytes) -> bytes:
-    """SHA-256 over the checksum before, and the entry with its parts length-prefixed."""
-    digest = hashlib.sha256(before)
-    digest.update(seq.to_bytes(8, "big"))
-    for part in (kind.encode(), body):
-        digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.digest()
-
-
-def _difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-    return "another " + ", ".join(sorted(name for name in expected if found.get(name) != expected[name]))

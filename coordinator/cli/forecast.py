@@ -132,7 +132,6 @@ def _account_facts(each: AccountForecast, wanted: int | None) -> dict[str, Any]:
 def _standing_facts(standing: Standing) -> dict[str, Any]:
     return {
         "spent": standing.spent.facts(),
-        "left": standing.left.facts(),
         "fraction": standing.fraction if math.isfinite(standing.fraction) else None,
     }
 
@@ -157,7 +156,7 @@ def _show(found: Forecast, horizon: str | None, every: str) -> None:
         )
         if found.accounts:
             least = max(found.accounts, key=lambda each: each.then.fraction)
-            table.add_row("least left then", f"{least.key.name}: {least.then.left.words}")
+            table.add_row("least left then", f"{least.key.name}: {_left(least.then)}")
     people.print(table)
     _say(
         "Figures are those of each account's Rényi filter, at the order that its first ceiling fixed; a plan alone may cost less"
@@ -174,7 +173,7 @@ def _account_table(each: AccountForecast, found: Forecast, horizon: str | None) 
     table.add_row("ceiling", each.ceiling.words)
     table.add_row("spent, reservations included", _of_ceiling(each.before))
     table.add_row("spent with this plan", _of_ceiling(each.after))
-    table.add_row("left then", each.after.left.words)
+    table.add_row("left then", _left(each.after))
     if each.refusal is not None:
         table.add_row("this plan", f"is refused; {each.rounds or 'none'} of its rounds would fit")
     table.add_row("launches that fit", _counted(each.launches, MOST_LAUNCHES))
@@ -183,7 +182,7 @@ def _account_table(each: AccountForecast, found: Forecast, horizon: str | None) 
             f"spent after {found.possible} launch{'' if found.possible == 1 else 'es'}",
             _of_ceiling(each.then),
         )
-        table.add_row("left for monitoring", each.then.left.words)
+        table.add_row("left for monitoring", _left(each.then))
         further = (
             "evaluation is exempt: released without noise, in no figure, and not bounded"
             if each.evaluations is None
@@ -191,6 +190,10 @@ def _account_table(each: AccountForecast, found: Forecast, horizon: str | None) 
         )
         table.add_row("as releases of an evaluation's size", further)
     return table
+
+
+def _left(standing: Standing) -> str:
+    return f"{standing.left:.1%} of the filter's budget"
 
 
 def _of_ceiling(standing: Standing) -> str:

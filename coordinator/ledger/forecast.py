@@ -2,7 +2,7 @@
 
 1. The same accounts, releases and ceilings as at a launch (`Ledger.reserve`), judged by the same filter.
 2. A launch needs room at every site, so the tightest account decides how often there is one.
-3. What is left is told in two ways: how much further the filter's own epsilon may rise, and as a number of releases. Epsilons do not add up.
+3. What is left is told as a fraction of the filter's budget, and as a number of releases. Epsilons do not add up, so no difference of two is one.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from coordinator.ledger.books import Book, open_books
 from coordinator.ledger.needs import AccountKey
 from protos.plan import Plan
 from protos.plan_releases import EVALUATE, PREPARE, TRAIN, PlannedReleases
-from strategies.dp.budget import Account, BudgetRefused, most_rounds
+from strategies.dp.budget import Account, BudgetRefused, largest_that, most_rounds
 from strategies.dp.events import Mechanism, Release
 from strategies.dp.filters import Ceiling
 from strategies.dp.units import Guarantee
@@ -30,23 +30,20 @@ MOST_EVALUATIONS: Final = 1_000_000
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Standing:
-    """How an account stands: what is `spent`, how much further its epsilon may rise (`left`), and which `fraction` of it is spent."""
+    """How an account stands: what is `spent`, and which `fraction` of the filter's budget that is; 1 is all."""
 
     spent: Guarantee
-    left: Guarantee
     fraction: float
 
     @classmethod
     def of(cls, account: Account) -> Standing:
         """The standing of `account`."""
-        ceiling, spent = account.ceiling, account.guarantee()
-        left = Guarantee(
-            epsilon=max(0.0, ceiling.epsilon - spent.epsilon),
-            delta=ceiling.delta,
-            unit=ceiling.unit,
-            neighbours=ceiling.neighbours,
-        )
-        return cls(spent=spent, left=left, fraction=ceiling.fraction(account.cost))
+        return cls(spent=account.guarantee(), fraction=account.ceiling.fraction(account.cost))
+
+    @property
+    def left(self) -> float:
+        """Which fraction of the filter's budget is left."""
+        return max(0.0, 1.0 - self.fraction)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,14 +159,7 @@ def _evaluations(account: Account, evaluation: Release) -> int | None:
 
 def _launches(account: Account, charges: Mapping[Release, int]) -> int:
     """How many launches fit, up to `MOST_LAUNCHES`: cost grows with their number, so those that fit are an initial segment."""
-    fits, too_many = 0, MOST_LAUNCHES + 1
-    while too_many - fits > 1:
-        middle = (fits + too_many) // 2
-        if _admits(account, _times(charges, middle)):
-            fits = middle
-        else:
-            too_many = middle
-    return fits
+    return largest_that(lambda launches: _admits(account, _times(charges, launches)), MOST_LAUNCHES)
 
 
 def _admits(account: Account, more: Mapping[Release, int]) -> bool:

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Final, Self
 
 from coordinator.db.ledger_schema import NO_COLUMN
+from protos.plan_releases import EVALUATE, PREPARE, TRAIN
 from strategies.dp.events import Release
 from strategies.dp.units import PrivacyUnit, UnitKind
 from strategies.errors import UsageError
 from strategies.ids import SiteName
 
-PREPARE, TRAIN, EVALUATE = "prepare", "train", "evaluate"
 STAGES: Final = (PREPARE, TRAIN, EVALUATE)
 MOST_TIMES: Final = 1_000_000
 

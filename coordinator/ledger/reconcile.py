@@ -160,20 +160,16 @@ class _Sides:
         """One account; both sides' figures are by the ceiling `common`, so that they can be compared."""
         settled = {} if book is None else self.settled.get(book.id, {})
         totals = {} if book is None else self.totals.get(book.id, {})
-        charged = Counter(() if stated is None else map(_at, stated.entries))
+        entries = () if stated is None else stated.entries
+        charged = Counter(_at(each) for each in entries if not each.elsewhere)
         missing, extra = settled.keys() - charged.keys(), list((charged - Counter(settled.keys())).elements())
         twice = {at.question for at in missing} & {at.question for at in extra}
         reserved = _reserved(totals)
-        elsewhere = (
-            frozenset() if stated is None else {_at(each) for each in stated.entries if each.elsewhere}
-        )
         differences = [
             *(Difference(kind=self._missing(at, twice, settled[at]), at=at) for at in missing),
-            *(
-                Difference(kind=Kind.ELSEWHERE if at in elsewhere else self._extra(at, reserved), at=at)
-                for at in extra
-                if at.question not in twice
-            ),
+            *(Difference(kind=self._extra(at, reserved), at=at) for at in extra if at.question not in twice),
+            # Told apart by the site's word, which explains nothing that this centre has settled.
+            *(Difference(kind=Kind.ELSEWHERE, at=_at(each)) for each in entries if each.elsewhere),
         ]
         opened = settled_in(each for stages in totals.values() for each in stages)
         return AccountComparison(

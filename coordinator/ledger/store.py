@@ -23,9 +23,10 @@ from coordinator.ledger.alerts import Crossing, record_crossings
 from coordinator.ledger.books import Book, LedgerConflict, count_up, open_books
 from coordinator.ledger.ceilings import Decision, decide
 from coordinator.ledger.entries import held_by, lock_run, write_reserved, write_settled, write_voided
-from coordinator.ledger.needs import STAGES, TRAIN, AccountKey, Need, Stages, by_account, charges_of
+from coordinator.ledger.needs import STAGES, AccountKey, Need, Stages, by_account, charges_of
 from coordinator.ledger.reconcile import Reconciliation, reconcile
 from coordinator.ledger.views import AccountSummary, AccountView, summaries, view
+from protos.plan_releases import TRAIN
 from strategies.dp.budget import BudgetRefused, most_rounds
 from strategies.dp.units import PrivacyUnit
 from strategies.errors import Refused, UsageError

@@ -22,8 +22,7 @@ from coordinator.ledger.books import Book, InForce, all_in_force, in_force_of, o
 from coordinator.ledger.needs import AccountKey
 from coordinator.ledger.overlaps import OverlapView, overlap_of
 from coordinator.ledger.totals import StageTotals, Totals, charges_in, settled_in, totals_of
-from strategies.dp.budget import Account, cost_of
-from strategies.dp.events import Mechanism
+from strategies.dp.budget import Account, cost_of, noisy
 from strategies.dp.filters import Ceiling
 from strategies.dp.units import Guarantee, PrivacyUnit
 from strategies.errors import UsageError
@@ -147,8 +146,7 @@ def tight_guarantee(account: Account) -> Guarantee:
     """What the RDP accountant promises for the charges of `account`, exemptions left out (`TIGHT_CAVEAT`)."""
     from strategies.dp.accountants import RdpAccountant  # a second or two, which other commands need not wait
 
-    noisy = {each: times for each, times in account.charges.items() if each.mechanism is not Mechanism.NONE}
-    return RdpAccountant().guarantee(noisy, account.ceiling.delta, account.ceiling.unit)
+    return RdpAccountant().guarantee(noisy(account.charges), account.ceiling.delta, account.ceiling.unit)
 
 
 def _chosen(here: Collection[AccountKey], name: str, unit: PrivacyUnit | None) -> AccountKey:

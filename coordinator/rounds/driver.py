@@ -184,9 +184,9 @@ class Driver:
         """One attempt at a sum, or the rest of one that an earlier driver had settled."""
         left = self.store.unopened(stage, number)
         if left is not None:
-            question = _question(stage, number, left.attempt, (), at, scaling)
-            receipt = Receipt(stage, number, left.attempt)  # what can be opened was settled with its opening
-            return left.attempt, self._sums.reopen(question, left.opening, receipt)
+            attempt = left.receipt.attempt
+            question = _question(stage, number, attempt, (), at, scaling)
+            return attempt, self._sums.reopen(question, left.opening, left.receipt)
         roster = self._ready()
         if stage is Stage.TRAIN:
             attempt = self.store.open_round(number, roster)
@@ -202,13 +202,11 @@ class Driver:
 
     def _settle(self, question: Question, settled: Settled) -> Receipt:
         """T1: before anything is opened."""
-        receipt = Receipt(question.stage, question.number, question.attempt)
         if question.stage is not Stage.TRAIN:
-            self.store.settle_attempt(
+            return self.store.settle_attempt(
                 question.stage, question.number, question.attempt, settled.survivors, settled.opening
             )
-            return receipt
-        self.store.settle(
+        return self.store.settle(
             question.number,
             question.attempt,
             settled.survivors,
@@ -216,7 +214,6 @@ class Driver:
             testimony=None if settled.testimony is None else encode_testimony(settled.testimony),
             opening=settled.opening,
         )
-        return receipt
 
     def _ready(self) -> tuple[SiteName, ...]:
         """Before a run has begun, sites may still be on their way; before another try, one that was cut off may be heard of again."""

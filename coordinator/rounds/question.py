@@ -94,9 +94,8 @@ class Settled:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """That an attempt is settled, and its release charged, in the database; the driver makes one after that, and for nothing else.
-
-    Nothing is opened without.
+    """That an attempt is settled, and its release charged, in the database: `RoundStore` makes one when that is committed, and where it reads
+    what was settled before. Nothing is opened without.
     """
 
     stage: Stage

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from coordinator.db.engine import reading
 from coordinator.db.schema import Attempt, Checkpoint, Round, RoundState, Run
 from coordinator.registry.artifacts import ArtifactStore
+from coordinator.rounds.question import Receipt
 from protos.frames import Stage
 from strategies.analytics.histograms import CalibrationBin, ScoreMetrics
 from strategies.encoding import Vector, vector_from_bytes
@@ -46,9 +47,9 @@ class Step:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Unopened:
-    """An attempt whose survivors are known. `opening` is what it takes to ask for their shares again."""
+    """An attempt whose survivors are known, as its `receipt` says. `opening` is what it takes to ask for their shares again."""
 
-    attempt: int
+    receipt: Receipt
     opening: bytes
 
 
@@ -124,7 +125,7 @@ class RoundRecord:
                 row = session.scalar(kept.order_by(Attempt.attempt.desc()).limit(1))
         if row is None or row.opening is None:
             return None
-        return Unopened(attempt=row.attempt, opening=row.opening)
+        return Unopened(receipt=Receipt(stage, number, row.attempt), opening=row.opening)
 
     def has_answered(self, stage: Stage, number: int) -> bool:
         """Whether an attempt at preparing, or at evaluating round `number`, was opened."""

@@ -22,6 +22,7 @@ from coordinator.db.engine import writing
 from coordinator.db.schema import FINAL_STATES, Attempt, Checkpoint, Round, RoundState, Run, RunState
 from coordinator.ledger import Ledger
 from coordinator.registry.artifacts import ArtifactStore
+from coordinator.rounds.question import Receipt
 from coordinator.rounds.record import Committed, RoundConflict, RoundRecord, committed_round, the_run
 from protos.frames import Stage
 from strategies.analytics.histograms import ScoreMetrics
@@ -143,7 +144,7 @@ class RoundStore(RoundRecord):
         *,
         testimony: bytes | None = None,
         opening: bytes | None = None,
-    ) -> None:
+    ) -> Receipt:
         """T1: fix who survived, the statement they answered and signed, and what it takes to open their sum.
 
         Saying the same again changes nothing.
@@ -157,17 +158,19 @@ class RoundStore(RoundRecord):
                     f"name at least one site, all from its roster {row.roster}"
                 )
             settled: tuple[list[str], Digest] = (sorted(survivors), statement_digest)
-            if row.survivors is not None and (row.survivors, row.statement_digest) != settled:
+            before = (row.survivors, row.statement_digest, row.opening)
+            if row.survivors is not None and before != (*settled, opening):
                 raise RoundConflict(
                     f"round {number} of {run.id} is settled on {row.survivors}; void it to try others"
                 )
             row.survivors, row.statement_digest = settled
             row.testimony, row.opening = testimony, opening
             self._charge(session, Stage.TRAIN, number, attempt, survivors)
+        return Receipt(Stage.TRAIN, number, attempt)
 
     def settle_attempt(
         self, stage: Stage, number: int, attempt: int, survivors: Collection[SiteName], opening: bytes | None
-    ) -> None:
+    ) -> Receipt:
         """T1 of an attempt at preparing or evaluating: charge what is released, and keep what it takes to open the sum.
 
         Saying the same again changes nothing.
@@ -181,6 +184,7 @@ class RoundStore(RoundRecord):
                 )
             row.opening = opening
             self._charge(session, stage, number, attempt, survivors)
+        return Receipt(stage, number, attempt)
 
     def commit(
         self,

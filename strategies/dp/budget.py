@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Self
@@ -45,6 +45,33 @@ def exempted(charges: Mapping[Release, int]) -> tuple[Release, ...]:
     )
 
 
+def noisy(charges: Mapping[Release, int]) -> dict[Release, int]:
+    """The charges that have noise and happen: what cost and guarantees are about."""
+    return {
+        release: count
+        for release, count in merged(charges).items()
+        if count and release.mechanism is not Mechanism.NONE
+    }
+
+
+def own_noise(charges: Mapping[Release, int]) -> dict[Release, int] | None:
+    """The noisy charges if only the site's own noise counts; None where a release has none of its own, so that nothing is promised."""
+    own = merged(*({release.own_noise(): count} for release, count in noisy(charges).items()))
+    return None if exempted(own) else own
+
+
+def largest_that(fits: Callable[[int], bool], most: int) -> int:
+    """The largest number from 0 to `most` that fits, where all below one that fits fit too; 0 is taken to fit."""
+    fine, too_many = 0, most + 1
+    while too_many - fine > 1:
+        middle = (fine + too_many) // 2
+        if fits(middle):
+            fine = middle
+        else:
+            too_many = middle
+    return fine
+
+
 def grouped(charges: Mapping[Release, int]) -> tuple[tuple[Mapping[Release, int], ...], ...]:
     """Which charges one unit may pay for together: in each group exactly one of the alternatives, and every group adds up.
 
@@ -73,18 +100,14 @@ def cost_of(charges: Mapping[Release, int], order: int) -> Cost:
 
     Raises UnsupportedRelease for a release whose cost is not known.
     """
-    noisy = {
-        release: count
-        for release, count in merged(charges).items()
-        if count and release.mechanism is not Mechanism.NONE
-    }
+    counted = noisy(charges)
     return Cost(
         renyi=math.fsum(
             max(math.fsum(count * renyi(release, order) for release, count in part.items()) for part in group)
-            for group in grouped(noisy)
+            for group in grouped(counted)
         ),
         total_variation=math.fsum(
-            count * release.steps * release.total_variation for release, count in noisy.items()
+            count * release.steps * release.total_variation for release, count in counted.items()
         ),
     )
 
@@ -114,16 +137,10 @@ class Account:
 
         Exemptions are left out, as in `guarantee`.
         """
-        noisy = {
-            release: count
-            for release, count in self.charges.items()
-            if count and release.mechanism is not Mechanism.NONE
-        }
-        own = [{release.own_noise(): count} for release, count in noisy.items()]
-        charges = merged(*own)
-        if exempted(charges):
+        own = own_noise(self.charges)
+        if own is None:
             return self.ceiling.guarantee(Cost(renyi=math.inf, total_variation=0.0))
-        return self.ceiling.guarantee(cost_of(charges, self.ceiling.order))
+        return self.ceiling.guarantee(cost_of(own, self.ceiling.order))
 
     def exempted(self, planned: Mapping[Release, int] | None = None) -> tuple[Release, ...]:
         """The releases without noise among the charges and those `planned`, each once."""
@@ -173,17 +190,11 @@ def most_rounds(account: Account, fixed: Mapping[Release, int], per_round: Relea
     if at_most < 0:
         raise UsageError(f"at most {at_most} rounds; use at least 0")
     account._require_unit(merged(fixed, {per_round: 1}))  # noqa: SLF001  (same module)
-    fits, too_many = (
-        0,
-        at_most + 1,
-    )  # invariant: cost grows with the count, so what fits is an initial segment
-    while too_many - fits > 1:
-        middle = (fits + too_many) // 2
-        if account._admits(merged(fixed, {per_round: middle})):  # noqa: SLF001  (same module)
-            fits = middle
-        else:
-            too_many = middle
-    return fits
+    # Cost grows with the count, so what fits is an initial segment.
+    return largest_that(
+        lambda rounds: account._admits(merged(fixed, {per_round: rounds})),  # noqa: SLF001  (same module)
+        at_most,
+    )
 
 
 def worst_person(accounts: Sequence[Sequence[tuple[str, Release, int]]]) -> Mapping[Release, int]:

@@ -11,11 +11,12 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, Self
 
-from strategies.dp.units import Neighbours, PrivacyUnit, UnitKind, is_whole
+from strategies.dp.facts import number, require_names, text
+from strategies.dp.units import Neighbours, PrivacyUnit, is_whole
 from strategies.encoding import digest_of
 from strategies.errors import UsageError
 from strategies.ids import Digest
@@ -117,14 +118,12 @@ class Release:
 
     def facts(self) -> dict[str, Any]:
         """The release as JSON values; `from_facts` reads it back."""
-        unit, partition = self.unit, self.partition
+        partition = self.partition
         return {
             "covenant": "release/v1",
             "what": self.what,
             "mechanism": str(self.mechanism),
-            "unit": {
-                "kind": str(unit.kind), "column": unit.column, "max_rows": unit.max_rows, "max_sites": unit.max_sites,
-            },
+            "unit": self.unit.facts(),
             "neighbours": str(self.neighbours),
             "sampling_rate": self.sampling_rate,
             "steps": self.steps,
@@ -150,19 +149,19 @@ class Release:
         try:
             if facts["covenant"] != "release/v1":
                 raise UsageError(f"a release of format {facts['covenant']!r}; this version reads release/v1")
-            _require_names(facts, cls, "covenant")
+            require_names(facts, cls, "covenant")
             return cls(
-                what=_text(facts["what"]),
+                what=text(facts["what"]),
                 mechanism=Mechanism(facts["mechanism"]),
-                unit=_unit(facts["unit"]),
+                unit=PrivacyUnit.from_facts(facts["unit"]),
                 neighbours=Neighbours(facts["neighbours"]),
-                sampling_rate=_number(facts["sampling_rate"]),
+                sampling_rate=number(facts["sampling_rate"]),
                 steps=facts["steps"],
-                sensitivity=_number(facts["sensitivity"]),
-                variance=_number(facts["variance"]),
+                sensitivity=number(facts["sensitivity"]),
+                variance=number(facts["variance"]),
                 shares=facts["shares"],
                 dimension=facts["dimension"],
-                total_variation=_number(facts["total_variation"]),
+                total_variation=number(facts["total_variation"]),
                 part=Part(facts["part"]),
                 partition=None if facts["partition"] is None else _partition(facts["partition"]),
             )
@@ -195,40 +194,11 @@ class Release:
         return replace(self, sampling_rate=min(1.0, rate), sensitivity=self.sensitivity * sites)
 
 
-def _unit(facts: dict[str, Any]) -> PrivacyUnit:
-    _require_names(facts, PrivacyUnit)
-    column = facts["column"]
-    return PrivacyUnit(
-        kind=UnitKind(facts["kind"]),
-        column=None if column is None else _text(column),
-        max_rows=facts["max_rows"],
-        max_sites=facts["max_sites"],
-    )
-
-
 def _partition(facts: dict[str, Any]) -> Partition:
-    _require_names(facts, Partition)
+    require_names(facts, Partition)
     return Partition(
-        contract=_text(facts["contract"]),
-        by=_text(facts["by"]),
-        salt=_text(facts["salt"]),
-        share=_number(facts["share"]),
+        contract=text(facts["contract"]),
+        by=text(facts["by"]),
+        salt=text(facts["salt"]),
+        share=number(facts["share"]),
     )
-
-
-def _require_names(facts: object, of: type, *more: str) -> None:
-    names = {*(each.name for each in fields(of)), *more}
-    if not isinstance(facts, dict) or facts.keys() != names:
-        raise TypeError(f"a {of.__name__.lower()} says {', '.join(sorted(names))}, and nothing else")
-
-
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError(f"{value!r} is no text")
-    return value
-
-
-def _number(value: object) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(f"{value!r} is no number")
-    return float(value)

@@ -18,11 +18,17 @@ from dataclasses import dataclass
 from typing import Any, Final, Self
 
 from strategies.dp.curves import ORDERS
-from strategies.dp.units import Guarantee, Neighbours, PrivacyUnit, UnitKind, require_delta
+from strategies.dp.facts import number, require_names
+from strategies.dp.units import Guarantee, Neighbours, PrivacyUnit, require_delta
 from strategies.errors import UsageError
 
 TOTAL_VARIATION_SHARE: Final = 2**-10
 """Part of delta set aside for the total variation of samplers."""
+
+
+def delta_for_renyi(delta: float) -> float:
+    """What is left of `delta` beside the part set aside for samplers."""
+    return delta * (1.0 - TOTAL_VARIATION_SHARE)
 
 
 def epsilon_from_renyi(renyi: float, order: int, delta: float) -> float:
@@ -84,7 +90,7 @@ class Ceiling:
         """
         if order is None:
             require_delta(delta)
-            share = delta * (1.0 - TOTAL_VARIATION_SHARE)
+            share = delta_for_renyi(delta)
             order = max(ORDERS, key=lambda each: (epsilon - _offset(each, share)) / each)
         return cls(epsilon=epsilon, delta=delta, unit=unit, order=order)
 
@@ -134,29 +140,26 @@ class Ceiling:
 
     def facts(self) -> dict[str, Any]:
         """The ceiling as JSON values; `from_facts` reads it back."""
-        unit = self.unit
         return {
             "covenant": "ceiling/v1",
             "epsilon": self.epsilon,
             "delta": self.delta,
-            "unit": {
-                "kind": str(unit.kind), "column": unit.column, "max_rows": unit.max_rows, "max_sites": unit.max_sites,
-            },
+            "unit": self.unit.facts(),
             "order": self.order,
             "neighbours": str(self.neighbours),
         }  # fmt: skip
 
     @classmethod
     def from_facts(cls, facts: dict[str, Any]) -> Self:
-        """Read `facts()` back. Raises UsageError for what is no ceiling."""
+        """Read `facts()` back, whoever wrote them. Raises UsageError for what is no ceiling, and for anything that is not in one."""
         try:
             if facts["covenant"] != "ceiling/v1":
                 raise UsageError(f"a ceiling of format {facts['covenant']!r}; this version reads ceiling/v1")
-            unit = facts["unit"]
+            require_names(facts, cls, "covenant")
             return cls(
-                epsilon=float(facts["epsilon"]),
-                delta=float(facts["delta"]),
-                unit=PrivacyUnit(**{**unit, "kind": UnitKind(unit["kind"])}),
+                epsilon=number(facts["epsilon"]),
+                delta=number(facts["delta"]),
+                unit=PrivacyUnit.from_facts(facts["unit"]),
                 order=facts["order"],
                 neighbours=Neighbours(facts["neighbours"]),
             )
@@ -165,7 +168,7 @@ class Ceiling:
 
     @property
     def _delta_for_renyi(self) -> float:
-        return self.delta * (1.0 - TOTAL_VARIATION_SHARE)
+        return delta_for_renyi(self.delta)
 
     def _total_variation_at(self, epsilon: float) -> float:
         inverse = math.exp(-epsilon)

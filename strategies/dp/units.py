@@ -11,8 +11,9 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final, Self
 
+from strategies.dp.facts import require_names, text
 from strategies.errors import UsageError
 
 MOST_ROWS: Final = 1 << 20
@@ -64,6 +65,27 @@ class PrivacyUnit:
             return str(self.kind)
         where = "at one site" if self.max_sites == 1 else f"at up to {self.max_sites} sites"
         return f"customer ({self.column}, up to {self.max_rows} rows, {where})"
+
+    def facts(self) -> dict[str, Any]:
+        """The unit as JSON values; `from_facts` reads it back."""
+        return {
+            "kind": str(self.kind),
+            "column": self.column,
+            "max_rows": self.max_rows,
+            "max_sites": self.max_sites,
+        }
+
+    @classmethod
+    def from_facts(cls, facts: dict[str, Any]) -> Self:
+        """Read `facts()` back, whoever wrote them. Raises TypeError, ValueError or UsageError for what is no unit."""
+        require_names(facts, cls)
+        column = facts["column"]
+        return cls(
+            kind=UnitKind(facts["kind"]),
+            column=None if column is None else text(column),
+            max_rows=facts["max_rows"],
+            max_sites=facts["max_sites"],
+        )
 
     def is_same_person(self, other: PrivacyUnit) -> bool:
         """Whether a figure for `other` is about what this unit is about: the same kind, told by the same column."""

@@ -11,7 +11,8 @@ import pytest
 
 from client.journal import answers
 from client.journal.answers import Answers
-from client.journal.file import Entry, Journal, JournalBroken
+from client.journal.entries import Entry, JournalBroken
+from client.journal.file import Journal
 from client.protocol import SecureRounds
 from protos.frames import SecureAnswer, SecureRequest, Stage
 from strategies.features import Scaling

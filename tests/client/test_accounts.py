@@ -13,7 +13,8 @@ import pytest
 
 from client.accounts import AccountBook, ChargeReceipt
 from client.journal import file
-from client.journal.file import Entry, Holder, Journal, JournalBroken, Owner
+from client.journal.entries import Entry, Holder, JournalBroken, Owner
+from client.journal.file import Journal
 from simulation.experiment import memory_folder
 from strategies.dp.budget import BudgetRefused
 from strategies.dp.filters import Ceiling

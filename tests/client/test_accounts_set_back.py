@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from client.accounts import AccountBook
-from client.journal.file import JournalBroken
+from client.journal.entries import JournalBroken
 from client.keystore import open_participant
 from protos.frames import Stage
 from protos.site import load_site

@@ -14,7 +14,7 @@ from flwr.clientapp import ClientApp
 
 from client.agent import Agent
 from client.fleet.connection import AwayError, Bundle, RunOverError, UnknownSiteError
-from client.journal.file import JournalBroken
+from client.journal.entries import JournalBroken
 from coordinator.flower.manifest import build_bundle
 from protos.codec import CodecError
 from protos.envelope import seal, unseal

@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from client.journal.answers import Answers, Question, secure_question
-from client.journal.file import Holder, Journal, JournalBroken, Owner
+from client.journal.entries import Holder, JournalBroken, Owner
+from client.journal.file import Journal
 from client.plan_check import TaskRefused
 from protos.frames import SecureRequest, Stage, Statement
 from strategies.encoding import digest_of

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from client import cli
-from client.journal.file import Journal, Owner
+from client.journal.entries import Owner
+from client.journal.file import Journal
 from client.keystore import enrolment_request, load_node_key, open_participant
 from protos.keys import SigningKey, create_node_key, write_private
 from protos.membership import EnrolmentRequest, FederationRoot

@@ -15,7 +15,7 @@ import pytest
 from client.accounts import ChargeReceipt, Occasion
 from client.charging import Charging
 from client.inputs import Inputs
-from client.journal.file import JournalBroken
+from client.journal.entries import JournalBroken
 from client.training import session_for
 from client.training.private import PrivateSession
 from protos.frames import REFUSAL, Refusal, RefusalCode, Stage, Statement

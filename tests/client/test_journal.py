@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.journal.file import Entry, Journal, JournalBroken, Owner, connect
+from client.journal.entries import Entry, JournalBroken, Owner
+from client.journal.file import Journal, connect
 from simulation.experiment import memory_folder
 from strategies.errors import CovenantError, UsageError
 

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from client.journal.file import Journal, Owner
+from client.journal.entries import Owner
+from client.journal.file import Journal
 
 _SHIM = r"""
 #define _GNU_SOURCE
@@ -36,7 +37,8 @@ _AGENT = """
 import sys
 from pathlib import Path
 from client.cli import _end_at_once
-from client.journal.file import Journal, JournalBroken, Owner
+from client.journal.entries import JournalBroken, Owner
+from client.journal.file import Journal
 journal = Journal.open(Path(sys.argv[1]), Owner(federation="demo", root="r", site="west", identity="i"))
 journal.append("answered", {"number": 1}, b"first")
 Path(sys.argv[2]).touch()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from client.journal.answers import Answers
-from client.journal.file import JournalBroken
+from client.journal.entries import JournalBroken
 from strategies.secagg.messages import Advertisement, Bound, Envelopes, ShareRequest
 from strategies.secagg.payloads import Integers
 from tests.client.rounds_for_tests import Guard, off, training

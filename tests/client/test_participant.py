@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from client.journal.file import JournalBroken
+from client.journal.entries import JournalBroken
 from protos.codec import CodecError, decode_reply, encode_request
 from protos.frames import Moments, Refusal, RefusalCode, ScoreCounts, Stage, Update
 from strategies.features import Scaling

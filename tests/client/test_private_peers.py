@@ -9,14 +9,10 @@ import pytest
 from protos.frames import RefusalCode
 from strategies.ids import SiteName
 from tests.client.private_for_tests import PrivateSum, private_bank, private_plan
-from tests.client.secure_for_tests import SITES, VICTIM, SecureBank, secure_bank, secure_plan
+from tests.client.secure_for_tests import SITES, VICTIM, SecureBank
 
 EAST, NORTH, SOUTH, WEST = SITES
 SEMI_HONEST = {"aggregation: {mode: secure}": "aggregation: {adversary: semi-honest}"}
-SEVEN = {
-    "[east, north, south, west]": "[central, coast, east, north, ridge, south, west]",
-    "minimum: 3": "minimum: 6",
-}
 
 
 @pytest.fixture
@@ -25,42 +21,6 @@ def bank() -> Iterator[SecureBank]:
     with private_bank(private_plan(SEMI_HONEST)) as made:
         made.edit(VICTIM, "[east, north, south]", "[east, north]")
         yield made
-
-
-def at_least(bank: SecureBank, changes: dict[str, str]) -> int:
-    """How many peers the victim asks for under a plan, its own configuration asking for two."""
-    bank.plan = private_plan(changes)
-    site = bank.participant(VICTIM)
-    run = site._secure._begun(site._accepted_documents(bank.task))
-    return site._secure._peers_of(run).at_least
-
-
-@pytest.mark.parametrize(
-    ("changes", "expected"),
-    [
-        (SEVEN, 4),  # six survivors less one colluding are five, of whom one is the site itself
-        ({**SEVEN, "{mode: secure}": "{mode: secure, colluding: 0}"}, 5),
-        ({**SEVEN, "{mode: secure}": "{mode: secure, colluding: 2}"}, 3),
-    ],
-)
-def test_a_site_asks_for_as_many_peers_as_the_noise_counts_on_beside_itself(
-    changes: dict[str, str], expected: int
-) -> None:
-    with private_bank(private_plan(SEVEN)) as bank:
-        bank.edit(VICTIM, "purposes: [credit-risk]", "purposes: [credit-risk], colluding_at_least: 0")
-        assert at_least(bank, changes) == expected
-
-
-def test_its_own_configuration_may_ask_for_more_and_a_plan_without_noise_for_no_more_than_that() -> None:
-    with private_bank(private_plan(SEVEN)) as bank:
-        bank.edit(VICTIM, "at_least: 2", "at_least: 6")
-        assert at_least(bank, SEVEN) == 6
-    with private_bank() as bank:
-        assert at_least(bank, {}) == 2
-    with secure_bank(seven := secure_plan().model_copy(update={"sites": private_plan(SEVEN).sites})) as bank:
-        site = bank.participant(VICTIM)
-        run = site._secure._begun(site._accepted_documents(bank.task))
-        assert (seven.honest_survivors, site._secure._peers_of(run).at_least) == (5, 2)
 
 
 @pytest.mark.parametrize("lost", [EAST, NORTH])

@@ -13,7 +13,7 @@ import pytest
 from client import participant as door
 from client.journal import answers as journal_answers
 from client.journal.answers import Answers
-from client.journal.file import JournalBroken
+from client.journal.entries import JournalBroken
 from client.journal.promise import promised
 from client.protocol import SecureRounds
 from protos.frames import RefusalCode, Stage

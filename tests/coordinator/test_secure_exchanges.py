@@ -177,7 +177,7 @@ def test_nobody_is_asked_for_shares_before_the_survivors_are_on_record(make: Mak
         left = federation.store.unopened(ask.stage, ask.number)
         if ask.asks is UnmaskRequest:
             assert left is not None
-            assert left.attempt == ask.attempt.attempt
+            assert left.receipt.attempt == ask.attempt.attempt
             seen.append((ask.stage, ask.number))
         else:
             assert left is None

@@ -1,0 +1,59 @@
+"""What a journal is made of: entries in a chain of checksums, and whose they are."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from strategies.errors import DiskError
+
+
+class JournalBroken(DiskError):  # noqa: N818  (names the state that the process is left in)
+    """The journal cannot be written, or is damaged. Nothing may leave this site any more: the process must end."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Owner:
+    """Whose journal it is: `root` is the public key of the federation's root, `identity` the site's."""
+
+    federation: str
+    root: str
+    site: str
+    identity: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Holder:
+    """Whose shared journal it is: a site's, in whatever federations."""
+
+    site: str
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry. `seq` counts from 1."""
+
+    seq: int
+    kind: str
+    body: Mapping[str, Any]
+
+
+def chained(before: bytes, seq: int, kind: str, body: bytes) -> bytes:
+    """SHA-256 over the checksum before, and the entry with its parts length-prefixed."""
+    digest = hashlib.sha256(before)
+    digest.update(seq.to_bytes(8, "big"))
+    for part in (kind.encode(), body):
+        digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.digest()
+
+
+def named(owner: Owner | Holder) -> list[str]:
+    """The site, and the federation where it is one's, for people."""
+    return [owner.site, owner.federation] if isinstance(owner, Owner) else [owner.site]
+
+
+def difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """In what two owners differ, for people."""
+    return "another " + ", ".join(sorted(name for name in expected if found.get(name) != expected[name]))
