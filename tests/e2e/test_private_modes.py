@@ -21,7 +21,7 @@ from coordinator.registry.versions import list_versions
 from simulation.demo import data
 from simulation.deployment import Deployment
 from strategies.dp.units import PrivacyUnit, UnitKind
-from strategies.ids import RunId
+from strategies.ids import RunId, SiteName, site_name
 from tests.e2e.conftest import Federation, start
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
@@ -58,7 +58,7 @@ def plan_of(mode: str, folder: Path) -> Path:
     return path
 
 
-def set_ceiling(deployment: Deployment, site: str) -> None:
+def set_ceiling(deployment: Deployment, site: SiteName) -> None:
     decision = Decision(
         epsilon=CEILING, delta=DELTA, unit=RECORD, order=ORDER, officers=["test"], reason="made for this test"
     )
@@ -81,7 +81,7 @@ def federation(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Federation]
         )
         running = Federation(deployment, plan_of("distributed", folder))
         for site in running.sites:
-            set_ceiling(deployment, site)
+            set_ceiling(deployment, site_name(site))
         configured = deployment.site_folder("south") / "site.yaml"
         text, count = re.subn(rf"epsilon: {CEILING}", f"epsilon: {OF_SOUTH}", configured.read_text())
         assert count == 1
