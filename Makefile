@@ -19,9 +19,9 @@ install: $(VENV)/.installed
 demo: $(VENV)/.installed
 	@$(BIN)/covenant demo
 
-# A file's tests stay together: those of one federation share it.
+# A file's tests stay together: those of one federation share it. tests/conftest.py has the order of the files.
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "not slow" tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" tests
 
 test-long: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(WORKERS) -m slow tests
