@@ -1,0 +1,41 @@
+"""The transparency log as tables.
+
+1. Entries are numbered from 0 without gaps, and never changed or deleted: triggers of the database refuse it (migration 0005). That is no protection
+   against whoever owns the database. Checkpoints that others have seen are.
+2. Entry i is stored with the hashes of all complete subtrees that end with it, its own leaf first: any proof is made of such hashes, and an entry's
+   row is written once.
+"""
+
+from datetime import datetime
+
+from sqlalchemy import BigInteger, CheckConstraint, LargeBinary, String, Text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from coordinator.db.schema import Base
+from coordinator.db.types import UtcDateTime
+
+_KIND_LENGTH = 32
+
+
+class LoggedEntry(Base):
+    """An entry: `body` is what the leaf is over; `nodes` are 32 bytes for each level of a subtree that ends here, leaf first."""
+
+    __tablename__ = "log_entries"
+    __table_args__ = (CheckConstraint("seq >= 0", name="seq"),)
+
+    seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    kind: Mapped[str] = mapped_column(String(_KIND_LENGTH), index=True)
+    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    body: Mapped[bytes] = mapped_column(LargeBinary)
+    nodes: Mapped[bytes] = mapped_column(LargeBinary)
+
+
+class LoggedCheckpoint(Base):
+    """A head that the log's key has signed; `note` is the signed note."""
+
+    __tablename__ = "log_checkpoints"
+    __table_args__ = (CheckConstraint("size >= 0", name="size"),)
+
+    size: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    note: Mapped[str] = mapped_column(Text)
+    signed_at: Mapped[datetime] = mapped_column(UtcDateTime)

@@ -1,0 +1,1 @@
+"""Who decided what, and the log that lets others check it."""

@@ -1,0 +1,195 @@
+"""The transparency log in the database: appended to in the transaction of what it tells, read to prove and to export.
+
+1. `append` belongs into the transaction of the effect, as its last step: there is no effect without its entry, and no entry without the effect.
+2. Whoever appends has the log for itself until its transaction ends, so entries have no gaps and one order.
+3. A head is signed once it is committed, and never twice for one size with different roots.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final, TypeVar
+
+from sqlalchemy import Engine, func, insert, select, text
+from sqlalchemy.orm import Session
+
+from coordinator.db.engine import reading, writing
+from coordinator.db.log_schema import LoggedCheckpoint, LoggedEntry
+from protos.log_entries import MOST_ENTRY_BYTES, LogEntry, What
+from strategies.errors import CovenantError, UsageError
+from strategies.transparency.merkle import (
+    HASH_BYTES,
+    Frontier,
+    Subtree,
+    leaf_hash,
+    prove_consistency,
+    prove_inclusion,
+)
+from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
+
+T = TypeVar("T")
+_PAGE: Final = 1000
+
+
+def append(session: Session, at: datetime, *what: What) -> int:
+    """Append an entry for each of `what`, in order, and return the size of the log then. Locks the log until the transaction ends.
+
+    Raises UsageError for an entry that is too long; nothing is appended then.
+    """
+    _take_turn(session)
+    size = _size(session)
+    tree = Frontier.of(size, _subtrees(session, [_place(*each) for each in _peaks(size)]))
+    rows = []
+    for each in what:
+        body = LogEntry(at=at, what=each).canonical
+        if len(body) > MOST_ENTRY_BYTES:
+            raise UsageError(
+                f"an entry of kind {each.kind} has {len(body)} bytes; the log takes at most {MOST_ENTRY_BYTES}"
+            )
+        tree, completed = tree.append(leaf_hash(body))
+        nodes = b"".join(node for _, _, node in completed)
+        rows.append({"seq": tree.size - 1, "kind": each.kind, "at": at, "body": body, "nodes": nodes})
+    # RETURNING makes one statement of many rows, also where the driver would send them one by one.
+    session.execute(insert(LoggedEntry).returning(LoggedEntry.seq), rows).all()
+    return tree.size
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """An entry of the log: its number, from 0, and its bytes."""
+
+    seq: int
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TransparencyLog:
+    """The log as whoever keeps it sees it: `key` is its name and public key, `sign` signs the text of a note."""
+
+    engine: Engine
+    key: NoteKey
+    sign: Callable[[bytes], bytes]
+    clock: Callable[[], datetime]
+
+    def checkpoint(self) -> SignedNote:
+        """The signed note of the newest head."""
+        with reading(self.engine, "reading the log's head") as session:
+            size = _size(session)
+            known = session.get(LoggedCheckpoint, size)
+            head = self._head(session, size)
+        if known is not None:
+            return self._checked(known.note, head)
+        line = self.key.line(self.sign(head.text.encode()))
+        note = SignedNote(head.text, (line,))
+        with writing(self.engine, f"signing the log's head at {size} entries") as session:
+            if session.get(LoggedCheckpoint, size) is None:
+                session.add(LoggedCheckpoint(size=size, note=note.encoded, signed_at=self.clock()))
+        return note
+
+    def inclusion(self, seq: int, size: int) -> tuple[bytes, ...]:
+        """The proof that entry `seq` is in the log of `size` entries. Raises UsageError where it is not."""
+        with reading(self.engine, f"proving entry {seq}") as session:
+            self._require(session, size)
+            return _proved(session, lambda subtree: prove_inclusion(seq, size, subtree))
+
+    def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
+        """The proof that the log of `new` entries begins with the `old`. Raises UsageError where it does not."""
+        with reading(self.engine, f"proving that the log grew from {old} to {new}") as session:
+            self._require(session, new)
+            return _proved(session, lambda subtree: prove_consistency(old, new, subtree))
+
+    def entries(self, start: int = 0, stop: int | None = None, kind: str | None = None) -> Iterator[Position]:
+        """The entries from `start` up to `stop`, in order, read piece by piece."""
+        position = start
+        while stop is None or position < stop:
+            query = select(LoggedEntry.seq, LoggedEntry.body).where(LoggedEntry.seq >= position)
+            if stop is not None:
+                query = query.where(LoggedEntry.seq < stop)
+            if kind is not None:
+                query = query.where(LoggedEntry.kind == kind)
+            with reading(self.engine, "reading the log") as session:
+                rows = session.execute(query.order_by(LoggedEntry.seq).limit(_PAGE)).all()
+            for seq, body in rows:
+                yield Position(seq, bytes(body))
+            if len(rows) < _PAGE:
+                return
+            position = rows[-1].seq + 1
+
+    def _head(self, session: Session, size: int) -> Checkpoint:
+        tree = Frontier.of(size, _subtrees(session, [_place(*each) for each in _peaks(size)]))
+        return Checkpoint(origin=self.key.name, size=size, root=tree.root)
+
+    def _checked(self, encoded: str, head: Checkpoint) -> SignedNote:
+        """A note that was signed before. Raises CovenantError if the entries have changed since."""
+        note = SignedNote.parse(encoded)
+        if note.require(self.key) != head.text:
+            raise CovenantError(
+                f"the log's head at {head.size} entries is not the one that was signed: the database was changed by somebody. Stop, keep it as it"
+                " is, and compare it with an export or with what sites have co-signed"
+            )
+        return note
+
+    @staticmethod
+    def _require(session: Session, size: int) -> None:
+        if not 0 <= size <= (there := _size(session)):
+            raise UsageError(f"the log has {there} entries, not {size}")
+
+
+def _take_turn(session: Session) -> None:
+    """SQLite's writers take turns anyway."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("LOCK TABLE log_entries IN SHARE ROW EXCLUSIVE MODE"))
+
+
+def _size(session: Session) -> int:
+    last = session.scalar(select(func.max(LoggedEntry.seq)))
+    return 0 if last is None else last + 1
+
+
+def _peaks(size: int) -> list[tuple[int, int]]:
+    asked: list[tuple[int, int]] = []
+
+    def note(level: int, index: int) -> bytes:
+        asked.append((level, index))
+        return bytes(HASH_BYTES)
+
+    Frontier.of(size, note)
+    return asked
+
+
+def _proved(session: Session, prove: Callable[[Subtree], T]) -> T:
+    """A proof from one query: which hashes it takes does not depend on what they are."""
+    asked: list[int] = []
+
+    def note(level: int, index: int) -> bytes:
+        asked.append(_place(level, index))
+        return bytes(HASH_BYTES)
+
+    prove(note)
+    return prove(_subtrees(session, asked))
+
+
+def _place(level: int, index: int) -> int:
+    """The entry that ends a complete subtree, and has its hash."""
+    return ((index + 1) << level) - 1
+
+
+def _subtrees(session: Session, places: Sequence[int]) -> Subtree:
+    found: Mapping[int, bytes] = {}
+    if places:
+        query = select(LoggedEntry.seq, LoggedEntry.nodes).where(LoggedEntry.seq.in_(set(places)))
+        found = {row.seq: row.nodes for row in session.execute(query)}
+
+    def subtree(level: int, index: int) -> bytes:
+        nodes = found.get(_place(level, index), b"")
+        node = bytes(nodes[level * HASH_BYTES : (level + 1) * HASH_BYTES])
+        if len(node) != HASH_BYTES:
+            raise CovenantError(
+                f"entry {_place(level, index)} of the transparency log is missing or incomplete: the database was changed by somebody. Stop, keep"
+                " it as it is, and restore it from a backup"
+            )
+        return node
+
+    return subtree

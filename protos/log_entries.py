@@ -1,0 +1,251 @@
+"""What stands in the transparency log: one entry for each decision and each effect, of public facts only.
+
+1. An entry is canonical JSON; the tree's leaf is over exactly these bytes.
+2. A document is in the log whole, beside its digest, in the form that it had: a later version of this program reads it as well.
+3. No entry holds anything of rows that is not released under the plan: digests of sums after noise, rosters, names, charges, metrics.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Final, Literal, Self
+
+from pydantic import AwareDatetime, Field, model_validator
+
+from protos.documents import Document, FieldError, Part
+from protos.names import Name, Reference, Sha256, Site, checked
+from strategies.encoding import digest_of
+from strategies.errors import UsageError
+from strategies.ids import RunId, run_id
+
+MOST_ENTRY_BYTES: Final = 1 << 20
+_LONGEST_REASON: Final = 4000
+
+Run = Annotated[RunId, checked(run_id)]
+Number = Annotated[int, Field(ge=0, le=10**9)]
+Attempt = Annotated[int, Field(ge=1, le=10**9)]
+Sites = Annotated[tuple[Site, ...], Field(min_length=1, max_length=100_000)]
+Stage = Literal["prepare", "train", "evaluate"]
+Reason = Annotated[str, Field(max_length=_LONGEST_REASON)]
+Facts = dict[str, Any]
+
+
+def reason_of(text: str | None) -> str:
+    """A reason as an entry holds it: cut where it is longer than anybody reads."""
+    text = text or "none was given"
+    return text if len(text) <= _LONGEST_REASON else f"{text[: _LONGEST_REASON - 4]} ..."
+
+
+class LoggedDocument(Part):
+    """A document and the digest by which others name it."""
+
+    digest: Sha256
+    document: Facts
+
+    @classmethod
+    def of(cls, document: Document) -> Self:
+        """As it is logged."""
+        return cls(digest=document.digest, document=document.model_dump(mode="json", exclude_none=True))
+
+    @model_validator(mode="after")
+    def _is_its_own(self) -> Self:
+        try:
+            found = digest_of(self.document)
+        except UsageError as error:
+            raise FieldError("document", str(error)) from error
+        if found != self.digest:
+            raise FieldError("digest", f"it is of another document; this one has {found}")
+        return self
+
+
+class MembersSigned(Part):
+    """The member list that the coordinator uses from now on, with the root's signatures."""
+
+    kind: Literal["members"] = "members"
+    ref: Reference
+    members: LoggedDocument
+
+
+class PlanRecorded(Part):
+    """A plan and its data contract, before the first run of them is launched."""
+
+    kind: Literal["plan"] = "plan"
+    plan: LoggedDocument
+    contract: LoggedDocument
+
+
+class Reserved(Part):
+    """What a run may release at most of one population of one site: `times` the release with digest `release`, at one stage."""
+
+    site: Site
+    population: Name
+    stage: Stage
+    release: Sha256
+    times: Attempt
+
+
+class RunLaunched(Part):
+    """A run of a recorded plan. `releases` are the facts of those that are reserved; both are empty without privacy."""
+
+    kind: Literal["launch"] = "launch"
+    run: Run
+    plan: Sha256
+    contract: Sha256
+    members: Sha256
+    releases: dict[Sha256, Facts]
+    reserved: Annotated[tuple[Reserved, ...], Field(max_length=100_000)]
+
+    @model_validator(mode="after")
+    def _releases_are_those_reserved(self) -> Self:
+        if {each.release for each in self.reserved} != set(self.releases):
+            raise FieldError("releases", "they are not those that `reserved` names")
+        for digest, facts in self.releases.items():
+            if digest_of(facts) != digest:
+                raise FieldError("releases", f"{digest} is of another release")
+        return self
+
+
+class SumSettled(Part):
+    """The point of no return of an attempt: from here on its sum over `sites` may be opened, and each of them is charged `release`."""
+
+    kind: Literal["settled"] = "settled"
+    run: Run
+    stage: Stage
+    round: Number
+    attempt: Attempt
+    sites: Sites
+    release: Sha256 | None = None
+    statement: Sha256 | None = None
+
+
+class AttemptVoided(Part):
+    """An attempt at a round that came to nothing."""
+
+    kind: Literal["voided"] = "voided"
+    run: Run
+    round: Number
+    attempt: Attempt
+    reason: Reason
+
+
+class RoundCommitted(Part):
+    """What came of a round. `aggregate` is the digest of what was opened, after noise where the coordinator adds it."""
+
+    kind: Literal["round"] = "round"
+    run: Run
+    round: Number
+    attempt: Attempt
+    roster: Sites
+    survivors: Sites
+    statement: Sha256
+    aggregate: Sha256
+    model: Sha256
+    optimizer: Sha256
+
+    @model_validator(mode="after")
+    def _survivors_were_asked(self) -> Self:
+        strangers = sorted(set(self.survivors) - set(self.roster))
+        if strangers:
+            raise FieldError("survivors", f"{strangers[0]} is not on the roster")
+        return self
+
+
+class RoundPrepared(Part):
+    """Round 0: the scaling and the initial model, by digest."""
+
+    kind: Literal["prepared"] = "prepared"
+    run: Run
+    attempt: Attempt
+    survivors: Sites
+    scaling: Sha256
+    model: Sha256
+
+
+class RoundEvaluated(Part):
+    """The metrics of a round's model; none where what the sites sent gave none."""
+
+    kind: Literal["evaluated"] = "evaluated"
+    run: Run
+    round: Number
+    attempt: Attempt
+    survivors: Sites
+    metrics: Facts | None = None
+
+
+class RunEnded(Part):
+    """How a run ended."""
+
+    kind: Literal["ended"] = "ended"
+    run: Run
+    state: Literal["completed", "failed", "stopped"]
+    reason: Reason | None = None
+
+
+class RunResumed(Part):
+    """A person opened a failed or stopped run again."""
+
+    kind: Literal["resumed"] = "resumed"
+    run: Run
+
+
+class ReservationGivenUp(Part):
+    """What a run had reserved and never opened, `releases` in all, went back to the accounts."""
+
+    kind: Literal["given-up"] = "given-up"
+    run: Run
+    releases: Number
+    reason: Reason
+
+
+class CeilingSet(Part):
+    """A decision on an account: the most that may become known of one unit, as a ceiling's facts."""
+
+    kind: Literal["ceiling"] = "ceiling"
+    site: Site
+    population: Name
+    ceiling: Facts
+    officers: Annotated[tuple[str, ...], Field(min_length=1, max_length=100)]
+    reason: Reason
+    overlaps: tuple[Site, ...] = ()
+
+
+class ModelRegistered(Part):
+    """A version of a model, with the digest of every artifact."""
+
+    kind: Literal["model"] = "model"
+    name: Name
+    version: Attempt
+    digest: Sha256
+    run: Run
+    artifacts: dict[str, Sha256]
+
+    @model_validator(mode="after")
+    def _digest_is_of_the_artifacts(self) -> Self:
+        if digest_of(self.artifacts) != self.digest:
+            raise FieldError("digest", "it is not of these artifacts")
+        return self
+
+
+What = Annotated[
+    MembersSigned
+    | PlanRecorded
+    | RunLaunched
+    | RoundPrepared
+    | SumSettled
+    | AttemptVoided
+    | RoundCommitted
+    | RoundEvaluated
+    | RunEnded
+    | RunResumed
+    | ReservationGivenUp
+    | CeilingSet
+    | ModelRegistered,
+    Field(discriminator="kind"),
+]
+
+
+class LogEntry(Document):
+    """One entry: what was decided or done, and when by the coordinator's clock."""
+
+    covenant: Literal["entry/v1"] = "entry/v1"
+    at: AwareDatetime
+    what: What
