@@ -42,7 +42,8 @@ def head(leaves: Sequence[bytes]) -> bytes:
 
 
 def grown(leaves: Sequence[bytes]) -> tuple[Frontier, dict[tuple[int, int], bytes]]:
-    tree, subtrees = Frontier(), {}
+    tree = Frontier()
+    subtrees: dict[tuple[int, int], bytes] = {}
     for leaf in leaves:
         tree, completed = tree.append(leaf)
         subtrees |= {(level, index): node for level, index, node in completed}
