@@ -177,6 +177,7 @@ def test_no_row_of_a_region_is_in_the_folder_of_another(demo: tuple[dict[str, An
     assert len(seen) == 9857
 
 
+@pytest.mark.slow
 def test_without_privacy_the_demo_says_so(tmp_path: Path) -> None:
     done = subprocess.run(
         command("demo", "--privacy", "none", "--json", "--folder", str(tmp_path / "covenant-demo")),
@@ -194,7 +195,7 @@ def test_without_privacy_the_demo_says_so(tmp_path: Path) -> None:
     assert facts["auc"]["federated"] >= facts["auc"]["local_mean"] + 0.03
 
 
-@pytest.mark.parametrize("after_s", [4, 14])
+@pytest.mark.parametrize("after_s", [4, pytest.param(14, marks=pytest.mark.slow)])
 def test_ctrl_c_ends_everything(tmp_path: Path, after_s: float) -> None:
     process = subprocess.Popen(
         command("demo", "--folder", str(tmp_path / "covenant-demo")),

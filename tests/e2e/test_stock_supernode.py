@@ -21,6 +21,7 @@ from tests.e2e.conftest import Federation, lay_out, start
 pytestmark = [pytest.mark.engine]
 
 
+@pytest.mark.slow
 def test_the_client_app_runs_under_a_stock_supernode(tmp_path: Path) -> None:
     deployment, plan = lay_out(tmp_path, rounds="1", minimum="4", every="1")
     # A process a message forgets its keys between two steps, so secure aggregation needs the warm agent.
