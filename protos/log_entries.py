@@ -12,6 +12,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AwareDatetime, Field, model_validator
 
 from protos.documents import Document, FieldError, Part
+from protos.frames import Stage
 from protos.names import Name, Reference, Sha256, Site, checked
 from strategies.encoding import digest_of
 from strategies.errors import UsageError
@@ -24,7 +25,12 @@ Run = Annotated[RunId, checked(run_id)]
 Number = Annotated[int, Field(ge=0, le=10**9)]
 Attempt = Annotated[int, Field(ge=1, le=10**9)]
 Sites = Annotated[tuple[Site, ...], Field(min_length=1, max_length=100_000)]
-Stage = Literal["prepare", "train", "evaluate"]
+StageName = Literal["prepare", "train", "evaluate"]
+STAGE_NAMES: Final[dict[Stage, StageName]] = {
+    Stage.PREPARE: "prepare",
+    Stage.TRAIN: "train",
+    Stage.EVALUATE: "evaluate",
+}
 Reason = Annotated[str, Field(max_length=_LONGEST_REASON)]
 Facts = dict[str, Any]
 
@@ -78,7 +84,7 @@ class Reserved(Part):
 
     site: Site
     population: Name
-    stage: Stage
+    stage: StageName
     release: Sha256
     times: Attempt
 
@@ -105,15 +111,15 @@ class RunLaunched(Part):
 
 
 class SumSettled(Part):
-    """The point of no return of an attempt: from here on its sum over `sites` may be opened, and each of them is charged `release`."""
+    """The point of no return of an attempt: from here on its sum over `sites` may be opened, and each of them is charged `releases`."""
 
     kind: Literal["settled"] = "settled"
     run: Run
-    stage: Stage
+    stage: StageName
     round: Number
     attempt: Attempt
     sites: Sites
-    release: Sha256 | None = None
+    releases: Annotated[tuple[Sha256, ...], Field(max_length=100)] = ()
     statement: Sha256 | None = None
 
 

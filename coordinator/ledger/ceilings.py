@@ -21,9 +21,11 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
 from coordinator.db.ledger_schema import LedgerAccount, LedgerCeiling
+from coordinator.governance.log import append
 from coordinator.ledger.alerts import Crossing, record_crossings
 from coordinator.ledger.books import Book, InForce, LedgerConflict, count_up, open_books
 from coordinator.ledger.needs import AccountKey
+from protos.log_entries import CeilingSet, reason_of
 from strategies.dp.budget import BudgetRefused
 from strategies.dp.filters import Ceiling
 from strategies.dp.units import PrivacyUnit
@@ -85,7 +87,20 @@ def decide(session: Session, key: AccountKey, decision: Decision, now: datetime)
                 f"{key.words} was decided about at this moment by somebody else; look, then try again"
             )
     session.execute(insert(LedgerCeiling), [_row(changed, officers, reason, now)])
-    return record_crossings(session, [changed], None, now)
+    crossed = record_crossings(session, [changed], None, now)
+    append(session, now, _logged(changed, officers, reason))
+    return crossed
+
+
+def _logged(changed: Book, officers: tuple[str, ...], reason: str) -> CeilingSet:
+    return CeilingSet(
+        site=changed.key.site,
+        population=changed.key.population,
+        ceiling=changed.in_force.ceiling.facts(),
+        officers=officers,
+        reason=reason_of(reason),
+        overlaps=tuple(site_name(each) for each in changed.in_force.overlaps),
+    )
 
 
 def _changed(

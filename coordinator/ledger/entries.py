@@ -22,7 +22,7 @@ from coordinator.ledger.needs import AccountKey, Stages
 from strategies.dp.budget import BudgetRefused
 from strategies.dp.events import Release
 from strategies.encoding import canonical_json
-from strategies.ids import RunId, SiteName
+from strategies.ids import Digest, RunId, SiteName
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,8 +94,9 @@ def write_reserved(session: Session, run: RunId, asked: Iterable[tuple[Book, Sta
 
 def write_settled(
     session: Session, run: RunId, at: tuple[str, int, int], sites: Collection[SiteName], now: datetime
-) -> None:
-    """Settle one attempt `at` (stage, round, attempt) for each of `sites`; what is settled already stays as it is.
+) -> tuple[Digest, ...]:
+    """Settle one attempt `at` (stage, round, attempt) for each of `sites`, and return what each of them releases, by digest; what is settled
+    already stays as it is.
 
     Raises BudgetRefused, and settles for no site, if one of them has nothing left to settle with.
     """
@@ -120,6 +121,7 @@ def write_settled(
     ]
     if rows:
         session.execute(insert(LedgerEntry), rows)
+    return tuple(sorted({Digest(held.digest) for held in mine}))
 
 
 def write_voided(session: Session, run: RunId, reason: str, now: datetime) -> int:

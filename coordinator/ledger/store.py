@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.engine import reading, writing
 from coordinator.db.schema import RunState
+from coordinator.governance.log import append
 from coordinator.ledger.alerts import Crossing, record_crossings
 from coordinator.ledger.books import Book, LedgerConflict, count_up, open_books
 from coordinator.ledger.ceilings import Decision, decide
@@ -26,11 +27,12 @@ from coordinator.ledger.entries import held_by, lock_run, write_reserved, write_
 from coordinator.ledger.needs import STAGES, AccountKey, Need, Stages, by_account, charges_of
 from coordinator.ledger.reconcile import Reconciliation, reconcile
 from coordinator.ledger.views import AccountSummary, AccountView, summaries, view
+from protos.log_entries import ReservationGivenUp, reason_of
 from protos.plan_releases import TRAIN
 from strategies.dp.budget import BudgetRefused, most_rounds
 from strategies.dp.units import PrivacyUnit
 from strategies.errors import Refused, UsageError
-from strategies.ids import RunId, SiteName
+from strategies.ids import Digest, RunId, SiteName
 
 _MOST_REFUSALS: Final = 10
 _LONGEST_REASON: Final = 1000
@@ -75,8 +77,9 @@ class Ledger:
 
     def settle(
         self, session: Session, run: RunId, stage: str, number: int, attempt: int, sites: Collection[SiteName]
-    ) -> None:
-        """Settle what attempt `attempt` of `stage` at round `number` opens of `sites`: those whose input is in the sum.
+    ) -> tuple[Digest, ...]:
+        """Settle what attempt `attempt` of `stage` at round `number` opens of `sites`: those whose input is in the sum. Returns what each of
+        them releases, by digest.
 
         Call it in the transaction that records the survivors, before any share is asked for. Saying the same again changes nothing. Raises
         BudgetRefused, and then nothing may be opened, for a site with nothing reserved left.
@@ -86,7 +89,7 @@ class Ledger:
                 f"attempt {attempt} of stage {stage!r} at round {number} of {len(sites)} sites is none; settle a real one"
             )
         lock_run(session, run)
-        write_settled(session, run, (stage, number, attempt), sites, self._clock())
+        return write_settled(session, run, (stage, number, attempt), sites, self._clock())
 
     def close_run(self, session: Session, run: RunId, reason: str) -> int:
         """Void what `run` still has reserved; returns how many releases that were.
@@ -95,7 +98,7 @@ class Ledger:
         give it up with `release_run`.
         """
         lock_run(session, run)
-        return write_voided(session, run, reason, self._clock())
+        return self._voided(session, run, reason)
 
     def release_run(self, run: RunId, reason: str) -> int:
         """Give up what a failed or stopped `run` still has reserved, and return how many releases that were. It can then not be resumed
@@ -111,7 +114,7 @@ class Ledger:
                 raise Refused(
                     f"{run} is {state}, and its reservation is what it may still open; stop it first, with `covenant run stop {run}`"
                 )
-            return write_voided(session, run, reason, self._clock())
+            return self._voided(session, run, reason)
 
     def left(self, session: Session, run: RunId) -> Mapping[AccountKey, Mapping[str, int]]:
         """How many attempts at each stage `run` has reserved and not used, by account; accounts without any are left out."""
@@ -153,6 +156,13 @@ class Ledger:
             return reconcile(session, statement)
 
     # --- helpers ------------------------------------------------------------------------------------------------------
+
+    def _voided(self, session: Session, run: RunId, reason: str) -> int:
+        now = self._clock()
+        releases = write_voided(session, run, reason, now)
+        if releases:
+            append(session, now, ReservationGivenUp(run=run, releases=releases, reason=reason_of(reason)))
+        return releases
 
     def _require_unreserved(self, session: Session, run: RunId) -> None:
         if lock_run(session, run) is RunState.COMPLETED:

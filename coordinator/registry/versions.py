@@ -16,7 +16,9 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.engine import reading, writing
 from coordinator.db.schema import Model, Run, Stage
+from coordinator.governance.log import append
 from coordinator.registry.artifacts import ArtifactStore
+from protos.log_entries import ModelRegistered
 from strategies.encoding import digest_of
 from strategies.errors import UsageError
 from strategies.ids import Digest, RunId
@@ -82,6 +84,7 @@ def register(
             )
             session.add(row)
             session.flush()
+            append(session, row.created_at, _logged(_version(row)))
         return _version(row)
 
 
@@ -103,6 +106,16 @@ def get_version(engine: Engine, name: str, version: int) -> ModelVersion:
     known = list_versions(engine, name)
     hint = f"the latest is {known[-1].ref}" if known else f"there is no model called {name}"
     raise UsageError(f"the model {name}@{version} is not registered; {hint}")
+
+
+def _logged(version: ModelVersion) -> ModelRegistered:
+    return ModelRegistered(
+        name=version.name,
+        version=version.version,
+        digest=version.digest,
+        run=version.run_id,
+        artifacts=dict(version.artifacts),
+    )
 
 
 def _next_version(session: Session, name: str) -> int:

@@ -20,11 +20,14 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.engine import writing
 from coordinator.db.schema import FINAL_STATES, Attempt, Checkpoint, Round, RoundState, Run, RunState
+from coordinator.governance.log import append
 from coordinator.ledger import Ledger
 from coordinator.registry.artifacts import ArtifactStore
+from coordinator.rounds import telling as told
 from coordinator.rounds.question import Receipt
 from coordinator.rounds.record import Committed, RoundConflict, RoundRecord, committed_round, the_run
 from protos.frames import Stage
+from protos.log_entries import What
 from strategies.analytics.histograms import ScoreMetrics
 from strategies.encoding import Vector, vector_bytes, vector_digest
 from strategies.features import Scaling
@@ -53,6 +56,7 @@ class RoundStore(RoundRecord):
         self._clock = clock
         self._ledger = ledger
         self._flower_run_id: int | None = None
+        self._untold: list[What] = []
 
     def start(self, flower_run_id: int) -> None:
         """Take the run over as its one driver. One that has ended stays ended: a person resumes it first."""
@@ -89,6 +93,7 @@ class RoundStore(RoundRecord):
             run.scaling = {"mean": list(scaling.mean), "std": list(scaling.std)}
             run.idle_starts = 0
             session.merge(_checkpoint(run, _INITIAL, names))
+            self._untold.append(told.prepared(self._run_id, attempt, survivors, scaling, names[0]))
         return Committed(number=_INITIAL, model=model, optimizer=optimizer)
 
     def next_attempt(self, stage: Stage, number: int, roster: Collection[str]) -> int:
@@ -163,9 +168,13 @@ class RoundStore(RoundRecord):
                 raise RoundConflict(
                     f"round {number} of {run.id} is settled on {row.survivors}; void it to try others"
                 )
+            repeated = row.survivors is not None
             row.survivors, row.statement_digest = settled
             row.testimony, row.opening = testimony, opening
-            self._charge(session, Stage.TRAIN, number, attempt, survivors)
+            charged = self._charge(session, Stage.TRAIN, number, attempt, survivors)
+            if not repeated:
+                at = (Stage.TRAIN, number, attempt)
+                self._untold.append(told.settled(self._run_id, at, survivors, charged, statement_digest))
         return Receipt(Stage.TRAIN, number, attempt)
 
     def settle_attempt(
@@ -182,8 +191,12 @@ class RoundStore(RoundRecord):
                 raise RoundConflict(
                     f"attempt {attempt} to {stage.name.lower()} round {number} of {run.id} is not open"
                 )
+            repeated = row.opening is not None
             row.opening = opening
-            self._charge(session, stage, number, attempt, survivors)
+            charged = self._charge(session, stage, number, attempt, survivors)
+            if not repeated:
+                at = (stage, number, attempt)
+                self._untold.append(told.settled(self._run_id, at, survivors, charged))
         return Receipt(stage, number, attempt)
 
     def commit(
@@ -214,6 +227,7 @@ class RoundStore(RoundRecord):
             row.closed_at = self._clock()
             session.add(_checkpoint(run, number, names))
             run.idle_starts = 0
+            self._untold.append(told.committed(row))
         return Committed(number=number, model=model, optimizer=optimizer)
 
     def record_metrics(
@@ -229,12 +243,14 @@ class RoundStore(RoundRecord):
             self._answered(session, Stage.EVALUATE, number, attempt, survivors)
             row.metrics = asdict(metrics)
             run.idle_starts = 0
+            self._untold.append(told.evaluated(self._run_id, number, attempt, survivors, row.metrics))
 
     def record_no_metrics(self, number: int, *, attempt: int, survivors: Collection[str]) -> None:
         """Keep that an attempt at evaluating round `number` was opened, and gave no metrics."""
         with self._step(f"recording that round {number} has no metrics of") as (session, run):
             self._answered(session, Stage.EVALUATE, number, attempt, survivors)
             run.idle_starts = 0
+            self._untold.append(told.evaluated(self._run_id, number, attempt, survivors, None))
 
     def void(self, number: int, attempt: int, reason: str) -> None:
         """Give an open attempt up, for `reason`; one that is voided already stays as it is."""
@@ -261,19 +277,21 @@ class RoundStore(RoundRecord):
             run.state, run.reason, run.finished_at = final, reason, self._clock()
             if final == RunState.COMPLETED and self._ledger is not None:
                 self._ledger.close_run(session, self._run_id, "the run completed without it")
+            self._untold.append(told.ended(self._run_id, state, reason))
 
     def _charge(
         self, session: Session, stage: Stage, number: int, attempt: int, sites: Collection[SiteName]
-    ) -> None:
-        """Settle with the ledger, in this transaction, what an attempt is about to release of `sites`."""
-        if self._ledger is not None:
-            self._ledger.settle(
-                session, self._run_id, stage.name.lower(), number, attempt, sorted(set(sites))
-            )
+    ) -> tuple[Digest, ...]:
+        """Settle with the ledger, in this transaction, what an attempt is about to release of `sites`; what each is charged, by digest."""
+        if self._ledger is None:
+            return ()
+        return self._ledger.settle(
+            session, self._run_id, stage.name.lower(), number, attempt, sorted(set(sites))
+        )
 
     @contextmanager
     def _step(self, doing: str) -> Iterator[tuple[Session, Run]]:
-        """One transaction with the run's row locked, refused to a driver that was replaced."""
+        """One transaction with the run's row locked, refused to a driver that was replaced. What it has done is logged with it."""
         with writing(self._engine, f"{doing} {self._run_id}") as session:
             found = session.scalar(select(Run).where(Run.id == self._run_id).with_for_update())
             run = the_run(found, self._run_id)
@@ -282,7 +300,12 @@ class RoundStore(RoundRecord):
                     f"{doing} {run.id}: another driver (Flower run {run.flower_run_id}) has taken it over; "
                     "this one must stop"
                 )
+            self._untold = []
             yield session, run
+            if self._untold:
+                # Last, because whoever appends holds up everybody else who would.
+                session.flush()
+                append(session, self._clock(), *self._untold)
 
     def _keep(self, model: Vector, optimizer: OptimizerState) -> tuple[Digest, Digest]:
         """Put both artifacts on disk, flushed, before any row names them."""
@@ -309,6 +332,7 @@ class RoundStore(RoundRecord):
 
     def _void_row(self, row: Round, reason: str) -> None:
         row.state, row.reason, row.closed_at, row.opening = RoundState.VOIDED, reason, self._clock(), None
+        self._untold.append(told.voided(row, reason))
 
 
 def _require_running(run: Run) -> None:

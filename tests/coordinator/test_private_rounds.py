@@ -22,7 +22,7 @@ from protos.frames import REFUSAL, Refusal, RefusalCode, Reply, Stage
 from protos.secure_codec import decode_answer
 from strategies.dp.budget import BudgetRefused
 from strategies.errors import CovenantError
-from strategies.ids import RunId, SiteName
+from strategies.ids import Digest, RunId, SiteName
 from strategies.secagg.messages import MaskedInput, UnmaskRequest
 from tests.coordinator.private_for_tests import (
     MODES,
@@ -113,11 +113,12 @@ def test_a_charge_that_fails_takes_the_survivors_back_with_it_and_nobody_is_aske
 ) -> None:
     federation, settle = make(), Ledger.settle
 
-    def refuses(ledger: Ledger, session: Any, run: RunId, which: str, *rest: Any) -> None:
-        settle(ledger, session, run, which, *rest)
+    def refuses(ledger: Ledger, session: Any, run: RunId, which: str, *rest: Any) -> tuple[Digest, ...]:
+        charged = settle(ledger, session, run, which, *rest)
         if which == stage.name.lower():
             session.flush()
             raise BudgetRefused("no")
+        return charged
 
     monkeypatch.setattr(Ledger, "settle", refuses)
     with pytest.raises(BudgetRefused):
