@@ -16,6 +16,8 @@ from client.fleet.connection import FleetConnection
 from client.keystore import load_node_key
 from protos.site import load_site
 
+_log = structlog.get_logger(__name__)
+
 
 def open_agent(site_file: Path, *, give_up_after_s: float | None = None) -> Agent:
     """The warm agent of `site_file`, with its keys and torch loaded; raises `UsageError` naming what cannot be used."""
@@ -23,6 +25,8 @@ def open_agent(site_file: Path, *, give_up_after_s: float | None = None) -> Agen
     config = load_site(site_file)
     torch.set_num_threads(config.run.cpu_threads)
     participant(site_file)
+    if config.identity.passphrase is None:
+        _log.warning("the identity key is not encrypted", file=str(config.identity.key))
     return Agent(
         config=config,
         app=app,

@@ -11,8 +11,8 @@ from typing import Any
 from rich.table import Table
 
 from client.accounts import AccountBook, Charge
+from client.keystore import load_identity
 from protos.account_statement import StatedAccount, StatedEntry, sign
-from protos.keys import SigningKey
 from protos.shell import people
 from protos.site import SiteConfig
 from strategies.dp.budget import Account
@@ -102,7 +102,7 @@ def show(site: str, found: Sequence[AccountView]) -> None:
 def export_to(path: Path, config: SiteConfig, book: AccountBook) -> None:
     """Write all accounts, signed, for `covenant ledger reconcile`. Raises UsageError where there is a file already."""
     accounts = tuple(_stated(each, book, config.federation.name) for each in views(config, book))
-    signed = sign(config.site, SigningKey.load(config.identity.key), book.clock(), accounts)
+    signed = sign(config.site, load_identity(config), book.clock(), accounts)
     try:
         with path.open("xb") as file:
             file.write(signed.to_bytes())

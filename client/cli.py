@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Sequence
+from json import dumps
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -38,7 +39,8 @@ federation:
   proxy: none                   # or a URL; the environment is ignored, loopback is never proxied
 identity:
   key: site.key
-  node_key: node.key
+  {passphrase}
+  node_key: node.key            # of the transport; it is not encrypted, so keep its mode 0600
 journal: journal.db             # what this site has answered; never copy it back from a backup, never delete it
 accounts: accounts.db           # what was released of its rows; the agents of other federations name this very file
 {peers}
@@ -99,18 +101,25 @@ def init(  # noqa: PLR0917 (each is an option of the command)
             " customer:customer_id:4,8,1e-6. Needed for every mode but none."
         ),
     ] = None,
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the passphrase that the identity key is to have, mode 0600. Without it the key is not encrypted."
+        ),
+    ] = None,
 ) -> None:
-    """Make a site's configuration and keys, and the enrolment request that the federation root must certify."""
+    """Make a site's configuration and keys, and the enrolment request that the federation's officers must certify."""
     from client.keystore import make_keys
     from protos.contract import Contract
     from protos.documents import load_document
-    from protos.membership import RootPublic
+    from protos.root import SignedRoot
 
     agreed = load_document(contract, Contract)
-    pinned = load_document(root, RootPublic)
-    if pinned.federation != federation:
+    pinned = load_document(root, SignedRoot)
+    pinned.require_own_quorum()
+    if pinned.root.federation != federation:
         raise UsageError(
-            f"{root} is the root of {pinned.federation}, not of {federation}; ask the officers for the right one"
+            f"{root} is the root of {pinned.root.federation}, not of {federation}; ask the officers for the right one"
         )
     if not ca.exists():
         raise UsageError(f"{ca} does not exist; the centre's `covenant init` made it as tls/ca.crt")
@@ -127,6 +136,7 @@ def init(  # noqa: PLR0917 (each is an option of the command)
             contract_name=agreed.name, contract_file=contract.name, data=data.resolve(), purposes=", ".join(purpose),
             peers=_peers(sorted(set(peer or ()) - {site})), aggregation="secure, plain" if allow_plain else "secure",
             modes=", ".join(privacy or ["distributed"]), account=_account(account),
+            passphrase=_passphrase(passphrase_file),
         )
     )  # fmt: skip
     try:
@@ -140,9 +150,16 @@ def init(  # noqa: PLR0917 (each is an option of the command)
     )
     people.print(f"  {request.fingerprint}", highlight=False)
     people.print(
-        f"the root that this site pins has fingerprint {pinned.fingerprint}; compare it with theirs",
+        f"the root that this site pins has fingerprint {pinned.root.fingerprint}; compare it with theirs",
         highlight=False,
     )
+
+
+def _passphrase(file: Path | None) -> str:
+    """The part of a configuration that says where the identity key's passphrase is."""
+    if file is None:
+        return "# passphrase: {credential: NAME}   # of systemd, or {file: PATH}; without it the key is not encrypted"
+    return f"passphrase: {{file: {dumps(str(file.resolve()))}}}"
 
 
 def _peers(names: Sequence[str]) -> str:

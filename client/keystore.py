@@ -15,9 +15,11 @@ from client.journal.answers import Answers
 from client.journal.entries import Owner
 from client.journal.file import Connect, Journal, connect
 from client.participant import Participant
+from client.trust import Trust
 from protos.documents import load_document
+from protos.enrolment import EnrolmentRequest
 from protos.keys import SigningKey, create_node_key, node_public_pem
-from protos.membership import EnrolmentRequest, RootPublic
+from protos.root import SignedRoot
 from protos.site import SiteConfig, load_site
 from strategies.errors import CovenantError, UsageError
 from strategies.secagg.shamir import Entropy
@@ -32,10 +34,12 @@ def open_participant(
 ) -> Participant:
     """The participant that `site.yaml` describes; raises `CovenantError` naming the file that cannot be used."""
     config = load_site(site_file)
-    root = load_document(config.federation.root, RootPublic)
-    identity = SigningKey.load(config.identity.key)
+    pinned, identity = load_root(config), load_identity(config)
     owner = Owner(
-        federation=config.federation.name, root=root.public_key, site=config.site, identity=identity.public
+        federation=config.federation.name,
+        root=pinned.root.digest,
+        site=config.site,
+        identity=identity.public,
     )
     journal = Journal.open(config.journal, owner, connect=connect)
     try:
@@ -44,13 +48,13 @@ def open_participant(
         journal.close()
         raise
     try:
-        answers = Answers(journal, book.journal)
+        answers, trust = Answers(journal, book.journal), Trust(pinned, journal, clock)
     except CovenantError:
         journal.close()
         book.close()
         raise
     return Participant(
-        config=config, root=root, identity=identity, answers=answers, book=book, entropy=entropy
+        config=config, trust=trust, identity=identity, answers=answers, book=book, entropy=entropy
     )
 
 
@@ -59,17 +63,36 @@ def open_accounts(config: SiteConfig) -> AccountBook:
     return AccountBook.open(config.accounts, config.site, clock=lambda: datetime.now(UTC))
 
 
+def load_root(config: SiteConfig) -> SignedRoot:
+    """The root that this site has pinned. Raises `CovenantError` for a draft, or another federation's."""
+    pinned = load_document(config.federation.root, SignedRoot)
+    pinned.require_own_quorum()
+    if pinned.root.federation != config.federation.name:
+        raise UsageError(
+            f"{config.federation.root} is the root of {pinned.root.federation}, not of {config.federation.name}; ask the officers for the right one"
+        )
+    return pinned
+
+
+def load_identity(config: SiteConfig) -> SigningKey:
+    """The site's identity key. Raises `UsageError` where it cannot be opened."""
+    source = config.identity.passphrase
+    return SigningKey.load(config.identity.key, None if source is None else source.read())
+
+
 def make_keys(config: SiteConfig) -> EnrolmentRequest:
-    """Make the site's identity and node keys (0600, never overwritten); returns what the federation root must certify."""
+    """Make the site's identity and node keys (0600, never overwritten); returns what the federation's officers must certify."""
+    source = config.identity.passphrase
+    passphrase = None if source is None else source.read()
     identity = SigningKey.generate()
-    identity.save(config.identity.key)
+    identity.save(config.identity.key, passphrase)
     return EnrolmentRequest.create(config.site, identity, create_node_key(config.identity.node_key))
 
 
 def enrolment_request(config: SiteConfig) -> EnrolmentRequest:
     """The enrolment request of a site that has its keys already."""
     return EnrolmentRequest.create(
-        config.site, SigningKey.load(config.identity.key), node_public_pem(config.identity.node_key)
+        config.site, load_identity(config), node_public_pem(config.identity.node_key)
     )
 
 

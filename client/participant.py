@@ -20,9 +20,17 @@ from client.charging import Charging
 from client.data import DataError, load_table
 from client.journal.answers import Answers, question_of, secure_question
 from client.journal.entries import JournalBroken
-from client.plan_check import Accepted, TaskRefused, check_documents, check_statement, check_task
+from client.plan_check import (
+    Accepted,
+    TaskRefused,
+    check_documents,
+    check_named,
+    check_statement,
+    check_trust,
+)
 from client.protocol import SecureRounds
 from client.training import Session, TrainingSession, session_for
+from client.trust import Trust
 from protos.codec import CodecError, encode_reply
 from protos.frames import (
     REFUSAL,
@@ -39,8 +47,7 @@ from protos.frames import (
     Task,
     Update,
 )
-from protos.keys import SigningKey
-from protos.membership import RootPublic
+from protos.keys import Signer
 from protos.secure_codec import decode_answer, decode_asked, encode_secure_reply
 from protos.site import SiteConfig
 from strategies.encoding import sha256_hex
@@ -60,8 +67,9 @@ class Participant:
     """A site's computations, kept warm between messages."""
 
     config: SiteConfig
-    root: RootPublic
-    identity: SigningKey
+    trust: Trust
+    """The root that this site has pinned, and the newest member list that it has accepted."""
+    identity: Signer
     """The site's identity key, whose public half the member list must name."""
     answers: Answers
     """What this site has answered already, on disk."""
@@ -81,6 +89,7 @@ class Participant:
             self.identity.sign_raw,
             self.entropy,
             self._accepted_documents,
+            lambda accepted: check_trust(accepted, self.trust, begun=True),
             self._session,
             Charging(self.book, self.config.federation.name),
             lambda made: self.answers.promise(made.run, made.stage, made.round, made.attempt),
@@ -173,26 +182,23 @@ class Participant:
             body = replace(body, signature=signed)
         return encode_reply(Reply(statement_digest=echo, site=self.site, body=body))
 
-    def _accepted_documents(self, task: Task) -> Accepted:
-        """The documents of a run under secure aggregation, judged once."""
+    def _accepted_documents(self, task: Task, run: RunId) -> Accepted:
+        """The documents of a run, judged once but for their member list, than which a newer one may have come."""
         key = (sha256_hex(task.plan), sha256_hex(task.contract), sha256_hex(task.members))
-        if key not in self._accepted:
+        begun = self.answers.has_begun(run)
+        if key in self._accepted:
+            check_trust(self._accepted[key], self.trust, begun=begun)
+        else:
             accepted = check_documents(
-                task, config=self.config, root=self.root, identity_key=self.identity.public
+                task, config=self.config, trust=self.trust, identity_key=self.identity.public, begun=begun
             )
             _keep(self._accepted, key, accepted, _KEPT_SESSIONS)
         return self._accepted[key]
 
     def _accepted_task(self, request: Request) -> Accepted:
-        """The documents of `request`, judged once; their bytes hash to the statement's digests each time."""
-        said, task = request.statement, request.task
-        key = (sha256_hex(task.plan), sha256_hex(task.contract), sha256_hex(task.members))
-        if key != (said.plan_digest, said.contract_digest, said.members_digest) or key not in self._accepted:
-            accepted = check_task(
-                request, config=self.config, root=self.root, identity_key=self.identity.public
-            )
-            _keep(self._accepted, key, accepted, _KEPT_SESSIONS)
-        return self._accepted[key]
+        """The documents of `request`; their bytes hash to the statement's digests each time."""
+        check_named(request)
+        return self._accepted_documents(request.task, request.statement.run)
 
     def _session(self, accepted: Accepted) -> Session:
         """The training session of a plan on this site's data, made once."""

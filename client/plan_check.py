@@ -1,8 +1,8 @@
 """What a site checks for itself before it touches its data. Default deny: what no rule admits is refused.
 
 1. The documents are the ones that the statement names by digest.
-2. The member list is signed by the federation root that this site pinned, is the one that the plan names, and names this site
-   with this site's own key; every invited site is a member.
+2. The member list is one that this site trusts (`trust`), is the one that the plan names, and names this site with this site's own key;
+   every invited site is a member.
 3. This site's policy admits the plan's purpose, privacy mode and aggregation, and what that protects against; it recognises peers.
 4. A private plan is about the unit of this population's own account, costs no more than the site admits a plan, and leaves nothing without
    noise that the site has not named. Whether the account has that much left is asked at each charge (`accounts`).
@@ -17,10 +17,11 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 
 from client.training import COMPONENT, COMPONENTS, PRIVATE
+from client.trust import Trust
 from protos.contract import Contract
 from protos.documents import load_document
 from protos.frames import RefusalCode, Request, Stage, Statement, Task
-from protos.membership import MemberList, RootPublic, SignedMembers, check_members
+from protos.membership import MemberList, Trusted, check_members
 from protos.plan import Plan, SecureAggregation
 from protos.plan_fit import check_plan
 from protos.plan_privacy import Privacy
@@ -49,16 +50,22 @@ class Accepted:
 
     plan: Plan
     contract: Contract
-    members: MemberList
+    trusted: Trusted
     members_digest: Digest
+    """Of the document that arrived, roots and signatures included."""
     source: DataSource
     population: str
     releases: PlannedReleases | None
     """What the plan releases; None if it has no privacy."""
 
+    @property
+    def members(self) -> MemberList:
+        """The member list that the plan names."""
+        return self.trusted.members
 
-def check_task(request: Request, *, config: SiteConfig, root: RootPublic, identity_key: str) -> Accepted:
-    """Judge the documents of `request`, which must be those that its statement names; raises `TaskRefused`."""
+
+def check_named(request: Request) -> None:
+    """Judge whether the documents of `request` are those that its statement names; raises `TaskRefused`."""
     said, task = request.statement, request.task
     for name, data, named in (
         ("plan", task.plan, said.plan_digest),
@@ -67,13 +74,14 @@ def check_task(request: Request, *, config: SiteConfig, root: RootPublic, identi
     ):
         if sha256_hex(data) != named:
             raise TaskRefused(RefusalCode.PROTOCOL, f"the {name} is not the one that the statement names")
-    return check_documents(task, config=config, root=root, identity_key=identity_key)
 
 
-def check_documents(task: Task, *, config: SiteConfig, root: RootPublic, identity_key: str) -> Accepted:
-    """Judge the documents of a run; raises `TaskRefused` at the first rule that they break."""
+def check_documents(
+    task: Task, *, config: SiteConfig, trust: Trust, identity_key: str, begun: bool
+) -> Accepted:
+    """Judge the documents of a run, which has `begun` or not; raises `TaskRefused` at the first rule that they break."""
     plan, contract = _documents(task)
-    members = _membership(task, plan, config, root, identity_key)
+    trusted = _membership(task, plan, config, trust, identity_key, begun=begun)
     _policy(plan, config)
     source = _source(plan, contract, config)
     _require_component(plan)
@@ -81,12 +89,20 @@ def check_documents(task: Task, *, config: SiteConfig, root: RootPublic, identit
     return Accepted(
         plan=plan,
         contract=contract,
-        members=members,
+        trusted=trusted,
         members_digest=sha256_hex(task.members),
         source=source,
         population=config.population_of(source),
         releases=releases_of(plan, contract),
     )
+
+
+def check_trust(accepted: Accepted, trust: Trust, *, begun: bool) -> None:
+    """Judge the member list of an accepted task again: a newer one may have come since. Raises `TaskRefused`."""
+    try:
+        trust.require(accepted.trusted, begun=begun)
+    except Refused as refused:
+        raise TaskRefused(RefusalCode.SIGNATURE, str(refused)) from refused
 
 
 def check_statement(statement: Statement, accepted: Accepted, *, site: SiteName) -> None:
@@ -130,19 +146,21 @@ def _documents(task: Task) -> tuple[Plan, Contract]:
 
 
 def _membership(
-    task: Task, plan: Plan, config: SiteConfig, root: RootPublic, identity_key: str
-) -> MemberList:
+    task: Task, plan: Plan, config: SiteConfig, trust: Trust, identity_key: str, *, begun: bool
+) -> Trusted:
     try:
-        members = SignedMembers.from_canonical(task.members).verify(root)
+        # Remembered whatever becomes of the plan: it is the newest that the officers have signed.
+        trusted = trust.accept(task.members, begun=begun)
+        members = trusted.members
         check_members(plan, members)
         ours = members.member(config.site)
-    except CovenantError as error:
-        raise TaskRefused(RefusalCode.SIGNATURE, str(error)) from error
+    except Refused as refused:
+        raise TaskRefused(RefusalCode.SIGNATURE, str(refused)) from refused
     if ours.identity_key != identity_key:
         raise TaskRefused(
             RefusalCode.SIGNATURE, f"member list {members.ref} has another key for {config.site}"
         )
-    return members
+    return trusted
 
 
 def _policy(plan: Plan, config: SiteConfig) -> None:

@@ -85,13 +85,15 @@ class _Held:
 
 @dataclass
 class SecureRounds:
-    """The secure aggregation of one site. `accept` judges documents, `session_of` loads the data that they are about, `charging` charges this
-    site's account, and `promise_of` finds in the journal what this site has confirmed before it was started again."""
+    """The secure aggregation of one site. `accept` judges the documents of a run, `require` whether their member list is still the newest,
+    `session_of` loads the data that they are about, `charging` charges this site's account, and `promise_of` finds in the journal what this site
+    has confirmed before it was started again."""
 
     config: SiteConfig
     sign: Sign
     entropy: Entropy
-    accept: Callable[[Task], Accepted]
+    accept: Callable[[Task, RunId], Accepted]
+    require: Callable[[Accepted], None]
     session_of: Callable[[Accepted], Session]
     charging: Charging
     promise_of: Callable[[Attempt], bytes | None]
@@ -175,7 +177,7 @@ class SecureRounds:
         """The run that `attempt` belongs to; a new one is judged by its documents."""
         known = self._runs.get(attempt.run)
         if task is not None:
-            accepted = self.accept(task)
+            accepted = self.accept(task, attempt.run)
             if known is None or known.accepted != accepted:
                 self.charging.foresee(accepted, attempt.run)
                 known = self._begun(accepted)
@@ -187,6 +189,7 @@ class SecureRounds:
             raise TaskRefused(
                 RefusalCode.PROTOCOL, "this site was started again, and needs the run's documents"
             )
+        self.require(known.accepted)
         if known.accepted.plan.digest != attempt.plan:
             raise TaskRefused(RefusalCode.PROTOCOL, "the attempt names another plan than this site accepted")
         return known
@@ -210,6 +213,7 @@ class SecureRounds:
 
     def _mask(self, attempt: Attempt, ask: MaskRequest, asked: SecureRequest) -> Body:
         run, shared = self._take(attempt, Shared)
+        self.require(run.accepted)
         said = self._statement(attempt, ask, asked, run)
         shared.check(ask)
         ring, integers = self._computed(run, said, asked)

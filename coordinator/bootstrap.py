@@ -66,12 +66,12 @@ def drive_run(centre: Centre, run: RunId, grid: Grid, *, flower_run: int) -> Non
     from coordinator.rounds.driver import Driver
     from coordinator.rounds.store import RoundStore
     from coordinator.runs import ledger_of, load_documents
-    from protos.membership import SignedMembers
+    from protos.membership import Membership
 
     documents = load_documents(centre.engine, run)
     store = RoundStore(centre.engine, centre.artifacts, run, centre.clock, ledger_of(centre, documents))
     store.start(flower_run)
-    members = SignedMembers.from_canonical(documents.members).list
+    members = Membership.from_canonical(documents.members).signed.list
     keys = {member.site: member.node_key.encode() for member in members.members}
     wire = wire_over(grid, centre.monotonic, centre.sleep)
     exchange = PromptGrid(wire, keys, centre.monotonic, centre.sleep)

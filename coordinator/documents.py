@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from pathlib import Path
 
 from coordinator.rounds.question import RunDocuments
 from coordinator.settings import Settings
 from protos.contract import Contract
 from protos.documents import load_document
-from protos.membership import MemberList, RootPublic, SignedMembers, check_members
+from protos.membership import Membership, Trusted, check_members
 from protos.plan import Plan
 from protos.plan_fit import check_contract, check_plan
+from protos.root import SignedRoot
 from strategies.errors import UsageError
 from strategies.ids import RunId
 
@@ -31,20 +33,28 @@ def read_draft(plan_file: Path, contract_file: Path | None = None) -> tuple[Plan
     return plan, contract
 
 
-def read_members(settings: Settings) -> tuple[SignedMembers, MemberList]:
-    """The federation's member list, verified against its root."""
-    path = settings.members_file
-    if not path.exists():
-        raise UsageError(f"{path} does not exist; sign a member list with `covenant site certify`")
-    signed = SignedMembers.from_canonical(path.read_bytes().strip())
-    return signed, signed.verify(load_document(settings.root_file, RootPublic))
+def read_membership(path: Path) -> Membership:
+    """The member list in `path` and the roots that lead to it, verified by nobody yet. Raises `CovenantError`."""
+    try:
+        return Membership.from_canonical(path.read_bytes().strip())
+    except FileNotFoundError as error:
+        raise UsageError(f"{path} does not exist; make a member list with `covenant site certify`") from error
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def read_members(settings: Settings) -> tuple[Membership, Trusted]:
+    """The federation's member list, verified against its root; raises `Refused` for a draft."""
+    membership = read_membership(settings.members_file)
+    return membership, membership.verify(load_document(settings.root_file, SignedRoot))
 
 
 def assemble(
-    settings: Settings, run: RunId, plan_file: Path, contract_file: Path | None = None
+    settings: Settings, run: RunId, plan_file: Path, contract_file: Path | None = None, *, now: datetime
 ) -> RunDocuments:
-    """Everything a run needs; raises `CovenantError` with the first reason why it cannot be launched."""
+    """Everything a run needs; raises `CovenantError` with the first reason why it cannot be launched `now`."""
     plan, contract = read_plan(plan_file, contract_file)
-    signed, members = read_members(settings)
-    check_members(plan, members)
-    return RunDocuments(run=run, plan=plan, contract=contract, members=signed.canonical)
+    membership, trusted = read_members(settings)
+    trusted.root.require_current(now)
+    check_members(plan, trusted.members)
+    return RunDocuments(run=run, plan=plan, contract=contract, members=membership.canonical)

@@ -15,6 +15,8 @@ from coordinator.bootstrap import Centre
 from coordinator.db.engine import reading, writing
 from coordinator.db.schema import FINAL_STATES, Round, RoundState, Run, RunState
 from coordinator.documents import assemble
+from coordinator.governance.launches import launched, resumed
+from coordinator.governance.log import append
 from coordinator.ledger import Ledger, Need, Planned
 from coordinator.ledger.alerts import Crossing
 from coordinator.ledger.needs import STAGES
@@ -48,7 +50,7 @@ class RunView:
 def launch(centre: Centre, plan_file: Path, contract_file: Path | None = None) -> RunId:
     """Record a run and start it; a run that cannot be started is recorded as failed, with the reason."""
     run = centre.new_run_id()
-    documents = assemble(centre.settings, run, plan_file, contract_file)
+    documents = assemble(centre.settings, run, plan_file, contract_file, now=centre.clock())
     centre.transport.require()
     record(centre, documents)
     carry(centre, run)
@@ -71,7 +73,9 @@ def record(centre: Centre, documents: RunDocuments) -> None:
                 submitted_at=centre.clock(),
             )
         )
+        session.flush()
         crossed = Ledger(centre.engine, centre.clock).reserve(session, documents.run, needs) if needs else ()
+        append(session, centre.clock(), *launched(session, documents, needs))
     _tell(crossed)
 
 
@@ -116,18 +120,22 @@ def resume(centre: Centre, run: RunId) -> None:
         if row.state not in {RunState.FAILED, RunState.STOPPED}:
             raise Refused(f"{run} is {row.state}; only a failed or a stopped run is resumed")
         row.state, row.reason, row.finished_at, row.idle_starts = RunState.SUBMITTED, None, None, 0
-        _reserve_again(centre, session, run)
+        needs = _reserve_again(centre, session, run)
+        session.flush()
+        append(session, centre.clock(), resumed(run, needs))
     carry(centre, run)
 
 
-def _reserve_again(centre: Centre, session: Session, run: RunId) -> None:
-    """A private run whose reservation was given up needs another one. Raises `BudgetRefused`, and the run stays as it was."""
+def _reserve_again(centre: Centre, session: Session, run: RunId) -> tuple[Need, ...]:
+    """A private run whose reservation was given up needs another one, which is returned. Raises `BudgetRefused`, and the run stays as it was."""
     ledger = Ledger(centre.engine, centre.clock)
     done = ledger.attempts(session, run)
-    if done and not ledger.left(session, run):
-        needs = needs_of(_documents(session.get_one(Run, run)), done=done)
-        if needs:
-            _tell(ledger.reserve(session, run, needs))
+    if not done or ledger.left(session, run):
+        return ()
+    needs = needs_of(_documents(session.get_one(Run, run)), done=done)
+    if needs:
+        _tell(ledger.reserve(session, run, needs))
+    return needs
 
 
 def carry(centre: Centre, run: RunId) -> None:

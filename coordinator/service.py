@@ -34,6 +34,7 @@ class Service:
     centre: Centre
     on_ready: Callable[[], None] = lambda: None
     _stopping: threading.Event = field(default_factory=threading.Event)
+    _recorded: str | None = None
 
     def stop(self) -> None:
         """Return from `serve` soon."""
@@ -88,11 +89,13 @@ class Service:
         """Register every member site that the SuperLink does not know: new members, or all after it forgot them."""
         if not self.centre.settings.members_file.exists():
             return
-        _, members = read_members(self.centre.settings)
+        members = read_members(self.centre.settings)[1].members
         with Control(self.centre.settings.superlink) as control:
             added = control.register({m.site: m.node_key.encode() for m in members.members})
-        if added:
+        if added or self._recorded != members.ref:
             self._record(members)
+            self._recorded = members.ref
+        if added:
             _log.info("members registered", members=members.ref, sites=added)
 
     def _record(self, members: MemberList) -> None:

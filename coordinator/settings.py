@@ -10,6 +10,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from protos.documents import load_document
+from protos.passphrases import PassphraseSource
 from strategies.errors import UsageError
 
 HOME_VARIABLE = "COVENANT_HOME"
@@ -26,6 +27,15 @@ class SuperLinkSection(BaseModel):
     managed: bool = True
 
 
+class KeysSection(BaseModel):
+    """The private keys of the coordinator's services, and the `passphrase` that opens them; without it they are not encrypted."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    log: str = "log.key"
+    passphrase: PassphraseSource | None = None
+
+
 class CoordinatorConfig(BaseModel):
     """What an operator may set; every path is relative to the home folder."""
 
@@ -39,6 +49,7 @@ class CoordinatorConfig(BaseModel):
     artifacts: str = "artifacts"
     members: str = "members.json"
     root: str = "root.json"
+    keys: KeysSection = KeysSection()
     superlink: SuperLinkSection = SuperLinkSection()
 
 
@@ -74,13 +85,18 @@ class Settings:
 
     @property
     def members_file(self) -> Path:
-        """The signed member list."""
+        """The signed member list, with the roots that lead to it."""
         return self.home / self.config.members
 
     @property
     def root_file(self) -> Path:
-        """The federation root's public half."""
+        """The federation's root: version 1, signed by its own quorum."""
         return self.home / self.config.root
+
+    @property
+    def log_key_file(self) -> Path:
+        """The private key that signs the transparency log's heads; its identity card lies beside it as NAME.pub."""
+        return self.home / self.config.keys.log
 
     @property
     def logs(self) -> Path:

@@ -17,8 +17,7 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AwareDatetime, Field, ValidationError, model_validator
 
 from protos.documents import Part
-from protos.keys import SigningKey, verify
-from protos.membership import PublicKey
+from protos.keys import PublicKey, Signer, verify
 from protos.names import Name, Sha256, Site, checked
 from strategies.dp.events import Release
 from strategies.dp.filters import Ceiling
@@ -171,7 +170,7 @@ class SignedStatement(Part):
 
 
 def sign(
-    site: SiteName, identity: SigningKey, made_at: datetime, accounts: Iterable[StatedAccount]
+    site: SiteName, identity: Signer, made_at: datetime, accounts: Iterable[StatedAccount]
 ) -> SignedStatement:
     """State and sign the accounts of `site` with its `identity` key. Raises UsageError for an account that is there twice."""
     try:

@@ -33,6 +33,7 @@ from strategies.ids import Digest
 
 _MOST_DEFECTS: Final = 10
 _LONGEST_VALUE: Final = 60
+_PEM: Final = "is a key or a certificate (PEM) and no document; name another file"
 
 
 class DocumentError(UsageError):
@@ -75,6 +76,8 @@ class Document(Part):
         source = f"the {cls.__name__} received"
         if len(data) > yaml12.MAX_BYTES:
             raise Refused(f"{source} has {len(data)} bytes; at most {yaml12.MAX_BYTES} are accepted")
+        if _is_pem(data.decode(errors="replace")):
+            raise Refused(f"{source} {_PEM}")
         try:
             document = cls.model_validate_json(data, strict=True)
         except ValidationError as error:
@@ -122,6 +125,8 @@ def make_document(model: type[T], source: str, **fields: object) -> T:
 
 
 def _read(text: str, model: type[T], source: str, folder: Path | None) -> T:
+    if _is_pem(text):
+        raise DocumentError(f"{source} {_PEM}")
     try:
         tree = yaml12.parse(text)
     except yaml12.StrictYamlError as error:
@@ -131,6 +136,11 @@ def _read(text: str, model: type[T], source: str, folder: Path | None) -> T:
         return model.model_validate_json(json.dumps(tree.value), strict=True, context={"folder": folder})
     except ValidationError as error:
         raise DocumentError(_explain(error, model, source, tree)) from error
+
+
+def _is_pem(text: str) -> bool:
+    """Whether somebody named a key file where a document belongs: no error may repeat what is in it."""
+    return text.lstrip().startswith("-----BEGIN ")
 
 
 # --- types that documents share ---------------------------------------------------------------------------------------

@@ -1,36 +1,58 @@
-"""Private keys and their files.
+"""Keys that sign, and keys that authenticate the transport.
 
 1. A private key is not bytes: it prints nothing of itself and cannot be pickled.
-2. Its file is created with mode 0600, flushed to disk, and never overwritten: a lost key cannot be made again.
-3. A key file that others can read is refused, as ssh does: it may have been copied.
-4. Every signature is over a label and the message, so none can be presented as a signature for another purpose.
+2. Whoever signs holds a `Signer`. The one that ships reads a file; a PKCS#11 module or a KMS has the same members.
+3. Every signature is over a label and the message, so none can be presented as a signature for another purpose. A note's, whose form others
+   have fixed, cannot be mistaken for one of those.
 """
 
 import base64
 import binascii
-import os
 from pathlib import Path
-from typing import Final, NoReturn, Self
+from typing import Annotated, Final, NoReturn, Protocol, Self
 
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
+from protos.key_files import read_private, write_private
+from protos.names import checked
+from protos.passphrases import Passphrase
+from strategies.encoding import sha256_hex
 from strategies.errors import UsageError
 
-_FILE_MODE: Final = 0o600
-_OTHERS: Final = 0o077
-_MAX_KEY_BYTES: Final = 16_384
 _PUBLIC_BYTES: Final = 32
 _SIGNATURE_BYTES: Final = 64
+_GROUP: Final = 8
 
 # The curves that the transport accepts for node authentication.
 NodeCurve = ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1
 
 
+class Signer(Protocol):
+    """Whoever can sign with one private key, Ed25519 (RFC 8032), wherever that is kept."""
+
+    @property
+    def public(self) -> str:
+        """The public key, 32 bytes, in base64."""
+        ...
+
+    def sign(self, label: str, message: bytes) -> str:
+        """Sign `message` for the purpose `label`; 64 bytes in base64."""
+        ...
+
+    def sign_raw(self, label: str, message: bytes) -> bytes:
+        """Sign `message` for the purpose `label`; 64 bytes."""
+        ...
+
+    def sign_note(self, text: str) -> bytes:
+        """Sign the text of a C2SP note, which has no label: no labelled message begins as a note does, with a printable character."""
+        ...
+
+
 class SigningKey:
-    """An Ed25519 private key (RFC 8032)."""
+    """A `Signer` whose private key is in this process's memory, from a file."""
 
     __slots__ = ("_key",)
 
@@ -43,16 +65,19 @@ class SigningKey:
         return cls(Ed25519PrivateKey.generate())
 
     @classmethod
-    def load(cls, path: Path) -> Self:
-        """Read the PKCS8 PEM file `path`; UsageError if it is absent, open to others, or not an Ed25519 key."""
-        key = _load_private(path)
+    def load(cls, path: Path, passphrase: Passphrase | None = None) -> Self:
+        """Read the PKCS8 PEM file `path`; UsageError if it is absent, open to others, or not an Ed25519 key.
+
+        It must be encrypted if there is a `passphrase`, and only then; to open it takes some tenths of a second.
+        """
+        key = read_private(path, passphrase)
         if not isinstance(key, Ed25519PrivateKey):
             raise UsageError(f"{path} holds another kind of private key; an Ed25519 key is needed")
         return cls(key)
 
-    def save(self, path: Path) -> None:
-        """Write the key to a new file, mode 0600; UsageError if `path` exists."""
-        write_private(path, self._key)
+    def save(self, path: Path, passphrase: Passphrase | None = None) -> None:
+        """Write the key to a new file, mode 0600, encrypted if there is a `passphrase`; UsageError if `path` exists."""
+        write_private(path, self._key, passphrase)
 
     @property
     def public(self) -> str:
@@ -66,6 +91,12 @@ class SigningKey:
     def sign_raw(self, label: str, message: bytes) -> bytes:
         """Sign `message` for the purpose `label`; 64 bytes."""
         return self._key.sign(labelled(label, message))
+
+    def sign_note(self, text: str) -> bytes:
+        """Sign the text of a C2SP note; 64 bytes. Raises UsageError for what is none."""
+        if not text[:1].isprintable() or not text.endswith("\n"):
+            raise UsageError("a note begins with a printable character and ends with a line's end")
+        return self._key.sign(text.encode())
 
     def __repr__(self) -> str:
         return "<secret SigningKey>"
@@ -89,6 +120,16 @@ def public_bytes(public: str) -> bytes:
     return decode_base64(public, _PUBLIC_BYTES)
 
 
+def fingerprint(public: str) -> str:
+    """SHA-256 of a public key (base64), as people compare it."""
+    return grouped(sha256_hex(public_bytes(public)))
+
+
+def grouped(digest: str) -> str:
+    """Hexadecimal in groups of eight, which people can compare by voice."""
+    return " ".join(digest[start : start + _GROUP] for start in range(0, len(digest), _GROUP))
+
+
 def decode_base64(text: str, length: int) -> bytes:
     """Decode exactly `length` bytes from their one canonical base64 form; UsageError otherwise."""
     try:
@@ -110,7 +151,7 @@ def create_node_key(path: Path) -> str:
 
 def node_public_pem(path: Path) -> str:
     """The public half, in PEM, of the transport's private key in `path`. Raises UsageError."""
-    key = _load_private(path)
+    key = read_private(path)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise UsageError(f"{path} holds another kind of private key; an elliptic curve key is needed")
     return check_node_pem(_public_pem(key.public_key()))
@@ -129,61 +170,6 @@ def check_node_pem(text: str) -> str:
     return text
 
 
-def write_private(path: Path, key: Ed25519PrivateKey | ec.EllipticCurvePrivateKey) -> None:
-    """Write `key` as PKCS8 PEM to a new file, mode 0600, on disk when this returns; UsageError if `path` exists."""
-    data = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    write_new(path, data, mode=_FILE_MODE)
-
-
-def write_new(path: Path, data: bytes, *, mode: int) -> None:
-    """Create `path` with `data` and `mode`, on disk when this returns; UsageError if it exists or cannot be made."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
-    except FileExistsError as error:
-        raise UsageError(
-            f"{path} exists and is never overwritten; move it away first if it is obsolete"
-        ) from error
-    except OSError as error:
-        raise UsageError(f"{path} cannot be created: {error.strerror}") from error
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            os.fchmod(descriptor, mode)  # exactly, whatever the umask took away
-            file.write(data)
-            file.flush()
-            os.fsync(descriptor)
-        _sync_folder(path.absolute().parent)
-    except OSError as error:
-        path.unlink(missing_ok=True)  # half a key would block the next attempt
-        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
-
-
-def _sync_folder(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _load_private(path: Path) -> object:
-    try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            data = file.read(_MAX_KEY_BYTES)
-    except FileNotFoundError as error:
-        raise UsageError(f"{path} does not exist; check the path, or create the key") from error
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from error
-    if mode & _OTHERS:
-        raise UsageError(f"{path} can be read by others; run chmod 600 {path}, and consider the key copied")
-    try:
-        return serialization.load_pem_private_key(data, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
-        raise UsageError(f"{path} is not an unencrypted private key in PEM (PKCS8)") from error
-
-
 def labelled(label: str, message: bytes) -> bytes:
     """What is signed: `label` with its length in front: no two pairs of label and message give the same bytes."""
     name = label.encode()
@@ -193,3 +179,13 @@ def labelled(label: str, message: bytes) -> bytes:
 def _public_pem(key: ec.EllipticCurvePublicKey) -> str:
     data = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return data.decode()
+
+
+def _signature_bytes(signature: str) -> bytes:
+    return decode_base64(signature, _SIGNATURE_BYTES)
+
+
+# Fields of documents.
+PublicKey = Annotated[str, checked(public_bytes)]
+Signature = Annotated[str, checked(_signature_bytes)]
+NodeKey = Annotated[str, checked(check_node_pem)]

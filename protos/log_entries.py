@@ -13,7 +13,7 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from protos.documents import Document, FieldError, Part
 from protos.frames import Stage
-from protos.names import Name, Reference, Sha256, Site, checked
+from protos.names import Name, Sha256, Site, checked
 from strategies.encoding import digest_of
 from strategies.errors import UsageError
 from strategies.ids import RunId, run_id
@@ -64,10 +64,9 @@ class LoggedDocument(Part):
 
 
 class MembersSigned(Part):
-    """The member list that the coordinator uses from now on, with the root's signatures."""
+    """The member list that the coordinator uses from now on, with its signatures and the roots that lead to it."""
 
     kind: Literal["members"] = "members"
-    ref: Reference
     members: LoggedDocument
 
 
@@ -187,10 +186,11 @@ class RunEnded(Part):
 
 
 class RunResumed(Part):
-    """A person opened a failed or stopped run again."""
+    """A person opened a failed or stopped run again; `reserved` is what it reserved anew, of the releases that it was launched with."""
 
     kind: Literal["resumed"] = "resumed"
     run: Run
+    reserved: Annotated[tuple[Reserved, ...], Field(max_length=100_000)] = ()
 
 
 class ReservationGivenUp(Part):

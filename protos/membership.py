@@ -1,51 +1,45 @@
-"""Who belongs to a federation: the root key, the member list it signs, and a site's request to be on it.
+"""Who belongs to a federation: the member list, signed by the root's quorum, as it travels with the chain of roots that leads to it.
 
-1. A site pins the root's public key when it enrols, by a fingerprint that people compare by voice or on paper.
-2. Only a `SignedMembers` that `verify` accepted against the pinned root says who is a member. The centre cannot add one.
+1. Only what `Membership.verify` accepted against the root that is pinned says who is a member. No key of the coordinator's can sign it.
+2. A site, an officer or a service, and each of their keys, occurs once in a list.
 3. Signatures are over canonical bytes, and a document that arrives in another form is refused.
-4. A site, an identity key and a node key each occur once in a list.
+4. Who is not on the newest list is revoked. Whoever verifies lists remembers the newest (`client/trust.py` at a site).
 """
 
-from pathlib import Path
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Field, model_validator
 
-from protos.documents import Document, FieldError, Part, load_document, make_document
-from protos.keys import SigningKey, check_node_pem, public_bytes, verify, write_new
-from protos.names import Name, Site, checked
+from protos.documents import Document, FieldError, Part, make_document
+from protos.keys import NodeKey, PublicKey, Signer
+from protos.moments import Moment
+from protos.names import Name, Site, distinct
 from protos.plan import Plan
-from strategies.encoding import canonical_json, sha256_hex
+from protos.root import MOST_LINKS, Root, Signatures, SignedRoot, follow, with_signature
 from strategies.errors import Refused, UsageError
-from strategies.ids import SiteName
+from strategies.ids import Digest, SiteName
 
-_MEMBERS_LABEL: Final = "covenant/members/v1"
-_ENROLMENT_LABEL: Final = "covenant/enrolment/v1"
-_KEY_FILE: Final = "root.key"
-_ROOT_FILE: Final = "root.json"
-_GROUP: Final = 8
-
-PublicKey = Annotated[str, checked(public_bytes)]
-NodeKey = Annotated[str, checked(check_node_pem)]
+_MEMBERS_LABEL: Final = "covenant/members/v2"
+_MOST_SITES: Final = 1000
+_MOST_OFFICERS: Final = 1000
+Purpose = Literal["log", "control", "artifacts"]
 
 
-def fingerprint(public: str) -> str:
-    """SHA-256 of a public key (base64), hexadecimal in groups of eight for people to compare."""
-    text = sha256_hex(public_bytes(public))
-    return " ".join(text[start : start + _GROUP] for start in range(0, len(text), _GROUP))
+class Role(StrEnum):
+    """What an officer may do."""
 
-
-class RootPublic(Document):
-    """`root.json`: what a site pins."""
-
-    covenant: Literal["root/v1"] = "root/v1"
-    federation: Name
-    public_key: PublicKey
-
-    @property
-    def fingerprint(self) -> str:
-        """What people compare at enrolment."""
-        return fingerprint(self.public_key)
+    ML_ENGINEER = "ml_engineer"
+    PRIVACY_OFFICER = "privacy_officer"
+    MODEL_RISK = "model_risk"
+    SITE_OPERATOR = "site_operator"
+    AUDITOR = "auditor"
+    ADMIN = "admin"
 
 
 class Member(Part):
@@ -56,32 +50,75 @@ class Member(Part):
     node_key: NodeKey
 
 
-def _sorted_by_site(members: tuple[Member, ...]) -> tuple[Member, ...]:
-    return tuple(sorted(members, key=lambda member: member.site))
+def _sorted_roles(roles: tuple[Role, ...]) -> tuple[Role, ...]:
+    return tuple(sorted(distinct(roles)))
+
+
+class Officer(Part):
+    """A person with one or more roles, and the last moment of the key."""
+
+    name: Name
+    roles: Annotated[tuple[Role, ...], Field(min_length=1), AfterValidator(_sorted_roles)]
+    key: PublicKey
+    expires: Moment
+
+    def require_current(self, now: datetime) -> None:
+        """Check that this officer may still decide at `now`. Raises Refused."""
+        if now > self.expires:
+            raise Refused(
+                f"the key of officer {self.name} was good until {self.expires:%Y-%m-%d}; the officers certify a new one"
+            )
+
+
+class Service(Part):
+    """A machine of the coordinator's, by the one thing that its key signs."""
+
+    name: Name
+    purpose: Purpose
+    key: PublicKey
+
+
+def _by_site(members: tuple[Member, ...]) -> tuple[Member, ...]:
+    return tuple(sorted(members, key=lambda each: each.site))
+
+
+def _officers_by_name(officers: tuple[Officer, ...]) -> tuple[Officer, ...]:
+    return tuple(sorted(officers, key=lambda each: each.name))
+
+
+def _services_by_name(services: tuple[Service, ...]) -> tuple[Service, ...]:
+    return tuple(sorted(services, key=lambda each: each.name))
 
 
 class MemberList(Document):
-    """A version of the list, sorted by site; its name is the federation's."""
+    """A version of the list, each kind sorted by name; its own name is the federation's."""
 
-    covenant: Literal["members/v1"] = "members/v1"
+    covenant: Literal["members/v2"] = "members/v2"
     name: Name
     version: Annotated[int, Field(ge=1, lt=10**9)]
     members: Annotated[
-        tuple[Member, ...], Field(min_length=1, max_length=1000), AfterValidator(_sorted_by_site)
+        tuple[Member, ...], Field(min_length=1, max_length=_MOST_SITES), AfterValidator(_by_site)
     ]
+    officers: Annotated[
+        tuple[Officer, ...], Field(max_length=_MOST_OFFICERS), AfterValidator(_officers_by_name)
+    ] = ()
+    services: Annotated[tuple[Service, ...], AfterValidator(_services_by_name)] = ()
 
     @model_validator(mode="after")
     def _each_once(self) -> Self:
-        for field in ("site", "identity_key", "node_key"):
-            seen: dict[str, SiteName] = {}
-            for member in self.members:
-                value: str = getattr(member, field)
-                if value in seen:
-                    raise FieldError(
-                        "members", f"{seen[value]} and {member.site} have the same {field}; each has its own"
-                    )
-                seen[value] = member.site
+        _once("members", "site", ((each.site, each.site) for each in self.members))
+        _once("members", "node_key", ((each.site, each.node_key) for each in self.members))
+        _once("officers", "name", ((each.name, each.name) for each in self.officers))
+        _once("services", "name", ((each.name, each.name) for each in self.services))
+        _once("services", "purpose", ((each.name, each.purpose) for each in self.services))
+        _once("members", "identity_key", self._keys())
         return self
+
+    def _keys(self) -> Iterator[tuple[str, str]]:
+        """All keys that sign for Covenant, and whose they are."""
+        yield from ((each.site, each.identity_key) for each in self.members)
+        yield from ((each.name, each.key) for each in self.officers)
+        yield from ((each.name, each.key) for each in self.services)
 
     @property
     def ref(self) -> str:
@@ -93,104 +130,135 @@ class MemberList(Document):
         for member in self.members:
             if member.site == site:
                 return member
-        raise Refused(f"{site} is not on member list {self.ref}; the root must sign a list that has it")
+        raise Refused(f"{site} is not on member list {self.ref}; the officers must sign a list that has it")
+
+    def officer(self, name: str) -> Officer:
+        """The officer called `name`; Refused if there is none."""
+        for officer in self.officers:
+            if officer.name == name:
+                return officer
+        raise Refused(
+            f"{name} is no officer on member list {self.ref}; nothing that this person signs counts"
+        )
+
+    def service(self, purpose: Purpose) -> Service:
+        """The service for `purpose`; Refused if there is none."""
+        for service in self.services:
+            if service.purpose == purpose:
+                return service
+        raise Refused(
+            f"member list {self.ref} has no service for purpose {purpose}; the officers certify one with `--service`"
+        )
+
+    def next(
+        self,
+        *,
+        members: Iterable[Member] = (),
+        officers: Iterable[Officer] = (),
+        services: Iterable[Service] = (),
+    ) -> Self:
+        """The draft of the version after this one: a site or officer takes the place of the one with that name, a service of the one with that
+        purpose. Raises UsageError."""
+        sites = {each.site: each for each in (*self.members, *members)}
+        people = {each.name: each for each in (*self.officers, *officers)}
+        machines = {each.purpose: each for each in (*self.services, *services)}
+        return self._drafted(sites.values(), people.values(), machines.values())
+
+    def without(self, names: Collection[str], kind: Literal["site", "officer", "service"] | None) -> Self:
+        """The draft of the version after this one without who is named; `kind` says of what. Raises UsageError."""
+        kinds: dict[str, set[str]] = {
+            "site": {each.site for each in self.members},
+            "officer": {each.name for each in self.officers},
+            "service": {each.name for each in self.services},
+        }
+        gone: dict[str, set[str]] = {each: set() for each in kinds}
+        for name in names:
+            found = [each for each, known in kinds.items() if name in known and kind in {None, each}]
+            if not found:
+                raise UsageError(f"{name} is not on member list {self.ref}")
+            if len(found) > 1:
+                raise UsageError(
+                    f"{name} is {' and '.join(found)} on member list {self.ref}; say which with --kind"
+                )
+            gone[found[0]].add(name)
+        return self._drafted(
+            (each for each in self.members if each.site not in gone["site"]),
+            (each for each in self.officers if each.name not in gone["officer"]),
+            (each for each in self.services if each.name not in gone["service"]),
+        )
+
+    def _drafted(
+        self, members: Iterable[Member], officers: Iterable[Officer], services: Iterable[Service]
+    ) -> Self:
+        return make_document(
+            type(self),
+            "the member list",
+            name=self.name,
+            version=self.version + 1,
+            members=tuple(members),
+            officers=tuple(officers),
+            services=tuple(services),
+        )
 
 
 class SignedMembers(Document):
-    """A member list and the root's signature over its canonical bytes. Worth nothing before `verify`."""
+    """A member list and signatures over its canonical bytes; a draft as long as they are too few."""
 
     list: MemberList
-    signature: str
+    signatures: Signatures = ()
 
-    def verify(self, root: RootPublic) -> MemberList:
-        """The list, if `root` signed it for its own federation; Refused otherwise."""
-        if not verify(root.public_key, self.signature, _MEMBERS_LABEL, self.list.canonical):
-            raise Refused(
-                f"member list {self.list.ref} is not signed by the root of {root.federation}"
-                f" (fingerprint {root.fingerprint}); ask its officers for the signed list"
-            )
+    def verify(self, root: Root) -> MemberList:
+        """The list, if the quorum of `root` signed it for its own federation; Refused otherwise."""
         if self.list.name != root.federation:
             raise Refused(
                 f"member list {self.list.ref} is for another federation; this root is of {root.federation}"
             )
+        root.require_quorum(
+            self.signatures, _MEMBERS_LABEL, self.list.canonical, what=f"member list {self.list.ref}"
+        )
         return self.list
 
+    def signed(self, by: Root) -> tuple[str, ...]:
+        """The names of those of root `by` who have signed. Raises Refused for a wrong signature."""
+        return by.signed(self.signatures, _MEMBERS_LABEL, self.list.canonical)
 
-class FederationRoot:
-    """The private side: kept offline by the officers, needed only to sign a member list."""
-
-    __slots__ = ("_key", "public")
-
-    def __init__(self, federation: str, key: SigningKey) -> None:
-        self._key = key
-        self.public = make_document(
-            RootPublic, "the federation's root", federation=federation, public_key=key.public
-        )
-
-    @classmethod
-    def generate(cls, federation: str) -> Self:
-        """A root with a fresh key."""
-        return cls(federation, SigningKey.generate())
-
-    @classmethod
-    def load(cls, folder: Path) -> Self:
-        """Read `root.key` and `root.json` from `folder`; UsageError if they do not belong together."""
-        public = load_document(folder / _ROOT_FILE, RootPublic)
-        root = cls(public.federation, SigningKey.load(folder / _KEY_FILE))
-        if root.public != public:
+    def signed_with(self, signer: Signer, root: Root) -> Self:
+        """This list with one more signature. UsageError for a key that `root` does not have, or another federation's."""
+        if self.list.name != root.federation:
             raise UsageError(
-                f"{folder / _ROOT_FILE} is not the public key of {folder / _KEY_FILE}; restore the pair"
+                f"member list {self.list.ref} is not named after this federation; call it {root.federation}"
             )
-        return root
-
-    def save(self, folder: Path) -> None:
-        """Write `root.key` (0600) and `root.json` to `folder`; UsageError if either exists."""
-        self._key.save(folder / _KEY_FILE)
-        write_new(folder / _ROOT_FILE, self.public.canonical + b"\n", mode=0o644)
-
-    @property
-    def fingerprint(self) -> str:
-        """What people compare at enrolment."""
-        return self.public.fingerprint
-
-    def sign(self, members: MemberList) -> SignedMembers:
-        """Sign a list of this root's own federation; UsageError for another's."""
-        if members.name != self.public.federation:
+        if not root.has(signer.public):
             raise UsageError(
-                f"member list {members.ref} is not named after this federation; call it {self.public.federation}"
+                f"the key is not in root version {root.version} of {root.federation}; those of"
+                f" {', '.join(each.name for each in root.keys)} may sign member list {self.list.ref}"
             )
-        return SignedMembers(list=members, signature=self._key.sign(_MEMBERS_LABEL, members.canonical))
+        signatures = with_signature(self.signatures, signer, _MEMBERS_LABEL, self.list.canonical)
+        return make_document(type(self), "the member list", list=self.list, signatures=signatures)
 
 
-class EnrolmentRequest(Document):
-    """A site's wish to be a member: its public keys, signed with the identity key to show that it is held."""
+@dataclass(frozen=True, slots=True)
+class Trusted:
+    """A member list and the root whose quorum signed it; `Membership.verify` is its only maker."""
 
-    covenant: Literal["enrolment/v1"] = "enrolment/v1"
-    site: Site
-    identity_key: PublicKey
-    node_key: NodeKey
-    signature: str
+    root: Root
+    members: MemberList
+    root_digest: Digest
+    members_digest: Digest
 
-    @classmethod
-    def create(cls, site: SiteName, identity: SigningKey, node_key: str) -> Self:
-        """Sign for `site` with its `identity` key; `node_key` is the transport's public key in PEM."""
-        body = _enrolment_body(site, identity.public, node_key)
-        signature = identity.sign(_ENROLMENT_LABEL, body)
-        return cls(site=site, identity_key=identity.public, node_key=node_key, signature=signature)
 
-    @property
-    def fingerprint(self) -> str:
-        """Of the identity key: what the officer compares with the site before adding it."""
-        return fingerprint(self.identity_key)
+class Membership(Document):
+    """`members.json`: a signed list, and the roots after the one that sites have pinned, as far as they go. Worth nothing before `verify`."""
 
-    def verify(self) -> Member:
-        """The member this request describes; Refused if its signature is not by its own identity key."""
-        body = _enrolment_body(self.site, self.identity_key, self.node_key)
-        if not verify(self.identity_key, self.signature, _ENROLMENT_LABEL, body):
-            raise Refused(
-                f"the enrolment request of {self.site} is not signed by its identity key; have the site make a new one"
-            )
-        return Member(site=self.site, identity_key=self.identity_key, node_key=self.node_key)
+    covenant: Literal["membership/v2"] = "membership/v2"
+    roots: Annotated[tuple[SignedRoot, ...], Field(max_length=MOST_LINKS)] = ()
+    signed: SignedMembers
+
+    def verify(self, pinned: SignedRoot) -> Trusted:
+        """The list, and the root that the chain leads to from the `pinned` one, if that one's quorum signed the list; Refused otherwise."""
+        root = follow(pinned, self.roots)
+        members = self.signed.verify(root)
+        return Trusted(root, members, root.digest, members.digest)
 
 
 def check_members(plan: Plan, members: MemberList) -> None:
@@ -203,5 +271,10 @@ def check_members(plan: Plan, members: MemberList) -> None:
         members.member(site)
 
 
-def _enrolment_body(site: SiteName, identity_key: str, node_key: str) -> bytes:
-    return canonical_json({"site": site, "identity_key": identity_key, "node_key": node_key})
+def _once(field: str, what: str, named: Iterable[tuple[str, str]]) -> None:
+    """Refuse two that have the same `what`."""
+    seen: dict[str, str] = {}
+    for name, value in named:
+        if value in seen:
+            raise FieldError(field, f"{seen[value]} and {name} have the same {what}; each has its own")
+        seen[value] = name

@@ -14,6 +14,7 @@ from pydantic import AfterValidator, Field, model_validator
 
 from protos.documents import FROZEN, Document, FieldError, FilePath, Part, load_document
 from protos.names import ColumnName, Name, Reference, Sha256, Site, distinct, matching
+from protos.passphrases import PassphraseSource
 from protos.plan_privacy import Delta, Epsilon, ExemptStage, Unit
 from protos.quantities import Duration
 from strategies.dp.filters import Ceiling
@@ -55,10 +56,14 @@ class Federation(Part):
 
 
 class Identity(Part):
-    """The site's private keys: `key` signs for Covenant (Ed25519), `node_key` authenticates the transport."""
+    """The site's private keys: `key` signs for Covenant (Ed25519), `node_key` authenticates the transport.
+
+    `passphrase` opens `key`, which is not encrypted without it. The transport's key never is: flwr reads it as it is.
+    """
 
     key: FilePath
     node_key: FilePath
+    passphrase: PassphraseSource | None = None
 
 
 class AccountRule(Part):

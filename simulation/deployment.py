@@ -1,7 +1,7 @@
 """A whole federation of real processes on this machine: a coordinator with its SuperLink, and one agent a site.
 
-Each site has a folder of its own with its key, its configuration and only its own rows. The federation's root key is made beside
-them, which is fit for a demonstration and nothing else: in production it is offline, with the officers.
+Each site has a folder of its own with its key, its configuration and only its own rows. The officers' keys are made beside them, and
+passphrases beside keys, which is fit for a demonstration and nothing else.
 """
 
 from __future__ import annotations
@@ -25,12 +25,11 @@ from client.cli import REQUEST_FILE
 from client.cli import init as init_site
 from coordinator.bootstrap import Centre, open_centre
 from coordinator.cli.centre import init as init_centre
-from coordinator.cli.centre import make_root
-from coordinator.cli.sites import certify
 from coordinator.flower.control import Control
 from coordinator.settings import load_settings
 from protos.egress import child_environment
 from protos.shell import people
+from simulation.officers import Officers, make_passphrase
 from strategies.errors import CovenantError, Unreachable
 from strategies.ids import SiteName
 
@@ -70,8 +69,13 @@ class Deployment:
 
     @property
     def members(self) -> Path:
-        """The signed member list."""
+        """The signed member list, with the roots that lead to it."""
         return self.home / "members.json"
+
+    @property
+    def officers(self) -> Officers:
+        """Who decides, with their keys."""
+        return Officers(self.folder / "officers")
 
     def site_folder(self, site: str) -> Path:
         """The folder of a site."""
@@ -91,16 +95,23 @@ class Deployment:
         privacy: Sequence[str] = ("none",),
         account: str | None = None,
     ) -> None:
-        """Make the coordinator, the root, and every site with its own rows; sign the member list. Sites recognise each other.
+        """Make the officers, the coordinator, and every site with its own rows; sign the member list. Sites recognise each other.
 
         `privacy` and `account` are what each site admits, as `covenant-agent init` takes them.
         """
         self.port = self.port or free_port()
-        officers = self.folder / "officers"
         with people.capture():
-            make_root(officers, self.federation)
-            init_centre(self.home, self.federation, "127.0.0.1", self.port, [])
-            (self.home / "root.json").write_bytes((officers / "root.json").read_bytes())
+            self.officers.make(self.federation)
+            self.home.mkdir(parents=True)
+            init_centre(
+                self.home,
+                self.federation,
+                "127.0.0.1",
+                self.port,
+                [],
+                make_passphrase(self.home / "passphrase"),
+            )
+            (self.home / "root.json").write_bytes(self.officers.root.read_bytes())
             for site, table in tables.items():
                 self._lay_out_site(
                     site,
@@ -112,7 +123,8 @@ class Deployment:
                     privacy=privacy,
                     account=account,
                 )
-            certify([self.site_folder(s) / REQUEST_FILE for s in tables], officers, self.members)
+            requests = [self.site_folder(site) / REQUEST_FILE for site in tables]
+            self.officers.certify(requests, self.home / "log.pub", self.members)
 
     def _lay_out_site(
         self,
@@ -138,7 +150,7 @@ class Deployment:
             self.federation,
             f"127.0.0.1:{self.port}",
             self.home / "tls" / "ca.crt",
-            self.folder / "officers" / "root.json",
+            self.officers.root,
             contract,
             data,
             [purpose],
@@ -146,6 +158,7 @@ class Deployment:
             allow_plain,
             list(privacy),
             account,
+            make_passphrase(folder / "passphrase"),
         )
 
     def start_coordinator(self) -> None:

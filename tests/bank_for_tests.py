@@ -11,13 +11,14 @@ from client.keystore import make_keys, open_participant
 from client.participant import Participant
 from protos.documents import load_document
 from protos.frames import Request, Stage, Statement, Task, scaling_digest
-from protos.membership import FederationRoot, MemberList, SignedMembers
+from protos.membership import MemberList, Membership
 from protos.plan import Plan
 from protos.site import SiteConfig, load_site
 from strategies.encoding import Vector, sha256_hex, vector_digest
 from strategies.features import Scaling
 from strategies.ids import RunId, SiteName, site_name
 from tests.client import loans_for_tests as loans
+from tests.trust_for_tests import Officers, officers
 
 RUN = RunId("run-0123456789abcdef")
 SITES = (site_name("south"), site_name("west"))
@@ -39,8 +40,8 @@ class Bank:
     """Everything that the two sites and their officers have."""
 
     folder: Path
-    root: FederationRoot
-    members: SignedMembers
+    officers: Officers
+    members: Membership
     _running: dict[str, Participant] = field(default_factory=dict)
 
     def config_file(self, site: str) -> Path:
@@ -70,7 +71,7 @@ class Bank:
         scaling: Scaling | None = None,
         roster: tuple[SiteName, ...] = SITES,
         number: int = 0,
-        members: SignedMembers | None = None,
+        members: Membership | None = None,
     ) -> Request:
         signed = (members or self.members).canonical
         statement = Statement(
@@ -91,8 +92,8 @@ class Bank:
 
 
 def make_bank(folder: Path) -> Bank:
-    root = FederationRoot.generate("demo")
-    root.save(folder)
+    people = officers()
+    people.save(folder)
     requests = []
     for index, site in enumerate(SITES):
         own = folder / site
@@ -105,7 +106,7 @@ def make_bank(folder: Path) -> Bank:
     assert (
         load_document(folder / SITES[0] / "loans.yaml", type(loans.CONTRACT)).digest == loans.CONTRACT.digest
     )
-    return Bank(folder, root, root.sign(members))
+    return Bank(folder, people, people.sign(members))
 
 
 def _contract_text() -> str:

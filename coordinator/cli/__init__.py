@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from coordinator.cli import centre, forecast, ledger, models, plans, privacy, runs, sites
+from coordinator.cli import (
+    centre,
+    forecast,
+    keys,
+    ledger,
+    log,
+    members,
+    models,
+    plans,
+    privacy,
+    roots,
+    runs,
+    sites,
+)
 
 forecast.register(ledger.app)
 
@@ -14,8 +27,12 @@ def register(app: typer.Typer) -> None:
     centre.register(app)
     app.add_typer(plans.app, name="plan")
     app.add_typer(runs.app, name="run")
+    app.add_typer(keys.app, name="key")
+    app.add_typer(roots.app, name="root")
+    app.add_typer(members.app, name="members")
     app.add_typer(sites.app, name="site")
     app.add_typer(privacy.app, name="privacy")
     app.add_typer(ledger.app, name="ledger")
+    app.add_typer(log.app, name="log")
     app.add_typer(models.app, name="model")
     app.add_typer(models.score, name="score")

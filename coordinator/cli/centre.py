@@ -1,4 +1,4 @@
-"""`covenant init`, `serve`, `key` and `db`: the coordinator itself."""
+"""`covenant init`, `serve` and `db`: the coordinator itself."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ import typer
 from coordinator.cli.options import Home, centre_at
 from coordinator.db.engine import open_database
 from coordinator.db.migrate import migrate
+from coordinator.keys import CARD_SUFFIX, LOG_NAME, make_key, warn_of_bare_keys
 from coordinator.logs import configure
 from coordinator.settings import CONFIG_NAME, CoordinatorConfig, load_settings
 from protos.documents import read_document
-from protos.membership import FederationRoot
+from protos.passphrases import read_passphrase
 from protos.shell import people
 from strategies.errors import UsageError
 
@@ -25,12 +26,12 @@ covenant: coordinator/v1
 federation: {federation}
 # database: postgresql+pg8000://covenant@db.example/covenant   # else SQLite in this folder
 artifacts: artifacts            # content-addressed models and checkpoints
-members: members.json           # the member list, signed by the federation root
-root: root.json                 # the root's public half; sites compare its fingerprint
+members: members.json           # the member list, signed by as many officers as the root says
+root: root.json                 # the federation's root; sites compare its fingerprint
+keys: {keys}
 superlink: {{host: {host}, port: {port}}}
 """
 
-key = typer.Typer(no_args_is_help=True, help="Keys of the federation.")
 db = typer.Typer(no_args_is_help=True, help="The database of record.")
 
 
@@ -38,7 +39,6 @@ def register(app: typer.Typer) -> None:
     """Add these commands to `covenant`."""
     app.command("init")(init)
     app.command("serve")(serve)
-    app.add_typer(key, name="key")
     app.add_typer(db, name="db")
 
 
@@ -52,26 +52,47 @@ def init(
     name: Annotated[
         list[str] | None, typer.Option(help="Further name in the TLS certificate; repeatable.")
     ] = None,
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option(
+            help="File with the passphrase that the log's key is to have, mode 0600. Without it the key is not encrypted."
+        ),
+    ] = None,
 ) -> None:
-    """Make a coordinator's folder: configuration, transport certificates, database."""
+    """Make a coordinator's folder: configuration, transport certificates, the log's key, database."""
     from coordinator.tls import make_transport_certificates
 
     if (folder / CONFIG_NAME).exists():
         raise UsageError(
             f"{folder / CONFIG_NAME} exists; a coordinator is never overwritten, choose another folder"
         )
-    config = _CONFIG.format(federation=json.dumps(federation), host=json.dumps(host), port=port)
+    passphrase = None if passphrase_file is None else read_passphrase(passphrase_file)
+    config = _CONFIG.format(
+        federation=json.dumps(federation),
+        host=json.dumps(host),
+        port=port,
+        keys=_keys(passphrase_file),
+    )
     read_document(config, CoordinatorConfig, CONFIG_NAME)  # before anything is made
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
     hosts = list(dict.fromkeys([host, "localhost", "127.0.0.1", *(name or [])]))
     make_transport_certificates(folder / "tls", federation=federation, hosts=hosts, now=datetime.now(UTC))
+    card = make_key(folder, LOG_NAME, passphrase)
     (folder / CONFIG_NAME).write_text(config)
     settings = load_settings(folder)
     migrate(open_database(settings.database_url))
     people.print(
-        f"made {settings.home}; next: `covenant key root`, `covenant site certify`, `covenant serve`"
+        f"made {settings.home}; send {settings.home / LOG_NAME}{CARD_SUFFIX} to the officers and tell them this fingerprint:"
     )
+    people.print(f"  {card.fingerprint}", highlight=False)
+
+
+def _keys(passphrase_file: Path | None) -> str:
+    """The part of a configuration that says where the services' keys are, and what opens them."""
+    if passphrase_file is None:
+        return f"{{log: {LOG_NAME}.key}}           # with passphrase: {{credential: NAME}} of systemd, or {{file: PATH}}; without it not encrypted"
+    return f"{{log: {LOG_NAME}.key, passphrase: {{file: {json.dumps(str(passphrase_file.resolve()))}}}}}"
 
 
 def serve(home: Home = None) -> None:
@@ -84,24 +105,12 @@ def run_service(home: Path | None) -> None:
     from coordinator.service import Service
 
     configure()
-    service = Service(centre_at(home))
+    centre = centre_at(home)
+    warn_of_bare_keys(centre.settings)
+    service = Service(centre)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: service.stop())
     service.serve()
-
-
-@key.command("root")
-def make_root(
-    folder: Annotated[Path, typer.Option(help="Where root.key and root.json go; keep it offline.")],
-    federation: Annotated[str, typer.Option(help="Name of the federation.")],
-) -> None:
-    """Make the federation's root key, which certifies sites. Keep root.key offline, with the officers."""
-    root = FederationRoot.generate(federation)
-    folder.mkdir(parents=True, exist_ok=True)
-    root.save(folder)
-    people.print(
-        f"made {folder / 'root.key'} (secret) and {folder / 'root.json'}; fingerprint {root.fingerprint}"
-    )
 
 
 @db.command("migrate")

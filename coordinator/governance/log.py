@@ -17,7 +17,11 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.engine import reading, writing
 from coordinator.db.log_schema import LoggedCheckpoint, LoggedEntry
+from coordinator.keys import log_signer
+from coordinator.settings import Settings
+from protos.keys import public_bytes
 from protos.log_entries import MOST_ENTRY_BYTES, LogEntry, What
+from protos.log_export import origin_of
 from strategies.errors import CovenantError, UsageError
 from strategies.transparency.merkle import (
     HASH_BYTES,
@@ -70,8 +74,13 @@ class TransparencyLog:
 
     engine: Engine
     key: NoteKey
-    sign: Callable[[bytes], bytes]
+    sign: Callable[[str], bytes]
     clock: Callable[[], datetime]
+
+    def size(self) -> int:
+        """The number of entries."""
+        with reading(self.engine, "reading the log's head") as session:
+            return _size(session)
 
     def checkpoint(self) -> SignedNote:
         """The signed note of the newest head."""
@@ -81,7 +90,7 @@ class TransparencyLog:
             head = self._head(session, size)
         if known is not None:
             return self._checked(known.note, head)
-        line = self.key.line(self.sign(head.text.encode()))
+        line = self.key.line(self.sign(head.text))
         note = SignedNote(head.text, (line,))
         with writing(self.engine, f"signing the log's head at {size} entries") as session:
             if session.get(LoggedCheckpoint, size) is None:
@@ -117,6 +126,12 @@ class TransparencyLog:
                 return
             position = rows[-1].seq + 1
 
+    def head(self, size: int) -> Checkpoint:
+        """The head that the log had at `size` entries, not signed. Raises UsageError where it has fewer."""
+        with reading(self.engine, f"reading the log's head at {size} entries") as session:
+            self._require(session, size)
+            return self._head(session, size)
+
     def _head(self, session: Session, size: int) -> Checkpoint:
         tree = Frontier.of(size, _subtrees(session, [_place(*each) for each in _peaks(size)]))
         return Checkpoint(origin=self.key.name, size=size, root=tree.root)
@@ -135,6 +150,13 @@ class TransparencyLog:
     def _require(session: Session, size: int) -> None:
         if not 0 <= size <= (there := _size(session)):
             raise UsageError(f"the log has {there} entries, not {size}")
+
+
+def open_log(engine: Engine, settings: Settings, clock: Callable[[], datetime]) -> TransparencyLog:
+    """The log of a coordinator, with the key that signs its heads. Raises UsageError where that cannot be opened."""
+    signer = log_signer(settings)
+    key = NoteKey(origin_of(settings.config.federation), public_bytes(signer.public))
+    return TransparencyLog(engine=engine, key=key, sign=signer.sign_note, clock=clock)
 
 
 def _take_turn(session: Session) -> None:

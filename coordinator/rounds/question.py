@@ -12,7 +12,7 @@ import numpy.typing as npt
 from protos.contract import Contract
 from protos.frames import Stage, Statement, Task, Testimony, scaling_digest
 from protos.identities import Identities
-from protos.membership import SignedMembers
+from protos.membership import Membership
 from protos.plan import Plan
 from strategies.encoding import Vector, sha256_hex, vector_digest
 from strategies.features import FeatureSpec, Scaling
@@ -22,7 +22,7 @@ from strategies.server_optimizers import OptimizerState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunDocuments:
-    """What a run was approved with. `members` is the signed list as canonical JSON."""
+    """What a run was approved with. `members` is the signed list with its roots (`Membership`) as canonical JSON."""
 
     run: RunId
     plan: Plan
@@ -39,7 +39,7 @@ class RunDocuments:
         """The identity keys of the sites that the plan invites, as the signed list names them."""
         keys = {
             member.site: member.identity_key
-            for member in SignedMembers.from_canonical(self.members).list.members
+            for member in Membership.from_canonical(self.members).signed.list.members
         }
         return Identities({site: keys[site] for site in self.plan.sites.invite})
 

@@ -49,15 +49,20 @@ def machine() -> dict[str, object]:
 
 def show(result: BenchResult) -> None:
     """Print the result as a table for people."""
-    table = Table("figure", "covenant", result.peer_name, "ratio", title=f"bench {result.bench}")
-    for name, value in result.ours.items():
-        peer = "" if result.peer is None or name not in result.peer else f"{result.peer[name]:.4g}"
-        short = name if name in result.ratio else name.removesuffix("_s")
-        ratio = f"{result.ratio[short]:.1f}x" if short in result.ratio else ""
-        table.add_row(name, f"{value:.4g}", peer, ratio)
-    for name, value in (result.peer or {}).items():
-        if name not in result.ours:
-            short = name.removesuffix("_s")
-            ratio = f"{result.ratio[short]:.1f}x" if short in result.ratio else ""
-            table.add_row(name, "", f"{value:.4g}", ratio)
+    alone = result.peer is None and not result.ratio
+    columns = ("figure", "covenant") if alone else ("figure", "covenant", result.peer_name, "ratio")
+    table = Table(*columns, title=f"bench {result.bench}")
+    for name in (*result.ours, *(each for each in result.peer or {} if each not in result.ours)):
+        ours, peer = _figure(result.ours, name), _figure(result.peer or {}, name)
+        table.add_row(name, ours, *(() if alone else (peer, _ratio(result.ratio, name))))
     people.print(table)
+
+
+def _figure(figures: Figures, name: str) -> str:
+    return f"{figures[name]:.4g}" if name in figures else ""
+
+
+def _ratio(ratios: Figures, name: str) -> str:
+    """A ratio has the name of its figure, with or without the unit of seconds."""
+    short = name if name in ratios else name.removesuffix("_s")
+    return f"{ratios[short]:.1f}x" if short in ratios else ""

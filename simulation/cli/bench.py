@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -51,6 +52,29 @@ def bench_exchange(
     interrupt_on_terminate()
     with people.status(f"{sites} agents, {rounds} rounds in the clear and masked"):
         result = measure(sites=sites, parameters=parameters, rounds=rounds, with_peer=peer)
+    if json:
+        emit(result.facts())
+    else:
+        show(result)
+
+
+@bench.command("log")
+def bench_log(
+    entries: Annotated[int, typer.Option(min=1, max=100_000_000, help="Entries to append.")] = 100_000,
+    batch: Annotated[int, typer.Option(min=1, max=10_000, help="Entries of one transaction.")] = 1_000,
+    database: Annotated[
+        str | None, typer.Option(help="URL of an empty database to measure in; else a fresh SQLite file.")
+    ] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where that file lies: on the disk to measure.")] = None,
+    json: Json = False,
+) -> None:
+    """Entries that the transparency log takes a second, each on disk, and what proofs over them cost."""
+    from simulation.bench.log import measure
+    from simulation.bench.report import show
+
+    interrupt_on_terminate()
+    with people.status(f"{entries} entries"):
+        result = measure(entries=entries, batch=batch, database=database, folder=folder)
     if json:
         emit(result.facts())
     else:

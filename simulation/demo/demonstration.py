@@ -25,7 +25,8 @@ from protos.shell import people
 from simulation.baselines import local_auc, pooled_auc, pooled_table
 from simulation.demo import data
 from simulation.demo.accounts import account_option, charged_accounts, open_accounts
-from simulation.demo.report import AccountReport, AucReport, DemoReport, ScoringReport
+from simulation.demo.audit import audited
+from simulation.demo.report import AccountReport, AucReport, AuditReport, DemoReport, ScoringReport
 from simulation.demo.scoring import score_one, wait_until_ready
 from simulation.deployment import Deployment, free_port, resident_mib
 from strategies.errors import UsageError
@@ -92,6 +93,8 @@ class Demonstration:
             with step("the same training without a federation, to compare"):
                 auc = self._auc(contract, tables, applicants, version)
             accounts = charged_accounts(deployment, plan)
+            with step("the log, exported and verified as an auditor would"):
+                audit = audited(deployment, self.folder / "log.jsonl")
         return self._report(
             plan=plan,
             contract=contract,
@@ -102,6 +105,7 @@ class Demonstration:
             memory=memory,
             scoring=scoring,
             accounts=accounts,
+            audit=audit,
         )
 
     def _auc(
@@ -170,6 +174,7 @@ class Demonstration:
         memory: float,
         scoring: ScoringReport,
         accounts: list[AccountReport],
+        audit: AuditReport,
     ) -> DemoReport:
         width = contract.feature_spec(plan.features).width
         return DemoReport(
@@ -190,6 +195,7 @@ class Demonstration:
             onnx_max_difference=difference,
             agent_memory_mib=memory,
             scoring=scoring,
+            audit=audit,
             elapsed_s=time.monotonic() - self._began,
             paths={
                 "model and ONNX export": self.folder / "model",

@@ -52,6 +52,21 @@ class AccountReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AuditReport:
+    """A log that was verified from its first entry to its signed head, offline; there is no report of one that was not."""
+
+    entries: int
+    root: str
+    runs: int
+    models: list[str]
+    export: Path
+
+    def facts(self) -> dict[str, object]:
+        """As JSON."""
+        return {"verified": True, **asdict(self), "export": str(self.export)}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoReport:
     """Everything that the demo shows. Times in seconds unless the name says otherwise."""
 
@@ -67,6 +82,7 @@ class DemoReport:
     onnx_max_difference: float
     agent_memory_mib: float
     scoring: ScoringReport
+    audit: AuditReport
     elapsed_s: float
     paths: dict[str, Path]
 
@@ -91,6 +107,7 @@ class DemoReport:
             "onnx_max_difference": self.onnx_max_difference,
             "agent_memory_mib": self.agent_memory_mib,
             "scoring": asdict(self.scoring),
+            "audit": self.audit.facts(),
             "elapsed_s": self.elapsed_s,
             "paths": {name: str(path) for name, path in self.paths.items()},
         }
@@ -102,7 +119,7 @@ class DemoReport:
         saw = "sums over at least three sites" if self.aggregation == "secure" else "each site's update"
         people.print(
             f"Aggregation in this run was [bold]{self.aggregation}[/]: the coordinator saw {saw}. {self._privacy_words()}\n"
-            "The federation's root key was made beside the coordinator; in production it is offline, with the officers."
+            "The officers' keys were made beside the coordinator; in production they are offline, with the officers."
         )
         covenant = self.paths["command"]
         people.print(f"\nNext: [bold]{covenant} up --demo[/] keeps this federation running; then")
@@ -150,6 +167,7 @@ class DemoReport:
             "model": f"{self.model['name']}@{self.model['version']} ({self.model['stage']}), {str(self.model['digest'])[:16]}",
             "ONNX against torch": f"largest difference {self.onnx_max_difference:.1e} on the held-out loans",
             "one application, scored": f"{self.scoring.probability:.4f} in {self.scoring.latency_ms:.1f} ms at {self.scoring.url}",
+            "log, verified offline with the officers' root": f"{self.audit.entries} entries, {self.audit.export}",
             "memory of an agent": f"{self.agent_memory_mib:.0f} MiB",
             **{name: str(path) for name, path in self.paths.items() if name != "command"},
             "elapsed": f"{self.elapsed_s:.0f} s",

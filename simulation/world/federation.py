@@ -26,7 +26,7 @@ from coordinator.flower.server_app import server_app
 from coordinator.runs import RunView, carry, record, resume, view, views
 from coordinator.settings import Settings, load_settings
 from coordinator.supervisor import Supervisor
-from protos.membership import MemberList, SignedMembers
+from protos.membership import MemberList, Membership
 from simulation.world.layout import Layout
 from simulation.world.link import MemoryGrid, MemoryLink
 from simulation.world.site import SimulatedSite
@@ -88,7 +88,8 @@ class Federation:
     def _launch(self) -> None:
         centre = self.centre()
         run = centre.new_run_id()
-        record(centre, assemble(self._settings, run, self.layout.plan_file, self.layout.contract_file))
+        plan_file, contract_file = self.layout.plan_file, self.layout.contract_file
+        record(centre, assemble(self._settings, run, plan_file, contract_file, now=centre.clock()))
         carry(centre, run)
 
     def drive(self, run: RunId, *, operator: Callable[[RunView], bool] = lambda _: False) -> RunView:
@@ -193,4 +194,4 @@ class Federation:
 
     def _members(self) -> MemberList:
         text = self._settings.members_file.read_bytes()
-        return SignedMembers.from_canonical(text).list
+        return Membership.from_canonical(text).signed.list

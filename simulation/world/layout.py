@@ -24,14 +24,19 @@ from coordinator.ledger import Ledger
 from coordinator.ledger.ceilings import Decision
 from coordinator.settings import CONFIG_NAME, load_settings
 from protos.contract import Contract
-from protos.keys import SigningKey, node_public_pem, write_private
-from protos.membership import EnrolmentRequest, FederationRoot, Member, MemberList
+from protos.enrolment import EnrolmentRequest
+from protos.key_files import write_private
+from protos.keys import SigningKey, node_public_pem
+from protos.membership import Member, MemberList, Membership, Service, SignedMembers
 from protos.plan import Plan
 from protos.plan_privacy import Privacy
 from protos.plan_releases import fitting_ceiling, releases_of
+from protos.root import Root, RootKey, SignedRoot
 from strategies.ids import SiteName
 
 _FEWEST_PEERS = 2
+_OFFICERS, _QUORUM = 3, 2
+_FOR_EVER = datetime(2999, 12, 31, tzinfo=UTC)
 _NOWHERE = "127.0.0.1:1"
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
@@ -72,17 +77,28 @@ def lay_out(
     """Make the folders of a coordinator and of one site for each table, with keys that follow from `seed`."""
     layout, source = Layout(folder), Random(f"keys {seed}")  # noqa: S311 (unsafe on purpose, see above)
     federation, _, version = plan.sites.members.partition("@")
-    root = FederationRoot(federation, _signing_key(source))
+    officers = [_signing_key(source) for _ in range(_OFFICERS)]
+    root = _root(federation, officers)
     layout.home.mkdir(parents=True)
     layout.plan_file.write_bytes(plan.canonical)
     layout.contract_file.write_bytes(contract.canonical)
-    (layout.home / "root.json").write_bytes(root.public.canonical)
+    (layout.home / "root.json").write_bytes(root.canonical)
     members = tuple(
         _lay_out_site(layout, site, federation, plan, contract, table, source, sorted(tables))
         for site, table in sorted(tables.items())
     )
-    signed = root.sign(MemberList(name=federation, version=int(version), members=members))
-    (layout.home / "members.json").write_bytes(signed.canonical)
+    log = _signing_key(source)
+    log.save(layout.home / "log.key")
+    listed = MemberList(
+        name=federation,
+        version=int(version),
+        members=members,
+        services=(Service(name="log", purpose="log", key=log.public),),
+    )
+    signed = SignedMembers(list=listed)
+    for officer in officers[:_QUORUM]:
+        signed = signed.signed_with(officer, root.root)
+    (layout.home / "members.json").write_bytes(Membership(signed=signed).canonical)
     config = {"covenant": "coordinator/v1", "federation": federation}
     (layout.home / CONFIG_NAME).write_text(json.dumps(config))
     engine = open_database(load_settings(layout.home).database_url)
@@ -175,6 +191,18 @@ def _lay_out_site(
     scalar = 1 + int.from_bytes(source.randbytes(40), "big") % (_P256_ORDER - 1)
     write_private(folder / "node.key", ec.derive_private_key(scalar, ec.SECP256R1()))
     return EnrolmentRequest.create(site, identity, node_public_pem(folder / "node.key")).verify()
+
+
+def _root(federation: str, officers: Sequence[SigningKey]) -> SignedRoot:
+    keys = tuple(
+        RootKey(name=f"officer-{number}", key=each.public) for number, each in enumerate(officers, 1)
+    )
+    root = SignedRoot(
+        root=Root(federation=federation, version=1, keys=keys, quorum=_QUORUM, expires=_FOR_EVER)
+    )
+    for officer in officers[:_QUORUM]:
+        root = root.signed_with(officer, None)
+    return root
 
 
 def _signing_key(source: Random) -> SigningKey:

@@ -34,7 +34,7 @@ from protos.frames import (
     scaling_digest,
 )
 from protos.identities import Identities
-from protos.membership import FederationRoot, MemberList, SignedMembers
+from protos.membership import MemberList, Membership
 from protos.plan import Plan, SecureAggregation
 from protos.secure_codec import decode_answer, encode_secure_request
 from protos.site import load_site
@@ -52,6 +52,7 @@ from strategies.secagg.shamir import SHARE_BYTES, Entropy
 from strategies.secagg.suites import PrivateKey
 from strategies.server_optimizers import OptimizerState
 from tests.client import loans_for_tests as loans
+from tests.trust_for_tests import officers
 
 RUN = RunId("run-0123456789abcdef")
 SITES = tuple(map(site_name, ("east", "north", "south", "west")))
@@ -105,7 +106,7 @@ class SecureBank:
     """The sites on disk, those of them that run, and the coordinator's view of the run."""
 
     folder: Path
-    members: SignedMembers
+    members: Membership
     plan: Plan
     _running: dict[SiteName, Participant] = field(default_factory=dict)
 
@@ -122,7 +123,7 @@ class SecureBank:
 
     @property
     def identities(self) -> Identities:
-        return Identities({each.site: each.identity_key for each in self.members.list.members})
+        return Identities({each.site: each.identity_key for each in self.members.signed.list.members})
 
     def participant(self, site: SiteName) -> Participant:
         if site not in self._running:
@@ -219,8 +220,8 @@ def secure_bank(plan: Plan | None = None) -> Iterator[SecureBank]:
 
 
 def _make(folder: Path, plan: Plan) -> SecureBank:
-    root, requests = FederationRoot.generate("demo"), []
-    root.save(folder)
+    people, requests = officers(), []
+    people.save(folder)
     for index, site in enumerate(sorted(plan.sites.invite)):
         own = folder / site
         own.mkdir()
@@ -230,7 +231,7 @@ def _make(folder: Path, plan: Plan) -> SecureBank:
         (own / "site.yaml").write_text(_SITE.format(site=site, peers=peers))
         requests.append(make_keys(load_site(own / "site.yaml")))
     members = MemberList(name="demo", version=1, members=tuple(each.verify() for each in requests))
-    return SecureBank(folder, root.sign(members), plan)
+    return SecureBank(folder, people.sign(members), plan)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -38,7 +38,7 @@ def heard() -> Iterator[list[Any]]:
 
 
 def accepted(bank: SecureBank) -> Accepted:
-    return bank.participant(VICTIM)._accepted_documents(bank.task)
+    return bank.participant(VICTIM)._accepted_documents(bank.task, RUN)
 
 
 def charging(bank: SecureBank, federation: str = "demo") -> Charging:

@@ -13,12 +13,15 @@ from client import cli
 from client.journal.entries import Owner
 from client.journal.file import Journal
 from client.keystore import enrolment_request, load_node_key, open_participant
-from protos.keys import SigningKey, create_node_key, write_private
-from protos.membership import EnrolmentRequest, FederationRoot
+from protos.enrolment import EnrolmentRequest
+from protos.key_files import is_encrypted, write_private
+from protos.keys import SigningKey, create_node_key
+from protos.root import SignedRoot
 from protos.shell import run_command
 from protos.site import load_site
 from strategies.errors import UsageError
 from tests.client.loans_for_tests import CONTRACT
+from tests.trust_for_tests import officers
 
 
 @pytest.fixture
@@ -26,7 +29,7 @@ def papers(tmp_path: Path) -> Path:
     """What a site is given: the root's public half, the transport's CA, the contract."""
     folder = tmp_path / "papers"
     folder.mkdir()
-    (folder / "root.json").write_bytes(FederationRoot.generate("demo").public.canonical)
+    officers().save(folder)
     (folder / "ca.crt").write_text("a certificate\n")
     (folder / "loans.yaml").write_bytes(CONTRACT.canonical)
     return folder
@@ -62,14 +65,15 @@ def test_init_makes_a_site_that_opens(papers, tmp_path, capsys):
     assert config.data["loans"].file == papers / "loans.parquet"
     assert config.policy.purposes == ("credit-risk",)
     participant = open_participant(folder / "site.yaml")
-    assert participant.root.canonical == (papers / "root.json").read_bytes()
+    pinned = participant.trust.pinned
+    assert pinned.canonical == (papers / "root.json").read_bytes()
     request = EnrolmentRequest.from_canonical((folder / cli.REQUEST_FILE).read_bytes().strip())
     member = request.verify()
     assert (member.site, member.identity_key) == ("west", participant.identity.public)
     assert enrolment_request(config).verify() == member
     said = " ".join(capsys.readouterr().err.split())
     assert request.fingerprint in said
-    assert participant.root.fingerprint in said
+    assert pinned.root.fingerprint in said
 
 
 def test_init_writes_keys_that_only_the_owner_reads_whatever_the_umask(papers, tmp_path):
@@ -127,6 +131,82 @@ def test_init_for_another_federation_than_the_pinned_root_is_refused(papers, tmp
     assert left(*options(papers, tmp_path / "west", federation="retail")) == 2
     assert "is the root of demo, not of retail" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "west/site.key").exists()
+
+
+def test_init_pins_no_draft_of_a_root(papers, tmp_path, capsys):
+    draft = SignedRoot(root=officers().newest, signatures=officers().pinned.signatures[:1])
+    (papers / "root.json").write_bytes(draft.canonical)
+    assert left(*options(papers, tmp_path / "west")) == 3
+    assert "root version 1 of demo has 1 of the 2 signatures" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "west").exists()
+
+
+def test_a_site_with_another_root_than_its_configuration_says_does_not_open(papers, tmp_path):
+    left(*options(papers, tmp_path / "west"))
+    officers("retail").save(tmp_path / "west")
+    with pytest.raises(UsageError, match="is the root of retail, not of demo"):
+        open_participant(tmp_path / "west/site.yaml")
+
+
+def word_in(folder: Path, text: str) -> Path:
+    path = folder / "word"
+    path.write_text(text)
+    path.chmod(0o600)
+    return path
+
+
+def test_init_encrypts_the_identity_key_if_it_is_given_a_passphrase(papers, tmp_path, capsys):
+    folder, word = tmp_path / "west", word_in(tmp_path, "open sesame\n")
+    assert left(*options(papers, folder, **{"passphrase-file": str(word)})) == 0
+    config = load_site(folder / "site.yaml")
+    assert config.identity.passphrase.file == word
+    assert is_encrypted(config.identity.key)
+    assert not is_encrypted(config.identity.node_key)
+    open_participant(folder / "site.yaml").close()
+    assert "sesame" not in (folder / "site.yaml").read_text() + capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ("another passphrase", "the passphrase does not open"),
+        ("an open file", "can be read by others"),
+        ("no file", "it must hold the passphrase"),
+        ("no source", "is encrypted and its passphrase is not given"),
+    ],
+)
+def test_a_key_that_cannot_be_opened_is_refused_in_one_sentence(papers, tmp_path, change, sentence):
+    folder, word = tmp_path / "west", word_in(tmp_path, "open sesame")
+    left(*options(papers, folder, **{"passphrase-file": str(word)}))
+    if change == "another passphrase":
+        word.write_text("open barley")
+    elif change == "an open file":
+        word.chmod(0o644)
+    elif change == "no file":
+        word.unlink()
+    else:
+        config = folder / "site.yaml"
+        config.write_text(config.read_text().replace("  passphrase:", "  # passphrase:"))
+    with pytest.raises(UsageError, match=sentence) as refused:
+        open_participant(folder / "site.yaml")
+    assert "\n" not in str(refused.value)
+
+
+def test_run_with_a_wrong_passphrase_is_one_sentence_and_exit_code_2(papers, tmp_path):
+    folder, word = tmp_path / "west", word_in(tmp_path, "open sesame")
+    left(*options(papers, folder, **{"passphrase-file": str(word)}))
+    word.write_text("open barley")
+    done = subprocess.run(
+        [sys.executable, "-m", "client.cli", "run", "-c", str(folder / "site.yaml")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.strip() == (
+        f"error: the passphrase does not open {folder / 'site.key'}: it is another key's, or the file is damaged"
+    )
 
 
 @pytest.mark.parametrize(
@@ -222,3 +302,5 @@ def test_run_gives_up_with_exit_code_4_and_one_sentence(papers, tmp_path):
     assert "Traceback" not in done.stderr
     logged = [json.loads(line) for line in done.stderr.splitlines() if line.startswith("{")]
     assert any(entry["event"] == "not connected; trying again" for entry in logged)
+    (warned,) = (entry for entry in logged if entry["event"] == "the identity key is not encrypted")
+    assert warned["file"] == str(folder / "site.key")

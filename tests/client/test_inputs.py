@@ -53,7 +53,7 @@ from tests.client.private_for_tests import (
     spied,
     training,
 )
-from tests.client.secure_for_tests import OTHERS, SCALING, SITES, VICTIM, SecureBank
+from tests.client.secure_for_tests import OTHERS, RUN, SCALING, SITES, VICTIM, SecureBank
 
 Asked = Callable[[SecureBank], PrivateSum]
 STAGES: dict[str, Asked] = {
@@ -157,7 +157,7 @@ def test_in_every_mode_and_stage_the_sites_own_account_is_charged_before_anythin
     plan = private_plan(changes)
     with private_bank(plan) as bank:
         site = bank.participant(VICTIM)
-        accepted, charging = site._accepted_documents(bank.task), Charging(site.book, "demo")
+        accepted, charging = site._accepted_documents(bank.task, RUN), Charging(site.book, "demo")
         spy = Spy(bank.folder / VICTIM / "accounts.db")
         one = inputs(plan, lambda release, at: charging.charge(accepted, release, at), entropy=spy)
         asked = said(plan, stage, AT[stage])

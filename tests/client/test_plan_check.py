@@ -7,14 +7,15 @@ from pathlib import Path
 
 import pytest
 
-from client.plan_check import Accepted, TaskRefused, check_statement, check_task
+from client.plan_check import Accepted, TaskRefused, check_documents, check_named, check_statement
 from protos.frames import RefusalCode, Request
-from protos.membership import FederationRoot, MemberList
+from protos.membership import MemberList
 from protos.plan import Plan
 from strategies.encoding import sha256_hex
 from strategies.ids import site_name
 from tests.bank_for_tests import Bank, make_bank
 from tests.client.loans_for_tests import CONTRACT, plan
+from tests.trust_for_tests import impostors
 
 
 @pytest.fixture
@@ -24,8 +25,13 @@ def bank(tmp_path: Path) -> Bank:
 
 def check(bank: Bank, request: Request, site: str = "west") -> Accepted:
     participant = bank.participant(site)
-    return check_task(
-        request, config=participant.config, root=participant.root, identity_key=participant.identity.public
+    check_named(request)
+    return check_documents(
+        request.task,
+        config=participant.config,
+        trust=participant.trust,
+        identity_key=participant.identity.public,
+        begun=False,
     )
 
 
@@ -64,27 +70,26 @@ def test_a_plan_that_is_not_canonical(bank: Bank) -> None:
 
 
 def test_a_member_list_signed_by_another_root(bank: Bank) -> None:
-    impostor = FederationRoot.generate("demo")
-    refused = refusal(bank, bank.request(plan(), members=impostor.sign(bank.members.list)))
+    refused = refusal(bank, bank.request(plan(), members=impostors().sign(bank.members.signed.list)))
     assert refused.code is RefusalCode.SIGNATURE
-    assert "not signed by the root" in str(refused)
+    assert "has 0 of the 2 signatures that root version 1 of demo asks for" in str(refused)
 
 
 def test_a_member_list_with_another_key_for_this_site(bank: Bank, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
-    other = make_bank(tmp_path / "other").members.list
+    other = make_bank(tmp_path / "other").members.signed.list
     mixed = tuple(
         m.model_copy(update={"identity_key": other.member(m.site).identity_key}) if m.site == "west" else m
-        for m in bank.members.list.members
+        for m in bank.members.signed.list.members
     )
-    signed = bank.root.sign(MemberList(name="demo", version=1, members=mixed))
+    signed = bank.officers.sign(MemberList(name="demo", version=1, members=mixed))
     refused = refusal(bank, bank.request(plan(), members=signed))
     assert refused.code is RefusalCode.SIGNATURE
     assert "has another key for west" in str(refused)
 
 
 def test_a_member_list_that_the_plan_does_not_name(bank: Bank) -> None:
-    later = bank.root.sign(MemberList(name="demo", version=2, members=bank.members.list.members))
+    later = bank.officers.sign(MemberList(name="demo", version=2, members=bank.members.signed.list.members))
     refused = refusal(bank, bank.request(plan(), members=later))
     assert refused.code is RefusalCode.SIGNATURE
     assert "demo@1" in str(refused)

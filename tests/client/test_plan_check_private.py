@@ -56,7 +56,11 @@ def check(
         plan=(plan or bank.plan).canonical, contract=contract.canonical, members=bank.members.canonical
     )
     return check_documents(
-        task, config=config, root=participant.root, identity_key=participant.identity.public
+        task,
+        config=config,
+        trust=participant.trust,
+        identity_key=participant.identity.public,
+        begun=False,
     )
 
 

@@ -58,7 +58,7 @@ def state(asked: Sum, step: central.Unmasking) -> Confirmed:
 
 
 def keys(bank: SecureBank) -> dict[SiteName, str]:
-    return {each.site: each.identity_key for each in bank.members.list.members}
+    return {each.site: each.identity_key for each in bank.members.signed.list.members}
 
 
 def written(bank: SecureBank, state: Confirmed) -> bytes:

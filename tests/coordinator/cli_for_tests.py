@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 import typer
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from coordinator.bootstrap import Centre
 from coordinator.cli import register
@@ -16,9 +19,12 @@ from coordinator.ledger.ceilings import Decision
 from coordinator.ledger.store import Ledger
 from coordinator.rounds.question import RunDocuments
 from coordinator.runs import record
+from protos.keys import SigningKey
+from protos.membership import Member, MemberList, Membership
 from protos.shell import people, run_command
 from strategies.dp.units import PrivacyUnit, UnitKind
 from strategies.ids import RunId, SiteName
+from tests.trust_for_tests import officers
 
 RECORD = PrivacyUnit(kind=UnitKind.RECORD)
 SITES = ("west", "midwest", "northeast", "south")
@@ -50,6 +56,21 @@ def facts_of(covenant: Command, *arguments: str, code: int = 0) -> dict:
     return json.loads(out)
 
 
+@cache
+def membership() -> Membership:
+    """A signed list of the plan's sites."""
+    members = tuple(
+        Member(site=SiteName(site), identity_key=SigningKey.generate().public, node_key=_node_key())
+        for site in SITES
+    )
+    return officers().sign(MemberList(name="demo", version=1, members=members))
+
+
+def _node_key() -> str:
+    public = ec.generate_private_key(ec.SECP256R1()).public_key()
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+
+
 def open_accounts(
     centre: Centre, epsilon: float = 30.0, *, unit: PrivacyUnit = RECORD, **other: float
 ) -> None:
@@ -64,6 +85,8 @@ def open_accounts(
 def launched(centre: Centre, folder: Path, number: int) -> RunDocuments:
     """Record a run of the plan in `folder`, which reserves all of it."""
     plan, contract = read_plan(folder / "plan.yaml")
-    documents = RunDocuments(run=RunId(f"run-{number:016x}"), plan=plan, contract=contract, members=b"{}")
+    documents = RunDocuments(
+        run=RunId(f"run-{number:016x}"), plan=plan, contract=contract, members=membership().canonical
+    )
     record(centre, documents)
     return documents

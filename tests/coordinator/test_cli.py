@@ -12,8 +12,10 @@ import pytest
 
 from client.cli import init as init_site
 from protos.documents import load_document
-from protos.membership import RootPublic, SignedMembers
+from protos.membership import Membership
+from protos.root import SignedRoot
 from simulation.demo import data
+from simulation.officers import OFFICERS, ROOT_OFFICERS, Officers
 
 
 @pytest.fixture
@@ -23,9 +25,9 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def covenant(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def covenant(folder: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-m", "coordinator.main", *arguments],
+        [sys.executable, "-m", "coordinator.main", *map(str, arguments)],
         cwd=folder,
         env=os.environ | {"COLUMNS": "300", "COVENANT_HOME": str(folder / "home")},
         capture_output=True,
@@ -98,37 +100,42 @@ def test_a_plan_for_sites_that_are_not_members_is_refused(folder: Path) -> None:
 def test_certify_extends_the_list_as_its_next_version(folder: Path) -> None:
     federation(folder, "west")
     enrol(folder, "south")
-    requests = [str(folder / "south" / "enrolment.json")]
-    members = folder / "home" / "members.json"
-    done = covenant(folder, "site", "certify", *requests, "--root", "officers", "--members", str(members))
+    officers, members = Officers(folder / "officers"), folder / "home" / "members.json"
+    keys = [
+        word
+        for name in ROOT_OFFICERS[1:]
+        for word in ("--key", officers.key(name), "--passphrase-file", officers.passphrase(name))
+    ]
+    request = folder / "south" / "enrolment.json"
+    done = covenant(folder, "site", "certify", request, "--root", officers.root, "--members", members, *keys)
     assert done.returncode == 0, done.stderr
-    root = load_document(folder / "officers" / "root.json", RootPublic)
-    listed = SignedMembers.from_canonical(members.read_bytes().strip()).verify(root)
+    root = load_document(officers.root, SignedRoot)
+    listed = Membership.from_canonical(members.read_bytes().strip()).verify(root).members
     assert (listed.ref, [m.site for m in listed.members]) == ("demo@2", ["south", "west"])
+    assert [each.name for each in listed.officers] == sorted(OFFICERS)
+    assert listed.service("log").name == "log"
     assert set(json.loads(covenant(folder, "site", "list", "--json").stdout)["sites"]) == {"south", "west"}
 
 
 def test_neither_a_coordinator_nor_a_root_is_overwritten(folder: Path) -> None:
     federation(folder, "west")
     assert covenant(folder, "init", "home", "--federation", "demo").returncode == 2
-    assert covenant(folder, "key", "root", "--folder", "officers", "--federation", "demo").returncode == 2
+    officers = Officers(folder / "officers")
+    card = officers.card(ROOT_OFFICERS[0])
+    new = ("root", "new", "--federation", "demo", "--key", card, "--quorum", "1", "--out", officers.root)
+    assert covenant(folder, *new).returncode == 2
 
 
 def federation(folder: Path, *sites: str) -> None:
-    for arguments in (
-        ("key", "root", "--folder", "officers", "--federation", "demo"),
-        ("init", "home", "--federation", "demo"),
-    ):
-        done = covenant(folder, *arguments)
-        assert done.returncode == 0, done.stderr
-    (folder / "home" / "root.json").write_bytes((folder / "officers" / "root.json").read_bytes())
+    officers, home = Officers(folder / "officers"), folder / "home"
+    officers.make("demo")
+    done = covenant(folder, "init", "home", "--federation", "demo")
+    assert done.returncode == 0, done.stderr
+    (home / "root.json").write_bytes(officers.root.read_bytes())
     for site in sites:
         enrol(folder, site)
-    requests = [str(folder / site / "enrolment.json") for site in sites]
-    done = covenant(
-        folder, "site", "certify", *requests, "--root", "officers", "--members", "home/members.json"
-    )
-    assert done.returncode == 0, done.stderr
+    requests = [folder / site / "enrolment.json" for site in sites]
+    officers.certify(requests, home / "log.pub", home / "members.json")
 
 
 def enrol(folder: Path, site: str) -> None:

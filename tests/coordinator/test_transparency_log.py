@@ -38,7 +38,7 @@ def resumed(number: int) -> What:
 
 @pytest.fixture
 def log(engine: Engine, clock: Clock) -> TransparencyLog:
-    return TransparencyLog(engine=engine, key=KEY, sign=PRIVATE.sign, clock=clock)
+    return TransparencyLog(engine=engine, key=KEY, sign=lambda text: PRIVATE.sign(text.encode()), clock=clock)
 
 
 def grow(engine: Engine, *numbers: int) -> int:

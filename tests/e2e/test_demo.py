@@ -100,6 +100,34 @@ def test_federation_pays_on_the_demos_loans_also_with_privacy(
     assert low <= auc["reported"]["estimate"] <= high
 
 
+def test_whoever_has_the_officers_root_verifies_the_demos_log_elsewhere(
+    demo: tuple[dict[str, Any], str, Path], tmp_path: Path
+) -> None:
+    facts, folder = demo[0], demo[2] / "covenant-demo"
+    (tmp_path / "log.jsonl").write_bytes((folder / "log.jsonl").read_bytes())
+    (tmp_path / "root.json").write_bytes((folder / "officers" / "root.json").read_bytes())
+    done = subprocess.run(
+        command("log", "verify", "log.jsonl", "--root", "root.json", "--json"),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (facts["audit"]["verified"], facts["audit"]["root"]) == (True, found["root"])
+    ((run,), (model,)) = found["runs"], found["models"]
+    assert (run["state"], run["rounds"], sorted(run["sites"])) == (
+        "completed",
+        facts["rounds"],
+        facts["sites"],
+    )
+    assert model["digest"] == facts["model"]["digest"]
+    lost = {each["site"]: each["epsilon"] for each in facts["privacy"]}
+    assert {each["site"] for each in found["budgets"]} == set(lost)
+    assert all(each["opened"]["epsilon"] <= lost[each["site"]] for each in found["budgets"])
+
+
 def test_the_accounts_of_both_sides_agree_after_the_demo(demo: tuple[dict[str, Any], str, Path]) -> None:
     folder = demo[2] / "covenant-demo"
     statements = []

@@ -11,6 +11,7 @@ from pydantic import Field
 from protos import yaml12
 from protos.documents import Document, DocumentError, Part, load_document, read_document
 from protos.quantities import Duration, Size, format_duration, format_size, parse_duration, parse_size
+from strategies.errors import Refused
 
 
 class Inner(Part):
@@ -201,6 +202,13 @@ def test_canonical_bytes_come_back_as_the_same_document():
     sample = read("wait: 25ms\nmemory: 1500 B\nrows: [[1], []]")
     assert Sample.from_canonical(sample.canonical) == sample
     assert json.loads(sample.canonical)["wait"] == "0.025s"
+
+
+def test_a_key_file_that_is_taken_for_a_document_is_not_repeated():
+    text = "\n-----BEGIN PRIVATE KEY-----\nMC4CAQAwBQYDK2VwBCIEIIhF8RNd5LA\n-----END PRIVATE KEY-----\n"
+    with pytest.raises(Refused, match="is a key or a certificate") as caught:
+        Sample.from_canonical(text.encode())
+    assert "MC4C" not in str(caught.value) + refused(text)
 
 
 def test_documents_are_frozen():

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from protos.documents import DocumentError, read_document
+from protos.passphrases import PassphraseSource
 from protos.site import SiteConfig, load_site
 from strategies.dp.filters import Ceiling
 from strategies.dp.units import PrivacyUnit, UnitKind
@@ -61,7 +62,7 @@ BAD = {
     "inline key": (
         "key: site.key,",
         "key: site.key, passphrase: hunter2,",
-        "unknown key `identity.passphrase`",
+        "a passphrase is never written here; name a credential or a file",
     ),
     "misspelt policy": (
         "purposes:",
@@ -98,6 +99,17 @@ def test_bad_settings_are_refused(defect: str):
     with pytest.raises(DocumentError) as caught:
         read(changed(SITE, old, new))
     assert sentence in str(caught.value)
+
+
+def test_a_passphrase_that_stands_where_it_must_not_is_not_repeated():
+    with pytest.raises(DocumentError) as caught:
+        read(changed(SITE, "key: site.key,", "key: site.key, passphrase: hunter2,"))
+    assert "hunter2" not in str(caught.value)
+
+
+def test_a_passphrase_is_in_a_file_or_a_credential():
+    found = read(changed(SITE, "key: site.key,", "key: site.key, passphrase: {credential: site-key},"))
+    assert found.identity.passphrase == PassphraseSource(credential="site-key")
 
 
 def test_no_data_is_refused():

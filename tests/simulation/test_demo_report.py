@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from protos.shell import people
-from simulation.demo.report import AccountReport, AucReport, DemoReport, ScoringReport
+from simulation.demo.report import AccountReport, AucReport, AuditReport, DemoReport, ScoringReport
 from strategies.dp.units import Guarantee, PrivacyUnit, UnitKind
 
 
@@ -34,6 +34,7 @@ def report(aggregation: str, *, private: bool = False) -> DemoReport:
         onnx_max_difference=1e-7,
         agent_memory_mib=1.0,
         scoring=ScoringReport(url="http://127.0.0.1:1", latency_ms=1.0, probability=0.5),
+        audit=AuditReport(entries=7, root="cd" * 32, runs=1, models=["m@1"], export=Path("log.jsonl")),
         elapsed_s=1.0,
         paths={"command": Path("covenant"), "coordinator": Path("coordinator")},
     )

@@ -1,0 +1,127 @@
+"""The transparency log for people: tables and sentences on stderr."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich.table import Table
+
+from protos.log_entries import (
+    AttemptVoided,
+    CeilingSet,
+    LogEntry,
+    MembersSigned,
+    ModelRegistered,
+    PlanRecorded,
+    ReservationGivenUp,
+    RoundCommitted,
+    RoundEvaluated,
+    RoundPrepared,
+    RunEnded,
+    RunLaunched,
+    RunResumed,
+    SumSettled,
+    What,
+)
+from protos.log_export import Verified
+from protos.root import SignedRoot
+from protos.shell import people
+from strategies.dp.filters import Ceiling
+
+_SHORT = 12
+
+
+def show_entries(size: int, found: Sequence[tuple[int, LogEntry]]) -> None:
+    """Entries, one a line."""
+    table = Table("entry", "at", "kind", "what", title=f"transparency log, {size} entries")
+    for seq, entry in found:
+        table.add_row(str(seq), f"{entry.at:%Y-%m-%d %H:%M:%S}", entry.what.kind, words_of(entry.what))
+    people.print(table)
+
+
+def words_of(what: What) -> str:
+    """An entry in a line."""
+    match what:
+        case MembersSigned():
+            listed = what.members.document["signed"]["list"]
+            return f"member list {listed['name']}@{listed['version']}"
+        case PlanRecorded():
+            return f"plan {what.plan.document['name']} {what.plan.digest[:_SHORT]}, contract {what.contract.digest[:_SHORT]}"
+        case CeilingSet():
+            ceiling = Ceiling.from_facts(what.ceiling)
+            return f"{what.site}/{what.population}: {ceiling.words}, by {', '.join(what.officers)}: {what.reason}"
+        case ModelRegistered():
+            return f"{what.name}@{what.version} {what.digest[:_SHORT]} from {what.run}"
+        case _:
+            return f"{what.run}: {_words_of_run(what)}"
+
+
+def _words_of_run(
+    what: RunLaunched
+    | RoundPrepared
+    | SumSettled
+    | AttemptVoided
+    | RoundCommitted
+    | RoundEvaluated
+    | RunEnded
+    | RunResumed
+    | ReservationGivenUp,
+) -> str:
+    match what:
+        case RunLaunched():
+            words = f"plan {what.plan[:_SHORT]}, {len(what.reserved)} reservations"
+        case RoundPrepared():
+            words = f"scaling and initial model from {', '.join(what.survivors)}"
+        case SumSettled():
+            charged = "" if what.releases else ", no privacy to charge"
+            words = f"{what.stage} of round {what.round}, attempt {what.attempt}, may be opened over {', '.join(what.sites)}{charged}"
+        case AttemptVoided():
+            words = f"attempt {what.attempt} at round {what.round} came to nothing: {what.reason}"
+        case RoundCommitted():
+            words = f"round {what.round}, model {what.model[:_SHORT]}"
+        case RoundEvaluated():
+            auc = "no metrics" if what.metrics is None else f"AUC {what.metrics['auc']:.4f}"
+            words = f"round {what.round} evaluated: {auc}"
+        case RunEnded():
+            words = what.state if what.reason is None else f"{what.state}: {what.reason}"
+        case RunResumed():
+            words = "resumed"
+        case ReservationGivenUp():
+            words = f"{what.releases} releases given back: {what.reason}"
+    return words
+
+
+def show_verified(found: Verified, pinned: SignedRoot) -> None:
+    """What an export proves, and what it does not."""
+    story = found.story
+    runs = Table("run", "plan", "privacy", "state", "rounds", "sites whose input was opened", title="runs")
+    for each in story.runs.values():
+        plan = f"{each.plan.name} {each.plan.digest[:_SHORT]}"
+        sites = ", ".join(sorted(each.survivors))
+        runs.add_row(each.run, plan, each.plan.privacy.mode, each.state, str(each.committed), sites)
+    models = Table("model", "digest", "run", title="models")
+    for model in story.models:
+        models.add_row(f"{model.name}@{model.version}", model.digest, model.run)
+    budgets = Table(
+        "account", "sums opened", "opened at most", "with what is reserved", "ceiling", title="budgets"
+    )
+    for budget in story.budgets.standing():
+        budgets.add_row(
+            budget.account.words,
+            str(budget.sums),
+            budget.opened.words,
+            budget.charged.words,
+            budget.ceiling.words,
+        )
+    for table in (runs, models, budgets):
+        if table.row_count:
+            people.print(table)
+    people.print(
+        f"verified: all {found.head.size} entries of the log of {found.federation} (fingerprint {pinned.root.fingerprint}), in order and"
+        f" without a gap, are those of the head that {found.log_key.name} signed. Each fits those before it.",
+        highlight=False,
+    )
+    people.print(
+        f"Whether others see the same log, they have to say: compare the head of {found.head.size} entries, {found.head.root.hex()}.",
+        highlight=False,
+    )

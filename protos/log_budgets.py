@@ -1,0 +1,159 @@
+"""The privacy accounts as the transparency log tells them: replayed by whoever reads it, with the mathematics that the centre is bound to.
+
+1. A ceiling opens an account; a later one replaces it, and is never below what is charged.
+2. What a launch or a resumption reserves is charged at once, and must fit under the ceiling in force.
+3. Only what was reserved is settled. What a run gives up is what it reserved and never settled.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from protos.log_entries import CeilingSet, Reserved
+from strategies.dp.budget import Account
+from strategies.dp.events import Release
+from strategies.dp.filters import Ceiling
+from strategies.dp.units import Guarantee, PrivacyUnit
+from strategies.errors import Refused
+from strategies.ids import Digest, RunId, SiteName
+
+
+class AccountName(NamedTuple):
+    """Whose account: a population of a site, and the kind of person that it is about."""
+
+    site: SiteName
+    population: str
+    unit: str
+    column: str
+
+    @classmethod
+    def of(cls, site: SiteName, population: str, unit: PrivacyUnit) -> AccountName:
+        """The account of releases per `unit`."""
+        return cls(site, population, str(unit.kind), unit.column or "")
+
+    @property
+    def words(self) -> str:
+        """As people call it."""
+        return f"{self.site}/{self.population} per {self.column or self.unit}"
+
+
+@dataclass(slots=True)
+class _Held:
+    """What a run has reserved at one stage, in one account: so many of one release, and how many of them are settled."""
+
+    account: AccountName
+    release: Digest
+    reserved: int = 0
+    settled: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """Where an account stands: `opened` is what was settled, and so may have been opened; `charged` is that and what is still reserved."""
+
+    account: AccountName
+    ceiling: Ceiling
+    opened: Guarantee
+    charged: Guarantee
+    sums: int
+
+
+@dataclass
+class Budgets:
+    """All accounts of a log, entry by entry. Methods raise `Refused` at the first that contradicts the rules."""
+
+    _releases: dict[Digest, Release] = field(default_factory=dict)
+    _ceilings: dict[AccountName, Ceiling] = field(default_factory=dict)
+    _held: dict[RunId, dict[str, list[_Held]]] = field(default_factory=dict)
+    _charged: dict[AccountName, Counter[Digest]] = field(default_factory=dict)
+    _opened: dict[AccountName, Counter[Digest]] = field(default_factory=dict)
+
+    def know(self, releases: Mapping[Digest, Mapping[str, object]]) -> None:
+        """Take up the mathematics of releases, by digest."""
+        for digest, facts in releases.items():
+            self._releases[digest] = Release.from_facts(dict(facts))
+
+    def set_ceiling(self, what: CeilingSet) -> None:
+        """A decision of an account's officers."""
+        ceiling = Ceiling.from_facts(what.ceiling)
+        name = AccountName.of(what.site, what.population, ceiling.unit)
+        before = self._ceilings.get(name)
+        if before is not None and before.order != ceiling.order:
+            raise Refused(
+                f"the ceiling of {name.words} changes its order from {before.order} to {ceiling.order}; it is fixed with the first"
+            )
+        account = self._account(name, ceiling, self._charged)
+        if not ceiling.admits(account.cost):
+            raise Refused(
+                f"the ceiling of {name.words}, {ceiling.words}, is below the {account.guarantee().words} that is charged"
+            )
+        self._ceilings[name] = ceiling
+
+    def reserve(self, run: RunId, reserved: Iterable[Reserved]) -> None:
+        """What a run may release, charged at once to every account that it names."""
+        touched: set[AccountName] = set()
+        for each in reserved:
+            name = AccountName.of(each.site, each.population, self._known(each.release).unit)
+            if name not in self._ceilings:
+                raise Refused(f"{run} reserves at {name.words}, which has no ceiling")
+            self._holding(run, each.stage, name, each.release).reserved += each.times
+            self._charged.setdefault(name, Counter())[each.release] += each.times
+            touched.add(name)
+        for name in sorted(touched):
+            self._account(name, self._ceilings[name], self._charged).require({})
+
+    def settle(self, run: RunId, stage: str, sites: Iterable[SiteName], releases: Iterable[Digest]) -> None:
+        """One attempt at a stage, opened over `sites`: each is charged each of `releases`."""
+        asked = [(site, release) for site in sites for release in releases]
+        mine = self._held.get(run, {}).get(stage, [])
+        for site, release in asked:
+            found = [each for each in mine if (each.account.site, each.release) == (site, release)]
+            if len(found) != 1 or found[0].settled >= found[0].reserved:
+                raise Refused(f"{run} settles at {site} what it has not reserved there, or more often")
+            found[0].settled += 1
+            self._opened.setdefault(found[0].account, Counter())[release] += 1
+
+    def give_up(self, run: RunId, releases: int) -> None:
+        """What a run reserved and never settled goes back."""
+        mine = [each for stages in self._held.get(run, {}).values() for each in stages]
+        left = sum(each.reserved - each.settled for each in mine)
+        if left != releases:
+            raise Refused(f"{run} gives {releases} releases back; it has {left} that are not settled")
+        for each in mine:
+            self._charged[each.account][each.release] -= each.reserved - each.settled
+            each.reserved = each.settled
+
+    def standing(self) -> Iterator[Budget]:
+        """Every account, by name."""
+        for name, ceiling in sorted(self._ceilings.items()):
+            yield Budget(
+                account=name,
+                ceiling=ceiling,
+                opened=self._account(name, ceiling, self._opened).guarantee(),
+                charged=self._account(name, ceiling, self._charged).guarantee(),
+                sums=self._opened.get(name, Counter()).total(),
+            )
+
+    def _holding(self, run: RunId, stage: str, name: AccountName, release: Digest) -> _Held:
+        mine = self._held.setdefault(run, {}).setdefault(stage, [])
+        for each in mine:
+            if (each.account, each.release) == (name, release):
+                return each
+        mine.append(_Held(name, release))
+        return mine[-1]
+
+    def _account(
+        self, name: AccountName, ceiling: Ceiling, counted: Mapping[AccountName, Counter[Digest]]
+    ) -> Account:
+        charges: Counter[Release] = Counter()
+        for release, times in counted.get(name, Counter()).items():
+            charges[self._known(release)] += times
+        return Account(name=name.words, ceiling=ceiling, charges=charges)
+
+    def _known(self, digest: Digest) -> Release:
+        if digest not in self._releases:
+            raise Refused(f"release {digest} is nowhere described")
+        return self._releases[digest]

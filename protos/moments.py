@@ -1,0 +1,26 @@
+"""The last moment of a key or a root, in documents and as people write it: a day, to its end in UTC."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, time
+from typing import Annotated, Final
+
+from pydantic import AfterValidator, AwareDatetime
+
+from strategies.errors import UsageError
+
+_LAST: Final = time(23, 59, 59)
+
+# In UTC, so that one moment has one canonical form.
+Moment = Annotated[AwareDatetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
+
+
+def end_of_day(text: str) -> datetime:
+    """The last second of a day given as YYYY-MM-DD, in UTC. Raises UsageError."""
+    try:
+        day = date.fromisoformat(text)
+    except ValueError as error:
+        raise UsageError(f"{text!r} is not a day; write it as YYYY-MM-DD, such as 2027-06-30") from error
+    if day.isoformat() != text:  # fromisoformat takes other forms as well
+        raise UsageError(f"{text!r} is not a day; write it as YYYY-MM-DD, such as 2027-06-30")
+    return datetime.combine(day, _LAST, UTC)

@@ -1,0 +1,110 @@
+"""A log of any length whose story is in order: runs of the demo's plan without privacy, each with all its rounds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.resources import files
+from typing import Final
+
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
+
+from protos.contract import Contract
+from protos.documents import read_document
+from protos.keys import SigningKey
+from protos.log_entries import (
+    LogEntry,
+    LoggedDocument,
+    MembersSigned,
+    PlanRecorded,
+    RoundCommitted,
+    RoundPrepared,
+    RunEnded,
+    RunLaunched,
+    SumSettled,
+    What,
+)
+from protos.membership import Member, MemberList, Membership, Service, SignedMembers
+from protos.plan import Plan
+from protos.root import Root, RootKey, SignedRoot
+from simulation.demo import data
+from strategies.ids import Digest, RunId
+
+_AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
+_FAR: Final = datetime(2999, 12, 31, tzinfo=UTC)
+_DIGEST: Final = Digest("ab" * 32)
+
+
+class LogStory:
+    """`pinned` is the root that a reader has; `log` signs heads."""
+
+    def __init__(self) -> None:
+        officer, self.log = SigningKey.generate(), SigningKey.generate()
+        self.plan = read_document(_text(data.WITHOUT_PRIVACY), Plan, data.WITHOUT_PRIVACY)
+        self.contract = read_document(_text(data.CONTRACT), Contract, data.CONTRACT)
+        self.federation, _, version = self.plan.sites.members.partition("@")
+        keys = (RootKey(name="officer", key=officer.public),)
+        root = Root(federation=self.federation, version=1, keys=keys, quorum=1, expires=_FAR)
+        self.pinned = SignedRoot(root=root).signed_with(officer, None)
+        listed = MemberList(
+            name=self.federation,
+            version=int(version),
+            members=tuple(
+                Member(site=site, identity_key=SigningKey.generate().public, node_key=_node_key())
+                for site in self.plan.sites.invite
+            ),
+            services=(Service(name="log", purpose="log", key=self.log.public),),
+        )
+        self.members = Membership(signed=SignedMembers(list=listed).signed_with(officer, root))
+
+    def entries(self, count: int) -> Iterator[bytes]:
+        """The first `count` entries, the last run unfinished."""
+        for number, what in enumerate(self._whole()):
+            if number == count:
+                return
+            yield LogEntry(at=_AT, what=what).canonical
+
+    def _whole(self) -> Iterator[What]:
+        yield MembersSigned(members=LoggedDocument.of(self.members))
+        yield PlanRecorded(plan=LoggedDocument.of(self.plan), contract=LoggedDocument.of(self.contract))
+        number = 0
+        while True:
+            yield from self._run(RunId(f"run-{number:016x}"))
+            number += 1
+
+    def _run(self, run: RunId) -> Iterator[What]:
+        sites = tuple(sorted(self.plan.sites.invite))
+        yield RunLaunched(
+            run=run,
+            plan=self.plan.digest,
+            contract=self.contract.digest,
+            members=self.members.digest,
+            releases={},
+            reserved=(),
+        )
+        yield SumSettled(run=run, stage="prepare", round=0, attempt=1, sites=sites)
+        yield RoundPrepared(run=run, attempt=1, survivors=sites, scaling=_DIGEST, model=_DIGEST)
+        for number in range(1, self.plan.training.rounds + 1):
+            yield SumSettled(run=run, stage="train", round=number, attempt=1, sites=sites, statement=_DIGEST)
+            yield RoundCommitted(
+                run=run,
+                round=number,
+                attempt=1,
+                roster=sites,
+                survivors=sites,
+                statement=_DIGEST,
+                aggregate=_DIGEST,
+                model=_DIGEST,
+                optimizer=_DIGEST,
+            )
+        yield RunEnded(run=run, state="completed")
+
+
+def _text(name: str) -> str:
+    return (files("simulation.demo") / name).read_text()
+
+
+def _node_key() -> str:
+    public = ec.generate_private_key(ec.SECP256R1()).public_key()
+    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()

@@ -1,0 +1,88 @@
+"""The officers of a federation on this machine: their keys, the root that two of three decide under, and the list that they sign.
+
+Keys and passphrases of all of them lie in one folder, which is fit for a demonstration and nothing else: in production each officer has
+a machine, and nobody else the passphrase.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from coordinator.cli.keys import new as new_key
+from coordinator.cli.roots import new as new_root
+from coordinator.cli.roots import sign as sign_root
+from coordinator.cli.sites import certify
+from protos.files import write_new
+from protos.membership import Role
+
+ROOT_OFFICERS: Final = ("officer-1", "officer-2", "officer-3")
+QUORUM: Final = 2
+OFFICERS: Final[Mapping[str, Role]] = {
+    "privacy-officer": Role.PRIVACY_OFFICER,
+    "model-risk": Role.MODEL_RISK,
+    "ml-engineer": Role.ML_ENGINEER,
+}
+"""Who decides about plans, by one role each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Officers:
+    """The officers' folder: `NAME.key`, `NAME.pub` and `NAME.passphrase` of each, and `root.json`."""
+
+    folder: Path
+
+    @property
+    def root(self) -> Path:
+        """Version 1 of the root, signed by two of three."""
+        return self.folder / "root.json"
+
+    def key(self, name: str) -> Path:
+        """The private key of an officer."""
+        return self.folder / f"{name}.key"
+
+    def card(self, name: str) -> Path:
+        """The identity card of an officer."""
+        return self.folder / f"{name}.pub"
+
+    def passphrase(self, name: str) -> Path:
+        """The file with an officer's passphrase."""
+        return self.folder / f"{name}.passphrase"
+
+    def make(self, federation: str) -> None:
+        """Make all keys, and the root."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.folder.chmod(0o700)
+        for name in (*ROOT_OFFICERS, *OFFICERS):
+            new_key(name, self.folder, make_passphrase(self.passphrase(name)))
+        new_root(federation, [self.card(name) for name in ROOT_OFFICERS], QUORUM, self.root)
+        sign_root(self.root, self._keys, None, self._passphrases)
+
+    def certify(self, requests: Sequence[Path], log_card: Path, members: Path) -> None:
+        """Sign a list of the sites that made `requests`, all officers, and the log's signer."""
+        certify(
+            members=members,
+            root=[self.root],
+            requests=list(requests),
+            officer=[f"{self.card(name)}:{role}" for name, role in OFFICERS.items()],
+            service=[f"{log_card}:log"],
+            key=self._keys,
+            passphrase_file=self._passphrases,
+        )
+
+    @property
+    def _keys(self) -> list[Path]:
+        return [self.key(name) for name in ROOT_OFFICERS[:QUORUM]]
+
+    @property
+    def _passphrases(self) -> list[Path]:
+        return [self.passphrase(name) for name in ROOT_OFFICERS[:QUORUM]]
+
+
+def make_passphrase(path: Path) -> Path:
+    """Write a fresh passphrase to a new file, mode 0600; returns `path`."""
+    write_new(path, secrets.token_hex(16).encode() + b"\n", mode=0o600)
+    return path

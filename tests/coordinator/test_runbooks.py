@@ -1,0 +1,149 @@
+"""The commands of the runbooks on keys, as they stand there: typed one after the other, and believed by a site after each."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+from functools import partial
+from pathlib import Path
+
+import pytest
+import typer
+
+from client.cli import app as agent
+from client.keystore import open_participant
+from client.participant import Participant
+from coordinator.cli import register
+from coordinator.documents import read_members
+from coordinator.keys import log_signer
+from coordinator.settings import load_settings
+from protos.membership import Trusted
+from protos.shell import people, run_command
+from simulation.demo import data
+from strategies.errors import Refused
+from strategies.ids import SiteName
+
+RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
+
+
+def commands_of(page: str, *headings: str) -> dict[str, list[str]]:
+    """The command lines of a runbook below each heading, all of them unless some are named."""
+    found: dict[str, list[str]] = {}
+    for section in (RUNBOOKS / page).read_text().split("\n## ")[1:]:
+        heading, _, text = section.partition("\n")
+        blocks = re.findall(r"(?s)```\n(.*?)```", text)
+        lines = "".join(blocks).replace("\\\n", " ").splitlines()
+        found[heading] = [line.partition("  #")[0].strip() for line in lines]
+    return {heading: lines for heading, lines in found.items() if not headings or heading in headings}
+
+
+class Desk:
+    """Whoever types: at a terminal, and with one passphrase for everything, as nobody should."""
+
+    def __init__(self, folder: Path) -> None:
+        covenant = typer.Typer()
+        register(covenant)
+        self.folder = folder
+        self.programs: dict[str, typer.Typer] = {"covenant": covenant, "covenant-agent": agent}
+
+    def type(self, line: str) -> None:
+        program, *arguments = shlex.split(line)
+        if program not in self.programs:
+            subprocess.run(["bash", "-ec", line], cwd=self.folder, check=True, capture_output=True)
+            return
+        with pytest.raises(SystemExit) as left:
+            run_command(lambda: self.programs[program](arguments, standalone_mode=False))
+        assert left.value.code == 0, line
+
+    def follow(self, lines: list[str]) -> None:
+        for line in lines:
+            self.type(line)
+
+    @property
+    def list(self) -> Trusted:
+        """What the coordinator uses now."""
+        return read_members(load_settings(self.folder / "centre"))[1]
+
+    def believed(self, site: Participant) -> Trusted:
+        """The same, if a site that pinned version 1 of the root accepts it."""
+        return site.trust.accept((self.folder / "centre/members.json").read_bytes().strip(), begun=False)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Desk:
+    """A federation made by the first runbook, with three sites."""
+    made = Desk(tmp_path_factory.mktemp("runbooks"))
+    data.copy_document(data.CONTRACT, made.folder)
+    with pytest.MonkeyPatch.context() as patch:
+        at_terminal(patch, made.folder)
+        for heading, lines in commands_of("first-federation.md").items():
+            if heading[0] in "124":
+                made.follow(lines)
+            elif heading[0] == "3":
+                for site in ("north", "south", "east"):
+                    made.follow([re.sub(r"\bnorth\b", site, line) for line in lines])
+    return made
+
+
+@pytest.fixture(autouse=True)
+def terminal(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    at_terminal(monkeypatch, desk.folder)
+
+
+def at_terminal(patch: pytest.MonkeyPatch, folder: Path) -> None:
+    patch.chdir(folder)
+    patch.setattr(people, "_width", 400)
+    patch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    patch.setattr("getpass.getpass", lambda _: "correct horse battery staple")
+
+
+def test_the_first_federation_is_one_that_its_sites_believe(desk: Desk) -> None:
+    trusted = desk.list
+    assert (trusted.members.ref, trusted.root.version, trusted.root.quorum) == ("retail@1", 1, 2)
+    assert [each.site for each in trusted.members.members] == ["east", "north", "south"]
+    assert trusted.members.officer("privacy-1").roles == ("privacy_officer",)
+    assert trusted.members.service("log").key == log_signer(load_settings(desk.folder / "centre")).public
+
+
+def test_every_remedy_works_and_leaves_what_it_says(desk: Desk) -> None:
+    """One after the other, as a federation may live to see them; a site that pinned version 1 follows all of it."""
+    south = open_participant(desk.folder / "south/site.yaml")
+    south_believes = partial(desk.believed, south)
+    first = south_believes()
+    remedies = commands_of("keys.md")
+    assert list(remedies) == [
+        "An officer's root key", "An officer on the list", "A site", "The log", "The quorum", "The root is due",
+    ]  # fmt: skip
+
+    desk.follow(remedies["An officer's root key"])
+    trusted = south_believes()
+    assert (trusted.root.version, trusted.members.ref) == (2, "retail@1")
+    assert [each.name for each in trusted.root.keys] == ["officer-1", "officer-2", "officer-4"]
+
+    desk.follow(remedies["An officer on the list"])
+    trusted = south_believes()
+    assert trusted.members.officer("privacy-1").key != first.members.officer("privacy-1").key
+
+    desk.follow(remedies["A site"][:2])
+    trusted = south_believes()
+    with pytest.raises(Refused, match="north is not on member list retail@3"):
+        trusted.members.member(SiteName("north"))
+    desk.follow(remedies["A site"][2:])
+    north = south_believes().members.member(SiteName("north"))
+    assert north.identity_key != first.members.member(SiteName("north")).identity_key
+    anew = open_participant(desk.folder / "north-anew/site.yaml")
+    assert anew.identity.public == north.identity_key
+    anew.close()
+
+    desk.follow(remedies["The log"])
+    key = south_believes().members.service("log").key
+    assert key != first.members.service("log").key
+    assert key == log_signer(load_settings(desk.folder / "centre")).public
+
+    assert remedies["The quorum"] == []
+    desk.follow(remedies["The root is due"])
+    trusted = south_believes()
+    assert (trusted.root.version, f"{trusted.root.expires:%Y-%m-%d}") == (3, "2035-06-30")
+    assert trusted.members.ref == desk.list.members.ref == "retail@5"
+    south.close()
