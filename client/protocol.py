@@ -132,6 +132,7 @@ class SecureRounds:
                 return self._mask(attempt, body, asked)
             case ConfirmRequest():
                 run, masked = self._take(attempt, Masked)
+                self.require(run.accepted)
                 confirmed, confirmation = masked.confirm(body)
                 self._keep(attempt, run, confirmed)
                 return confirmation
@@ -259,14 +260,23 @@ class SecureRounds:
         return run.inputs.compute(said, model, asked.scaling)
 
     def _unmask(self, attempt: Attempt, ask: UnmaskRequest) -> Body:
-        state = self._promised(attempt) or self._take_any(attempt).state
-        if isinstance(state, Masked) and state.client.parameters.adversary is Adversary.SEMI_HONEST:
-            state, _ = state.confirm(ConfirmRequest(ask.survivors))
+        state = self._promised(attempt) or self._unpromised(attempt, ask)
         if not isinstance(state, Confirmed):
             raise TaskRefused(
                 RefusalCode.PROTOCOL, "shares are given only after the survivors were confirmed"
             )
         return state.unmask(ask)
+
+    def _unpromised(self, attempt: Attempt, ask: UnmaskRequest) -> State:
+        """The state of an attempt that is in memory; a semi-honest plan has no confirming of its own, so this does it."""
+        held = self._take_any(attempt)
+        if not isinstance(held.state, Masked):
+            return held.state
+        if held.state.client.parameters.adversary is not Adversary.SEMI_HONEST:
+            return held.state
+        self.require(held.run.accepted)
+        confirmed, _ = held.state.confirm(ConfirmRequest(ask.survivors))
+        return confirmed
 
     def _promised(self, attempt: Attempt) -> Confirmed | None:
         """What this site has confirmed for `attempt` in all its parts, if only its journal remembers it."""

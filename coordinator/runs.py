@@ -75,7 +75,7 @@ def record(centre: Centre, documents: RunDocuments) -> None:
         )
         session.flush()
         crossed = Ledger(centre.engine, centre.clock).reserve(session, documents.run, needs) if needs else ()
-        append(session, centre.clock(), *launched(session, documents, needs))
+        append(session, centre.clock(), launched(session, documents, needs))
     _tell(crossed)
 
 
@@ -122,7 +122,7 @@ def resume(centre: Centre, run: RunId) -> None:
         row.state, row.reason, row.finished_at, row.idle_starts = RunState.SUBMITTED, None, None, 0
         needs = _reserve_again(centre, session, run)
         session.flush()
-        append(session, centre.clock(), resumed(run, needs))
+        append(session, centre.clock(), [resumed(run, needs)])
     carry(centre, run)
 
 

@@ -19,8 +19,10 @@ from coordinator.documents import read_members
 from coordinator.flower.control import Control
 from coordinator.flower.executor import Executor
 from coordinator.flower.superlink import SuperLink
+from coordinator.governance.launches import members_signed
+from coordinator.governance.log import append
 from coordinator.supervisor import Supervisor
-from protos.membership import MemberList
+from protos.membership import MemberList, Membership
 from strategies.errors import CovenantError, DiskError
 
 _WATCH_S = 2.0
@@ -89,16 +91,17 @@ class Service:
         """Register every member site that the SuperLink does not know: new members, or all after it forgot them."""
         if not self.centre.settings.members_file.exists():
             return
-        members = read_members(self.centre.settings)[1].members
+        membership, trusted = read_members(self.centre.settings)
+        members = trusted.members
         with Control(self.centre.settings.superlink) as control:
             added = control.register({m.site: m.node_key.encode() for m in members.members})
         if added or self._recorded != members.ref:
-            self._record(members)
+            self._record(members, membership)
             self._recorded = members.ref
         if added:
             _log.info("members registered", members=members.ref, sites=added)
 
-    def _record(self, members: MemberList) -> None:
+    def _record(self, members: MemberList, membership: Membership) -> None:
         with writing(self.centre.engine, "recording the member sites") as session:
             for member in members.members:
                 session.merge(
@@ -110,3 +113,5 @@ class Service:
                         enrolled_at=self.centre.clock(),
                     )
                 )
+            session.flush()
+            append(session, self.centre.clock(), members_signed(session, membership.canonical))

@@ -14,14 +14,14 @@ from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AwareDatetime, Field, ValidationError, model_validator
+from pydantic import AfterValidator, AwareDatetime, Field, ValidationError, model_validator
 
 from protos.documents import Part
 from protos.keys import PublicKey, Signer, verify
 from protos.names import Name, Sha256, Site, checked
 from strategies.dp.events import Release
 from strategies.dp.filters import Ceiling
-from strategies.encoding import canonical_json, digest_of
+from strategies.encoding import canonical_json, digest_of, json_numbers
 from strategies.errors import Refused, UsageError
 from strategies.ids import RunId, SiteName, run_id, site_name
 
@@ -30,8 +30,8 @@ _LABEL: Final = "covenant/account/v1"
 _MOST_ACCOUNTS: Final = 1000
 _MOST_ENTRIES: Final = 1_000_000
 
-Facts = dict[str, Any]
-"""A release or a ceiling as its `facts()`."""
+# A release or a ceiling as its `facts()`, also after it was read back.
+Facts = Annotated[dict[str, Any], AfterValidator(json_numbers)]
 Number = Annotated[int, Field(ge=0, le=1_000_000)]
 
 

@@ -26,6 +26,11 @@ _PUBLIC_BYTES: Final = 32
 _SIGNATURE_BYTES: Final = 64
 _GROUP: Final = 8
 
+# Edwards 25519 (RFC 8032): the field's prime, and the y of the points whose order divides 8, whatever their sign of x.
+_PRIME: Final = 2**255 - 19
+_Y_OF_ORDER_8: Final = 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826
+_SMALL_ORDER: Final = frozenset({0, 1, _PRIME - 1, _Y_OF_ORDER_8, _PRIME - _Y_OF_ORDER_8})
+
 # The curves that the transport accepts for node authentication.
 NodeCurve = ec.SECP256R1 | ec.SECP384R1 | ec.SECP521R1
 
@@ -116,8 +121,18 @@ def verify(public: str, signature: str, label: str, message: bytes) -> bool:
 
 
 def public_bytes(public: str) -> bytes:
-    """The 32 bytes of a public key in base64; UsageError if it is anything else."""
-    return decode_base64(public, _PUBLIC_BYTES)
+    """The 32 bytes of a public key in base64; UsageError if it is anything else, or a point that is nobody's key.
+
+    Under a point of small order there are signatures over any message without a private key, so it shows that nobody holds it; and a point that
+    is not written in its one form (y below the prime) would be a second key of its holder. Libraries verify under both.
+    """
+    data = decode_base64(public, _PUBLIC_BYTES)
+    y = int.from_bytes(data, "little") & ((1 << 255) - 1)  # without the sign of x
+    if y in _SMALL_ORDER or y >= _PRIME:
+        raise UsageError(
+            f"this is no public key that somebody can hold: {public[:20]!r}; have its holder make a new one"
+        )
+    return data
 
 
 def fingerprint(public: str) -> str:

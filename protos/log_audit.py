@@ -1,10 +1,12 @@
 """What a transparency log says, judged by its reader entry by entry: it is believed as far as every entry fits those before it.
 
-1. A run is launched under a plan, a contract and a member list that the log has, and reserves exactly what the plan releases.
-2. A sum is settled once, over sites that the plan invites and no fewer than its minimum, for a stage and round that the plan has.
-3. A round is committed after the one before, over the very sites that its attempt settled. A run completes with all its rounds.
-4. A model comes from a run with all its rounds, under the plan's name.
-5. Member lists lead, one after the other, from the root that the reader has pinned.
+1. A run is launched under a plan and its contract, and the newest member list, which the log has, and reserves exactly what the plan releases. Resumed,
+   it holds no more than that.
+2. A sum is settled once, over sites that the plan invites and no fewer than its minimum: to prepare before the first round, to train for the round
+   that is next and for no second attempt before the first is voided, to evaluate once a round is committed.
+3. A round is committed after the one before, over the very sites and the statement that its attempt settled. A run completes with all its rounds.
+4. A model comes from a run with all its rounds: it has the plan's name, the next version, the last round's weights, and the run's plan and contract.
+5. Member lists lead, one after the other, from the root that the reader has pinned, and no root that was left behind comes back.
 6. Accounts are replayed (`log_budgets`).
 """
 
@@ -12,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import TypeVar, assert_never
+from typing import Final, TypeVar, assert_never
 
 from protos.contract import Contract
 from protos.documents import Document
@@ -40,10 +42,14 @@ from protos.plan import Plan
 from protos.plan_fit import check_plan
 from protos.plan_releases import PlannedReleases, releases_of
 from protos.root import SignedRoot
+from protos.succession import Newest, newest_after
 from strategies.encoding import canonical_json
 from strategies.errors import CovenantError, Refused
 from strategies.ids import Digest, RunId, SiteName
 
+PLAN_FILE: Final = "plan.json"
+CONTRACT_FILE: Final = "contract.json"
+"""The artifacts of a model that are the documents of its run."""
 D = TypeVar("D", bound=Document)
 At = tuple[str, int, int]
 """Stage, round, attempt."""
@@ -59,11 +65,16 @@ class RunStory:
 
     run: RunId
     plan: Plan
+    contract: Digest
     releases: PlannedReleases | None
     launched: int
     """The entry of its launch."""
-    settled: dict[At, tuple[SiteName, ...]] = field(default_factory=dict)
+    settled: dict[At, SumSettled] = field(default_factory=dict)
+    voided: set[At] = field(default_factory=set)
+    evaluated: set[At] = field(default_factory=set)
     committed: int = 0
+    weights: Digest | None = None
+    """Of the model after the last round."""
     survivors: set[SiteName] = field(default_factory=set)
     prepared: bool = False
     state: str = "running"
@@ -73,12 +84,14 @@ class RunStory:
         """Whether all rounds of the plan are committed."""
         return self.committed == self.plan.training.rounds
 
-    def require_settled(self, at: At, survivors: tuple[SiteName, ...]) -> None:
-        """Check that an attempt was settled over exactly these sites. Raises Refused."""
-        if self.settled.get(at) != survivors:
+    def require_settled(self, at: At, survivors: tuple[SiteName, ...]) -> SumSettled:
+        """What was settled of an attempt, which was over exactly these sites and not voided. Raises Refused."""
+        found = self.settled.get(at)
+        if found is None or found.sites != survivors or at in self.voided:
             raise Refused(
                 f"{self.run}: attempt {at[2]} at {at[0]} of round {at[1]} was not settled over these sites"
             )
+        return found
 
 
 @dataclass
@@ -91,8 +104,9 @@ class Audit:
     budgets: Budgets = field(default_factory=Budgets)
     members: MemberList | None = None
     _lists: dict[Digest, MemberList] = field(default_factory=dict)
-    _plans: dict[Digest, Plan] = field(default_factory=dict)
-    _contracts: dict[Digest, Contract] = field(default_factory=dict)
+    _newest: Newest | None = None
+    _plans: dict[tuple[Digest, Digest], tuple[Plan, Contract]] = field(default_factory=dict)
+    """Plans with their contracts, by the digests of both."""
 
     def take(self, seq: int, data: bytes) -> None:
         """Judge entry `seq`, from its bytes."""
@@ -103,6 +117,19 @@ class Audit:
             self._judge(seq, what)
         except CovenantError as refused:
             raise AuditRefused(f"entry {seq} ({kind}): {refused}") from refused
+
+    def require_reaches(self, known: Membership) -> None:
+        """Check that the log has come to a member list that its reader knows of, by the same root. Raises Refused."""
+        newest = known.verify(self.pinned)
+        if self.members is None or self.members.version < newest.members.version:
+            has = "none" if self.members is None else self.members.ref
+            raise Refused(
+                f"this log ends before member list {newest.members.ref}, which you have (it comes to {has}): ask for a later export, and what became of it"
+            )
+        if self.members.version == newest.members.version and self.members != newest.members:
+            raise Refused(
+                f"this log has another member list {newest.members.ref} than you have: compare both with the officers"
+            )
 
     def _judge(self, seq: int, what: What) -> None:
         match what:
@@ -120,41 +147,45 @@ class Audit:
                 self._of_run(what)
 
     def _members(self, what: MembersSigned) -> None:
-        listed = _parsed(what.members, Membership).verify(self.pinned).members
-        if self.members is not None and listed.version <= self.members.version:
-            raise Refused(f"member list {listed.ref} comes after {self.members.ref}")
-        self.members = self._lists[what.members.digest] = listed
+        trusted = _parsed(what.members, Membership).verify(self.pinned)
+        self._newest, self.members = newest_after(trusted, self._newest), trusted.members
+        self._lists[what.members.digest] = trusted.members
 
     def _plan(self, what: PlanRecorded) -> None:
         plan, contract = _parsed(what.plan, Plan), _parsed(what.contract, Contract)
         check_plan(plan, contract)
-        self._plans[plan.digest], self._contracts[contract.digest] = plan, contract
+        self._plans[plan.digest, contract.digest] = plan, contract
 
     def _launch(self, seq: int, what: RunLaunched) -> None:
-        for digest, known, name in (
-            (what.plan, self._plans, "plan"),
-            (what.contract, self._contracts, "contract"),
-            (what.members, self._lists, "member list"),
-        ):
-            if digest not in known:
-                raise Refused(
-                    f"{what.run} is launched under {name} {digest}, which is not in the log before it"
-                )
+        found, members = self._plans.get((what.plan, what.contract)), self._lists.get(what.members)
+        if found is None or members is None:
+            missing = "plan with this contract" if found is None else "member list"
+            raise Refused(f"{what.run} is launched under a {missing} that is not in the log before it")
         if what.run in self.runs:
             raise Refused(f"{what.run} is launched twice")
-        plan, members = self._plans[what.plan], self._lists[what.members]
         if members != self.members:
             raise Refused(f"{what.run} is launched under an older member list, {members.ref}")
+        plan, contract = found
         check_members(plan, members)
-        releases = releases_of(plan, self._contracts[what.contract])
+        releases = releases_of(plan, contract)
         self.budgets.know(what.releases)
         _require_reserved(what, plan, releases)
         self.budgets.reserve(what.run, what.reserved)
-        self.runs[what.run] = RunStory(run=what.run, plan=plan, releases=releases, launched=seq)
+        self.runs[what.run] = RunStory(
+            run=what.run, plan=plan, contract=contract.digest, releases=releases, launched=seq
+        )
 
     def _model(self, what: ModelRegistered) -> None:
         run = self._run(what.run)
-        if not run.is_complete or what.name != run.plan.name:
+        versions = [each.version for each in self.models if each.name == what.name]
+        documents = (what.artifacts.get(PLAN_FILE), what.artifacts.get(CONTRACT_FILE))
+        if (
+            not run.is_complete
+            or what.name != run.plan.name
+            or what.weights != run.weights
+            or what.version != len(versions) + 1
+            or documents != (run.plan.digest, run.contract)
+        ):
             raise Refused(
                 f"{what.name}@{what.version} is said to come from {what.run}, which has not made such a model"
             )
@@ -185,8 +216,7 @@ class Audit:
                 self.budgets.settle(what.run, what.stage, what.sites, what.releases)
             case RoundPrepared():
                 _require_running(run)
-                run.require_settled(("prepare", 0, what.attempt), what.survivors)
-                run.prepared = True
+                _prepare(run, what)
             case RoundCommitted():
                 _require_running(run)
                 _commit(run, what)
@@ -194,8 +224,7 @@ class Audit:
                 _require_running(run)
                 _evaluate(run, what)
             case AttemptVoided():
-                if what.round <= run.committed:
-                    raise Refused(f"{what.run} voids an attempt at round {what.round}, which is committed")
+                _void(run, what)
             case unreachable:
                 assert_never(unreachable)
 
@@ -204,6 +233,10 @@ class Audit:
             raise Refused(f"{run.run} is resumed, but it is {run.state}")
         run.state = "running"
         self.budgets.reserve(run.run, what.reserved)
+        planned = {each[:-1]: each[-1] for each in _planned(run.plan, run.releases)}
+        for site, population, stage, release, times in self.budgets.held(run.run):
+            if times > planned.get((site, population, stage, release), 0):
+                raise Refused(f"{run.run} is resumed, and holds more than its plan releases")
 
     def _run(self, run: RunId) -> RunStory:
         if run not in self.runs:
@@ -252,8 +285,8 @@ def _settle(run: RunStory, what: SumSettled) -> None:
         raise Refused(
             f"{run.run}: attempt {what.attempt} at {what.stage} of round {what.round} is settled twice"
         )
-    if not _is_planned(run.plan, what.stage, what.round):
-        raise Refused(f"{run.run}: the plan has no {what.stage} in round {what.round}")
+    if not _is_due(run, what):
+        raise Refused(f"{run.run}: to {what.stage} in round {what.round} is not due")
     strangers = sorted(set(what.sites) - set(run.plan.sites.invite))
     if strangers or len(set(what.sites)) < run.plan.sites.minimum:
         raise Refused(
@@ -262,31 +295,54 @@ def _settle(run: RunStory, what: SumSettled) -> None:
     expected = () if run.releases is None else (run.releases.of(what.stage).digest,)
     if what.releases != expected:
         raise Refused(f"{run.run}: {what.stage} is charged as another release than the plan's")
-    run.settled[at] = what.sites
+    run.settled[at] = what
     run.survivors |= set(what.sites)
 
 
-def _is_planned(plan: Plan, stage: str, number: int) -> bool:
-    match stage:
+def _is_due(run: RunStory, what: SumSettled) -> bool:
+    """Whether the plan has this stage in this round, and the run has come to it."""
+    match what.stage:
         case "prepare":
-            return number == 0
+            return what.round == 0 and run.committed == 0
         case "train":
-            return 1 <= number <= plan.training.rounds
+            open_ = [at for at in run.settled if at[:2] == ("train", what.round) and at not in run.voided]
+            is_next = run.prepared and what.round == run.committed + 1 <= run.plan.training.rounds
+            return is_next and not open_
         case _:
-            return plan.evaluates(number)
+            return run.plan.evaluates(what.round) and what.round <= run.committed
+
+
+def _prepare(run: RunStory, what: RoundPrepared) -> None:
+    if run.committed:
+        raise Refused(f"{run.run} is prepared again after round {run.committed}")
+    run.require_settled(("prepare", 0, what.attempt), what.survivors)
+    run.prepared = True
+
+
+def _void(run: RunStory, what: AttemptVoided) -> None:
+    if what.round <= run.committed:
+        raise Refused(f"{run.run} voids an attempt at round {what.round}, which is committed")
+    run.voided.add(("train", what.round, what.attempt))
 
 
 def _commit(run: RunStory, what: RoundCommitted) -> None:
     if not run.prepared or what.round != run.committed + 1:
         raise Refused(f"{run.run} commits round {what.round} after round {run.committed}")
-    run.require_settled(("train", what.round, what.attempt), what.survivors)
-    run.committed = what.round
+    settled = run.require_settled(("train", what.round, what.attempt), what.survivors)
+    if settled.statement != what.statement:
+        raise Refused(f"{run.run}: round {what.round} is of another statement than was settled")
+    strangers = sorted(set(what.roster) - set(run.plan.sites.invite))
+    if strangers:
+        raise Refused(f"{run.run} asked {strangers[0]}, which its plan does not invite")
+    run.committed, run.weights = what.round, what.model
 
 
 def _evaluate(run: RunStory, what: RoundEvaluated) -> None:
-    if what.round > run.committed:
-        raise Refused(f"{run.run} evaluates round {what.round}, which is not committed")
-    run.require_settled(("evaluate", what.round, what.attempt), what.survivors)
+    at = ("evaluate", what.round, what.attempt)
+    run.require_settled(at, what.survivors)
+    if at in run.evaluated:
+        raise Refused(f"{run.run}: attempt {what.attempt} at evaluating round {what.round} is told twice")
+    run.evaluated.add(at)
 
 
 def _end(run: RunStory, what: RunEnded) -> None:

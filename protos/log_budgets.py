@@ -1,7 +1,7 @@
 """The privacy accounts as the transparency log tells them: replayed by whoever reads it, with the mathematics that the centre is bound to.
 
-1. A ceiling opens an account; a later one replaces it, and is never below what is charged.
-2. What a launch or a resumption reserves is charged at once, and must fit under the ceiling in force.
+1. A ceiling opens an account; a later one replaces it, is never below what is charged, and allows more only if two officers decided so.
+2. What a launch or a resumption reserves is charged at once, is about the account's own unit, and must fit under the ceiling in force.
 3. Only what was reserved is settled. What a run gives up is what it reserved and never settled.
 """
 
@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from protos.log_entries import CeilingSet, Reserved
 from strategies.dp.budget import Account
@@ -19,6 +19,9 @@ from strategies.dp.filters import Ceiling
 from strategies.dp.units import Guarantee, PrivacyUnit
 from strategies.errors import Refused
 from strategies.ids import Digest, RunId, SiteName
+
+QUORUM: Final = 2
+"""How many officers it takes to allow more."""
 
 
 class AccountName(NamedTuple):
@@ -59,6 +62,8 @@ class Budget:
     opened: Guarantee
     charged: Guarantee
     sums: int
+    decisions: tuple[CeilingSet, ...]
+    """All ceilings that it had, the one in force last."""
 
 
 @dataclass
@@ -67,6 +72,7 @@ class Budgets:
 
     _releases: dict[Digest, Release] = field(default_factory=dict)
     _ceilings: dict[AccountName, Ceiling] = field(default_factory=dict)
+    _decisions: dict[AccountName, list[CeilingSet]] = field(default_factory=dict)
     _held: dict[RunId, dict[str, list[_Held]]] = field(default_factory=dict)
     _charged: dict[AccountName, Counter[Digest]] = field(default_factory=dict)
     _opened: dict[AccountName, Counter[Digest]] = field(default_factory=dict)
@@ -85,25 +91,37 @@ class Budgets:
             raise Refused(
                 f"the ceiling of {name.words} changes its order from {before.order} to {ceiling.order}; it is fixed with the first"
             )
-        account = self._account(name, ceiling, self._charged)
-        if not ceiling.admits(account.cost):
+        loosened = (
+            "" if before is None else ceiling.loosens(before) or _told_less(self._decisions[name][-1], what)
+        )
+        if loosened and len(set(what.officers)) < QUORUM:
             raise Refused(
-                f"the ceiling of {name.words}, {ceiling.words}, is below the {account.guarantee().words} that is charged"
+                f"{loosened} of {name.words} is for {QUORUM} officers, and {what.officers[0]} is one"
             )
+        self._account(name, ceiling, self._charged).require_held()
         self._ceilings[name] = ceiling
+        self._decisions.setdefault(name, []).append(what)
 
     def reserve(self, run: RunId, reserved: Iterable[Reserved]) -> None:
         """What a run may release, charged at once to every account that it names."""
-        touched: set[AccountName] = set()
+        asked: dict[AccountName, Counter[Digest]] = {}
         for each in reserved:
             name = AccountName.of(each.site, each.population, self._known(each.release).unit)
             if name not in self._ceilings:
                 raise Refused(f"{run} reserves at {name.words}, which has no ceiling")
             self._holding(run, each.stage, name, each.release).reserved += each.times
-            self._charged.setdefault(name, Counter())[each.release] += each.times
-            touched.add(name)
-        for name in sorted(touched):
-            self._account(name, self._ceilings[name], self._charged).require({})
+            asked.setdefault(name, Counter())[each.release] += each.times
+        for name, times in sorted(asked.items()):
+            account = self._account(name, self._ceilings[name], self._charged)
+            account.require({self._known(release): count for release, count in times.items()})
+            self._charged.setdefault(name, Counter()).update(times)
+
+    def held(self, run: RunId) -> Iterator[tuple[SiteName, str, str, Digest, int]]:
+        """What a run has settled and still holds: site, population, stage, release and how often in all."""
+        for stage, held in self._held.get(run, {}).items():
+            for each in held:
+                if each.reserved:
+                    yield each.account.site, each.account.population, stage, each.release, each.reserved
 
     def settle(self, run: RunId, stage: str, sites: Iterable[SiteName], releases: Iterable[Digest]) -> None:
         """One attempt at a stage, opened over `sites`: each is charged each of `releases`."""
@@ -135,6 +153,7 @@ class Budgets:
                 opened=self._account(name, ceiling, self._opened).guarantee(),
                 charged=self._account(name, ceiling, self._charged).guarantee(),
                 sums=self._opened.get(name, Counter()).total(),
+                decisions=tuple(self._decisions[name]),
             )
 
     def _holding(self, run: RunId, stage: str, name: AccountName, release: Digest) -> _Held:
@@ -157,3 +176,12 @@ class Budgets:
         if digest not in self._releases:
             raise Refused(f"release {digest} is nowhere described")
         return self._releases[digest]
+
+
+def _told_less(before: CeilingSet, after: CeilingSet) -> str:
+    """In which respect a decision tells less of an account than the one before; empty if in none."""
+    if set(before.alert_at) - set(after.alert_at):
+        return "taking an alert away"
+    if set(before.overlaps) - set(after.overlaps):
+        return "taking an overlap away"
+    return ""

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import AwareDatetime, Field, model_validator
+from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
 from protos.documents import Document, FieldError, Part
 from protos.frames import Stage
 from protos.names import Name, Sha256, Site, checked
-from strategies.encoding import digest_of
+from strategies.encoding import digest_of, json_numbers
 from strategies.errors import UsageError
 from strategies.ids import RunId, run_id
 
@@ -32,7 +32,8 @@ STAGE_NAMES: Final[dict[Stage, StageName]] = {
     Stage.EVALUATE: "evaluate",
 }
 Reason = Annotated[str, Field(max_length=_LONGEST_REASON)]
-Facts = dict[str, Any]
+# JSON has one kind of number: a large one that was a float comes back as an integer that has no canonical form.
+Facts = Annotated[dict[str, Any], BeforeValidator(json_numbers)]
 
 
 def reason_of(text: str | None) -> str:
@@ -211,17 +212,19 @@ class CeilingSet(Part):
     ceiling: Facts
     officers: Annotated[tuple[str, ...], Field(min_length=1, max_length=100)]
     reason: Reason
+    alert_at: tuple[float, ...] = ()
     overlaps: tuple[Site, ...] = ()
 
 
 class ModelRegistered(Part):
-    """A version of a model, with the digest of every artifact."""
+    """A version of a model, with the digest of every artifact; `weights` is that of the run's last model, which the artifacts hold."""
 
     kind: Literal["model"] = "model"
     name: Name
     version: Attempt
     digest: Sha256
     run: Run
+    weights: Sha256
     artifacts: dict[str, Sha256]
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ The first line is the head that the log's key signed; every further line is an e
 1. The entries are those of the head: their number, and the root hash over their bytes.
 2. Every entry fits those before it (`log_audit`); member lists lead from the root that the reader has pinned.
 3. The head is signed by the log's key on the newest of those lists.
+4. A reader who knows a member list refuses a log that ends before it: whoever kept an old key of the log could sign no more than that.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from protos.documents import Document
 from protos.keys import public_bytes
 from protos.log_audit import Audit
 from protos.log_entries import MOST_ENTRY_BYTES
+from protos.membership import Membership
 from protos.names import Name
 from protos.root import SignedRoot
 from strategies.errors import Refused, UsageError
@@ -78,8 +80,8 @@ class Export:
             raise Refused("this is no export of a transparency log: its first line has no end")
         return cls(ExportHeader.from_canonical(first[:-1]), _lines(file))
 
-    def verify(self, pinned: SignedRoot) -> Verified:
-        """Everything that the module promises, or Refused with the first thing that is wrong."""
+    def verify(self, pinned: SignedRoot, known: Membership | None = None) -> Verified:
+        """Everything that the module promises, or Refused with the first thing that is wrong. `known` is the newest list that the reader has."""
         federation = self.header.federation
         if federation != pinned.root.federation:
             raise Refused(f"this log is of federation {federation}; the root is of {pinned.root.federation}")
@@ -98,6 +100,8 @@ class Export:
         note.require(key)
         if head.origin != key.name:
             raise Refused(f"the head is of log {head.origin}; the log of this federation is {key.name}")
+        if known is not None:
+            story.require_reaches(known)
         return Verified(federation, head, key, story)
 
 
@@ -111,11 +115,11 @@ def write_export(file: BinaryIO, header: ExportHeader, entries: Iterable[bytes])
     return written
 
 
-def verify_file(path: Path, pinned: SignedRoot) -> Verified:
+def verify_file(path: Path, pinned: SignedRoot, known: Membership | None = None) -> Verified:
     """Verify the export in `path`. Raises UsageError where it cannot be read, Refused where it is not what it must be."""
     try:
         with path.open("rb") as file:
-            return Export.read(file).verify(pinned)
+            return Export.read(file).verify(pinned, known)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
 

@@ -3,7 +3,7 @@
 1. Only what `Membership.verify` accepted against the root that is pinned says who is a member. No key of the coordinator's can sign it.
 2. A site, an officer or a service, and each of their keys, occurs once in a list.
 3. Signatures are over canonical bytes, and a document that arrives in another form is refused.
-4. Who is not on the newest list is revoked. Whoever verifies lists remembers the newest (`client/trust.py` at a site).
+4. Who is not on the newest list is revoked. Whoever verifies lists remembers the newest (`succession`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from protos.keys import NodeKey, PublicKey, Signer
 from protos.moments import Moment
 from protos.names import Name, Site, distinct
 from protos.plan import Plan
-from protos.root import MOST_LINKS, Root, Signatures, SignedRoot, follow, with_signature
+from protos.root import MOST_LINKS, Root, Signatures, SignedRoot, lineage, with_signature
 from strategies.errors import Refused, UsageError
 from strategies.ids import Digest, SiteName
 
@@ -243,8 +243,19 @@ class Trusted:
 
     root: Root
     members: MemberList
-    root_digest: Digest
     members_digest: Digest
+    lineage: tuple[Digest, ...]
+    """The digests of all roots that led here: of the pinned one, and of each version up to `root`."""
+
+    @property
+    def root_digest(self) -> Digest:
+        """Of `root`."""
+        return self.lineage[-1]
+
+    def root_at(self, version: int) -> Digest | None:
+        """The digest of the root `version` that was followed; None if that is older than the pinned one, or newer than `root`."""
+        place = version - self.root.version + len(self.lineage) - 1
+        return self.lineage[place] if 0 <= place < len(self.lineage) else None
 
 
 class Membership(Document):
@@ -256,9 +267,9 @@ class Membership(Document):
 
     def verify(self, pinned: SignedRoot) -> Trusted:
         """The list, and the root that the chain leads to from the `pinned` one, if that one's quorum signed the list; Refused otherwise."""
-        root = follow(pinned, self.roots)
-        members = self.signed.verify(root)
-        return Trusted(root, members, root.digest, members.digest)
+        roots = lineage(pinned, self.roots)
+        members = self.signed.verify(roots[-1])
+        return Trusted(roots[-1], members, members.digest, tuple(each.digest for each in roots))
 
 
 def check_members(plan: Plan, members: MemberList) -> None:

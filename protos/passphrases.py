@@ -10,26 +10,22 @@ from __future__ import annotations
 import getpass
 import hmac
 import os
+import re
 import sys
 from pathlib import Path
-from typing import Annotated, Final, NoReturn, Self
+from typing import Final, NoReturn, Self
 
 from pydantic import model_validator
 
 from protos.documents import FieldError, FilePath, Part
-from protos.names import matching
 from strategies.errors import UsageError
 
 CREDENTIALS_VARIABLE: Final = "CREDENTIALS_DIRECTORY"
 _LONGEST_BYTES: Final = 1024
 _OTHERS: Final = 0o077
 
-CredentialName = Annotated[
-    str,
-    matching(
-        r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}", "the name of a systemd credential, such as covenant-passphrase"
-    ),
-]
+_CREDENTIAL: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,254}", re.ASCII)
+_CREDENTIAL_WORDS: Final = "the name of a systemd credential, such as covenant-passphrase"
 
 
 class Passphrase:
@@ -61,15 +57,22 @@ class Passphrase:
 class PassphraseSource(Part):
     """Where a passphrase is when nobody is there to type it: a `credential` of the service manager, or a `file` with mode 0600."""
 
-    credential: CredentialName | None = None
+    credential: str | None = None
     file: FilePath | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _is_a_place(cls, value: object) -> object:
-        """The error for a passphrase that stands here itself must not repeat it."""
-        if isinstance(value, str):
+        """No error may repeat what stands here, not even an unknown key: it may be the passphrase itself."""
+        if isinstance(value, cls):
+            return value
+        if not isinstance(value, dict) or not value.keys() <= cls.model_fields.keys():
             raise FieldError("credential", "a passphrase is never written here; name a credential or a file")
+        for name, place in value.items():
+            if place is not None and not isinstance(place, str | Path):
+                raise FieldError(name, "use text; a passphrase is never written here")
+        if isinstance(name := value.get("credential"), str) and _CREDENTIAL.fullmatch(name) is None:
+            raise FieldError("credential", f"use {_CREDENTIAL_WORDS}; a passphrase is never written here")
         return value
 
     @model_validator(mode="after")

@@ -193,15 +193,21 @@ class SignedRoot(Document):
 
 
 def follow(pinned: SignedRoot, chain: Sequence[SignedRoot]) -> Root:
-    """The newest root that `chain` leads to from the `pinned` one: every version in it after the one before.
+    """The newest root that `chain` leads to from the `pinned` one. Raises Refused as `lineage`."""
+    return lineage(pinned, chain)[-1]
 
-    A chain may begin before the pinned version, and must then pass through it. At most 100 links are read. Raises Refused.
+
+def lineage(pinned: SignedRoot, chain: Sequence[SignedRoot]) -> tuple[Root, ...]:
+    """The roots from the `pinned` one to the newest that `chain` leads to: every version in it after the one before.
+
+    A chain may begin before the pinned version, and must then pass through it. What comes before is left out, because nothing vouches for it:
+    anybody can make a root whose keys are those that signed the pinned one. At most 100 links are read. Raises Refused.
     """
     pinned.require_own_quorum()
     if len(chain) > MOST_LINKS:
         raise Refused(f"a chain of {len(chain)} roots; at most {MOST_LINKS} are read")
     if not chain:
-        return pinned.root
+        return (pinned.root,)
     for before, after in pairwise(chain):
         after.require_follows(before.root)
     ahead = pinned.root.version - chain[0].root.version
@@ -217,4 +223,4 @@ def follow(pinned: SignedRoot, chain: Sequence[SignedRoot]) -> Root:
             f"the chain has another root version {pinned.root.version} of {chain[ahead].root.federation} (fingerprint {chain[ahead].root.fingerprint})"
             f" than the one pinned here ({pinned.root.fingerprint}); compare fingerprints with the officers"
         )
-    return chain[-1].root
+    return (pinned.root, *(each.root for each in chain if each.root.version > pinned.root.version))

@@ -6,7 +6,7 @@
 """
 
 import hashlib
-from typing import TypeAlias, cast
+from typing import Any, TypeAlias, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,6 +19,7 @@ Vector: TypeAlias = npt.NDArray[np.float64]
 """A (d,) float64 array: a model, an update, or sums that travel."""
 
 _FLOAT64_BYTES = 8
+_MOST_INTEGER = 2**53 - 1
 
 
 def canonical_json(value: object) -> bytes:
@@ -30,6 +31,25 @@ def canonical_json(value: object) -> bytes:
         return rfc8785.dumps(cast("dict[str, str]", value))
     except ValueError as error:  # rfc8785's own errors, and lone surrogates in a key
         raise UsageError(f"the value has no canonical JSON form (RFC 8785): {error}") from error
+
+
+def json_numbers(value: object) -> Any:  # noqa: ANN401  (of the shape that `value` has)
+    """Give numbers of parsed canonical JSON back the type that they were written from: integers beyond 2^53 - 1 become floats, at any depth.
+
+    RFC 8785 writes a float of 2^53 up to 10^21 as digits, which parsers take for an integer; of an integer so large it has no form, so there
+    is no doubt. What no float can hold stays as it is, for `canonical_json` to refuse.
+    """
+    match value:
+        case dict():
+            return {key: json_numbers(each) for key, each in value.items()}
+        case list():
+            return [json_numbers(each) for each in value]
+        case int() if abs(value) > _MOST_INTEGER:
+            try:
+                return float(value)
+            except OverflowError:
+                return value
+    return value
 
 
 def sha256_hex(data: bytes) -> Digest:

@@ -9,6 +9,7 @@ import typer
 
 from coordinator.cli.log_tables import show_entries, show_verified
 from coordinator.cli.options import Home, Json, centre_at
+from coordinator.documents import read_membership
 from coordinator.governance.exports import export_log
 from coordinator.governance.log import TransparencyLog, open_log
 from protos.documents import load_document
@@ -80,12 +81,17 @@ def export(
 def verify(
     file: Annotated[Path, typer.Argument(help="An export of the log.")],
     root: Annotated[Path, typer.Option(help="The federation's root.json, from where you trust it.")],
+    members: Annotated[
+        Path | None,
+        typer.Option(help="The newest members.json that you have: a log that ends before it is refused."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Check an export from its first entry to its signed head, without the coordinator and without a network."""
     pinned = load_document(root, SignedRoot)
+    known = None if members is None else read_membership(members)
     with people.status(f"reading {file}"):
-        found = verify_file(file, pinned)
+        found = verify_file(file, pinned, known)
     if json:
         emit(facts_of(found, pinned))
     else:
@@ -127,6 +133,10 @@ def facts_of(found: Verified, pinned: SignedRoot) -> dict[str, Any]:
                 "opened": each.opened.facts(),
                 "charged": each.charged.facts(),
                 "ceiling": each.ceiling.facts(),
+                "decisions": [
+                    {"ceiling": it.ceiling, "officers": list(it.officers), "reason": it.reason}
+                    for it in each.decisions
+                ],
             }
             for each in story.budgets.standing()
         ],

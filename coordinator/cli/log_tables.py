@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.table import Table
+from rich.text import Text
 
 from protos.log_entries import (
     AttemptVoided,
@@ -31,11 +32,20 @@ from strategies.dp.filters import Ceiling
 _SHORT = 12
 
 
+def _cell(text: str) -> Text:
+    """What others wrote, as it stands: no markup, and nothing that moves a terminal's cursor."""
+    return Text("".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text))
+
+
+def _row(table: Table, *texts: str) -> None:
+    table.add_row(*map(_cell, texts))
+
+
 def show_entries(size: int, found: Sequence[tuple[int, LogEntry]]) -> None:
     """Entries, one a line."""
     table = Table("entry", "at", "kind", "what", title=f"transparency log, {size} entries")
     for seq, entry in found:
-        table.add_row(str(seq), f"{entry.at:%Y-%m-%d %H:%M:%S}", entry.what.kind, words_of(entry.what))
+        _row(table, str(seq), f"{entry.at:%Y-%m-%d %H:%M:%S}", entry.what.kind, words_of(entry.what))
     people.print(table)
 
 
@@ -98,20 +108,28 @@ def show_verified(found: Verified, pinned: SignedRoot) -> None:
     for each in story.runs.values():
         plan = f"{each.plan.name} {each.plan.digest[:_SHORT]}"
         sites = ", ".join(sorted(each.survivors))
-        runs.add_row(each.run, plan, each.plan.privacy.mode, each.state, str(each.committed), sites)
+        _row(runs, each.run, plan, each.plan.privacy.mode, each.state, str(each.committed), sites)
     models = Table("model", "digest", "run", title="models")
     for model in story.models:
-        models.add_row(f"{model.name}@{model.version}", model.digest, model.run)
+        _row(models, f"{model.name}@{model.version}", model.digest, model.run)
     budgets = Table(
-        "account", "sums opened", "opened at most", "with what is reserved", "ceiling", title="budgets"
+        "account",
+        "sums opened",
+        "opened at most",
+        "with what is reserved",
+        "ceiling",
+        "decided by",
+        title="budgets",
     )
     for budget in story.budgets.standing():
-        budgets.add_row(
+        _row(
+            budgets,
             budget.account.words,
             str(budget.sums),
             budget.opened.words,
             budget.charged.words,
             budget.ceiling.words,
+            ", ".join(budget.decisions[-1].officers),
         )
     for table in (runs, models, budgets):
         if table.row_count:
@@ -120,8 +138,10 @@ def show_verified(found: Verified, pinned: SignedRoot) -> None:
         f"verified: all {found.head.size} entries of the log of {found.federation} (fingerprint {pinned.root.fingerprint}), in order and"
         f" without a gap, are those of the head that {found.log_key.name} signed. Each fits those before it.",
         highlight=False,
+        markup=False,
     )
     people.print(
         f"Whether others see the same log, they have to say: compare the head of {found.head.size} entries, {found.head.root.hex()}.",
         highlight=False,
+        markup=False,
     )

@@ -22,6 +22,7 @@ from coordinator.cli.signing import (
     standings,
 )
 from coordinator.documents import read_membership
+from protos.documents import make_document
 from protos.files import replace_file, write_new
 from protos.keys import SigningKey, fingerprint
 from protos.membership import MemberList, Membership, SignedMembers
@@ -125,7 +126,9 @@ def _write(
     for signer in signers:
         signed = signed.signed_with(signer, roots.newest)
     found = standings(signed.signed, [roots.newest])
-    data = Membership(roots=roots.chain, signed=signed).canonical + b"\n"
+    # More roots than are read, or more than a document holds, must not take the place of a list that can be read.
+    made = make_document(Membership, f"member list {signed.list.ref}", roots=roots.chain, signed=signed)
+    data = Membership.from_canonical(made.canonical).canonical + b"\n"
     if out is None:
         replace_file(members, data, mode=PUBLIC_MODE)
     else:

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final, TypeVar
@@ -37,8 +37,9 @@ T = TypeVar("T")
 _PAGE: Final = 1000
 
 
-def append(session: Session, at: datetime, *what: What) -> int:
-    """Append an entry for each of `what`, in order, and return the size of the log then. Locks the log until the transaction ends.
+def append(session: Session, at: datetime, what: Iterable[What]) -> int:
+    """Append an entry for each of `what`, in order, and return the size of the log then. Locks the log until the transaction ends, and
+    looks at `what` only then, so that it may depend on what the log has.
 
     Raises UsageError for an entry that is too long; nothing is appended then.
     """
@@ -56,7 +57,8 @@ def append(session: Session, at: datetime, *what: What) -> int:
         nodes = b"".join(node for _, _, node in completed)
         rows.append({"seq": tree.size - 1, "kind": each.kind, "at": at, "body": body, "nodes": nodes})
     # RETURNING makes one statement of many rows, also where the driver would send them one by one.
-    session.execute(insert(LoggedEntry).returning(LoggedEntry.seq), rows).all()
+    if rows:
+        session.execute(insert(LoggedEntry).returning(LoggedEntry.seq), rows).all()
     return tree.size
 
 

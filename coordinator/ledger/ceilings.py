@@ -25,14 +25,13 @@ from coordinator.governance.log import append
 from coordinator.ledger.alerts import Crossing, record_crossings
 from coordinator.ledger.books import Book, InForce, LedgerConflict, count_up, open_books
 from coordinator.ledger.needs import AccountKey
+from protos.log_budgets import QUORUM
 from protos.log_entries import CeilingSet, reason_of
-from strategies.dp.budget import BudgetRefused
 from strategies.dp.filters import Ceiling
 from strategies.dp.units import PrivacyUnit
 from strategies.errors import Refused, UsageError
 from strategies.ids import site_name
 
-QUORUM: Final = 2
 _MOST_OFFICERS: Final = 10
 _MOST_ALERTS: Final = 10
 _MOST_OVERLAPS: Final = 1000
@@ -80,7 +79,7 @@ def decide(session: Session, key: AccountKey, decision: Decision, now: datetime)
         # Where another officer has opened the account at this moment, it is there now.
         book = book or open_books(session, [key], lock=True)[key]
         changed = _changed(book, decision, alerts, overlaps)
-        _require_room(changed)
+        changed.account.require_held()
         _require_quorum(book, changed, officers)
         if not count_up(session, [book]):
             raise LedgerConflict(
@@ -88,7 +87,7 @@ def decide(session: Session, key: AccountKey, decision: Decision, now: datetime)
             )
     session.execute(insert(LedgerCeiling), [_row(changed, officers, reason, now)])
     crossed = record_crossings(session, [changed], None, now)
-    append(session, now, _logged(changed, officers, reason))
+    append(session, now, [_logged(changed, officers, reason)])
     return crossed
 
 
@@ -99,6 +98,7 @@ def _logged(changed: Book, officers: tuple[str, ...], reason: str) -> CeilingSet
         ceiling=changed.in_force.ceiling.facts(),
         officers=officers,
         reason=reason_of(reason),
+        alert_at=changed.in_force.alert_at,
         overlaps=tuple(site_name(each) for each in changed.in_force.overlaps),
     )
 
@@ -120,22 +120,6 @@ def _changed(
     return replace(book, in_force=in_force)
 
 
-def _require_room(changed: Book) -> None:
-    """Raise BudgetRefused unless the ceiling holds what is charged, for persons at as many sites as it declares."""
-    ceiling, cost = changed.in_force.ceiling, changed.account.cost
-    if not ceiling.admits(cost):
-        raise BudgetRefused(
-            f"{changed.key.words}: the ceiling {ceiling.words} is below what is charged already, {ceiling.guarantee(cost).words}, "
-            "reservations included; set one that holds it, or first give up runs that hold reservations (`covenant ledger release`)"
-        )
-    for release in changed.charges:
-        if not release.unit.max_sites >= ceiling.unit.max_sites:
-            raise BudgetRefused(
-                f"{changed.key.words}: {release.what} was charged for a person at up to {release.unit.max_sites} sites, and a ceiling for "
-                f"{ceiling.unit.max_sites} would not count what it costs them; declare the sites as overlaps instead"
-            )
-
-
 def _require_quorum(book: Book, changed: Book, officers: tuple[str, ...]) -> None:
     """Raise Refused for a loosened account that fewer than two officers decided."""
     if len(officers) >= QUORUM or not (loosened := _loosened(book.in_force, changed.in_force)):
@@ -148,11 +132,8 @@ def _require_quorum(book: Book, changed: Book, officers: tuple[str, ...]) -> Non
 
 def _loosened(old: InForce, new: InForce) -> str:
     """In which respect `new` allows more, or tells less, than `old`; empty if in none."""
-    was, now = old.ceiling, new.ceiling
-    if not (now.epsilon <= was.epsilon and now.delta <= was.delta):
-        return "raising a ceiling"
-    if now.unit.max_sites < was.unit.max_sites:
-        return "counting a person at fewer sites"
+    if looser := new.ceiling.loosens(old.ceiling):
+        return looser
     if set(old.alert_at) - set(new.alert_at):
         return "taking an alert away"
     if set(old.overlaps) - set(new.overlaps):

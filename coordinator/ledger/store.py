@@ -161,7 +161,7 @@ class Ledger:
         now = self._clock()
         releases = write_voided(session, run, reason, now)
         if releases:
-            append(session, now, ReservationGivenUp(run=run, releases=releases, reason=reason_of(reason)))
+            append(session, now, [ReservationGivenUp(run=run, releases=releases, reason=reason_of(reason))])
         return releases
 
     def _require_unreserved(self, session: Session, run: RunId) -> None:

@@ -9,11 +9,11 @@ from coordinator.registry.export import Exportable, onnx_bytes, safetensors_byte
 from coordinator.registry.versions import ModelVersion, register
 from coordinator.rounds.driver import Finished
 from coordinator.rounds.question import RunDocuments
+from protos.log_audit import CONTRACT_FILE, PLAN_FILE
+from strategies.encoding import vector_digest
 
 WEIGHTS_FILE = "model.safetensors"
 SCORING_FILE = "model.onnx"
-PLAN_FILE = "plan.json"
-CONTRACT_FILE = "contract.json"
 
 
 def publish(centre: Centre, documents: RunDocuments, finished: Finished) -> ModelVersion:
@@ -38,6 +38,7 @@ def publish(centre: Centre, documents: RunDocuments, finished: Finished) -> Mode
             PLAN_FILE: documents.plan.canonical,
             CONTRACT_FILE: documents.contract.canonical,
         },
+        weights=vector_digest(finished.model),
         metrics=asdict(finished.metrics),
         clock=centre.clock,
     )

@@ -53,10 +53,12 @@ def register(
     name: str,
     run_id: RunId,
     files: Mapping[str, bytes],
+    weights: Digest,
     metrics: Mapping[str, Any] | None,
     clock: Callable[[], datetime],
 ) -> ModelVersion:
-    """Keep `files` and register them as the next version of `name`, a candidate.
+    """Keep `files` and register them as the next version of `name`, a candidate. `weights` is the digest of the run's last model, which the log
+    is told so that the version can be told to come from it.
 
     Raises UsageError for a name that cannot be used or an unknown run, CovenantError when disk or database fail.
     """
@@ -84,7 +86,7 @@ def register(
             )
             session.add(row)
             session.flush()
-            append(session, row.created_at, _logged(_version(row)))
+            append(session, row.created_at, [_logged(_version(row), weights)])
         return _version(row)
 
 
@@ -108,12 +110,13 @@ def get_version(engine: Engine, name: str, version: int) -> ModelVersion:
     raise UsageError(f"the model {name}@{version} is not registered; {hint}")
 
 
-def _logged(version: ModelVersion) -> ModelRegistered:
+def _logged(version: ModelVersion, weights: Digest) -> ModelRegistered:
     return ModelRegistered(
         name=version.name,
         version=version.version,
         digest=version.digest,
         run=version.run_id,
+        weights=weights,
         artifacts=dict(version.artifacts),
     )
 

@@ -235,6 +235,7 @@ class RoundStore(RoundRecord):
     ) -> None:
         """Keep the evaluation of the model after committed round `number` by `survivors` of an attempt; the latest one counts."""
         with self._step(f"recording the metrics of round {number} of") as (session, run):
+            _require_running(run)
             row = committed_round(session, run.id, number)
             if row is None:
                 raise RoundConflict(
@@ -248,6 +249,7 @@ class RoundStore(RoundRecord):
     def record_no_metrics(self, number: int, *, attempt: int, survivors: Collection[str]) -> None:
         """Keep that an attempt at evaluating round `number` was opened, and gave no metrics."""
         with self._step(f"recording that round {number} has no metrics of") as (session, run):
+            _require_running(run)
             self._answered(session, Stage.EVALUATE, number, attempt, survivors)
             run.idle_starts = 0
             self._untold.append(told.evaluated(self._run_id, number, attempt, survivors, None))
@@ -305,7 +307,7 @@ class RoundStore(RoundRecord):
             if self._untold:
                 # Last, because whoever appends holds up everybody else who would.
                 session.flush()
-                append(session, self._clock(), *self._untold)
+                append(session, self._clock(), self._untold)
 
     def _keep(self, model: Vector, optimizer: OptimizerState) -> tuple[Digest, Digest]:
         """Put both artifacts on disk, flushed, before any row names them."""

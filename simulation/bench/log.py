@@ -46,9 +46,7 @@ def measure(*, entries: int, batch: int, database: str | None, folder: Path | No
         began = time.perf_counter()
         for start in range(0, entries, batch):
             with writing(engine, "measuring") as session:
-                append(
-                    session, _AT, *(_entry(number) for number in range(start, min(start + batch, entries)))
-                )
+                append(session, _AT, (_entry(number) for number in range(start, min(start + batch, entries))))
         seconds = time.perf_counter() - began
         head = Checkpoint.parse(log.checkpoint().require(log.key))
         ours = {"entries_per_s": entries / seconds, "entries": float(entries), "batch": float(batch)}

@@ -156,6 +156,20 @@ class Account:
                 f"{self.guarantee().words} is spent: plan fewer rounds, more noise or a lower sampling rate"
             )
 
+    def require_held(self) -> None:
+        """Raise BudgetRefused unless the ceiling, which is about to be set, holds what is charged, for persons at as many sites as it declares."""
+        if not self.ceiling.admits(self.cost):
+            raise BudgetRefused(
+                f"{self.name}: the ceiling {self.ceiling.words} is below what is charged already, {self.guarantee().words}, reservations included;"
+                " set one that holds it, or first give up runs that hold reservations (`covenant ledger release`)"
+            )
+        for release in self.charges:
+            if not release.unit.max_sites >= self.ceiling.unit.max_sites:
+                raise BudgetRefused(
+                    f"{self.name}: {release.what} was charged for a person at up to {release.unit.max_sites} sites, and a ceiling for "
+                    f"{self.ceiling.unit.max_sites} would not count what it costs them; declare the sites as overlaps instead"
+                )
+
     def charged(self, more: Mapping[Release, int]) -> Self:
         """The account with `more` charged. It does not ask whether the ceiling allows it: what happened is recorded."""
         return replace(self, charges=merged(self.charges, more))

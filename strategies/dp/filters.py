@@ -124,6 +124,14 @@ class Ceiling:
         # A large epsilon leaves samplers a budget that underflows to 0.
         return max(spent / budget if budget > 0.0 else float(spent > 0.0) for spent, budget in parts)
 
+    def loosens(self, before: Self) -> str:
+        """In which respect this ceiling allows more, or counts less, than the one `before`; empty if in none."""
+        if not (self.epsilon <= before.epsilon and self.delta <= before.delta):
+            return "raising a ceiling"
+        if self.unit.max_sites < before.unit.max_sites:
+            return "counting a person at fewer sites"
+        return ""
+
     def guarantee(self, cost: Cost) -> Guarantee:
         """What the filter's order promises for `cost` at `delta`: within the ceiling exactly if `admits(cost)`.
 

@@ -67,7 +67,7 @@ class Checkpoint:
             raise NoteRefused("this is not the text of a checkpoint: origin, size and root hash, a line each")
         try:
             found = cls(origin=origin, size=int(size), root=base64.b64decode(root, validate=True))
-        except (UsageError, binascii.Error) as error:
+        except (UsageError, ValueError) as error:
             raise NoteRefused(f"this is not the text of a checkpoint: {error}") from error
         if found.text != text:
             raise NoteRefused("this checkpoint is not in the one form that it has")

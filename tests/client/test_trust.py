@@ -16,14 +16,15 @@ from protos.codec import decode_reply, encode_request
 from protos.frames import Moments, Refusal, RefusalCode, Stage, Update
 from protos.keys import create_node_key
 from protos.membership import Member, MemberList, Membership, Officer, Role
-from protos.plan import Plan
+from protos.plan import Plan, SecureAggregation
 from protos.root import SignedRoot
 from strategies.errors import Refused
 from strategies.features import Scaling
 from strategies.ids import RunId, SiteName
+from strategies.secagg.messages import UnmaskRequest
 from tests.bank_for_tests import Bank, make_bank
 from tests.client.loans_for_tests import CONTRACT, plan
-from tests.client.secure_for_tests import SITES, VICTIM, SecureBank, Sum, secure_bank
+from tests.client.secure_for_tests import SITES, VICTIM, SecureBank, Sum, secure_bank, secure_plan
 from tests.trust_for_tests import FAR, Officers, key_of, officers, root_of, signed_by
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -105,7 +106,9 @@ def test_an_older_list_is_refused_also_for_a_run_that_has_begun(opened: Opened, 
     opened.accept(newer)
     for begun in (False, True):
         opened.refuses(
-            officers().sign(first), "has accepted member list demo@2, and takes no older one", begun=begun
+            officers().sign(first),
+            "member list demo@2 has been accepted, so an older one such as demo@1 counts no more",
+            begun=begun,
         )
     assert opened.accept(newer).version == 2
 
@@ -140,7 +143,9 @@ def test_a_newer_list_under_an_older_root_is_refused(opened: Opened, first: Memb
     """The officers of version 1, one of whose keys may be stolen, decide nothing any more."""
     later = officers().rotated("birch", "cedar", "elm")
     opened.accept(later.sign(first))
-    opened.refuses(officers().sign(first.next()), "is signed under root version 1.*has accepted version 2")
+    opened.refuses(
+        officers().sign(first.next()), "is signed under root version 1, and version 2 has been accepted"
+    )
     assert opened.accept(later.sign(first.next())).version == 2
 
 
@@ -161,6 +166,26 @@ def test_another_root_of_the_same_version_is_refused(opened: Opened, first: Memb
     opened.accept(officers().rotated("birch", "cedar", "elm").sign(first))
     fork = officers().rotated("ash", "birch", "fir")
     opened.refuses(fork.sign(first.next()), "another root version 2 of demo")
+
+
+@pytest.mark.parametrize("links", [1, 2, 5])
+def test_who_was_taken_out_of_the_root_cannot_sign_versions_around_it(
+    opened: Opened, first: MemberList, links: int
+) -> None:
+    """Ash and birch's keys were stolen, and root 2 has replaced them; the thief signs roots 2 and later, and a list under the last."""
+    later = officers().rotated("dogwood", "elm", "fir")
+    opened.accept(officers().sign(first))
+    opened.accept(later.sign(first.next()))
+    stolen = officers()
+    for version in range(2, links + 2):
+        root = root_of("ash", "birch", "thief", version=version)
+        stolen = Officers((*stolen.roots, signed_by(root, "ash", "birch", before=stolen.newest)))
+    theirs = stolen.sign(first.next().next(), by=["ash", "birch"])
+    opened.refuses(theirs, "another root version 2 of demo.*signed a second one")
+    same = stolen.sign(first.next(), by=["ash", "birch"])
+    opened.refuses(same, "another root version 2 of demo", begun=True)
+    assert opened.accept(later.sign(first.next().next())).version == 3
+    assert opened.recorded == [(1, 1), (2, 2), (2, 3)]
 
 
 def test_under_an_expired_root_no_run_begins_and_one_that_has_goes_on(
@@ -223,7 +248,7 @@ def test_a_run_under_an_older_list_is_over_once_a_newer_one_was_seen(bank: Bank,
     refusal = body_of(bank, named(1), old, Stage.TRAIN, 2)
     assert isinstance(refusal, Refusal)
     assert refusal.code is RefusalCode.SIGNATURE
-    assert "takes no older one such as demo@1" in refusal.reason
+    assert "an older one such as demo@1 counts no more" in refusal.reason
 
 
 def test_what_was_answered_under_an_older_list_is_said_again(bank: Bank) -> None:
@@ -293,8 +318,32 @@ def test_no_keys_are_made_and_nothing_is_masked_under_an_older_list(secured: Sec
     for request in (asked.mask_request(step, VICTIM), Sum(secured, attempt_number=2).advertise_request()):
         refusal = secured.refusal(VICTIM, request)
         assert refusal.code is RefusalCode.SIGNATURE
-        assert "takes no older one such as demo@1" in refusal.reason
+        assert "an older one such as demo@1 counts no more" in refusal.reason
     assert secured.recorded(VICTIM) == 0
+
+
+def test_nothing_is_confirmed_under_an_older_list(secured: SecureBank) -> None:
+    """What was masked stays masked: whoever was taken off the list meanwhile is in no sum any more."""
+    asked = Sum(secured)
+    step = asked.mask(asked.set_up())
+    show_newer(secured)
+    refusal = secured.refusal(VICTIM, asked.request(step.request))
+    assert refusal.code is RefusalCode.SIGNATURE
+    assert "an older one such as demo@1 counts no more" in refusal.reason
+    ask = UnmaskRequest(statement=asked.statement.digest, survivors=SITES, dropped=(), confirmations={})
+    secured.refuses(VICTIM, asked.request(ask), "no keys for this attempt")
+
+
+def test_nothing_is_opened_under_an_older_list_where_there_is_no_confirming() -> None:
+    """A semi-honest site promises nothing before it is asked for its shares."""
+    aggregation = SecureAggregation(adversary="semi-honest")
+    with secure_bank(secure_plan().model_copy(update={"aggregation": aggregation})) as bank:
+        asked = Sum(bank)
+        step = asked.confirmed()
+        show_newer(bank)
+        refusal = bank.refusal(VICTIM, asked.request(step.request))
+    assert refusal.code is RefusalCode.SIGNATURE
+    assert "an older one such as demo@1 counts no more" in refusal.reason
 
 
 @pytest.mark.parametrize("crashed", [False, True])

@@ -13,6 +13,8 @@ from pathlib import Path
 import pytest
 
 from client.keystore import make_keys
+from coordinator.cli.members import write_next
+from coordinator.cli.signing import Roots
 from coordinator.documents import assemble, read_members
 from coordinator.settings import load_settings
 from protos.documents import load_document
@@ -21,12 +23,13 @@ from protos.key_files import is_encrypted
 from protos.keys import SigningKey
 from protos.membership import Membership, Role
 from protos.passphrases import read_passphrase
-from protos.root import SignedRoot, follow
+from protos.root import MOST_LINKS, SignedRoot, follow
 from protos.site import load_site
-from strategies.errors import Refused
+from strategies.errors import Refused, UsageError
 from tests.client.loans_for_tests import CONTRACT
 from tests.coordinator.cli_for_tests import Command, commands_in, facts_of
 from tests.coordinator.secure_for_tests import RUN, Template
+from tests.trust_for_tests import officers
 
 OFFICERS = ("ash", "birch", "cedar")
 _SITE = """\
@@ -370,6 +373,21 @@ def test_what_a_list_refuses_is_one_sentence(
     before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
     assert sentence in done(covenant, line, code)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()} == before
+
+
+def test_a_list_under_more_roots_than_are_read_is_refused_and_replaces_nothing(
+    covenant: Command, tmp_path: Path
+) -> None:
+    make_root(covenant)
+    make_list(covenant, tmp_path, "west")
+    before = (tmp_path / "members.json").read_bytes()
+    history = officers()
+    for _ in range(MOST_LINKS + 1):
+        history = history.rotated("ash", "birch", "cedar")
+    roots = Roots(history.pinned, history.roots[1:], history.newest)
+    with pytest.raises(UsageError, match=r"member list demo@2: `roots`.*at most 100 items"):
+        write_next(listed(tmp_path).signed.list.next(), roots, [], tmp_path / "members.json", None)
+    assert (tmp_path / "members.json").read_bytes() == before
 
 
 def test_an_expired_root_signs_no_list_and_has_a_next_version(

@@ -43,7 +43,7 @@ def log(engine: Engine, clock: Clock) -> TransparencyLog:
 
 def grow(engine: Engine, *numbers: int) -> int:
     with writing(engine, "logging") as session:
-        return append(session, AT, *(resumed(number) for number in numbers))
+        return append(session, AT, (resumed(number) for number in numbers))
 
 
 def head(log: TransparencyLog) -> Checkpoint:
@@ -75,7 +75,7 @@ def test_entries_are_read_as_they_were_written_in_order_and_by_kind(
     grow(engine, *range(7))
     ended = RunEnded(run=RunId("run-0123456789abcdef"), state="failed", reason="it was late")
     with writing(engine, "logging") as session:
-        append(session, AT, ended)
+        append(session, AT, [ended])
     read = [(each.seq, LogEntry.from_canonical(each.body).what) for each in log.entries()]
     assert read == [*((number, resumed(number)) for number in range(7)), (7, ended)]
     assert [each.seq for each in log.entries(2, 5)] == [2, 3, 4]
@@ -87,7 +87,7 @@ def test_no_entry_without_its_effect(log: TransparencyLog, engine: Engine) -> No
 
     def fail() -> None:
         with writing(engine, "failing") as session:
-            append(session, AT, resumed(1))
+            append(session, AT, [resumed(1)])
             raise CovenantError("the effect failed")
 
     with pytest.raises(CovenantError, match="the effect failed"):

@@ -14,6 +14,7 @@ from strategies.errors import UsageError
 from strategies.ids import RunId
 from tests.coordinator.conftest import RUN, Clock, submitted
 
+WEIGHTS = sha256_hex(b"the last model")
 FILES = {"model.onnx": b"onnx", "model.safetensors": b"weights"}
 
 
@@ -25,7 +26,14 @@ def registering(
         name: str = "lending-default", run_id: RunId = run, files: dict[str, bytes] = FILES
     ) -> ModelVersion:
         return register(
-            engine, artifacts, name=name, run_id=run_id, files=files, metrics={"auc": 0.7}, clock=clock
+            engine,
+            artifacts,
+            name=name,
+            run_id=run_id,
+            files=files,
+            weights=WEIGHTS,
+            metrics={"auc": 0.7},
+            clock=clock,
         )
 
     return one
@@ -74,7 +82,16 @@ def test_registrations_at_once_get_different_numbers(
 ) -> None:
     def one(place: int) -> None:
         files = {"model.onnx": f"model {place}".encode()}
-        register(opened(), artifacts, name="m", run_id=run, files=files, metrics=None, clock=Clock())
+        register(
+            opened(),
+            artifacts,
+            name="m",
+            run_id=run,
+            files=files,
+            weights=WEIGHTS,
+            metrics=None,
+            clock=Clock(),
+        )
 
     threads = [threading.Thread(target=one, args=(place,)) for place in range(6)]
     for thread in threads:

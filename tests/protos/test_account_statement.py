@@ -75,6 +75,17 @@ def test_a_statement_comes_back_as_it_was_signed(signed: SignedStatement, identi
     assert [each.round for each in found.entries] == [1, 2]
 
 
+@pytest.mark.parametrize("variance", [2.0**53, 7.4e16, 1e20, 1e21, 1e300])
+def test_noise_of_any_size_comes_back_as_it_was_signed(identity: SigningKey, variance: float) -> None:
+    """RFC 8785 writes floats of 2^53 up to 10^21 as digits, which parsers take for integers."""
+    release = replace(RELEASE, variance=variance, sensitivity=1e150)
+    stated = account(entry(release=release.digest), releases=(release,))
+    signed = sign(NORTH, identity, AT, [stated])
+    statement = SignedStatement.read(signed.to_bytes()).verify(identity.public)
+    assert statement.accounts[0].charges() == {release: 1}
+    assert statement.canonical == signed.document.encode()
+
+
 def test_it_states_no_epsilon_but_the_ceilings(signed: SignedStatement) -> None:
     document = json.loads(signed.document)
     assert document["covenant"] == "account/v1"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from protos.documents import DocumentError, load_document
+from protos.documents import DocumentError, Part, load_document
 from protos.passphrases import (
     CREDENTIALS_VARIABLE,
     Passphrase,
@@ -55,6 +55,13 @@ def test_a_file_that_is_open_to_others_is_refused(tmp_path: Path, mode: int) -> 
         read_passphrase(tmp_path / "nowhere")
 
 
+class Keys(Part):
+    """A document that names a passphrase, as `site.yaml` and `covenant.yaml` do."""
+
+    log: str
+    passphrase: PassphraseSource | None = None
+
+
 def source(folder: Path, text: str) -> PassphraseSource:
     (folder / "source.yaml").write_text(text)
     return load_document(folder / "source.yaml", PassphraseSource)
@@ -83,12 +90,43 @@ def test_a_files_path_belongs_to_the_folder_of_its_document(tmp_path: Path) -> N
         ("{}", "name a credential or a file, and not both"),
         ("{credential: word, file: word}", "name a credential or a file, and not both"),
         ("credential: ../word", "the name of a systemd credential"),
-        ("inline: open sesame", "unknown key `inline`"),
+        ("inline: open sesame", "a passphrase is never written here; name a credential or a file"),
     ],
 )
 def test_a_source_names_one_place_and_never_the_passphrase(tmp_path: Path, text: str, sentence: str) -> None:
     with pytest.raises(DocumentError, match=sentence):
         source(tmp_path, text)
+
+
+@pytest.mark.parametrize(
+    "written",
+    [
+        "sesame12",
+        "12345678",
+        "1234.5678",
+        "true",
+        "[sesame12]",
+        "[[sesame12], {sesame12: 12345678}]",
+        "{sesame12}",
+        "{sesame12: null}",
+        "{secret: sesame12}",
+        "{12345678: credential}",
+        "{credential: open sesame12}",
+        "{credential: 12345678}",
+        "{credential: [sesame12]}",
+        "{credential: {file: sesame12}}",
+        "{file: [sesame12]}",
+        "{file: 12345678}",
+        "{file: {sesame12: 1234.5678}}",
+        "{credential: word, file: sesame12}",
+    ],
+)
+def test_no_error_repeats_what_stands_where_a_passphrase_is_named(tmp_path: Path, written: str) -> None:
+    (tmp_path / "keys.yaml").write_text(f"log: log.key\npassphrase: {written}\n")
+    with pytest.raises(DocumentError, match=r"keys\.yaml line 2: `passphrase\.") as refused:
+        load_document(tmp_path / "keys.yaml", Keys)
+    for secret in ("sesame12", "12345678", "1234.5678", "true"):
+        assert secret not in str(refused.value)
 
 
 def test_nobody_is_asked_without_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import struct
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis.extra import numpy as hnp
 from strategies.encoding import (
     canonical_json,
     digest_of,
+    json_numbers,
     sha256_hex,
     vector_bytes,
     vector_digest,
@@ -18,6 +20,12 @@ from strategies.encoding import (
 from strategies.errors import Refused, UsageError
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
+whole = st.integers(-(2**53) + 1, 2**53 - 1)
+digits = st.floats(
+    2.0**53, 1e21, exclude_max=True
+)  # what RFC 8785 writes without a point and without an exponent
+leaves = st.none() | st.booleans() | st.text("abc") | whole | finite | digits | digits.map(lambda each: -each)
+trees = st.recursive(leaves, lambda each: st.lists(each) | st.dictionaries(st.text("abc"), each))
 vectors = hnp.arrays(np.float64, st.integers(0, 40), elements=finite)
 
 
@@ -51,6 +59,28 @@ def test_a_digest_is_sha256_of_the_canonical_bytes() -> None:
 def test_what_json_cannot_say_has_no_canonical_form(value: object) -> None:
     with pytest.raises(UsageError, match="no canonical JSON form"):
         canonical_json(value)
+
+
+@given(trees)
+def test_parsed_canonical_json_has_the_same_canonical_json(value: object) -> None:
+    text = canonical_json(value)
+    assert canonical_json(json_numbers(json.loads(text))) == text
+
+
+def test_numbers_that_were_floats_are_floats_again_at_any_depth() -> None:
+    value = {"a": [7.4e16, {"b": -(2.0**53), "c": 1e300}], "d": 2**53 - 1, "e": True, "f": "7"}
+    text = canonical_json(value)
+    assert b"74000000000000000" in text
+    read = json_numbers(json.loads(text))
+    assert read == value
+    assert [type(each) for each in (*read["a"], read["a"][1]["b"], read["d"], read["e"])] == [
+        float, dict, float, int, bool,
+    ]  # fmt: skip
+
+
+def test_a_number_that_no_float_holds_has_no_canonical_form_either() -> None:
+    with pytest.raises(UsageError, match="no canonical JSON form"):
+        canonical_json(json_numbers([10**400]))
 
 
 @given(vectors)
