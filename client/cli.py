@@ -60,6 +60,7 @@ policy:                         # default deny: what is not listed is refused
   aggregation: [{aggregation}]         # secure: the centre sees sums only; plain: it sees this site's updates
   adversaries: [active]         # of secure aggregation: active protects from a centre that breaks the protocol, semi-honest does not
   colluding_at_least: 1         # how many sites that collude with the centre a plan must bear
+  approvals: {{privacy_officer: 1, model_risk: 1}}   # officers on the member list who must have approved a plan, beside its author
 run:
   cpu_threads: 1
   idle_poll: 1s

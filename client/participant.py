@@ -78,7 +78,9 @@ class Participant:
     entropy: Entropy
     """Where the secrets of secure aggregation come from."""
 
-    _accepted: OrderedDict[tuple[Digest, Digest, Digest], Accepted] = field(default_factory=OrderedDict)
+    _accepted: OrderedDict[tuple[Digest, Digest, Digest, Digest], Accepted] = field(
+        default_factory=OrderedDict
+    )
     _sessions: OrderedDict[tuple[Digest, Digest], Session] = field(default_factory=OrderedDict)
     _set_ups: OrderedDict[Digest, bytes] = field(default_factory=OrderedDict)
     _secure: SecureRounds = field(init=False)
@@ -89,7 +91,7 @@ class Participant:
             self.identity.sign_raw,
             self.entropy,
             self._accepted_documents,
-            lambda accepted: check_trust(accepted, self.trust, begun=True),
+            self._require_trust,
             self._session,
             Charging(self.book, self.config.federation.name),
             lambda made: self.answers.promise(made.run, made.stage, made.round, made.attempt),
@@ -183,17 +185,26 @@ class Participant:
         return encode_reply(Reply(statement_digest=echo, site=self.site, body=body))
 
     def _accepted_documents(self, task: Task, run: RunId) -> Accepted:
-        """The documents of a run, judged once but for their member list, than which a newer one may have come."""
-        key = (sha256_hex(task.plan), sha256_hex(task.contract), sha256_hex(task.members))
-        begun = self.answers.has_begun(run)
+        """The documents of a run, judged once but for what time changes: a newer member list may have come, and approvals expire."""
+        key = (
+            sha256_hex(task.plan),
+            sha256_hex(task.contract),
+            sha256_hex(task.members),
+            sha256_hex(task.evidence),
+        )
         if key in self._accepted:
-            check_trust(self._accepted[key], self.trust, begun=begun)
+            self._require_trust(self._accepted[key], run)
         else:
+            begun = self.answers.has_begun(run, key[0])
             accepted = check_documents(
                 task, config=self.config, trust=self.trust, identity_key=self.identity.public, begun=begun
             )
             _keep(self._accepted, key, accepted, _KEPT_SESSIONS)
         return self._accepted[key]
+
+    def _require_trust(self, accepted: Accepted, run: RunId) -> None:
+        begun = self.answers.has_begun(run, accepted.plan.digest)
+        check_trust(accepted, self.config, self.trust, begun=begun)
 
     def _accepted_task(self, request: Request) -> Accepted:
         """The documents of `request`; their bytes hash to the statement's digests each time."""

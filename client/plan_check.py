@@ -3,12 +3,14 @@
 1. The documents are the ones that the statement names by digest.
 2. The member list is one that this site trusts (`trust`), is the one that the plan names, and names this site with this site's own key;
    every invited site is a member.
-3. This site's policy admits the plan's purpose, privacy mode and aggregation, and what that protects against; it recognises peers.
-4. A private plan is about the unit of this population's own account, costs no more than the site admits a plan, and leaves nothing without
+3. The plan has the author and the approvals that the plan itself and this site's policy ask for, by officers on that list. A run that has begun
+   outlives them.
+4. This site's policy admits the plan's purpose, privacy mode and aggregation, and what that protects against; it recognises peers.
+5. A private plan is about the unit of this population's own account, costs no more than the site admits a plan, and leaves nothing without
    noise that the site has not named. Whether the account has that much left is asked at each charge (`accounts`).
-5. The data contract is, to the byte, the one that this site holds for one of its own data sets.
-6. The training component is installed here, and is the one for the plan's privacy mode.
-7. Each statement's roster is a part of the plan's invitation, and names this site; its stage and round are ones that the plan has.
+6. The data contract is, to the byte, the one that this site holds for one of its own data sets.
+7. The training component is installed here, and is the one for the plan's privacy mode.
+8. Each statement's roster is a part of the plan's invitation, and names this site; its stage and round are ones that the plan has.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from importlib.util import find_spec
 
 from client.training import COMPONENT, COMPONENTS, PRIVATE
 from client.trust import Trust
+from protos.approvals import PlanEvidence, require_approved
 from protos.contract import Contract
 from protos.documents import load_document
 from protos.frames import RefusalCode, Request, Stage, Statement, Task
@@ -51,6 +54,7 @@ class Accepted:
     plan: Plan
     contract: Contract
     trusted: Trusted
+    evidence: PlanEvidence
     members_digest: Digest
     """Of the document that arrived, roots and signatures included."""
     source: DataSource
@@ -82,6 +86,8 @@ def check_documents(
     """Judge the documents of a run, which has `begun` or not; raises `TaskRefused` at the first rule that they break."""
     plan, contract = _documents(task)
     trusted = _membership(task, plan, config, trust, identity_key, begun=begun)
+    evidence = _evidence(task)
+    _approved(plan, contract, evidence, trusted.members, config, trust, begun=begun)
     _policy(plan, config)
     source = _source(plan, contract, config)
     _require_component(plan)
@@ -90,6 +96,7 @@ def check_documents(
         plan=plan,
         contract=contract,
         trusted=trusted,
+        evidence=evidence,
         members_digest=sha256_hex(task.members),
         source=source,
         population=config.population_of(source),
@@ -97,12 +104,16 @@ def check_documents(
     )
 
 
-def check_trust(accepted: Accepted, trust: Trust, *, begun: bool) -> None:
-    """Judge the member list of an accepted task again: a newer one may have come since. Raises `TaskRefused`."""
+def check_trust(accepted: Accepted, config: SiteConfig, trust: Trust, *, begun: bool) -> None:
+    """Judge again what time changes in an accepted task: a newer member list may have come since, and approvals expire. Raises `TaskRefused`."""
     try:
         trust.require(accepted.trusted, begun=begun)
     except Refused as refused:
         raise TaskRefused(RefusalCode.SIGNATURE, str(refused)) from refused
+    if not begun:
+        _approved(
+            accepted.plan, accepted.contract, accepted.evidence, accepted.members, config, trust, begun=begun
+        )
 
 
 def check_statement(statement: Statement, accepted: Accepted, *, site: SiteName) -> None:
@@ -161,6 +172,30 @@ def _membership(
             RefusalCode.SIGNATURE, f"member list {members.ref} has another key for {config.site}"
         )
     return trusted
+
+
+def _evidence(task: Task) -> PlanEvidence:
+    try:
+        return PlanEvidence.from_canonical(task.evidence) if task.evidence else PlanEvidence()
+    except Refused as refused:
+        raise TaskRefused(RefusalCode.SIGNATURE, str(refused)) from refused
+
+
+def _approved(
+    plan: Plan,
+    contract: Contract,
+    evidence: PlanEvidence,
+    members: MemberList,
+    config: SiteConfig,
+    trust: Trust,
+    *,
+    begun: bool,
+) -> None:
+    rules, now = (plan.approval_rule, config.policy.approvals), None if begun else trust.clock()
+    try:
+        require_approved(plan, contract, evidence, members, rules, now)
+    except Refused as refused:
+        raise TaskRefused(RefusalCode.SIGNATURE, str(refused)) from refused
 
 
 def _policy(plan: Plan, config: SiteConfig) -> None:

@@ -85,15 +85,15 @@ class _Held:
 
 @dataclass
 class SecureRounds:
-    """The secure aggregation of one site. `accept` judges the documents of a run, `require` whether their member list is still the newest,
-    `session_of` loads the data that they are about, `charging` charges this site's account, and `promise_of` finds in the journal what this site
-    has confirmed before it was started again."""
+    """The secure aggregation of one site. `accept` judges the documents of a run, `require` whether they still hold (no newer member
+    list has come, and no approval is over before the run has begun), `session_of` loads the data that they are about, `charging` charges this
+    site's account, and `promise_of` finds in the journal what this site has confirmed before it was started again."""
 
     config: SiteConfig
     sign: Sign
     entropy: Entropy
     accept: Callable[[Task, RunId], Accepted]
-    require: Callable[[Accepted], None]
+    require: Callable[[Accepted, RunId], None]
     session_of: Callable[[Accepted], Session]
     charging: Charging
     promise_of: Callable[[Attempt], bytes | None]
@@ -132,7 +132,7 @@ class SecureRounds:
                 return self._mask(attempt, body, asked)
             case ConfirmRequest():
                 run, masked = self._take(attempt, Masked)
-                self.require(run.accepted)
+                self.require(run.accepted, attempt.run)
                 confirmed, confirmation = masked.confirm(body)
                 self._keep(attempt, run, confirmed)
                 return confirmation
@@ -190,7 +190,7 @@ class SecureRounds:
             raise TaskRefused(
                 RefusalCode.PROTOCOL, "this site was started again, and needs the run's documents"
             )
-        self.require(known.accepted)
+        self.require(known.accepted, attempt.run)
         if known.accepted.plan.digest != attempt.plan:
             raise TaskRefused(RefusalCode.PROTOCOL, "the attempt names another plan than this site accepted")
         return known
@@ -214,7 +214,7 @@ class SecureRounds:
 
     def _mask(self, attempt: Attempt, ask: MaskRequest, asked: SecureRequest) -> Body:
         run, shared = self._take(attempt, Shared)
-        self.require(run.accepted)
+        self.require(run.accepted, attempt.run)
         said = self._statement(attempt, ask, asked, run)
         shared.check(ask)
         ring, integers = self._computed(run, said, asked)
@@ -274,7 +274,7 @@ class SecureRounds:
             return held.state
         if held.state.client.parameters.adversary is not Adversary.SEMI_HONEST:
             return held.state
-        self.require(held.run.accepted)
+        self.require(held.run.accepted, attempt.run)
         confirmed, _ = held.state.confirm(ConfirmRequest(ask.survivors))
         return confirmed
 

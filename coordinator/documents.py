@@ -7,6 +7,7 @@ from pathlib import Path
 
 from coordinator.rounds.question import RunDocuments
 from coordinator.settings import Settings
+from protos.approvals import PlanEvidence, require_approved
 from protos.contract import Contract
 from protos.documents import load_document
 from protos.membership import Membership, Trusted, check_members
@@ -33,6 +34,17 @@ def read_draft(plan_file: Path, contract_file: Path | None = None) -> tuple[Plan
     return plan, contract
 
 
+def evidence_file(plan_file: Path) -> Path:
+    """Where the statements about the plan in `plan_file` are kept: beside it."""
+    return plan_file.with_suffix(".evidence.json")
+
+
+def read_evidence(plan_file: Path) -> PlanEvidence:
+    """What is said about the plan in `plan_file`, checked by nobody yet; nothing where there is no such file. Raises `CovenantError`."""
+    path = evidence_file(plan_file)
+    return load_document(path, PlanEvidence) if path.exists() else PlanEvidence()
+
+
 def read_membership(path: Path) -> Membership:
     """The member list in `path` and the roots that lead to it, verified by nobody yet. Raises `CovenantError`."""
     try:
@@ -57,4 +69,12 @@ def assemble(
     membership, trusted = read_members(settings)
     trusted.root.require_current(now)
     check_members(plan, trusted.members)
-    return RunDocuments(run=run, plan=plan, contract=contract, members=membership.canonical)
+    evidence = read_evidence(plan_file)
+    require_approved(plan, contract, evidence, trusted.members, [plan.approval_rule], now)
+    return RunDocuments(
+        run=run,
+        plan=plan,
+        contract=contract,
+        members=membership.canonical,
+        evidence=evidence.canonical if evidence.statements else b"",
+    )

@@ -69,6 +69,7 @@ def record(centre: Centre, documents: RunDocuments) -> None:
                 plan=documents.plan.canonical.decode(),
                 contract=documents.contract.canonical.decode(),
                 members=documents.members.decode(),
+                evidence=documents.evidence.decode() or None,
                 state=RunState.SUBMITTED,
                 submitted_at=centre.clock(),
             )
@@ -164,6 +165,7 @@ def _documents(row: Run) -> RunDocuments:
         plan=Plan.from_canonical(row.plan.encode()),
         contract=Contract.from_canonical(row.contract.encode()),
         members=row.members.encode(),
+        evidence=(row.evidence or "").encode(),
     )
 
 

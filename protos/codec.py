@@ -53,13 +53,17 @@ class CodecError(CovenantError):
 
 def encode_request(request: Request) -> bytes:
     """Serialise a request deterministically."""
-    task = pb.Task(plan=request.task.plan, contract=request.task.contract, members=request.task.members)
-    frame = pb.Request(statement=statement_message(request.statement), task=task)
+    frame = pb.Request(statement=statement_message(request.statement), task=task_message(request.task))
     if request.scaling is not None:
         put_scaling(frame, request.scaling)
     if request.model is not None:
         frame.model = vector_bytes(request.model)
     return frame.SerializeToString(deterministic=True)
+
+
+def task_message(task: Task) -> pb.Task:
+    """The message of a task."""
+    return pb.Task(plan=task.plan, contract=task.contract, members=task.members, evidence=task.evidence)
 
 
 def statement_message(said: Statement) -> pb.Statement:
@@ -158,6 +162,7 @@ def read_task(frame: pb.Task) -> Task:
         plan=_document(frame.plan, "plan"),
         contract=_document(frame.contract, "contract"),
         members=_document(frame.members, "members"),
+        evidence=_document(frame.evidence, "evidence", least=0),
     )
 
 
@@ -241,9 +246,11 @@ def decode_digest(data: bytes, name: str) -> Digest:
     return digest(data.hex())
 
 
-def _document(data: bytes, name: str) -> bytes:
-    if not 1 <= len(data) <= MAX_DOCUMENT_BYTES:
-        raise CodecError(f"a {name} document of {len(data)} bytes; 1 to {MAX_DOCUMENT_BYTES} are accepted")
+def _document(data: bytes, name: str, *, least: int = 1) -> bytes:
+    if not least <= len(data) <= MAX_DOCUMENT_BYTES:
+        raise CodecError(
+            f"{'an' if name == 'evidence' else 'a'} {name} document of {len(data)} bytes; {least} to {MAX_DOCUMENT_BYTES} are accepted"
+        )
     return data
 
 

@@ -75,11 +75,15 @@ class Statement:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Task:
-    """The documents of a run, each as canonical JSON, the member list with the root's signature."""
+    """The documents of a run, each as canonical JSON, the member list with the root's signature.
+
+    `evidence` says who signed and approved the plan; it is empty where nobody did.
+    """
 
     plan: bytes
     contract: bytes
     members: bytes
+    evidence: bytes = b""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,7 +1,7 @@
 """What a transparency log says, judged by its reader entry by entry: it is believed as far as every entry fits those before it.
 
-1. A run is launched under a plan and its contract, and the newest member list, which the log has, and reserves exactly what the plan releases. Resumed,
-   it holds no more than that.
+1. A run is launched under a plan and its contract, and the newest member list, which the log has, with the author and the approvals that the plan asks
+   for, good at the time; it reserves exactly what the plan releases. Resumed, it holds no more than that.
 2. A sum is settled once, over sites that the plan invites and no fewer than its minimum: to prepare before the first round, to train for the round
    that is next and for no second attempt before the first is voided, to evaluate once a round is committed.
 3. A round is committed after the one before, over the very sites and the statement that its attempt settled. A run completes with all its rounds.
@@ -14,8 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Final, TypeVar, assert_never
 
+from protos.approvals import ApprovedPlan, PlanEvidence, require_approved
 from protos.contract import Contract
 from protos.documents import Document
 from protos.log_budgets import Budgets
@@ -66,6 +68,7 @@ class RunStory:
     run: RunId
     plan: Plan
     contract: Digest
+    approved: ApprovedPlan
     releases: PlannedReleases | None
     launched: int
     """The entry of its launch."""
@@ -107,14 +110,15 @@ class Audit:
     _newest: Newest | None = None
     _plans: dict[tuple[Digest, Digest], tuple[Plan, Contract]] = field(default_factory=dict)
     """Plans with their contracts, by the digests of both."""
+    _evidence: dict[Digest, PlanEvidence] = field(default_factory=dict)
 
     def take(self, seq: int, data: bytes) -> None:
         """Judge entry `seq`, from its bytes."""
         kind = "entry"
         try:
-            what = LogEntry.from_canonical(data).what
-            kind = what.kind
-            self._judge(seq, what)
+            entry = LogEntry.from_canonical(data)
+            kind = entry.what.kind
+            self._judge(seq, entry.at, entry.what)
         except CovenantError as refused:
             raise AuditRefused(f"entry {seq} ({kind}): {refused}") from refused
 
@@ -131,14 +135,14 @@ class Audit:
                 f"this log has another member list {newest.members.ref} than you have: compare both with the officers"
             )
 
-    def _judge(self, seq: int, what: What) -> None:
+    def _judge(self, seq: int, at: datetime, what: What) -> None:
         match what:
             case MembersSigned():
                 self._members(what)
             case PlanRecorded():
                 self._plan(what)
             case RunLaunched():
-                self._launch(seq, what)
+                self._launch(seq, at, what)
             case CeilingSet():
                 self.budgets.set_ceiling(what)
             case ModelRegistered():
@@ -155,8 +159,10 @@ class Audit:
         plan, contract = _parsed(what.plan, Plan), _parsed(what.contract, Contract)
         check_plan(plan, contract)
         self._plans[plan.digest, contract.digest] = plan, contract
+        if what.evidence is not None:
+            self._evidence[what.evidence.digest] = _parsed(what.evidence, PlanEvidence)
 
-    def _launch(self, seq: int, what: RunLaunched) -> None:
+    def _launch(self, seq: int, at: datetime, what: RunLaunched) -> None:
         found, members = self._plans.get((what.plan, what.contract)), self._lists.get(what.members)
         if found is None or members is None:
             missing = "plan with this contract" if found is None else "member list"
@@ -167,12 +173,23 @@ class Audit:
             raise Refused(f"{what.run} is launched under an older member list, {members.ref}")
         plan, contract = found
         check_members(plan, members)
+        evidence = PlanEvidence() if what.evidence is None else self._evidence.get(what.evidence)
+        if evidence is None:
+            raise Refused(
+                f"{what.run} is launched under evidence {what.evidence}, which is not in the log before it"
+            )
+        approved = require_approved(plan, contract, evidence, members, [plan.approval_rule], at)
         releases = releases_of(plan, contract)
         self.budgets.know(what.releases)
         _require_reserved(what, plan, releases)
         self.budgets.reserve(what.run, what.reserved)
         self.runs[what.run] = RunStory(
-            run=what.run, plan=plan, contract=contract.digest, releases=releases, launched=seq
+            run=what.run,
+            plan=plan,
+            contract=contract.digest,
+            approved=approved,
+            releases=releases,
+            launched=seq,
         )
 
     def _model(self, what: ModelRegistered) -> None:

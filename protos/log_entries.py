@@ -72,11 +72,12 @@ class MembersSigned(Part):
 
 
 class PlanRecorded(Part):
-    """A plan and its data contract, before the first run of them is launched."""
+    """A plan, its data contract, and who signed and approved them, before the first run of them is launched."""
 
     kind: Literal["plan"] = "plan"
     plan: LoggedDocument
     contract: LoggedDocument
+    evidence: LoggedDocument | None = None
 
 
 class Reserved(Part):
@@ -97,6 +98,7 @@ class RunLaunched(Part):
     plan: Sha256
     contract: Sha256
     members: Sha256
+    evidence: Sha256 | None = None
     releases: dict[Sha256, Facts]
     reserved: Annotated[tuple[Reserved, ...], Field(max_length=100_000)]
 

@@ -11,6 +11,7 @@ from typing import Annotated, Final, Literal, Self, assert_never
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
+from protos.approval_rule import ApprovalRule
 from protos.documents import FROZEN, FROZEN_OR_NONE, Document, FieldError, Part
 from protos.names import ColumnName, Name, Reference, Site, distinct, matching
 from protos.plan_privacy import AnyPrivacy, NoPrivacy, Privacy
@@ -140,6 +141,7 @@ class Plan(Document):
     ] = SecureAggregation()
     privacy: AnyPrivacy
     evaluation: Evaluation
+    approvals: ApprovalRule | None = None
 
     @model_validator(mode="after")
     def _is_one_of_the_matrix(self) -> Self:
@@ -258,6 +260,11 @@ class Plan(Document):
     def server_optimizer(self) -> server_optimizers.ServerOptimizer:
         """The rule that turns a mean update into the next model."""
         return self.training.server_optimizer()
+
+    @property
+    def approval_rule(self) -> ApprovalRule:
+        """Who must approve this plan: one of each role, unless it says something else."""
+        return self.approvals or ApprovalRule()
 
     @property
     def honest_survivors(self) -> int:

@@ -25,6 +25,7 @@ from protos.codec import (
     read_statement,
     read_task,
     statement_message,
+    task_message,
 )
 from protos.frames import (
     Checkpoint,
@@ -53,7 +54,7 @@ def encode_secure_request(request: SecureRequest) -> bytes:
     if request.statement is not None:
         frame.statement.CopyFrom(statement_message(request.statement))
     if (task := request.task) is not None:
-        frame.task.CopyFrom(pb.Task(plan=task.plan, contract=task.contract, members=task.members))
+        frame.task.CopyFrom(task_message(task))
     if request.scaling is not None:
         put_scaling(frame, request.scaling)
     frame.secure.frames.extend(map(frame_message, request.frames))

@@ -12,6 +12,7 @@ from typing import Annotated, Final, Literal, Self, cast
 
 from pydantic import AfterValidator, Field, model_validator
 
+from protos.approval_rule import ApprovalRule
 from protos.documents import FROZEN, Document, FieldError, FilePath, Part, load_document
 from protos.names import ColumnName, Name, Reference, Sha256, Site, distinct, matching
 from protos.passphrases import PassphraseSource
@@ -123,6 +124,7 @@ class Policy(Part):
 
     Of secure aggregation: against which coordinators, and how many colluding sites a plan must bear at least. Of privacy: in which modes, with
     which limit of a plan at most (for the unit of the account), and which stages may be released without noise.
+    `approvals` says who must have approved a plan: one of each role, unless something else is written down.
     """
 
     purposes: Annotated[tuple[Name, ...], AfterValidator(distinct)] = ()
@@ -136,6 +138,7 @@ class Policy(Part):
         "active",
     )
     colluding_at_least: Annotated[int, Field(ge=0, le=1000)] = 1
+    approvals: ApprovalRule = ApprovalRule()
 
 
 class Peers(Part):

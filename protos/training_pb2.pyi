@@ -50,14 +50,16 @@ class Statement(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., plan_digest: _Optional[bytes] = ..., contract_digest: _Optional[bytes] = ..., members_digest: _Optional[bytes] = ..., run: _Optional[str] = ..., stage: _Optional[_Union[Stage, str]] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., roster: _Optional[_Iterable[str]] = ..., model_digest: _Optional[bytes] = ..., scaling_digest: _Optional[bytes] = ..., component: _Optional[str] = ..., optimizer_digest: _Optional[bytes] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("plan", "contract", "members")
+    __slots__ = ("plan", "contract", "members", "evidence")
     PLAN_FIELD_NUMBER: _ClassVar[int]
     CONTRACT_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     plan: bytes
     contract: bytes
     members: bytes
-    def __init__(self, plan: _Optional[bytes] = ..., contract: _Optional[bytes] = ..., members: _Optional[bytes] = ...) -> None: ...
+    evidence: bytes
+    def __init__(self, plan: _Optional[bytes] = ..., contract: _Optional[bytes] = ..., members: _Optional[bytes] = ..., evidence: _Optional[bytes] = ...) -> None: ...
 
 class Scaling(_message.Message):
     __slots__ = ("mean", "std")

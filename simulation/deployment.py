@@ -161,6 +161,11 @@ class Deployment:
             make_passphrase(folder / "passphrase"),
         )
 
+    def approve(self, plan: Path, contract: Path | None = None) -> None:
+        """Have the officers sign and approve a plan, which the sites ask for."""
+        with people.capture():
+            self.officers.approve(plan, contract)
+
     def start_coordinator(self) -> None:
         """Start the coordinator and wait until its SuperLink takes commands."""
         self._spawn("coordinator", "coordinator.main", "serve", "--home", str(self.home))

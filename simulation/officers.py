@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from coordinator.cli.approvals import approve_plan, sign
 from coordinator.cli.keys import new as new_key
 from coordinator.cli.roots import new as new_root
 from coordinator.cli.roots import sign as sign_root
@@ -72,6 +73,15 @@ class Officers:
             key=self._keys,
             passphrase_file=self._passphrases,
         )
+
+    def approve(self, plan: Path, contract: Path | None = None) -> None:
+        """Have its author sign a plan, and one officer of each role approve it."""
+        for name, role in sorted(OFFICERS.items(), key=lambda each: each[1] is not Role.ML_ENGINEER):
+            key, passphrase = self.key(name), self.passphrase(name)
+            if role is Role.ML_ENGINEER:
+                sign(plan, name, key, contract, passphrase)
+            else:
+                approve_plan(plan, role, name, key, contract, passphrase)
 
     @property
     def _keys(self) -> list[Path]:

@@ -31,7 +31,11 @@ identity: {{key: site.key, node_key: node.key}}
 data:
   loans: {{contract: loans@1, contract_file: loans.yaml, file: rows.parquet}}
 allow: {{apps: ["client.app:app"]}}
-policy: {{purposes: [credit-risk], privacy_modes: [none], aggregation: [plain]}}
+policy:
+  purposes: [credit-risk]
+  privacy_modes: [none]
+  aggregation: [plain]
+  approvals: {{privacy_officer: 0, model_risk: 0}}
 """
 
 

@@ -82,7 +82,8 @@ class Answers:
     """By run, stage and round: the attempt for which this site has given its shares."""
     _history: dict[tuple[str, str], Digest] = field(default_factory=dict)
     """By run and name."""
-    _runs: set[str] = field(default_factory=set)
+    _runs: set[tuple[str, str]] = field(default_factory=set)
+    """With their plans."""
     _promised: dict[str, int] = field(default_factory=dict)
     """By run: the entry beside which the shares of its last confirmation are kept."""
 
@@ -97,9 +98,9 @@ class Answers:
                 " place, or another file; put the right one back. If it is lost, what was released since is forgotten: tell the privacy officer"
             )
 
-    def has_begun(self, run: str) -> bool:
-        """Whether this site has answered something of `run`."""
-        return run in self._runs
+    def has_begun(self, run: str, plan: Digest) -> bool:
+        """Whether this site has answered something of `run` under `plan`."""
+        return (run, plan) in self._runs
 
     def kept(self, question: Question) -> bytes | None:
         """The frame that answered `question`, or None if its slot is free. Raises `TaskRefused` if another question has it."""
@@ -174,7 +175,7 @@ class Answers:
     def _remember(self, seq: int, body: Mapping[str, Any]) -> None:
         slot = (body["run"], body["stage"], body["round"], body["attempt"], body["step"])
         promise = body["promise"]
-        self._runs.add(body["run"])
+        self._runs.add((body["run"], body["plan"]))
         for name, digest in body["history"].items():
             self._history[body["run"], name] = Digest(digest)
         self._by_slot[slot] = _Recorded(seq, Digest(body["statement"]), Digest(body["frame"]), promise)

@@ -10,8 +10,7 @@ from typing import Annotated, Any, Final
 import typer
 from rich.table import Table
 
-from coordinator.cli.options import Home, Json, centre_at
-from coordinator.cli.plans import ContractFile, PlanFile
+from coordinator.cli.options import ContractFile, Home, Json, PlanFile, centre_at
 from coordinator.db.engine import reading
 from coordinator.documents import read_plan
 from coordinator.ledger.facts import ceiling_facts, key_facts

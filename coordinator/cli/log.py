@@ -114,6 +114,10 @@ def facts_of(found: Verified, pinned: SignedRoot) -> dict[str, Any]:
                 "run": each.run,
                 "plan": each.plan.name,
                 "plan_digest": each.plan.digest,
+                "author": each.approved.author,
+                "approved_by": [
+                    {"officer": name, "role": str(role)} for name, role in each.approved.approved_by
+                ],
                 "privacy": each.plan.privacy.mode,
                 "state": each.state,
                 "rounds": each.committed,

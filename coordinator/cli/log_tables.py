@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from rich.table import Table
 from rich.text import Text
 
+from protos.approvals import ApprovedPlan
 from protos.log_entries import (
     AttemptVoided,
     CeilingSet,
@@ -56,7 +57,9 @@ def words_of(what: What) -> str:
             listed = what.members.document["signed"]["list"]
             return f"member list {listed['name']}@{listed['version']}"
         case PlanRecorded():
-            return f"plan {what.plan.document['name']} {what.plan.digest[:_SHORT]}, contract {what.contract.digest[:_SHORT]}"
+            said = [] if what.evidence is None else what.evidence.document.get("statements", [])
+            by = ", ".join(f"{each['officer']} ({each['role']})" for each in said) or "nobody"
+            return f"plan {what.plan.document['name']} {what.plan.digest[:_SHORT]}, contract {what.contract.digest[:_SHORT]}, signed by {by}"
         case CeilingSet():
             ceiling = Ceiling.from_facts(what.ceiling)
             return f"{what.site}/{what.population}: {ceiling.words}, by {', '.join(what.officers)}: {what.reason}"
@@ -101,14 +104,36 @@ def _words_of_run(
     return words
 
 
+def _approved_by(approved: ApprovedPlan) -> str:
+    return ", ".join(f"{name} ({role})" for name, role in approved.approved_by) or "nobody, as the plan asks"
+
+
 def show_verified(found: Verified, pinned: SignedRoot) -> None:
     """What an export proves, and what it does not."""
     story = found.story
-    runs = Table("run", "plan", "privacy", "state", "rounds", "sites whose input was opened", title="runs")
+    runs = Table(
+        "run",
+        "plan",
+        "approved by",
+        "privacy",
+        "state",
+        "rounds",
+        "sites whose input was opened",
+        title="runs",
+    )
     for each in story.runs.values():
         plan = f"{each.plan.name} {each.plan.digest[:_SHORT]}"
         sites = ", ".join(sorted(each.survivors))
-        _row(runs, each.run, plan, each.plan.privacy.mode, each.state, str(each.committed), sites)
+        _row(
+            runs,
+            each.run,
+            plan,
+            _approved_by(each.approved),
+            each.plan.privacy.mode,
+            each.state,
+            str(each.committed),
+            sites,
+        )
     models = Table("model", "digest", "run", title="models")
     for model in story.models:
         _row(models, f"{model.name}@{model.version}", model.digest, model.run)

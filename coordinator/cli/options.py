@@ -22,3 +22,9 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on std
 def centre_at(home: Path | None) -> Centre:
     """The coordinator whose folder is `home`."""
     return open_centre(load_settings(home))
+
+
+PlanFile = Annotated[Path, typer.Argument(help="The plan, in YAML.")]
+ContractFile = Annotated[
+    Path | None, typer.Option("--contract", help="Its data contract; else NAME.yaml beside the plan.")
+]

@@ -1,14 +1,13 @@
-"""`covenant plan`: check a plan, and launch it."""
+"""`covenant plan`: check a plan, have it signed and approved, and launch it."""
 
 from __future__ import annotations
 
 import math
-from pathlib import Path
-from typing import Annotated
 
 import typer
 
-from coordinator.cli.options import Home, Json, centre_at
+from coordinator.cli.approvals import approve_plan, sign, status
+from coordinator.cli.options import ContractFile, Home, Json, PlanFile, centre_at
 from coordinator.documents import read_plan
 from protos.contract import Contract
 from protos.plan import Plan, SecureAggregation
@@ -18,10 +17,9 @@ from protos.shell import emit, people
 from strategies.dp.units import Guarantee
 
 app = typer.Typer(no_args_is_help=True, help="Plans: what a run does, decided before any site is asked.")
-PlanFile = Annotated[Path, typer.Argument(help="The plan, in YAML.")]
-ContractFile = Annotated[
-    Path | None, typer.Option("--contract", help="Its data contract; else NAME.yaml beside the plan.")
-]
+app.command("sign")(sign)
+app.command("approve")(approve_plan)
+app.command("status")(status)
 
 
 @app.command("check")
@@ -117,7 +115,7 @@ def _aggregation_words(plan: Plan) -> str:
 
 @app.command("launch")
 def launch(plan: PlanFile, contract: ContractFile = None, home: Home = None, json: Json = False) -> None:
-    """Launch a plan on the running coordinator; prints the run's id."""
+    """Launch an approved plan on the running coordinator; prints the run's id."""
     from coordinator.runs import launch as start
 
     run = start(centre_at(home), plan, contract)

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.epsilon_chart import EpsilonChart
-from coordinator.cli.options import Json
-from coordinator.cli.plans import ContractFile, PlanFile
+from coordinator.cli.options import ContractFile, Json, PlanFile
 from coordinator.cli.privacy_facts import calibration_facts, explanation_facts
 from coordinator.cli.privacy_tables import chart_of, show_calibration, show_explanation
 from coordinator.documents import read_draft

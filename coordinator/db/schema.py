@@ -1,6 +1,7 @@
 """What the coordinator knows for certain, as tables.
 
-1. A run holds the exact canonical text of its plan and contract and the signed member list: digests are over those bytes.
+1. A run holds the exact canonical text of its plan and contract, the signed member list and who approved the plan: digests are over those
+   bytes.
 2. A round is one attempt at a number. At most one attempt of a run is open, and at most one of each number is committed;
    partial unique indexes hold this even against two drivers of one run.
 3. A checkpoint points at artifacts that were on disk before its row existed. Checkpoint 0 is the initial model.
@@ -111,6 +112,7 @@ class Run(Base):
     plan: Mapped[str] = mapped_column(Text)
     contract: Mapped[str] = mapped_column(Text)
     members: Mapped[str] = mapped_column(Text)
+    evidence: Mapped[str | None] = mapped_column(Text)
     state: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str | None] = mapped_column(Text)
     flower_run_id: Mapped[int | None] = mapped_column(Unsigned64, index=True)

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Iterator
 from typing import Final
 
 from sqlalchemy import select
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy.orm import Session
 
 from coordinator.db.log_schema import LoggedEntry
 from coordinator.db.schema import Run
 from coordinator.ledger.needs import Need
 from coordinator.rounds.question import RunDocuments
+from protos.approvals import PlanEvidence
 from protos.log_entries import (
     LogEntry,
     LoggedDocument,
@@ -34,16 +35,20 @@ def launched(session: Session, documents: RunDocuments, needs: Iterable[Need]) -
     """The entries of a launch, whose run is in this transaction already."""
     plan, contract = documents.plan, documents.contract
     yield from members_signed(session, documents.members)
-    if not _seen(
-        session, documents, (Run.plan_digest, plan.digest), (Run.contract, contract.canonical.decode())
-    ):
-        yield PlanRecorded(plan=LoggedDocument.of(plan), contract=LoggedDocument.of(contract))
+    evidence = None
+    if documents.evidence:
+        evidence = LoggedDocument.of(PlanEvidence.from_canonical(documents.evidence))
+    if not _seen(session, documents):
+        yield PlanRecorded(
+            plan=LoggedDocument.of(plan), contract=LoggedDocument.of(contract), evidence=evidence
+        )
     needs = tuple(needs)
     yield RunLaunched(
         run=documents.run,
         plan=plan.digest,
         contract=contract.digest,
         members=sha256_hex(documents.members),
+        evidence=None if evidence is None else evidence.digest,
         releases={each.release.digest: each.release.facts() for need in needs for each in need.planned},
         reserved=_reserved(needs),
     )
@@ -89,7 +94,12 @@ def _reserved(needs: Iterable[Need]) -> tuple[Reserved, ...]:
     )
 
 
-def _seen(session: Session, documents: RunDocuments, *same: tuple[InstrumentedAttribute[str], str]) -> bool:
-    """Whether an earlier run had the same, and so has brought it into the log."""
-    earlier = select(Run.id).where(Run.id != documents.run, *(column == value for column, value in same))
+def _seen(session: Session, documents: RunDocuments) -> bool:
+    """Whether an earlier run had the same plan, contract and evidence, and so has brought them into the log."""
+    earlier = select(Run.id).where(
+        Run.id != documents.run,
+        Run.plan_digest == documents.plan.digest,
+        Run.contract == documents.contract.canonical.decode(),
+        Run.evidence.is_not_distinct_from(documents.evidence.decode() or None),
+    )
     return session.scalar(earlier.limit(1)) is not None

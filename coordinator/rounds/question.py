@@ -22,17 +22,24 @@ from strategies.server_optimizers import OptimizerState
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunDocuments:
-    """What a run was approved with. `members` is the signed list with its roots (`Membership`) as canonical JSON."""
+    """What a run was approved with. `members` is the signed list with its roots (`Membership`) as canonical JSON, and `evidence` who signed and
+    approved the plan (`PlanEvidence`), or empty where nobody did."""
 
     run: RunId
     plan: Plan
     contract: Contract
     members: bytes
+    evidence: bytes = b""
 
     @property
     def task(self) -> Task:
         """The documents as they travel."""
-        return Task(plan=self.plan.canonical, contract=self.contract.canonical, members=self.members)
+        return Task(
+            plan=self.plan.canonical,
+            contract=self.contract.canonical,
+            members=self.members,
+            evidence=self.evidence,
+        )
 
     @property
     def identities(self) -> Identities:

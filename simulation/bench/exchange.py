@@ -96,6 +96,7 @@ def _run_ours(
         finished: list[RunView] = []
         for mode in ("plain", "secure") if sites >= _FEWEST_SECURE else ("plain",):
             plan_file.write_text(plan_file.read_text().replace("{mode: plain}", f"{{mode: {mode}}}"))
+            deployment.approve(plan_file)
             run = launch(centre, plan_file)
             watch(centre, run, deployment.check)
             finished.append(view(centre.engine, run))

@@ -10,6 +10,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
+from protos.approval_rule import ApprovalRule
 from protos.contract import Contract
 from protos.documents import read_document
 from protos.keys import SigningKey
@@ -41,7 +42,9 @@ class LogStory:
 
     def __init__(self) -> None:
         officer, self.log = SigningKey.generate(), SigningKey.generate()
-        self.plan = read_document(_text(data.WITHOUT_PRIVACY), Plan, data.WITHOUT_PRIVACY)
+        plan = read_document(_text(data.WITHOUT_PRIVACY), Plan, data.WITHOUT_PRIVACY)
+        nobody = ApprovalRule(privacy_officer=0, model_risk=0)
+        self.plan = plan.model_copy(update={"approvals": nobody})
         self.contract = read_document(_text(data.CONTRACT), Contract, data.CONTRACT)
         self.federation, _, version = self.plan.sites.members.partition("@")
         keys = (RootKey(name="officer", key=officer.public),)

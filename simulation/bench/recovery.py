@@ -40,6 +40,7 @@ def measure(*, sites: int, kills: int) -> BenchResult:
         federation(Path(folder), sites, 10_000, _ROUNDS) as (deployment, plan_file),
     ):
         centre = deployment.centre()
+        deployment.approve(plan_file)
         run = launch(centre, plan_file)
         found = [_kill_once(deployment, run) for _ in range(kills)]
         with reading(centre.engine, "counting the rounds that were lost") as session:

@@ -58,7 +58,11 @@ def up(
             highlight=False,
         )
         people.print(f"  covenant plan launch {deployment.folder / 'plan.yaml'}", highlight=False)
-        people.print("  covenant run list\nCtrl-C ends it.", highlight=False)
+        people.print(
+            f"  covenant run list\nA plan that you change needs its officers again; their keys are in {deployment.officers.folder}."
+            "\nCtrl-C ends it.",
+            highlight=False,
+        )
         while True:
             deployment.check()
             time.sleep(1.0)

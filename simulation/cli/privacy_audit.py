@@ -10,8 +10,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from coordinator.cli.options import Json
-from coordinator.cli.plans import ContractFile, PlanFile
+from coordinator.cli.options import ContractFile, Json, PlanFile
 from protos.shell import emit, people
 from simulation.cli.simulate import PROGRESS
 from strategies.errors import CovenantError

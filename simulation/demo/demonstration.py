@@ -72,6 +72,8 @@ class Demonstration:
                     account=account_option(plan, contract),
                 )
                 open_accounts(deployment.centre(), plan, contract)
+            with step("a plan, signed by its author and approved by two officers"):
+                deployment.approve(self.folder / data.PLAN)
             with step("a SuperLink with TLS and node authentication, and four agents"):
                 deployment.start_coordinator()
                 for site in plan.sites.invite:

@@ -20,6 +20,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from coordinator.db.engine import open_database
 from coordinator.db.migrate import migrate
+from coordinator.documents import evidence_file
 from coordinator.ledger import Ledger
 from coordinator.ledger.ceilings import Decision
 from coordinator.settings import CONFIG_NAME, load_settings
@@ -32,6 +33,7 @@ from protos.plan import Plan
 from protos.plan_privacy import Privacy
 from protos.plan_releases import fitting_ceiling, releases_of
 from protos.root import Root, RootKey, SignedRoot
+from simulation.world.approvals import SimulatedOfficers
 from strategies.ids import SiteName
 
 _FEWEST_PEERS = 2
@@ -89,10 +91,14 @@ def lay_out(
     )
     log = _signing_key(source)
     log.save(layout.home / "log.key")
+    people = SimulatedOfficers.of(plan, lambda: _signing_key(source))
+    if people.roles:
+        evidence_file(layout.plan_file).write_bytes(people.evidence(plan, contract).canonical)
     listed = MemberList(
         name=federation,
         version=int(version),
         members=members,
+        officers=people.listed,
         services=(Service(name="log", purpose="log", key=log.public),),
     )
     signed = SignedMembers(list=listed)
@@ -181,6 +187,7 @@ def _lay_out_site(
             "aggregation": [plan.aggregation.mode],
             "adversaries": ["active", "semi-honest"],
             "colluding_at_least": 0,
+            "approvals": plan.approval_rule.model_dump(mode="json"),
         },
     }
     if len(everybody) <= _FEWEST_PEERS:

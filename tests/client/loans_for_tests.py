@@ -44,6 +44,7 @@ training:
 aggregation: {mode: plain}
 privacy: {mode: none}
 evaluation: {every: 1, score_bins: 100, holdout: {by: loan_id, share: 0.3, salt: "1"}}
+approvals: {privacy_officer: 0, model_risk: 0}
 """
 
 

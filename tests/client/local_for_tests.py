@@ -43,6 +43,7 @@ privacy:
   limit: {epsilon: 40, delta: 1.0e-5}
   noise: {training: 1.25, preparation: 4.0, evaluation: 1.0}
 evaluation: {every: 3, score_bins: 20, holdout: {by: BY, share: 0.3, salt: "1"}}
+approvals: {privacy_officer: 0, model_risk: 0}
 """
 
 CUSTOMERS = read_document(

@@ -48,6 +48,7 @@ privacy:
   noise: {preparation: 2.0, training: 1.5, evaluation: 2.0}
   retries: 2
 evaluation: {every: 3, score_bins: 8, holdout: {by: loan_id, share: 0.3, salt: "1"}}
+approvals: {privacy_officer: 0, model_risk: 0}
 """
 LOCAL = {
     "algorithm: dp-fedsgd": "algorithm: dp-sgd",

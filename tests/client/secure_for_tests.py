@@ -81,6 +81,7 @@ training:
 aggregation: {mode: secure}
 privacy: {mode: none}
 evaluation: {every: 1, score_bins: 20, holdout: {by: loan_id, share: 0.3, salt: "1"}}
+approvals: {privacy_officer: 0, model_risk: 0}
 """
 
 _SITE = """\
@@ -91,7 +92,12 @@ identity: {{key: site.key, node_key: node.key}}
 peers: {{recognise: [{peers}], at_least: 2}}
 data:
   loans: {{contract: loans@1, contract_file: loans.yaml, file: rows.parquet}}
-policy: {{purposes: [credit-risk], privacy_modes: [none], aggregation: [secure, plain], adversaries: [active, semi-honest]}}
+policy:
+  purposes: [credit-risk]
+  privacy_modes: [none]
+  aggregation: [secure, plain]
+  adversaries: [active, semi-honest]
+  approvals: {{privacy_officer: 0, model_risk: 0}}
 """
 
 
@@ -109,6 +115,7 @@ class SecureBank:
     members: Membership
     plan: Plan
     _running: dict[SiteName, Participant] = field(default_factory=dict)
+    evidence: bytes = b""
 
     @property
     def secure(self) -> SecureAggregation:
@@ -118,7 +125,10 @@ class SecureBank:
     @property
     def task(self) -> Task:
         return Task(
-            plan=self.plan.canonical, contract=loans.CONTRACT.canonical, members=self.members.canonical
+            plan=self.plan.canonical,
+            contract=loans.CONTRACT.canonical,
+            members=self.members.canonical,
+            evidence=self.evidence,
         )
 
     @property

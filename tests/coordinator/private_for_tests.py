@@ -55,6 +55,7 @@ privacy:
   noise: {preparation: 2.0, training: 1.5, evaluation: 1.0}
   retries: 2
 evaluation: {every: 2, score_bins: 4, holdout: {by: loan_id, share: 0.5, salt: "1"}}
+approvals: {privacy_officer: 0, model_risk: 0}
 """
 LOCAL = {
     "algorithm: dp-fedsgd": "algorithm: dp-sgd",

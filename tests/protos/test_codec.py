@@ -108,7 +108,12 @@ def requests(draw: st.DrawFn) -> Request:
         scaling_digest=None if scaling is None else scaling_digest(scaling),
     )
     documents = st.binary(min_size=1, max_size=30)
-    task = Task(plan=draw(documents), contract=draw(documents), members=draw(documents))
+    task = Task(
+        plan=draw(documents),
+        contract=draw(documents),
+        members=draw(documents),
+        evidence=draw(st.just(b"") | documents),
+    )
     return Request(statement=statement, task=task, scaling=scaling, model=model)
 
 
@@ -317,6 +322,11 @@ BAD_REQUESTS: dict[str, tuple[Request, Callable[[pb.Request], object], str]] = {
         PREPARE,
         lambda f: setattr(f.task, "plan", b"1" * (MAX_DOCUMENT_BYTES + 1)),
         f"a plan document of {MAX_DOCUMENT_BYTES + 1} bytes",
+    ),
+    "huge evidence": (
+        PREPARE,
+        lambda f: setattr(f.task, "evidence", b"1" * (MAX_DOCUMENT_BYTES + 1)),
+        f"an evidence document of {MAX_DOCUMENT_BYTES + 1} bytes; 0 to",
     ),
     "long component": (
         PREPARE,

@@ -90,7 +90,7 @@ TESTIMONY = frames.Testimony(
         for place, (site, digest) in enumerate([(EAST, D1), (WEST, D3)])
     },
 )
-TASK = Task(plan=b"{}", contract=b"[]", members=b"0")
+TASK = Task(plan=b"{}", contract=b"[]", members=b"0", evidence=b"1")
 MASK = Frame(
     NOW, MaskRequest(statement=STATEMENT.digest, roster=STATEMENT.roster, envelopes={WEST: bytes(82)})
 )

@@ -1,0 +1,191 @@
+"""`covenant plan sign`, `approve` and `status`: who stands behind a plan, in a file beside it that goes from officer to officer."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from coordinator.cli.options import ContractFile, Home, Json, PlanFile
+from coordinator.cli.signing import PUBLIC_MODE, now, open_keys
+from coordinator.documents import evidence_file, read_evidence, read_members, read_plan
+from coordinator.settings import load_settings
+from protos.approvals import (
+    PlanEvidence,
+    PlanStatement,
+    approve,
+    author,
+    lacking,
+    require_approved,
+)
+from protos.contract import Contract
+from protos.files import replace_file
+from protos.membership import MemberList, Role
+from protos.moments import end_of_day
+from protos.plan import Plan
+from protos.plan_privacy import Privacy
+from protos.plan_words import mode_words
+from protos.shell import emit, people
+from strategies.errors import Refused, UsageError
+
+OfficerName = Annotated[
+    str, typer.Option("--officer", help="Who signs, by the name on the member list; the key must be theirs.")
+]
+Key = Annotated[Path, typer.Option("--key", help="The officer's private key.")]
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--passphrase-file",
+        help="File with the key's passphrase, mode 0600. Without it the terminal is asked.",
+    ),
+]
+Expires = Annotated[
+    str | None,
+    typer.Option(
+        help="Last day of this signature, YYYY-MM-DD, to its end in UTC; as long as the plan's `approvals.valid_for` if left out."
+    ),
+]
+
+
+def sign(
+    plan: PlanFile,
+    officer: OfficerName,
+    key: Key,
+    contract: ContractFile = None,
+    passphrase_file: PassphraseFile = None,
+    expires: Expires = None,
+) -> None:
+    """Sign a plan as its author. The signature goes into PLAN.evidence.json beside it, which officers then approve."""
+    parsed, agreed = read_plan(plan, contract)
+    (signer,) = open_keys([key], None if passphrase_file is None else [passphrase_file])
+    said = author(parsed, agreed, officer, signer, expires=_until(parsed, expires))
+    _add(plan, parsed, agreed, said)
+
+
+def approve_plan(
+    plan: PlanFile,
+    role: Annotated[Role, typer.Option("--as", help="The role that is exercised.")],
+    officer: OfficerName,
+    key: Key,
+    contract: ContractFile = None,
+    passphrase_file: PassphraseFile = None,
+    expires: Expires = None,
+) -> None:
+    """Approve a plan in one role, after reading what it does. Its author cannot, and nobody counts for two roles."""
+    parsed, agreed = read_plan(plan, contract)
+    (signer,) = open_keys([key], None if passphrase_file is None else [passphrase_file])
+    said = approve(parsed, agreed, officer, role, signer, expires=_until(parsed, expires))
+    _add(plan, parsed, agreed, said)
+
+
+def status(plan: PlanFile, contract: ContractFile = None, home: Home = None, json: Json = False) -> None:
+    """Who has signed and approved a plan, who is missing, and until when it may be launched."""
+    parsed, agreed = read_plan(plan, contract)
+    evidence = read_evidence(plan)
+    _, trusted = read_members(load_settings(home))
+    facts = _standing(parsed, agreed, evidence, trusted.members)
+    if json:
+        emit(facts)
+    else:
+        _show(parsed, evidence, facts)
+
+
+def _until(plan: Plan, day: str | None) -> datetime:
+    """The last moment of a statement. Raises UsageError for a day that is over, or later than the plan admits."""
+    signed, longest = now().replace(microsecond=0), timedelta(seconds=plan.approval_rule.valid_for)
+    if day is None:
+        return signed + longest
+    chosen = end_of_day(day)
+    if not signed <= chosen <= signed + longest:
+        raise UsageError(
+            f"--expires {day}: name a day that is to come, no later than the plan's `approvals.valid_for` admits,"
+            f" {signed + longest:%Y-%m-%d %H:%M} UTC"
+        )
+    return chosen
+
+
+def _add(plan_file: Path, plan: Plan, contract: Contract, said: PlanStatement) -> None:
+    """Put a statement into the file beside the plan, in the place of what was said before the plan was changed."""
+    path, before = evidence_file(plan_file), read_evidence(plan_file)
+    kept = before.about(plan.digest, contract.digest)
+    evidence = kept.adding(said)
+    people.print(_words(plan, contract), highlight=False)
+    replace_file(path, evidence.canonical + b"\n", mode=PUBLIC_MODE)
+    gone = sorted(
+        {each.officer for each in before.statements} - {each.officer for each in evidence.statements}
+    )
+    if gone:
+        people.print(
+            f"what {' and '.join(gone)} signed was about the plan before it was changed, and is no longer in {path}",
+            highlight=False,
+        )
+    act = "signed as its author" if said.act == "author" else f"approved as {said.role}"
+    people.print(
+        f"{act} by {said.officer}, good until {said.expires:%Y-%m-%d %H:%M} UTC: {path}", highlight=False
+    )
+
+
+def _words(plan: Plan, contract: Contract) -> str:
+    """What is signed, for whoever signs it."""
+    sites = plan.sites
+    lines = [
+        f"plan {plan.name}, digest {plan.digest}",
+        f"   for {plan.purpose}, on data under contract {contract.ref}, digest {contract.digest}",
+        f"   at {', '.join(sites.invite)}, at least {sites.minimum} of them; member list {sites.members}",
+        f"   {plan.training.algorithm} for {plan.training.rounds} rounds, {plan.aggregation.mode} aggregation",
+        f"   privacy is {mode_words(plan)}",
+    ]
+    if isinstance(plan.privacy, Privacy):
+        limit = plan.privacy.limit
+        lines.append(
+            f"   its limit is epsilon {limit.epsilon:g} at delta {limit.delta:g} for each {plan.privacy.unit.unit.words};"
+            " `covenant privacy explain` says more"
+        )
+    return "\n".join(lines)
+
+
+def _standing(plan: Plan, contract: Contract, evidence: PlanEvidence, members: MemberList) -> dict[str, Any]:
+    rule, at = plan.approval_rule, now()
+    reason = None
+    try:
+        require_approved(plan, contract, evidence, members, [rule], at)
+    except Refused as refused:
+        reason = str(refused)
+    expiries = [each.expires for each in evidence.statements]
+    return {
+        "plan": plan.name,
+        "digest": plan.digest,
+        "contract": {"ref": contract.ref, "digest": contract.digest},
+        "members": members.ref,
+        "author": None if evidence.author is None else evidence.author.officer,
+        "approvals": [
+            {"officer": each.officer, "role": str(each.role), "expires": each.expires.isoformat()}
+            for each in evidence.approvals
+        ],
+        "missing": [
+            {"role": str(each.role), "given": each.given, "asked": each.asked, "could": list(each.could)}
+            for each in lacking([rule], evidence, members)
+        ],
+        "approved": reason is None,
+        "reason": reason,
+        "until": min(expiries).isoformat() if expiries else None,
+    }
+
+
+def _show(plan: Plan, evidence: PlanEvidence, facts: dict[str, Any]) -> None:
+    table = Table("officer", "as", "plan", "until", title=f"plan {plan.name} {plan.digest[:12]}")
+    for each in evidence.statements:
+        about = "this one" if each.plan == plan.digest else each.plan[:12]
+        role = "author" if each.act == "author" else str(each.role)
+        table.add_row(each.officer, role, about, f"{each.expires:%Y-%m-%d %H:%M} UTC")
+    if table.row_count:
+        people.print(table)
+    for each in facts["missing"]:
+        people.print(
+            f"missing: {each['asked'] - each['given']} as {each['role']}, from {' or '.join(each['could']) or 'nobody on the list'}",
+            highlight=False,
+        )
+    people.print(facts["reason"] or "approved: it may be launched", highlight=False)

@@ -1,0 +1,61 @@
+"""The officers of a simulated federation, as many as its plan asks for, and what they sign.
+
+UNSAFE KEYS, as all of a simulation: they follow from its seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Self
+
+from protos.approvals import APPROVING, PlanEvidence, approve, author
+from protos.contract import Contract
+from protos.keys import SigningKey
+from protos.membership import Officer, Role
+from protos.plan import Plan
+from simulation.world.clock import VirtualClock
+
+_FOR_EVER = datetime(2999, 12, 31, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class SimulatedOfficers:
+    """An author and those who approve, by name; nobody where the plan asks for nobody."""
+
+    roles: Mapping[str, Role]
+    keys: Mapping[str, SigningKey]
+
+    @classmethod
+    def of(cls, plan: Plan, make_key: Callable[[], SigningKey]) -> Self:
+        """As many as `plan` asks for."""
+        roles = dict(_roles(plan)) if plan.approval_rule.asks else {}
+        return cls(roles, {name: make_key() for name in roles})
+
+    @property
+    def listed(self) -> tuple[Officer, ...]:
+        """As the member list has them."""
+        return tuple(
+            Officer(name=name, roles=(role,), key=self.keys[name].public, expires=_FOR_EVER)
+            for name, role in self.roles.items()
+        )
+
+    def evidence(self, plan: Plan, contract: Contract) -> PlanEvidence:
+        """What all of them sign at the beginning of a simulation, by its clock."""
+        # Not as long as the rule admits: clocks of a simulation go wrong.
+        expires = VirtualClock().wall() + timedelta(seconds=plan.approval_rule.valid_for) / 2
+        statements = []
+        for name, role in self.roles.items():
+            if role is Role.ML_ENGINEER:
+                statements.append(author(plan, contract, name, self.keys[name], expires=expires))
+            else:
+                statements.append(approve(plan, contract, name, role, self.keys[name], expires=expires))
+        return PlanEvidence(statements=tuple(statements))
+
+
+def _roles(plan: Plan) -> Iterator[tuple[str, Role]]:
+    yield "author", Role.ML_ENGINEER
+    for role in APPROVING:
+        for number in range(getattr(plan.approval_rule, role.value)):
+            yield f"{role.value.replace('_', '-')}-{number + 1}", role
