@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import structlog
@@ -50,15 +51,19 @@ class RunView:
 def launch(centre: Centre, plan_file: Path, contract_file: Path | None = None) -> RunId:
     """Record a run and start it; a run that cannot be started is recorded as failed, with the reason."""
     run = centre.new_run_id()
-    documents = assemble(centre.settings, run, plan_file, contract_file, now=centre.clock())
+    at = centre.clock()
+    documents = assemble(centre.settings, run, plan_file, contract_file, now=at)
     centre.transport.require()
-    record(centre, documents)
+    record(centre, documents, at=at)
     carry(centre, run)
     return run
 
 
-def record(centre: Centre, documents: RunDocuments) -> None:
-    """Record a run that is to be started, and reserve what it will release; raises `BudgetRefused`, with nothing recorded."""
+def record(centre: Centre, documents: RunDocuments, *, at: datetime | None = None) -> None:
+    """Record a run that is to be started, and reserve what it will release; raises `BudgetRefused`, with nothing recorded.
+
+    `at` is when its approvals were judged, which the log is told as the time of the launch; now if left out.
+    """
     needs = needs_of(documents)
     with writing(centre.engine, f"recording {documents.run}") as session:
         session.add(
@@ -76,7 +81,7 @@ def record(centre: Centre, documents: RunDocuments) -> None:
         )
         session.flush()
         crossed = Ledger(centre.engine, centre.clock).reserve(session, documents.run, needs) if needs else ()
-        append(session, centre.clock(), launched(session, documents, needs))
+        append(session, at or centre.clock(), launched(session, documents, needs))
     _tell(crossed)
 
 

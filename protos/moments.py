@@ -11,8 +11,16 @@ from strategies.errors import UsageError
 
 _LAST: Final = time(23, 59, 59)
 
-# In UTC, so that one moment has one canonical form.
-Moment = Annotated[AwareDatetime, AfterValidator(lambda moment: moment.astimezone(UTC))]
+
+def _in_utc(moment: datetime) -> datetime:
+    """So that one moment has one canonical form."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError as error:
+        raise ValueError("this moment has no date in UTC; use one between the years 1 and 9999") from error
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
 def end_of_day(text: str) -> datetime:

@@ -23,7 +23,7 @@ from protos.approvals import (
 )
 from protos.contract import Contract
 from protos.files import replace_file
-from protos.membership import MemberList, Role
+from protos.membership import MemberList, Role, check_members
 from protos.moments import end_of_day
 from protos.plan import Plan
 from protos.plan_privacy import Privacy
@@ -151,6 +151,7 @@ def _standing(plan: Plan, contract: Contract, evidence: PlanEvidence, members: M
     rule, at = plan.approval_rule, now()
     reason = None
     try:
+        check_members(plan, members)
         require_approved(plan, contract, evidence, members, [rule], at)
     except Refused as refused:
         reason = str(refused)
