@@ -48,7 +48,7 @@ def open_participant(
         journal.close()
         raise
     try:
-        answers, trust = Answers(journal, book.journal), Trust(pinned, journal, clock)
+        answers, trust = Answers(journal, book.journal, clock), Trust(pinned, journal, clock)
     except CovenantError:
         journal.close()
         book.close()

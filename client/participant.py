@@ -195,16 +195,16 @@ class Participant:
         if key in self._accepted:
             self._require_trust(self._accepted[key], run)
         else:
-            begun = self.answers.has_begun(run, key[0])
+            began = self.answers.began(run, key[0])
             accepted = check_documents(
-                task, config=self.config, trust=self.trust, identity_key=self.identity.public, begun=begun
+                task, config=self.config, trust=self.trust, identity_key=self.identity.public, began=began
             )
             _keep(self._accepted, key, accepted, _KEPT_SESSIONS)
         return self._accepted[key]
 
     def _require_trust(self, accepted: Accepted, run: RunId) -> None:
-        begun = self.answers.has_begun(run, accepted.plan.digest)
-        check_trust(accepted, self.config, self.trust, begun=begun)
+        began = self.answers.began(run, accepted.plan.digest)
+        check_trust(accepted, self.config, self.trust, began=began)
 
     def _accepted_task(self, request: Request) -> Accepted:
         """The documents of `request`; their bytes hash to the statement's digests each time."""

@@ -3,8 +3,8 @@
 1. The documents are the ones that the statement names by digest.
 2. The member list is one that this site trusts (`trust`), is the one that the plan names, and names this site with this site's own key;
    every invited site is a member.
-3. The plan has the author and the approvals that the plan itself and this site's policy ask for, by officers on that list. A run that has begun
-   outlives them.
+3. The plan has the author and the approvals that the plan itself and this site's policy ask for, by officers on that list, when the run
+   begins here. A run outlives them by as long as approvals may be good, so that none is begun to be carried out some day.
 4. This site's policy admits the plan's purpose, privacy mode and aggregation, and what that protects against; it recognises peers.
 5. A private plan is about the unit of this population's own account, costs no more than the site admits a plan, and leaves nothing without
    noise that the site has not named. Whether the account has that much left is asked at each charge (`accounts`).
@@ -16,6 +16,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from importlib.util import find_spec
 
 from client.training import COMPONENT, COMPONENTS, PRIVATE
@@ -81,13 +82,13 @@ def check_named(request: Request) -> None:
 
 
 def check_documents(
-    task: Task, *, config: SiteConfig, trust: Trust, identity_key: str, begun: bool
+    task: Task, *, config: SiteConfig, trust: Trust, identity_key: str, began: datetime | None
 ) -> Accepted:
-    """Judge the documents of a run, which has `begun` or not; raises `TaskRefused` at the first rule that they break."""
+    """Judge the documents of a run, which this site `began` at some moment, or has not; raises `TaskRefused` at the first rule that they break."""
     plan, contract = _documents(task)
-    trusted = _membership(task, plan, config, trust, identity_key, begun=begun)
+    trusted = _membership(task, plan, config, trust, identity_key, begun=began is not None)
     evidence = _evidence(task)
-    _approved(plan, contract, evidence, trusted.members, config, trust, begun=begun)
+    _approved(plan, contract, evidence, trusted.members, config, trust, began=began)
     _policy(plan, config)
     source = _source(plan, contract, config)
     _require_component(plan)
@@ -104,16 +105,15 @@ def check_documents(
     )
 
 
-def check_trust(accepted: Accepted, config: SiteConfig, trust: Trust, *, begun: bool) -> None:
+def check_trust(accepted: Accepted, config: SiteConfig, trust: Trust, *, began: datetime | None) -> None:
     """Judge again what time changes in an accepted task: a newer member list may have come since, and approvals expire. Raises `TaskRefused`."""
     try:
-        trust.require(accepted.trusted, begun=begun)
+        trust.require(accepted.trusted, begun=began is not None)
     except Refused as refused:
         raise TaskRefused(RefusalCode.SIGNATURE, str(refused)) from refused
-    if not begun:
-        _approved(
-            accepted.plan, accepted.contract, accepted.evidence, accepted.members, config, trust, begun=begun
-        )
+    _approved(
+        accepted.plan, accepted.contract, accepted.evidence, accepted.members, config, trust, began=began
+    )
 
 
 def check_statement(statement: Statement, accepted: Accepted, *, site: SiteName) -> None:
@@ -189,13 +189,21 @@ def _approved(
     config: SiteConfig,
     trust: Trust,
     *,
-    begun: bool,
+    began: datetime | None,
 ) -> None:
-    rules, now = (plan.approval_rule, config.policy.approvals), None if begun else trust.clock()
+    """Judge the approvals as of the moment at which this site began the run, which outlives them by what they are good for, and no longer."""
+    rules, now = (plan.approval_rule, config.policy.approvals), trust.clock()
     try:
-        require_approved(plan, contract, evidence, members, rules, now)
+        require_approved(plan, contract, evidence, members, rules, began or now)
     except Refused as refused:
         raise TaskRefused(RefusalCode.SIGNATURE, str(refused)) from refused
+    longest = min(rule.valid_for for rule in rules)
+    if began is not None and evidence.statements and now > began + timedelta(seconds=longest):
+        raise TaskRefused(
+            RefusalCode.SIGNATURE,
+            f"this site began the run on {began:%Y-%m-%d}, and a run goes on for {longest / 86400:g} days at most, which is what `approvals.valid_for`"
+            " admits; have the plan approved again, and launch it anew",
+        )
 
 
 def _policy(plan: Plan, config: SiteConfig) -> None:

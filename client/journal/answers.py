@@ -16,8 +16,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any, Final
 
 from client.journal.entries import JournalBroken
@@ -77,13 +78,14 @@ class Answers:
 
     journal: Journal
     accounts: Journal
+    clock: Callable[[], datetime]
     _by_slot: dict[Slot, _Recorded] = field(default_factory=dict)
     _opened: dict[tuple[str, str, int], int] = field(default_factory=dict)
     """By run, stage and round: the attempt for which this site has given its shares."""
     _history: dict[tuple[str, str], Digest] = field(default_factory=dict)
     """By run and name."""
-    _runs: set[tuple[str, str]] = field(default_factory=set)
-    """With their plans."""
+    _began: dict[tuple[str, str], datetime] = field(default_factory=dict)
+    """By run and plan: when this site gave its first answer."""
     _promised: dict[str, int] = field(default_factory=dict)
     """By run: the entry beside which the shares of its last confirmation are kept."""
 
@@ -98,9 +100,9 @@ class Answers:
                 " place, or another file; put the right one back. If it is lost, what was released since is forgotten: tell the privacy officer"
             )
 
-    def has_begun(self, run: str, plan: Digest) -> bool:
-        """Whether this site has answered something of `run` under `plan`."""
-        return (run, plan) in self._runs
+    def began(self, run: str, plan: Digest) -> datetime | None:
+        """When this site gave its first answer of `run` under `plan`; None if it has given none."""
+        return self._began.get((run, plan))
 
     def kept(self, question: Question) -> bytes | None:
         """The frame that answered `question`, or None if its slot is free. Raises `TaskRefused` if another question has it."""
@@ -166,6 +168,7 @@ class Answers:
             "run": run, "stage": stage, "round": number, "attempt": attempt, "step": step,
             "statement": question.digest, "plan": question.plan, "history": dict(question.history),
             "frame": sha256_hex(frame), "promise": _digest_of(promise), "accounts": list(self.accounts.head),
+            "at": self.clock().isoformat(),
         }  # fmt: skip
         entry = self.journal.append(
             _KIND, body, prefixed(frame) + promise, keep=_KEPT_FRAMES, forget=self._promised.get(run)
@@ -175,7 +178,7 @@ class Answers:
     def _remember(self, seq: int, body: Mapping[str, Any]) -> None:
         slot = (body["run"], body["stage"], body["round"], body["attempt"], body["step"])
         promise = body["promise"]
-        self._runs.add((body["run"], body["plan"]))
+        self._began.setdefault((body["run"], body["plan"]), datetime.fromisoformat(body["at"]))
         for name, digest in body["history"].items():
             self._history[body["run"], name] = Digest(digest)
         self._by_slot[slot] = _Recorded(seq, Digest(body["statement"]), Digest(body["frame"]), promise)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,9 @@ ROSTER = tuple(map(site_name, ("east", "north", "west")))
 PROMISE = b"shares that a confirmation promises"
 
 
+NOW = datetime(2026, 11, 25, tzinfo=UTC)
+
+
 @dataclass
 class Book:
     """Answers in a file, closed and opened again whenever a test likes."""
@@ -48,11 +52,11 @@ class Book:
 
     def __post_init__(self) -> None:
         self.accounts = Journal.open(self.path.with_name("accounts.db"), Holder(site="west"), shared=True)
-        self.answers = Answers(Journal.open(self.path, OWNER), self.accounts)
+        self.answers = Answers(Journal.open(self.path, OWNER), self.accounts, lambda: NOW)
 
     def reopen(self) -> None:
         self.close()
-        self.answers = Answers(Journal.open(self.path, OWNER), self.accounts)
+        self.answers = Answers(Journal.open(self.path, OWNER), self.accounts, lambda: NOW)
 
     def close(self) -> None:
         self.answers.journal.close()
@@ -68,7 +72,7 @@ class Book:
         )
         connection.commit()
         connection.close()
-        self.answers = Answers(Journal.open(self.path, OWNER), self.accounts)
+        self.answers = Answers(Journal.open(self.path, OWNER), self.accounts, lambda: NOW)
 
 
 @pytest.fixture

@@ -61,7 +61,7 @@ class Site:
 
     def restart(self) -> Participant:
         self.participant = self.bank.participant("west")
-        self.participant.trust.clock = lambda: self.now
+        self.participant.trust.clock = self.participant.answers.clock = lambda: self.now
         return self.participant
 
     def body(
@@ -181,6 +181,20 @@ def test_a_run_that_has_begun_outlives_its_approvals_and_no_other_begins(site: S
     assert "was good until" in site.refusal(other, said(other), Stage.TRAIN, 3)
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_run_is_not_begun_to_be_carried_out_some_day(site: Site, restarted: bool) -> None:
+    """A coordinator that begins many runs while they are approved could otherwise keep them in stock."""
+    plan, evidence = asking(), said(asking())
+    assert isinstance(site.body(plan, evidence), Moments)
+    began = site.now
+    site.now = began + timedelta(days=30)
+    assert isinstance(site.body(plan, evidence, Stage.TRAIN, 1), Update)
+    site.now = began + timedelta(days=30, seconds=1)
+    if restarted:
+        site.restart()
+    assert "began the run on" in site.refusal(plan, evidence, Stage.TRAIN, 2)
+
+
 def test_approvals_expire_by_the_sites_own_clock_also_where_the_plan_is_known(site: Site) -> None:
     evidence = said(asking())
     site.now = SOON
@@ -220,7 +234,8 @@ def with_officers(members: Membership) -> Membership:
 
 def set_clocks(bank: SecureBank, now: datetime) -> None:
     for each in SITES:
-        bank.participant(each).trust.clock = lambda: now
+        site = bank.participant(each)
+        site.trust.clock = site.answers.clock = lambda: now
 
 
 def test_keys_are_not_made_for_a_plan_that_nobody_approved(secured: SecureBank) -> None:

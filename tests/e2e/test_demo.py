@@ -241,6 +241,7 @@ def test_ctrl_c_ends_everything(tmp_path: Path, after_s: float) -> None:
     assert processes_of(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_up_demo_stays_up_takes_a_plan_and_ends_on_sigterm(tmp_path: Path) -> None:
     folder = tmp_path / "covenant-demo"
     log = tmp_path / "up.log"

@@ -13,6 +13,7 @@ from tests.e2e.conftest import ROUNDS, Federation, lay_out, start
 pytestmark = [pytest.mark.engine]
 
 
+@pytest.mark.slow
 def test_a_given_superlink_is_used_and_learns_the_sites_again_after_it_forgot_them(tmp_path: Path) -> None:
     deployment, plan = lay_out(tmp_path)
     config = deployment.home / "covenant.yaml"

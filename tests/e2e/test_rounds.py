@@ -42,6 +42,7 @@ def test_a_run_commits_every_round_and_registers_a_candidate(federation: Federat
     assert set(version.artifacts) == {"model.safetensors", "model.onnx", "plan.json", "contract.json"}
 
 
+@pytest.mark.slow
 def test_the_same_plan_gives_the_same_model_to_the_bit(federation: Federation) -> None:
     runs = [federation.launch() for _ in range(2)]
     for run in runs:

@@ -176,7 +176,15 @@ BUGS = {
 }
 
 
-RARE = frozenset({answers_what_rides_along, takes_a_failed_flush_for_a_full_disk, counts_any_reply})
+RARE = frozenset(
+    {
+        answers_what_rides_along,
+        takes_a_failed_flush_for_a_full_disk,
+        counts_any_reply,
+        forgets_what_it_could_open,
+        shares_its_journal,
+    }
+)
 """Bugs that many schedules do not meet: `make test-long` looks for them."""
 PLAIN_ONLY = frozenset({"survivors-have-answered", "one-answer-an-attempt"})
 """Bugs that masks or signatures catch, and so are looked for where there are none."""
