@@ -167,7 +167,6 @@ def has_server_process(federation: Federation) -> bool:
     return server_process(federation) is not None
 
 
-@pytest.mark.slow
 def test_the_run_continues_within_seconds_of_the_restart_of_its_server_app(
     federation: Federation, plan
 ) -> None:
