@@ -60,6 +60,7 @@ def sign(
 ) -> None:
     """Sign a plan as its author. The signature goes into PLAN.evidence.json beside it, which officers then approve."""
     parsed, agreed = read_plan(plan, contract)
+    people.print(_words(parsed, agreed), highlight=False)  # before the passphrase is asked for
     (signer,) = open_keys([key], None if passphrase_file is None else [passphrase_file])
     said = author(parsed, agreed, officer, signer, expires=_until(parsed, expires))
     _add(plan, parsed, agreed, said)
@@ -76,6 +77,7 @@ def approve_plan(
 ) -> None:
     """Approve a plan in one role, after reading what it does. Its author cannot, and nobody counts for two roles."""
     parsed, agreed = read_plan(plan, contract)
+    people.print(_words(parsed, agreed), highlight=False)  # before the passphrase is asked for
     (signer,) = open_keys([key], None if passphrase_file is None else [passphrase_file])
     said = approve(parsed, agreed, officer, role, signer, expires=_until(parsed, expires))
     _add(plan, parsed, agreed, said)
@@ -112,7 +114,6 @@ def _add(plan_file: Path, plan: Plan, contract: Contract, said: PlanStatement) -
     path, before = evidence_file(plan_file), read_evidence(plan_file)
     kept = before.about(plan.digest, contract.digest)
     evidence = kept.adding(said)
-    people.print(_words(plan, contract), highlight=False)
     replace_file(path, evidence.canonical + b"\n", mode=PUBLIC_MODE)
     gone = sorted(
         {each.officer for each in before.statements} - {each.officer for each in evidence.statements}
