@@ -22,6 +22,6 @@ def test_200_seeds_hold(half: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_thousands_of_seeds_hold() -> None:
-    failure = campaign(range(SEEDS, 2000), jobs=2)
+def test_a_thousand_further_seeds_hold() -> None:
+    failure = campaign(range(SEEDS, 1200), jobs=2)
     assert failure is None, (failure.shrunk.command, failure.shrunk.sentence)
