@@ -31,7 +31,7 @@ def check(bank: Bank, request: Request, site: str = "west") -> Accepted:
         config=participant.config,
         trust=participant.trust,
         identity_key=participant.identity.public,
-        begun=False,
+        began=None,
     )
 
 

@@ -60,7 +60,7 @@ def check(
         config=config,
         trust=participant.trust,
         identity_key=participant.identity.public,
-        begun=False,
+        began=None,
     )
 
 
