@@ -111,6 +111,7 @@ def in_memory(tmp_path):
         yield Path(folder)
 
 
+@pytest.mark.slow
 def test_it_survives_a_cut_at_every_byte_of_its_last_record(in_memory):
     """A power cut may leave any part of what was being written. All records before it are there; it is there whole or not at all."""
     short, full = in_memory / "short" / "journal.db", in_memory / "full" / "journal.db"

@@ -43,6 +43,7 @@ def test_a_dead_superlink_gets_one_sentence_and_exit_code_4(tmp_path: Path) -> N
     assert "federation.superlink" in last
 
 
+@pytest.mark.slow
 def test_a_fab_that_the_site_does_not_pin_is_refused(tmp_path: Path) -> None:
     deployment, plan = lay_out(tmp_path, minimum="4", join_within="60s")
     config = deployment.site_folder("south") / "site.yaml"
@@ -60,6 +61,7 @@ def test_a_fab_that_the_site_does_not_pin_is_refused(tmp_path: Path) -> None:
     assert federation.view(run).committed == 0
 
 
+@pytest.mark.slow
 def test_a_site_whose_data_breaks_the_contract_says_so_and_nothing_more(tmp_path: Path) -> None:
     """The missing column is named in the site's own log; the centre hears `contract`."""
     deployment, plan = lay_out(tmp_path, minimum="4")
@@ -78,6 +80,7 @@ def test_a_site_whose_data_breaks_the_contract_says_so_and_nothing_more(tmp_path
     assert federation.view(run).committed == 0
 
 
+@pytest.mark.slow
 def test_an_idle_agent_asks_less_than_twice_a_second(
     federation: Federation, monkeypatch: pytest.MonkeyPatch
 ) -> None:

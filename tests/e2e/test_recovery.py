@@ -185,6 +185,7 @@ def test_the_run_continues_within_seconds_of_the_restart_of_its_server_app(
     federation.finish(run)
 
 
+@pytest.mark.slow
 def test_a_stopped_run_stays_stopped_until_a_person_resumes_it(
     federation: Federation, plan, undisturbed: list[str]
 ) -> None:

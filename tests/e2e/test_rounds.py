@@ -64,6 +64,7 @@ def test_an_agent_at_rest_stays_below_600_mb(federation: Federation) -> None:
         assert resident_mib(federation.deployment.pid(site)) < 600
 
 
+@pytest.mark.slow
 def test_an_agent_killed_in_the_middle_of_a_round_is_missed_and_the_round_goes_on(
     federation: Federation,
 ) -> None:

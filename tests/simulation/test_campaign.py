@@ -246,6 +246,7 @@ def test_a_failing_schedule_is_shrunk_to_what_it_takes_and_replayed(monkeypatch:
     assert last_steps(shrunk)[-1] == str(shrunk.lines[-1])
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_trace() -> None:
     for seed in (3, 17):
         assert play_twice(seed).invariant is None
