@@ -2,12 +2,9 @@
 
 1. A run is launched under a plan and its contract, and the newest member list, which the log has, with the author and the approvals that the plan asks
    for, good at the time; it reserves exactly what the plan releases. Resumed, it holds no more than that.
-2. A sum is settled once, over sites that the plan invites and no fewer than its minimum: to prepare before the first round, to train for the round
-   that is next and for no second attempt before the first is voided, to evaluate once a round is committed.
-3. A round is committed after the one before, over the very sites and the statement that its attempt settled. A run completes with all its rounds.
-4. A model comes from a run with all its rounds: it has the plan's name, the next version, the last round's weights, and the run's plan and contract.
-5. Member lists lead, one after the other, from the root that the reader has pinned, and no root that was left behind comes back.
-6. Accounts are replayed (`log_budgets`).
+2. What happens to a run comes in its order (`log_runs`), and is charged to accounts that are replayed (`log_budgets`).
+3. A model comes from a run with all its rounds: it has the plan's name, the next version, the last round's weights, and the run's plan and contract.
+4. Member lists lead, one after the other, from the root that the reader has pinned, and no root that was left behind comes back.
 """
 
 from __future__ import annotations
@@ -15,14 +12,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, TypeVar, assert_never
+from typing import Final, TypeVar
 
-from protos.approvals import ApprovedPlan, PlanEvidence, require_approved
+from protos.approvals import PlanEvidence, require_approved
 from protos.contract import Contract
 from protos.documents import Document
 from protos.log_budgets import Budgets
 from protos.log_entries import (
-    AttemptVoided,
     CeilingSet,
     LogEntry,
     LoggedDocument,
@@ -30,71 +26,31 @@ from protos.log_entries import (
     ModelRegistered,
     PlanRecorded,
     ReservationGivenUp,
-    RoundCommitted,
-    RoundEvaluated,
-    RoundPrepared,
-    RunEnded,
+    RunEvent,
     RunLaunched,
     RunResumed,
     SumSettled,
     What,
 )
+from protos.log_runs import RunStory
 from protos.membership import MemberList, Membership, check_members
 from protos.plan import Plan
 from protos.plan_fit import check_plan
-from protos.plan_releases import PlannedReleases, releases_of
+from protos.plan_releases import EVALUATE, PREPARE, TRAIN, PlannedReleases, releases_of
 from protos.root import SignedRoot
 from protos.succession import Newest, newest_after
 from strategies.encoding import canonical_json
 from strategies.errors import CovenantError, Refused
-from strategies.ids import Digest, RunId, SiteName
+from strategies.ids import Digest, RunId
 
 PLAN_FILE: Final = "plan.json"
 CONTRACT_FILE: Final = "contract.json"
 """The artifacts of a model that are the documents of its run."""
 D = TypeVar("D", bound=Document)
-At = tuple[str, int, int]
-"""Stage, round, attempt."""
 
 
 class AuditRefused(Refused):
     """An entry that contradicts those before it, or a document in it that is not what it must be."""
-
-
-@dataclass
-class RunStory:
-    """A run as the log tells it."""
-
-    run: RunId
-    plan: Plan
-    contract: Digest
-    approved: ApprovedPlan
-    releases: PlannedReleases | None
-    launched: int
-    """The entry of its launch."""
-    settled: dict[At, SumSettled] = field(default_factory=dict)
-    voided: set[At] = field(default_factory=set)
-    evaluated: set[At] = field(default_factory=set)
-    committed: int = 0
-    weights: Digest | None = None
-    """Of the model after the last round."""
-    survivors: set[SiteName] = field(default_factory=set)
-    prepared: bool = False
-    state: str = "running"
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether all rounds of the plan are committed."""
-        return self.committed == self.plan.training.rounds
-
-    def require_settled(self, at: At, survivors: tuple[SiteName, ...]) -> SumSettled:
-        """What was settled of an attempt, which was over exactly these sites and not voided. Raises Refused."""
-        found = self.settled.get(at)
-        if found is None or found.sites != survivors or at in self.voided:
-            raise Refused(
-                f"{self.run}: attempt {at[2]} at {at[0]} of round {at[1]} was not settled over these sites"
-            )
-        return found
 
 
 @dataclass
@@ -118,7 +74,7 @@ class Audit:
         try:
             entry = LogEntry.from_canonical(data)
             kind = entry.what.kind
-            self._judge(seq, entry.at, entry.what)
+            self._judge(entry.at, entry.what)
         except CovenantError as refused:
             raise AuditRefused(f"entry {seq} ({kind}): {refused}") from refused
 
@@ -135,20 +91,20 @@ class Audit:
                 f"this log has another member list {newest.members.ref} than you have: compare both with the officers"
             )
 
-    def _judge(self, seq: int, at: datetime, what: What) -> None:
+    def _judge(self, at: datetime, what: What) -> None:
         match what:
             case MembersSigned():
                 self._members(what)
             case PlanRecorded():
                 self._plan(what)
             case RunLaunched():
-                self._launch(seq, at, what)
+                self._launch(at, what)
             case CeilingSet():
                 self.budgets.set_ceiling(what)
             case ModelRegistered():
                 self._model(what)
             case _:
-                self._of_run(what)
+                self._happen(what)
 
     def _members(self, what: MembersSigned) -> None:
         trusted = _parsed(what.members, Membership).verify(self.pinned)
@@ -162,7 +118,7 @@ class Audit:
         if what.evidence is not None:
             self._evidence[what.evidence.digest] = _parsed(what.evidence, PlanEvidence)
 
-    def _launch(self, seq: int, at: datetime, what: RunLaunched) -> None:
+    def _launch(self, at: datetime, what: RunLaunched) -> None:
         found, members = self._plans.get((what.plan, what.contract)), self._lists.get(what.members)
         if found is None or members is None:
             missing = "plan with this contract" if found is None else "member list"
@@ -189,7 +145,6 @@ class Audit:
             contract=contract.digest,
             approved=approved,
             releases=releases,
-            launched=seq,
         )
 
     def _model(self, what: ModelRegistered) -> None:
@@ -208,47 +163,20 @@ class Audit:
             )
         self.models.append(what)
 
-    def _of_run(
-        self,
-        what: RoundPrepared
-        | SumSettled
-        | AttemptVoided
-        | RoundCommitted
-        | RoundEvaluated
-        | RunEnded
-        | RunResumed
-        | ReservationGivenUp,
-    ) -> None:
+    def _happen(self, what: RunEvent) -> None:
         run = self._run(what.run)
+        run.take(what)
         match what:
-            case RunEnded():
-                _end(run, what)
-            case RunResumed():
-                self._resume(run, what)
+            case SumSettled():
+                self.budgets.settle(what.run, what.stage, what.sites, what.releases)
             case ReservationGivenUp():
                 self.budgets.give_up(what.run, what.releases)
-            case SumSettled():
-                _require_running(run)
-                _settle(run, what)
-                self.budgets.settle(what.run, what.stage, what.sites, what.releases)
-            case RoundPrepared():
-                _require_running(run)
-                _prepare(run, what)
-            case RoundCommitted():
-                _require_running(run)
-                _commit(run, what)
-            case RoundEvaluated():
-                _require_running(run)
-                _evaluate(run, what)
-            case AttemptVoided():
-                _void(run, what)
-            case unreachable:
-                assert_never(unreachable)
+            case RunResumed():
+                self._reserve_again(run, what)
+            case _:
+                pass  # releases nothing
 
-    def _resume(self, run: RunStory, what: RunResumed) -> None:
-        if run.state not in {"failed", "stopped"}:
-            raise Refused(f"{run.run} is resumed, but it is {run.state}")
-        run.state = "running"
+    def _reserve_again(self, run: RunStory, what: RunResumed) -> None:
         self.budgets.reserve(run.run, what.reserved)
         planned = {each[:-1]: each[-1] for each in _planned(run.plan, run.releases)}
         for site, population, stage, release, times in self.budgets.held(run.run):
@@ -286,84 +214,6 @@ def _planned(plan: Plan, releases: PlannedReleases | None) -> Iterator[tuple[str
     if releases is None:
         return
     for site in plan.sites.invite:
-        for stage in ("prepare", "train", "evaluate"):
+        for stage in (PREPARE, TRAIN, EVALUATE):
             if times := releases.times(stage):
                 yield site, plan.population_of(site), stage, releases.of(stage).digest, times
-
-
-def _require_running(run: RunStory) -> None:
-    if run.state != "running":
-        raise Refused(f"{run.run} is {run.state}")
-
-
-def _settle(run: RunStory, what: SumSettled) -> None:
-    at = (what.stage, what.round, what.attempt)
-    if at in run.settled:
-        raise Refused(
-            f"{run.run}: attempt {what.attempt} at {what.stage} of round {what.round} is settled twice"
-        )
-    if not _is_due(run, what):
-        raise Refused(f"{run.run}: to {what.stage} in round {what.round} is not due")
-    strangers = sorted(set(what.sites) - set(run.plan.sites.invite))
-    if strangers or len(set(what.sites)) < run.plan.sites.minimum:
-        raise Refused(
-            f"{run.run}: a sum over {', '.join(what.sites)}; the plan invites {', '.join(run.plan.sites.invite)}, at least {run.plan.sites.minimum}"
-        )
-    expected = () if run.releases is None else (run.releases.of(what.stage).digest,)
-    if what.releases != expected:
-        raise Refused(f"{run.run}: {what.stage} is charged as another release than the plan's")
-    run.settled[at] = what
-    run.survivors |= set(what.sites)
-
-
-def _is_due(run: RunStory, what: SumSettled) -> bool:
-    """Whether the plan has this stage in this round, and the run has come to it."""
-    match what.stage:
-        case "prepare":
-            return what.round == 0 and run.committed == 0
-        case "train":
-            open_ = [at for at in run.settled if at[:2] == ("train", what.round) and at not in run.voided]
-            is_next = run.prepared and what.round == run.committed + 1 <= run.plan.training.rounds
-            return is_next and not open_
-        case _:
-            return run.plan.evaluates(what.round) and what.round <= run.committed
-
-
-def _prepare(run: RunStory, what: RoundPrepared) -> None:
-    if run.committed:
-        raise Refused(f"{run.run} is prepared again after round {run.committed}")
-    run.require_settled(("prepare", 0, what.attempt), what.survivors)
-    run.prepared = True
-
-
-def _void(run: RunStory, what: AttemptVoided) -> None:
-    if what.round <= run.committed:
-        raise Refused(f"{run.run} voids an attempt at round {what.round}, which is committed")
-    run.voided.add(("train", what.round, what.attempt))
-
-
-def _commit(run: RunStory, what: RoundCommitted) -> None:
-    if not run.prepared or what.round != run.committed + 1:
-        raise Refused(f"{run.run} commits round {what.round} after round {run.committed}")
-    settled = run.require_settled(("train", what.round, what.attempt), what.survivors)
-    if settled.statement != what.statement:
-        raise Refused(f"{run.run}: round {what.round} is of another statement than was settled")
-    strangers = sorted(set(what.roster) - set(run.plan.sites.invite))
-    if strangers:
-        raise Refused(f"{run.run} asked {strangers[0]}, which its plan does not invite")
-    run.committed, run.weights = what.round, what.model
-
-
-def _evaluate(run: RunStory, what: RoundEvaluated) -> None:
-    at = ("evaluate", what.round, what.attempt)
-    run.require_settled(at, what.survivors)
-    if at in run.evaluated:
-        raise Refused(f"{run.run}: attempt {what.attempt} at evaluating round {what.round} is told twice")
-    run.evaluated.add(at)
-
-
-def _end(run: RunStory, what: RunEnded) -> None:
-    _require_running(run)
-    if what.state == "completed" and not run.is_complete:
-        raise Refused(f"{run.run} completed with {run.committed} of {run.plan.training.rounds} rounds")
-    run.state = what.state

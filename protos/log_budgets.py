@@ -169,7 +169,8 @@ class Budgets:
     ) -> Account:
         charges: Counter[Release] = Counter()
         for release, times in counted.get(name, Counter()).items():
-            charges[self._known(release)] += times
+            if times:  # what was given up whole is none of the account's any more
+                charges[self._known(release)] += times
         return Account(name=name.words, ceiling=ceiling, charges=charges)
 
     def _known(self, digest: Digest) -> Release:

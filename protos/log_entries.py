@@ -236,11 +236,8 @@ class ModelRegistered(Part):
         return self
 
 
-What = Annotated[
-    MembersSigned
-    | PlanRecorded
-    | RunLaunched
-    | RoundPrepared
+RunEvent = (
+    RoundPrepared
     | SumSettled
     | AttemptVoided
     | RoundCommitted
@@ -248,8 +245,10 @@ What = Annotated[
     | RunEnded
     | RunResumed
     | ReservationGivenUp
-    | CeilingSet
-    | ModelRegistered,
+)
+"""What happens to a run that was launched."""
+What = Annotated[
+    MembersSigned | PlanRecorded | RunLaunched | RunEvent | CeilingSet | ModelRegistered,
     Field(discriminator="kind"),
 ]
 

@@ -16,7 +16,7 @@ class JournalBroken(DiskError):  # noqa: N818  (names the state that the process
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owner:
-    """Whose journal it is: `root` is the public key of the federation's root, `identity` the site's."""
+    """Whose journal it is: `root` is the digest of the root that the site has pinned, `identity` its own public key."""
 
     federation: str
     root: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +24,7 @@ from protos.approvals import (
 )
 from protos.contract import Contract
 from protos.files import replace_file
+from protos.keys import Signer
 from protos.membership import MemberList, Role, check_members
 from protos.moments import end_of_day
 from protos.plan import Plan
@@ -59,11 +61,11 @@ def sign(
     expires: Expires = None,
 ) -> None:
     """Sign a plan as its author. The signature goes into PLAN.evidence.json beside it, which officers then approve."""
-    parsed, agreed = read_plan(plan, contract)
-    people.print(_words(parsed, agreed), highlight=False)  # before the passphrase is asked for
-    (signer,) = open_keys([key], None if passphrase_file is None else [passphrase_file])
-    said = author(parsed, agreed, officer, signer, expires=_until(parsed, expires))
-    _add(plan, parsed, agreed, said)
+
+    def say(parsed: Plan, agreed: Contract, signer: Signer) -> PlanStatement:
+        return author(parsed, agreed, officer, signer, expires=_until(parsed, expires))
+
+    _sign(plan, contract, key, passphrase_file, say)
 
 
 def approve_plan(
@@ -76,11 +78,11 @@ def approve_plan(
     expires: Expires = None,
 ) -> None:
     """Approve a plan in one role, after reading what it does. Its author cannot, and nobody counts for two roles."""
-    parsed, agreed = read_plan(plan, contract)
-    people.print(_words(parsed, agreed), highlight=False)  # before the passphrase is asked for
-    (signer,) = open_keys([key], None if passphrase_file is None else [passphrase_file])
-    said = approve(parsed, agreed, officer, role, signer, expires=_until(parsed, expires))
-    _add(plan, parsed, agreed, said)
+
+    def say(parsed: Plan, agreed: Contract, signer: Signer) -> PlanStatement:
+        return approve(parsed, agreed, officer, role, signer, expires=_until(parsed, expires))
+
+    _sign(plan, contract, key, passphrase_file, say)
 
 
 def status(plan: PlanFile, contract: ContractFile = None, home: Home = None, json: Json = False) -> None:
@@ -93,6 +95,20 @@ def status(plan: PlanFile, contract: ContractFile = None, home: Home = None, jso
         emit(facts)
     else:
         _show(parsed, evidence, facts)
+
+
+def _sign(
+    plan_file: Path,
+    contract_file: Path | None,
+    key: Path,
+    passphrase_file: Path | None,
+    say: Callable[[Plan, Contract, Signer], PlanStatement],
+) -> None:
+    """Show what is signed, then ask for the passphrase, sign and keep what was said."""
+    plan, contract = read_plan(plan_file, contract_file)
+    people.print(_words(plan, contract), highlight=False)
+    (signer,) = open_keys([key], None if passphrase_file is None else [passphrase_file])
+    _add(plan_file, plan, contract, say(plan, contract, signer))
 
 
 def _until(plan: Plan, day: str | None) -> datetime:

@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from protos.approvals import ApprovedPlan
+from protos.log_audit import Audit
 from protos.log_entries import (
     AttemptVoided,
     CeilingSet,
@@ -20,6 +21,7 @@ from protos.log_entries import (
     RoundEvaluated,
     RoundPrepared,
     RunEnded,
+    RunEvent,
     RunLaunched,
     RunResumed,
     SumSettled,
@@ -69,17 +71,7 @@ def words_of(what: What) -> str:
             return f"{what.run}: {_words_of_run(what)}"
 
 
-def _words_of_run(
-    what: RunLaunched
-    | RoundPrepared
-    | SumSettled
-    | AttemptVoided
-    | RoundCommitted
-    | RoundEvaluated
-    | RunEnded
-    | RunResumed
-    | ReservationGivenUp,
-) -> str:
+def _words_of_run(what: RunLaunched | RunEvent) -> str:
     match what:
         case RunLaunched():
             words = f"plan {what.plan[:_SHORT]}, {len(what.reserved)} reservations"
@@ -110,8 +102,20 @@ def _approved_by(approved: ApprovedPlan) -> str:
 
 def show_verified(found: Verified, pinned: SignedRoot) -> None:
     """What an export proves, and what it does not."""
-    story = found.story
-    runs = Table(
+    for table in (_runs(found.story), _models(found.story), _budgets(found.story)):
+        if table.row_count:
+            people.print(table)
+    people.print(
+        f"verified: all {found.head.size} entries of the log of {found.federation} (fingerprint {pinned.root.fingerprint}), in order and"
+        f" without a gap, are those of the head that {found.log_key.name} signed. Each fits those before it.\n"
+        f"Whether others see the same log, they have to say: compare the head of {found.head.size} entries, {found.head.root.hex()}.",
+        highlight=False,
+        markup=False,
+    )
+
+
+def _runs(story: Audit) -> Table:
+    table = Table(
         "run",
         "plan",
         "approved by",
@@ -123,21 +127,20 @@ def show_verified(found: Verified, pinned: SignedRoot) -> None:
     )
     for each in story.runs.values():
         plan = f"{each.plan.name} {each.plan.digest[:_SHORT]}"
-        sites = ", ".join(sorted(each.survivors))
-        _row(
-            runs,
-            each.run,
-            plan,
-            _approved_by(each.approved),
-            each.plan.privacy.mode,
-            each.state,
-            str(each.committed),
-            sites,
-        )
-    models = Table("model", "digest", "run", title="models")
-    for model in story.models:
-        _row(models, f"{model.name}@{model.version}", model.digest, model.run)
-    budgets = Table(
+        rest = (each.state, str(each.committed), ", ".join(sorted(each.survivors)))
+        _row(table, each.run, plan, _approved_by(each.approved), each.plan.privacy.mode, *rest)
+    return table
+
+
+def _models(story: Audit) -> Table:
+    table = Table("model", "digest", "run", title="models")
+    for each in story.models:
+        _row(table, f"{each.name}@{each.version}", each.digest, each.run)
+    return table
+
+
+def _budgets(story: Audit) -> Table:
+    table = Table(
         "account",
         "sums opened",
         "opened at most",
@@ -146,27 +149,8 @@ def show_verified(found: Verified, pinned: SignedRoot) -> None:
         "decided by",
         title="budgets",
     )
-    for budget in story.budgets.standing():
-        _row(
-            budgets,
-            budget.account.words,
-            str(budget.sums),
-            budget.opened.words,
-            budget.charged.words,
-            budget.ceiling.words,
-            ", ".join(budget.decisions[-1].officers),
-        )
-    for table in (runs, models, budgets):
-        if table.row_count:
-            people.print(table)
-    people.print(
-        f"verified: all {found.head.size} entries of the log of {found.federation} (fingerprint {pinned.root.fingerprint}), in order and"
-        f" without a gap, are those of the head that {found.log_key.name} signed. Each fits those before it.",
-        highlight=False,
-        markup=False,
-    )
-    people.print(
-        f"Whether others see the same log, they have to say: compare the head of {found.head.size} entries, {found.head.root.hex()}.",
-        highlight=False,
-        markup=False,
-    )
+    for each in story.budgets.standing():
+        officers = ", ".join(each.decisions[-1].officers)
+        figures = (each.opened.words, each.charged.words, each.ceiling.words)
+        _row(table, each.account.words, str(each.sums), *figures, officers)
+    return table

@@ -30,6 +30,7 @@ from strategies.transparency.merkle import (
     leaf_hash,
     prove_consistency,
     prove_inclusion,
+    root_at,
 )
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
@@ -45,7 +46,7 @@ def append(session: Session, at: datetime, what: Iterable[What]) -> int:
     """
     _take_turn(session)
     size = _size(session)
-    tree = Frontier.of(size, _subtrees(session, [_place(*each) for each in _peaks(size)]))
+    tree = _proved(session, lambda subtree: Frontier.of(size, subtree))
     rows = []
     for each in what:
         body = LogEntry(at=at, what=each).canonical
@@ -135,8 +136,8 @@ class TransparencyLog:
             return self._head(session, size)
 
     def _head(self, session: Session, size: int) -> Checkpoint:
-        tree = Frontier.of(size, _subtrees(session, [_place(*each) for each in _peaks(size)]))
-        return Checkpoint(origin=self.key.name, size=size, root=tree.root)
+        root = _proved(session, lambda subtree: root_at(size, subtree))
+        return Checkpoint(origin=self.key.name, size=size, root=root)
 
     def _checked(self, encoded: str, head: Checkpoint) -> SignedNote:
         """A note that was signed before. Raises CovenantError if the entries have changed since."""
@@ -172,19 +173,8 @@ def _size(session: Session) -> int:
     return 0 if last is None else last + 1
 
 
-def _peaks(size: int) -> list[tuple[int, int]]:
-    asked: list[tuple[int, int]] = []
-
-    def note(level: int, index: int) -> bytes:
-        asked.append((level, index))
-        return bytes(HASH_BYTES)
-
-    Frontier.of(size, note)
-    return asked
-
-
 def _proved(session: Session, prove: Callable[[Subtree], T]) -> T:
-    """A proof from one query: which hashes it takes does not depend on what they are."""
+    """What follows from hashes of subtrees, such as a head or a proof, from one query: which ones it takes does not depend on what they are."""
     asked: list[int] = []
 
     def note(level: int, index: int) -> bytes:

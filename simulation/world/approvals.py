@@ -17,7 +17,7 @@ from protos.membership import Officer, Role
 from protos.plan import Plan
 from simulation.world.clock import VirtualClock
 
-_FOR_EVER = datetime(2999, 12, 31, tzinfo=UTC)
+FOR_EVER = datetime(2999, 12, 31, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class SimulatedOfficers:
     def listed(self) -> tuple[Officer, ...]:
         """As the member list has them."""
         return tuple(
-            Officer(name=name, roles=(role,), key=self.keys[name].public, expires=_FOR_EVER)
+            Officer(name=name, roles=(role,), key=self.keys[name].public, expires=FOR_EVER)
             for name, role in self.roles.items()
         )
 

@@ -33,12 +33,11 @@ from protos.plan import Plan
 from protos.plan_privacy import Privacy
 from protos.plan_releases import fitting_ceiling, releases_of
 from protos.root import Root, RootKey, SignedRoot
-from simulation.world.approvals import SimulatedOfficers
+from simulation.world.approvals import FOR_EVER, SimulatedOfficers
 from strategies.ids import SiteName
 
 _FEWEST_PEERS = 2
 _OFFICERS, _QUORUM = 3, 2
-_FOR_EVER = datetime(2999, 12, 31, tzinfo=UTC)
 _NOWHERE = "127.0.0.1:1"
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
@@ -205,7 +204,7 @@ def _root(federation: str, officers: Sequence[SigningKey]) -> SignedRoot:
         RootKey(name=f"officer-{number}", key=each.public) for number, each in enumerate(officers, 1)
     )
     root = SignedRoot(
-        root=Root(federation=federation, version=1, keys=keys, quorum=_QUORUM, expires=_FOR_EVER)
+        root=Root(federation=federation, version=1, keys=keys, quorum=_QUORUM, expires=FOR_EVER)
     )
     for officer in officers[:_QUORUM]:
         root = root.signed_with(officer, None)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import Final, Self
 
 from strategies.errors import Refused, UsageError
@@ -222,17 +221,3 @@ def _between(old: int, start: int, stop: int) -> list[tuple[int, int]]:
             found.append((start, middle))
             start, beginning = middle, False
     return ([] if beginning else [(start, stop)]) + found[::-1]
-
-
-def frontiers(leaves: Sequence[bytes], sizes: Sequence[int]) -> dict[int, Frontier]:
-    """The trees of the first `sizes` leaf hashes, ascending, in one pass. Raises UsageError for a size beyond them."""
-    if any(one > other for one, other in pairwise(sizes)) or (
-        sizes and not 0 <= sizes[0] <= sizes[-1] <= len(leaves)
-    ):
-        raise UsageError(f"sizes must ascend from 0 to {len(leaves)}")
-    tree, found, done = Frontier(), {}, 0
-    for size in sizes:
-        for leaf in leaves[done:size]:
-            tree, _ = tree.append(leaf)
-        found[size], done = tree, size
-    return found

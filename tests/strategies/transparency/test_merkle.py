@@ -18,7 +18,6 @@ from strategies.transparency.merkle import (
     MOST_LEAVES,
     Frontier,
     ProofRefused,
-    frontiers,
     leaf_hash,
     node_hash,
     prove_consistency,
@@ -203,12 +202,3 @@ def test_what_cannot_be_proved_is_not() -> None:
         prove_consistency(4, 3, subtree)
     with pytest.raises(UsageError, match="complete subtrees"):
         Frontier(3, (LEAVES[0],))
-    with pytest.raises(UsageError, match="ascend"):
-        frontiers(LEAVES, [5, 3])
-
-
-def test_the_heads_of_many_sizes_are_had_in_one_pass() -> None:
-    found = frontiers(LEAVES, [0, 1, 1, 7, MOST])
-    assert {size: tree.root for size, tree in found.items()} == {
-        size: head(LEAVES[:size]) for size in (0, 1, 7, MOST)
-    }

@@ -1,0 +1,178 @@
+"""A run as the transparency log tells it: which of its events may come when. What it releases is on the accounts (`log_budgets`).
+
+1. A sum is settled once, over sites that the plan invites and no fewer than its minimum: to prepare before the first round, to train for the round
+   that is next and for no second attempt before the first is voided, to evaluate once a round is committed.
+2. A round is committed after the one before, over the very sites and the statement that its attempt settled. A run completes with all its rounds.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import assert_never
+
+from protos.approvals import ApprovedPlan
+from protos.log_entries import (
+    AttemptVoided,
+    ReservationGivenUp,
+    RoundCommitted,
+    RoundEvaluated,
+    RoundPrepared,
+    RunEnded,
+    RunEvent,
+    RunResumed,
+    SumSettled,
+)
+from protos.plan import Plan
+from protos.plan_releases import EVALUATE, PREPARE, TRAIN, PlannedReleases
+from strategies.errors import Refused
+from strategies.ids import Digest, RunId, SiteName
+
+At = tuple[str, int, int]
+"""Stage, round, attempt."""
+
+
+@dataclass
+class RunStory:
+    """A run as the log tells it."""
+
+    run: RunId
+    plan: Plan
+    contract: Digest
+    approved: ApprovedPlan
+    releases: PlannedReleases | None
+    settled: dict[At, SumSettled] = field(default_factory=dict)
+    voided: set[At] = field(default_factory=set)
+    evaluated: set[At] = field(default_factory=set)
+    committed: int = 0
+    weights: Digest | None = None
+    """Of the model after the last round."""
+    survivors: set[SiteName] = field(default_factory=set)
+    prepared: bool = False
+    state: str = "running"
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all rounds of the plan are committed."""
+        return self.committed == self.plan.training.rounds
+
+    def require_settled(self, at: At, survivors: tuple[SiteName, ...]) -> SumSettled:
+        """What was settled of an attempt, which was over exactly these sites and not voided. Raises Refused."""
+        found = self.settled.get(at)
+        if found is None or found.sites != survivors or at in self.voided:
+            raise Refused(
+                f"{self.run}: attempt {at[2]} at {at[0]} of round {at[1]} was not settled over these sites"
+            )
+        return found
+
+    def take(self, what: RunEvent) -> None:
+        """Judge the next event of this run. Raises Refused."""
+        match what:
+            case RunResumed():
+                _resume(self, what)
+            case ReservationGivenUp():
+                pass  # a matter of the accounts alone, which a run may leave behind after its end
+            case AttemptVoided():
+                _void(self, what)
+            case _:
+                _require_running(self)
+                self._take_running(what)
+
+    def _take_running(
+        self, what: RoundPrepared | SumSettled | RoundCommitted | RoundEvaluated | RunEnded
+    ) -> None:
+        match what:
+            case SumSettled():
+                _settle(self, what)
+            case RoundPrepared():
+                _prepare(self, what)
+            case RoundCommitted():
+                _commit(self, what)
+            case RoundEvaluated():
+                _evaluate(self, what)
+            case RunEnded():
+                _end(self, what)
+            case unreachable:
+                assert_never(unreachable)
+
+
+def _require_running(run: RunStory) -> None:
+    if run.state != "running":
+        raise Refused(f"{run.run} is {run.state}")
+
+
+def _resume(run: RunStory, what: RunResumed) -> None:
+    if run.state not in {"failed", "stopped"}:
+        raise Refused(f"{what.run} is resumed, but it is {run.state}")
+    run.state = "running"
+
+
+def _settle(run: RunStory, what: SumSettled) -> None:
+    at = (what.stage, what.round, what.attempt)
+    if at in run.settled:
+        raise Refused(
+            f"{run.run}: attempt {what.attempt} at {what.stage} of round {what.round} is settled twice"
+        )
+    if not _is_due(run, what):
+        raise Refused(f"{run.run}: to {what.stage} in round {what.round} is not due")
+    strangers = sorted(set(what.sites) - set(run.plan.sites.invite))
+    if strangers or len(set(what.sites)) < run.plan.sites.minimum:
+        raise Refused(
+            f"{run.run}: a sum over {', '.join(what.sites)}; the plan invites {', '.join(run.plan.sites.invite)}, at least {run.plan.sites.minimum}"
+        )
+    expected = () if run.releases is None else (run.releases.of(what.stage).digest,)
+    if what.releases != expected:
+        raise Refused(f"{run.run}: {what.stage} is charged as another release than the plan's")
+    run.settled[at] = what
+    run.survivors |= set(what.sites)
+
+
+def _is_due(run: RunStory, what: SumSettled) -> bool:
+    """Whether the plan has this stage in this round, and the run has come to it."""
+    match what.stage:
+        case "prepare":
+            return what.round == 0 and run.committed == 0
+        case "train":
+            open_ = [at for at in run.settled if at[:2] == (TRAIN, what.round) and at not in run.voided]
+            is_next = run.prepared and what.round == run.committed + 1 <= run.plan.training.rounds
+            return is_next and not open_
+        case _:
+            return run.plan.evaluates(what.round) and what.round <= run.committed
+
+
+def _prepare(run: RunStory, what: RoundPrepared) -> None:
+    if run.committed:
+        raise Refused(f"{run.run} is prepared again after round {run.committed}")
+    run.require_settled((PREPARE, 0, what.attempt), what.survivors)
+    run.prepared = True
+
+
+def _void(run: RunStory, what: AttemptVoided) -> None:
+    if what.round <= run.committed:
+        raise Refused(f"{run.run} voids an attempt at round {what.round}, which is committed")
+    run.voided.add((TRAIN, what.round, what.attempt))
+
+
+def _commit(run: RunStory, what: RoundCommitted) -> None:
+    if not run.prepared or what.round != run.committed + 1:
+        raise Refused(f"{run.run} commits round {what.round} after round {run.committed}")
+    settled = run.require_settled((TRAIN, what.round, what.attempt), what.survivors)
+    if settled.statement != what.statement:
+        raise Refused(f"{run.run}: round {what.round} is of another statement than was settled")
+    strangers = sorted(set(what.roster) - set(run.plan.sites.invite))
+    if strangers:
+        raise Refused(f"{run.run} asked {strangers[0]}, which its plan does not invite")
+    run.committed, run.weights = what.round, what.model
+
+
+def _evaluate(run: RunStory, what: RoundEvaluated) -> None:
+    at = (EVALUATE, what.round, what.attempt)
+    run.require_settled(at, what.survivors)
+    if at in run.evaluated:
+        raise Refused(f"{run.run}: attempt {what.attempt} at evaluating round {what.round} is told twice")
+    run.evaluated.add(at)
+
+
+def _end(run: RunStory, what: RunEnded) -> None:
+    if what.state == "completed" and not run.is_complete:
+        raise Refused(f"{run.run} completed with {run.committed} of {run.plan.training.rounds} rounds")
+    run.state = what.state
