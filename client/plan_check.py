@@ -88,7 +88,7 @@ def check_documents(
     plan, contract = _documents(task)
     trusted = _membership(task, plan, config, trust, identity_key, begun=began is not None)
     evidence = _evidence(task)
-    _approved(plan, contract, evidence, trusted.members, config, trust, began=began)
+    _approved(plan, contract, evidence, trusted, config, trust, began=began)
     _policy(plan, config)
     source = _source(plan, contract, config)
     _require_component(plan)
@@ -112,7 +112,7 @@ def check_trust(accepted: Accepted, config: SiteConfig, trust: Trust, *, began: 
     except Refused as refused:
         raise TaskRefused(RefusalCode.SIGNATURE, str(refused)) from refused
     _approved(
-        accepted.plan, accepted.contract, accepted.evidence, accepted.members, config, trust, began=began
+        accepted.plan, accepted.contract, accepted.evidence, accepted.trusted, config, trust, began=began
     )
 
 
@@ -185,7 +185,7 @@ def _approved(
     plan: Plan,
     contract: Contract,
     evidence: PlanEvidence,
-    members: MemberList,
+    trusted: Trusted,
     config: SiteConfig,
     trust: Trust,
     *,
@@ -194,7 +194,7 @@ def _approved(
     """Judge the approvals as of the moment at which this site began the run, which outlives them by what they are good for, and no longer."""
     rules, now = (plan.approval_rule, config.policy.approvals), trust.clock()
     try:
-        require_approved(plan, contract, evidence, members, rules, began or now)
+        require_approved(plan, contract, evidence, trusted, rules, began or now)
     except Refused as refused:
         raise TaskRefused(RefusalCode.SIGNATURE, str(refused)) from refused
     longest = min(rule.valid_for for rule in rules)

@@ -70,7 +70,7 @@ def assemble(
     trusted.root.require_current(now)
     check_members(plan, trusted.members)
     evidence = read_evidence(plan_file)
-    require_approved(plan, contract, evidence, trusted.members, [plan.approval_rule], now)
+    require_approved(plan, contract, evidence, trusted, [plan.approval_rule], now)
     return RunDocuments(
         run=run,
         plan=plan,

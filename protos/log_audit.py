@@ -33,7 +33,7 @@ from protos.log_entries import (
     What,
 )
 from protos.log_runs import RunStory
-from protos.membership import MemberList, Membership, check_members
+from protos.membership import MemberList, Membership, Trusted, check_members
 from protos.plan import Plan
 from protos.plan_fit import check_plan
 from protos.plan_releases import EVALUATE, PREPARE, TRAIN, PlannedReleases, releases_of
@@ -62,7 +62,7 @@ class Audit:
     models: list[ModelRegistered] = field(default_factory=list)
     budgets: Budgets = field(default_factory=Budgets)
     members: MemberList | None = None
-    _lists: dict[Digest, MemberList] = field(default_factory=dict)
+    _lists: dict[Digest, Trusted] = field(default_factory=dict)
     _newest: Newest | None = None
     _plans: dict[tuple[Digest, Digest], tuple[Plan, Contract]] = field(default_factory=dict)
     """Plans with their contracts, by the digests of both."""
@@ -109,7 +109,7 @@ class Audit:
     def _members(self, what: MembersSigned) -> None:
         trusted = _parsed(what.members, Membership).verify(self.pinned)
         self._newest, self.members = newest_after(trusted, self._newest), trusted.members
-        self._lists[what.members.digest] = trusted.members
+        self._lists[what.members.digest] = trusted
 
     def _plan(self, what: PlanRecorded) -> None:
         plan, contract = _parsed(what.plan, Plan), _parsed(what.contract, Contract)
@@ -119,22 +119,22 @@ class Audit:
             self._evidence[what.evidence.digest] = _parsed(what.evidence, PlanEvidence)
 
     def _launch(self, at: datetime, what: RunLaunched) -> None:
-        found, members = self._plans.get((what.plan, what.contract)), self._lists.get(what.members)
-        if found is None or members is None:
+        found, trusted = self._plans.get((what.plan, what.contract)), self._lists.get(what.members)
+        if found is None or trusted is None:
             missing = "plan with this contract" if found is None else "member list"
             raise Refused(f"{what.run} is launched under a {missing} that is not in the log before it")
         if what.run in self.runs:
             raise Refused(f"{what.run} is launched twice")
-        if members != self.members:
-            raise Refused(f"{what.run} is launched under an older member list, {members.ref}")
+        if trusted.members != self.members:
+            raise Refused(f"{what.run} is launched under an older member list, {trusted.members.ref}")
         plan, contract = found
-        check_members(plan, members)
+        check_members(plan, trusted.members)
         evidence = PlanEvidence() if what.evidence is None else self._evidence.get(what.evidence)
         if evidence is None:
             raise Refused(
                 f"{what.run} is launched under evidence {what.evidence}, which is not in the log before it"
             )
-        approved = require_approved(plan, contract, evidence, members, [plan.approval_rule], at)
+        approved = require_approved(plan, contract, evidence, trusted, [plan.approval_rule], at)
         releases = releases_of(plan, contract)
         self.budgets.know(what.releases)
         _require_reserved(what, plan, releases)

@@ -79,9 +79,9 @@ class Officers:
         for name, role in sorted(OFFICERS.items(), key=lambda each: each[1] is not Role.ML_ENGINEER):
             key, passphrase = self.key(name), self.passphrase(name)
             if role is Role.ML_ENGINEER:
-                sign(plan, name, key, contract, passphrase)
+                sign(plan, name, key, self.root, contract, passphrase)
             else:
-                approve_plan(plan, role, name, key, contract, passphrase)
+                approve_plan(plan, role, name, key, self.root, contract, passphrase)
 
     @property
     def _keys(self) -> list[Path]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Self
+from typing import Any, Self
 
 from protos.approvals import APPROVING, PlanEvidence, approve, author
 from protos.contract import Contract
@@ -16,6 +16,7 @@ from protos.keys import SigningKey
 from protos.membership import Officer, Role
 from protos.plan import Plan
 from simulation.world.clock import VirtualClock
+from strategies.ids import Digest
 
 FOR_EVER = datetime(2999, 12, 31, tzinfo=UTC)
 
@@ -41,16 +42,17 @@ class SimulatedOfficers:
             for name, role in self.roles.items()
         )
 
-    def evidence(self, plan: Plan, contract: Contract) -> PlanEvidence:
-        """What all of them sign at the beginning of a simulation, by its clock."""
+    def evidence(self, plan: Plan, contract: Contract, federation: Digest) -> PlanEvidence:
+        """What all of them sign at the beginning of a simulation, by its clock, in the federation of that root version 1."""
         # Not as long as the rule admits: clocks of a simulation go wrong.
         expires = VirtualClock().wall() + timedelta(seconds=plan.approval_rule.valid_for) / 2
+        good: dict[str, Any] = {"federation": federation, "expires": expires}
         statements = []
         for name, role in self.roles.items():
             if role is Role.ML_ENGINEER:
-                statements.append(author(plan, contract, name, self.keys[name], expires=expires))
+                statements.append(author(plan, contract, name, self.keys[name], **good))
             else:
-                statements.append(approve(plan, contract, name, role, self.keys[name], expires=expires))
+                statements.append(approve(plan, contract, name, role, self.keys[name], **good))
         return PlanEvidence(statements=tuple(statements))
 
 

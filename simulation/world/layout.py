@@ -92,7 +92,9 @@ def lay_out(
     log.save(layout.home / "log.key")
     people = SimulatedOfficers.of(plan, lambda: _signing_key(source))
     if people.roles:
-        evidence_file(layout.plan_file).write_bytes(people.evidence(plan, contract).canonical)
+        evidence_file(layout.plan_file).write_bytes(
+            people.evidence(plan, contract, root.root.identity).canonical
+        )
     listed = MemberList(
         name=federation,
         version=int(version),

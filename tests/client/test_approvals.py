@@ -28,6 +28,7 @@ from tests.trust_for_tests import FAR, key_of, officers
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 SOON = NOW + timedelta(days=20)
+ROOT = officers().newest.identity
 NOBODY = "approvals: {privacy_officer: 0, model_risk: 0}"
 OTHER_RUN = RunId("run-eeeeeeeeeeeeeeee")
 PEOPLE = {"author-1": Role.ML_ENGINEER, "privacy-1": Role.PRIVACY_OFFICER, "risk-1": Role.MODEL_RISK}
@@ -41,9 +42,9 @@ def asking(rule: ApprovalRule | None = None, **training: object) -> Plan:
 def said(plan: Plan, *names: str, expires: datetime = SOON) -> PlanEvidence:
     """What `names`, or all who must, say about `plan`."""
     statements = tuple(
-        author(plan, CONTRACT, name, key_of(name), expires=expires)
+        author(plan, CONTRACT, name, key_of(name), federation=ROOT, expires=expires)
         if PEOPLE[name] is Role.ML_ENGINEER
-        else approve(plan, CONTRACT, name, PEOPLE[name], key_of(name), expires=expires)
+        else approve(plan, CONTRACT, name, PEOPLE[name], key_of(name), federation=ROOT, expires=expires)
         for name in names or PEOPLE
     )
     return PlanEvidence(statements=statements)
@@ -142,13 +143,29 @@ def test_the_evidence_of_another_plan_is_refused(site: Site) -> None:
 
 
 def test_evidence_of_a_stranger_and_in_another_form_is_refused(site: Site) -> None:
-    forged = approve(asking(), CONTRACT, "privacy-1", Role.PRIVACY_OFFICER, key_of("stranger"), expires=SOON)
+    forged = approve(
+        asking(),
+        CONTRACT,
+        "privacy-1",
+        Role.PRIVACY_OFFICER,
+        key_of("stranger"),
+        federation=ROOT,
+        expires=SOON,
+    )
     assert "privacy-1's approval as privacy_officer is not signed" in site.refusal(
         asking(), said(asking()).adding(forged)
     )
     assert "canonical form" in site.refusal(asking(), said(asking()).canonical + b"\n")
     body = said(asking(), "author-1").model_dump(mode="json")
-    again = approve(asking(), CONTRACT, "author-1", Role.PRIVACY_OFFICER, key_of("author-1"), expires=SOON)
+    again = approve(
+        asking(),
+        CONTRACT,
+        "author-1",
+        Role.PRIVACY_OFFICER,
+        key_of("author-1"),
+        federation=ROOT,
+        expires=SOON,
+    )
     body["statements"].append(again.model_dump(mode="json"))
     assert "author-1 is the author and approves" in site.refusal(asking(), canonical_json(body))
 

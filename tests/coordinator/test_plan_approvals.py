@@ -27,7 +27,7 @@ from strategies.errors import Refused
 from strategies.ids import RunId
 from tests.coordinator.cli_for_tests import Command, commands_in, facts_of, membership, open_accounts
 from tests.private_plan_for_tests import write_documents
-from tests.trust_for_tests import FAR, key_of, officers
+from tests.trust_for_tests import FAR, impostors, key_of, officers
 
 PEOPLE: dict[str, tuple[Role, ...]] = {
     "author-1": (Role.ML_ENGINEER, Role.MODEL_RISK),
@@ -75,13 +75,13 @@ def centre(home: Path) -> Centre:
 def sign(
     covenant: Command, name: str = "author-1", *more: str, key: str | None = None
 ) -> tuple[int, str, str]:
-    return covenant("plan", "sign", "plan.yaml", "--officer", name, "--key", f"{key or name}.key", *more)
+    who = ("--officer", name, "--key", f"{key or name}.key", "--root", "home/root.json")
+    return covenant("plan", "sign", "plan.yaml", *who, *more)
 
 
 def approves(covenant: Command, name: str, role: str, *more: str) -> tuple[int, str, str]:
-    return covenant(
-        "plan", "approve", "plan.yaml", "--as", role, "--officer", name, "--key", f"{name}.key", *more
-    )
+    who = ("--as", role, "--officer", name, "--key", f"{name}.key", "--root", "home/root.json")
+    return covenant("plan", "approve", "plan.yaml", *who, *more)
 
 
 def all_sign(covenant: Command) -> None:
@@ -201,6 +201,26 @@ def test_a_last_day_may_be_sooner(covenant: Command) -> None:
     day = (datetime.now(UTC) + timedelta(days=3)).date().isoformat()
     assert sign(covenant, "author-1", "--expires", day)[0] == 0
     assert facts_of(covenant, "plan", "status", "plan.yaml")["until"].startswith(day)
+
+
+def test_what_is_approved_under_the_root_of_a_namesake_refuses_the_launch(
+    covenant: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    impostors().save(tmp_path / "theirs")
+    assert sign(covenant, "author-1", "--root", "theirs/root.json")[0] == 0
+    code, err = launched_code(covenant)
+    assert (code, "what is approved in one federation counts in no other" in err) == (3, True), err
+
+
+def test_nothing_is_signed_for_a_federation_that_the_plan_does_not_name(
+    covenant: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "retail").mkdir()
+    officers("retail").save(tmp_path / "retail")
+    code, _, err = sign(covenant, "author-1", "--root", "retail/root.json")
+    assert (code, "is the root of retail, and the plan is for member list demo@1" in err) == (2, True), err
+    assert not (tmp_path / "plan.evidence.json").exists()
 
 
 # --- status
@@ -372,6 +392,7 @@ def test_an_auditor_refuses_what_a_coordinator_launched_without_approval(
             "privacy-2",
             Role.MODEL_RISK,
             key_of("stranger"),
+            federation=officers().newest.identity,
             expires=datetime.now(UTC) + timedelta(days=1),
         )
     )

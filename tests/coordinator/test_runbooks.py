@@ -118,7 +118,7 @@ def test_the_first_plan_is_approved_by_the_officers_on_the_list(desk: Desk) -> N
     desk.follow([line for line in lines if re.match(r"covenant plan (check|sign|approve|status)", line)])
     documents = read_plan(plan, desk.folder / data.CONTRACT)
     rules = [ApprovalRule()]
-    approved = require_approved(*documents, read_evidence(plan), desk.list.members, rules, datetime.now(UTC))
+    approved = require_approved(*documents, read_evidence(plan), desk.list, rules, datetime.now(UTC))
     assert (approved.author, [name for name, _ in approved.approved_by]) == ("ml-1", ["privacy-1", "risk-1"])
 
 
