@@ -5,6 +5,7 @@
 2. What happens to a run comes in its order (`log_runs`), and is charged to accounts that are replayed (`log_budgets`).
 3. A model comes from a run with all its rounds: it has the plan's name, the next version, the last round's weights, and the run's plan and contract.
 4. Member lists lead, one after the other, from the root that the reader has pinned, and no root that was left behind comes back.
+5. Time goes on (`log_clock`): what was good when an entry says that it was written was good no more than minutes before it was.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from protos.approvals import PlanEvidence, require_approved
 from protos.contract import Contract
 from protos.documents import Document
 from protos.log_budgets import Budgets
+from protos.log_clock import require_in_time
 from protos.log_entries import (
     CeilingSet,
     LogEntry,
@@ -64,6 +66,8 @@ class Audit:
     members: MemberList | None = None
     _lists: dict[Digest, Trusted] = field(default_factory=dict)
     _newest: Newest | None = None
+    _clock: datetime | None = None
+    """The latest moment that any entry has."""
     _plans: dict[tuple[Digest, Digest], tuple[Plan, Contract]] = field(default_factory=dict)
     """Plans with their contracts, by the digests of both."""
     _evidence: dict[Digest, PlanEvidence] = field(default_factory=dict)
@@ -74,7 +78,9 @@ class Audit:
         try:
             entry = LogEntry.from_canonical(data)
             kind = entry.what.kind
+            require_in_time(entry.at, self._clock)
             self._judge(entry.at, entry.what)
+            self._clock = entry.at if self._clock is None else max(self._clock, entry.at)
         except CovenantError as refused:
             raise AuditRefused(f"entry {seq} ({kind}): {refused}") from refused
 

@@ -7,6 +7,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from datetime import datetime, timedelta
 from itertools import starmap
 from pathlib import Path
 from random import Random
@@ -222,6 +223,7 @@ def prepared_again(entries: Story) -> None:
 def another_ceiling(entries: Story, **changes: object) -> None:
     decision = deepcopy(next(each for each in entries if each["what"]["kind"] == "ceiling"))
     decision["what"]["ceiling"] |= changes
+    decision["at"] = entries[-1]["at"]
     entries.append(decision)
 
 
@@ -242,6 +244,15 @@ def alert_taken_away(entries: Story) -> None:
 def resumed(entries: Story) -> None:
     place = next(n for n, each in enumerate(entries) if each["what"]["kind"] == "prepared")
     entries.insert(place, {**entries[place], "what": {"kind": "resumed", "run": RUN, "reserved": []}})
+
+
+def backdated(minutes: int) -> Callable[[Story], None]:
+    def lie(entries: Story) -> None:
+        place = next(n for n, each in enumerate(entries) if each["what"]["kind"] == "launch")
+        newest = max(datetime.fromisoformat(each["at"]) for each in entries[:place])
+        entries[place]["at"] = f"{newest - timedelta(minutes=minutes, seconds=1):%Y-%m-%dT%H:%M:%SZ}"
+
+    return lie
 
 
 LIES: dict[str, tuple[Callable[[Story], None], str]] = {
@@ -284,6 +295,7 @@ LIES: dict[str, tuple[Callable[[Story], None], str]] = {
     "a ceiling below what is charged": (lowered, "is below what is charged"),
     "resumed without having ended": (resumed, "is resumed, but it is running"),
     "ended twice": (twice("ended"), "is completed"),
+    "a launch that is backdated": (backdated(5), "the clock was set back, or the entry is backdated"),
 }
 
 
@@ -302,6 +314,12 @@ def test_the_same_story_signed_again_is_believed(log: TransparencyLog, pinned: S
     """The control of the test before: nothing but the lie is refused there."""
     found = Export.read(resigned(log, [canonical_json(each) for each in story(log)])).verify(pinned)
     assert found.head.size == log.size()
+
+
+def test_the_clocks_of_a_coordinator_may_differ_by_minutes(log: TransparencyLog, pinned: SignedRoot) -> None:
+    entries = story(log)
+    backdated(4)(entries)
+    Export.read(resigned(log, [canonical_json(each) for each in entries])).verify(pinned)
 
 
 def test_a_head_that_another_key_signed_is_refused(
