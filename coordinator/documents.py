@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from pathlib import Path
 
+from coordinator.governance.members import Listed
 from coordinator.rounds.question import RunDocuments
 from coordinator.settings import Settings
 from protos.approvals import PlanEvidence, require_approved
@@ -58,7 +59,17 @@ def read_membership(path: Path) -> Membership:
 def read_members(settings: Settings) -> tuple[Membership, Trusted]:
     """The federation's member list, verified against its root; raises `Refused` for a draft."""
     membership = read_membership(settings.members_file)
-    return membership, membership.verify(load_document(settings.root_file, SignedRoot))
+    return membership, membership.verify(read_root(settings))
+
+
+def read_listed(settings: Settings) -> Listed:
+    """The same, with all that it was verified by."""
+    return Listed.of(read_membership(settings.members_file), read_root(settings))
+
+
+def read_root(settings: Settings) -> SignedRoot:
+    """Version 1 of the federation's root, which everything is verified against. Raises `CovenantError`."""
+    return load_document(settings.root_file, SignedRoot)
 
 
 def assemble(

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from coordinator.bootstrap import Centre
 from coordinator.db.engine import reading, writing
 from coordinator.db.schema import FINAL_STATES, Round, RoundState, Run, RunState
-from coordinator.documents import assemble
+from coordinator.documents import assemble, read_root
 from coordinator.governance.launches import launched, resumed
 from coordinator.governance.log import append
 from coordinator.ledger import Ledger, Need, Planned
@@ -81,7 +81,7 @@ def record(centre: Centre, documents: RunDocuments, *, at: datetime | None = Non
         )
         session.flush()
         crossed = Ledger(centre.engine, centre.clock).reserve(session, documents.run, needs) if needs else ()
-        append(session, at or centre.clock(), launched(session, documents, needs))
+        append(session, at or centre.clock(), launched(session, documents, needs, read_root(centre.settings)))
     _tell(crossed)
 
 

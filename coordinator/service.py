@@ -15,12 +15,12 @@ import structlog
 from coordinator.bootstrap import Centre
 from coordinator.db.engine import writing
 from coordinator.db.schema import Site
-from coordinator.documents import read_members
+from coordinator.documents import read_members, read_root
 from coordinator.flower.control import Control
 from coordinator.flower.executor import Executor
 from coordinator.flower.superlink import SuperLink
-from coordinator.governance.launches import members_signed
 from coordinator.governance.log import append
+from coordinator.governance.members import Listed, members_signed
 from coordinator.supervisor import Supervisor
 from protos.membership import MemberList, Membership
 from strategies.errors import CovenantError, DiskError
@@ -102,6 +102,7 @@ class Service:
             _log.info("members registered", members=members.ref, sites=added)
 
     def _record(self, members: MemberList, membership: Membership) -> None:
+        listed = Listed.of(membership, read_root(self.centre.settings))
         with writing(self.centre.engine, "recording the member sites") as session:
             for member in members.members:
                 session.merge(
@@ -114,4 +115,4 @@ class Service:
                     )
                 )
             session.flush()
-            append(session, self.centre.clock(), members_signed(session, membership.canonical))
+            append(session, self.centre.clock(), members_signed(session, listed))

@@ -16,6 +16,7 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 from protos.approvals import PlanEvidence, require_approved
+from protos.ceilings import SignedCeiling
 from protos.contract import Contract
 from protos.documents import Document
 from protos.log_budgets import Budgets
@@ -66,6 +67,7 @@ class Audit:
     members: MemberList | None = None
     _lists: dict[Digest, Trusted] = field(default_factory=dict)
     _newest: Newest | None = None
+    _trusted: Trusted | None = None
     _clock: datetime | None = None
     """The latest moment that any entry has."""
     _plans: dict[tuple[Digest, Digest], tuple[Plan, Contract]] = field(default_factory=dict)
@@ -106,7 +108,7 @@ class Audit:
             case RunLaunched():
                 self._launch(at, what)
             case CeilingSet():
-                self.budgets.set_ceiling(what)
+                self._ceiling(at, what)
             case ModelRegistered():
                 self._model(what)
             case _:
@@ -115,7 +117,12 @@ class Audit:
     def _members(self, what: MembersSigned) -> None:
         trusted = _parsed(what.members, Membership).verify(self.pinned)
         self._newest, self.members = newest_after(trusted, self._newest), trusted.members
-        self._lists[what.members.digest] = trusted
+        self._lists[what.members.digest] = self._trusted = trusted
+
+    def _ceiling(self, at: datetime, what: CeilingSet) -> None:
+        if self._trusted is None:
+            raise Refused("a ceiling is decided before any member list says who may decide it")
+        self.budgets.set_ceiling(_parsed(what.decision, SignedCeiling).require(self._trusted, at))
 
     def _plan(self, what: PlanRecorded) -> None:
         plan, contract = _parsed(what.plan, Plan), _parsed(what.contract, Contract)

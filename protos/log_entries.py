@@ -206,16 +206,10 @@ class ReservationGivenUp(Part):
 
 
 class CeilingSet(Part):
-    """A decision on an account: the most that may become known of one unit, as a ceiling's facts."""
+    """A decision on an account, with the signatures of the officers who made it (`ceilings`)."""
 
     kind: Literal["ceiling"] = "ceiling"
-    site: Site
-    population: Name
-    ceiling: Facts
-    officers: Annotated[tuple[str, ...], Field(min_length=1, max_length=100)]
-    reason: Reason
-    alert_at: tuple[float, ...] = ()
-    overlaps: tuple[Site, ...] = ()
+    decision: LoggedDocument
 
 
 class ModelRegistered(Part):

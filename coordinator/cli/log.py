@@ -138,7 +138,11 @@ def facts_of(found: Verified, pinned: SignedRoot) -> dict[str, Any]:
                 "charged": each.charged.facts(),
                 "ceiling": each.ceiling.facts(),
                 "decisions": [
-                    {"ceiling": it.ceiling, "officers": list(it.officers), "reason": it.reason}
+                    {
+                        "ceiling": it.decision.ceiling,
+                        "officers": list(it.officers),
+                        "reason": it.decision.reason,
+                    }
                     for it in each.decisions
                 ],
             }

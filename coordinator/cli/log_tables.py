@@ -8,6 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from protos.approvals import ApprovedPlan
+from protos.ceilings import SignedCeiling
 from protos.log_audit import Audit
 from protos.log_entries import (
     AttemptVoided,
@@ -30,7 +31,7 @@ from protos.log_entries import (
 from protos.log_export import Verified
 from protos.root import SignedRoot
 from protos.shell import people
-from strategies.dp.filters import Ceiling
+from strategies.encoding import canonical_json
 
 _SHORT = 12
 
@@ -63,12 +64,17 @@ def words_of(what: What) -> str:
             by = ", ".join(f"{each['officer']} ({each['role']})" for each in said) or "nobody"
             return f"plan {what.plan.document['name']} {what.plan.digest[:_SHORT]}, contract {what.contract.digest[:_SHORT]}, signed by {by}"
         case CeilingSet():
-            ceiling = Ceiling.from_facts(what.ceiling)
-            return f"{what.site}/{what.population}: {ceiling.words}, by {', '.join(what.officers)}: {what.reason}"
+            return _ceiling_words(what)
         case ModelRegistered():
             return f"{what.name}@{what.version} {what.digest[:_SHORT]} from {what.run}"
         case _:
             return f"{what.run}: {_words_of_run(what)}"
+
+
+def _ceiling_words(what: CeilingSet) -> str:
+    signed = SignedCeiling.from_canonical(canonical_json(what.decision.document))
+    said, by = signed.decision, ", ".join(each.officer for each in signed.statements)
+    return f"{said.site}/{said.population}: {said.terms.words}, by {by}: {said.reason}"
 
 
 def _words_of_run(what: RunLaunched | RunEvent) -> str:

@@ -175,7 +175,8 @@ def _take_turn(session: Session) -> None:
 def _newest(session: Session) -> datetime | None:
     """The latest moment of the newest entries, which is the log's: each of them was written by this rule."""
     newest = select(LoggedEntry.at).order_by(LoggedEntry.seq.desc()).limit(_LOOKED_BACK).subquery()
-    return session.scalar(select(func.max(newest.c.at)))
+    found: datetime | None = session.scalar(select(func.max(newest.c.at)))
+    return found
 
 
 def _size(session: Session) -> int:

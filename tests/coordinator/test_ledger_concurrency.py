@@ -15,6 +15,7 @@ from coordinator.ledger import Ledger
 from strategies.dp.budget import BudgetRefused
 from strategies.errors import CovenantError
 from strategies.ids import RunId
+from tests.ceilings_for_tests import set_ceiling
 from tests.coordinator.ledger_for_tests import (
     LOANS,
     NORTH,
@@ -146,7 +147,7 @@ def test_a_ceiling_is_not_lowered_below_a_reservation_made_at_that_moment(
     raised: list[BaseException | None] = []
     lowering = threading.Thread(
         target=lambda: raised.extend(
-            at_once([lambda: officer.set_ceiling(NORTH, LOANS, decision(epsilon=4.5))])
+            at_once([lambda: set_ceiling(officer, NORTH, LOANS, decision(epsilon=4.5))])
         )
     )
     with writing(engine, "launching") as session:
