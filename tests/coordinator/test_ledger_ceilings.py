@@ -82,13 +82,19 @@ def test_raising_takes_two_different_officers_and_keeps_who_why_and_when(
 
 
 @ON_SQLITE
-def test_one_officer_written_twice_is_one(ledger: Ledger, engine: Engine) -> None:
+def test_an_officer_who_signs_twice_is_one(ledger: Ledger, engine: Engine) -> None:
     with_ceiling(ledger)
     before = everything(engine)
-    for again in ("privacy-1", "a. OFFICER", "A.  Officer", "\uff21. Officer"):
-        with pytest.raises(UsageError, match="different persons"):
-            change(ledger, epsilon=9.0, officers=("privacy-1", again))
+    with pytest.raises(Refused, match="is for 2 officers, and privacy-1 is one"):
+        change(ledger, epsilon=9.0, officers=("privacy-1", "privacy-1"))
     assert everything(engine) == before
+
+
+@ON_SQLITE
+def test_what_nobody_has_signed_is_not_carried_out(ledger: Ledger, engine: Engine) -> None:
+    with pytest.raises(Refused, match="nobody has signed decision 1"):
+        change(ledger, officers=())
+    assert not any(everything(engine).values())
 
 
 def test_one_officer_may_tighten(ledger: Ledger) -> None:
@@ -169,7 +175,6 @@ BAD_VALUES: list[dict[str, Any]] = [
     *({"delta": value} for value in (0.0, 1.0, math.nan, -1e-6)),
     *({"alert_at": (value,)} for value in (math.nan, 0.0, 1.1, -0.5)),
     {"order": 1},
-    {"officers": ()},
     {"officers": ("",)},
     {"officers": (" privacy-1",)},
     {"reason": ""},

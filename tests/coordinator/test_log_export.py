@@ -250,7 +250,7 @@ def backdated(minutes: int) -> Callable[[Story], None]:
 
 
 LIES: dict[str, tuple[Callable[[Story], None], str]] = {
-    "no member list": (without("members"), "not in the log before it"),
+    "no member list": (without("members"), "before any member list"),
     "no plan": (without("plan"), "not in the log before it"),
     "a plan that is another than its digest": (another_plan, "it is of another document"),
     "no launch": (without("launch"), "was never launched"),
@@ -329,12 +329,14 @@ class Decided:
     def reasoned_otherwise(self) -> None:
         entry = deepcopy(next(each for each in self.entries if each["what"]["kind"] == "ceiling"))
         signed = SignedCeiling.from_canonical(canonical_json(entry["what"]["decision"]["document"]))
-        decision = signed.decision.model_copy(update={"number": 2, "reason": "another"})
+        decision = signed.decision.model_copy(
+            update={"number": 2, "reason": "another", "at": datetime.fromisoformat(self.entries[-1]["at"])}
+        )
         self.log(signed.model_copy(update={"decision": decision}))
 
     def again(self) -> None:
-        self.next("ledger-1", ceiling={"epsilon": 44.0})
-        self.next("ledger-1", ceiling={"epsilon": 43.0})
+        self.next("ledger-1", "ledger-2", ceiling={"epsilon": 49.0})
+        self.next("ledger-1", ceiling={"epsilon": 48.0})
         self.entries.append(self.entries[-2])
 
     def alert_taken_away(self, *by: str) -> None:
