@@ -5,6 +5,7 @@
 2. What happens to a run comes in its order (`log_runs`), and is charged to accounts that are replayed (`log_budgets`).
 3. A model comes from a run with all its rounds: it has the plan's name, the next version, the last round's weights, and the run's plan and contract.
 4. Member lists lead, one after the other, from the root that the reader has pinned, and no root that was left behind comes back.
+5. What sites have witnessed is this log, and they have witnessed each run before a sum over them is settled (`log_witnesses`).
 """
 
 from __future__ import annotations
@@ -29,10 +30,13 @@ from protos.log_entries import (
     RunEvent,
     RunLaunched,
     RunResumed,
+    RunWitnessed,
+    SiteRefused,
     SumSettled,
     What,
 )
 from protos.log_runs import RunStory
+from protos.log_witnesses import Witnesses, require_refused
 from protos.membership import MemberList, Membership, check_members
 from protos.plan import Plan
 from protos.plan_fit import check_plan
@@ -62,6 +66,8 @@ class Audit:
     models: list[ModelRegistered] = field(default_factory=list)
     budgets: Budgets = field(default_factory=Budgets)
     members: MemberList | None = None
+    witnesses: Witnesses = field(default_factory=Witnesses)
+    """Who has seen this log, and the tree of the entries that were taken."""
     _lists: dict[Digest, MemberList] = field(default_factory=dict)
     _newest: Newest | None = None
     _plans: dict[tuple[Digest, Digest], tuple[Plan, Contract]] = field(default_factory=dict)
@@ -74,9 +80,10 @@ class Audit:
         try:
             entry = LogEntry.from_canonical(data)
             kind = entry.what.kind
-            self._judge(entry.at, entry.what)
+            self._judge(seq, entry.at, entry.what)
         except CovenantError as refused:
             raise AuditRefused(f"entry {seq} ({kind}): {refused}") from refused
+        self.witnesses.tree.append(data)
 
     def require_reaches(self, known: Membership) -> None:
         """Check that the log has come to a member list that its reader knows of, by the same root. Raises Refused."""
@@ -91,14 +98,14 @@ class Audit:
                 f"this log has another member list {newest.members.ref} than you have: compare both with the officers"
             )
 
-    def _judge(self, at: datetime, what: What) -> None:
+    def _judge(self, seq: int, at: datetime, what: What) -> None:
         match what:
             case MembersSigned():
                 self._members(what)
             case PlanRecorded():
                 self._plan(what)
             case RunLaunched():
-                self._launch(at, what)
+                self._launch(seq, at, what)
             case CeilingSet():
                 self.budgets.set_ceiling(what)
             case ModelRegistered():
@@ -118,7 +125,7 @@ class Audit:
         if what.evidence is not None:
             self._evidence[what.evidence.digest] = _parsed(what.evidence, PlanEvidence)
 
-    def _launch(self, at: datetime, what: RunLaunched) -> None:
+    def _launch(self, seq: int, at: datetime, what: RunLaunched) -> None:
         found, members = self._plans.get((what.plan, what.contract)), self._lists.get(what.members)
         if found is None or members is None:
             missing = "plan with this contract" if found is None else "member list"
@@ -145,6 +152,8 @@ class Audit:
             contract=contract.digest,
             approved=approved,
             releases=releases,
+            launch=seq,
+            members=members,
         )
 
     def _model(self, what: ModelRegistered) -> None:
@@ -173,6 +182,10 @@ class Audit:
                 self.budgets.give_up(what.run, what.releases)
             case RunResumed():
                 self._reserve_again(run, what)
+            case RunWitnessed():
+                self.witnesses.take(run, what)
+            case SiteRefused():
+                require_refused(run, what)
             case _:
                 pass  # releases nothing
 
