@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -19,6 +21,7 @@ from strategies.features import Scaling
 from strategies.ids import RunId, SiteName, site_name
 from tests.client import loans_for_tests as loans
 from tests.trust_for_tests import Officers, officers
+from tests.witness_for_tests import LOG_SERVICE, KeptLog
 
 RUN = RunId("run-0123456789abcdef")
 SITES = (site_name("south"), site_name("west"))
@@ -47,6 +50,8 @@ class Bank:
     officers: Officers
     members: Membership
     _running: dict[str, Participant] = field(default_factory=dict)
+    log: KeptLog = field(default_factory=KeptLog)
+    _witnessed: dict[Task, bytes] = field(default_factory=dict)
 
     def config_file(self, site: str) -> Path:
         return self.folder / site / "site.yaml"
@@ -91,8 +96,24 @@ class Bank:
             model_digest=None if model is None else vector_digest(model),
             scaling_digest=None if scaling is None else scaling_digest(scaling),
         )
-        task = Task(plan=plan.canonical, contract=loans.CONTRACT.canonical, members=signed)
+        task = self.witnessed(Task(plan=plan.canonical, contract=loans.CONTRACT.canonical, members=signed))
         return Request(statement=statement, task=task, model=model, scaling=scaling)
+
+    def witnessed(self, task: Task) -> Task:
+        """The documents of a run that all sites have witnessed that would take part in it."""
+        if task not in self._witnessed:
+            with ExitStack() as stack:
+                signed, _ = self.log.witness(
+                    RUN, task, {site: partial(self._awake, site, stack) for site in SITES}
+                )
+            self._witnessed[task] = self.log.bundle(signed).canonical
+        return replace(task, witness=self._witnessed[task])
+
+    def _awake(self, site: SiteName, stack: ExitStack) -> Participant:
+        """The site's process, or one for the moment."""
+        if site in self._running:
+            return self._running[site]
+        return stack.enter_context(closing(open_participant(self.config_file(site))))
 
 
 def make_bank(folder: Path) -> Bank:
@@ -106,7 +127,9 @@ def make_bank(folder: Path) -> Bank:
         pq.write_table(loans.loans(200, seed=index, first=1000 * index), own / "rows.parquet")
         (own / "site.yaml").write_text(_SITE.format(site=site))
         requests.append(make_keys(load_site(own / "site.yaml")))
-    members = MemberList(name="demo", version=1, members=tuple(each.verify() for each in requests))
+    members = MemberList(
+        name="demo", version=1, members=tuple(each.verify() for each in requests), services=(LOG_SERVICE,)
+    )
     assert (
         load_document(folder / SITES[0] / "loans.yaml", type(loans.CONTRACT)).digest == loans.CONTRACT.digest
     )
