@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
@@ -51,7 +53,9 @@ class Bank:
     members: Membership
     _running: dict[str, Participant] = field(default_factory=dict)
     log: KeptLog = field(default_factory=KeptLog)
-    _witnessed: dict[Task, bytes] = field(default_factory=dict)
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    """Of sites that are asked what they have witnessed while they do not run."""
+    _witnessed: dict[tuple[RunId, Task], bytes] = field(default_factory=dict)
 
     def config_file(self, site: str) -> Path:
         return self.folder / site / "site.yaml"
@@ -81,13 +85,15 @@ class Bank:
         roster: tuple[SiteName, ...] = SITES,
         number: int = 0,
         members: Membership | None = None,
+        evidence: bytes = b"",
+        run: RunId = RUN,
     ) -> Request:
         signed = (members or self.members).canonical
         statement = Statement(
             plan_digest=plan.digest,
             contract_digest=loans.CONTRACT.digest,
             members_digest=sha256_hex(signed),
-            run=RUN,
+            run=run,
             stage=stage,
             round=number,
             attempt=1,
@@ -96,24 +102,27 @@ class Bank:
             model_digest=None if model is None else vector_digest(model),
             scaling_digest=None if scaling is None else scaling_digest(scaling),
         )
-        task = self.witnessed(Task(plan=plan.canonical, contract=loans.CONTRACT.canonical, members=signed))
+        task = Task(plan=plan.canonical, contract=loans.CONTRACT.canonical, members=signed, evidence=evidence)
+        task = self.witnessed(task, run)
         return Request(statement=statement, task=task, model=model, scaling=scaling)
 
-    def witnessed(self, task: Task) -> Task:
+    def witnessed(self, task: Task, run: RunId = RUN) -> Task:
         """The documents of a run that all sites have witnessed that would take part in it."""
-        if task not in self._witnessed:
+        bundle = self._witnessed.get((run, task))
+        if bundle is None:
             with ExitStack() as stack:
-                signed, _ = self.log.witness(
-                    RUN, task, {site: partial(self._awake, site, stack) for site in SITES}
-                )
-            self._witnessed[task] = self.log.bundle(signed).canonical
-        return replace(task, witness=self._witnessed[task])
+                sites = {site: partial(self._awake, site, stack) for site in SITES}
+                signed, refused = self.log.witness(run, task, sites)
+            bundle = self.log.bundle(signed).canonical
+            if not refused:
+                self._witnessed[run, task] = bundle
+        return replace(task, witness=bundle)
 
     def _awake(self, site: SiteName, stack: ExitStack) -> Participant:
         """The site's process, or one for the moment."""
         if site in self._running:
             return self._running[site]
-        return stack.enter_context(closing(open_participant(self.config_file(site))))
+        return stack.enter_context(closing(open_participant(self.config_file(site), clock=self.clock)))
 
 
 def make_bank(folder: Path) -> Bank:

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from client.participant import Participant
-from protos.approvals import PlanEvidence
-from protos.contract import Contract
 from protos.frames import Body, LogLeaf, Refusal, Task, WitnessAnswer, WitnessRequest
 from protos.keys import SigningKey, public_bytes
 from protos.log_entries import LogEntry, LoggedDocument, MembersSigned, PlanRecorded, RunLaunched, What
-from protos.membership import Membership, Service
-from protos.plan import Plan
+from protos.membership import Service
 from protos.secure_codec import decode_answer, encode_witness_request
 from protos.witness import Grown, WitnessBundle, origin_of, view_digest
-from strategies.encoding import sha256_hex
+from strategies.encoding import digest_of, sha256_hex
 from strategies.ids import RunId, SiteName
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 from strategies.transparency.tree import GrowingTree
@@ -70,16 +68,10 @@ class KeptLog:
         """The entries of a launch and of its plan; they are added where the log does not have them."""
         key = (run, sha256_hex(task.plan + task.contract + task.members + task.evidence))
         if key not in self.launches:
-            evidence = (
-                LoggedDocument.of(PlanEvidence.from_canonical(task.evidence)) if task.evidence else None
-            )
-            plan, contract = Plan.from_canonical(task.plan), Contract.from_canonical(task.contract)
-            self.append(MembersSigned(members=LoggedDocument.of(Membership.from_canonical(task.members))))
-            recorded = self.append(
-                PlanRecorded(
-                    plan=LoggedDocument.of(plan), contract=LoggedDocument.of(contract), evidence=evidence
-                )
-            )
+            evidence = _logged(task.evidence) if task.evidence else None
+            plan, contract = _logged(task.plan), _logged(task.contract)
+            self.append(MembersSigned(members=_logged(task.members)))
+            recorded = self.append(PlanRecorded(plan=plan, contract=contract, evidence=evidence))
             launched = RunLaunched(
                 run=run,
                 plan=plan.digest,
@@ -151,6 +143,12 @@ class KeptLog:
             grown=self.grown([e.statement.head.size for e in statements if e is not None], size),
         )
         return made.model_copy(update=changes)
+
+
+def _logged(document: bytes) -> LoggedDocument:
+    """As it came, be it one that nobody could read."""
+    parsed = json.loads(document)
+    return LoggedDocument(digest=digest_of(parsed), document=parsed)
 
 
 def asked(site: Participant, request: WitnessRequest) -> Body:

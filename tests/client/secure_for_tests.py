@@ -141,14 +141,20 @@ class SecureBank:
         )
 
     def task_of(self, run: RunId) -> Task:
+        """The same, of a run that was witnessed."""
+        return self.witnessed(self.bare_task, run)
+
+    def witnessed(self, task: Task, run: RunId = RUN) -> Task:
         """The documents of a run that all sites have witnessed that would take part in it."""
-        task = self.bare_task
-        if (run, task) not in self._witnessed:
+        bundle = self._witnessed.get((run, task))
+        if bundle is None:
             with ExitStack() as stack:
                 sites = {site: partial(self._awake, site, stack) for site in sorted(self.plan.sites.invite)}
-                signed, _ = self.log.witness(run, task, sites)
-            self._witnessed[run, task] = self.log.bundle(signed).canonical
-        return replace(task, witness=self._witnessed[run, task])
+                signed, refused = self.log.witness(run, task, sites)
+            bundle = self.log.bundle(signed).canonical
+            if not refused:
+                self._witnessed[run, task] = bundle
+        return replace(task, witness=bundle)
 
     def _awake(self, site: SiteName, stack: ExitStack) -> Participant:
         """The site's process, or one for the moment."""
