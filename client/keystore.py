@@ -16,6 +16,7 @@ from client.journal.entries import Owner
 from client.journal.file import Connect, Journal, connect
 from client.participant import Participant
 from client.trust import Trust
+from client.witness import Witness
 from protos.documents import load_document
 from protos.enrolment import EnrolmentRequest
 from protos.keys import SigningKey, create_node_key, node_public_pem
@@ -49,12 +50,20 @@ def open_participant(
         raise
     try:
         answers, trust = Answers(journal, book.journal, clock), Trust(pinned, journal, clock)
+        asks = config.policy.witnesses_at_least
+        witness = Witness(config.site, identity, journal, clock, entropy, asks)
     except CovenantError:
         journal.close()
         book.close()
         raise
     return Participant(
-        config=config, trust=trust, identity=identity, answers=answers, book=book, entropy=entropy
+        config=config,
+        trust=trust,
+        identity=identity,
+        answers=answers,
+        book=book,
+        entropy=entropy,
+        witness=witness,
     )
 
 

@@ -62,22 +62,25 @@ def drive_run(centre: Centre, run: RunId, grid: Grid, *, flower_run: int) -> Non
     """Drive `run` over the Grid of its ServerApp and register what comes of it; a failure is recorded, then raised."""
     from coordinator.flower.grid import PromptGrid
     from coordinator.flower.wire import wire_over
+    from coordinator.governance.log import open_log
     from coordinator.registry.publish import publish
     from coordinator.rounds.driver import Driver
     from coordinator.rounds.store import RoundStore
     from coordinator.runs import ledger_of, load_documents
-    from protos.membership import Membership
 
     documents = load_documents(centre.engine, run)
     store = RoundStore(centre.engine, centre.artifacts, run, centre.clock, ledger_of(centre, documents))
     store.start(flower_run)
-    members = Membership.from_canonical(documents.members).signed.list
-    keys = {member.site: member.node_key.encode() for member in members.members}
+    keys = {member.site: member.node_key.encode() for member in documents.member_list.members}
     wire = wire_over(grid, centre.monotonic, centre.sleep)
     exchange = PromptGrid(wire, keys, centre.monotonic, centre.sleep)
     try:
-        finished = Driver(documents, exchange, store, centre.monotonic, centre.sleep, centre.entropy).drive()
+        log = open_log(centre.engine, centre.settings, centre.clock)
+        driver = Driver(documents, exchange, store, log, centre.monotonic, centre.sleep, centre.entropy)
+        finished = driver.drive()
         publish(centre, documents, finished)
+        # While this process is still the run's: who stops everything when the run is over cuts nothing off.
+        driver.conclude()
     except DiskError:
         raise  # not even the failure is recorded: this process writes no more
     except CovenantError as error:

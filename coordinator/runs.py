@@ -18,6 +18,7 @@ from coordinator.db.schema import FINAL_STATES, Round, RoundState, Run, RunState
 from coordinator.documents import assemble, read_root
 from coordinator.governance.launches import launched, resumed
 from coordinator.governance.log import append
+from coordinator.governance.witnesses import require_no_fork
 from coordinator.ledger import Ledger, Need, Planned
 from coordinator.ledger.alerts import Crossing
 from coordinator.ledger.needs import STAGES
@@ -66,6 +67,7 @@ def record(centre: Centre, documents: RunDocuments, *, at: datetime | None = Non
     """
     needs = needs_of(documents)
     with writing(centre.engine, f"recording {documents.run}") as session:
+        require_no_fork(session)
         session.add(
             Run(
                 id=documents.run,
@@ -125,6 +127,7 @@ def resume(centre: Centre, run: RunId) -> None:
             raise _unknown(run)
         if row.state not in {RunState.FAILED, RunState.STOPPED}:
             raise Refused(f"{run} is {row.state}; only a failed or a stopped run is resumed")
+        require_no_fork(session)
         row.state, row.reason, row.finished_at, row.idle_starts = RunState.SUBMITTED, None, None, 0
         needs = _reserve_again(centre, session, run)
         session.flush()

@@ -6,6 +6,7 @@
 3. A model comes from a run with all its rounds: it has the plan's name, the next version, the last round's weights, and the run's plan and contract.
 4. Member lists lead, one after the other, from the root that the reader has pinned, and no root that was left behind comes back.
 5. Time goes on (`log_clock`): what was good when an entry says that it was written was good no more than minutes before it was.
+6. What sites have witnessed is this log, and they have witnessed each run before a sum over them is settled (`log_witnesses`).
 """
 
 from __future__ import annotations
@@ -32,10 +33,13 @@ from protos.log_entries import (
     RunEvent,
     RunLaunched,
     RunResumed,
+    RunWitnessed,
+    SiteRefused,
     SumSettled,
     What,
 )
 from protos.log_runs import RunStory
+from protos.log_witnesses import Witnesses, require_refused
 from protos.membership import MemberList, Membership, Trusted, check_members
 from protos.plan import Plan
 from protos.plan_fit import check_plan
@@ -65,6 +69,8 @@ class Audit:
     models: list[ModelRegistered] = field(default_factory=list)
     budgets: Budgets = field(default_factory=Budgets)
     members: MemberList | None = None
+    witnesses: Witnesses = field(default_factory=Witnesses)
+    """Who has seen this log, and the tree of the entries that were taken."""
     _lists: dict[Digest, Trusted] = field(default_factory=dict)
     _newest: Newest | None = None
     _trusted: Trusted | None = None
@@ -81,10 +87,11 @@ class Audit:
             entry = LogEntry.from_canonical(data)
             kind = entry.what.kind
             require_in_time(entry.at, self._clock)
-            self._judge(entry.at, entry.what)
+            self._judge(seq, entry.at, entry.what)
             self._clock = entry.at if self._clock is None else max(self._clock, entry.at)
         except CovenantError as refused:
             raise AuditRefused(f"entry {seq} ({kind}): {refused}") from refused
+        self.witnesses.tree.append(data)
 
     def require_reaches(self, known: Membership) -> None:
         """Check that the log has come to a member list that its reader knows of, by the same root. Raises Refused."""
@@ -99,14 +106,14 @@ class Audit:
                 f"this log has another member list {newest.members.ref} than you have: compare both with the officers"
             )
 
-    def _judge(self, at: datetime, what: What) -> None:
+    def _judge(self, seq: int, at: datetime, what: What) -> None:
         match what:
             case MembersSigned():
                 self._members(what)
             case PlanRecorded():
                 self._plan(what)
             case RunLaunched():
-                self._launch(at, what)
+                self._launch(seq, at, what)
             case CeilingSet():
                 self._ceiling(at, what)
             case ModelRegistered():
@@ -131,7 +138,7 @@ class Audit:
         if what.evidence is not None:
             self._evidence[what.evidence.digest] = _parsed(what.evidence, PlanEvidence)
 
-    def _launch(self, at: datetime, what: RunLaunched) -> None:
+    def _launch(self, seq: int, at: datetime, what: RunLaunched) -> None:
         found, trusted = self._plans.get((what.plan, what.contract)), self._lists.get(what.members)
         if found is None or trusted is None:
             missing = "plan with this contract" if found is None else "member list"
@@ -158,6 +165,8 @@ class Audit:
             contract=contract.digest,
             approved=approved,
             releases=releases,
+            launch=seq,
+            members=trusted.members,
         )
 
     def _model(self, what: ModelRegistered) -> None:
@@ -186,6 +195,10 @@ class Audit:
                 self.budgets.give_up(what.run, what.releases)
             case RunResumed():
                 self._reserve_again(run, what)
+            case RunWitnessed():
+                self.witnesses.take(run, what)
+            case SiteRefused():
+                require_refused(run, what)
             case _:
                 pass  # releases nothing
 

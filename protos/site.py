@@ -139,6 +139,8 @@ class Policy(Part):
     )
     colluding_at_least: Annotated[int, Field(ge=0, le=1000)] = 1
     approvals: ApprovalRule = ApprovalRule()
+    witnesses_at_least: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """How many sites must have witnessed a run in the log before this one takes part; the plan's number, where that is larger."""
 
 
 class Peers(Part):

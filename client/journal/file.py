@@ -184,6 +184,13 @@ class Journal:
         """The last entry that this process knows: its number and its checksum in hexadecimal."""
         return self._seq, self._checksum.hex()
 
+    def head_at(self, seq: int) -> tuple[int, str]:
+        """The head when entry `seq`, which must be there, was the last."""
+        self._require_whole()
+        with self._breaking("reading"):
+            row = self._connection.execute("SELECT checksum FROM entries WHERE seq = ?", (seq,)).fetchone()
+        return seq, bytes(row[0]).hex()
+
     def holds(self, head: tuple[int, str]) -> bool:
         """Whether an entry is there, to the checksum: not so in an older copy of the file, or in another one."""
         self._require_whole()

@@ -23,7 +23,7 @@ from coordinator.settings import Settings
 from protos.keys import public_bytes
 from protos.log_clock import require_in_time
 from protos.log_entries import MOST_ENTRY_BYTES, LogEntry, What
-from protos.log_export import origin_of
+from protos.witness import origin_of
 from strategies.errors import CovenantError, UsageError
 from strategies.transparency.merkle import (
     HASH_BYTES,
@@ -39,6 +39,7 @@ from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 T = TypeVar("T")
 _PAGE: Final = 1000
 _LOOKED_BACK: Final = 100
+_FEW: Final = 20
 
 
 def append(session: Session, at: datetime, what: Iterable[What]) -> int:
@@ -132,6 +133,20 @@ class TransparencyLog:
             if len(rows) < _PAGE:
                 return
             position = rows[-1].seq + 1
+
+    def newest_first(self, kind: str, before: int | None = None) -> Iterator[Position]:
+        """The entries of a kind from the newest back, or from entry `before`, which is not among them."""
+        while True:
+            query = select(LoggedEntry.seq, LoggedEntry.body).where(LoggedEntry.kind == kind)
+            if before is not None:
+                query = query.where(LoggedEntry.seq < before)
+            with reading(self.engine, "reading the log") as session:
+                rows = session.execute(query.order_by(LoggedEntry.seq.desc()).limit(_FEW)).all()
+            for seq, body in rows:
+                yield Position(seq, bytes(body))
+            if len(rows) < _FEW:
+                return
+            before = rows[-1].seq
 
     def head(self, size: int) -> Checkpoint:
         """The head that the log had at `size` entries, not signed. Raises UsageError where it has fewer."""

@@ -281,6 +281,17 @@ class RoundStore(RoundRecord):
                 self._ledger.close_run(session, self._run_id, "the run completed without it")
             self._untold.append(told.ended(self._run_id, state, reason))
 
+    def tell(
+        self,
+        doing: str,
+        what: Collection[What],
+        also: Callable[[Session, datetime], None] = lambda *_: None,
+    ) -> None:
+        """Append entries about this run to the log, and do what belongs to them in the same transaction."""
+        with self._step(doing) as (session, _):
+            also(session, self._clock())
+            self._untold += what
+
     def _charge(
         self, session: Session, stage: Stage, number: int, attempt: int, sites: Collection[SiteName]
     ) -> tuple[Digest, ...]:

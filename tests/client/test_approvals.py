@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -56,6 +55,7 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.bank: Bank = make_bank(folder)
         self.now = NOW
+        self.bank.clock = lambda: self.now
         self.bank.members = with_officers(self.bank.members)
         self.bank.edit("west", NOBODY, "")
         self.participant = self.restart()
@@ -76,6 +76,7 @@ class Site:
         members: Membership | None = None,
     ) -> Body:
         """What the site answers."""
+        sent = evidence if isinstance(evidence, bytes) else evidence.canonical
         asked = self.bank.request(
             plan,
             stage,
@@ -83,12 +84,8 @@ class Site:
             number=number,
             model=None if stage is Stage.PREPARE else np.zeros(7),
             scaling=None if stage is Stage.PREPARE else Scaling(mean=(0.5, 0.5), std=(0.3, 0.3)),
-        )
-        sent = evidence if isinstance(evidence, bytes) else evidence.canonical
-        asked = replace(
-            asked,
-            statement=replace(asked.statement, run=run),
-            task=replace(asked.task, evidence=sent),
+            evidence=sent,
+            run=run,
         )
         return decode_reply(self.participant.answer(encode_request(asked))).body
 
