@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
@@ -62,6 +63,8 @@ def drive_run(centre: Centre, run: RunId, grid: Grid, *, flower_run: int) -> Non
     """Drive `run` over the Grid of its ServerApp and register what comes of it; a failure is recorded, then raised."""
     from coordinator.flower.grid import PromptGrid
     from coordinator.flower.wire import wire_over
+    from coordinator.governance.halted import Halted, HaltWatch
+    from coordinator.governance.halts import take_order
     from coordinator.registry.publish import publish
     from coordinator.rounds.driver import Driver
     from coordinator.rounds.store import RoundStore
@@ -74,12 +77,25 @@ def drive_run(centre: Centre, run: RunId, grid: Grid, *, flower_run: int) -> Non
     members = Membership.from_canonical(documents.members).signed.list
     keys = {member.site: member.node_key.encode() for member in members.members}
     wire = wire_over(grid, centre.monotonic, centre.sleep)
-    exchange = PromptGrid(wire, keys, centre.monotonic, centre.sleep)
+    halted = HaltWatch(centre.engine, run, centre.monotonic)
+    exchange = PromptGrid(wire, keys, centre.monotonic, centre.sleep, halted=halted)
+    driver = Driver(
+        documents,
+        exchange,
+        store,
+        centre.monotonic,
+        centre.sleep,
+        centre.entropy,
+        halted=halted,
+        ordered=partial(take_order, centre, run),
+    )
     try:
-        finished = Driver(documents, exchange, store, centre.monotonic, centre.sleep, centre.entropy).drive()
-        publish(centre, documents, finished)
+        publish(centre, documents, driver.drive())
     except DiskError:
         raise  # not even the failure is recorded: this process writes no more
+    except Halted as halt:
+        store.finish("stopped", halt.order.words)
+        raise
     except CovenantError as error:
         store.finish("failed", str(error))
         raise

@@ -16,14 +16,16 @@ from coordinator.bootstrap import Centre
 from coordinator.db.engine import reading, writing
 from coordinator.db.schema import FINAL_STATES, Round, RoundState, Run, RunState
 from coordinator.documents import assemble
+from coordinator.governance.halted import require_free, unless_halted
 from coordinator.governance.launches import launched, resumed
 from coordinator.governance.log import append
 from coordinator.ledger import Ledger, Need, Planned
 from coordinator.ledger.alerts import Crossing
 from coordinator.ledger.needs import STAGES
+from coordinator.rounds.ending import FinalState
 from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.record import RoundConflict
-from coordinator.rounds.store import FinalState, RoundStore
+from coordinator.rounds.store import RoundStore
 from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_releases import releases_of
@@ -81,7 +83,13 @@ def record(centre: Centre, documents: RunDocuments, *, at: datetime | None = Non
         )
         session.flush()
         crossed = Ledger(centre.engine, centre.clock).reserve(session, documents.run, needs) if needs else ()
-        append(session, at or centre.clock(), launched(session, documents, needs))
+        entries = launched(session, documents, needs)
+        invited = documents.plan.sites.invite
+        append(
+            session,
+            at or centre.clock(),
+            unless_halted(session, f"launching {documents.run}", documents.run, invited, entries),
+        )
     _tell(crossed)
 
 
@@ -123,12 +131,14 @@ def resume(centre: Centre, run: RunId) -> None:
         row = session.get(Run, run, with_for_update=True)
         if row is None:
             raise _unknown(run)
+        require_free(session, f"resuming {run}", run)
         if row.state not in {RunState.FAILED, RunState.STOPPED}:
             raise Refused(f"{run} is {row.state}; only a failed or a stopped run is resumed")
         row.state, row.reason, row.finished_at, row.idle_starts = RunState.SUBMITTED, None, None, 0
         needs = _reserve_again(centre, session, run)
         session.flush()
-        append(session, centre.clock(), [resumed(run, needs)])
+        entries = [resumed(run, needs)]
+        append(session, centre.clock(), unless_halted(session, f"resuming {run}", run, (), entries))
     carry(centre, run)
 
 

@@ -5,6 +5,7 @@
 3. Drivers are counted until one commits something. Too many in a row that do not end the run, because whatever kills them will
    kill the next one too.
 4. Two drivers at once do no harm: the store lets the latest one write and refuses the other.
+5. A run under a halt gets no driver: it is stopped.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from sqlalchemy import select
 from coordinator.bootstrap import Centre
 from coordinator.db.engine import reading, writing
 from coordinator.db.schema import FINAL_STATES, Run
+from coordinator.governance.halted import covering
 from coordinator.runs import end
 from strategies.errors import CovenantError, DiskError
 from strategies.ids import RunId
@@ -62,6 +64,9 @@ class Supervisor:
     def _go_on(self, run: RunId, flower_run: int | None, why: str) -> None:
         with reading(self.centre.engine, f"reading {run}") as session:
             starts = session.get_one(Run, run).idle_starts
+        if (order := covering(self.centre.engine, run)) is not None:
+            end(self.centre, run, "stopped", order.words)
+            return
         if starts >= MOST_IDLE_STARTS:
             end(
                 self.centre,

@@ -14,6 +14,7 @@ from google.protobuf.message import DecodeError
 from protos import training_pb2 as pb
 from protos.frame_size import REPLY, REQUEST, oversize
 from protos.frames import (
+    MAX_EVIDENCE_BYTES,
     MAX_REASON_CHARACTERS,
     PROTOCOL_VERSION,
     Body,
@@ -125,6 +126,7 @@ def encode_reply(reply: Reply) -> bytes:
             frame.refusal.code = cast("pb.Refusal.Code", int(sent.code))
             frame.refusal.reason, frame.refusal.accused = sent.reason, sent.accused or ""
             frame.refusal.signature = sent.signature
+            frame.refusal.evidence = sent.evidence
         case SecureAnswer():
             raise TypeError("protos.secure_codec encodes what is said in secure aggregation")
     return frame.SerializeToString(deterministic=True)
@@ -235,7 +237,13 @@ def _body(frame: pb.Reply) -> Body:
                 raise CodecError(
                     f"the signature of a refusal has {len(signature)} bytes; use {SIGNATURE_BYTES}"
                 )
-            return Refusal(code, frame.refusal.reason[:MAX_REASON_CHARACTERS], accused, signature).as_sent
+            evidence = frame.refusal.evidence
+            if len(evidence) > MAX_EVIDENCE_BYTES:
+                raise CodecError(
+                    f"the evidence of a refusal has {len(evidence)} bytes; at most {MAX_EVIDENCE_BYTES} are accepted"
+                )
+            reason = frame.refusal.reason[:MAX_REASON_CHARACTERS]
+            return Refusal(code, reason, accused, signature, evidence).as_sent
     raise CodecError("a reply without a body")
 
 

@@ -15,7 +15,7 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from strategies.encoding import Vector, canonical_json, digest_of, vector_digest
+from strategies.encoding import Vector, canonical_json, digest_of, sha256_hex, vector_digest
 from strategies.features import Scaling
 from strategies.ids import Digest, RunId, SiteName
 from strategies.secagg.messages import Frame
@@ -179,9 +179,11 @@ class RefusalCode(enum.IntEnum):
     PROTOCOL = 4
     FAILED = 5
     BUDGET = 6
+    HALTED = 7
 
 
 MAX_REASON_CHARACTERS: Final = 500
+MAX_EVIDENCE_BYTES: Final = 64 * 1024
 REFUSAL: Final = "covenant refusal/1"
 """The purpose of a refusal's signature."""
 
@@ -198,6 +200,8 @@ class Refusal:
     reason: str = ""
     accused: SiteName | None = None
     signature: bytes = field(default=b"", compare=False)
+    evidence: bytes = b""
+    """What shows that the refusal is right, at most 64 KiB; the signature is over its digest."""
 
     def message(self, echo: Digest, site: SiteName) -> bytes:
         """What `site` signs when it answers the request of digest `echo` with this refusal, as it travels."""
@@ -208,6 +212,7 @@ class Refusal:
                 "code": int(self.code),
                 "reason": self.as_sent.reason,
                 "accused": self.as_sent.accused,
+                "evidence": sha256_hex(self.as_sent.evidence) if self.as_sent.evidence else None,
             }
         )
 

@@ -5,6 +5,7 @@
 2. What happens to a run comes in its order (`log_runs`), and is charged to accounts that are replayed (`log_budgets`).
 3. A model comes from a run with all its rounds: it has the plan's name, the next version, the last round's weights, and the run's plan and contract.
 4. Member lists lead, one after the other, from the root that the reader has pinned, and no root that was left behind comes back.
+5. Nothing that a halt covers is launched, resumed or settled while it stands (`log_halts`).
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from typing import Final, TypeVar
 from protos.approvals import PlanEvidence, require_approved
 from protos.contract import Contract
 from protos.documents import Document
+from protos.halts import HaltLift, HaltOrder
 from protos.log_budgets import Budgets
 from protos.log_entries import (
     CeilingSet,
+    Halted,
+    HaltLifted,
     LogEntry,
     LoggedDocument,
     MembersSigned,
@@ -32,6 +36,7 @@ from protos.log_entries import (
     SumSettled,
     What,
 )
+from protos.log_halts import HaltStory
 from protos.log_runs import RunStory
 from protos.membership import MemberList, Membership, check_members
 from protos.plan import Plan
@@ -61,6 +66,7 @@ class Audit:
     runs: dict[RunId, RunStory] = field(default_factory=dict)
     models: list[ModelRegistered] = field(default_factory=list)
     budgets: Budgets = field(default_factory=Budgets)
+    halts: HaltStory = field(default_factory=HaltStory)
     members: MemberList | None = None
     _lists: dict[Digest, MemberList] = field(default_factory=dict)
     _newest: Newest | None = None
@@ -103,6 +109,10 @@ class Audit:
                 self.budgets.set_ceiling(what)
             case ModelRegistered():
                 self._model(what)
+            case Halted():
+                self.halts.halt(_parsed(what.order, HaltOrder), self.members, at)
+            case HaltLifted():
+                self.halts.lift(_parsed(what.lift, HaltLift), self.members, at)
             case _:
                 self._happen(what)
 
@@ -129,6 +139,7 @@ class Audit:
             raise Refused(f"{what.run} is launched under an older member list, {members.ref}")
         plan, contract = found
         check_members(plan, members)
+        self.halts.require_free("launched", what.run, plan.sites.invite)
         evidence = PlanEvidence() if what.evidence is None else self._evidence.get(what.evidence)
         if evidence is None:
             raise Refused(
@@ -168,10 +179,12 @@ class Audit:
         run.take(what)
         match what:
             case SumSettled():
+                self.halts.require_free("settled", what.run, what.sites)
                 self.budgets.settle(what.run, what.stage, what.sites, what.releases)
             case ReservationGivenUp():
                 self.budgets.give_up(what.run, what.releases)
             case RunResumed():
+                self.halts.require_free("resumed", what.run)
                 self._reserve_again(run, what)
             case _:
                 pass  # releases nothing

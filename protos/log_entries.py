@@ -236,6 +236,20 @@ class ModelRegistered(Part):
         return self
 
 
+class Halted(Part):
+    """An officer or a site stopped a site's part, a run or everything; the order is a `HaltOrder`."""
+
+    kind: Literal["halted"] = "halted"
+    order: LoggedDocument
+
+
+class HaltLifted(Part):
+    """Officers let go on what was halted; the lift is a `HaltLift`, which names the order."""
+
+    kind: Literal["halt-lifted"] = "halt-lifted"
+    lift: LoggedDocument
+
+
 RunEvent = (
     RoundPrepared
     | SumSettled
@@ -248,7 +262,14 @@ RunEvent = (
 )
 """What happens to a run that was launched."""
 What = Annotated[
-    MembersSigned | PlanRecorded | RunLaunched | RunEvent | CeilingSet | ModelRegistered,
+    MembersSigned
+    | PlanRecorded
+    | RunLaunched
+    | RunEvent
+    | CeilingSet
+    | ModelRegistered
+    | Halted
+    | HaltLifted,
     Field(discriminator="kind"),
 ]
 

@@ -132,7 +132,7 @@ class SecureAnswer(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[_secagg_pb2.Frame, _Mapping]]] = ..., holds: _Optional[bytes] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = ("code", "reason", "accused", "signature")
+    __slots__ = ("code", "reason", "accused", "signature", "evidence")
     class Code(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         CODE_UNSPECIFIED: _ClassVar[Refusal.Code]
@@ -142,6 +142,7 @@ class Refusal(_message.Message):
         CODE_PROTOCOL: _ClassVar[Refusal.Code]
         CODE_FAILED: _ClassVar[Refusal.Code]
         CODE_BUDGET: _ClassVar[Refusal.Code]
+        CODE_HALTED: _ClassVar[Refusal.Code]
     CODE_UNSPECIFIED: Refusal.Code
     CODE_POLICY: Refusal.Code
     CODE_SIGNATURE: Refusal.Code
@@ -149,15 +150,18 @@ class Refusal(_message.Message):
     CODE_PROTOCOL: Refusal.Code
     CODE_FAILED: Refusal.Code
     CODE_BUDGET: Refusal.Code
+    CODE_HALTED: Refusal.Code
     CODE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     ACCUSED_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     code: Refusal.Code
     reason: str
     accused: str
     signature: bytes
-    def __init__(self, code: _Optional[_Union[Refusal.Code, str]] = ..., reason: _Optional[str] = ..., accused: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
+    evidence: bytes
+    def __init__(self, code: _Optional[_Union[Refusal.Code, str]] = ..., reason: _Optional[str] = ..., accused: _Optional[str] = ..., signature: _Optional[bytes] = ..., evidence: _Optional[bytes] = ...) -> None: ...
 
 class Reply(_message.Message):
     __slots__ = ("statement_digest", "site", "moments", "update", "score_counts", "refusal", "secure")

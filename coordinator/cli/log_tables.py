@@ -8,10 +8,13 @@ from rich.table import Table
 from rich.text import Text
 
 from protos.approvals import ApprovedPlan
+from protos.halts import HaltLift, HaltOrder
 from protos.log_audit import Audit
 from protos.log_entries import (
     AttemptVoided,
     CeilingSet,
+    Halted,
+    HaltLifted,
     LogEntry,
     MembersSigned,
     ModelRegistered,
@@ -31,6 +34,7 @@ from protos.log_export import Verified
 from protos.root import SignedRoot
 from protos.shell import people
 from strategies.dp.filters import Ceiling
+from strategies.encoding import canonical_json
 
 _SHORT = 12
 
@@ -67,8 +71,18 @@ def words_of(what: What) -> str:
             return f"{what.site}/{what.population}: {ceiling.words}, by {', '.join(what.officers)}: {what.reason}"
         case ModelRegistered():
             return f"{what.name}@{what.version} {what.digest[:_SHORT]} from {what.run}"
+        case Halted() | HaltLifted():
+            return _words_of_halt(what)
         case _:
             return f"{what.run}: {_words_of_run(what)}"
+
+
+def _words_of_halt(what: Halted | HaltLifted) -> str:
+    if isinstance(what, Halted):
+        return HaltOrder.from_canonical(canonical_json(what.order.document)).words
+    lift = HaltLift.from_canonical(canonical_json(what.lift.document))
+    said = "; ".join(f"{each.officer}: {each.reason}" for each in lift.statements)
+    return f"the halt of order {lift.order[:_SHORT]} is over, say {said}"
 
 
 def _words_of_run(what: RunLaunched | RunEvent) -> str:
@@ -105,6 +119,8 @@ def show_verified(found: Verified, pinned: SignedRoot) -> None:
     for table in (_runs(found.story), _models(found.story), _budgets(found.story)):
         if table.row_count:
             people.print(table)
+    for halt in found.story.halts.standing.values():
+        people.print(_cell(f"under a halt: {halt.order.words}"))
     people.print(
         f"verified: all {found.head.size} entries of the log of {found.federation} (fingerprint {pinned.root.fingerprint}), in order and"
         f" without a gap, are those of the head that {found.log_key.name} signed. Each fits those before it.\n"

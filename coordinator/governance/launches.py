@@ -23,7 +23,7 @@ from protos.log_entries import (
     RunResumed,
     What,
 )
-from protos.membership import Membership
+from protos.membership import MemberList, Membership
 from strategies.encoding import canonical_json, sha256_hex
 from strategies.errors import Refused
 from strategies.ids import RunId
@@ -60,11 +60,9 @@ def members_signed(session: Session, members: bytes) -> Iterator[MembersSigned]:
     Call it under the log's lock, as `append` does.
     """
     offered = Membership.from_canonical(members)
-    query = select(LoggedEntry.body).where(LoggedEntry.kind == _MEMBERS).order_by(LoggedEntry.seq)
-    known = [LogEntry.from_canonical(bytes(body)).what for body in session.scalars(query)]
-    logged = [each.members for each in known if isinstance(each, MembersSigned)]
+    logged = _logged_members(session)
     if logged:
-        newest = Membership.from_canonical(canonical_json(logged[-1].document)).signed.list
+        newest = _list_of(logged[-1])
         ours = offered.signed.list
         if ours.version < newest.version or (ours.version == newest.version and ours != newest):
             raise Refused(
@@ -73,6 +71,22 @@ def members_signed(session: Session, members: bytes) -> Iterator[MembersSigned]:
             )
     if offered.digest not in {each.digest for each in logged}:
         yield MembersSigned(members=LoggedDocument.of(offered))
+
+
+def newest_members(session: Session) -> MemberList | None:
+    """The newest member list that the log has, by which it judges what follows. Call it under the log's lock, as `append` does."""
+    logged = _logged_members(session)
+    return _list_of(logged[-1]) if logged else None
+
+
+def _logged_members(session: Session) -> list[LoggedDocument]:
+    query = select(LoggedEntry.body).where(LoggedEntry.kind == _MEMBERS).order_by(LoggedEntry.seq)
+    known = [LogEntry.from_canonical(bytes(body)).what for body in session.scalars(query)]
+    return [each.members for each in known if isinstance(each, MembersSigned)]
+
+
+def _list_of(logged: LoggedDocument) -> MemberList:
+    return Membership.from_canonical(canonical_json(logged.document)).signed.list
 
 
 def resumed(run: RunId, needs: Iterable[Need]) -> RunResumed:

@@ -48,6 +48,8 @@ class Asking:
     roster: Roster
     deadline_s: float
     verify: Verify
+    ordered: Callable[[SiteName, bytes], None] = lambda _site, _order: None
+    """Told of the order to halt that a site refuses with."""
 
     def ask(
         self, stage: Stage, number: int, asked: Asked, take: Callable[[SiteName, Body], None]
@@ -86,6 +88,8 @@ class Asking:
             reason = f"refused ({reply.body.code.name.lower()}) {reply.body.reason}".strip()
             if reply.body.accused is not None:
                 self.roster.accuse(reply.body.accused, by=site)
+            if reply.body.code is RefusalCode.HALTED and reply.body.evidence:
+                self.ordered(site, reply.body.evidence)
             if reply.body.code in _LASTING:
                 self.roster.refused[site] = reason
             return reason
