@@ -5,6 +5,7 @@
 2. An attempt at a round is answered once, and the answer is in the journal before it leaves: asked again, also after a restart,
    the site sends the same bytes; asked for another statement, it refuses.
 3. A refusal that depends on rows says `contract` and nothing more; its reason goes to the site's own log.
+4. Under a halt of this site nothing is answered, and an answer that is ready does not leave. It is given once the halt is lifted.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import structlog
 from client.accounts import AccountBook
 from client.charging import Charging
 from client.data import DataError, load_table
+from client.halts import HaltBook
 from client.journal.answers import Answers, question_of, secure_question
 from client.journal.entries import JournalBroken
 from client.plan_check import (
@@ -75,6 +77,8 @@ class Participant:
     """What this site has answered already, on disk."""
     book: AccountBook
     """What was released of this site's populations, on disk."""
+    halts: HaltBook
+    """What people at this site have halted, on disk."""
     entropy: Entropy
     """Where the secrets of secure aggregation come from."""
 
@@ -106,6 +110,7 @@ class Participant:
         """Let go of journal and accounts."""
         self.answers.journal.close()
         self.book.close()
+        self.halts.close()
 
     def answer(self, frame: bytes) -> bytes:
         """The reply frame to a request frame.
@@ -119,16 +124,29 @@ class Participant:
         else:
             run, echo = request.statement.run, request.statement.digest
         try:
-            if isinstance(request, SecureRequest):
-                return self._secure_answer(request, echo)
-            kept = self.answers.kept(question_of(request.statement))
-            return kept if kept is not None else self._first_answer(request)
+            self._require_free(run)
+            reply = self._answered(request, echo)
+            self._require_free(run)
         except TaskRefused as refusal:
             _log.error("refused", run=run, code=refusal.code.name, reason=str(refusal))
-            return self._reply(echo, Refusal(refusal.code, str(refusal), refusal.accused))
+            said = Refusal(refusal.code, str(refusal), refusal.accused, evidence=refusal.evidence)
+            return self._reply(echo, said)
         except DataError as trouble:
             _log.error("refused", run=run, code="CONTRACT", reason=str(trouble))
             return self._reply(echo, Refusal(RefusalCode.CONTRACT))
+        return reply
+
+    def _answered(self, request: Request | SecureRequest, echo: Digest) -> bytes:
+        if isinstance(request, SecureRequest):
+            return self._secure_answer(request, echo)
+        kept = self.answers.kept(question_of(request.statement))
+        return kept if kept is not None else self._first_answer(request)
+
+    def _require_free(self, run: RunId) -> None:
+        """Raise `TaskRefused`, with the order, where people at this site have halted `run`."""
+        order = self.halts.covering(run)
+        if order is not None:
+            raise TaskRefused(RefusalCode.HALTED, order.words, evidence=order.canonical)
 
     def _secure_answer(self, request: SecureRequest, echo: Digest) -> bytes:
         """Take the steps that are asked for; what leaves after a mask is in the journal first, and before one in memory."""

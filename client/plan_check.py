@@ -42,10 +42,18 @@ from strategies.secagg.parameters import sharing_an_honest_site
 class TaskRefused(Refused):
     """A task that this site does not take part in. The reason does not depend on data, so the centre may hear it."""
 
-    def __init__(self, code: RefusalCode, reason: str, *, accused: SiteName | None = None) -> None:
+    def __init__(
+        self,
+        code: RefusalCode,
+        reason: str,
+        *,
+        accused: SiteName | None = None,
+        evidence: bytes = b"",
+    ) -> None:
         super().__init__(reason)
         self.code = code
         self.accused = accused
+        self.evidence = evidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
