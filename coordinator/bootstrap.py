@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from sqlalchemy import Engine
 from coordinator.db.engine import open_database
 from coordinator.db.migrate import migrate
 from coordinator.flower.transport import SuperLinkTransport, Transport
+from coordinator.leadership import Lease, Seat
 from coordinator.registry.artifacts import ArtifactStore
 from coordinator.settings import Settings, load_settings
 from strategies.errors import CovenantError, DiskError
@@ -56,6 +58,17 @@ def open_centre(settings: Settings | None = None) -> Centre:
         new_run_id=lambda: run_id(f"run-{secrets.token_hex(8)}"),
         entropy=os.urandom,
         transport=SuperLinkTransport(chosen.superlink),
+    )
+
+
+def lease_of(centre: Centre, seat: Seat) -> Lease:
+    """The lease under which this process may lead from its `seat`."""
+    return Lease(
+        engine=centre.engine,
+        holder=f"{socket.gethostname()} pid {os.getpid()} ({seat.name[:8]})",
+        seat=seat,
+        clock=centre.clock,
+        monotonic=centre.monotonic,
     )
 
 

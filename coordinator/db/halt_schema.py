@@ -15,6 +15,7 @@ from coordinator.db.types import UtcDateTime
 
 _ID_LENGTH = 32
 _TARGET_LENGTH = 63
+_HOME_LENGTH = 16
 
 
 class HaltRow(Base):
@@ -43,13 +44,13 @@ class HaltRow(Base):
 
 
 class LeadershipRow(Base):
-    """The one row that says who leads. `until` is absent where the leader has given it back."""
+    """The one row that says who leads, made with the table. `until` is absent where the leader has given it back."""
 
     __tablename__ = "leadership"
-    __table_args__ = (CheckConstraint("id = 1 AND term >= 1", name="one"),)
+    __table_args__ = (CheckConstraint("id = 1 AND term >= 0", name="one"),)
 
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     term: Mapped[int]
     holder: Mapped[str] = mapped_column(Text)
-    superlink: Mapped[str] = mapped_column(Text)
+    home: Mapped[str] = mapped_column(String(_HOME_LENGTH))
     until: Mapped[datetime | None] = mapped_column(UtcDateTime)

@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create both tables."""
+    """Create both tables; the row of the second is there from the start."""
     standing = sa.text("lifted_at IS NULL")
     op.create_table(
         "halts",
@@ -33,8 +33,9 @@ def upgrade() -> None:
         sa.Column("id", sa.Integer(), nullable=False, autoincrement=False),
         sa.Column("term", sa.Integer(), nullable=False),
         sa.Column("holder", sa.Text(), nullable=False),
-        sa.Column("superlink", sa.Text(), nullable=False),
+        sa.Column("home", sa.String(16), nullable=False),
         sa.Column("until", sa.DateTime(timezone=True), nullable=True),
-        sa.CheckConstraint("id = 1 AND term >= 1", name=op.f("ck_leadership_one")),
+        sa.CheckConstraint("id = 1 AND term >= 0", name=op.f("ck_leadership_one")),
         sa.PrimaryKeyConstraint("id", name="pk_leadership"),
     )
+    op.execute("INSERT INTO leadership (id, term, holder, home) VALUES (1, 0, 'nobody', '')")
