@@ -8,6 +8,7 @@ from coordinator.cli import (
     centre,
     forecast,
     halts,
+    incidents,
     keys,
     ledger,
     log,
@@ -36,5 +37,6 @@ def register(app: typer.Typer) -> None:
     app.add_typer(ledger.app, name="ledger")
     app.add_typer(log.app, name="log")
     app.add_typer(halts.app, name="halt")
+    app.add_typer(incidents.app, name="incident")
     app.add_typer(models.app, name="model")
     app.add_typer(models.score, name="score")

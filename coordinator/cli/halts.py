@@ -75,7 +75,8 @@ def give(  # noqa: PLR0917 (each is an option of the command)
     centre = centre_at(home)
     membership, trusted = read_members(centre.settings)
     scope: HaltScope = "all" if everything else "run" if run is not None else "site"
-    people.print(f"halting {scope} {run or site or ''}: {reason}", highlight=False, markup=False)
+    what = "everything" if everything else f"{scope} {run or site}"
+    people.print(f"halting {what}: {reason}", highlight=False, markup=False)
     order = order_halt(
         centre.settings.config.federation,
         scope,
