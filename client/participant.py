@@ -6,6 +6,7 @@
    the site sends the same bytes; asked for another statement, it refuses.
 3. A refusal that depends on rows says `contract` and nothing more; its reason goes to the site's own log.
 4. Nothing is computed for a run that this site, and as many others as are asked for, have not witnessed in the transparency log (`witness`).
+5. Under a halt of this site nothing is answered, and an answer that is ready does not leave. It is given once the halt is lifted.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import structlog
 from client.accounts import AccountBook
 from client.charging import Charging
 from client.data import DataError, load_table
+from client.halts import HaltBook
 from client.journal.answers import Answers, question_of, secure_question
 from client.journal.entries import JournalBroken
 from client.plan_check import (
@@ -79,6 +81,8 @@ class Participant:
     """What this site has answered already, on disk."""
     book: AccountBook
     """What was released of this site's populations, on disk."""
+    halts: HaltBook
+    """What people at this site have halted, on disk."""
     entropy: Entropy
     """Where the secrets of secure aggregation come from."""
     witness: Witness
@@ -112,6 +116,7 @@ class Participant:
         """Let go of journal and accounts."""
         self.answers.journal.close()
         self.book.close()
+        self.halts.close()
 
     def answer(self, frame: bytes) -> bytes:
         """The reply frame to a request frame.
@@ -128,12 +133,9 @@ class Participant:
             case Request():
                 run, echo = request.statement.run, request.statement.digest
         try:
-            if isinstance(request, SecureRequest):
-                return self._secure_answer(request, echo)
-            if isinstance(request, WitnessRequest):
-                return self._reply(echo, self._witnessed(request))
-            kept = self.answers.kept(question_of(request.statement))
-            return kept if kept is not None else self._first_answer(request)
+            self._require_free(run)
+            reply = self._answered(request, echo)
+            self._require_free(run)
         except TaskRefused as refusal:
             _log.error("refused", run=run, code=refusal.code.name, reason=str(refusal))
             said = Refusal(refusal.code, str(refusal), refusal.accused, evidence=refusal.evidence)
@@ -141,6 +143,23 @@ class Participant:
         except DataError as trouble:
             _log.error("refused", run=run, code="CONTRACT", reason=str(trouble))
             return self._reply(echo, Refusal(RefusalCode.CONTRACT))
+        return reply
+
+    def _answered(self, request: Request | SecureRequest | WitnessRequest, echo: Digest) -> bytes:
+        match request:
+            case SecureRequest():
+                return self._secure_answer(request, echo)
+            case WitnessRequest():
+                return self._reply(echo, self._witnessed(request))
+            case Request():
+                kept = self.answers.kept(question_of(request.statement))
+                return kept if kept is not None else self._first_answer(request)
+
+    def _require_free(self, run: RunId) -> None:
+        """Raise `TaskRefused`, with the order, where people at this site have halted `run`."""
+        order = self.halts.covering(run)
+        if order is not None:
+            raise TaskRefused(RefusalCode.HALTED, order.words, evidence=order.canonical)
 
     def _witnessed(self, request: WitnessRequest) -> WitnessAnswer:
         """Sign that the run was seen in the log; only of a run that this site would take part in."""

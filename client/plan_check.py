@@ -43,7 +43,12 @@ class TaskRefused(Refused):
     """A task that this site does not take part in. The reason does not depend on data, so the centre may hear it."""
 
     def __init__(
-        self, code: RefusalCode, reason: str, *, accused: SiteName | None = None, evidence: bytes = b""
+        self,
+        code: RefusalCode,
+        reason: str,
+        *,
+        accused: SiteName | None = None,
+        evidence: bytes = b"",
     ) -> None:
         super().__init__(reason)
         self.code = code

@@ -210,9 +210,11 @@ class RefusalCode(enum.IntEnum):
     PROTOCOL = 4
     FAILED = 5
     BUDGET = 6
+    HALTED = 7
 
 
 MAX_REASON_CHARACTERS: Final = 500
+MAX_EVIDENCE_BYTES: Final = 64 * 1024
 REFUSAL: Final = "covenant refusal/1"
 """The purpose of a refusal's signature."""
 

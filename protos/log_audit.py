@@ -7,6 +7,7 @@
 4. Member lists lead, one after the other, from the root that the reader has pinned, and no root that was left behind comes back.
 5. Time goes on (`log_clock`): what was good when an entry says that it was written was good no more than minutes before it was.
 6. What sites have witnessed is this log, and they have witnessed each run before a sum over them is settled (`log_witnesses`).
+7. Nothing that a halt covers is launched, resumed or settled while it stands (`log_halts`).
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from protos.approvals import PlanEvidence, require_approved
 from protos.ceilings import SignedCeiling
 from protos.contract import Contract
 from protos.documents import Document
+from protos.halts import HaltLift, HaltOrder
 from protos.log_budgets import Budgets
 from protos.log_clock import require_in_time
 from protos.log_entries import (
     CeilingSet,
+    Halted,
+    HaltLifted,
     LogEntry,
     LoggedDocument,
     MembersSigned,
@@ -38,6 +42,7 @@ from protos.log_entries import (
     SumSettled,
     What,
 )
+from protos.log_halts import HaltStory
 from protos.log_runs import RunStory
 from protos.log_witnesses import Witnesses, require_refused
 from protos.membership import MemberList, Membership, Trusted, check_members
@@ -68,6 +73,7 @@ class Audit:
     runs: dict[RunId, RunStory] = field(default_factory=dict)
     models: list[ModelRegistered] = field(default_factory=list)
     budgets: Budgets = field(default_factory=Budgets)
+    halts: HaltStory = field(default_factory=HaltStory)
     members: MemberList | None = None
     witnesses: Witnesses = field(default_factory=Witnesses)
     """Who has seen this log, and the tree of the entries that were taken."""
@@ -118,6 +124,10 @@ class Audit:
                 self._ceiling(at, what)
             case ModelRegistered():
                 self._model(what)
+            case Halted():
+                self.halts.halt(_parsed(what.order, HaltOrder), self.members, at)
+            case HaltLifted():
+                self.halts.lift(_parsed(what.lift, HaltLift), self.members, at)
             case _:
                 self._happen(what)
 
@@ -149,6 +159,7 @@ class Audit:
             raise Refused(f"{what.run} is launched under an older member list, {trusted.members.ref}")
         plan, contract = found
         check_members(plan, trusted.members)
+        self.halts.require_free("launched", what.run, plan.sites.invite)
         evidence = PlanEvidence() if what.evidence is None else self._evidence.get(what.evidence)
         if evidence is None:
             raise Refused(
@@ -190,10 +201,12 @@ class Audit:
         run.take(what)
         match what:
             case SumSettled():
+                self.halts.require_free("settled", what.run, what.sites)
                 self.budgets.settle(what.run, what.stage, what.sites, what.releases)
             case ReservationGivenUp():
                 self.budgets.give_up(what.run, what.releases)
             case RunResumed():
+                self.halts.require_free("resumed", what.run)
                 self._reserve_again(run, what)
             case RunWitnessed():
                 self.witnesses.take(run, what)

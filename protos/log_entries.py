@@ -275,6 +275,20 @@ class SiteRefused(Part):
         return refusal_message(self.request, self.site, code, self.reason, self.accused, self.evidence)
 
 
+class Halted(Part):
+    """An officer or a site stopped a site's part, a run or everything; the order is a `HaltOrder`."""
+
+    kind: Literal["halted"] = "halted"
+    order: LoggedDocument
+
+
+class HaltLifted(Part):
+    """Officers let go on what was halted; the lift is a `HaltLift`, which names the order."""
+
+    kind: Literal["halt-lifted"] = "halt-lifted"
+    lift: LoggedDocument
+
+
 RunEvent = (
     RoundPrepared
     | RunWitnessed
@@ -289,7 +303,14 @@ RunEvent = (
 )
 """What happens to a run that was launched."""
 What = Annotated[
-    MembersSigned | PlanRecorded | RunLaunched | RunEvent | CeilingSet | ModelRegistered,
+    MembersSigned
+    | PlanRecorded
+    | RunLaunched
+    | RunEvent
+    | CeilingSet
+    | ModelRegistered
+    | Halted
+    | HaltLifted,
     Field(discriminator="kind"),
 ]
 

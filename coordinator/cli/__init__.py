@@ -7,6 +7,8 @@ import typer
 from coordinator.cli import (
     centre,
     forecast,
+    halts,
+    incidents,
     keys,
     ledger,
     log,
@@ -34,5 +36,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(privacy.app, name="privacy")
     app.add_typer(ledger.app, name="ledger")
     app.add_typer(log.app, name="log")
+    app.add_typer(halts.app, name="halt")
+    app.add_typer(incidents.app, name="incident")
     app.add_typer(models.app, name="model")
     app.add_typer(models.score, name="score")

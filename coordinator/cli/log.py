@@ -129,6 +129,17 @@ def facts_of(found: Verified, pinned: SignedRoot) -> dict[str, Any]:
             {"model": f"{each.name}@{each.version}", "digest": each.digest, "run": each.run}
             for each in story.models
         ],
+        "halts": [
+            {
+                "id": each.order.id,
+                "what": each.order.what,
+                "by": each.order.by.words,
+                "at": each.order.at.isoformat(),
+                "reason": each.order.reason,
+                "stands": each.digest in story.halts.standing,
+            }
+            for each in story.halts.given
+        ],
         "budgets": [
             {
                 "site": each.account.site,

@@ -9,10 +9,13 @@ from rich.text import Text
 
 from protos.approvals import ApprovedPlan
 from protos.ceilings import SignedCeiling
+from protos.halts import HaltLift, HaltOrder
 from protos.log_audit import Audit
 from protos.log_entries import (
     AttemptVoided,
     CeilingSet,
+    Halted,
+    HaltLifted,
     LogEntry,
     MembersSigned,
     ModelRegistered,
@@ -67,6 +70,8 @@ def words_of(what: What) -> str:
             return _ceiling_words(what)
         case ModelRegistered():
             return f"{what.name}@{what.version} {what.digest[:_SHORT]} from {what.run}"
+        case Halted() | HaltLifted():
+            return _words_of_halt(what)
         case _:
             return f"{what.run}: {_words_of_run(what)}"
 
@@ -75,6 +80,14 @@ def _ceiling_words(what: CeilingSet) -> str:
     signed = SignedCeiling.from_canonical(canonical_json(what.decision.document))
     said, by = signed.decision, ", ".join(each.officer for each in signed.statements)
     return f"{said.site}/{said.population}: {said.terms.words}, by {by}: {said.reason}"
+
+
+def _words_of_halt(what: Halted | HaltLifted) -> str:
+    if isinstance(what, Halted):
+        return HaltOrder.from_canonical(canonical_json(what.order.document)).words
+    lift = HaltLift.from_canonical(canonical_json(what.lift.document))
+    said = "; ".join(f"{each.officer}: {each.reason}" for each in lift.statements)
+    return f"the halt of order {lift.order[:_SHORT]} is over, say {said}"
 
 
 def _words_of_run(what: RunLaunched | RunEvent) -> str:
@@ -111,6 +124,8 @@ def show_verified(found: Verified, pinned: SignedRoot) -> None:
     for table in (_runs(found.story), _models(found.story), _budgets(found.story)):
         if table.row_count:
             people.print(table)
+    for halt in found.story.halts.standing.values():
+        people.print(_cell(f"under a halt: {halt.order.words}"))
     people.print(
         f"verified: all {found.head.size} entries of the log of {found.federation} (fingerprint {pinned.root.fingerprint}), in order and"
         f" without a gap, are those of the head that {found.log_key.name} signed. Each fits those before it.\n"

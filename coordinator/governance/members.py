@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.log_schema import LoggedEntry
 from protos.log_entries import LogEntry, LoggedDocument, MembersSigned
-from protos.membership import Membership, Trusted
+from protos.membership import MemberList, Membership, Trusted
 from protos.root import SignedRoot
 from protos.succession import newest_after, require_follows
 from strategies.encoding import canonical_json
@@ -40,9 +40,7 @@ def members_signed(session: Session, listed: Listed) -> Iterator[MembersSigned]:
 
     Call it under the log's lock, as `append` does.
     """
-    query = select(LoggedEntry.body).where(LoggedEntry.kind == _MEMBERS).order_by(LoggedEntry.seq)
-    known = [LogEntry.from_canonical(bytes(body)).what for body in session.scalars(query)]
-    logged = [each.members for each in known if isinstance(each, MembersSigned)]
+    logged = _logged(session)
     newest = None
     for each in logged:
         before = Membership.from_canonical(canonical_json(each.document)).verify(listed.pinned)
@@ -56,3 +54,15 @@ def members_signed(session: Session, listed: Listed) -> Iterator[MembersSigned]:
         ) from refused
     if listed.membership.digest not in {each.digest for each in logged}:
         yield MembersSigned(members=LoggedDocument.of(listed.membership))
+
+
+def newest_members(session: Session) -> MemberList | None:
+    """The newest member list that the log has, by which it judges what follows. Call it under the log's lock, as `append` does."""
+    logged = _logged(session)
+    return Membership.from_canonical(canonical_json(logged[-1].document)).signed.list if logged else None
+
+
+def _logged(session: Session) -> list[LoggedDocument]:
+    query = select(LoggedEntry.body).where(LoggedEntry.kind == _MEMBERS).order_by(LoggedEntry.seq)
+    known = [LogEntry.from_canonical(bytes(body)).what for body in session.scalars(query)]
+    return [each.members for each in known if isinstance(each, MembersSigned)]

@@ -10,7 +10,7 @@ import structlog
 from coordinator.rounds.exchange import Answered, Exchange, Outcome
 from coordinator.rounds.roster import Roster
 from protos.codec import CodecError
-from protos.frames import REFUSAL, Body, Refusal, Reply, Stage
+from protos.frames import REFUSAL, Body, Refusal, RefusalCode, Reply, Stage
 from protos.secure_codec import decode_answer
 from strategies.errors import CovenantError, Refused
 from strategies.ids import Digest, SiteName
@@ -45,6 +45,8 @@ class Asking:
     verify: Verify
     judge: Callable[[SiteName, Digest, Refusal], bool]
     """Takes a refusal whose signature was checked; says whether it is for good."""
+    ordered: Callable[[SiteName, bytes], None] = lambda _site, _order: None
+    """Told of the order to halt that a site refuses with."""
 
     def ask(
         self, stage: Stage, number: int, asked: Asked, take: Callable[[SiteName, Body], None]
@@ -83,6 +85,8 @@ class Asking:
             reason = f"refused ({reply.body.code.name.lower()}) {reply.body.reason}".strip()
             if reply.body.accused is not None:
                 self.roster.accuse(reply.body.accused, by=site)
+            if reply.body.code is RefusalCode.HALTED and reply.body.evidence:
+                self.ordered(site, reply.body.evidence)
             if self.judge(site, echo, reply.body):
                 self.roster.refused[site] = reason
             return reason
