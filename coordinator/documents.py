@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
 from coordinator.governance.members import Listed
 from coordinator.rounds.question import RunDocuments
@@ -17,6 +18,8 @@ from protos.plan_fit import check_contract, check_plan
 from protos.root import SignedRoot
 from strategies.errors import UsageError
 from strategies.ids import RunId
+
+_PLAN_SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 
 def read_plan(plan_file: Path, contract_file: Path | None = None) -> tuple[Plan, Contract]:
@@ -36,7 +39,13 @@ def read_draft(plan_file: Path, contract_file: Path | None = None) -> tuple[Plan
 
 
 def evidence_file(plan_file: Path) -> Path:
-    """Where the statements about the plan in `plan_file` are kept: beside it."""
+    """Where the statements about the plan in `plan_file` are kept: beside it. Raises UsageError where another plan would have the same file."""
+    for suffix in _PLAN_SUFFIXES:
+        other = plan_file.with_suffix(suffix)
+        if other.name != plan_file.name and other.exists():
+            raise UsageError(
+                f"{plan_file} and {other} would both have {plan_file.with_suffix('.evidence.json').name} beside them; rename one of the two"
+            )
     return plan_file.with_suffix(".evidence.json")
 
 

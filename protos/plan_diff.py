@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final
 
@@ -116,7 +116,7 @@ FIELDS: Final[Mapping[str, _Field]] = {
     "sites.members": _Field(Part.WHO, "The member list", _never),
     "sites.invite": _Field(Part.WHO, "The invited sites", _never),
     "sites.minimum": _Field(Part.WHO, "The fewest sites in a sum", _less),
-    "sites.join_within": _Field(Part.WHO, "The time that sites have to join, in seconds,", _never),
+    "sites.join_within": _Field(Part.WHO, "The seconds that sites have to join", _never),
     "sites.weights": _Field(Part.WHO, "What each site counts in the mean", _never),
     "sites.populations": _Field(Part.WHO, "The populations whose accounts are charged", _always),
     "model.kind": _Field(Part.TRAINING, "The kind of model", _never),
@@ -129,14 +129,14 @@ FIELDS: Final[Mapping[str, _Field]] = {
     "training.server_optimiser.beta1": _Field(Part.TRAINING, "The server's beta1", _never),
     "training.server_optimiser.beta2": _Field(Part.TRAINING, "The server's beta2", _never),
     "training.server_optimiser.tau": _Field(Part.TRAINING, "The server's tau", _never),
-    "training.rounds": _Field(Part.RELEASED, "The number of rounds, each of which is released,", _more),
+    "training.rounds": _Field(Part.RELEASED, "The rounds, each of which is released", _more),
     "training.class_weights.negative": _Field(
         Part.TRAINING, "What an example of the negative class counts", _never
     ),
     "training.class_weights.positive": _Field(
         Part.TRAINING, "What an example of the positive class counts", _never
     ),
-    "training.round_deadline": _Field(Part.TRAINING, "The deadline of a round, in seconds,", _never),
+    "training.round_deadline": _Field(Part.TRAINING, "The seconds until the deadline of a round", _never),
     "training.seed": _Field(Part.TRAINING, "The seed", _never),
     "training.proximal_mu": _Field(Part.TRAINING, "The proximal term", _never),
     "training.local_epochs": _Field(Part.TRAINING, "The passes of a site over its rows in a round", _never),
@@ -165,7 +165,7 @@ FIELDS: Final[Mapping[str, _Field]] = {
     "privacy.unit.column": _Field(Part.RELEASED, "The column that tells customers apart", _always),
     "privacy.unit.max_rows": _Field(Part.RELEASED, "The rows of a unit that count", _never),
     "privacy.unit.max_sites": _Field(
-        Part.RELEASED, "The sites at which a person's rows may be, all charged,", _less
+        Part.RELEASED, "The sites at which a person's rows may be, and are charged", _less
     ),
     "privacy.neighbours": _Field(Part.RELEASED, "What neighbours are", _always),
     "privacy.limit.epsilon": _Field(Part.RELEASED, "The limit's epsilon", _more),
@@ -176,7 +176,7 @@ FIELDS: Final[Mapping[str, _Field]] = {
     "privacy.retries": _Field(Part.RELEASED, "The failed attempts that are paid for in advance", _more),
     "privacy.exempt": _Field(Part.RELEASED, "The stages that are released without noise", _further),
     "evaluation.every": _Field(
-        Part.GATES, "The rounds between evaluations, each of which is released,", _less
+        Part.GATES, "The rounds from one evaluation, which is released, to the next", _less
     ),
     "evaluation.score_bins": _Field(Part.GATES, "The score bins of an evaluation", _more),
     "evaluation.holdout.by": _Field(Part.GATES, "The column that tells held-out rows apart", _never),
@@ -184,22 +184,29 @@ FIELDS: Final[Mapping[str, _Field]] = {
     "evaluation.holdout.salt": _Field(Part.GATES, "The salt of the hold-out", _never),
     "approvals.privacy_officer": _Field(Part.APPROVALS, "The privacy officers who must approve", _less),
     "approvals.model_risk": _Field(Part.APPROVALS, "The people of model risk who must approve", _less),
-    "approvals.valid_for": _Field(
-        Part.APPROVALS, "The longest that an approval may be good, in seconds,", _more
-    ),
+    "approvals.valid_for": _Field(Part.APPROVALS, "The seconds that an approval may be good at most", _more),
 }
 """By the path of the field in the document."""
+_EVERY: Final = "evaluation.every"
 _WHOLE: Final = frozenset({"sites.weights", "sites.populations"})
 """Mappings by site, which are one field."""
 
 
 def diff(old: Plan, old_contract: Contract, new: Plan, new_contract: Contract) -> PlanDiff:
     """What changed from `old` to `new`. Raises UsageError where a plan does not fit its contract."""
+    found = tuple(changes(values_of(old), values_of(new)))
+    if _evaluations(new) <= _evaluations(old):
+        # Fewer rounds apart, but as many releases: the plan has fewer rounds.
+        found = tuple(replace(each, loosens=each.loosens and each.field != _EVERY) for each in found)
     return PlanDiff(
-        changes=tuple(changes(values_of(old), values_of(new))),
+        changes=found,
         cost_old=_cost(old, old_contract),
         cost_new=_cost(new, new_contract),
     )
+
+
+def _evaluations(plan: Plan) -> int:
+    return sum(plan.evaluates(number) for number in range(1, plan.training.rounds + 1))
 
 
 def values_of(plan: Plan) -> Values:

@@ -152,7 +152,7 @@ def _dropouts(plan: Plan) -> Iterator[str]:
         f"The run begins once {plan.sites.minimum} sites have joined within {plan.sites.join_within:g} seconds. A site that does not answer within"
         f" {plan.training.round_deadline:g} seconds is left out of the round."
     )
-    yield f"With fewer than {plan.sites.minimum} left, nothing is opened and the attempt came to nothing. It is tried again."
+    yield f"With fewer than {plan.sites.minimum} left, nothing is opened, and the attempt comes to nothing. It is made again."
     if isinstance(plan.privacy, Privacy):
         yield (
             f"{plan.privacy.retries} such attempts are paid for in advance. A site counts each as spent, because its bytes have left it."

@@ -88,9 +88,9 @@ class Officers:
         for name, role in sorted(OFFICERS.items(), key=lambda each: each[1] is not Role.ML_ENGINEER):
             key, passphrase = self.key(name), self.passphrase(name)
             if role is Role.ML_ENGINEER:
-                sign(plan, name, key, self.root, contract, passphrase)
+                sign(plan, name, key, self.root, contract, passphrase, yes=True)
             else:
-                approve_plan(plan, role, name, key, self.root, contract, passphrase)
+                approve_plan(plan, role, name, key, self.root, contract, passphrase, yes=True)
 
     def decide(
         self,

@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from coordinator.cli.options import ContractFile, Home, Json, PlanFile
-from coordinator.cli.signing import PUBLIC_MODE, now, open_keys
+from coordinator.cli.signing import PUBLIC_MODE, confirm, now, open_keys
 from coordinator.documents import evidence_file, read_evidence, read_members, read_plan
 from coordinator.settings import load_settings
 from protos.approvals import (
@@ -62,6 +62,9 @@ Expires = Annotated[
 ]
 
 
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; needed where nobody is at a terminal.")]
+
+
 def sign(
     plan: PlanFile,
     officer: OfficerName,
@@ -70,14 +73,19 @@ def sign(
     contract: ContractFile = None,
     passphrase_file: PassphraseFile = None,
     expires: Expires = None,
+    *,
+    yes: Yes = False,
 ) -> None:
-    """Sign a plan as its author. The signature goes into PLAN.evidence.json beside it, which officers then approve."""
+    """Sign a plan as its author. The signature goes into PLAN.evidence.json beside it, which officers then approve.
+
+    What was signed before the plan was changed is dropped, after a question.
+    """
 
     def say(parsed: Plan, agreed: Contract, federation: Digest, signer: Signer) -> PlanStatement:
         until = _until(parsed, expires)
         return author(parsed, agreed, officer, signer, federation=federation, expires=until)
 
-    _sign(plan, contract, root, key, passphrase_file, say)
+    _sign(plan, contract, root, key, passphrase_file, say, question=None, yes=yes)
 
 
 def approve_plan(
@@ -89,14 +97,16 @@ def approve_plan(
     contract: ContractFile = None,
     passphrase_file: PassphraseFile = None,
     expires: Expires = None,
+    *,
+    yes: Yes = False,
 ) -> None:
-    """Approve a plan in one role, after reading what it does. Its author cannot, and nobody counts for two roles."""
+    """Approve a plan in one role, after reading what it does and saying so. Its author cannot, and nobody counts for two roles."""
 
     def say(parsed: Plan, agreed: Contract, federation: Digest, signer: Signer) -> PlanStatement:
         until = _until(parsed, expires)
         return approve(parsed, agreed, officer, role, signer, federation=federation, expires=until)
 
-    _sign(plan, contract, root, key, passphrase_file, say)
+    _sign(plan, contract, root, key, passphrase_file, say, question=f"Approve it as {role}?", yes=yes)
 
 
 def status(plan: PlanFile, contract: ContractFile = None, home: Home = None, json: Json = False) -> None:
@@ -118,13 +128,24 @@ def _sign(
     key: Path,
     passphrase_file: Path | None,
     say: Callable[[Plan, Contract, Digest, Signer], PlanStatement],
+    *,
+    question: str | None,
+    yes: bool,
 ) -> None:
-    """Show what is signed, then ask for the passphrase, sign and keep what was said."""
+    """Show what is signed, ask where there is something to ask, then for the passphrase, sign and keep what was said."""
     plan, contract = read_plan(plan_file, contract_file)
     federation = _federation(plan, root_file)
     people.print(
         f"{_words(plan, contract)}\n   in the federation with root {grouped(federation)}", highlight=False
     )
+    gone = _said_before(plan_file, plan, contract)
+    if gone:
+        people.print(
+            f"what {' and '.join(gone)} signed was about the plan before it was changed, and will be dropped",
+            highlight=False,
+        )
+    if question is not None or gone:
+        confirm(question or "Sign it, and drop what was signed before?", yes=yes)
     (signer,) = open_keys([key], None if passphrase_file is None else [passphrase_file])
     _add(plan_file, plan, contract, say(plan, contract, federation, signer))
 
@@ -158,21 +179,19 @@ def _until(plan: Plan, day: str | None) -> datetime:
 def _add(plan_file: Path, plan: Plan, contract: Contract, said: PlanStatement) -> None:
     """Put a statement into the file beside the plan, in the place of what was said before the plan was changed."""
     path, before = evidence_file(plan_file), read_evidence(plan_file)
-    kept = before.about(plan.digest, contract.digest)
-    evidence = kept.adding(said)
+    evidence = before.about(plan.digest, contract.digest).adding(said)
     replace_file(path, evidence.canonical + b"\n", mode=PUBLIC_MODE)
-    gone = sorted(
-        {each.officer for each in before.statements} - {each.officer for each in evidence.statements}
-    )
-    if gone:
-        people.print(
-            f"what {' and '.join(gone)} signed was about the plan before it was changed, and is no longer in {path}",
-            highlight=False,
-        )
     act = "signed as its author" if said.act == "author" else f"approved as {said.role}"
     people.print(
         f"{act} by {said.officer}, good until {said.expires:%Y-%m-%d %H:%M} UTC: {path}", highlight=False
     )
+
+
+def _said_before(plan_file: Path, plan: Plan, contract: Contract) -> list[str]:
+    """Who has signed what this plan, or its contract, was before."""
+    evidence = read_evidence(plan_file)
+    kept = evidence.about(plan.digest, contract.digest)
+    return sorted(each.officer for each in evidence.statements if each not in kept.statements)
 
 
 def _words(plan: Plan, contract: Contract) -> str:

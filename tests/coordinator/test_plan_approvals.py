@@ -81,7 +81,7 @@ def sign(
 
 def approves(covenant: Command, name: str, role: str, *more: str) -> tuple[int, str, str]:
     who = ("--as", role, "--officer", name, "--key", f"{name}.key", "--root", "home/root.json")
-    return covenant("plan", "approve", "plan.yaml", *who, *more)
+    return covenant("plan", "approve", "plan.yaml", *who, *(more or ("--yes",)))
 
 
 def all_sign(covenant: Command) -> None:
@@ -166,8 +166,13 @@ def test_a_changed_plan_loses_what_was_said_about_it(covenant: Command, tmp_path
     assert code == 3
     assert "a plan with one changed value is another plan, and needs new approvals" in err
     code, _, err = sign(covenant)
+    assert (code, "give --yes" in err) == (2, True)
+    code, _, err = sign(covenant, "author-1", "--yes")
     assert code == 0
-    assert "what privacy-1 and risk-1 signed was about the plan before it was changed" in err
+    assert (
+        "what author-1 and privacy-1 and risk-1 signed was about the plan before it was changed, and will be dropped"
+        in err
+    )
     assert "0 of the 1 approvals as privacy_officer" in launched_code(covenant)[1]
 
 
@@ -221,6 +226,30 @@ def test_nothing_is_signed_for_a_federation_that_the_plan_does_not_name(
     code, _, err = sign(covenant, "author-1", "--root", "retail/root.json")
     assert (code, "is the root of retail, and the plan is for member list demo@1" in err) == (2, True), err
     assert not (tmp_path / "plan.evidence.json").exists()
+
+
+def test_nobody_approves_without_having_been_asked(
+    covenant: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sign(covenant)[0] == 0
+    signed = (tmp_path / "plan.evidence.json").read_bytes()
+    until = f"{datetime.now(UTC) + timedelta(days=3):%Y-%m-%d}"
+    for terminal, answer, expected in ((False, "y", 2), (True, "", 3), (True, "no", 3), (True, "y", 0)):
+        assert (tmp_path / "plan.evidence.json").read_bytes() == signed
+        monkeypatch.setattr("sys.stdin.isatty", lambda there=terminal: there, raising=False)
+        monkeypatch.setattr("builtins.input", lambda said=answer: said)
+        code, _, err = approves(covenant, "privacy-1", "privacy_officer", "--expires", until)
+        assert code == expected, err
+        assert "plan lending-default, digest " in err
+        assert "Approve it as privacy_officer?" in err
+    assert (tmp_path / "plan.evidence.json").read_bytes() != signed
+
+
+def test_two_plans_that_would_share_their_evidence_are_refused(covenant: Command, tmp_path: Path) -> None:
+    (tmp_path / "plan.yml").write_text((tmp_path / "plan.yaml").read_text())
+    for command in (lambda: sign(covenant), lambda: covenant("plan", "status", "plan.yaml")):
+        code, _, err = command()
+        assert (code, "would both have plan.evidence.json beside them; rename one" in err) == (2, True)
 
 
 # --- status

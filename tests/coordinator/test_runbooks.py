@@ -98,6 +98,7 @@ def at_terminal(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.chdir(folder)
     patch.setattr(people, "_width", 400)
     patch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    patch.setattr("builtins.input", lambda: "yes")
     patch.setattr("getpass.getpass", lambda _: "correct horse battery staple")
 
 

@@ -121,6 +121,16 @@ def test_the_cost_is_compared_beside_the_fields() -> None:
     assert back.costs_more
 
 
+def test_as_many_evaluations_of_fewer_rounds_protect_no_less() -> None:
+    old = plan_of()
+    new = plan_of(("rounds: 20", "rounds: 10"), ("every: 20", "every: 10"))
+    found = diff(old, contract_for(old), new, contract_for(new))
+    assert [(each.field, each.loosens) for each in found.changes] == [
+        ("training.rounds", False),
+        ("evaluation.every", False),
+    ]
+
+
 def test_a_plan_that_promises_nothing_any_more_costs_more() -> None:
     old, new = plan_of(), read_document(PLAN, Plan, "plan.yaml")
     found = diff(old, contract_for(old), new, contract_for(new))
