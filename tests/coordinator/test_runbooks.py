@@ -125,6 +125,7 @@ def test_the_first_plan_is_approved_by_the_officers_on_the_list(desk: Desk) -> N
     assert (approved.author, [name for name, _ in approved.approved_by]) == ("ml-1", ["privacy-1", "risk-1"])
 
 
+@pytest.mark.slow
 def test_a_halt_is_given_kept_as_evidence_and_lifted_as_the_runbook_says(desk: Desk) -> None:
     sections = commands_of("halt-and-resume.md")
     assert list(sections) == [
