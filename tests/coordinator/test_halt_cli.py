@@ -58,6 +58,7 @@ def test_one_officer_halts_and_two_let_it_go_on(covenant: Command, centre: Centr
     assert "is over, say privacy-1: it was looked into; risk-1: it was looked into" in words
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "code"),
     [
@@ -79,6 +80,7 @@ def test_what_is_not_said_clearly_halts_nothing(
     assert facts_of(covenant, "halt", "list")["halts"] == []
 
 
+@pytest.mark.slow
 def test_an_order_needs_its_officers_own_key(covenant: Command, centre: Centre) -> None:
     order = ("halt", "--all", "--reason", "odd")
     assert covenant(*order)[0] == 2
@@ -95,6 +97,7 @@ def test_an_order_needs_its_officers_own_key(covenant: Command, centre: Centre) 
     )
 
 
+@pytest.mark.slow
 def test_options_of_the_order_do_not_go_astray_before_another_command(
     covenant: Command, centre: Centre
 ) -> None:
@@ -102,6 +105,7 @@ def test_options_of_the_order_do_not_go_astray_before_another_command(
     assert (code, "takes its options after its name" in " ".join(err.split())) == (2, True)
 
 
+@pytest.mark.slow
 def test_a_key_with_a_passphrase_is_opened_from_its_file(
     covenant: Command, centre: Centre, tmp_path: Path
 ) -> None:

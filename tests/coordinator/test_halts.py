@@ -168,66 +168,66 @@ def test_all_stops_what_is_going_and_launches_and_resumes_nothing_until_two_offi
     assert desk.run().state == RunState.SUBMITTED
 
 
-def test_a_run_that_is_halted_leaves_others_alone(desk: Desk) -> None:
-    desk.launch()
-    desk.launch(OTHER)
+def test_a_run_that_is_halted_leaves_others_alone(lone: Desk) -> None:
+    lone.launch()
+    lone.launch(OTHER)
     order = ordered("run", RUN, by="site west")
-    desk.halt(order)
-    assert [desk.run(each).state for each in (RUN, OTHER)] == [RunState.STOPPED, RunState.SUBMITTED]
+    lone.halt(order)
+    assert [lone.run(each).state for each in (RUN, OTHER)] == [RunState.STOPPED, RunState.SUBMITTED]
     with pytest.raises(Halted, match="site west halted run"):
-        resume(desk.centre, RUN)
-    stop(desk.centre, OTHER)
-    resume(desk.centre, OTHER)
-    desk.lift(order, "privacy-1", "risk-1")
-    resume(desk.centre, RUN)
+        resume(lone.centre, RUN)
+    stop(lone.centre, OTHER)
+    resume(lone.centre, OTHER)
+    lone.lift(order, "privacy-1", "risk-1")
+    resume(lone.centre, RUN)
 
 
-def test_a_halted_site_is_asked_by_no_run_and_invited_by_no_launch(desk: Desk) -> None:
-    desk.launch()
-    store = desk.driven()
+def test_a_halted_site_is_asked_by_no_run_and_invited_by_no_launch(lone: Desk) -> None:
+    lone.launch()
+    store = lone.driven()
     attempt = store.next_attempt(Stage.PREPARE, 0, SITES)
     order = ordered("site", "south")
-    desk.halt(order)
-    assert desk.run().state == RunState.RUNNING
+    lone.halt(order)
+    assert lone.run().state == RunState.RUNNING
     with pytest.raises(SitesHalted, match=r"settling the prepare stage .* halted site south"):
         store.settle_attempt(Stage.PREPARE, 0, attempt, [SiteName(each) for each in SITES], None)
     with pytest.raises(SitesHalted):
         store.next_attempt(Stage.PREPARE, 0, SITES)
     rest = tuple(SiteName(each) for each in SITES if each != "south")
     store.settle_attempt(Stage.PREPARE, 0, attempt, rest, None)
-    assert HaltWatch(desk.centre.engine, RUN, time.monotonic)() == {"south"}
+    assert HaltWatch(lone.centre.engine, RUN, time.monotonic)() == {"south"}
     with pytest.raises(SitesHalted, match="launching"):
-        desk.launch(OTHER)
-    stop(desk.centre, RUN)
-    resume(desk.centre, RUN)  # without that site
-    desk.lift(order, "privacy-1", "admin-1")
-    desk.launch(OTHER)
+        lone.launch(OTHER)
+    stop(lone.centre, RUN)
+    resume(lone.centre, RUN)  # without that site
+    lone.lift(order, "privacy-1", "admin-1")
+    lone.launch(OTHER)
 
 
 def test_no_driver_begins_or_settles_anything_under_a_halt(
-    desk: Desk, monkeypatch: pytest.MonkeyPatch
+    lone: Desk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever the driver knows, and though its run was not stopped: the order came between the launch and the sweep."""
-    desk.launch()
-    store = desk.driven()
+    lone.launch()
+    store = lone.driven()
     attempt = store.next_attempt(Stage.PREPARE, 0, SITES)
     monkeypatch.setattr("coordinator.governance.halts._going", lambda _: select(Run).where(Run.id == "none"))
     order = ordered()
-    desk.halt(order)
-    assert desk.run().state == RunState.RUNNING
+    lone.halt(order)
+    assert lone.run().state == RunState.RUNNING
     for step in (
         lambda: store.settle_attempt(Stage.PREPARE, 0, attempt, [SiteName("west")], b"secret"),
         lambda: store.next_attempt(Stage.PREPARE, 0, SITES),
         lambda: store.open_round(1, SITES),
-        lambda: desk.driven(flower_run=8),
+        lambda: lone.driven(flower_run=8),
     ):
         with pytest.raises(Halted, match="halted everything"):
             step()
     with pytest.raises(Halted, match="stops"):
-        HaltWatch(desk.centre.engine, RUN, time.monotonic)()
-    assert "settled" not in desk.kinds()
-    Supervisor(desk.centre).resume_leftovers()
-    assert (desk.run().state, desk.run().reason, desk.transport.started) == (
+        HaltWatch(lone.centre.engine, RUN, time.monotonic)()
+    assert "settled" not in lone.kinds()
+    Supervisor(lone.centre).resume_leftovers()
+    assert (lone.run().state, lone.run().reason, lone.transport.started) == (
         RunState.STOPPED,
         order.words,
         [],
@@ -238,7 +238,7 @@ def test_the_settling_asks_for_halts_where_nobody_can_come_between(
     desk: Desk, opened: Callable[..., Engine]
 ) -> None:
     """A halt and a settling at once, many times: in the log no sum is settled after the order."""
-    for number in range(4):
+    for number in range(3):
         run = RunId(f"run-{number:016x}")
         desk.launch(run)
         store = desk.driven(run, 10 + number)
@@ -263,7 +263,7 @@ def test_the_settling_asks_for_halts_where_nobody_can_come_between(
 def test_of_a_halt_and_a_launch_at_once_either_the_launch_is_refused_or_its_run_is_stopped(
     desk: Desk, opened: Callable[..., Engine]
 ) -> None:
-    for number in range(4):
+    for number in range(3):
         run, order = RunId(f"run-{number:016x}"), ordered()
         launching = Desk(desk.again(opened), desk.folder)
         raised = at_once([partial(halt, desk.again(opened), order, TRUSTED), partial(launching.launch, run)])

@@ -124,7 +124,7 @@ def test_what_a_site_orders_stops_the_run_for_everybody(make: Make) -> None:
         resume(federation.centre, RUN)
 
 
-@pytest.mark.parametrize("scope", ["all", "run"])
+@pytest.mark.parametrize("scope", ["all", pytest.param("run", marks=pytest.mark.slow)])
 def test_a_round_that_is_halted_before_it_settles_opens_nothing(make: Make, scope: str) -> None:
     federation = make(secure_plan(rounds=1))
     listed = with_officers(federation)
@@ -175,6 +175,7 @@ def test_a_site_that_is_halted_in_mid_round_has_no_part_in_its_sum(make: Make) -
     assert audited(federation).runs[RUN].committed == 1
 
 
+@pytest.mark.slow
 def test_below_its_minimum_a_run_ends_by_its_own_rules(make: Make) -> None:
     federation = make(secure_plan(rounds=1, minimum=4))
     halt(federation.centre, ordered("site", SOUTH), with_officers(federation))
@@ -223,6 +224,7 @@ def test_the_auditor_refuses_what_happens_under_a_halt(halted: tuple[Secured, Ha
             audited(federation, [*story[:launch], early, *story[launch:]])
 
 
+@pytest.mark.slow
 def test_the_auditor_refuses_orders_and_lifts_that_do_not_count(
     halted: tuple[Secured, HaltOrder, Membership],
 ) -> None:
@@ -294,6 +296,7 @@ def test_a_halted_site_is_not_asked_and_what_it_says_meanwhile_is_not_taken() ->
     assert set(prompt.online()) == {FAR_WEST}
 
 
+@pytest.mark.slow
 def test_an_order_that_was_lifted_at_the_centre_is_not_taken_again_from_the_site(make: Make) -> None:
     """The site refuses on; the others go on without it."""
     federation = make(secure_plan(rounds=1, minimum=3))

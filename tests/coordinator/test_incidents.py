@@ -126,6 +126,7 @@ def test_no_secret_is_in_it(federation: Secured, packed: Path) -> None:
     assert b"the passphrase is <redacted>, they say" in found["logs/serverapp.log"]
 
 
+@pytest.mark.slow
 def test_nothing_of_a_sum_before_noise_and_no_artifact_is_in_it(federation: Secured, packed: Path) -> None:
     found = contents(packed)
     (row,) = json.loads(found[f"runs/{RUN}/rounds.json"])
@@ -136,6 +137,7 @@ def test_nothing_of_a_sum_before_noise_and_no_artifact_is_in_it(federation: Secu
             assert all(artifact.read_bytes() not in each for each in found.values())
 
 
+@pytest.mark.slow
 def test_a_secret_that_is_still_there_ends_the_export_with_nothing_written(
     federation: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -147,6 +149,7 @@ def test_a_secret_that_is_still_there_ends_the_export_with_nothing_written(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_long_log_is_cut_to_its_last_whole_lines(
     federation: Secured, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -159,6 +162,7 @@ def test_a_long_log_is_cut_to_its_last_whole_lines(
     assert 5 < len(lines) < 12
 
 
+@pytest.mark.slow
 def test_the_runs_concerned_are_those_named_or_not_over_by_a_day(federation: Secured, tmp_path: Path) -> None:
     centre = federation.centre
     federation.store.finish("completed")
@@ -199,6 +203,7 @@ def renamed(files: dict[str, bytes], key: SigningKey | None = None) -> None:
     files[MANIFEST] = SignedManifest(manifest=manifest, signature=signature).canonical
 
 
+@pytest.mark.slow
 def test_a_file_that_was_changed_is_refused(federation: Secured, packed: Path, tmp_path: Path) -> None:
     log = SigningKey.load(federation.layout.home / "log.key", Passphrase(PASSPHRASE.encode()))
     plan, halts = f"runs/{RUN}/plan.json", "halts.json"

@@ -13,16 +13,19 @@ import pytest
 import typer
 
 from client.cli import app as agent
-from client.keystore import open_participant
+from client.keystore import open_halts, open_participant
 from client.participant import Participant
+from coordinator.bootstrap import open_centre
 from coordinator.cli import register
 from coordinator.documents import read_evidence, read_members, read_plan
+from coordinator.governance.halts import views
 from coordinator.keys import log_signer
 from coordinator.settings import load_settings
 from protos.approval_rule import ApprovalRule
 from protos.approvals import require_approved
 from protos.membership import Trusted
 from protos.shell import people, run_command
+from protos.site import load_site
 from simulation.demo import data
 from strategies.errors import Refused
 from strategies.ids import SiteName
@@ -121,6 +124,31 @@ def test_the_first_plan_is_approved_by_the_officers_on_the_list(desk: Desk) -> N
     rules = [ApprovalRule()]
     approved = require_approved(*documents, read_evidence(plan), desk.list, rules, datetime.now(UTC))
     assert (approved.author, [name for name, _ in approved.approved_by]) == ("ml-1", ["privacy-1", "risk-1"])
+
+
+@pytest.mark.slow
+def test_a_halt_is_given_kept_as_evidence_and_lifted_as_the_runbook_says(desk: Desk) -> None:
+    sections = commands_of("halt-and-resume.md")
+    assert list(sections) == [
+        "An officer halts", "A site halts", "Keep the evidence", "Two officers let it go on", "The coordinator itself is gone",
+    ]  # fmt: skip
+    centre = open_centre(load_settings(desk.folder / "centre"))
+    desk.follow(sections["An officer halts"])
+    (found,) = views(centre.engine)
+    assert (found.order.by.name, found.order.scope, found.lifted_at) == ("privacy-1", "all", None)
+    desk.follow(sections["A site halts"])
+    assert {each.order.by.words for each in views(centre.engine)} == {"officer privacy-1", "site north"}
+    desk.follow(sections["Keep the evidence"])
+    setting, *lifts = sections["Two officers let it go on"]
+    assert setting.startswith("HALT=$(covenant halt list --json")
+    for each in views(centre.engine):
+        desk.follow([line.replace("$HALT", each.order.id[:8]) for line in lifts[:2]])
+    assert all(each.lifted_at for each in views(centre.engine))
+    book = open_halts(load_site(desk.folder / "north/site.yaml"))
+    assert len(book.standing()) == 1
+    desk.follow(lifts[2:])
+    assert book.standing() == ()
+    book.close()
 
 
 def test_every_remedy_works_and_leaves_what_it_says(desk: Desk) -> None:
