@@ -15,6 +15,8 @@ from sqlalchemy.orm import Session
 
 from coordinator.db import migrate, open_database, writing
 from coordinator.db.schema import Round, Run, RunState
+from coordinator.governance.launches import launched
+from coordinator.governance.log import TransparencyLog, append
 from coordinator.registry.artifacts import ArtifactStore
 from coordinator.rounds.asking import TooFewSurvivors
 from coordinator.rounds.driver import Driver, Finished
@@ -22,14 +24,18 @@ from coordinator.rounds.exchange import Answered, Outcome, Unanswered
 from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.store import RoundStore
 from protos.codec import decode_reply, encode_reply
-from protos.frames import Refusal, RefusalCode, Reply, Stage, Update
+from protos.frames import Refusal, RefusalCode, Reply, Stage, Update, WitnessRequest
+from protos.keys import public_bytes
 from protos.plan import Plan
+from protos.secure_codec import decode_asked
 from strategies.encoding import vector_digest
 from strategies.errors import CovenantError, Refused, Unreachable
 from strategies.ids import SiteName, site_name
+from strategies.transparency.notes import NoteKey
 from tests.bank_for_tests import RUN, SITES, Bank, make_bank
 from tests.client.loans_for_tests import CONTRACT, plan
 from tests.coordinator.conftest import Clock
+from tests.trust_for_tests import key_of
 
 SOUTH, WEST = SITES
 Meddle = Callable[[Stage, int, Outcome], Outcome]
@@ -54,6 +60,10 @@ class Memory:
         self, stage: Stage, frames: Mapping[SiteName, bytes], *, round_number: int, deadline_s: float
     ) -> Iterator[tuple[SiteName, Outcome]]:
         assert deadline_s > 0
+        if any(isinstance(decode_asked(frame), WitnessRequest) for frame in frames.values()):
+            for site, frame in frames.items():
+                yield site, Answered(self.participants[site].answer(frame))
+            return
         self.asked.append((stage, round_number, tuple(frames)))
         for site, frame in frames.items():
             outcome: Outcome = Answered(self.participants[site].answer(frame))
@@ -90,9 +100,22 @@ def minimum(of: int, base: Plan) -> Plan:
 
 def drive(bank: Bank, exchange: Memory, store: RoundStore, chosen: Plan) -> Finished:
     documents = RunDocuments(run=RUN, plan=chosen, contract=CONTRACT, members=bank.members.canonical)
+    log = logged(documents, store)
+    sleep = lambda _: None  # noqa: E731 (nobody waits)
     return Driver(
-        documents, exchange, store, monotonic=time.monotonic, sleep=lambda _: None, entropy=os.urandom
+        documents, exchange, store, log, monotonic=time.monotonic, sleep=sleep, entropy=os.urandom
     ).drive()
+
+
+def logged(documents: RunDocuments, store: RoundStore) -> TransparencyLog:
+    """The log, in which the run was launched."""
+    signer = key_of("log")
+    key = NoteKey("demo/log", public_bytes(signer.public))
+    log = TransparencyLog(store._engine, key, signer.sign_note, store._clock)
+    if not log.size():
+        with writing(store._engine, "launching") as session:
+            append(session, store._clock(), launched(session, documents, ()))
+    return log
 
 
 def rows(store: RoundStore) -> list[Round]:
