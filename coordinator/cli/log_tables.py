@@ -24,6 +24,8 @@ from protos.log_entries import (
     RunEvent,
     RunLaunched,
     RunResumed,
+    RunWitnessed,
+    SiteRefused,
     SumSettled,
     What,
 )
@@ -67,8 +69,17 @@ def words_of(what: What) -> str:
             return f"{what.site}/{what.population}: {ceiling.words}, by {', '.join(what.officers)}: {what.reason}"
         case ModelRegistered():
             return f"{what.name}@{what.version} {what.digest[:_SHORT]} from {what.run}"
+        case RunWitnessed() | SiteRefused():
+            return f"{what.run}: {_words_of_sites(what)}"
         case _:
             return f"{what.run}: {_words_of_run(what)}"
+
+
+def _words_of_sites(what: RunWitnessed | SiteRefused) -> str:
+    if isinstance(what, SiteRefused):
+        return f"{what.site} refuses ({what.code}) {what.reason}".rstrip()
+    seen = [f"{each.statement.site} ({each.statement.head.size} entries)" for each in what.statements]
+    return f"witnessed by {', '.join(seen)}"
 
 
 def _words_of_run(what: RunLaunched | RunEvent) -> str:
@@ -106,12 +117,26 @@ def show_verified(found: Verified, pinned: SignedRoot) -> None:
         if table.row_count:
             people.print(table)
     people.print(
-        f"verified: all {found.head.size} entries of the log of {found.federation} (fingerprint {pinned.root.fingerprint}), in order and"
+        _witnesses(found.story)
+        + f"verified: all {found.head.size} entries of the log of {found.federation} (fingerprint {pinned.root.fingerprint}), in order and"
         f" without a gap, are those of the head that {found.log_key.name} signed. Each fits those before it.\n"
-        f"Whether others see the same log, they have to say: compare the head of {found.head.size} entries, {found.head.root.hex()}.",
+        f"Whether others than those witnesses see the same log, they have to say: compare the head of {found.head.size} entries, {found.head.root.hex()}.",
         highlight=False,
         markup=False,
     )
+
+
+def _witnesses(story: Audit) -> str:
+    """How far which sites have seen the log."""
+    by_size: dict[int, list[str]] = {}
+    for site, size in story.witnesses.sizes.items():
+        by_size.setdefault(size, []).append(site)
+    lines = [
+        f"up to entry {size - 1} it was witnessed by {', '.join(sites)}\n"
+        for size, sites in sorted(by_size.items(), reverse=True)
+    ]
+    unseen = story.witnesses.unseen
+    return "".join(lines) + f"{unseen} entries at the end were witnessed by nobody\n"
 
 
 def _runs(story: Audit) -> Table:
@@ -119,6 +144,7 @@ def _runs(story: Audit) -> Table:
         "run",
         "plan",
         "approved by",
+        "witnessed by",
         "privacy",
         "state",
         "rounds",
@@ -128,7 +154,8 @@ def _runs(story: Audit) -> Table:
     for each in story.runs.values():
         plan = f"{each.plan.name} {each.plan.digest[:_SHORT]}"
         rest = (each.state, str(each.committed), ", ".join(sorted(each.survivors)))
-        _row(table, each.run, plan, _approved_by(each.approved), each.plan.privacy.mode, *rest)
+        seen = ", ".join(sorted(each.witnesses)) or "nobody"
+        _row(table, each.run, plan, _approved_by(each.approved), seen, each.plan.privacy.mode, *rest)
     return table
 
 
