@@ -226,6 +226,30 @@ def budget(
         show(site.site, found)
 
 
+@app.command("witness")
+def witness(
+    config: ConfigFile = Path("site.yaml"),
+    begin_anew: Annotated[
+        str | None,
+        typer.Option(
+            help="Forget what this site has seen of the log, for this reason: only when the officers have said that the log begins anew."
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+) -> None:
+    """What this site has signed of the transparency log, where its journal stood, and any split of the log that it was shown."""
+    from client import witness_report
+
+    site = load_site(config)
+    if begin_anew is not None:
+        witness_report.begin_anew(site, begin_anew)
+    facts = witness_report.report(site)
+    if json:
+        emit(facts)
+    else:
+        witness_report.show(facts)
+
+
 halting.register(app)
 
 

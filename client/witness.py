@@ -94,9 +94,16 @@ class Witness:
     _good: OrderedDict[tuple[RunId, Digest], None] = field(default_factory=OrderedDict, init=False)
 
     def __post_init__(self) -> None:
-        entries = (e for kind in _READ for e in self.journal.entries(kind))
+        readers = {
+            _EPOCH: self._read_epoch,
+            _WITNESSED: self._read_witnessed,
+            _PEERS: self._read_peers,
+            _FORK: self._read_fork,
+            _ANEW: self._read_anew,
+        }
+        entries = (entry for kind in readers for entry in self.journal.entries(kind))
         for entry in sorted(entries, key=lambda each: each.seq):
-            _READ[entry.kind](self, entry)
+            readers[entry.kind](entry)
 
     @property
     def newest(self) -> SignedWitness | None:
@@ -121,6 +128,12 @@ class Witness:
         self.require_sound()
         try:
             shown = Shown.of(request.note, request.grown, log_key_of(accepted.members))
+            # First, because a site that was set back does not know how much it has seen.
+            for each in request.statements:
+                if each.statement.site == self.site:
+                    self._require_mine(each.verify(accepted.members).said.position, each, None)
+        except TaskRefused:
+            raise
         except (Refused, UsageError) as refused:
             raise TaskRefused(RefusalCode.SIGNATURE, str(refused)) from refused
         if not self._extends_the_last(shown, again=request.again):
@@ -380,12 +393,3 @@ class Witness:
 
 def _dumped(statements: Iterable[SignedWitness]) -> list[dict[str, Any]]:
     return [each.model_dump(mode="json") for each in statements]
-
-
-_READ: Final[Mapping[str, Callable[[Witness, Entry], None]]] = {
-    _EPOCH: Witness._read_epoch,
-    _WITNESSED: Witness._read_witnessed,
-    _PEERS: Witness._read_peers,
-    _FORK: Witness._read_fork,
-    _ANEW: Witness._read_anew,
-}

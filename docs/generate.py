@@ -123,11 +123,12 @@ def leaving_page() -> str:
 
 
 _PARTS: Final = {
-    "replies": ("Reply", "SecureAnswer", "Refusal", "Code"),
+    "replies": ("Reply", "SecureAnswer", "Refusal", "Code", "WitnessAnswer"),
     "steps": ("Advertisement", "Envelopes", "Envelope", "MaskedInput", "Confirmation", "Shares", "Share"),
     "requests": (
         "Request", "Statement", "Task", "Scaling", "Secure", "Checkpoint", "Testimony", "Upload", "Frame", "Attempt",
         "AdvertiseRequest", "ShareRequest", "MaskRequest", "ConfirmRequest", "UnmaskRequest",
+        "WitnessRequest", "Growth", "LogLeaf",
     ),
 }  # fmt: skip
 

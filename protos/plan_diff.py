@@ -116,6 +116,7 @@ FIELDS: Final[Mapping[str, _Field]] = {
     "sites.members": _Field(Part.WHO, "The member list", _never),
     "sites.invite": _Field(Part.WHO, "The invited sites", _never),
     "sites.minimum": _Field(Part.WHO, "The fewest sites in a sum", _less),
+    "sites.witnesses": _Field(Part.WHO, "The fewest sites that witness a run in the log", _less),
     "sites.join_within": _Field(Part.WHO, "The seconds that sites have to join", _never),
     "sites.weights": _Field(Part.WHO, "What each site counts in the mean", _never),
     "sites.populations": _Field(Part.WHO, "The populations whose accounts are charged", _always),

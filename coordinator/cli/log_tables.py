@@ -28,6 +28,8 @@ from protos.log_entries import (
     RunEvent,
     RunLaunched,
     RunResumed,
+    RunWitnessed,
+    SiteRefused,
     SumSettled,
     What,
 )
@@ -90,6 +92,13 @@ def _words_of_halt(what: Halted | HaltLifted) -> str:
     return f"the halt of order {lift.order[:_SHORT]} is over, say {said}"
 
 
+def _words_of_sites(what: RunWitnessed | SiteRefused) -> str:
+    if isinstance(what, SiteRefused):
+        return f"{what.site} refuses ({what.code}) {what.reason}".rstrip()
+    seen = [f"{each.statement.site} ({each.statement.head.size} entries)" for each in what.statements]
+    return f"witnessed by {', '.join(seen)}"
+
+
 def _words_of_run(what: RunLaunched | RunEvent) -> str:
     match what:
         case RunLaunched():
@@ -112,6 +121,8 @@ def _words_of_run(what: RunLaunched | RunEvent) -> str:
             words = "resumed"
         case ReservationGivenUp():
             words = f"{what.releases} releases given back: {what.reason}"
+        case RunWitnessed() | SiteRefused():
+            words = _words_of_sites(what)
     return words
 
 
@@ -127,12 +138,26 @@ def show_verified(found: Verified, pinned: SignedRoot) -> None:
     for halt in found.story.halts.standing.values():
         people.print(_cell(f"under a halt: {halt.order.words}"))
     people.print(
-        f"verified: all {found.head.size} entries of the log of {found.federation} (fingerprint {pinned.root.fingerprint}), in order and"
+        _witnesses(found.story)
+        + f"verified: all {found.head.size} entries of the log of {found.federation} (fingerprint {pinned.root.fingerprint}), in order and"
         f" without a gap, are those of the head that {found.log_key.name} signed. Each fits those before it.\n"
-        f"Whether others see the same log, they have to say: compare the head of {found.head.size} entries, {found.head.root.hex()}.",
+        f"Whether others than those witnesses see the same log, they have to say: compare the head of {found.head.size} entries, {found.head.root.hex()}.",
         highlight=False,
         markup=False,
     )
+
+
+def _witnesses(story: Audit) -> str:
+    """How far which sites have seen the log."""
+    by_size: dict[int, list[str]] = {}
+    for site, size in story.witnesses.sizes.items():
+        by_size.setdefault(size, []).append(site)
+    lines = [
+        f"up to entry {size - 1} it was witnessed by {', '.join(sites)}\n"
+        for size, sites in sorted(by_size.items(), reverse=True)
+    ]
+    unseen = story.witnesses.unseen
+    return "".join(lines) + f"{unseen} entries at the end were witnessed by nobody\n"
 
 
 def _runs(story: Audit) -> Table:
@@ -140,6 +165,7 @@ def _runs(story: Audit) -> Table:
         "run",
         "plan",
         "approved by",
+        "witnessed by",
         "privacy",
         "state",
         "rounds",
@@ -149,7 +175,8 @@ def _runs(story: Audit) -> Table:
     for each in story.runs.values():
         plan = f"{each.plan.name} {each.plan.digest[:_SHORT]}"
         rest = (each.state, str(each.committed), ", ".join(sorted(each.survivors)))
-        _row(table, each.run, plan, _approved_by(each.approved), each.plan.privacy.mode, *rest)
+        seen = ", ".join(sorted(each.witnesses)) or "nobody"
+        _row(table, each.run, plan, _approved_by(each.approved), seen, each.plan.privacy.mode, *rest)
     return table
 
 

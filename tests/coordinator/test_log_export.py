@@ -30,6 +30,7 @@ from protos.keys import SigningKey
 from protos.log_audit import Audit
 from protos.log_entries import CeilingSet, LogEntry, LoggedDocument
 from protos.log_export import Export, ExportHeader, Verified, verify_file, write_export
+from protos.log_witnesses import Witnesses
 from protos.membership import MemberList, Membership, SignedMembers
 from protos.root import Root, RootKey, SignedRoot
 from simulation.world.layout import _signing_key
@@ -292,8 +293,10 @@ LIES: dict[str, tuple[Callable[[Story], None], str]] = {
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_coordinator_that_signs_another_story_is_caught(
-    lie: str, log: TransparencyLog, pinned: SignedRoot
+    lie: str, log: TransparencyLog, pinned: SignedRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By what does not fit, also where the sites would have seen this story and no other."""
+    monkeypatch.setattr(Witnesses, "note", lambda *_: None)
     change, words = LIES[lie]
     entries = story(log)
     change(entries)
@@ -404,6 +407,30 @@ def test_decisions_that_enough_officers_made_are_believed(
     (budget,) = (each for each in found.story.budgets.standing() if each.account.site == decided.last.site)
     assert (budget.ceiling.epsilon, len(budget.decisions)) == (48.0, 5)
     assert [each.officers for each in budget.decisions[1:3]] == [("ledger-1", "ledger-2"), ("ledger-2",)]
+
+
+def test_a_story_that_was_changed_before_sites_have_witnessed_it_is_a_split_view(
+    log: TransparencyLog, pinned: SignedRoot
+) -> None:
+    """A lie that fits everything else: the sites have signed the head that it would change."""
+    entries = story(log)
+    launched = next(each for each in entries if each["what"]["kind"] == "launch")
+    launched["at"] = launched["at"].replace("2027", "2028")
+    witnessed = next(i for i, each in enumerate(entries) if each["what"]["kind"] == "witnessed")
+    ours = log.head(witnessed).root.hex()
+    with pytest.raises(
+        Refused, match=rf"entry {witnessed} \(witnessed\): east has signed that .* head {ours}"
+    ) as refused:
+        Export.read(resigned(log, [canonical_json(each) for each in entries])).verify(pinned)
+    assert "The site was shown another history" in str(refused.value)
+
+
+def test_an_export_says_who_has_witnessed_how_much(federation: Private, pinned: SignedRoot) -> None:
+    log = log_of(federation)
+    found = verified(log, pinned).story
+    assert found.runs[RUN].witnesses == set(federation.sites)
+    assert found.witnesses.sizes == dict.fromkeys(federation.sites, found.runs[RUN].launch + 1)
+    assert found.witnesses.unseen == log.size() - found.runs[RUN].launch - 1
 
 
 def test_the_same_story_signed_again_is_believed(log: TransparencyLog, pinned: SignedRoot) -> None:

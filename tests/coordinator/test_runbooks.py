@@ -17,8 +17,11 @@ from client.keystore import open_halts, open_participant
 from client.participant import Participant
 from coordinator.bootstrap import open_centre
 from coordinator.cli import register
+from coordinator.db import reading, writing
+from coordinator.db.witness_schema import ForkRow
 from coordinator.documents import read_evidence, read_members, read_plan
 from coordinator.governance.halts import views
+from coordinator.governance.witnesses import require_no_fork
 from coordinator.keys import log_signer
 from coordinator.settings import load_settings
 from protos.approval_rule import ApprovalRule
@@ -26,9 +29,11 @@ from protos.approvals import require_approved
 from protos.membership import Trusted
 from protos.shell import people, run_command
 from protos.site import load_site
+from protos.witness import Evidence
 from simulation.demo import data
 from strategies.errors import Refused
 from strategies.ids import SiteName
+from tests.coordinator.conftest import submitted
 
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
 
@@ -149,6 +154,32 @@ def test_a_halt_is_given_kept_as_evidence_and_lifted_as_the_runbook_says(desk: D
     desk.follow(lifts[2:])
     assert book.standing() == ()
     book.close()
+
+
+def test_a_fork_is_looked_at_and_settled(desk: Desk) -> None:
+    """The evidence is there, both sides see what they have, and launches are admitted again."""
+    centre = open_centre(load_settings(desk.folder / "centre"))
+    open_participant(desk.folder / "north/site.yaml").close()
+    with writing(centre.engine, "a run with evidence") as session:
+        session.add(submitted())
+        session.flush()
+        evidence = Evidence(shows="shorter", site=SiteName("north"))
+        session.add(
+            ForkRow(
+                digest=evidence.digest,
+                shows=evidence.shows,
+                site=evidence.site,
+                run_id=submitted().id,
+                evidence=evidence.canonical,
+                found_at=centre.clock(),
+            )
+        )
+    with reading(centre.engine, "looking") as session, pytest.raises(Refused, match="evidence 1, shorter"):
+        require_no_fork(session)
+    for lines in commands_of("a-fork-was-found.md").values():
+        desk.follow([line.partition(" > ")[0] for line in lines])
+    with reading(centre.engine, "looking") as session:
+        require_no_fork(session)
 
 
 def test_every_remedy_works_and_leaves_what_it_says(desk: Desk) -> None:
