@@ -68,28 +68,28 @@ def words_of(what: What) -> str:
             said = [] if what.evidence is None else what.evidence.document.get("statements", [])
             by = ", ".join(f"{each['officer']} ({each['role']})" for each in said) or "nobody"
             return f"plan {what.plan.document['name']} {what.plan.digest[:_SHORT]}, contract {what.contract.digest[:_SHORT]}, signed by {by}"
-        case CeilingSet():
-            return _ceiling_words(what)
         case ModelRegistered():
             return f"{what.name}@{what.version} {what.digest[:_SHORT]} from {what.run}"
-        case Halted() | HaltLifted():
-            return _words_of_halt(what)
+        case CeilingSet() | Halted() | HaltLifted():
+            return _words_of_decision(what)
+        case RunWitnessed() | SiteRefused():
+            return f"{what.run}: {_words_of_sites(what)}"
         case _:
             return f"{what.run}: {_words_of_run(what)}"
 
 
-def _ceiling_words(what: CeilingSet) -> str:
-    signed = SignedCeiling.from_canonical(canonical_json(what.decision.document))
-    said, by = signed.decision, ", ".join(each.officer for each in signed.statements)
-    return f"{said.site}/{said.population}: {said.terms.words}, by {by}: {said.reason}"
-
-
-def _words_of_halt(what: Halted | HaltLifted) -> str:
-    if isinstance(what, Halted):
-        return HaltOrder.from_canonical(canonical_json(what.order.document)).words
-    lift = HaltLift.from_canonical(canonical_json(what.lift.document))
-    said = "; ".join(f"{each.officer}: {each.reason}" for each in lift.statements)
-    return f"the halt of order {lift.order[:_SHORT]} is over, say {said}"
+def _words_of_decision(what: CeilingSet | Halted | HaltLifted) -> str:
+    match what:
+        case CeilingSet():
+            signed = SignedCeiling.from_canonical(canonical_json(what.decision.document))
+            decided, by = signed.decision, ", ".join(each.officer for each in signed.statements)
+            return f"{decided.site}/{decided.population}: {decided.terms.words}, by {by}: {decided.reason}"
+        case Halted():
+            return HaltOrder.from_canonical(canonical_json(what.order.document)).words
+        case HaltLifted():
+            lift = HaltLift.from_canonical(canonical_json(what.lift.document))
+            said = "; ".join(f"{each.officer}: {each.reason}" for each in lift.statements)
+            return f"the halt of order {lift.order[:_SHORT]} is over, say {said}"
 
 
 def _words_of_sites(what: RunWitnessed | SiteRefused) -> str:
@@ -121,8 +121,6 @@ def _words_of_run(what: RunLaunched | RunEvent) -> str:
             words = "resumed"
         case ReservationGivenUp():
             words = f"{what.releases} releases given back: {what.reason}"
-        case RunWitnessed() | SiteRefused():
-            words = _words_of_sites(what)
     return words
 
 
