@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from coordinator.bootstrap import Centre
 from coordinator.db.engine import reading, writing
 from coordinator.db.schema import FINAL_STATES, Round, RoundState, Run, RunState
-from coordinator.documents import assemble
+from coordinator.documents import assemble_read, read_draft, read_evidence
 from coordinator.governance.launches import launched, resumed
 from coordinator.governance.log import append
 from coordinator.ledger import Ledger, Need, Planned
@@ -24,12 +24,14 @@ from coordinator.ledger.needs import STAGES
 from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.record import RoundConflict
 from coordinator.rounds.store import FinalState, RoundStore
+from protos.approvals import PlanEvidence
 from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_releases import releases_of
 from strategies.errors import CovenantError, Refused, UsageError
 from strategies.ids import RunId
 
+First = Callable[[Session, RunId], None]
 _log = structlog.get_logger(__name__)
 
 
@@ -50,22 +52,35 @@ class RunView:
 
 def launch(centre: Centre, plan_file: Path, contract_file: Path | None = None) -> RunId:
     """Record a run and start it; a run that cannot be started is recorded as failed, with the reason."""
+    plan, contract = read_draft(plan_file, contract_file)
+    return launch_read(centre, plan, contract, read_evidence(plan_file))
+
+
+def launch_read(
+    centre: Centre, plan: Plan, contract: Contract, evidence: PlanEvidence, first: First | None = None
+) -> RunId:
+    """`launch` of documents that were read already; `first` is the first thing that the transaction of the run does."""
     run = centre.new_run_id()
     at = centre.clock()
-    documents = assemble(centre.settings, run, plan_file, contract_file, now=at)
+    documents = assemble_read(centre.settings, run, plan, contract, evidence, now=at)
     centre.transport.require()
-    record(centre, documents, at=at)
+    record(centre, documents, at=at, first=first)
     carry(centre, run)
     return run
 
 
-def record(centre: Centre, documents: RunDocuments, *, at: datetime | None = None) -> None:
+def record(
+    centre: Centre, documents: RunDocuments, *, at: datetime | None = None, first: First | None = None
+) -> None:
     """Record a run that is to be started, and reserve what it will release; raises `BudgetRefused`, with nothing recorded.
 
-    `at` is when its approvals were judged, which the log is told as the time of the launch; now if left out.
+    `at` is when its approvals were judged, which the log is told as the time of the launch; now if left out. `first` is the first thing that
+    the transaction does.
     """
     needs = needs_of(documents)
     with writing(centre.engine, f"recording {documents.run}") as session:
+        if first is not None:
+            first(session, documents.run)
         session.add(
             Run(
                 id=documents.run,
@@ -116,10 +131,12 @@ def ledger_of(centre: Centre, documents: RunDocuments) -> Ledger | None:
     return None if documents.plan.privacy.mode == "none" else Ledger(centre.engine, centre.clock)
 
 
-def resume(centre: Centre, run: RunId) -> None:
-    """Go on with a failed or stopped run after its last committed round; raises `Refused` for any other."""
+def resume(centre: Centre, run: RunId, first: First | None = None) -> None:
+    """Go on with a failed or stopped run after its last committed round; raises `Refused` for any other. `first` as in `record`."""
     centre.transport.require()
     with writing(centre.engine, f"resuming {run}") as session:
+        if first is not None:
+            first(session, run)
         row = session.get(Run, run, with_for_update=True)
         if row is None:
             raise _unknown(run)
@@ -180,13 +197,13 @@ def end(centre: Centre, run: RunId, state: FinalState, reason: str) -> None:
         RoundStore(centre.engine, centre.artifacts, run, centre.clock).finish(state, reason)
 
 
-def stop(centre: Centre, run: RunId) -> None:
+def stop(centre: Centre, run: RunId, by: str = "an operator") -> None:
     """Stop a run; what it committed stays. First in the database, so that nobody takes the dying driver for a crashed one."""
     with reading(centre.engine, f"reading {run}") as session:
         row = session.get(Run, run)
     if row is None:
         raise _unknown(run)
-    end(centre, run, "stopped", "stopped by an operator")
+    end(centre, run, "stopped", f"stopped by {by}")
     if row.flower_run_id is not None and row.state not in FINAL_STATES:
         centre.transport.stop_run(row.flower_run_id)
 
@@ -215,10 +232,11 @@ def view(engine: Engine, run: RunId) -> RunView:
         )
 
 
-def views(engine: Engine) -> Iterator[RunView]:
-    """All runs, the latest first."""
+def views(engine: Engine, start: int = 0, limit: int | None = None) -> Iterator[RunView]:
+    """All runs, the latest first; or at most `limit` of them from `start` on."""
+    query = select(Run.id).order_by(Run.submitted_at.desc(), Run.id).offset(start).limit(limit)
     with reading(engine, "listing runs") as session:
-        ids = session.scalars(select(Run.id).order_by(Run.submitted_at.desc())).all()
+        ids = session.scalars(query).all()
     for each in ids:
         yield view(engine, RunId(each))
 

@@ -245,6 +245,14 @@ def _require_statement(
     now: datetime | None,
 ) -> None:
     """Judge one statement. Raises Refused."""
+    officer = _require_speaker(said, members, now)
+    _require_about(said, "plan", said.plan, plan.digest)
+    _require_about(said, "contract", said.contract, contract.digest)
+    if now is not None:
+        _require_fresh(said, officer, rules, now)
+
+
+def _require_speaker(said: PlanStatement, members: MemberList, now: datetime | None) -> Officer:
     officer = members.officer(said.officer)
     if said.role not in officer.roles:
         raise Refused(
@@ -257,10 +265,7 @@ def _require_statement(
             f"{said.words} is not signed with the key of {officer.name} on member list {members.ref}: statement or key was changed; have it"
             " signed again"
         )
-    _require_about(said, "plan", said.plan, plan.digest)
-    _require_about(said, "contract", said.contract, contract.digest)
-    if now is not None:
-        _require_fresh(said, officer, rules, now)
+    return officer
 
 
 def _require_about(said: PlanStatement, what: str, named: Digest, digest: Digest) -> None:
@@ -284,3 +289,24 @@ def _require_fresh(
             f"{said.words} is good until {said.expires:%Y-%m-%d %H:%M:%S} UTC, and `approvals.valid_for` admits {most / 86400:g} days from now;"
             f" {officer.name} must sign again with an earlier day"
         )
+
+
+def require_spoken(said: PlanStatement, members: MemberList, now: datetime) -> None:
+    """Check that a statement is by an officer on `members` who has the role, signed with the officer's key and good at `now`; not what it is about. Raises Refused."""
+    _require_speaker(said, members, now)
+    if now > said.expires:
+        raise Refused(
+            f"{said.words} was good until {said.expires:%Y-%m-%d %H:%M:%S} UTC; {said.officer} must sign again"
+        )
+
+
+def require_statement(
+    said: PlanStatement,
+    plan: Plan,
+    contract: Contract,
+    members: MemberList,
+    rules: Sequence[ApprovalRule],
+    now: datetime,
+) -> None:
+    """Check that a statement counts for `plan` at `now`, whatever others say about it. Raises Refused."""
+    _require_statement(said, plan, contract, members, rules, now)

@@ -4,7 +4,8 @@
    for, good at the time; it reserves exactly what the plan releases. Resumed, it holds no more than that.
 2. What happens to a run comes in its order (`log_runs`), and is charged to accounts that are replayed (`log_budgets`).
 3. A model comes from a run with all its rounds: it has the plan's name, the next version, the last round's weights, and the run's plan and contract.
-4. Member lists lead, one after the other, from the root that the reader has pinned, and no root that was left behind comes back.
+4. What officers do through the control API is signed by them (`log_office`).
+5. Member lists lead, one after the other, from the root that the reader has pinned, and no root that was left behind comes back.
 """
 
 from __future__ import annotations
@@ -32,6 +33,7 @@ from protos.log_entries import (
     SumSettled,
     What,
 )
+from protos.log_office import AccessGranted, CallDenied, PlanApproved, PlanProposed, judge_office
 from protos.log_runs import RunStory
 from protos.membership import MemberList, Membership, check_members
 from protos.plan import Plan
@@ -103,6 +105,8 @@ class Audit:
                 self.budgets.set_ceiling(what)
             case ModelRegistered():
                 self._model(what)
+            case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied():
+                judge_office(what, self.members, at)
             case _:
                 self._happen(what)
 

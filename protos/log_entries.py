@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
 from protos.documents import Document, FieldError, Part
 from protos.frames import Stage
+from protos.log_office import OfficeEvent
 from protos.names import Name, Sha256, Site, checked
 from strategies.encoding import digest_of, json_numbers
 from strategies.errors import UsageError
@@ -248,7 +249,7 @@ RunEvent = (
 )
 """What happens to a run that was launched."""
 What = Annotated[
-    MembersSigned | PlanRecorded | RunLaunched | RunEvent | CeilingSet | ModelRegistered,
+    MembersSigned | PlanRecorded | RunLaunched | RunEvent | CeilingSet | ModelRegistered | OfficeEvent,
     Field(discriminator="kind"),
 ]
 

@@ -28,6 +28,7 @@ from protos.log_entries import (
     What,
 )
 from protos.log_export import Verified
+from protos.log_office import AccessGranted, CallDenied, OfficeEvent, PlanApproved, PlanProposed
 from protos.root import SignedRoot
 from protos.shell import people
 from strategies.dp.filters import Ceiling
@@ -67,8 +68,21 @@ def words_of(what: What) -> str:
             return f"{what.site}/{what.population}: {ceiling.words}, by {', '.join(what.officers)}: {what.reason}"
         case ModelRegistered():
             return f"{what.name}@{what.version} {what.digest[:_SHORT]} from {what.run}"
+        case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied():
+            return _words_of_office(what)
         case _:
             return f"{what.run}: {_words_of_run(what)}"
+
+
+def _words_of_office(what: OfficeEvent) -> str:
+    match what:
+        case AccessGranted():
+            return f"{what.request.officer} may reach the control API until {what.request.until:%Y-%m-%d %H:%M} UTC"
+        case PlanProposed() | PlanApproved():
+            return f"plan {what.plan} {what.statement.plan[:_SHORT]}: {what.statement.words}"
+        case CallDenied():
+            more = "; further ones within the hour are not told" if what.silent else ""
+            return f"{what.officer} was refused {what.method}: {what.reason}{more}"
 
 
 def _words_of_run(what: RunLaunched | RunEvent) -> str:
