@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import structlog
@@ -49,10 +50,19 @@ class Service:
         with (settings.logs / "superlink.log").open("ab") as log:
             superlink = SuperLink(address=settings.superlink, home=settings.home, log=log)
             try:
-                while not self._stopping.is_set():
-                    self._serve_until_it_ends(superlink)
+                with self._control():
+                    while not self._stopping.is_set():
+                        self._serve_until_it_ends(superlink)
             finally:
                 superlink.stop()
+
+    def _control(self) -> AbstractContextManager[object]:
+        """The control API, where covenant.yaml has one: it outlives the SuperLink, and says what became of that."""
+        if self.centre.settings.config.control is None:
+            return nullcontext()
+        from coordinator.api.server import ControlServer
+
+        return ControlServer(self.centre)
 
     def _serve_until_it_ends(self, superlink: SuperLink) -> None:
         if self.centre.settings.config.superlink.managed:

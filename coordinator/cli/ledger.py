@@ -12,9 +12,9 @@ from coordinator.cli.options import Home, Json, centre_at
 from coordinator.ledger.ceilings import Decision
 from coordinator.ledger.facts import crossing_facts, reconciliation_facts, summary_facts, view_facts
 from coordinator.ledger.store import Ledger
+from coordinator.ledger.units import parse_unit
 from protos.account_statement import MAX_STATEMENT_BYTES
 from protos.shell import emit, people
-from strategies.dp.units import PrivacyUnit, UnitKind
 from strategies.errors import Refused, UsageError
 from strategies.ids import run_id, site_name
 
@@ -23,7 +23,6 @@ app = typer.Typer(
 )
 
 _UNIT_HELP: Final = "Whom figures protect: record, customer:COLUMN[:MAX_ROWS[:MAX_SITES]] or site."
-_MOST_PARTS: Final = 4
 SiteArgument = Annotated[str, typer.Argument(help="The site.")]
 PopulationArgument = Annotated[
     str, typer.Argument(help="The population's name at the site: its key under `data` in site.yaml.")
@@ -163,23 +162,6 @@ def reconcile(
             f"{found.site}: {len(found.alarms)} attempts are not told alike by site and centre, and nothing explains it: stop the runs "
             "concerned, and find out which side lost or gained them"
         )
-
-
-def parse_unit(text: str) -> PrivacyUnit:
-    """The unit that `--unit` names. Raises UsageError."""
-    kind, *rest = text.split(":")
-    if (
-        kind not in set(UnitKind)
-        or len(rest) >= _MOST_PARTS
-        or not all(part.isdecimal() for part in rest[1:])
-    ):
-        raise UsageError(
-            f"--unit is {text!r}; use record, site or customer:COLUMN[:MAX_ROWS[:MAX_SITES]], such as customer:customer_id:4"
-        )
-    if kind != UnitKind.CUSTOMER and rest:
-        raise UsageError(f"--unit is {text!r}; a {kind} has no column and no numbers, write {kind}")
-    numbers = dict(zip(("max_rows", "max_sites"), map(int, rest[1:]), strict=False))
-    return PrivacyUnit(kind=UnitKind(kind), column=rest[0] if rest else None, **numbers)
 
 
 def _ledger(home: Path | None) -> Ledger:

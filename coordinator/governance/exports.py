@@ -7,14 +7,18 @@ from pathlib import Path
 from coordinator.governance.log import TransparencyLog
 from protos.log_export import ExportHeader, write_export
 from strategies.errors import UsageError
-from strategies.transparency.notes import Checkpoint
+from strategies.transparency.notes import Checkpoint, SignedNote
+
+
+def header_of(log: TransparencyLog, note: SignedNote, federation: str) -> tuple[ExportHeader, Checkpoint]:
+    """The first line of an export up to the signed head `note`, and that head."""
+    head = Checkpoint.parse(note.require(log.key))
+    return ExportHeader(federation=federation, checkpoint=note.encoded), head
 
 
 def export_log(log: TransparencyLog, federation: str, file: Path) -> Checkpoint:
     """Write all entries up to the newest head, which is returned, to a new file. Raises UsageError where there is one already."""
-    note = log.checkpoint()
-    head = Checkpoint.parse(note.require(log.key))
-    header = ExportHeader(federation=federation, checkpoint=note.encoded)
+    header, head = header_of(log, log.checkpoint(), federation)
     try:
         with file.open("xb") as opened:
             write_export(opened, header, (each.body for each in log.entries(0, head.size)))

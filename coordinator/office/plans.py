@@ -157,8 +157,8 @@ def standing(centre: Centre, found: ProposedPlan, trusted: Trusted | None = None
     return standing_of(found.plan, found.contract, found.evidence, trusted.members, centre.clock())
 
 
-def list_plans(centre: Centre, start: int, limit: int) -> Sequence[PlanStanding]:
-    """The plans from `start` on, the latest first, at most `limit`."""
+def list_plans(centre: Centre, start: int, limit: int | None) -> Sequence[PlanStanding]:
+    """The plans from `start` on, the latest first, at most `limit` if there is one."""
     order = (StoredPlan.proposed_at.desc(), StoredPlan.digest, StoredPlan.contract_digest)
     with reading(centre.engine, "listing plans") as session:
         rows = session.scalars(select(StoredPlan).order_by(*order).offset(start).limit(limit)).all()
