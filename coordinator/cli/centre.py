@@ -30,7 +30,7 @@ members: members.json           # the member list, signed by as many officers as
 root: root.json                 # the federation's root; sites compare its fingerprint
 keys: {keys}
 superlink: {{host: {host}, port: {port}}}
-control: {{host: {host}, port: {control_port}}}   # the API that officers' commands call with --access; without this line there is none
+control: {{host: {control_host}, port: {control_port}}}   # the API that officers' commands call with --access; without this line there is none
 """
 
 db = typer.Typer(no_args_is_help=True, help="The database of record.")
@@ -59,7 +59,8 @@ def init(
             help="File with the passphrase that the log's key is to have, mode 0600. Without it the key is not encrypted."
         ),
     ] = None,
-    control_port: Annotated[int, typer.Option(help="Port of the control API, on the same address.")] = 9093,
+    control_port: Annotated[int, typer.Option(help="Port of the control API.")] = 9093,
+    control_host: Annotated[str, typer.Option(help="Address that the control API listens on.")] = "127.0.0.1",
 ) -> None:
     """Make a coordinator's folder: configuration, certificates of transport and control API, the log's key, database."""
     from coordinator.control_tls import control_files
@@ -74,6 +75,7 @@ def init(
         federation=json.dumps(federation),
         host=json.dumps(host),
         port=port,
+        control_host=json.dumps(control_host),
         control_port=control_port,
         keys=_keys(passphrase_file),
     )

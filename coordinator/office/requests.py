@@ -49,9 +49,9 @@ class Asked:
     def __post_init__(self) -> None:
         """Raises UsageError for an id that is no UUID in its usual form."""
         try:
-            usual = str(UUID(self.id))
+            usual: str | None = str(UUID(self.id))
         except ValueError:
-            usual = ""
+            usual = None
         if usual != self.id:
             raise UsageError(
                 f"request_id is {self.id[:40]!r}; use a UUID, such as 6f1c0f2e-8f3b-4d1a-9a51-2f6f5a3f3f10, a new one for each change"
