@@ -5,33 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from coordinator.cli.options import ContractFile, Home, Json, PlanFile
+from coordinator.cli.options import Access, ContractFile, Home, Json, PlanFile, PlanName, desk_at
+from coordinator.cli.proposals import confirm, find, is_digest, show_standing
 from coordinator.cli.signing import PUBLIC_MODE, now, open_keys
 from coordinator.documents import evidence_file, read_evidence, read_members, read_plan
+from coordinator.office.plans import ProposedPlan
+from coordinator.office.standing import standing_of
 from coordinator.settings import load_settings
 from protos.approvals import (
     PlanEvidence,
     PlanStatement,
     approve,
     author,
-    lacking,
-    require_approved,
 )
 from protos.contract import Contract
 from protos.files import replace_file
 from protos.keys import Signer
-from protos.membership import MemberList, Role, check_members
+from protos.membership import Role
 from protos.moments import end_of_day
 from protos.plan import Plan
 from protos.plan_privacy import Privacy
 from protos.plan_words import mode_words
 from protos.shell import emit, people
-from strategies.errors import Refused, UsageError
+from strategies.errors import UsageError
 
 OfficerName = Annotated[
     str, typer.Option("--officer", help="Who signs, by the name on the member list; the key must be theirs.")
@@ -59,42 +60,75 @@ def sign(
     contract: ContractFile = None,
     passphrase_file: PassphraseFile = None,
     expires: Expires = None,
+    access: Access = None,
 ) -> None:
-    """Sign a plan as its author. The signature goes into PLAN.evidence.json beside it, which officers then approve."""
+    """Sign a plan as its author. The signature goes into PLAN.evidence.json beside it, which officers then approve; with --access, to the coordinator."""
 
     def say(parsed: Plan, agreed: Contract, signer: Signer) -> PlanStatement:
         return author(parsed, agreed, officer, signer, expires=_until(parsed, expires))
 
+    if access is not None:
+        parsed, agreed = read_plan(plan, contract)
+        said = _said(parsed, agreed, key, passphrase_file, say)
+        what = ProposedPlan(plan=parsed, contract=agreed, evidence=PlanEvidence())
+        show_standing(desk_at(None, access).propose(what, said))
+        return
     _sign(plan, contract, key, passphrase_file, say)
 
 
 def approve_plan(
-    plan: PlanFile,
+    plan: PlanName,
     role: Annotated[Role, typer.Option("--as", help="The role that is exercised.")],
     officer: OfficerName,
     key: Key,
     contract: ContractFile = None,
     passphrase_file: PassphraseFile = None,
     expires: Expires = None,
+    *,
+    access: Access = None,
+    yes: Annotated[bool, typer.Option("--yes", help="With --access: do not ask whether to sign.")] = False,
 ) -> None:
-    """Approve a plan in one role, after reading what it does. Its author cannot, and nobody counts for two roles."""
+    """Approve a plan in one role, after reading what it does. Its author cannot, and nobody counts for two roles.
+
+    With --access PLAN may be a digest: the plan is fetched, checked against it and shown, and the approval goes to the coordinator.
+    """
 
     def say(parsed: Plan, agreed: Contract, signer: Signer) -> PlanStatement:
         return approve(parsed, agreed, officer, role, signer, expires=_until(parsed, expires))
 
+    if access is not None:
+        desk = desk_at(None, access)
+        found, _ = find(desk, plan, contract)
+        said = _said(found.plan, found.contract, key, passphrase_file, say, yes=yes)
+        show_standing(desk.approve(said))
+        return
     _sign(plan, contract, key, passphrase_file, say)
 
 
-def status(plan: PlanFile, contract: ContractFile = None, home: Home = None, json: Json = False) -> None:
-    """Who has signed and approved a plan, who is missing, and until when it may be launched."""
-    parsed, agreed = read_plan(plan, contract)
-    evidence = read_evidence(plan)
-    _, trusted = read_members(load_settings(home))
-    facts = _standing(parsed, agreed, evidence, trusted.members)
-    if json:
-        emit(facts)
+def status(
+    plan: PlanName,
+    contract: ContractFile = None,
+    home: Home = None,
+    access: Access = None,
+    json: Json = False,
+) -> None:
+    """Who has signed and approved a plan, who is missing, and until when it may be launched.
+
+    Of a file, by what lies beside it; of a digest, or with --access, by what the coordinator has.
+    """
+    if access is not None or is_digest(plan):
+        found, standing = find(desk_at(home, access), plan, contract)
+        parsed, evidence = found.plan, found.evidence
     else:
-        _show(parsed, evidence, facts)
+        parsed, agreed = read_plan(plan, contract)
+        evidence = read_evidence(plan)
+        _, trusted = read_members(load_settings(home))
+        standing = standing_of(parsed, agreed, evidence, trusted.members, now())
+    if json:
+        emit(standing.facts())
+    else:
+        _show(parsed, evidence)
+        show_standing(standing)
 
 
 def _sign(
@@ -106,9 +140,23 @@ def _sign(
 ) -> None:
     """Show what is signed, then ask for the passphrase, sign and keep what was said."""
     plan, contract = read_plan(plan_file, contract_file)
+    _add(plan_file, plan, contract, _said(plan, contract, key, passphrase_file, say))
+
+
+def _said(
+    plan: Plan,
+    contract: Contract,
+    key: Path,
+    passphrase_file: Path | None,
+    say: Callable[[Plan, Contract, Signer], PlanStatement],
+    *,
+    yes: bool = True,
+) -> PlanStatement:
+    """Show what is signed, ask unless `yes`, then for the passphrase, and sign."""
     people.print(_words(plan, contract), highlight=False)
+    confirm("Approve this plan?", yes=yes)
     (signer,) = open_keys([key], None if passphrase_file is None else [passphrase_file])
-    _add(plan_file, plan, contract, say(plan, contract, signer))
+    return say(plan, contract, signer)
 
 
 def _until(plan: Plan, day: str | None) -> datetime:
@@ -164,36 +212,7 @@ def _words(plan: Plan, contract: Contract) -> str:
     return "\n".join(lines)
 
 
-def _standing(plan: Plan, contract: Contract, evidence: PlanEvidence, members: MemberList) -> dict[str, Any]:
-    rule, at = plan.approval_rule, now()
-    reason = None
-    try:
-        check_members(plan, members)
-        require_approved(plan, contract, evidence, members, [rule], at)
-    except Refused as refused:
-        reason = str(refused)
-    expiries = [each.expires for each in evidence.statements]
-    return {
-        "plan": plan.name,
-        "digest": plan.digest,
-        "contract": {"ref": contract.ref, "digest": contract.digest},
-        "members": members.ref,
-        "author": None if evidence.author is None else evidence.author.officer,
-        "approvals": [
-            {"officer": each.officer, "role": str(each.role), "expires": each.expires.isoformat()}
-            for each in evidence.approvals
-        ],
-        "missing": [
-            {"role": str(each.role), "given": each.given, "asked": each.asked, "could": list(each.could)}
-            for each in lacking([rule], evidence, members)
-        ],
-        "approved": reason is None,
-        "reason": reason,
-        "until": min(expiries).isoformat() if expiries else None,
-    }
-
-
-def _show(plan: Plan, evidence: PlanEvidence, facts: dict[str, Any]) -> None:
+def _show(plan: Plan, evidence: PlanEvidence) -> None:
     table = Table("officer", "as", "plan", "until", title=f"plan {plan.name} {plan.digest[:12]}")
     for each in evidence.statements:
         about = "this one" if each.plan == plan.digest else each.plan[:12]
@@ -201,9 +220,3 @@ def _show(plan: Plan, evidence: PlanEvidence, facts: dict[str, Any]) -> None:
         table.add_row(each.officer, role, about, f"{each.expires:%Y-%m-%d %H:%M} UTC")
     if table.row_count:
         people.print(table)
-    for each in facts["missing"]:
-        people.print(
-            f"missing: {each['asked'] - each['given']} as {each['role']}, from {' or '.join(each['could']) or 'nobody on the list'}",
-            highlight=False,
-        )
-    people.print(facts["reason"] or "approved: it may be launched", highlight=False)

@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from coordinator.cli.options import Home, Json, centre_at
+from coordinator.cli.options import Access, Home, Json, centre_at, desk_at
 from coordinator.registry.publish import SCORING_FILE
-from coordinator.registry.versions import ModelVersion, find_version, list_versions
+from coordinator.registry.versions import ModelVersion, find_version
 from protos.shell import emit, people
 
 app = typer.Typer(no_args_is_help=True, help="Registered models.")
@@ -19,9 +19,9 @@ ModelArgument = Annotated[str, typer.Argument(help="NAME or NAME@VERSION; withou
 
 
 @app.command("list")
-def list_models(home: Home = None, json: Json = False) -> None:
+def list_models(home: Home = None, access: Access = None, json: Json = False) -> None:
     """All registered model versions."""
-    found = list_versions(centre_at(home).engine)
+    found = list(desk_at(home, access).models())
     if json:
         emit({"models": [_facts(each) for each in found]})
         return

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import uuid4
-
-import grpc
 
 from coordinator.api.client import ControlClient
 from coordinator.api.desk import RemoteDesk
@@ -17,6 +15,7 @@ from coordinator.bootstrap import Centre, open_centre
 from coordinator.control_tls import control_files
 from coordinator.db.engine import open_database
 from coordinator.db.migrate import migrate
+from coordinator.documents import read_members
 from coordinator.governance.log import open_log
 from coordinator.keys import make_key
 from coordinator.office.accesses import grant
@@ -112,8 +111,6 @@ class Bank:
 
     @property
     def listed(self) -> MemberList:
-        from coordinator.documents import read_members
-
         return read_members(self.centre.settings)[1].members
 
     def without(self, *names: str) -> None:
@@ -233,16 +230,6 @@ def serving(folder: Path, accounts: Iterable[float] = (60.0,), **made: str | Non
     with bank.serve():
         yield bank
     bank.close()
-
-
-def code_of(call: Callable[[], object]) -> grpc.StatusCode | None:
-    """What a raw call ends with; None if it is answered."""
-    try:
-        call()
-    except grpc.RpcError as error:
-        assert isinstance(error, grpc.Call)
-        return error.code()
-    return None
 
 
 def new_id() -> str:

@@ -32,7 +32,7 @@ def test_a_message_of_a_hundred_megabytes_is_refused_and_changes_nothing(bank: B
     request = control.LaunchRunRequest(
         request_id=new_id(), documents=control.Documents(plan=bytes(100_000_000))
     )
-    with pytest.raises(Refused, match="takes no such message.*larger than max"):
+    with pytest.raises(Refused, match=r"takes no such message.*larger than max"):
         client.ask(LAUNCH, request, control.LaunchRunResponse)
     assert runs_of(bank) == []
     assert bank.told() == before
@@ -99,7 +99,7 @@ def test_an_officer_has_so_many_streams(bank: Bank) -> None:
 
 
 def test_a_taken_port_is_refused(bank: Bank) -> None:
-    with pytest.raises(CovenantError, match="the control API cannot listen on 127.0.0.1:"):
+    with pytest.raises(CovenantError, match=r"the control API cannot listen on 127\.0\.0\.1:"):
         ControlServer(bank.centre).start()
 
 

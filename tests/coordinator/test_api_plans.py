@@ -117,7 +117,7 @@ def test_what_is_proposed_fits_the_list(quick: Bank) -> None:
     what = plan_of(members="demo@7")
     with pytest.raises(Refused, match="is for member list demo@7"):
         quick.desk("author-1").propose(what, authored(what))
-    with pytest.raises(UsageError, match="no plan .* was proposed here"):
+    with pytest.raises(UsageError, match=r"no plan .* was proposed here"):
         quick.desk("author-1").plan(what.plan.digest, "")
     for text in ("", "abc", "x" * 64, "%" * 12, "a" * 65):
         with pytest.raises(UsageError, match="names no plan"):
