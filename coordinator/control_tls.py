@@ -116,8 +116,28 @@ def request_named(certificate: x509.Certificate) -> Digest:
 
 
 def fingerprint_of(certificate: Path) -> str:
-    """SHA-256 of a certificate, in hexadecimal: what people compare before they pin it."""
-    return x509.load_pem_x509_certificate(certificate.read_bytes()).fingerprint(hashes.SHA256()).hex()
+    """SHA-256 of a certificate, in hexadecimal: what people compare before they pin it. Raises UsageError."""
+    return _load(certificate).fingerprint(hashes.SHA256()).hex()
+
+
+def facts_of_certificate(certificate: Path) -> dict[str, str]:
+    """Whose certificate it is, until when, and the access request that it was issued on. Raises UsageError."""
+    found = _load(certificate)
+    (name,) = found.subject.get_attributes_for_oid(NameOID.COMMON_NAME)
+    return {
+        "officer": str(name.value),
+        "until": found.not_valid_after_utc.isoformat(),
+        "request": request_named(found),
+    }
+
+
+def _load(certificate: Path) -> x509.Certificate:
+    try:
+        return x509.load_pem_x509_certificate(certificate.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{certificate} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise UsageError(f"{certificate} holds no certificate") from error
 
 
 def _make_authority(files: ControlFiles, federation: str, now: dt.datetime) -> None:
@@ -180,14 +200,14 @@ def _authority(files: ControlFiles) -> tuple[x509.Certificate, ec.EllipticCurveP
     key = read_private(files.ca_key)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise UsageError(f"{files.ca_key} holds another kind of private key than this version made")
-    return x509.load_pem_x509_certificate(files.ca.read_bytes()), key
+    return _load(files.ca), key
 
 
 def _names_of(certificate: Path) -> list[str]:
     """The names that a server's certificate has; none where there is no certificate."""
     if not certificate.exists():
         return []
-    found = x509.load_pem_x509_certificate(certificate.read_bytes())
+    found = _load(certificate)
     names = found.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     return [
         *names.get_values_for_type(x509.DNSName),
@@ -196,7 +216,7 @@ def _names_of(certificate: Path) -> list[str]:
 
 
 def _is_due(certificate: Path, now: dt.datetime) -> bool:
-    found = x509.load_pem_x509_certificate(certificate.read_bytes())
+    found = _load(certificate)
     return found.not_valid_after_utc < now + dt.timedelta(days=_RENEW_DAYS)
 
 

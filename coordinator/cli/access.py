@@ -11,7 +11,7 @@ from rich.table import Table
 
 from coordinator.cli.options import Home, Json, centre_at
 from coordinator.cli.signing import PUBLIC_MODE, now, open_keys
-from coordinator.control_tls import control_files, fingerprint_of
+from coordinator.control_tls import control_files, facts_of_certificate, fingerprint_of
 from coordinator.office.accesses import grant as grant_access
 from coordinator.office.accesses import list_accesses
 from protos.access import LONGEST_ACCESS, PROFILE_FILE, AccessProfile, AccessRequest
@@ -103,6 +103,24 @@ def grant(
     people.print(
         f"{name} may reach {address} until {wish.until:%Y-%m-%d %H:%M} UTC; the three files in {out} go into {name}'s access folder."
         f" Tell {name} the fingerprint of {_CA_NAME}:\n  {grouped(fingerprint_of(files.ca))}",
+        highlight=False,
+    )
+
+
+@app.command("show")
+def show(
+    folder: Annotated[Path, typer.Argument(help="An access folder.")],
+    json: Json = False,
+) -> None:
+    """What an access folder opens, and the fingerprint of the authority that proves the server: compare it with the coordinator's people."""
+    profile = load_document(folder / PROFILE_FILE, AccessProfile)
+    found = facts_of_certificate(profile.certificate)
+    authority = fingerprint_of(profile.ca)
+    if json:
+        emit({"server": profile.server, "authority": authority, **found})
+        return
+    people.print(
+        f"{found['officer']} reaches {profile.server} until {found['until']}; the server is proved by\n  {grouped(authority)}",
         highlight=False,
     )
 

@@ -15,6 +15,8 @@ import typer
 from client.cli import app as agent
 from client.keystore import open_participant
 from client.participant import Participant
+from coordinator.api.server import ControlServer
+from coordinator.bootstrap import open_centre
 from coordinator.cli import register
 from coordinator.documents import read_evidence, read_members, read_plan
 from coordinator.keys import log_signer
@@ -24,6 +26,7 @@ from protos.approvals import require_approved
 from protos.membership import Trusted
 from protos.shell import people, run_command
 from simulation.demo import data
+from simulation.deployment import free_port
 from strategies.errors import Refused
 from strategies.ids import SiteName
 
@@ -120,6 +123,16 @@ def test_the_first_plan_is_approved_by_the_officers_on_the_list(desk: Desk) -> N
     rules = [ApprovalRule()]
     approved = require_approved(*documents, read_evidence(plan), desk.list.members, rules, datetime.now(UTC))
     assert (approved.author, [name for name, _ in approved.approved_by]) == ("ml-1", ["privacy-1", "risk-1"])
+
+
+def test_an_officer_is_given_access_and_uses_it(desk: Desk) -> None:
+    steps = commands_of("give-an-officer-access.md")
+    config = desk.folder / "centre/covenant.yaml"
+    config.write_text(config.read_text().replace("port: 9093", f"port: {free_port()}"))
+    for heading in list(steps)[:3]:
+        desk.follow(steps[heading])
+    with ControlServer(open_centre(load_settings(desk.folder / "centre"))):
+        desk.follow(steps["4. The officer tries it"])
 
 
 def test_every_remedy_works_and_leaves_what_it_says(desk: Desk) -> None:
