@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
+from coordinator.api.server import ControlServer
 from coordinator.bootstrap import Centre
 from coordinator.db.engine import writing
 from coordinator.db.schema import Site
@@ -38,6 +39,7 @@ class Service:
     on_ready: Callable[[], None] = lambda: None
     _stopping: threading.Event = field(default_factory=threading.Event)
     _recorded: str | None = None
+    _api: ControlServer | None = None
 
     def stop(self) -> None:
         """Return from `serve` soon."""
@@ -50,18 +52,16 @@ class Service:
         with (settings.logs / "superlink.log").open("ab") as log:
             superlink = SuperLink(address=settings.superlink, home=settings.home, log=log)
             try:
-                with self._control():
+                with self._control() as self._api:
                     while not self._stopping.is_set():
                         self._serve_until_it_ends(superlink)
             finally:
                 superlink.stop()
 
-    def _control(self) -> AbstractContextManager[object]:
+    def _control(self) -> AbstractContextManager[ControlServer | None]:
         """The control API, where covenant.yaml has one: it outlives the SuperLink, and says what became of that."""
         if self.centre.settings.config.control is None:
             return nullcontext()
-        from coordinator.api.server import ControlServer
-
         return ControlServer(self.centre)
 
     def _serve_until_it_ends(self, superlink: SuperLink) -> None:
@@ -88,6 +88,8 @@ class Service:
                     return
                 if executor.failed is not None:
                     raise executor.failed
+                if self._api is not None and self._api.failed is not None:
+                    raise self._api.failed
                 try:
                     self._register_members()
                 except DiskError:

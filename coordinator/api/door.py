@@ -3,7 +3,8 @@
 1. The caller still waits: work whose deadline has passed is not begun.
 2. The caller is an officer (`identity`), and has a role that may call this method (`roles`). What has no rule is not served.
 3. Only then is the method asked. A change that is refused from here on is told to the transparency log, and has changed nothing.
-4. A stream goes through 1 and 2 again every second, and ends after an hour.
+4. A disk that failed ends everything: nothing more is let in, and the coordinator, which looks at `failed`, ends.
+5. A stream goes through 1 and 2 again every second, and ends after an hour.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from coordinator.office.actors import Actor
 from coordinator.office.denials import record_denial
 from coordinator.office.requests import Asked, RefusedBefore
 from strategies.encoding import sha256_hex
-from strategies.errors import CovenantError, Refused, UsageError
+from strategies.errors import CovenantError, DiskError, Refused, UsageError
 
 MOST_STREAMS: Final = 24
 MOST_STREAMS_AN_OFFICER: Final = 8
@@ -75,6 +76,7 @@ class Door:
     centre: Centre
     identity: Identity
     closing: threading.Event = field(default_factory=threading.Event)
+    failed: DiskError | None = None
     _streams: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -121,6 +123,7 @@ class Door:
         """Let a call in, and turn what is raised inside into its status."""
         actor: Actor | None = None
         try:
+            self._require_disk()
             _require_time(context)
             actor = self.identity.actor_of(context)
             actor.require(rule.roles, method)
@@ -132,11 +135,17 @@ class Door:
                 asked=_asked(actor, method, request) if rule.changes else None,
             )
         except CovenantError as error:
+            if isinstance(error, DiskError):
+                self.failed = error
             if isinstance(error, Refused) and rule.changes and actor is not None:
                 self._tell(actor, method, request, error)
             context.abort_with_status(rpc_status.to_status(status_of(error, method)))
         except Exception as error:  # noqa: BLE001  (a defect must not show the caller a stack of the server)
             context.abort_with_status(rpc_status.to_status(defect_status(error, method)))
+
+    def _require_disk(self) -> None:
+        if self.failed is not None:
+            raise CovenantError(f"the coordinator is ending: {self.failed}")
 
     def _again(self, method: str, rule: Rule, context: grpc.ServicerContext) -> None:
         self.identity.actor_of(context).require(rule.roles, method)
@@ -160,6 +169,8 @@ class Door:
                 asked=asked,
             )
         except CovenantError as error:
+            if isinstance(error, DiskError):
+                self.failed = error
             _log.error("a refusal could not be told to the log", reason=str(error))
 
     @contextmanager

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 
 from coordinator.api.door import Call, Function
-from coordinator.api.pages import limit_of, start_of, token_after
+from coordinator.api.pages import limit_of, page_of, start_of
 from coordinator.bootstrap import Centre
 from coordinator.documents import read_members
 from coordinator.ledger.facts import summary_facts, view_facts
@@ -35,10 +35,10 @@ class Accounts:
         del call
         start, limit = start_of(request.page_token), limit_of(request.page_size)
         found = self._ledger().accounts()[start : start + limit + 1]
-        return governance.ListAccountsResponse(
-            accounts=[governance.Account(facts=json.dumps(summary_facts(each))) for each in found[:limit]],
-            next_page_token=token_after(start, limit, limit, len(found)),
+        accounts, token = page_of(
+            start, limit, (governance.Account(facts=json.dumps(summary_facts(each))) for each in found)
         )
+        return governance.ListAccountsResponse(accounts=accounts, next_page_token=token)
 
     def get(self, request: governance.GetAccountRequest, call: Call) -> governance.Account:
         """One account in full."""

@@ -9,19 +9,16 @@ from itertools import chain
 from typing import Final
 
 from coordinator.api.door import Call, Function
-from coordinator.api.pages import limit_of, start_of
+from coordinator.api.pages import FULL_BYTES, limit_of, start_of
 from coordinator.bootstrap import Centre
 from coordinator.governance.exports import header_of
 from coordinator.governance.log import Position, TransparencyLog, open_log
 from protos import governance_pb2 as governance
-from protos.log_entries import MOST_ENTRY_BYTES
 from strategies.errors import UsageError
 from strategies.transparency.notes import SignedNote
 
 PIECE_BYTES: Final = 1 << 20
 _MOST_KINDS: Final = 100
-_FULL: Final = 2 * MOST_ENTRY_BYTES
-"""A page ends once it has so many bytes, so that it fits a message whatever its last entry is."""
 
 
 class Log:
@@ -61,7 +58,7 @@ class Log:
         found: list[governance.Entry] = []
         token, given = "", 0
         for each in log.entries(start, size, request.kind or None):
-            if len(found) == limit or given > _FULL:
+            if len(found) == limit or given > FULL_BYTES:
                 token = str(each.seq)
                 break
             found.append(_entry(each))

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, TypeVar
+
+from google.protobuf.message import Message
 
 from strategies.errors import UsageError
 
 DEFAULT_PAGE: Final = 50
 MOST_A_PAGE: Final = 500
+FULL_BYTES: Final = 2 << 20
 _LONGEST_TOKEN: Final = 15
+M = TypeVar("M", bound=Message)
 
 
 def limit_of(page_size: int) -> int:
@@ -27,6 +32,16 @@ def start_of(page_token: str) -> int:
     return int(page_token)
 
 
-def token_after(start: int, given: int, limit: int, there_are: int) -> str:
-    """The token of the page after this one; none where it was the last. `there_are` counts what was found, one beyond the page at least."""
-    return str(start + given) if there_are > limit else ""
+def page_of(start: int, limit: int, found: Iterable[M]) -> tuple[list[M], str]:
+    """The messages of a page that begins at `start`, and the token of the next one; `found` goes one further than `limit`, if there are so many.
+
+    A page ends early once it is full, so that it fits one message of the wire.
+    """
+    page: list[M] = []
+    given = 0
+    for each in found:
+        if len(page) == limit or given > FULL_BYTES:
+            return page, str(start + len(page))
+        page.append(each)
+        given += each.ByteSize()
+    return page, ""

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from coordinator.api.door import Call, Function
 from coordinator.api.messages import standing_message
-from coordinator.api.pages import limit_of, start_of, token_after
+from coordinator.api.pages import limit_of, page_of, start_of
 from coordinator.bootstrap import Centre
 from coordinator.office import plans as office
 from protos import governance_pb2 as governance
@@ -59,10 +59,8 @@ class Plans:
         del call
         start, limit = start_of(request.page_token), limit_of(request.page_size)
         found = office.list_plans(self._centre, start, limit + 1)
-        return governance.ListPlansResponse(
-            plans=[standing_message(each) for each in found[:limit]],
-            next_page_token=token_after(start, limit, limit, len(found)),
-        )
+        plans, token = page_of(start, limit, map(standing_message, found))
+        return governance.ListPlansResponse(plans=plans, next_page_token=token)
 
     def _standing(self, plan: str, contract: str) -> governance.PlanStanding:
         found = office.find_plan(self._centre, plan, contract)

@@ -8,7 +8,7 @@ from itertools import islice
 from coordinator import runs as views
 from coordinator.api.door import Call, Function
 from coordinator.api.messages import model_message, run_message
-from coordinator.api.pages import limit_of, start_of, token_after
+from coordinator.api.pages import limit_of, page_of, start_of
 from coordinator.bootstrap import Centre
 from coordinator.db.schema import FINAL_STATES
 from coordinator.office import runs as office
@@ -56,11 +56,9 @@ class Runs:
         """All runs, the latest first."""
         del call
         start, limit = start_of(request.page_token), limit_of(request.page_size)
-        found = list(views.views(self._centre.engine, start, limit + 1))
-        return control.ListRunsResponse(
-            runs=[run_message(each) for each in found[:limit]],
-            next_page_token=token_after(start, limit, limit, len(found)),
-        )
+        found = map(run_message, views.views(self._centre.engine, start, limit + 1))
+        runs, token = page_of(start, limit, found)
+        return control.ListRunsResponse(runs=runs, next_page_token=token)
 
     def get(self, request: control.GetRunRequest, call: Call) -> control.Run:
         """Where a run stands."""
@@ -94,11 +92,9 @@ class Runs:
         """All versions of all models."""
         del call
         start, limit = start_of(request.page_token), limit_of(request.page_size)
-        found = list(islice(list_versions(self._centre.engine), start, start + limit + 1))
-        return control.ListModelsResponse(
-            models=[model_message(each) for each in found[:limit]],
-            next_page_token=token_after(start, limit, limit, len(found)),
-        )
+        found = islice(list_versions(self._centre.engine), start, start + limit + 1)
+        models, token = page_of(start, limit, map(model_message, found))
+        return control.ListModelsResponse(models=models, next_page_token=token)
 
     def model(self, request: control.GetModelRequest, call: Call) -> control.Model:
         """One version."""

@@ -29,7 +29,7 @@ from coordinator.api.runs import Runs
 from coordinator.bootstrap import Centre
 from coordinator.control_tls import control_files
 from protos import control_pb2, governance_pb2
-from strategies.errors import CovenantError, UsageError
+from strategies.errors import CovenantError, DiskError, UsageError
 
 MOST_MESSAGE_BYTES: Final = 4 << 20
 _WORKERS: Final = MOST_STREAMS + 8
@@ -52,6 +52,12 @@ class ControlServer:
     workers: int = _WORKERS
     _closing: threading.Event = field(default_factory=threading.Event)
     _server: grpc.Server | None = None
+    _door: Door | None = None
+
+    @property
+    def failed(self) -> DiskError | None:
+        """The disk's failure that a call met, after which this process must end."""
+        return None if self._door is None else self._door.failed
 
     def __enter__(self) -> Self:
         """Listen. Raises `CovenantError` where that cannot be."""
@@ -67,7 +73,9 @@ class ControlServer:
         section = self.centre.settings.config.control
         if section is None:
             raise UsageError("covenant.yaml has no section `control`, so there is no control API; add one")
-        door = Door(self.centre, Identity(self.centre, CurrentMembers(self.centre.settings)), self._closing)
+        door = self._door = Door(
+            self.centre, Identity(self.centre, CurrentMembers(self.centre.settings)), self._closing
+        )
         server = grpc.server(
             ThreadPoolExecutor(self.workers, thread_name_prefix="control"),
             handlers=list(door.handlers(SERVICES, _functions(self.centre))),

@@ -5,6 +5,7 @@ At most `MOST_AN_HOUR` are told for an officer, the last of them saying so: nobo
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
@@ -15,7 +16,7 @@ from coordinator.db.engine import writing
 from coordinator.db.log_schema import LoggedEntry
 from coordinator.db.office_schema import StoredRequest
 from coordinator.governance.log import append
-from coordinator.office.requests import Asked, remember
+from coordinator.office.requests import AnsweredMeanwhile, Asked, remember
 from protos.log_entries import LogEntry
 from protos.log_office import LONGEST_REFUSAL, CallDenied
 
@@ -27,8 +28,8 @@ _KIND: Final = "denied"
 def record_denial(
     engine: Engine, at: datetime, *, officer: str, method: str, reason: str, asked: Asked | None
 ) -> None:
-    """Tell the log that `officer` was refused; a request that was answered before is not told again."""
-    with writing(engine, "recording a refusal") as session:
+    """Tell the log that `officer` was refused; and remember it as the answer of the request, unless that has one."""
+    with suppress(AnsweredMeanwhile), writing(engine, "recording a refusal") as session:
         if asked is not None and session.get(StoredRequest, asked.id) is None:
             remember(session, asked, reason, at, refused=True)
         told = _told(session, officer, at)

@@ -19,7 +19,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.engine import reading
 from coordinator.db.office_schema import StoredRequest
-from strategies.errors import Refused, UsageError
+from strategies.errors import Refused, Unreachable, UsageError
 from strategies.ids import Digest
 
 KEPT_FOR: Final = timedelta(days=7)
@@ -33,7 +33,7 @@ class RefusedBefore(Refused):
     """The refusal that a request got when it was sent first."""
 
 
-class _AnsweredMeanwhile(Exception):  # noqa: N818  (caught below, where the answer is looked up)
+class AnsweredMeanwhile(Exception):  # noqa: N818  (caught where the answer is looked up, and never seen outside)
     """Another thread or process has answered the same request."""
 
 
@@ -78,12 +78,10 @@ def once(engine: Engine, asked: Asked | None, at: datetime, act: Callable[[Remem
         return before
     try:
         return act(lambda session, outcome: remember(session, asked, outcome, at))
-    except _AnsweredMeanwhile:
+    except AnsweredMeanwhile:
         found = answered(engine, asked)
         if found is None:
-            raise RequestConflict(
-                f"request {asked.id} is being answered at this moment; send it again"
-            ) from None
+            raise Unreachable(f"request {asked.id} is being answered at this moment; send it again") from None
         return found
 
 
@@ -103,7 +101,7 @@ def answered(engine: Engine, asked: Asked) -> str | None:
 
 
 def remember(session: Session, asked: Asked, outcome: str, at: datetime, *, refused: bool = False) -> None:
-    """Write an answer, and forget those that are older than `KEPT_FOR`."""
+    """Write an answer, and forget those that are older than `KEPT_FOR`. Raises AnsweredMeanwhile where there is one already."""
     session.add(
         StoredRequest(
             id=asked.id,
@@ -118,5 +116,5 @@ def remember(session: Session, asked: Asked, outcome: str, at: datetime, *, refu
     try:
         session.flush()
     except IntegrityError as error:
-        raise _AnsweredMeanwhile from error
+        raise AnsweredMeanwhile from error
     session.execute(delete(StoredRequest).where(StoredRequest.at < at - KEPT_FOR))

@@ -12,10 +12,11 @@ import pytest
 
 from coordinator.api.client import ControlClient
 from coordinator.api.door import MOST_STREAMS_AN_OFFICER
-from coordinator.api.server import ControlServer
+from coordinator.api.pages import page_of
+from coordinator.api.server import MOST_MESSAGE_BYTES, ControlServer
 from protos import control_pb2 as control
 from protos import governance_pb2 as governance
-from strategies.errors import CovenantError, Refused, Unreachable, UsageError
+from strategies.errors import CovenantError, DiskError, Refused, Unreachable, UsageError
 from tests.coordinator.api_for_tests import Bank, new_id, serving
 from tests.coordinator.test_api_runs import LAUNCH, launching, runs_of
 
@@ -164,3 +165,48 @@ def test_codes_are_those_of_grpc(bank: Bank) -> None:
         call(b"", timeout=5)
     assert isinstance(caught.value, grpc.Call)
     assert caught.value.code() == grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_a_disk_that_failed_ends_everything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the kernel could not write it may have dropped, so no further call may find the disk mended."""
+
+    def fails(*_: object) -> None:
+        raise DiskError("the disk failed")
+
+    bank = Bank.make(tmp_path / "other")
+    request = control.GetRunRequest(run="run-0000000000000000")
+    with bank.serve() as server:
+        client = bank.client("author-1")
+        monkeypatch.setattr("coordinator.runs.view", fails)
+        with pytest.raises(CovenantError, match="the disk failed"):
+            client.ask("covenant.control.v1.Runs/GetRun", request, control.Run)
+        monkeypatch.undo()
+        assert isinstance(server.failed, DiskError)
+        with pytest.raises(CovenantError, match="the coordinator is ending"):
+            client.ask(
+                "covenant.control.v1.Runs/ListRuns", control.ListRunsRequest(), control.ListRunsResponse
+            )
+
+
+def test_a_defect_shows_a_number_and_nothing_of_the_server(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch, heard: list[dict[str, object]]
+) -> None:
+    def fails(*_: object) -> None:
+        raise ZeroDivisionError("a secret of the server")
+
+    monkeypatch.setattr("coordinator.runs.view", fails)
+    with pytest.raises(CovenantError, match="its log has the reason under number") as caught:
+        bank.client("author-1").ask(
+            "covenant.control.v1.Runs/GetRun", control.GetRunRequest(run="run-0000000000000000"), control.Run
+        )
+    assert "secret" not in str(caught.value)
+    (line,) = (each for each in heard if each["event"] == "a call failed")
+    assert str(line["number"]) in str(caught.value)
+
+
+def test_a_page_fits_a_message_whatever_it_holds() -> None:
+    many = (control.Run(run="r", round_s=[1.0] * 50_000) for _ in range(20))
+    page, token = page_of(0, 500, many)
+    assert 1 < len(page) < 20
+    assert token == str(len(page))
+    assert control.ListRunsResponse(runs=page).ByteSize() < MOST_MESSAGE_BYTES

@@ -36,7 +36,11 @@ def bank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bank]:
 def call(channel: grpc.Channel, method: MethodDescriptor) -> grpc.StatusCode | None:
     """What an empty request ends with; None if it is answered at all. A request id makes it one that is asked for something."""
     kind = GetMessageClass(method.input_type)
-    request: Any = kind(request_id=new_id()) if "request_id" in method.input_type.fields_by_name else kind()
+    request: Any = kind()
+    if "request_id" in method.input_type.fields_by_name:
+        request.request_id = new_id()
+    if method.name == "WatchEvents":
+        request.start = 0  # so that there is something to tell
     names = {
         "request_serializer": kind.SerializeToString,
         "response_deserializer": GetMessageClass(method.output_type).FromString,
