@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shutil import copytree
+from tempfile import TemporaryDirectory
 from uuid import uuid4
 
 from coordinator.api.client import ControlClient
@@ -102,6 +105,16 @@ class Bank:
             )
         )
         return made
+
+    @classmethod
+    def copied(cls, template: Path, folder: Path) -> Bank:
+        """A bank in a copy of the folder of another, on a port of its own."""
+        home = folder / "home"
+        copytree(template, home)
+        config = home / "covenant.yaml"
+        config.write_text(re.sub(r"port: \d+", f"port: {free_port()}", config.read_text()))
+        transport = FakeTransport()
+        return cls(folder, replace(open_centre(load_settings(home)), transport=transport), transport)
 
     def certify(self, listed: MemberList) -> None:
         """Put a signed list where the coordinator reads it."""
@@ -222,11 +235,28 @@ def approved(what: ProposedPlan, authored_by: str = "author-1") -> ProposedPlan:
     return replace(what, evidence=PlanEvidence(statements=said))
 
 
-def serving(folder: Path, accounts: Iterable[float] = (60.0,), **made: str | None) -> Iterator[Bank]:
-    """A bank whose API answers."""
-    bank = Bank.make(folder, **made)
-    for epsilon in accounts:
-        open_accounts(bank.centre, epsilon)
+_templates: dict[bool, tuple[TemporaryDirectory[str], Bank]] = {}
+
+
+def _template(*, accounts: bool) -> Path:
+    """A coordinator's folder that is made once and copied."""
+    if accounts not in _templates:
+        place = TemporaryDirectory(prefix="covenant-api-")
+        bank = Bank.make(Path(place.name))
+        if accounts:
+            open_accounts(bank.centre, 60.0)
+        bank.close()
+        _templates[accounts] = place, bank
+    return Path(_templates[accounts][0].name) / "home"
+
+
+def serving(folder: Path, *, accounts: bool = True, database_url: str | None = None) -> Iterator[Bank]:
+    """A bank whose API answers; with accounts that bear a few runs unless told otherwise."""
+    if database_url is None:
+        bank = Bank.copied(_template(accounts=accounts), folder)
+    else:
+        bank = Bank.make(folder, database_url)
+        open_accounts(bank.centre, 60.0)
     with bank.serve():
         yield bank
     bank.close()

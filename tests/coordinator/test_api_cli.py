@@ -91,6 +91,7 @@ def test_a_plan_goes_from_its_author_to_a_run(away: Command, bank: Bank) -> None
     assert bank.transport.started == [run, run]
 
 
+@pytest.mark.slow
 def test_what_an_auditor_reads(away: Command, bank: Bank) -> None:
     auditor = let_in(away, bank, "auditor-1")
     assert facts_of(away, "log", "show", "--access", auditor)["size"] == 6

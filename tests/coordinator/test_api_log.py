@@ -30,7 +30,7 @@ NOWHERE = RunId("run-0000000000000000")
 
 @pytest.fixture
 def bank(tmp_path: Path) -> Iterator[Bank]:
-    yield from serving(tmp_path / "bank", accounts=())
+    yield from serving(tmp_path / "bank", accounts=False)
 
 
 def listening(bank: Bank, name: str, heard: list[tuple[float, str]], most: int) -> threading.Thread:
@@ -179,6 +179,7 @@ def test_pages_have_a_bound_and_leave_nothing_out(bank: Bank) -> None:
             )
 
 
+@pytest.mark.slow
 def test_refusals_do_not_fill_the_log(bank: Bank) -> None:
     desk = bank.desk("auditor-1")
     for _ in range(MOST_AN_HOUR + 5):

@@ -30,7 +30,7 @@ UNANSWERED = {grpc.StatusCode.UNAUTHENTICATED, grpc.StatusCode.PERMISSION_DENIED
 
 @pytest.fixture(scope="module")
 def bank(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bank]:
-    yield from serving(tmp_path_factory.mktemp("bank"), accounts=())
+    yield from serving(tmp_path_factory.mktemp("bank"), accounts=False)
 
 
 def call(channel: grpc.Channel, method: MethodDescriptor) -> grpc.StatusCode | None:

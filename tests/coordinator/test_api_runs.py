@@ -52,12 +52,12 @@ def runs_of(bank: Bank) -> list[str]:
     return [each.run for each in bank.desk("author-1").runs()]
 
 
-def test_a_launch_that_is_sent_again_gets_the_same_run(bank: Bank) -> None:
-    client, request = bank.client("author-1"), launching()
+def test_a_launch_that_is_sent_again_gets_the_same_run(quick: Bank) -> None:
+    client, request = quick.client("author-1"), launching()
     first = launch(client, request)
     assert [launch(client, request) for _ in range(3)] == [first] * 3
-    assert runs_of(bank) == [first]
-    assert bank.transport.started == [first]
+    assert runs_of(quick) == [first]
+    assert quick.transport.started == [first]
     assert launch(client, launching()) != first
 
 
@@ -111,7 +111,7 @@ def test_a_refused_launch_changes_nothing_is_told_once_and_stays_refused(quick: 
 
 @pytest.fixture
 def poor(tmp_path: Any) -> Iterator[Bank]:
-    yield from serving(tmp_path / "bank", accounts=())
+    yield from serving(tmp_path / "bank", accounts=False)
 
 
 def test_a_budget_that_is_too_small_is_named(poor: Bank) -> None:
@@ -138,16 +138,16 @@ def test_where_nobody_carries_runs_nothing_is_recorded(quick: Bank) -> None:
     assert [launch(quick.client("author-1"), request)] == runs_of(quick)
 
 
-def test_a_stop_that_is_sent_again_stops_nothing_that_was_resumed(bank: Bank) -> None:
-    author, officer = bank.client("author-1"), bank.client("privacy-1")
+def test_a_stop_that_is_sent_again_stops_nothing_that_was_resumed(quick: Bank) -> None:
+    author, officer = quick.client("author-1"), quick.client("privacy-1")
     run = launch(author, launching())
     stopping = control.ChangeRunRequest(request_id=new_id(), run=run)
     assert officer.ask(STOP, stopping, control.Run).state == "stopped"
     assert officer.ask(STOP, stopping, control.Run).reason == "stopped by privacy-1"
-    bank.desk("author-1").resume(RunId(run))
+    quick.desk("author-1").resume(RunId(run))
     assert officer.ask(STOP, stopping, control.Run).state == "submitted"
-    assert len(bank.told("resumed")) == len(bank.told("ended")) == 1
-    bank.audited()
+    assert len(quick.told("resumed")) == len(quick.told("ended")) == 1
+    quick.audited()
 
 
 def test_a_resume_that_is_sent_again_resumes_once(quick: Bank) -> None:
