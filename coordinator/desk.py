@@ -27,12 +27,12 @@ class Desk(Protocol):
         """Where a run stands, again and again until it is over."""
         ...
 
-    def launch(self, what: ProposedPlan) -> RunId:
-        """Launch a plan with its evidence."""
+    def launch(self, what: ProposedPlan, request_id: str | None = None) -> RunId:
+        """Launch a plan with its evidence; the same request again gets the same run."""
         ...
 
-    def launch_proposed(self, plan: str, contract: str) -> RunId:
-        """Launch a plan that was proposed, by digest."""
+    def launch_proposed(self, plan: str, contract: str, request_id: str | None = None) -> RunId:
+        """Launch a plan that was proposed, by digest; the same request again gets the same run."""
         ...
 
     def stop(self, run: RunId) -> None:

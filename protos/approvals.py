@@ -193,7 +193,7 @@ def require_approved(
                 " `covenant plan sign`"
             )
         for each in (by, *evidence.approvals):
-            _require_statement(each, plan, contract, members, rules, now)
+            require_statement(each, plan, contract, members, rules, now)
     for lack in lacking(rules, evidence, members):
         raise Refused(f"plan {plan.name} ({plan.digest[:_SHOWN]}) {lack.words}")
     return ApprovedPlan(
@@ -236,7 +236,7 @@ def lacking(rules: Iterable[ApprovalRule], evidence: PlanEvidence, members: Memb
             yield Lack(role=role, given=given, asked=asked, could=tuple(could), members=members.ref)
 
 
-def _require_statement(
+def require_statement(
     said: PlanStatement,
     plan: Plan,
     contract: Contract,
@@ -244,7 +244,7 @@ def _require_statement(
     rules: Sequence[ApprovalRule],
     now: datetime | None,
 ) -> None:
-    """Judge one statement. Raises Refused."""
+    """Check that a statement counts for `plan` at `now`, whatever others say about it. Without `now` nothing expires. Raises Refused."""
     officer = _require_speaker(said, members, now)
     _require_about(said, "plan", said.plan, plan.digest)
     _require_about(said, "contract", said.contract, contract.digest)
@@ -298,15 +298,3 @@ def require_spoken(said: PlanStatement, members: MemberList, now: datetime) -> N
         raise Refused(
             f"{said.words} was good until {said.expires:%Y-%m-%d %H:%M:%S} UTC; {said.officer} must sign again"
         )
-
-
-def require_statement(
-    said: PlanStatement,
-    plan: Plan,
-    contract: Contract,
-    members: MemberList,
-    rules: Sequence[ApprovalRule],
-    now: datetime,
-) -> None:
-    """Check that a statement counts for `plan` at `now`, whatever others say about it. Raises Refused."""
-    _require_statement(said, plan, contract, members, rules, now)

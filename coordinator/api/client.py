@@ -73,9 +73,14 @@ class ControlClient:
         except grpc.RpcError as error:
             raise error_of(error, self.server) from None
 
-    def change(self, method: str, make: Callable[[str], Message], answer: type[M]) -> M:
-        """Ask for a change, as often as it takes to get an answer, under one request id, which `make` is given. Raises as `ask`."""
-        request = make(str(uuid4()))
+    def change(
+        self, method: str, make: Callable[[str], Message], answer: type[M], request_id: str | None = None
+    ) -> M:
+        """Ask for a change, up to three times until there is an answer, under one request id, which `make` is given: `request_id`, or a fresh one.
+
+        Raises as `ask`.
+        """
+        request = make(request_id or str(uuid4()))
         for tries_left in reversed(range(_TRIES)):
             try:
                 return self._call(method, answer)(request, timeout=self.deadline_s)

@@ -59,19 +59,21 @@ class RemoteDesk:
                 if now.state in FINAL_STATES:
                     return
 
-    def launch(self, what: ProposedPlan) -> RunId:
+    def launch(self, what: ProposedPlan, request_id: str | None = None) -> RunId:
         """See `Desk.launch`."""
         documents = control.Documents(
             plan=what.plan.canonical,
             contract=what.contract.canonical,
             evidence=what.evidence.canonical if what.evidence.statements else b"",
         )
-        return self._launched(lambda id_: control.LaunchRunRequest(request_id=id_, documents=documents))
+        return self._launched(
+            lambda id_: control.LaunchRunRequest(request_id=id_, documents=documents), request_id
+        )
 
-    def launch_proposed(self, plan: str, contract: str) -> RunId:
+    def launch_proposed(self, plan: str, contract: str, request_id: str | None = None) -> RunId:
         """See `Desk.launch_proposed`."""
         name = control.PlanName(plan=plan, contract=contract)
-        return self._launched(lambda id_: control.LaunchRunRequest(request_id=id_, proposed=name))
+        return self._launched(lambda id_: control.LaunchRunRequest(request_id=id_, proposed=name), request_id)
 
     def stop(self, run: RunId) -> None:
         """See `Desk.stop`."""
@@ -210,8 +212,9 @@ class RemoteDesk:
         facts: dict[str, Any] = json.loads(found.facts)
         return facts
 
-    def _launched(self, make: Callable[[str], control.LaunchRunRequest]) -> RunId:
-        return run_id(self.client.change(f"{_RUNS}LaunchRun", make, control.LaunchRunResponse).run)
+    def _launched(self, make: Callable[[str], control.LaunchRunRequest], request_id: str | None) -> RunId:
+        done = self.client.change(f"{_RUNS}LaunchRun", make, control.LaunchRunResponse, request_id)
+        return run_id(done.run)
 
     def _pages(self, method: str, make: Callable[[str], Any], answer: type[Any]) -> Iterator[Any]:
         """All pages of a list."""

@@ -99,6 +99,7 @@ def approve_plan(
     if access is not None:
         desk = desk_at(None, access)
         found, _ = find(desk, plan, contract)
+        _show(found.plan, found.evidence)
         said = _said(found.plan, found.contract, key, passphrase_file, say, yes=yes)
         show_standing(desk.approve(said))
         return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import typer
 
@@ -121,6 +122,12 @@ def launch(
     contract: ContractFile = None,
     home: Home = None,
     access: Access = None,
+    request_id: Annotated[
+        str | None,
+        typer.Option(
+            help="A UUID of this launch, for scripts: the same one again gets the same run, and launches nothing."
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Launch an approved plan on the running coordinator; prints the run's id.
@@ -129,13 +136,14 @@ def launch(
     """
     desk = desk_at(home, access)
     if is_digest(plan):
-        run = desk.launch_proposed(str(plan), "")
+        run = desk.launch_proposed(str(plan), "", request_id)
     else:
         parsed, agreed = read_draft(plan, contract)
         if access is None or evidence_file(plan).exists():
-            run = desk.launch(ProposedPlan(plan=parsed, contract=agreed, evidence=read_evidence(plan)))
+            what = ProposedPlan(plan=parsed, contract=agreed, evidence=read_evidence(plan))
+            run = desk.launch(what, request_id)
         else:
-            run = desk.launch_proposed(parsed.digest, agreed.digest)
+            run = desk.launch_proposed(parsed.digest, agreed.digest, request_id)
     if json:
         emit({"run": run})
         return

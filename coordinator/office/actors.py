@@ -1,6 +1,6 @@
 """Who acts: an officer whom the control API has recognised, or whoever types on the coordinator's own machine.
 
-1. Only `Door.admit` (`coordinator.api.identity`) makes an officer's `Actor`, for one call; `here` makes the local one.
+1. Only `Identity.actor_of` (`coordinator.api.identity`) makes an officer's `Actor`, for one call; `here` makes the local one.
 2. The local one has every role: whoever has the coordinator's database needs none. No approval is made that way, because those are signed.
 """
 

@@ -19,13 +19,16 @@ from coordinator.ledger.units import parse_unit
 from coordinator.office import plans, runs
 from coordinator.office.actors import here
 from coordinator.office.plans import ProposedPlan
+from coordinator.office.requests import Asked
 from coordinator.office.standing import PlanStanding
 from coordinator.registry.versions import ModelVersion, list_versions
 from coordinator.runs import RunView
 from protos.approvals import PlanStatement
+from strategies.encoding import digest_of
 from strategies.ids import RunId, site_name
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
+_LAUNCH: Final = "launch"
 _RUNS_EVERY_S: Final = 0.1
 _EVENTS_EVERY_S: Final = 0.2
 
@@ -49,13 +52,17 @@ class LocalDesk:
                 return
             time.sleep(_RUNS_EVERY_S)
 
-    def launch(self, what: ProposedPlan) -> RunId:
+    def launch(self, what: ProposedPlan, request_id: str | None = None) -> RunId:
         """See `Desk.launch`."""
-        return runs.launch(self.centre, here(), what)
+        asked = None
+        if request_id is not None:
+            content = digest_of([what.plan.digest, what.contract.digest, what.evidence.digest])
+            asked = Asked(id=request_id, officer=here().name, method=_LAUNCH, digest=content)
+        return runs.launch(self.centre, here(), what, asked)
 
-    def launch_proposed(self, plan: str, contract: str) -> RunId:
+    def launch_proposed(self, plan: str, contract: str, request_id: str | None = None) -> RunId:
         """See `Desk.launch_proposed`."""
-        return runs.launch(self.centre, here(), plans.find_plan(self.centre, plan, contract))
+        return self.launch(plans.find_plan(self.centre, plan, contract), request_id)
 
     def stop(self, run: RunId) -> None:
         """See `Desk.stop`."""

@@ -13,7 +13,7 @@ import pytest
 from coordinator.cli.proposals import is_digest
 from protos.access import AccessProfile, AccessRequest
 from protos.documents import load_document
-from tests.coordinator.api_for_tests import PEOPLE, Bank, serving
+from tests.coordinator.api_for_tests import PEOPLE, Bank, new_id, serving
 from tests.coordinator.cli_for_tests import Command, commands_in, facts_of
 from tests.private_plan_for_tests import write_documents
 from tests.trust_for_tests import key_of
@@ -82,7 +82,9 @@ def test_a_plan_goes_from_its_author_to_a_run(away: Command, bank: Bank) -> None
     assert facts_of(away, "plan", "status", digest[:12], "--access", privacy)["approved"] is True
     assert "approved: it may be launched" in away("plan", "status", "plan.yaml", "--access", risk)[2]
 
-    run = facts_of(away, "plan", "launch", digest, "--access", author)["run"]
+    launching = ("plan", "launch", digest, "--request-id", new_id())
+    run = facts_of(away, *launching, "--access", author)["run"]
+    assert facts_of(away, *launching, "--access", author)["run"] == run
     assert [each["run"] for each in facts_of(away, "run", "list", "--access", auditor)["runs"]] == [run]
     assert away("run", "stop", run, "--access", risk)[0] == 0
     code, _, err = away("run", "watch", run, "--access", auditor)
