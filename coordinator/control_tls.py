@@ -18,10 +18,10 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from coordinator.flower.superlink import write_secret
 from coordinator.settings import Settings
 from coordinator.tls import certificate_builder, host_name, key_usage, private_pem
 from protos.access import AccessRequest
+from protos.files import replace_file
 from protos.key_files import read_private
 from strategies.errors import Refused, UsageError
 from strategies.ids import Digest, digest
@@ -150,7 +150,7 @@ def _make_authority(files: ControlFiles, federation: str, now: dt.datetime) -> N
         .add_extension(key_usage(signs_certificates=True), critical=True)
         .sign(key, hashes.SHA256())
     )
-    write_secret(files.ca_key, private_pem(key))
+    replace_file(files.ca_key, private_pem(key), mode=0o600)
     files.ca.write_bytes(ca.public_bytes(_PEM))
 
 
@@ -167,7 +167,10 @@ def _make_server(files: ControlFiles, federation: str, hosts: Sequence[str], now
         now=now,
         until=now + dt.timedelta(days=_SERVER_DAYS),
     )
-    write_secret(files.key, private_pem(key))
+    files.certificate.unlink(
+        missing_ok=True
+    )  # killed in between, it is made again, and never beside another key
+    replace_file(files.key, private_pem(key), mode=0o600)
     files.certificate.write_bytes(certificate)
 
 

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from coordinator.flower.superlink import write_secret
+from protos.files import replace_file
 
 _CA_DAYS, _SERVER_DAYS = 3650, 397
 
@@ -49,8 +49,8 @@ def make_transport_certificates(
         .add_extension(key_usage(signs_certificates=False), critical=True)
         .sign(ca_key, hashes.SHA256())
     )
-    write_secret(folder / "ca.key", private_pem(ca_key))
-    write_secret(folder / "superlink.key", private_pem(server_key))
+    replace_file(folder / "ca.key", private_pem(ca_key), mode=0o600)
+    replace_file(folder / "superlink.key", private_pem(server_key), mode=0o600)
     (folder / "ca.crt").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
     (folder / "superlink.crt").write_bytes(server.public_bytes(serialization.Encoding.PEM))
 

@@ -87,7 +87,13 @@ def grant(
     if server is None and section is None:
         raise UsageError("covenant.yaml has no section `control`, so there is nothing to reach; add one")
     address = server or ("" if section is None else f"{section.host}:{section.port}")
+    before = fingerprint_of(control_files(centre.settings, centre.clock()).certificate)
     files = control_files(centre.settings, centre.clock(), [address.rpartition(":")[0]])
+    if fingerprint_of(files.certificate) != before:
+        people.print(
+            f"the server's certificate was made anew for {address}; restart the coordinator to use it",
+            highlight=False,
+        )
     certificate = grant_access(centre, files, wish)
     name = wish.officer
     profile = AccessProfile(
