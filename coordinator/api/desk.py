@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, TypeVar
+
+from google.protobuf.message import Message
 
 from coordinator.api.client import ControlClient
 from coordinator.api.messages import model_version, run_view, standing_view
@@ -23,11 +26,16 @@ from protos.approvals import PlanEvidence, PlanStatement
 from protos.contract import Contract
 from protos.log_export import ExportHeader
 from protos.plan import Plan
-from strategies.errors import CovenantError, Refused, UsageError
+from strategies.errors import CovenantError, Refused, Unreachable, UsageError
 from strategies.ids import RunId, run_id
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
 _PAGE: Final = 500
+_TRIES: Final = 60
+_PAUSE_S: Final = 1.0
+_LASTED_S: Final = 60.0
+"""A stream that told nothing for so long before it broke was there."""
+M = TypeVar("M", bound=Message)
 _RUNS: Final = "covenant.control.v1.Runs/"
 _PLANS: Final = "covenant.governance.v1.Plans/"
 _LOG: Final = "covenant.governance.v1.Log/"
@@ -50,14 +58,12 @@ class RemoteDesk:
 
     def watch(self, run: RunId) -> Iterator[RunView]:
         """See `Desk.watch`: a stream that ended before the run is asked for again."""
-        while True:
-            for message in self.client.stream(
-                f"{_RUNS}WatchRun", control.GetRunRequest(run=run), control.Run
-            ):
-                now = run_view(message)
-                yield now
-                if now.state in FINAL_STATES:
-                    return
+        request = control.GetRunRequest(run=run)
+        for message in self._lasting(lambda: self.client.stream(f"{_RUNS}WatchRun", request, control.Run)):
+            now = run_view(message)
+            yield now
+            if now.state in FINAL_STATES:
+                return
 
     def launch(self, what: ProposedPlan, request_id: str | None = None) -> RunId:
         """See `Desk.launch`."""
@@ -155,11 +161,15 @@ class RemoteDesk:
 
     def events(self, start: int | None) -> Iterator[Position]:
         """See `Desk.events`: a stream that ended is asked for again, from where it stopped."""
-        while True:
-            request = governance.WatchEventsRequest(start=start)
-            for each in self.client.stream(f"{_LOG}WatchEvents", request, governance.Entry):
-                start = each.seq + 1
-                yield Position(each.seq, each.body)
+        position = self.entries(1, None)[0] if start is None else start
+
+        def listen() -> Iterator[governance.Entry]:
+            request = governance.WatchEventsRequest(start=position)
+            return self.client.stream(f"{_LOG}WatchEvents", request, governance.Entry)
+
+        for each in self._lasting(listen):
+            position = each.seq + 1
+            yield Position(each.seq, each.body)
 
     def checkpoint(self) -> tuple[SignedNote, NoteKey]:
         """See `Desk.checkpoint`."""
@@ -215,6 +225,27 @@ class RemoteDesk:
     def _launched(self, make: Callable[[str], control.LaunchRunRequest], request_id: str | None) -> RunId:
         done = self.client.change(f"{_RUNS}LaunchRun", make, control.LaunchRunResponse, request_id)
         return run_id(done.run)
+
+    def _lasting(self, open_: Callable[[], Iterator[M]]) -> Iterator[M]:
+        """What streams tell, one after the other: each ends with its deadline, and a coordinator that restarts is asked again for a while.
+
+        Raises Unreachable for one that was never there, or does not come back.
+        """
+        there, tries_left = False, _TRIES
+        while True:
+            began = time.monotonic()
+            try:
+                for each in open_():
+                    there, tries_left = True, _TRIES
+                    yield each
+                there = True
+            except Unreachable:
+                if time.monotonic() - began > _LASTED_S:
+                    there, tries_left = True, _TRIES
+                tries_left -= 1
+                if not there or not tries_left:
+                    raise
+            time.sleep(_PAUSE_S)
 
     def _pages(self, method: str, make: Callable[[str], Any], answer: type[Any]) -> Iterator[Any]:
         """All pages of a list."""

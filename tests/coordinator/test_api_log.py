@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from coordinator.governance.log import open_log
+from coordinator.office import plans as office
+from coordinator.office.actors import here
 from coordinator.office.denials import MOST_AN_HOUR
 from protos import governance_pb2 as governance
 from protos.documents import load_document
@@ -83,6 +85,20 @@ def test_events_resume_from_a_position_and_may_be_of_some_kinds(bank: Bank) -> N
     assert found == ["members", "proposed"]
     events = bank.desk("auditor-1").events(1)
     assert [next(events).seq for _ in range(2)] == [1, 2]
+
+
+def test_who_listens_hears_everything_once_across_a_restart(tmp_path: Path) -> None:
+    bank, heard = Bank.make(tmp_path / "bank"), []
+    with bank.serve():
+        bank.access("author-1")
+        thread = listening(bank, "auditor-1", heard, 3)
+        bank.desk("author-1").propose(plan_of(1), authored(plan_of(1)))
+    office.propose(bank.centre, here(), plan_of(2).plan, plan_of(2).contract, authored(plan_of(2)))
+    with bank.serve():
+        bank.desk("author-1").propose(plan_of(3), authored(plan_of(3)))
+        thread.join(20)
+    assert [kind for _, kind in heard] == ["proposed"] * 3
+    bank.close()
 
 
 def test_an_officer_who_is_taken_off_the_list_hears_no_more(bank: Bank) -> None:
