@@ -15,15 +15,19 @@ from sqlalchemy.orm import Session
 from coordinator.bootstrap import Centre
 from coordinator.db.engine import reading, writing
 from coordinator.db.schema import FINAL_STATES, Round, RoundState, Run, RunState
-from coordinator.documents import assemble_read, read_draft, read_evidence
+from coordinator.documents import assemble_read, read_draft, read_evidence, read_root
+from coordinator.governance.halted import require_free, unless_halted
 from coordinator.governance.launches import launched, resumed
 from coordinator.governance.log import append
+from coordinator.governance.witnesses import require_no_fork
+from coordinator.leadership import require_led_here, seat_name
 from coordinator.ledger import Ledger, Need, Planned
 from coordinator.ledger.alerts import Crossing
 from coordinator.ledger.needs import STAGES
+from coordinator.rounds.ending import FinalState, end_run
 from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.record import RoundConflict
-from coordinator.rounds.store import FinalState, RoundStore
+from coordinator.rounds.store import RoundStore
 from protos.approvals import PlanEvidence
 from protos.contract import Contract
 from protos.plan import Plan
@@ -63,7 +67,7 @@ def launch_read(
     run = centre.new_run_id()
     at = centre.clock()
     documents = assemble_read(centre.settings, run, plan, contract, evidence, now=at)
-    centre.transport.require()
+    _require_carrier(centre)
     record(centre, documents, at=at, first=first)
     carry(centre, run)
     return run
@@ -81,6 +85,8 @@ def record(
     with writing(centre.engine, f"recording {documents.run}") as session:
         if first is not None:
             first(session, documents.run)
+        require_no_fork(session)
+        _require_led_here(centre, session)
         session.add(
             Run(
                 id=documents.run,
@@ -96,8 +102,30 @@ def record(
         )
         session.flush()
         crossed = Ledger(centre.engine, centre.clock).reserve(session, documents.run, needs) if needs else ()
-        append(session, at or centre.clock(), launched(session, documents, needs))
+        entries = launched(session, documents, needs, read_root(centre.settings))
+        invited = documents.plan.sites.invite
+        append(
+            session,
+            at or centre.clock(),
+            unless_halted(session, f"launching {documents.run}", documents.run, invited, entries),
+        )
     _tell(crossed)
+
+
+def _require_carrier(centre: Centre) -> None:
+    """Raise Refused or `Unreachable` where it is clear that this coordinator starts no run."""
+    with reading(centre.engine, "looking for the leader") as session:
+        _require_led_here(centre, session)
+    centre.transport.require()
+
+
+def _require_led_here(centre: Centre, session: Session) -> None:
+    """Raise Refused where another coordinator leads, with a SuperLink of its own."""
+
+    def home() -> str:
+        return seat_name(centre.settings.home)
+
+    require_led_here(session, home, centre.clock)
 
 
 def _tell(crossed: Sequence[Crossing]) -> None:
@@ -133,19 +161,23 @@ def ledger_of(centre: Centre, documents: RunDocuments) -> Ledger | None:
 
 def resume(centre: Centre, run: RunId, first: First | None = None) -> None:
     """Go on with a failed or stopped run after its last committed round; raises `Refused` for any other. `first` as in `record`."""
-    centre.transport.require()
+    _require_carrier(centre)
     with writing(centre.engine, f"resuming {run}") as session:
         if first is not None:
             first(session, run)
         row = session.get(Run, run, with_for_update=True)
         if row is None:
             raise _unknown(run)
+        _require_led_here(centre, session)
+        require_free(session, f"resuming {run}", run)
         if row.state not in {RunState.FAILED, RunState.STOPPED}:
             raise Refused(f"{run} is {row.state}; only a failed or a stopped run is resumed")
+        require_no_fork(session)
         row.state, row.reason, row.finished_at, row.idle_starts = RunState.SUBMITTED, None, None, 0
         needs = _reserve_again(centre, session, run)
         session.flush()
-        append(session, centre.clock(), [resumed(run, needs)])
+        entries = [resumed(run, needs)]
+        append(session, centre.clock(), unless_halted(session, f"resuming {run}", run, (), entries))
     carry(centre, run)
 
 
@@ -166,9 +198,12 @@ def carry(centre: Centre, run: RunId) -> None:
     try:
         flower_run = centre.transport.start_run(run)
     except CovenantError as error:
+        with reading(centre.engine, f"launching {run}") as session:
+            centre.require_term(session)  # else whoever leads now carries it
         end(centre, run, "failed", str(error))
         raise
     with writing(centre.engine, f"launching {run}") as session:
+        centre.require_term(session)
         session.get_one(Run, run, with_for_update=True).flower_run_id = flower_run
 
 
@@ -197,15 +232,20 @@ def end(centre: Centre, run: RunId, state: FinalState, reason: str) -> None:
         RoundStore(centre.engine, centre.artifacts, run, centre.clock).finish(state, reason)
 
 
-def stop(centre: Centre, run: RunId, by: str = "an operator") -> None:
-    """Stop a run; what it committed stays. First in the database, so that nobody takes the dying driver for a crashed one."""
-    with reading(centre.engine, f"reading {run}") as session:
-        row = session.get(Run, run)
-    if row is None:
-        raise _unknown(run)
-    end(centre, run, "stopped", f"stopped by {by}")
-    if row.flower_run_id is not None and row.state not in FINAL_STATES:
-        centre.transport.stop_run(row.flower_run_id)
+def stop(centre: Centre, run: RunId, by: str = "an operator", first: First | None = None) -> None:
+    """Stop a run; what it committed stays. First in the database, so that nobody takes the dying driver for a crashed one. `first` as in `record`."""
+    at = centre.clock()
+    with writing(centre.engine, f"stopping {run}") as session:
+        if first is not None:
+            first(session, run)
+        row = session.get(Run, run, with_for_update=True)
+        if row is None:
+            raise _unknown(run)
+        carrying = None if row.state in FINAL_STATES else row.flower_run_id
+        if row.state not in FINAL_STATES:
+            append(session, at, end_run(session, row, "stopped", f"stopped by {by}", at))
+    if carrying is not None:
+        centre.transport.stop_run(carrying)
 
 
 def view(engine: Engine, run: RunId) -> RunView:

@@ -15,7 +15,7 @@ from pydantic import Field
 from protos.access import AccessRequest
 from protos.approvals import PlanStatement, require_spoken
 from protos.documents import Part
-from protos.membership import MemberList
+from protos.membership import Trusted
 from protos.names import Name
 from strategies.errors import Refused
 
@@ -60,17 +60,17 @@ OfficeEvent = AccessGranted | PlanProposed | PlanApproved | CallDenied
 """What officers do through the control API."""
 
 
-def judge_office(what: OfficeEvent, members: MemberList | None, at: datetime) -> None:
+def judge_office(what: OfficeEvent, trusted: Trusted | None, at: datetime) -> None:
     """Judge an entry by the member list in force. Raises Refused."""
     if isinstance(what, CallDenied):
         return
-    if members is None:
+    if trusted is None:
         raise Refused("an officer acts before there is a member list in the log")
     match what:
         case AccessGranted():
-            what.request.require_bounded(what.request.judge(members, at), at)
+            what.request.require_bounded(what.request.judge(trusted.members, at), at)
         case PlanProposed() | PlanApproved():
             expected = "author" if isinstance(what, PlanProposed) else "approve"
             if what.statement.act != expected:
                 raise Refused(f"{what.statement.words} is told as {what.kind}")
-            require_spoken(what.statement, members, at)
+            require_spoken(what.statement, trusted, at)

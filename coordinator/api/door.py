@@ -161,7 +161,7 @@ class Door:
             asked = None
         try:
             record_denial(
-                self.centre.engine,
+                self.centre,
                 self.centre.clock(),
                 officer=actor.name,
                 method=method,

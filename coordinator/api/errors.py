@@ -15,6 +15,7 @@ from google.protobuf.any_pb2 import Any as Packed
 from google.rpc.status_pb2 import Status
 from grpc_status import rpc_status
 
+from coordinator.leadership import Deposed
 from coordinator.office.actors import Forbidden
 from coordinator.office.requests import RefusedBefore, RequestConflict
 from protos.control_pb2 import Problem
@@ -47,6 +48,7 @@ _KINDS: Final[tuple[tuple[type[CovenantError], grpc.StatusCode, str], ...]] = (
     (UsageError, grpc.StatusCode.INVALID_ARGUMENT, "usage"),
     (TooLate, grpc.StatusCode.DEADLINE_EXCEEDED, "deadline"),
     (Busy, grpc.StatusCode.RESOURCE_EXHAUSTED, "busy"),
+    (Deposed, grpc.StatusCode.UNAVAILABLE, "leader"),
     (Unreachable, grpc.StatusCode.UNAVAILABLE, "unreachable"),
     (CovenantError, grpc.StatusCode.INTERNAL, "failure"),
 )
@@ -54,6 +56,7 @@ _REMEDIES: Final = {
     "role": "ask an officer who has the role; `docs/reference/roles` lists them",
     "identity": "have access granted anew with `covenant access request` and `covenant access grant`",
     "deadline": "ask again with a later deadline; a change keeps its request id",
+    "leader": "ask the coordinator that leads; a change keeps its request id",
     "busy": "close other streams, or ask again later",
 }
 _BY_EXIT_CODE: Final[dict[int, type[CovenantError]]] = {

@@ -11,7 +11,7 @@ from typing import Final
 from coordinator.api.door import Call, Function
 from coordinator.api.pages import FULL_BYTES, limit_of, start_of
 from coordinator.bootstrap import Centre
-from coordinator.governance.exports import header_of
+from coordinator.governance.exports import header_of, newest_witnesses
 from coordinator.governance.log import Position, TransparencyLog, open_log
 from protos import governance_pb2 as governance
 from strategies.errors import UsageError
@@ -83,7 +83,8 @@ class Log:
         """The whole log, in pieces of whole lines."""
         del request
         log, note = self._head()
-        header, head = header_of(log, note, self._centre.settings.config.federation)
+        seen = newest_witnesses(self._centre)
+        header, head = header_of(log, note, self._centre.settings.config.federation, seen)
         piece = bytearray()
         for line in chain([header.canonical], (each.body for each in log.entries(0, head.size))):
             if piece and len(piece) + len(line) >= PIECE_BYTES:

@@ -3,7 +3,8 @@
 1. It listens where `control` in covenant.yaml says, on loopback unless somebody decided otherwise; a port that is taken is refused.
 2. Nobody without a certificate of the control authority gets as far as a method; that opens no method yet (`door`).
 3. Messages have 4 MiB at most. A larger one is refused before it is read, and changes nothing.
-4. Proxies of the environment are not looked at: a server needs none, and the client turns them off.
+4. Only the coordinator that leads serves it. What is under way when its lease is lost is not written (`coordinator.office.requests`).
+5. Proxies of the environment are not looked at: a server needs none, and the client turns them off.
 """
 
 from __future__ import annotations
@@ -99,6 +100,12 @@ class ControlServer:
         if self._server is not None:
             self._server.stop(_END_WITHIN_S).wait()
             self._server = None
+
+    def cut(self) -> None:
+        """End everything at once, and wait for nothing: this process leads no longer."""
+        self._closing.set()
+        if (server := self._server) is not None:
+            server.stop(None)
 
     def _credentials(self) -> grpc.ServerCredentials:
         files = control_files(self.centre.settings, self.centre.clock())

@@ -8,6 +8,8 @@ from coordinator.cli import (
     access,
     centre,
     forecast,
+    halts,
+    incidents,
     keys,
     ledger,
     log,
@@ -35,6 +37,8 @@ def register(app: typer.Typer) -> None:
     app.add_typer(privacy.app, name="privacy")
     app.add_typer(ledger.app, name="ledger")
     app.add_typer(log.app, name="log")
+    app.add_typer(halts.app, name="halt")
+    app.add_typer(incidents.app, name="incident")
     app.add_typer(models.app, name="model")
     app.add_typer(models.score, name="score")
     app.add_typer(access.app, name="access")

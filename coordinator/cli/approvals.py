@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -11,8 +12,8 @@ import typer
 from rich.table import Table
 
 from coordinator.cli.options import Access, ContractFile, Home, Json, PlanFile, PlanName, desk_at
-from coordinator.cli.proposals import confirm, find, is_digest, show_standing
-from coordinator.cli.signing import PUBLIC_MODE, now, open_keys
+from coordinator.cli.proposals import find, is_digest, show_standing
+from coordinator.cli.signing import PUBLIC_MODE, confirm, now, open_keys
 from coordinator.documents import evidence_file, read_evidence, read_members, read_plan
 from coordinator.office.plans import ProposedPlan
 from coordinator.office.standing import standing_of
@@ -24,20 +25,30 @@ from protos.approvals import (
     author,
 )
 from protos.contract import Contract
+from protos.documents import load_document
 from protos.files import replace_file
-from protos.keys import Signer
+from protos.keys import Signer, grouped
 from protos.membership import Role
 from protos.moments import end_of_day
 from protos.plan import Plan
 from protos.plan_privacy import Privacy
 from protos.plan_words import mode_words
+from protos.root import SignedRoot
 from protos.shell import emit, people
 from strategies.errors import UsageError
+from strategies.ids import Digest
 
 OfficerName = Annotated[
     str, typer.Option("--officer", help="Who signs, by the name on the member list; the key must be theirs.")
 ]
 Key = Annotated[Path, typer.Option("--key", help="The officer's private key.")]
+RootFile = Annotated[
+    Path,
+    typer.Option(
+        "--root",
+        help="The federation's root, in any version that you trust: what is signed counts there only.",
+    ),
+]
 PassphraseFile = Annotated[
     Path | None,
     typer.Option(
@@ -53,27 +64,38 @@ Expires = Annotated[
 ]
 
 
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; needed where nobody is at a terminal.")]
+
+
 def sign(
     plan: PlanFile,
     officer: OfficerName,
     key: Key,
+    root: RootFile,
     contract: ContractFile = None,
     passphrase_file: PassphraseFile = None,
     expires: Expires = None,
     access: Access = None,
+    *,
+    yes: Yes = False,
 ) -> None:
-    """Sign a plan as its author. The signature goes into PLAN.evidence.json beside it, which officers then approve; with --access, to the coordinator."""
+    """Sign a plan as its author. The signature goes into PLAN.evidence.json beside it, which officers then approve; with --access, to the coordinator.
 
-    def say(parsed: Plan, agreed: Contract, signer: Signer) -> PlanStatement:
-        return author(parsed, agreed, officer, signer, expires=_until(parsed, expires))
+    What was signed before the plan was changed is dropped, after a question.
+    """
 
+    def say(parsed: Plan, agreed: Contract, federation: Digest, signer: Signer) -> PlanStatement:
+        until = _until(parsed, expires)
+        return author(parsed, agreed, officer, signer, federation=federation, expires=until)
+
+    signing = _Signing(root, key, passphrase_file, say, yes)
+    parsed, agreed = read_plan(plan, contract)
     if access is not None:
-        parsed, agreed = read_plan(plan, contract)
-        said = _said(parsed, agreed, key, passphrase_file, say)
+        said = signing.sign(parsed, agreed)
         what = ProposedPlan(plan=parsed, contract=agreed, evidence=PlanEvidence())
         show_standing(desk_at(None, access).propose(what, said))
         return
-    _sign(plan, contract, key, passphrase_file, say)
+    _sign_beside(plan, parsed, agreed, signing)
 
 
 def approve_plan(
@@ -81,29 +103,32 @@ def approve_plan(
     role: Annotated[Role, typer.Option("--as", help="The role that is exercised.")],
     officer: OfficerName,
     key: Key,
+    root: RootFile,
     contract: ContractFile = None,
     passphrase_file: PassphraseFile = None,
     expires: Expires = None,
     *,
     access: Access = None,
-    yes: Annotated[bool, typer.Option("--yes", help="With --access: do not ask whether to sign.")] = False,
+    yes: Yes = False,
 ) -> None:
-    """Approve a plan in one role, after reading what it does. Its author cannot, and nobody counts for two roles.
+    """Approve a plan in one role, after reading what it does and saying so. Its author cannot, and nobody counts for two roles.
 
     With --access PLAN may be a digest: the plan is fetched, checked against it and shown, and the approval goes to the coordinator.
     """
 
-    def say(parsed: Plan, agreed: Contract, signer: Signer) -> PlanStatement:
-        return approve(parsed, agreed, officer, role, signer, expires=_until(parsed, expires))
+    def say(parsed: Plan, agreed: Contract, federation: Digest, signer: Signer) -> PlanStatement:
+        until = _until(parsed, expires)
+        return approve(parsed, agreed, officer, role, signer, federation=federation, expires=until)
 
+    signing = _Signing(root, key, passphrase_file, say, yes, f"Approve it as {role}?")
     if access is not None:
         desk = desk_at(None, access)
         found, _ = find(desk, plan, contract)
         _show(found.plan, found.evidence)
-        said = _said(found.plan, found.contract, key, passphrase_file, say, yes=yes)
-        show_standing(desk.approve(said))
+        show_standing(desk.approve(signing.sign(found.plan, found.contract)))
         return
-    _sign(plan, contract, key, passphrase_file, say)
+    parsed, agreed = read_plan(plan, contract)
+    _sign_beside(plan, parsed, agreed, signing)
 
 
 def status(
@@ -124,7 +149,7 @@ def status(
         parsed, agreed = read_plan(plan, contract)
         evidence = read_evidence(plan)
         _, trusted = read_members(load_settings(home))
-        standing = standing_of(parsed, agreed, evidence, trusted.members, now())
+        standing = standing_of(parsed, agreed, evidence, trusted, now())
     if json:
         emit(standing.facts())
     else:
@@ -132,32 +157,49 @@ def status(
         show_standing(standing)
 
 
-def _sign(
-    plan_file: Path,
-    contract_file: Path | None,
-    key: Path,
-    passphrase_file: Path | None,
-    say: Callable[[Plan, Contract, Signer], PlanStatement],
-) -> None:
-    """Show what is signed, then ask for the passphrase, sign and keep what was said."""
-    plan, contract = read_plan(plan_file, contract_file)
-    _add(plan_file, plan, contract, _said(plan, contract, key, passphrase_file, say))
+@dataclass(frozen=True, slots=True)
+class _Signing:
+    """With what, in which federation and after which question a plan is signed."""
+
+    root: Path
+    key: Path
+    passphrase_file: Path | None
+    say: Callable[[Plan, Contract, Digest, Signer], PlanStatement]
+    yes: bool
+    question: str | None = None
+
+    def sign(self, plan: Plan, contract: Contract, gone: Sequence[str] = ()) -> PlanStatement:
+        """Show what is signed, ask where there is something to ask, then for the passphrase, and sign. `gone` are those whose words will be dropped."""
+        federation = _federation(plan, self.root)
+        people.print(
+            f"{_words(plan, contract)}\n   in the federation with root {grouped(federation)}", highlight=False
+        )
+        if gone:
+            people.print(
+                f"what {' and '.join(gone)} signed was about the plan before it was changed, and will be dropped",
+                highlight=False,
+            )
+        if self.question is not None or gone:
+            confirm(self.question or "Sign it, and drop what was signed before?", yes=self.yes)
+        (signer,) = open_keys([self.key], None if self.passphrase_file is None else [self.passphrase_file])
+        return self.say(plan, contract, federation, signer)
 
 
-def _said(
-    plan: Plan,
-    contract: Contract,
-    key: Path,
-    passphrase_file: Path | None,
-    say: Callable[[Plan, Contract, Signer], PlanStatement],
-    *,
-    yes: bool = True,
-) -> PlanStatement:
-    """Show what is signed, ask unless `yes`, then for the passphrase, and sign."""
-    people.print(_words(plan, contract), highlight=False)
-    confirm("Approve this plan?", yes=yes)
-    (signer,) = open_keys([key], None if passphrase_file is None else [passphrase_file])
-    return say(plan, contract, signer)
+def _sign_beside(plan_file: Path, plan: Plan, contract: Contract, signing: _Signing) -> None:
+    """Sign, and keep what was said beside the plan."""
+    _add(plan_file, plan, contract, signing.sign(plan, contract, _said_before(plan_file, plan, contract)))
+
+
+def _federation(plan: Plan, root_file: Path) -> Digest:
+    """The federation of the root in `root_file`. Raises UsageError if the plan is for one of another name, Refused for a draft."""
+    signed = load_document(root_file, SignedRoot)
+    signed.require_own_quorum()
+    name = plan.sites.members.partition("@")[0]
+    if signed.root.federation != name:
+        raise UsageError(
+            f"{root_file} is the root of {signed.root.federation}, and the plan is for member list {plan.sites.members}; name the root of {name}"
+        )
+    return signed.root.identity
 
 
 def _until(plan: Plan, day: str | None) -> datetime:
@@ -177,21 +219,19 @@ def _until(plan: Plan, day: str | None) -> datetime:
 def _add(plan_file: Path, plan: Plan, contract: Contract, said: PlanStatement) -> None:
     """Put a statement into the file beside the plan, in the place of what was said before the plan was changed."""
     path, before = evidence_file(plan_file), read_evidence(plan_file)
-    kept = before.about(plan.digest, contract.digest)
-    evidence = kept.adding(said)
+    evidence = before.about(plan.digest, contract.digest).adding(said)
     replace_file(path, evidence.canonical + b"\n", mode=PUBLIC_MODE)
-    gone = sorted(
-        {each.officer for each in before.statements} - {each.officer for each in evidence.statements}
-    )
-    if gone:
-        people.print(
-            f"what {' and '.join(gone)} signed was about the plan before it was changed, and is no longer in {path}",
-            highlight=False,
-        )
     act = "signed as its author" if said.act == "author" else f"approved as {said.role}"
     people.print(
         f"{act} by {said.officer}, good until {said.expires:%Y-%m-%d %H:%M} UTC: {path}", highlight=False
     )
+
+
+def _said_before(plan_file: Path, plan: Plan, contract: Contract) -> list[str]:
+    """Who has signed what this plan, or its contract, was before."""
+    evidence = read_evidence(plan_file)
+    kept = evidence.about(plan.digest, contract.digest)
+    return sorted(each.officer for each in evidence.statements if each not in kept.statements)
 
 
 def _words(plan: Plan, contract: Contract) -> str:

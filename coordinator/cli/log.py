@@ -10,8 +10,12 @@ from typing import Annotated, Any
 import typer
 
 from coordinator.cli.log_tables import show_entries, show_verified, words_of
-from coordinator.cli.options import Access, Home, Json, desk_at
+from coordinator.cli.log_witnesses import show_witnesses
+from coordinator.cli.options import Access, Home, Json, centre_at, desk_at
 from coordinator.documents import read_membership
+from coordinator.governance.exports import newest_witnesses
+from coordinator.governance.log import open_log
+from coordinator.governance.witnesses import WitnessBook
 from protos.documents import load_document
 from protos.log_entries import LogEntry
 from protos.log_export import Verified, verify_file
@@ -99,6 +103,47 @@ def watch(
             )
 
 
+@app.command("witnesses")
+def witnesses(home: Home = None, json: Json = False) -> None:
+    """How far each site has witnessed the log, and the evidence of histories that do not fit."""
+    centre = centre_at(home)
+    log = open_log(centre.engine, centre.settings, centre.clock)
+    size, seen = log.size(), newest_witnesses(centre)
+    found = WitnessBook(centre.engine, centre.clock).found()
+    if json:
+        emit(
+            {
+                "size": size,
+                "witnesses": [each.model_dump(mode="json") for each in seen],
+                "evidence": [
+                    {
+                        "number": each.number,
+                        "run": each.run,
+                        "found_at": each.found_at.isoformat(),
+                        "settled": each.settled,
+                        "keeps_runs_from_being_launched": each.stands,
+                        "evidence": each.evidence.model_dump(mode="json"),
+                    }
+                    for each in found
+                ],
+            }
+        )
+        return
+    show_witnesses(size, seen, found)
+
+
+@app.command("settle-evidence")
+def settle_evidence(
+    number: Annotated[int, typer.Argument(help="The evidence, as `covenant log witnesses` numbers it.")],
+    reason: Annotated[str, typer.Option(help="What was found, and what was done about it.")],
+    home: Home = None,
+) -> None:
+    """Say that a person has dealt with evidence of a fork, so that runs may be launched again."""
+    centre = centre_at(home)
+    WitnessBook(centre.engine, centre.clock).settle(number, reason)
+    people.print(f"evidence {number} is settled: {reason}", markup=False, highlight=False)
+
+
 @app.command("verify")
 def verify(
     file: Annotated[Path, typer.Argument(help="An export of the log.")],
@@ -130,6 +175,7 @@ def facts_of(found: Verified, pinned: SignedRoot) -> dict[str, Any]:
         "entries": found.head.size,
         "root": found.head.root.hex(),
         "log_key": found.log_key.words,
+        "witnesses": dict(story.witnesses.sizes),
         "members": None if story.members is None else story.members.ref,
         "runs": [
             {
@@ -140,6 +186,7 @@ def facts_of(found: Verified, pinned: SignedRoot) -> dict[str, Any]:
                 "approved_by": [
                     {"officer": name, "role": str(role)} for name, role in each.approved.approved_by
                 ],
+                "witnessed_by": sorted(each.witnesses),
                 "privacy": each.plan.privacy.mode,
                 "state": each.state,
                 "rounds": each.committed,
@@ -151,6 +198,17 @@ def facts_of(found: Verified, pinned: SignedRoot) -> dict[str, Any]:
             {"model": f"{each.name}@{each.version}", "digest": each.digest, "run": each.run}
             for each in story.models
         ],
+        "halts": [
+            {
+                "id": each.order.id,
+                "what": each.order.what,
+                "by": each.order.by.words,
+                "at": each.order.at.isoformat(),
+                "reason": each.order.reason,
+                "stands": each.digest in story.halts.standing,
+            }
+            for each in story.halts.given
+        ],
         "budgets": [
             {
                 "site": each.account.site,
@@ -160,7 +218,11 @@ def facts_of(found: Verified, pinned: SignedRoot) -> dict[str, Any]:
                 "charged": each.charged.facts(),
                 "ceiling": each.ceiling.facts(),
                 "decisions": [
-                    {"ceiling": it.ceiling, "officers": list(it.officers), "reason": it.reason}
+                    {
+                        "ceiling": it.decision.ceiling,
+                        "officers": list(it.officers),
+                        "reason": it.decision.reason,
+                    }
                     for it in each.decisions
                 ],
             }

@@ -8,10 +8,14 @@ from rich.table import Table
 from rich.text import Text
 
 from protos.approvals import ApprovedPlan
+from protos.ceilings import SignedCeiling
+from protos.halts import HaltLift, HaltOrder
 from protos.log_audit import Audit
 from protos.log_entries import (
     AttemptVoided,
     CeilingSet,
+    Halted,
+    HaltLifted,
     LogEntry,
     MembersSigned,
     ModelRegistered,
@@ -24,6 +28,8 @@ from protos.log_entries import (
     RunEvent,
     RunLaunched,
     RunResumed,
+    RunWitnessed,
+    SiteRefused,
     SumSettled,
     What,
 )
@@ -31,7 +37,7 @@ from protos.log_export import Verified
 from protos.log_office import AccessGranted, CallDenied, OfficeEvent, PlanApproved, PlanProposed
 from protos.root import SignedRoot
 from protos.shell import people
-from strategies.dp.filters import Ceiling
+from strategies.encoding import canonical_json
 
 _SHORT = 12
 
@@ -63,13 +69,20 @@ def words_of(what: What) -> str:
             said = [] if what.evidence is None else what.evidence.document.get("statements", [])
             by = ", ".join(f"{each['officer']} ({each['role']})" for each in said) or "nobody"
             return f"plan {what.plan.document['name']} {what.plan.digest[:_SHORT]}, contract {what.contract.digest[:_SHORT]}, signed by {by}"
-        case CeilingSet():
-            ceiling = Ceiling.from_facts(what.ceiling)
-            return f"{what.site}/{what.population}: {ceiling.words}, by {', '.join(what.officers)}: {what.reason}"
         case ModelRegistered():
             return f"{what.name}@{what.version} {what.digest[:_SHORT]} from {what.run}"
-        case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied():
-            return _words_of_office(what)
+        case (
+            CeilingSet()
+            | Halted()
+            | HaltLifted()
+            | AccessGranted()
+            | PlanProposed()
+            | PlanApproved()
+            | CallDenied()
+        ):
+            return _words_of_decision(what)
+        case RunWitnessed() | SiteRefused():
+            return f"{what.run}: {_words_of_sites(what)}"
         case _:
             return f"{what.run}: {_words_of_run(what)}"
 
@@ -83,6 +96,29 @@ def _words_of_office(what: OfficeEvent) -> str:
         case CallDenied():
             more = "; further ones within the hour are not told" if what.silent else ""
             return f"{what.officer} was refused {what.method}: {what.reason}{more}"
+
+
+def _words_of_decision(what: CeilingSet | Halted | HaltLifted | OfficeEvent) -> str:
+    match what:
+        case CeilingSet():
+            signed = SignedCeiling.from_canonical(canonical_json(what.decision.document))
+            decided, by = signed.decision, ", ".join(each.officer for each in signed.statements)
+            return f"{decided.site}/{decided.population}: {decided.terms.words}, by {by}: {decided.reason}"
+        case Halted():
+            return HaltOrder.from_canonical(canonical_json(what.order.document)).words
+        case HaltLifted():
+            lift = HaltLift.from_canonical(canonical_json(what.lift.document))
+            said = "; ".join(f"{each.officer}: {each.reason}" for each in lift.statements)
+            return f"the halt of order {lift.order[:_SHORT]} is over, say {said}"
+        case _:
+            return _words_of_office(what)
+
+
+def _words_of_sites(what: RunWitnessed | SiteRefused) -> str:
+    if isinstance(what, SiteRefused):
+        return f"{what.site} refuses ({what.code}) {what.reason}".rstrip()
+    seen = [f"{each.statement.site} ({each.statement.head.size} entries)" for each in what.statements]
+    return f"witnessed by {', '.join(seen)}"
 
 
 def _words_of_run(what: RunLaunched | RunEvent) -> str:
@@ -119,13 +155,29 @@ def show_verified(found: Verified, pinned: SignedRoot) -> None:
     for table in (_runs(found.story), _models(found.story), _budgets(found.story)):
         if table.row_count:
             people.print(table)
+    for halt in found.story.halts.standing.values():
+        people.print(_cell(f"under a halt: {halt.order.words}"))
     people.print(
-        f"verified: all {found.head.size} entries of the log of {found.federation} (fingerprint {pinned.root.fingerprint}), in order and"
+        _witnesses(found.story)
+        + f"verified: all {found.head.size} entries of the log of {found.federation} (fingerprint {pinned.root.fingerprint}), in order and"
         f" without a gap, are those of the head that {found.log_key.name} signed. Each fits those before it.\n"
-        f"Whether others see the same log, they have to say: compare the head of {found.head.size} entries, {found.head.root.hex()}.",
+        f"Whether others than those witnesses see the same log, they have to say: compare the head of {found.head.size} entries, {found.head.root.hex()}.",
         highlight=False,
         markup=False,
     )
+
+
+def _witnesses(story: Audit) -> str:
+    """How far which sites have seen the log."""
+    by_size: dict[int, list[str]] = {}
+    for site, size in story.witnesses.sizes.items():
+        by_size.setdefault(size, []).append(site)
+    lines = [
+        f"up to entry {size - 1} it was witnessed by {', '.join(sites)}\n"
+        for size, sites in sorted(by_size.items(), reverse=True)
+    ]
+    unseen = story.witnesses.unseen
+    return "".join(lines) + f"{unseen} entries at the end were witnessed by nobody\n"
 
 
 def _runs(story: Audit) -> Table:
@@ -133,6 +185,7 @@ def _runs(story: Audit) -> Table:
         "run",
         "plan",
         "approved by",
+        "witnessed by",
         "privacy",
         "state",
         "rounds",
@@ -142,7 +195,8 @@ def _runs(story: Audit) -> Table:
     for each in story.runs.values():
         plan = f"{each.plan.name} {each.plan.digest[:_SHORT]}"
         rest = (each.state, str(each.committed), ", ".join(sorted(each.survivors)))
-        _row(table, each.run, plan, _approved_by(each.approved), each.plan.privacy.mode, *rest)
+        seen = ", ".join(sorted(each.witnesses)) or "nobody"
+        _row(table, each.run, plan, _approved_by(each.approved), seen, each.plan.privacy.mode, *rest)
     return table
 
 

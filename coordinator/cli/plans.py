@@ -9,6 +9,10 @@ import typer
 
 from coordinator.cli.approvals import approve_plan, sign, status
 from coordinator.cli.options import Access, ContractFile, Home, Json, PlanFile, PlanName, desk_at
+from coordinator.cli.plan_diff import diff_plans
+from coordinator.cli.plan_explain import explain_page
+from coordinator.cli.plan_matrix import show_matrix
+from coordinator.cli.plan_new import new_plan
 from coordinator.cli.proposals import is_digest, list_plans
 from coordinator.documents import evidence_file, read_draft, read_evidence, read_plan
 from coordinator.office.plans import ProposedPlan
@@ -23,6 +27,10 @@ app = typer.Typer(no_args_is_help=True, help="Plans: what a run does, decided be
 app.command("sign")(sign)
 app.command("approve")(approve_plan)
 app.command("status")(status)
+app.command("new")(new_plan)
+app.command("diff")(diff_plans)
+app.command("explain")(explain_page)
+app.command("matrix")(show_matrix)
 
 
 @app.command("check")

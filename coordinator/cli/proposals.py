@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import re
-import sys
 from pathlib import Path
 
-import typer
 from rich.table import Table
 
 from coordinator.desk import Desk
@@ -14,7 +12,6 @@ from coordinator.documents import read_plan
 from coordinator.office.plans import FEWEST_DIGITS, ProposedPlan
 from coordinator.office.standing import PlanStanding
 from protos.shell import emit, people
-from strategies.errors import Refused, UsageError
 
 _SHORT = 12
 _DIGEST = re.compile(rf"[0-9a-f]{{{FEWEST_DIGITS},64}}")
@@ -31,16 +28,6 @@ def find(desk: Desk, plan: Path, contract: Path | None) -> tuple[ProposedPlan, P
         return desk.plan(str(plan), "")
     parsed, agreed = read_plan(plan, contract)
     return desk.plan(parsed.digest, agreed.digest)
-
-
-def confirm(question: str, *, yes: bool) -> None:
-    """Ask whoever sits at the terminal. Raises Refused for a no, UsageError without a terminal."""
-    if yes:
-        return
-    if not sys.stdin.isatty():
-        raise UsageError("there is no terminal to ask at; read what is signed, and confirm it with --yes")
-    if not typer.confirm(question, err=True):
-        raise Refused("nothing was signed")
 
 
 def show_standing(standing: PlanStanding) -> None:

@@ -2,7 +2,8 @@
 
 1. `append` belongs into the transaction of the effect, as its last step: there is no effect without its entry, and no entry without the effect.
 2. Whoever appends has the log for itself until its transaction ends, so entries have no gaps and one order.
-3. A head is signed once it is committed, and never twice for one size with different roots.
+3. Time goes on (`log_clock`): a coordinator whose clock was set back writes nothing.
+4. A head is signed once it is committed, and never twice for one size with different roots.
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from coordinator.db.log_schema import LoggedCheckpoint, LoggedEntry
 from coordinator.keys import log_signer
 from coordinator.settings import Settings
 from protos.keys import public_bytes
+from protos.log_clock import require_in_time
 from protos.log_entries import MOST_ENTRY_BYTES, LogEntry, What
-from protos.log_export import origin_of
+from protos.witness import origin_of
 from strategies.errors import CovenantError, UsageError
 from strategies.transparency.merkle import (
     HASH_BYTES,
@@ -36,15 +38,18 @@ from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
 T = TypeVar("T")
 _PAGE: Final = 1000
+_LOOKED_BACK: Final = 100
+_FEW: Final = 20
 
 
 def append(session: Session, at: datetime, what: Iterable[What]) -> int:
     """Append an entry for each of `what`, in order, and return the size of the log then. Locks the log until the transaction ends, and
     looks at `what` only then, so that it may depend on what the log has.
 
-    Raises UsageError for an entry that is too long; nothing is appended then.
+    Raises UsageError for an entry that is too long, and Refused where `at` is before what the log has; nothing is appended then.
     """
     _take_turn(session)
+    require_in_time(at, _newest(session))
     size = _size(session)
     tree = _proved(session, lambda subtree: Frontier.of(size, subtree))
     rows = []
@@ -129,6 +134,20 @@ class TransparencyLog:
                 return
             position = rows[-1].seq + 1
 
+    def newest_first(self, kind: str, before: int | None = None) -> Iterator[Position]:
+        """The entries of a kind from the newest back, or from entry `before`, which is not among them."""
+        while True:
+            query = select(LoggedEntry.seq, LoggedEntry.body).where(LoggedEntry.kind == kind)
+            if before is not None:
+                query = query.where(LoggedEntry.seq < before)
+            with reading(self.engine, "reading the log") as session:
+                rows = session.execute(query.order_by(LoggedEntry.seq.desc()).limit(_FEW)).all()
+            for seq, body in rows:
+                yield Position(seq, bytes(body))
+            if len(rows) < _FEW:
+                return
+            before = rows[-1].seq
+
     def head(self, size: int) -> Checkpoint:
         """The head that the log had at `size` entries, not signed. Raises UsageError where it has fewer."""
         with reading(self.engine, f"reading the log's head at {size} entries") as session:
@@ -166,6 +185,13 @@ def _take_turn(session: Session) -> None:
     """SQLite's writers take turns anyway."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("LOCK TABLE log_entries IN SHARE ROW EXCLUSIVE MODE"))
+
+
+def _newest(session: Session) -> datetime | None:
+    """The latest moment of the newest entries, which is the log's: each of them was written by this rule."""
+    newest = select(LoggedEntry.at).order_by(LoggedEntry.seq.desc()).limit(_LOOKED_BACK).subquery()
+    found: datetime | None = session.scalar(select(func.max(newest.c.at)))
+    return found
 
 
 def _size(session: Session) -> int:

@@ -7,6 +7,7 @@ from typing import Final
 from strategies.dp.units import PrivacyUnit, UnitKind
 from strategies.errors import UsageError
 
+UNIT_HELP: Final = "Whom figures protect: record, customer:COLUMN[:MAX_ROWS[:MAX_SITES]] or site."
 _MOST_PARTS: Final = 4
 
 

@@ -13,13 +13,12 @@ from coordinator.bootstrap import Centre
 from coordinator.control_tls import ControlFiles, issue
 from coordinator.db.engine import reading, writing
 from coordinator.db.office_schema import StoredAccess
-from coordinator.documents import read_members
-from coordinator.governance.launches import members_signed
+from coordinator.documents import read_listed
 from coordinator.governance.log import append
+from coordinator.governance.members import Listed, members_signed
 from protos.access import AccessRequest
 from protos.log_entries import MembersSigned
 from protos.log_office import AccessGranted
-from protos.membership import Membership
 from strategies.ids import Digest
 
 
@@ -34,8 +33,8 @@ class Granted:
 def grant(centre: Centre, files: ControlFiles, request: AccessRequest) -> bytes:
     """A certificate in PEM for an officer's access request; the log is told the first time. Raises Refused."""
     at = centre.clock()
-    membership, trusted = read_members(centre.settings)
-    request.require_bounded(request.judge(trusted.members, at), at)
+    listed = read_listed(centre.settings)
+    request.require_bounded(request.judge(listed.trusted.members, at), at)
     certificate = issue(files, request, at, request.until)
     with writing(centre.engine, f"granting access to {request.officer}") as session:
         if session.get(StoredAccess, request.digest) is None:
@@ -49,14 +48,14 @@ def grant(centre: Centre, files: ControlFiles, request: AccessRequest) -> bytes:
                 )
             )
             session.flush()
-            append(session, at, _entries(session, membership, request))
+            append(session, at, _entries(session, listed, request))
     return certificate
 
 
 def _entries(
-    session: Session, membership: Membership, request: AccessRequest
+    session: Session, listed: Listed, request: AccessRequest
 ) -> Iterator[MembersSigned | AccessGranted]:
-    yield from members_signed(session, membership.canonical)
+    yield from members_signed(session, listed)
     yield AccessGranted(request=request)
 
 

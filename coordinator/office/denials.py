@@ -9,9 +9,10 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Final
 
-from sqlalchemy import Engine, select
+from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from coordinator.bootstrap import Centre
 from coordinator.db.engine import writing
 from coordinator.db.log_schema import LoggedEntry
 from coordinator.db.office_schema import StoredRequest
@@ -26,10 +27,11 @@ _KIND: Final = "denied"
 
 
 def record_denial(
-    engine: Engine, at: datetime, *, officer: str, method: str, reason: str, asked: Asked | None
+    centre: Centre, at: datetime, *, officer: str, method: str, reason: str, asked: Asked | None
 ) -> None:
     """Tell the log that `officer` was refused; and remember it as the answer of the request, unless that has one."""
-    with suppress(AnsweredMeanwhile), writing(engine, "recording a refusal") as session:
+    with suppress(AnsweredMeanwhile), writing(centre.engine, "recording a refusal") as session:
+        centre.require_term(session)
         if asked is not None and session.get(StoredRequest, asked.id) is None:
             remember(session, asked, reason, at, refused=True)
         told = _told(session, officer, at)

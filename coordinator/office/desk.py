@@ -11,7 +11,7 @@ from typing import Any, Final
 from coordinator import runs as views
 from coordinator.bootstrap import Centre
 from coordinator.db.schema import FINAL_STATES
-from coordinator.governance.exports import export_log
+from coordinator.governance.exports import export_log, newest_witnesses
 from coordinator.governance.log import Position, TransparencyLog, open_log
 from coordinator.ledger.facts import summary_facts, view_facts
 from coordinator.ledger.store import Ledger
@@ -112,7 +112,9 @@ class LocalDesk:
 
     def export(self, file: Path) -> Checkpoint:
         """See `Desk.export`."""
-        return export_log(self._log(), self.centre.settings.config.federation, file)
+        return export_log(
+            self._log(), self.centre.settings.config.federation, file, newest_witnesses(self.centre)
+        )
 
     def models(self) -> Iterable[ModelVersion]:
         """See `Desk.models`."""

@@ -19,9 +19,9 @@ from sqlalchemy.orm import Session
 from coordinator.bootstrap import Centre
 from coordinator.db.engine import reading, writing
 from coordinator.db.office_schema import StoredPlan
-from coordinator.documents import read_members
-from coordinator.governance.launches import members_signed
+from coordinator.documents import read_listed, read_members
 from coordinator.governance.log import append
+from coordinator.governance.members import Listed, members_signed
 from coordinator.office.actors import Actor
 from coordinator.office.requests import Asked, Remember, once
 from coordinator.office.standing import PlanStanding, standing_of
@@ -29,7 +29,7 @@ from protos.approvals import PlanEvidence, PlanStatement, require_statement
 from protos.contract import Contract
 from protos.log_entries import MembersSigned
 from protos.log_office import PlanApproved, PlanProposed
-from protos.membership import Membership, Trusted, check_members
+from protos.membership import Trusted, check_members
 from protos.plan import Plan
 from protos.plan_fit import check_contract, check_plan
 from strategies.errors import Refused, UsageError
@@ -60,14 +60,14 @@ def propose(
     key = (plan.digest, contract.digest)
 
     def act(remember: Remember) -> str:
-        membership, trusted = read_members(centre.settings)
+        listed = read_listed(centre.settings)
         actor.require_own(statement.officer, "the statement of authorship")
         if statement.act != "author":
             raise Refused(f"{statement.words} proposes no plan; its author's statement does")
         check_contract(plan, contract)
         check_plan(plan, contract)
-        check_members(plan, trusted.members)
-        require_statement(statement, plan, contract, trusted.members, [plan.approval_rule], at)
+        check_members(plan, listed.trusted.members)
+        require_statement(statement, plan, contract, listed.trusted, [plan.approval_rule], at)
         with writing(centre.engine, f"proposing plan {plan.name}") as session:
             remember(session, "")
             row = session.get(StoredPlan, key, with_for_update=True)
@@ -91,10 +91,10 @@ def propose(
             else:
                 row.evidence = evidence.canonical.decode()
             _flush(session, plan)
-            _tell(session, at, membership, PlanProposed(plan=plan.name, statement=statement))
+            _tell(session, at, listed, PlanProposed(plan=plan.name, statement=statement))
         return ""
 
-    once(centre.engine, asked, at, act)
+    once(centre, asked, at, act)
     return key
 
 
@@ -106,7 +106,7 @@ def approve(
     key = (statement.plan, statement.contract)
 
     def act(remember: Remember) -> str:
-        membership, trusted = read_members(centre.settings)
+        listed = read_listed(centre.settings)
         actor.require_own(statement.officer, "the approval")
         actor.require([statement.role], f"an approval as {statement.role}")
         if statement.act != "approve":
@@ -121,15 +121,15 @@ def approve(
                 )
             found = _proposed(row)
             rules = [found.plan.approval_rule]
-            require_statement(statement, found.plan, found.contract, trusted.members, rules, at)
+            require_statement(statement, found.plan, found.contract, listed.trusted, rules, at)
             if statement in found.evidence.statements:
                 return ""
             row.evidence = _adding(found.evidence, statement).canonical.decode()
             session.flush()
-            _tell(session, at, membership, PlanApproved(plan=found.plan.name, statement=statement))
+            _tell(session, at, listed, PlanApproved(plan=found.plan.name, statement=statement))
         return ""
 
-    once(centre.engine, asked, at, act)
+    once(centre, asked, at, act)
     return key
 
 
@@ -154,7 +154,7 @@ def find_plan(centre: Centre, plan: str, contract: str = "") -> ProposedPlan:
 def standing(centre: Centre, found: ProposedPlan, trusted: Trusted | None = None) -> PlanStanding:
     """How far a plan is approved now. Raises Refused without a member list."""
     trusted = trusted or read_members(centre.settings)[1]
-    return standing_of(found.plan, found.contract, found.evidence, trusted.members, centre.clock())
+    return standing_of(found.plan, found.contract, found.evidence, trusted, centre.clock())
 
 
 def list_plans(centre: Centre, start: int, limit: int | None) -> Sequence[PlanStanding]:
@@ -191,12 +191,12 @@ def _flush(session: Session, plan: Plan) -> None:
         ) from error
 
 
-def _tell(session: Session, at: datetime, membership: Membership, what: PlanProposed | PlanApproved) -> None:
-    append(session, at, _entries(session, membership, what))
+def _tell(session: Session, at: datetime, listed: Listed, what: PlanProposed | PlanApproved) -> None:
+    append(session, at, _entries(session, listed, what))
 
 
 def _entries(
-    session: Session, membership: Membership, what: PlanProposed | PlanApproved
+    session: Session, listed: Listed, what: PlanProposed | PlanApproved
 ) -> Iterator[MembersSigned | PlanProposed | PlanApproved]:
-    yield from members_signed(session, membership.canonical)
+    yield from members_signed(session, listed)
     yield what

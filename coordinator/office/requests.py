@@ -3,6 +3,7 @@
 1. The answer is written first in the transaction of the effect, so two that race for one id cannot both have one.
 2. An id belongs to one officer, one method and one content. Anybody or anything else is refused.
 3. Answers are kept for a week.
+4. Where a leader is asked, nothing is written once its term is over: that is checked in the same transaction.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from sqlalchemy import Engine, delete
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
+from coordinator.bootstrap import Centre
 from coordinator.db.engine import reading
 from coordinator.db.office_schema import StoredRequest
 from strategies.errors import Refused, Unreachable, UsageError
@@ -66,20 +68,25 @@ class Remember(Protocol):
         ...
 
 
-def once(engine: Engine, asked: Asked | None, at: datetime, act: Callable[[Remember], str]) -> str:
+def once(centre: Centre, asked: Asked | None, at: datetime, act: Callable[[Remember], str]) -> str:
     """The answer to `asked`: that of `act`, or the one that it got before. Without a request, that of `act`.
 
     `act` must call its argument in its transaction. Raises RequestConflict, RefusedBefore, and what `act` raises.
     """
     if asked is None:
         return act(lambda _session, _outcome: None)
-    before = answered(engine, asked)
+    before = answered(centre.engine, asked)
     if before is not None:
         return before
+
+    def first(session: Session, outcome: str) -> None:
+        centre.require_term(session)
+        remember(session, asked, outcome, at)
+
     try:
-        return act(lambda session, outcome: remember(session, asked, outcome, at))
+        return act(first)
     except AnsweredMeanwhile:
-        found = answered(engine, asked)
+        found = answered(centre.engine, asked)
         if found is None:
             raise Unreachable(f"request {asked.id} is being answered at this moment; send it again") from None
         return found

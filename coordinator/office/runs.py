@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from coordinator import runs
 from coordinator.bootstrap import Centre
-from coordinator.db.engine import writing
 from coordinator.office.actors import Actor
 from coordinator.office.plans import ProposedPlan
 from coordinator.office.requests import Asked, Remember, once
@@ -21,19 +20,17 @@ def launch(centre: Centre, actor: Actor, what: ProposedPlan, asked: Asked | None
     def act(remember: Remember) -> str:
         return runs.launch_read(centre, what.plan, what.contract, what.evidence, first=remember)
 
-    return run_id(once(centre.engine, asked, centre.clock(), act))
+    return run_id(once(centre, asked, centre.clock(), act))
 
 
 def stop(centre: Centre, actor: Actor, run: RunId, asked: Asked | None = None) -> None:
     """Stop a run; what it committed stays. A request that comes again stops nothing that was resumed since. Raises `CovenantError`."""
 
     def act(remember: Remember) -> str:
-        runs.stop(centre, run, actor.name)  # does nothing to a run that is over, so it may come before
-        with writing(centre.engine, f"recording that {run} is stopped") as session:
-            remember(session, "")
+        runs.stop(centre, run, actor.name, first=lambda session, _run: remember(session, ""))
         return ""
 
-    once(centre.engine, asked, centre.clock(), act)
+    once(centre, asked, centre.clock(), act)
 
 
 def resume(centre: Centre, actor: Actor, run: RunId, asked: Asked | None = None) -> None:
@@ -44,4 +41,4 @@ def resume(centre: Centre, actor: Actor, run: RunId, asked: Asked | None = None)
         runs.resume(centre, run, first=lambda session, _run: remember(session, ""))
         return ""
 
-    once(centre.engine, asked, centre.clock(), act)
+    once(centre, asked, centre.clock(), act)

@@ -8,7 +8,7 @@ from typing import Any
 
 from protos.approvals import PlanEvidence, lacking, require_approved
 from protos.contract import Contract
-from protos.membership import MemberList, check_members
+from protos.membership import Trusted, check_members
 from protos.plan import Plan
 from strategies.errors import Refused
 from strategies.ids import Digest
@@ -78,13 +78,13 @@ class PlanStanding:
 
 
 def standing_of(
-    plan: Plan, contract: Contract, evidence: PlanEvidence, members: MemberList, now: datetime
+    plan: Plan, contract: Contract, evidence: PlanEvidence, trusted: Trusted, now: datetime
 ) -> PlanStanding:
     """How far `plan` is approved at `now`."""
-    rule, reason = plan.approval_rule, None
+    rule, members, reason = plan.approval_rule, trusted.members, None
     try:
         check_members(plan, members)
-        require_approved(plan, contract, evidence, members, [rule], now)
+        require_approved(plan, contract, evidence, trusted, [rule], now)
     except Refused as refused:
         reason = str(refused)
     until = min((each.expires for each in evidence.statements), default=None)

@@ -82,6 +82,7 @@ class Bank:
     centre: Centre
     transport: FakeTransport
     version: int = 1
+    server: ControlServer = field(init=False)
     _clients: list[ControlClient] = field(default_factory=list)
 
     @classmethod
@@ -213,16 +214,21 @@ def plan_of(seed: int = 1, members: str = "demo@1") -> ProposedPlan:
     )
 
 
+FEDERATION = officers().pinned.root.identity
+
+
 def soon() -> datetime:
     return datetime.now(UTC).replace(microsecond=0) + timedelta(days=7)
 
 
 def authored(what: ProposedPlan, name: str = "author-1", key: str | None = None) -> PlanStatement:
-    return author(what.plan, what.contract, name, key_of(key or name), expires=soon())
+    return author(what.plan, what.contract, name, key_of(key or name), federation=FEDERATION, expires=soon())
 
 
 def approval(what: ProposedPlan, name: str, role: Role, key: str | None = None) -> PlanStatement:
-    return approve(what.plan, what.contract, name, role, key_of(key or name), expires=soon())
+    return approve(
+        what.plan, what.contract, name, role, key_of(key or name), federation=FEDERATION, expires=soon()
+    )
 
 
 def approved(what: ProposedPlan, authored_by: str = "author-1") -> ProposedPlan:
@@ -257,7 +263,7 @@ def serving(folder: Path, *, accounts: bool = True, database_url: str | None = N
     else:
         bank = Bank.make(folder, database_url)
         open_accounts(bank.centre, 60.0)
-    with bank.serve():
+    with bank.serve() as bank.server:
         yield bank
     bank.close()
 

@@ -16,7 +16,7 @@ from protos.documents import load_document
 from tests.coordinator.api_for_tests import PEOPLE, Bank, new_id, serving
 from tests.coordinator.cli_for_tests import Command, commands_in, facts_of
 from tests.private_plan_for_tests import write_documents
-from tests.trust_for_tests import key_of
+from tests.trust_for_tests import key_of, officers
 
 
 @pytest.fixture
@@ -34,6 +34,7 @@ def away(
     for name in (*PEOPLE, "stranger"):
         key_of(name).save(folder / f"{name}.key")
     write_documents(folder)
+    officers().save(folder)
     return commands_in(folder, monkeypatch, capsys)
 
 
@@ -61,6 +62,8 @@ def test_a_plan_goes_from_its_author_to_a_run(away: Command, bank: Bank) -> None
         "author-1",
         "--key",
         "author-1.key",
+        "--root",
+        "root.json",
         "--access",
         author,
     )
@@ -74,7 +77,7 @@ def test_a_plan_goes_from_its_author_to_a_run(away: Command, bank: Bank) -> None
     assert is_digest(Path(digest))
     for name, role, plan in (("privacy-1", "privacy_officer", digest), ("risk-1", "model_risk", "plan.yaml")):
         code, _, err = away(
-            "plan", "approve", plan, "--as", role, "--officer", name, "--key", f"{name}.key", "--access", name, "--yes"
+            "plan", "approve", plan, "--as", role, "--officer", name, "--key", f"{name}.key", "--root", "root.json", "--access", name, "--yes"
         )  # fmt: skip
         assert code == 0, err
         assert "its limit is epsilon 8 at delta 1e-05" in err
@@ -125,10 +128,10 @@ def test_the_folder_may_come_from_the_environment(
 def test_an_approval_is_asked_for_where_nobody_said_yes(away: Command, bank: Bank) -> None:
     let_in(away, bank, "author-1")
     let_in(away, bank, "risk-1")
-    assert away("plan", "sign", "plan.yaml", "--officer", "author-1", "--key", "author-1.key", "--access", "author-1")[0] == 0  # fmt: skip
-    asking = ("plan", "approve", "plan.yaml", "--as", "model_risk", "--officer", "risk-1", "--key", "risk-1.key", "--access", "risk-1")  # fmt: skip
+    assert away("plan", "sign", "plan.yaml", "--officer", "author-1", "--key", "author-1.key", "--root", "root.json", "--access", "author-1")[0] == 0  # fmt: skip
+    asking = ("plan", "approve", "plan.yaml", "--as", "model_risk", "--officer", "risk-1", "--key", "risk-1.key", "--root", "root.json", "--access", "risk-1")  # fmt: skip
     code, _, err = away(*asking)
-    assert (code, "there is no terminal to ask at" in err) == (2, True)
+    assert (code, "Nobody is at a terminal to ask" in err) == (2, True)
     assert bank.told("approved") == []
 
 
@@ -209,4 +212,4 @@ def test_events_are_printed_as_they_come(
     monkeypatch.setattr(RemoteDesk, "events", two)
     code, out, _ = away("log", "watch", "--from", "4", "--access", auditor, "--json")
     assert code == 130
-    assert [json.loads(line)["what"]["kind"] for line in out.splitlines()] == ["members", "access"]
+    assert [json.loads(line)["what"]["kind"] for line in out.splitlines()] == ["ceiling", "access"]

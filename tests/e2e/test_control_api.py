@@ -30,6 +30,7 @@ class Machine:
         officers = federation.deployment.officers
         shutil.copy(officers.key(name), self.folder / "officer.key")
         shutil.copy(officers.passphrase(name), self.folder / "passphrase")
+        shutil.copy(officers.root, self.folder / "root.json")
 
     def let_in(self) -> None:
         deployment, access = self.federation.deployment, self.folder / "access"
@@ -43,7 +44,7 @@ class Machine:
 
     @property
     def signs(self) -> tuple[str, ...]:
-        return ("--officer", self.name, *self.key)
+        return ("--officer", self.name, *self.key, "--root", "root.json")
 
     def run(self, *arguments: str, code: int = 0) -> subprocess.CompletedProcess[str]:
         environment = {name: value for name, value in os.environ.items() if not name.startswith("COVENANT")}
@@ -94,4 +95,5 @@ def test_a_plan_is_proposed_approved_launched_and_watched_from_other_machines(
         "log.jsonl",
         "officer.key",
         "passphrase",
+        "root.json",
     ]

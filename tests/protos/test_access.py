@@ -8,13 +8,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from protos.access import AccessRequest
+from protos.approvals import approve
 from protos.keys import create_node_key
 from protos.log_office import AccessGranted, CallDenied, OfficeEvent, PlanApproved, PlanProposed, judge_office
-from protos.membership import Member, MemberList, Officer, Role
+from protos.membership import Member, MemberList, Officer, Role, Trusted
 from strategies.errors import Refused, UsageError
 from strategies.ids import SiteName
 from tests.coordinator.api_for_tests import approval, authored, plan_of
-from tests.trust_for_tests import key_of
+from tests.trust_for_tests import key_of, officers
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 LATER = NOW + timedelta(days=800)
@@ -90,6 +91,11 @@ def test_only_a_key_that_tls_can_use(tls: str) -> None:
 WHAT = plan_of()
 
 
+@pytest.fixture(scope="module")
+def trusted(listed: MemberList) -> Trusted:
+    return officers().sign(listed).verify(officers().pinned)
+
+
 def told(tls: str) -> dict[str, OfficeEvent]:
     return {
         "access": AccessGranted(request=made(tls)),
@@ -100,8 +106,8 @@ def told(tls: str) -> dict[str, OfficeEvent]:
 
 
 @pytest.mark.parametrize("kind", ["access", "proposed", "approved", "denied"])
-def test_the_auditor_believes_what_officers_signed(kind: str, tls: str, listed: MemberList) -> None:
-    judge_office(told(tls)[kind], listed, NOW if kind == "access" else datetime.now(UTC))
+def test_the_auditor_believes_what_officers_signed(kind: str, tls: str, trusted: Trusted) -> None:
+    judge_office(told(tls)[kind], trusted, NOW if kind == "access" else datetime.now(UTC))
 
 
 def _by_another_key(tls: str) -> OfficeEvent:
@@ -120,6 +126,15 @@ def _an_approval_as_a_proposal(tls: str) -> OfficeEvent:
     return PlanProposed(plan="p", statement=approval(WHAT, "privacy-1", Role.PRIVACY_OFFICER))
 
 
+def _of_another_federation(tls: str) -> OfficeEvent:
+    until = datetime.now(UTC).replace(microsecond=0) + timedelta(days=7)
+    key = key_of("privacy-1")
+    said = approve(
+        WHAT.plan, WHAT.contract, "privacy-1", Role.PRIVACY_OFFICER, key, federation="0" * 64, expires=until
+    )
+    return PlanApproved(plan="p", statement=said)
+
+
 def _forged_access(tls: str) -> OfficeEvent:
     return AccessGranted(request=made(tls, key="stranger"))
 
@@ -135,15 +150,16 @@ def _endless_access(tls: str) -> OfficeEvent:
         (_without_the_role, "does not count"),
         (_by_nobody, "stranger is no officer"),
         (_an_approval_as_a_proposal, "is told as proposed"),
+        (_of_another_federation, "counts in no other"),
         (_forged_access, "is not signed with the key of author-1"),
         (_endless_access, "at most 90 days"),
     ],
 )
 def test_the_auditor_refuses_what_they_did_not(
-    lie: Callable[[str], OfficeEvent], words: str, tls: str, listed: MemberList
+    lie: Callable[[str], OfficeEvent], words: str, tls: str, trusted: Trusted
 ) -> None:
     with pytest.raises(Refused, match=words):
-        judge_office(lie(tls), listed, NOW)
+        judge_office(lie(tls), trusted, NOW)
 
 
 def test_nobody_acts_before_there_is_a_list(tls: str) -> None:
