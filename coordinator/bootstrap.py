@@ -13,11 +13,12 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
+from sqlalchemy.orm import Session
 
 from coordinator.db.engine import open_database
 from coordinator.db.migrate import migrate
 from coordinator.flower.transport import SuperLinkTransport, Transport
-from coordinator.leadership import Lease, Seat
+from coordinator.leadership import Lease, Seat, Term
 from coordinator.registry.artifacts import ArtifactStore
 from coordinator.settings import Settings, load_settings
 from strategies.errors import CovenantError, DiskError
@@ -41,6 +42,13 @@ class Centre:
     new_run_id: Callable[[], RunId]
     entropy: Entropy
     transport: Transport
+    term: Term | None = None
+    """That this process leads: what it was asked over the control API is written while that holds. None where nobody asked a leader."""
+
+    def require_term(self, session: Session) -> None:
+        """Check that the term is still held, and have it stay so until the transaction ends. Raises Deposed."""
+        if self.term is not None:
+            self.term.require(session)
 
 
 def open_centre(settings: Settings | None = None) -> Centre:

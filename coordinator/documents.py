@@ -85,11 +85,19 @@ def assemble(
     settings: Settings, run: RunId, plan_file: Path, contract_file: Path | None = None, *, now: datetime
 ) -> RunDocuments:
     """Everything a run needs; raises `CovenantError` with the first reason why it cannot be launched `now`."""
-    plan, contract = read_plan(plan_file, contract_file)
+    plan, contract = read_draft(plan_file, contract_file)
+    return assemble_read(settings, run, plan, contract, read_evidence(plan_file), now=now)
+
+
+def assemble_read(
+    settings: Settings, run: RunId, plan: Plan, contract: Contract, evidence: PlanEvidence, *, now: datetime
+) -> RunDocuments:
+    """`assemble` of documents that were read already, wherever they come from."""
+    check_contract(plan, contract)
+    check_plan(plan, contract)
     membership, trusted = read_members(settings)
     trusted.root.require_current(now)
     check_members(plan, trusted.members)
-    evidence = read_evidence(plan_file)
     require_approved(plan, contract, evidence, trusted, [plan.approval_rule], now)
     return RunDocuments(
         run=run,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from coordinator.bootstrap import Centre
 from coordinator.db.engine import reading, writing
 from coordinator.db.schema import FINAL_STATES, Round, RoundState, Run, RunState
-from coordinator.documents import assemble, read_root
+from coordinator.documents import assemble_read, read_draft, read_evidence, read_root
 from coordinator.governance.halted import require_free, unless_halted
 from coordinator.governance.launches import launched, resumed
 from coordinator.governance.log import append
@@ -24,16 +24,18 @@ from coordinator.leadership import require_led_here, seat_name
 from coordinator.ledger import Ledger, Need, Planned
 from coordinator.ledger.alerts import Crossing
 from coordinator.ledger.needs import STAGES
-from coordinator.rounds.ending import FinalState
+from coordinator.rounds.ending import FinalState, end_run
 from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.record import RoundConflict
 from coordinator.rounds.store import RoundStore
+from protos.approvals import PlanEvidence
 from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_releases import releases_of
 from strategies.errors import CovenantError, Refused, UsageError
 from strategies.ids import RunId
 
+First = Callable[[Session, RunId], None]
 _log = structlog.get_logger(__name__)
 
 
@@ -54,22 +56,35 @@ class RunView:
 
 def launch(centre: Centre, plan_file: Path, contract_file: Path | None = None) -> RunId:
     """Record a run and start it; a run that cannot be started is recorded as failed, with the reason."""
+    plan, contract = read_draft(plan_file, contract_file)
+    return launch_read(centre, plan, contract, read_evidence(plan_file))
+
+
+def launch_read(
+    centre: Centre, plan: Plan, contract: Contract, evidence: PlanEvidence, first: First | None = None
+) -> RunId:
+    """`launch` of documents that were read already; `first` is the first thing that the transaction of the run does."""
     run = centre.new_run_id()
     at = centre.clock()
-    documents = assemble(centre.settings, run, plan_file, contract_file, now=at)
+    documents = assemble_read(centre.settings, run, plan, contract, evidence, now=at)
     _require_carrier(centre)
-    record(centre, documents, at=at)
+    record(centre, documents, at=at, first=first)
     carry(centre, run)
     return run
 
 
-def record(centre: Centre, documents: RunDocuments, *, at: datetime | None = None) -> None:
+def record(
+    centre: Centre, documents: RunDocuments, *, at: datetime | None = None, first: First | None = None
+) -> None:
     """Record a run that is to be started, and reserve what it will release; raises `BudgetRefused`, with nothing recorded.
 
-    `at` is when its approvals were judged, which the log is told as the time of the launch; now if left out.
+    `at` is when its approvals were judged, which the log is told as the time of the launch; now if left out. `first` is the first thing that
+    the transaction does.
     """
     needs = needs_of(documents)
     with writing(centre.engine, f"recording {documents.run}") as session:
+        if first is not None:
+            first(session, documents.run)
         require_no_fork(session)
         _require_led_here(centre, session)
         session.add(
@@ -144,10 +159,12 @@ def ledger_of(centre: Centre, documents: RunDocuments) -> Ledger | None:
     return None if documents.plan.privacy.mode == "none" else Ledger(centre.engine, centre.clock)
 
 
-def resume(centre: Centre, run: RunId) -> None:
-    """Go on with a failed or stopped run after its last committed round; raises `Refused` for any other."""
+def resume(centre: Centre, run: RunId, first: First | None = None) -> None:
+    """Go on with a failed or stopped run after its last committed round; raises `Refused` for any other. `first` as in `record`."""
     _require_carrier(centre)
     with writing(centre.engine, f"resuming {run}") as session:
+        if first is not None:
+            first(session, run)
         row = session.get(Run, run, with_for_update=True)
         if row is None:
             raise _unknown(run)
@@ -181,9 +198,12 @@ def carry(centre: Centre, run: RunId) -> None:
     try:
         flower_run = centre.transport.start_run(run)
     except CovenantError as error:
+        with reading(centre.engine, f"launching {run}") as session:
+            centre.require_term(session)  # else whoever leads now carries it
         end(centre, run, "failed", str(error))
         raise
     with writing(centre.engine, f"launching {run}") as session:
+        centre.require_term(session)
         session.get_one(Run, run, with_for_update=True).flower_run_id = flower_run
 
 
@@ -212,15 +232,20 @@ def end(centre: Centre, run: RunId, state: FinalState, reason: str) -> None:
         RoundStore(centre.engine, centre.artifacts, run, centre.clock).finish(state, reason)
 
 
-def stop(centre: Centre, run: RunId) -> None:
-    """Stop a run; what it committed stays. First in the database, so that nobody takes the dying driver for a crashed one."""
-    with reading(centre.engine, f"reading {run}") as session:
-        row = session.get(Run, run)
-    if row is None:
-        raise _unknown(run)
-    end(centre, run, "stopped", "stopped by an operator")
-    if row.flower_run_id is not None and row.state not in FINAL_STATES:
-        centre.transport.stop_run(row.flower_run_id)
+def stop(centre: Centre, run: RunId, by: str = "an operator", first: First | None = None) -> None:
+    """Stop a run; what it committed stays. First in the database, so that nobody takes the dying driver for a crashed one. `first` as in `record`."""
+    at = centre.clock()
+    with writing(centre.engine, f"stopping {run}") as session:
+        if first is not None:
+            first(session, run)
+        row = session.get(Run, run, with_for_update=True)
+        if row is None:
+            raise _unknown(run)
+        carrying = None if row.state in FINAL_STATES else row.flower_run_id
+        if row.state not in FINAL_STATES:
+            append(session, at, end_run(session, row, "stopped", f"stopped by {by}", at))
+    if carrying is not None:
+        centre.transport.stop_run(carrying)
 
 
 def view(engine: Engine, run: RunId) -> RunView:
@@ -247,10 +272,11 @@ def view(engine: Engine, run: RunId) -> RunView:
         )
 
 
-def views(engine: Engine) -> Iterator[RunView]:
-    """All runs, the latest first."""
+def views(engine: Engine, start: int = 0, limit: int | None = None) -> Iterator[RunView]:
+    """All runs, the latest first; or at most `limit` of them from `start` on."""
+    query = select(Run.id).order_by(Run.submitted_at.desc(), Run.id).offset(start).limit(limit)
     with reading(engine, "listing runs") as session:
-        ids = session.scalars(select(Run.id).order_by(Run.submitted_at.desc())).all()
+        ids = session.scalars(query).all()
     for each in ids:
         yield view(engine, RunId(each))
 

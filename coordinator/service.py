@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import structlog
 
+from coordinator.api.server import ControlServer
 from coordinator.bootstrap import Centre, lease_of
 from coordinator.db.engine import writing
 from coordinator.db.schema import Site
@@ -44,6 +46,7 @@ class Service:
     _stopping: threading.Event = field(default_factory=threading.Event)
     _executor: Executor | None = None
     _recorded: str | None = None
+    _api: ControlServer | None = None
 
     def stop(self) -> None:
         """Return from `serve` soon."""
@@ -88,16 +91,25 @@ class Service:
         self._executor = None
         with lease.kept(term, asked_at, partial(self._cut, superlink)) as leading:
             try:
-                while not (self._stopping.is_set() or leading.lost):
-                    self._serve_until_it_ends(superlink, leading)
+                with self._control(term) as self._api:
+                    while not (self._stopping.is_set() or leading.lost):
+                        self._serve_until_it_ends(superlink, leading)
             except CovenantError as error:
                 if isinstance(error, DiskError) or not leading.lost:
                     raise
             finally:
                 superlink.stop()
 
+    def _control(self, term: Term) -> AbstractContextManager[ControlServer | None]:
+        """The control API, where covenant.yaml has one: it outlives the SuperLink, and says what became of that."""
+        if self.centre.settings.config.control is None:
+            return nullcontext()
+        return ControlServer(replace(self.centre, term=term))
+
     def _cut(self, superlink: SuperLink) -> None:
         """End at once what only a leader runs."""
+        if (api := self._api) is not None:
+            api.cut()
         if (executor := self._executor) is not None:
             executor.cut()
         superlink.cut()
@@ -126,6 +138,8 @@ class Service:
                     return
                 if executor.failed is not None:
                     raise executor.failed
+                if self._api is not None and self._api.failed is not None:
+                    raise self._api.failed
                 try:
                     self._register_members()
                 except DiskError:

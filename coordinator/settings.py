@@ -27,6 +27,15 @@ class SuperLinkSection(BaseModel):
     managed: bool = True
 
 
+class ControlSection(BaseModel):
+    """Where the control API listens. Without this section nobody can call it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=9093, ge=1, le=65535)
+
+
 class KeysSection(BaseModel):
     """The private keys of the coordinator's services, and the `passphrase` that opens them; without it they are not encrypted."""
 
@@ -51,6 +60,7 @@ class CoordinatorConfig(BaseModel):
     root: str = "root.json"
     keys: KeysSection = KeysSection()
     superlink: SuperLinkSection = SuperLinkSection()
+    control: ControlSection | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,6 +107,11 @@ class Settings:
     def log_key_file(self) -> Path:
         """The private key that signs the transparency log's heads; its identity card lies beside it as NAME.pub."""
         return self.home / self.config.keys.log
+
+    @property
+    def control_tls(self) -> Path:
+        """Folder of the control API's own authority, and of the certificate that proves it."""
+        return self.home / "control"
 
     @property
     def logs(self) -> Path:

@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
-from coordinator.flower.superlink import write_secret
+from protos.files import replace_file
 
 _CA_DAYS, _SERVER_DAYS = 3650, 397
 
@@ -29,33 +29,40 @@ def make_transport_certificates(
     ca_key, server_key = ec.generate_private_key(ec.SECP256R1()), ec.generate_private_key(ec.SECP256R1())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Covenant transport CA of {federation}")])
     ca = (
-        _builder(ca_name, ca_name, ca_key.public_key(), now, _CA_DAYS)
+        certificate_builder(ca_name, ca_name, ca_key.public_key(), now, now + dt.timedelta(days=_CA_DAYS))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(ca_key.public_key()), critical=False)
-        .add_extension(_usage(signs_certificates=True), critical=True)
+        .add_extension(key_usage(signs_certificates=True), critical=True)
         .sign(ca_key, hashes.SHA256())
     )
     server_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"SuperLink of {federation}")])
     server = (
-        _builder(server_name, ca_name, server_key.public_key(), now, _SERVER_DAYS)
+        certificate_builder(
+            server_name, ca_name, server_key.public_key(), now, now + dt.timedelta(days=_SERVER_DAYS)
+        )
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        .add_extension(x509.SubjectAlternativeName([_host(host) for host in hosts]), critical=False)
+        .add_extension(x509.SubjectAlternativeName([host_name(host) for host in hosts]), critical=False)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(
             x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key()), critical=False
         )
-        .add_extension(_usage(signs_certificates=False), critical=True)
+        .add_extension(key_usage(signs_certificates=False), critical=True)
         .sign(ca_key, hashes.SHA256())
     )
-    write_secret(folder / "ca.key", _private(ca_key))
-    write_secret(folder / "superlink.key", _private(server_key))
+    replace_file(folder / "ca.key", private_pem(ca_key), mode=0o600)
+    replace_file(folder / "superlink.key", private_pem(server_key), mode=0o600)
     (folder / "ca.crt").write_bytes(ca.public_bytes(serialization.Encoding.PEM))
     (folder / "superlink.crt").write_bytes(server.public_bytes(serialization.Encoding.PEM))
 
 
-def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, now: dt.datetime, days: int
+def certificate_builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    now: dt.datetime,
+    until: dt.datetime,
 ) -> x509.CertificateBuilder:
+    """What all our certificates have: names, key, a random number, good from five minutes before `now` until `until`."""
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
@@ -63,11 +70,12 @@ def _builder(
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - dt.timedelta(minutes=5))
-        .not_valid_after(now + dt.timedelta(days=days))
+        .not_valid_after(until)
     )
 
 
-def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
+def key_usage(*, signs_certificates: bool) -> x509.KeyUsage:
+    """For an authority that `signs_certificates`, or for whoever proves itself in TLS."""
     return x509.KeyUsage(
         digital_signature=not signs_certificates,
         content_commitment=False,
@@ -81,14 +89,16 @@ def _usage(*, signs_certificates: bool) -> x509.KeyUsage:
     )
 
 
-def _host(host: str) -> x509.GeneralName:
+def host_name(host: str) -> x509.GeneralName:
+    """An address or a name that a server is reached by."""
     try:
         return x509.IPAddress(ipaddress.ip_address(host))
     except ValueError:
         return x509.DNSName(host)
 
 
-def _private(key: ec.EllipticCurvePrivateKey) -> bytes:
+def private_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """A private key in PKCS8, not encrypted."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )

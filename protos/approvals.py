@@ -194,7 +194,7 @@ def require_approved(
                 " `covenant plan sign`"
             )
         for each in (by, *evidence.approvals):
-            _require_statement(each, plan, contract, trusted, rules, now)
+            require_statement(each, plan, contract, trusted, rules, now)
     for lack in lacking(rules, evidence, trusted.members):
         raise Refused(f"plan {plan.name} ({plan.digest[:_SHOWN]}) {lack.words}")
     return ApprovedPlan(
@@ -237,7 +237,7 @@ def lacking(rules: Iterable[ApprovalRule], evidence: PlanEvidence, members: Memb
             yield Lack(role=role, given=given, asked=asked, could=tuple(could), members=members.ref)
 
 
-def _require_statement(
+def require_statement(
     said: PlanStatement,
     plan: Plan,
     contract: Contract,
@@ -245,7 +245,15 @@ def _require_statement(
     rules: Sequence[ApprovalRule],
     now: datetime | None,
 ) -> None:
-    """Judge one statement. Raises Refused."""
+    """Check that a statement counts for `plan` at `now`, whatever others say about it. Without `now` nothing expires. Raises Refused."""
+    officer = _require_speaker(said, trusted, now)
+    _require_about(said, "plan", said.plan, plan.digest)
+    _require_about(said, "contract", said.contract, contract.digest)
+    if now is not None:
+        _require_fresh(said, officer, rules, now)
+
+
+def _require_speaker(said: PlanStatement, trusted: Trusted, now: datetime | None) -> Officer:
     members = trusted.members
     officer = members.officer(said.officer)
     if said.role not in officer.roles:
@@ -264,10 +272,7 @@ def _require_statement(
             f"{said.words} is for the federation with root {grouped(said.federation)}, and this is the one with root {grouped(trusted.federation)}:"
             " what is approved in one federation counts in no other"
         )
-    _require_about(said, "plan", said.plan, plan.digest)
-    _require_about(said, "contract", said.contract, contract.digest)
-    if now is not None:
-        _require_fresh(said, officer, rules, now)
+    return officer
 
 
 def _require_about(said: PlanStatement, what: str, named: Digest, digest: Digest) -> None:
@@ -290,4 +295,13 @@ def _require_fresh(
         raise Refused(
             f"{said.words} is good until {said.expires:%Y-%m-%d %H:%M:%S} UTC, and `approvals.valid_for` admits {most / 86400:g} days from now;"
             f" {officer.name} must sign again with an earlier day"
+        )
+
+
+def require_spoken(said: PlanStatement, trusted: Trusted, now: datetime) -> None:
+    """Check that a statement is by an officer on the `trusted` list who has the role, signed with the officer's key and good at `now`; not what it is about. Raises Refused."""
+    _require_speaker(said, trusted, now)
+    if now > said.expires:
+        raise Refused(
+            f"{said.words} was good until {said.expires:%Y-%m-%d %H:%M:%S} UTC; {said.officer} must sign again"
         )

@@ -8,6 +8,7 @@
 5. Time goes on (`log_clock`): what was good when an entry says that it was written was good no more than minutes before it was.
 6. What sites have witnessed is this log, and they have witnessed each run before a sum over them is settled (`log_witnesses`).
 7. Nothing that a halt covers is launched, resumed or settled while it stands (`log_halts`).
+8. What officers do through the control API is signed by them (`log_office`).
 """
 
 from __future__ import annotations
@@ -43,6 +44,7 @@ from protos.log_entries import (
     What,
 )
 from protos.log_halts import HaltStory
+from protos.log_office import AccessGranted, CallDenied, PlanApproved, PlanProposed, judge_office
 from protos.log_runs import RunStory
 from protos.log_witnesses import Witnesses, require_refused
 from protos.membership import MemberList, Membership, Trusted, check_members
@@ -128,6 +130,8 @@ class Audit:
                 self.halts.halt(_parsed(what.order, HaltOrder), self.members, at)
             case HaltLifted():
                 self.halts.lift(_parsed(what.lift, HaltLift), self.members, at)
+            case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied():
+                judge_office(what, self._trusted, at)
             case _:
                 self._happen(what)
 

@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 from protos.documents import Document, FieldError, Part
 from protos.frames import MAX_REASON_CHARACTERS, RefusalCode, Stage, refusal_message
 from protos.keys import Signature
+from protos.log_office import OfficeEvent
 from protos.names import Name, Sha256, Site, checked
 from protos.witness import MOST_LEAF_BYTES, MOST_WITNESSES, SignedWitness
 from strategies.encoding import digest_of, json_numbers
@@ -310,7 +311,8 @@ What = Annotated[
     | CeilingSet
     | ModelRegistered
     | Halted
-    | HaltLifted,
+    | HaltLifted
+    | OfficeEvent,
     Field(discriminator="kind"),
 ]
 

@@ -44,6 +44,7 @@ class Deployment:
     folder: Path
     federation: str = "demo"
     port: int = 0
+    control_port: int = 0
     _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _logs: list[IO[bytes]] = field(default_factory=list)
 
@@ -100,6 +101,7 @@ class Deployment:
         `privacy` and `account` are what each site admits, as `covenant-agent init` takes them.
         """
         self.port = self.port or free_port()
+        self.control_port = self.control_port or free_port()
         with people.capture():
             self.officers.make(self.federation)
             self.home.mkdir(parents=True)
@@ -110,6 +112,7 @@ class Deployment:
                 self.port,
                 [],
                 make_passphrase(self.home / "passphrase"),
+                self.control_port,
             )
             (self.home / "root.json").write_bytes(self.officers.root.read_bytes())
             for site, table in tables.items():

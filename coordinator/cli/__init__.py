@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from coordinator.cli import (
+    access,
     centre,
     forecast,
     halts,
@@ -40,3 +41,4 @@ def register(app: typer.Typer) -> None:
     app.add_typer(incidents.app, name="incident")
     app.add_typer(models.app, name="model")
     app.add_typer(models.score, name="score")
+    app.add_typer(access.app, name="access")

@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
 
-from coordinator.cli.options import ContractFile, Home, Json, PlanFile
+from coordinator.cli.options import Access, ContractFile, Home, Json, PlanFile, PlanName, desk_at
+from coordinator.cli.proposals import find, is_digest, show_standing
 from coordinator.cli.signing import PUBLIC_MODE, confirm, now, open_keys
 from coordinator.documents import evidence_file, read_evidence, read_members, read_plan
+from coordinator.office.plans import ProposedPlan
+from coordinator.office.standing import standing_of
 from coordinator.settings import load_settings
 from protos.approvals import (
     PlanEvidence,
     PlanStatement,
     approve,
     author,
-    lacking,
-    require_approved,
 )
 from protos.contract import Contract
 from protos.documents import load_document
 from protos.files import replace_file
 from protos.keys import Signer, grouped
-from protos.membership import Role, Trusted, check_members
+from protos.membership import Role
 from protos.moments import end_of_day
 from protos.plan import Plan
 from protos.plan_privacy import Privacy
 from protos.plan_words import mode_words
 from protos.root import SignedRoot
 from protos.shell import emit, people
-from strategies.errors import Refused, UsageError
+from strategies.errors import UsageError
 from strategies.ids import Digest
 
 OfficerName = Annotated[
@@ -73,10 +75,11 @@ def sign(
     contract: ContractFile = None,
     passphrase_file: PassphraseFile = None,
     expires: Expires = None,
+    access: Access = None,
     *,
     yes: Yes = False,
 ) -> None:
-    """Sign a plan as its author. The signature goes into PLAN.evidence.json beside it, which officers then approve.
+    """Sign a plan as its author. The signature goes into PLAN.evidence.json beside it, which officers then approve; with --access, to the coordinator.
 
     What was signed before the plan was changed is dropped, after a question.
     """
@@ -85,11 +88,18 @@ def sign(
         until = _until(parsed, expires)
         return author(parsed, agreed, officer, signer, federation=federation, expires=until)
 
-    _sign(plan, contract, root, key, passphrase_file, say, question=None, yes=yes)
+    signing = _Signing(root, key, passphrase_file, say, yes)
+    parsed, agreed = read_plan(plan, contract)
+    if access is not None:
+        said = signing.sign(parsed, agreed)
+        what = ProposedPlan(plan=parsed, contract=agreed, evidence=PlanEvidence())
+        show_standing(desk_at(None, access).propose(what, said))
+        return
+    _sign_beside(plan, parsed, agreed, signing)
 
 
 def approve_plan(
-    plan: PlanFile,
+    plan: PlanName,
     role: Annotated[Role, typer.Option("--as", help="The role that is exercised.")],
     officer: OfficerName,
     key: Key,
@@ -98,56 +108,86 @@ def approve_plan(
     passphrase_file: PassphraseFile = None,
     expires: Expires = None,
     *,
+    access: Access = None,
     yes: Yes = False,
 ) -> None:
-    """Approve a plan in one role, after reading what it does and saying so. Its author cannot, and nobody counts for two roles."""
+    """Approve a plan in one role, after reading what it does and saying so. Its author cannot, and nobody counts for two roles.
+
+    With --access PLAN may be a digest: the plan is fetched, checked against it and shown, and the approval goes to the coordinator.
+    """
 
     def say(parsed: Plan, agreed: Contract, federation: Digest, signer: Signer) -> PlanStatement:
         until = _until(parsed, expires)
         return approve(parsed, agreed, officer, role, signer, federation=federation, expires=until)
 
-    _sign(plan, contract, root, key, passphrase_file, say, question=f"Approve it as {role}?", yes=yes)
-
-
-def status(plan: PlanFile, contract: ContractFile = None, home: Home = None, json: Json = False) -> None:
-    """Who has signed and approved a plan, who is missing, and until when it may be launched."""
+    signing = _Signing(root, key, passphrase_file, say, yes, f"Approve it as {role}?")
+    if access is not None:
+        desk = desk_at(None, access)
+        found, _ = find(desk, plan, contract)
+        _show(found.plan, found.evidence)
+        show_standing(desk.approve(signing.sign(found.plan, found.contract)))
+        return
     parsed, agreed = read_plan(plan, contract)
-    evidence = read_evidence(plan)
-    _, trusted = read_members(load_settings(home))
-    facts = _standing(parsed, agreed, evidence, trusted)
-    if json:
-        emit(facts)
-    else:
-        _show(parsed, evidence, facts)
+    _sign_beside(plan, parsed, agreed, signing)
 
 
-def _sign(
-    plan_file: Path,
-    contract_file: Path | None,
-    root_file: Path,
-    key: Path,
-    passphrase_file: Path | None,
-    say: Callable[[Plan, Contract, Digest, Signer], PlanStatement],
-    *,
-    question: str | None,
-    yes: bool,
+def status(
+    plan: PlanName,
+    contract: ContractFile = None,
+    home: Home = None,
+    access: Access = None,
+    json: Json = False,
 ) -> None:
-    """Show what is signed, ask where there is something to ask, then for the passphrase, sign and keep what was said."""
-    plan, contract = read_plan(plan_file, contract_file)
-    federation = _federation(plan, root_file)
-    people.print(
-        f"{_words(plan, contract)}\n   in the federation with root {grouped(federation)}", highlight=False
-    )
-    gone = _said_before(plan_file, plan, contract)
-    if gone:
+    """Who has signed and approved a plan, who is missing, and until when it may be launched.
+
+    Of a file, by what lies beside it; of a digest, or with --access, by what the coordinator has.
+    """
+    if access is not None or is_digest(plan):
+        found, standing = find(desk_at(home, access), plan, contract)
+        parsed, evidence = found.plan, found.evidence
+    else:
+        parsed, agreed = read_plan(plan, contract)
+        evidence = read_evidence(plan)
+        _, trusted = read_members(load_settings(home))
+        standing = standing_of(parsed, agreed, evidence, trusted, now())
+    if json:
+        emit(standing.facts())
+    else:
+        _show(parsed, evidence)
+        show_standing(standing)
+
+
+@dataclass(frozen=True, slots=True)
+class _Signing:
+    """With what, in which federation and after which question a plan is signed."""
+
+    root: Path
+    key: Path
+    passphrase_file: Path | None
+    say: Callable[[Plan, Contract, Digest, Signer], PlanStatement]
+    yes: bool
+    question: str | None = None
+
+    def sign(self, plan: Plan, contract: Contract, gone: Sequence[str] = ()) -> PlanStatement:
+        """Show what is signed, ask where there is something to ask, then for the passphrase, and sign. `gone` are those whose words will be dropped."""
+        federation = _federation(plan, self.root)
         people.print(
-            f"what {' and '.join(gone)} signed was about the plan before it was changed, and will be dropped",
-            highlight=False,
+            f"{_words(plan, contract)}\n   in the federation with root {grouped(federation)}", highlight=False
         )
-    if question is not None or gone:
-        confirm(question or "Sign it, and drop what was signed before?", yes=yes)
-    (signer,) = open_keys([key], None if passphrase_file is None else [passphrase_file])
-    _add(plan_file, plan, contract, say(plan, contract, federation, signer))
+        if gone:
+            people.print(
+                f"what {' and '.join(gone)} signed was about the plan before it was changed, and will be dropped",
+                highlight=False,
+            )
+        if self.question is not None or gone:
+            confirm(self.question or "Sign it, and drop what was signed before?", yes=self.yes)
+        (signer,) = open_keys([self.key], None if self.passphrase_file is None else [self.passphrase_file])
+        return self.say(plan, contract, federation, signer)
+
+
+def _sign_beside(plan_file: Path, plan: Plan, contract: Contract, signing: _Signing) -> None:
+    """Sign, and keep what was said beside the plan."""
+    _add(plan_file, plan, contract, signing.sign(plan, contract, _said_before(plan_file, plan, contract)))
 
 
 def _federation(plan: Plan, root_file: Path) -> Digest:
@@ -213,36 +253,7 @@ def _words(plan: Plan, contract: Contract) -> str:
     return "\n".join(lines)
 
 
-def _standing(plan: Plan, contract: Contract, evidence: PlanEvidence, trusted: Trusted) -> dict[str, Any]:
-    rule, at, members = plan.approval_rule, now(), trusted.members
-    reason = None
-    try:
-        check_members(plan, members)
-        require_approved(plan, contract, evidence, trusted, [rule], at)
-    except Refused as refused:
-        reason = str(refused)
-    expiries = [each.expires for each in evidence.statements]
-    return {
-        "plan": plan.name,
-        "digest": plan.digest,
-        "contract": {"ref": contract.ref, "digest": contract.digest},
-        "members": members.ref,
-        "author": None if evidence.author is None else evidence.author.officer,
-        "approvals": [
-            {"officer": each.officer, "role": str(each.role), "expires": each.expires.isoformat()}
-            for each in evidence.approvals
-        ],
-        "missing": [
-            {"role": str(each.role), "given": each.given, "asked": each.asked, "could": list(each.could)}
-            for each in lacking([rule], evidence, members)
-        ],
-        "approved": reason is None,
-        "reason": reason,
-        "until": min(expiries).isoformat() if expiries else None,
-    }
-
-
-def _show(plan: Plan, evidence: PlanEvidence, facts: dict[str, Any]) -> None:
+def _show(plan: Plan, evidence: PlanEvidence) -> None:
     table = Table("officer", "as", "plan", "until", title=f"plan {plan.name} {plan.digest[:12]}")
     for each in evidence.statements:
         about = "this one" if each.plan == plan.digest else each.plan[:12]
@@ -250,9 +261,3 @@ def _show(plan: Plan, evidence: PlanEvidence, facts: dict[str, Any]) -> None:
         table.add_row(each.officer, role, about, f"{each.expires:%Y-%m-%d %H:%M} UTC")
     if table.row_count:
         people.print(table)
-    for each in facts["missing"]:
-        people.print(
-            f"missing: {each['asked'] - each['given']} as {each['role']}, from {' or '.join(each['could']) or 'nobody on the list'}",
-            highlight=False,
-        )
-    people.print(facts["reason"] or "approved: it may be launched", highlight=False)

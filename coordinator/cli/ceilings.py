@@ -9,11 +9,11 @@ import typer
 
 from coordinator.cli.options import Home, Json, centre_at
 from coordinator.cli.signing import PUBLIC_MODE, confirm, open_keys
-from coordinator.cli.units import UNIT_HELP, parse_unit
 from coordinator.documents import read_listed
 from coordinator.ledger.ceilings import Proposal
 from coordinator.ledger.facts import crossing_facts, view_facts
 from coordinator.ledger.store import Ledger
+from coordinator.ledger.units import UNIT_HELP, parse_unit
 from protos.ceilings import CeilingDecision, SignedCeiling
 from protos.documents import load_document
 from protos.files import replace_file, write_new

@@ -30,6 +30,7 @@ members: members.json           # the member list, signed by as many officers as
 root: root.json                 # the federation's root; sites compare its fingerprint
 keys: {keys}
 superlink: {{host: {host}, port: {port}}}
+control: {{host: {control_host}, port: {control_port}}}   # the API that officers' commands call with --access; without this line there is none
 """
 
 db = typer.Typer(no_args_is_help=True, help="The database of record.")
@@ -58,8 +59,11 @@ def init(
             help="File with the passphrase that the log's key is to have, mode 0600. Without it the key is not encrypted."
         ),
     ] = None,
+    control_port: Annotated[int, typer.Option(help="Port of the control API.")] = 9093,
+    control_host: Annotated[str, typer.Option(help="Address that the control API listens on.")] = "127.0.0.1",
 ) -> None:
-    """Make a coordinator's folder: configuration, transport certificates, the log's key, database."""
+    """Make a coordinator's folder: configuration, certificates of transport and control API, the log's key, database."""
+    from coordinator.control_tls import control_files
     from coordinator.tls import make_transport_certificates
 
     if (folder / CONFIG_NAME).exists():
@@ -71,6 +75,8 @@ def init(
         federation=json.dumps(federation),
         host=json.dumps(host),
         port=port,
+        control_host=json.dumps(control_host),
+        control_port=control_port,
         keys=_keys(passphrase_file),
     )
     read_document(config, CoordinatorConfig, CONFIG_NAME)  # before anything is made
@@ -81,6 +87,7 @@ def init(
     card = make_key(folder, LOG_NAME, passphrase)
     (folder / CONFIG_NAME).write_text(config)
     settings = load_settings(folder)
+    control_files(settings, datetime.now(UTC), hosts)
     migrate(open_database(settings.database_url))
     people.print(
         f"made {settings.home}; send {settings.home / LOG_NAME}{CARD_SUFFIX} to the officers and tell them this fingerprint:"

@@ -8,11 +8,12 @@ from typing import Annotated
 import typer
 
 from coordinator.cli import ceilings
+from coordinator.cli.ledger_facts import show_facts, show_facts_of_all
 from coordinator.cli.ledger_tables import show_account, show_list, show_reconciliation
-from coordinator.cli.options import Home, Json, centre_at
-from coordinator.cli.units import UNIT_HELP, parse_unit
+from coordinator.cli.options import Access, Home, Json, centre_at, desk_at
 from coordinator.ledger.facts import reconciliation_facts, summary_facts, view_facts
 from coordinator.ledger.store import Ledger
+from coordinator.ledger.units import UNIT_HELP, parse_unit
 from protos.account_statement import MAX_STATEMENT_BYTES
 from protos.shell import emit, people
 from strategies.errors import Refused, UsageError
@@ -31,8 +32,11 @@ Reason = Annotated[str, typer.Option(help="Why; kept for good.")]
 
 
 @app.command("list")
-def list_accounts(home: Home = None, json: Json = False) -> None:
+def list_accounts(home: Home = None, access: Access = None, json: Json = False) -> None:
     """All accounts, with ceilings and what is spent of them."""
+    if access is not None:
+        show_facts_of_all(list(desk_at(home, access).accounts()), json=json)
+        return
     found = _ledger(home).accounts()
     if json:
         emit({"accounts": [summary_facts(each) for each in found]})
@@ -48,9 +52,13 @@ def show(
         str | None, typer.Option(help=f"{UNIT_HELP} Needed if there are several accounts.")
     ] = None,
     home: Home = None,
+    access: Access = None,
     json: Json = False,
 ) -> None:
     """One account in full: figures, runs, alerts, exemptions, and every decision on its ceiling."""
+    if access is not None:
+        show_facts(desk_at(home, access).account(site, population, unit), json=json)
+        return
     found = _ledger(home).show(site_name(site), population, None if unit is None else parse_unit(unit))
     if json:
         emit(view_facts(found))

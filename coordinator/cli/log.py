@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import sys
+from json import dumps
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from coordinator.bootstrap import Centre
-from coordinator.cli.log_tables import show_entries, show_verified
+from coordinator.cli.log_tables import show_entries, show_verified, words_of
 from coordinator.cli.log_witnesses import show_witnesses
-from coordinator.cli.options import Home, Json, centre_at
-from coordinator.documents import read_members, read_membership
-from coordinator.governance.exports import export_log
-from coordinator.governance.log import TransparencyLog, open_log
+from coordinator.cli.options import Access, Home, Json, centre_at, desk_at
+from coordinator.documents import read_membership
+from coordinator.governance.exports import newest_witnesses
+from coordinator.governance.log import open_log
 from coordinator.governance.witnesses import WitnessBook
 from protos.documents import load_document
 from protos.log_entries import LogEntry
 from protos.log_export import Verified, verify_file
 from protos.root import SignedRoot
 from protos.shell import emit, people
-from protos.witness import SignedWitness
 from strategies.transparency.notes import Checkpoint
 
 app = typer.Typer(no_args_is_help=True, help="The transparency log.")
@@ -35,12 +35,11 @@ def show(
         str | None, typer.Option(help="Only entries of this kind, such as launch or ceiling.")
     ] = None,
     home: Home = None,
+    access: Access = None,
     json: Json = False,
 ) -> None:
     """The newest entries of the log."""
-    log = _log(home)
-    size = log.size()
-    found = list(log.entries(max(0, size - last), kind=kind))
+    size, found = desk_at(home, access).entries(last, kind)
     if json:
         told = [
             {"seq": each.seq, **LogEntry.from_canonical(each.body).model_dump(mode="json")} for each in found
@@ -51,28 +50,26 @@ def show(
 
 
 @app.command("checkpoint")
-def checkpoint(home: Home = None, json: Json = False) -> None:
+def checkpoint(home: Home = None, access: Access = None, json: Json = False) -> None:
     """The signed head of the log, as a note that other tools read too."""
-    log = _log(home)
-    note = log.checkpoint()
-    head = Checkpoint.parse(note.require(log.key))
+    note, key = desk_at(home, access).checkpoint()
+    head = Checkpoint.parse(note.require(key))
     if json:
-        emit({"size": head.size, "root": head.root.hex(), "note": note.encoded, "key": log.key.words})
+        emit({"size": head.size, "root": head.root.hex(), "note": note.encoded, "key": key.words})
         return
     people.print(note.encoded, highlight=False, markup=False)
-    people.print(f"signed with {log.key.words}", highlight=False, markup=False)
+    people.print(f"signed with {key.words}", highlight=False, markup=False)
 
 
 @app.command("export")
 def export(
     file: Annotated[Path, typer.Argument(help="The file to write; it must not exist.")],
     home: Home = None,
+    access: Access = None,
     json: Json = False,
 ) -> None:
     """Write the whole log to one file, which anybody can check with `covenant log verify`."""
-    centre = centre_at(home)
-    log = open_log(centre.engine, centre.settings, centre.clock)
-    head = export_log(log, centre.settings.config.federation, file, _newest(centre))
+    head = desk_at(home, access).export(file)
     if json:
         emit({"file": str(file), "entries": head.size, "root": head.root.hex()})
     else:
@@ -81,11 +78,37 @@ def export(
         )
 
 
+@app.command("watch")
+def watch(
+    start: Annotated[
+        int | None,
+        typer.Option("--from", min=0, help="The first entry to tell; else what comes from now on."),
+    ] = None,
+    home: Home = None,
+    access: Access = None,
+    json: Json = False,
+) -> None:
+    """Entries as they are committed, until interrupted; with --json one object a line on stdout."""
+    for each in desk_at(home, access).events(start):
+        entry = LogEntry.from_canonical(each.body)
+        if json:
+            told = {"seq": each.seq, **entry.model_dump(mode="json")}
+            sys.stdout.write(dumps(told, sort_keys=True) + "\n")
+            sys.stdout.flush()
+        else:
+            people.print(
+                f"{each.seq} {entry.at:%Y-%m-%d %H:%M:%S} {entry.what.kind}: {words_of(entry.what)}",
+                highlight=False,
+                markup=False,
+            )
+
+
 @app.command("witnesses")
 def witnesses(home: Home = None, json: Json = False) -> None:
     """How far each site has witnessed the log, and the evidence of histories that do not fit."""
     centre = centre_at(home)
-    size, seen = _log(home).size(), _newest(centre)
+    log = open_log(centre.engine, centre.settings, centre.clock)
+    size, seen = log.size(), newest_witnesses(centre)
     found = WitnessBook(centre.engine, centre.clock).found()
     if json:
         emit(
@@ -206,17 +229,3 @@ def facts_of(found: Verified, pinned: SignedRoot) -> dict[str, Any]:
             for each in story.budgets.standing()
         ],
     }
-
-
-def _newest(centre: Centre) -> tuple[SignedWitness, ...]:
-    """The newest statement of each site on the member list; none without a list."""
-    if not centre.settings.members_file.exists():
-        return ()
-    members = read_members(centre.settings)[1].members
-    newest = WitnessBook(centre.engine, centre.clock).newest(members)
-    return tuple(newest[site].signed for site in sorted(newest))
-
-
-def _log(home: Path | None) -> TransparencyLog:
-    centre = centre_at(home)
-    return open_log(centre.engine, centre.settings, centre.clock)

@@ -34,6 +34,7 @@ from protos.log_entries import (
     What,
 )
 from protos.log_export import Verified
+from protos.log_office import AccessGranted, CallDenied, OfficeEvent, PlanApproved, PlanProposed
 from protos.root import SignedRoot
 from protos.shell import people
 from strategies.encoding import canonical_json
@@ -70,7 +71,15 @@ def words_of(what: What) -> str:
             return f"plan {what.plan.document['name']} {what.plan.digest[:_SHORT]}, contract {what.contract.digest[:_SHORT]}, signed by {by}"
         case ModelRegistered():
             return f"{what.name}@{what.version} {what.digest[:_SHORT]} from {what.run}"
-        case CeilingSet() | Halted() | HaltLifted():
+        case (
+            CeilingSet()
+            | Halted()
+            | HaltLifted()
+            | AccessGranted()
+            | PlanProposed()
+            | PlanApproved()
+            | CallDenied()
+        ):
             return _words_of_decision(what)
         case RunWitnessed() | SiteRefused():
             return f"{what.run}: {_words_of_sites(what)}"
@@ -78,7 +87,18 @@ def words_of(what: What) -> str:
             return f"{what.run}: {_words_of_run(what)}"
 
 
-def _words_of_decision(what: CeilingSet | Halted | HaltLifted) -> str:
+def _words_of_office(what: OfficeEvent) -> str:
+    match what:
+        case AccessGranted():
+            return f"{what.request.officer} may reach the control API until {what.request.until:%Y-%m-%d %H:%M} UTC"
+        case PlanProposed() | PlanApproved():
+            return f"plan {what.plan} {what.statement.plan[:_SHORT]}: {what.statement.words}"
+        case CallDenied():
+            more = "; further ones within the hour are not told" if what.silent else ""
+            return f"{what.officer} was refused {what.method}: {what.reason}{more}"
+
+
+def _words_of_decision(what: CeilingSet | Halted | HaltLifted | OfficeEvent) -> str:
     match what:
         case CeilingSet():
             signed = SignedCeiling.from_canonical(canonical_json(what.decision.document))
@@ -90,6 +110,8 @@ def _words_of_decision(what: CeilingSet | Halted | HaltLifted) -> str:
             lift = HaltLift.from_canonical(canonical_json(what.lift.document))
             said = "; ".join(f"{each.officer}: {each.reason}" for each in lift.statements)
             return f"the halt of order {lift.order[:_SHORT]} is over, say {said}"
+        case _:
+            return _words_of_office(what)
 
 
 def _words_of_sites(what: RunWitnessed | SiteRefused) -> str:

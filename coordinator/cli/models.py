@@ -8,11 +8,10 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from coordinator.cli.options import Home, Json, centre_at
+from coordinator.cli.options import Access, Home, Json, centre_at, desk_at
 from coordinator.registry.publish import SCORING_FILE
-from coordinator.registry.versions import ModelVersion, get_version, list_versions
+from coordinator.registry.versions import ModelVersion, find_version
 from protos.shell import emit, people
-from strategies.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Registered models.")
 score = typer.Typer(no_args_is_help=True, help="Scoring with a registered model.")
@@ -20,9 +19,9 @@ ModelArgument = Annotated[str, typer.Argument(help="NAME or NAME@VERSION; withou
 
 
 @app.command("list")
-def list_models(home: Home = None, json: Json = False) -> None:
+def list_models(home: Home = None, access: Access = None, json: Json = False) -> None:
     """All registered model versions."""
-    found = list_versions(centre_at(home).engine)
+    found = list(desk_at(home, access).models())
     if json:
         emit({"models": [_facts(each) for each in found]})
         return
@@ -69,16 +68,7 @@ def serve(
 
 def find(model: str, home: Path | None) -> ModelVersion:
     """The version that NAME@VERSION names, or the latest of NAME."""
-    engine = centre_at(home).engine
-    name, _, version = model.partition("@")
-    if version:
-        if not version.isdecimal():
-            raise UsageError(f"{model!r} names no version; write NAME@NUMBER, such as {name}@1")
-        return get_version(engine, name, int(version))
-    known = list_versions(engine, name)
-    if not known:
-        raise UsageError(f"there is no model called {name!r}; `covenant model list` shows those there are")
-    return known[-1]
+    return find_version(centre_at(home).engine, model)
 
 
 def _facts(version: ModelVersion) -> dict[str, object]:

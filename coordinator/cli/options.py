@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from coordinator.bootstrap import Centre, open_centre
+from coordinator.desk import Desk
 from coordinator.settings import HOME_VARIABLE, load_settings
 
 Home = Annotated[
@@ -24,7 +25,32 @@ def centre_at(home: Path | None) -> Centre:
     return open_centre(load_settings(home))
 
 
+ACCESS_VARIABLE = "COVENANT_ACCESS"
+Access = Annotated[
+    Path | None,
+    typer.Option(
+        help="Access folder of an officer: speak to the coordinator over its control API, whatever --home says; else $COVENANT_ACCESS.",
+        envvar=ACCESS_VARIABLE,
+    ),
+]
+
+
+def desk_at(home: Path | None, access: Path | None) -> Desk:
+    """The coordinator that `access` opens from another machine, or the one whose folder is `home`."""
+    if access is None:
+        from coordinator.office.desk import LocalDesk
+
+        return LocalDesk(centre_at(home))
+    from coordinator.api.client import ControlClient
+    from coordinator.api.desk import RemoteDesk
+
+    return RemoteDesk(ControlClient(access))
+
+
 PlanFile = Annotated[Path, typer.Argument(help="The plan, in YAML.")]
 ContractFile = Annotated[
     Path | None, typer.Option("--contract", help="Its data contract; else NAME.yaml beside the plan.")
+]
+PlanName = Annotated[
+    Path, typer.Argument(metavar="PLAN", help="The plan, in YAML; or the digest of one that was proposed.")
 ]

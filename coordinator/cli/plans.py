@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 import typer
 
 from coordinator.cli.approvals import approve_plan, sign, status
-from coordinator.cli.options import ContractFile, Home, Json, PlanFile, centre_at
+from coordinator.cli.options import Access, ContractFile, Home, Json, PlanFile, PlanName, desk_at
 from coordinator.cli.plan_diff import diff_plans
 from coordinator.cli.plan_explain import explain_page
 from coordinator.cli.plan_matrix import show_matrix
 from coordinator.cli.plan_new import new_plan
-from coordinator.documents import read_plan
+from coordinator.cli.proposals import is_digest, list_plans
+from coordinator.documents import evidence_file, read_draft, read_evidence, read_plan
+from coordinator.office.plans import ProposedPlan
 from protos.contract import Contract
 from protos.plan import Plan, SecureAggregation
 from protos.plan_privacy import Privacy
@@ -122,12 +125,40 @@ def _aggregation_words(plan: Plan) -> str:
 
 
 @app.command("launch")
-def launch(plan: PlanFile, contract: ContractFile = None, home: Home = None, json: Json = False) -> None:
-    """Launch an approved plan on the running coordinator; prints the run's id."""
-    from coordinator.runs import launch as start
+def launch(
+    plan: PlanName,
+    contract: ContractFile = None,
+    home: Home = None,
+    access: Access = None,
+    request_id: Annotated[
+        str | None,
+        typer.Option(
+            help="A UUID of this launch, for scripts: the same one again gets the same run, and launches nothing."
+        ),
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Launch an approved plan on the running coordinator; prints the run's id.
 
-    run = start(centre_at(home), plan, contract)
+    With a file, by the approvals beside it; with a digest, or over the API without such a file, by those that the coordinator has.
+    """
+    desk = desk_at(home, access)
+    if is_digest(plan):
+        run = desk.launch_proposed(str(plan), "", request_id)
+    else:
+        parsed, agreed = read_draft(plan, contract)
+        if access is None or evidence_file(plan).exists():
+            what = ProposedPlan(plan=parsed, contract=agreed, evidence=read_evidence(plan))
+            run = desk.launch(what, request_id)
+        else:
+            run = desk.launch_proposed(parsed.digest, agreed.digest, request_id)
     if json:
         emit({"run": run})
         return
     people.print(f"launched {run}; follow it with `covenant run watch {run}`", highlight=False)
+
+
+@app.command("list")
+def list_proposed(home: Home = None, access: Access = None, json: Json = False) -> None:
+    """Plans that were proposed to the coordinator, the latest first, and how far each is approved."""
+    list_plans(desk_at(home, access), json=json)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from statistics import median
 from typing import Annotated
@@ -13,22 +12,22 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from coordinator.bootstrap import Centre
-from coordinator.cli.options import Home, Json, centre_at
+from coordinator.cli.options import Access, Home, Json, desk_at
 from coordinator.db.schema import FINAL_STATES, RunState
-from coordinator.runs import RunView, resume, stop, view, views
+from coordinator.office.desk import LocalDesk
+from coordinator.runs import RunView
 from protos.shell import emit, people
 from strategies.errors import CovenantError
 from strategies.ids import RunId, run_id
 
 app = typer.Typer(no_args_is_help=True, help="Runs: plans that were launched.")
 RunArgument = Annotated[str, typer.Argument(help="A run's id, such as run-0123456789abcdef.")]
-_POLL_S = 0.1
 
 
 @app.command("list")
-def list_runs(home: Home = None, json: Json = False) -> None:
+def list_runs(home: Home = None, access: Access = None, json: Json = False) -> None:
     """All runs, the latest first."""
-    found = list(views(centre_at(home).engine))
+    found = list(desk_at(home, access).runs())
     if json:
         emit({"runs": [asdict(each) for each in found]})
         return
@@ -42,9 +41,9 @@ def list_runs(home: Home = None, json: Json = False) -> None:
 
 
 @app.command("watch")
-def watch_run(run: RunArgument, home: Home = None, json: Json = False) -> None:
+def watch_run(run: RunArgument, home: Home = None, access: Access = None, json: Json = False) -> None:
     """Follow a run to its end; leaves with an error if it fails."""
-    finished = watch(centre_at(home), run_id(run))
+    finished = follow(desk_at(home, access).watch(run_id(run)))
     if json:
         emit(asdict(finished))
         return
@@ -53,20 +52,25 @@ def watch_run(run: RunArgument, home: Home = None, json: Json = False) -> None:
 
 
 @app.command("stop")
-def stop_run(run: RunArgument, home: Home = None) -> None:
+def stop_run(run: RunArgument, home: Home = None, access: Access = None) -> None:
     """Stop a run; what it committed stays."""
-    stop(centre_at(home), run_id(run))
+    desk_at(home, access).stop(run_id(run))
     people.print(f"stopped {run}", highlight=False)
 
 
 @app.command("resume")
-def resume_run(run: RunArgument, home: Home = None) -> None:
+def resume_run(run: RunArgument, home: Home = None, access: Access = None) -> None:
     """Go on with a failed or stopped run after its last committed round. One whose process merely died resumes by itself."""
-    resume(centre_at(home), run_id(run))
+    desk_at(home, access).resume(run_id(run))
     people.print(f"resumed {run}; follow it with `covenant run watch {run}`", highlight=False)
 
 
 def watch(centre: Centre, run: RunId, still_fine: Callable[[], None] = lambda: None) -> RunView:
+    """`follow` a run on the coordinator's own machine."""
+    return follow(LocalDesk(centre).watch(run), still_fine)
+
+
+def follow(views: Iterable[RunView], still_fine: Callable[[], None] = lambda: None) -> RunView:
     """Show progress until the run is over; raises `CovenantError` if it did not complete, and what `still_fine` raises."""
     columns = (
         TextColumn("{task.description}"),
@@ -75,19 +79,18 @@ def watch(centre: Centre, run: RunId, still_fine: Callable[[], None] = lambda: N
         TimeElapsedColumn(),
         TextColumn("{task.fields[auc]}"),
     )
+    now, shown = None, -1
     with Progress(*columns, console=people, transient=True, disable=not people.is_terminal) as progress:
-        now = view(centre.engine, run)
-        bar = progress.add_task("rounds", total=now.rounds, auc="")
-        shown = -1
-        while now.state not in FINAL_STATES:
+        bar = progress.add_task("rounds", total=None, auc="")
+        for now in views:
             still_fine()
-            time.sleep(_POLL_S)
-            now = view(centre.engine, run)
             auc = f"AUC {list(now.aucs.values())[-1]:.4f}" if now.aucs else ""
-            progress.update(bar, completed=now.committed, auc=auc)
-            if not people.is_terminal and now.committed // 5 > shown:
+            progress.update(bar, total=now.rounds, completed=now.committed, auc=auc)
+            if not people.is_terminal and now.committed // 5 > shown and now.state not in FINAL_STATES:
                 shown = now.committed // 5
                 people.print(f"round {now.committed} of {now.rounds} {auc}".rstrip(), highlight=False)
+    if now is None:
+        raise CovenantError("the coordinator told nothing of the run; ask again with `covenant run watch`")
     if now.state != RunState.COMPLETED:
-        raise CovenantError(f"{run} {now.state}: {now.reason or 'no reason was recorded'}")
+        raise CovenantError(f"{now.run} {now.state}: {now.reason or 'no reason was recorded'}")
     return now

@@ -5,21 +5,39 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
+from coordinator.bootstrap import Centre
+from coordinator.documents import read_members
 from coordinator.governance.log import TransparencyLog
+from coordinator.governance.witnesses import WitnessBook
 from protos.log_export import ExportHeader, write_export
 from protos.witness import SignedWitness
 from strategies.errors import UsageError
-from strategies.transparency.notes import Checkpoint
+from strategies.transparency.notes import Checkpoint, SignedNote
+
+
+def header_of(
+    log: TransparencyLog, note: SignedNote, federation: str, witnesses: Iterable[SignedWitness] = ()
+) -> tuple[ExportHeader, Checkpoint]:
+    """The first line of an export up to the signed head `note`, with what `witnesses` have signed of that, and that head."""
+    head = Checkpoint.parse(note.require(log.key))
+    seen = tuple(each for each in witnesses if each.statement.head.size <= head.size)
+    return ExportHeader(federation=federation, checkpoint=note.encoded, witnesses=seen or None), head
+
+
+def newest_witnesses(centre: Centre) -> tuple[SignedWitness, ...]:
+    """The newest statement of each site on the member list; none without a list."""
+    if not centre.settings.members_file.exists():
+        return ()
+    members = read_members(centre.settings)[1].members
+    newest = WitnessBook(centre.engine, centre.clock).newest(members)
+    return tuple(newest[site].signed for site in sorted(newest))
 
 
 def export_log(
     log: TransparencyLog, federation: str, file: Path, witnesses: Iterable[SignedWitness] = ()
 ) -> Checkpoint:
     """Write all entries up to the newest head, which is returned, to a new file, with what `witnesses` have signed of them. Raises UsageError where there is one already."""
-    note = log.checkpoint()
-    head = Checkpoint.parse(note.require(log.key))
-    seen = tuple(each for each in witnesses if each.statement.head.size <= head.size)
-    header = ExportHeader(federation=federation, checkpoint=note.encoded, witnesses=seen or None)
+    header, head = header_of(log, log.checkpoint(), federation, witnesses)
     try:
         with file.open("xb") as opened:
             write_export(opened, header, (each.body for each in log.entries(0, head.size)))

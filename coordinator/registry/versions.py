@@ -110,6 +110,19 @@ def get_version(engine: Engine, name: str, version: int) -> ModelVersion:
     raise UsageError(f"the model {name}@{version} is not registered; {hint}")
 
 
+def find_version(engine: Engine, model: str) -> ModelVersion:
+    """The version that NAME@VERSION names, or the latest of NAME. Raises UsageError."""
+    name, _, version = model.partition("@")
+    if version:
+        if not version.isdecimal():
+            raise UsageError(f"{model!r} names no version; write NAME@NUMBER, such as {name}@1")
+        return get_version(engine, name, int(version))
+    known = list_versions(engine, name)
+    if not known:
+        raise UsageError(f"there is no model called {name!r}; `covenant model list` shows those there are")
+    return known[-1]
+
+
 def _logged(version: ModelVersion, weights: Digest) -> ModelRegistered:
     return ModelRegistered(
         name=version.name,

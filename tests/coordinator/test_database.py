@@ -62,9 +62,10 @@ def test_migrated_schema_equals_the_created_one_in_checks_and_partial_indexes(en
     migrated = described(engine)
     ledger = {f"ledger_{name}" for name in ("accounts", "alerts", "ceilings", "entries", "releases")}
     log = {"log_checkpoints", "log_entries", "log_forks", "witness_statements"}
+    office = {"plans", "requests", "accesses"}
     halts = {"halts", "leadership"}
-    rounds = {"attempts", "checkpoints", "models", "rounds", "runs", "sites"}
-    assert set(migrated) == rounds | ledger | log | halts
+    core = {"attempts", "checkpoints", "models", "rounds", "runs", "sites"}
+    assert set(migrated) == core | ledger | log | halts | office
     with engine.begin() as connection:
         Base.metadata.drop_all(connection)
         Base.metadata.create_all(connection)

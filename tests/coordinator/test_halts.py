@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -123,6 +124,7 @@ def desk_over(engine: Engine, folder: Path) -> Desk:
         transport=transport,
     )
     write_documents(folder, *NONE)
+    officers().save(folder)
     return Desk(centre, folder, transport)
 
 

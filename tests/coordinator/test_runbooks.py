@@ -15,6 +15,7 @@ import typer
 from client.cli import app as agent
 from client.keystore import open_halts, open_participant
 from client.participant import Participant
+from coordinator.api.server import ControlServer
 from coordinator.bootstrap import open_centre
 from coordinator.cli import register
 from coordinator.db import reading, writing
@@ -31,6 +32,7 @@ from protos.shell import people, run_command
 from protos.site import load_site
 from protos.witness import Evidence
 from simulation.demo import data
+from simulation.deployment import free_port
 from strategies.errors import Refused
 from strategies.ids import SiteName
 from tests.coordinator.conftest import submitted
@@ -129,6 +131,16 @@ def test_the_first_plan_is_approved_by_the_officers_on_the_list(desk: Desk) -> N
     rules = [ApprovalRule()]
     approved = require_approved(*documents, read_evidence(plan), desk.list, rules, datetime.now(UTC))
     assert (approved.author, [name for name, _ in approved.approved_by]) == ("ml-1", ["privacy-1", "risk-1"])
+
+
+def test_an_officer_is_given_access_and_uses_it(desk: Desk) -> None:
+    steps = commands_of("give-an-officer-access.md")
+    config = desk.folder / "centre/covenant.yaml"
+    config.write_text(config.read_text().replace("port: 9093", f"port: {free_port()}"))
+    for heading in list(steps)[:3]:
+        desk.follow(steps[heading])
+    with ControlServer(open_centre(load_settings(desk.folder / "centre"))):
+        desk.follow(steps["4. The officer tries it"])
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Privacy units as people write them on a command line."""
+"""Whom an account protects, as people name it: record, customer:COLUMN[:MAX_ROWS[:MAX_SITES]] or site."""
 
 from __future__ import annotations
 

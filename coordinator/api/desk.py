@@ -1,0 +1,270 @@
+"""The desk over the control API: the same views, from another machine. What the server says of digests is checked against the bytes."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from google.protobuf.message import Message
+
+from coordinator.api.client import ControlClient
+from coordinator.api.messages import model_version, run_view, standing_view
+from coordinator.db.schema import FINAL_STATES
+from coordinator.governance.log import Position
+from coordinator.office.plans import ProposedPlan
+from coordinator.office.standing import PlanStanding
+from coordinator.registry.versions import ModelVersion
+from coordinator.runs import RunView
+from protos import control_pb2 as control
+from protos import governance_pb2 as governance
+from protos.approvals import PlanEvidence, PlanStatement
+from protos.contract import Contract
+from protos.log_export import ExportHeader
+from protos.plan import Plan
+from strategies.errors import CovenantError, Refused, Unreachable, UsageError
+from strategies.ids import RunId, run_id
+from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
+
+_PAGE: Final = 500
+_TRIES: Final = 60
+_PAUSE_S: Final = 1.0
+_LASTED_S: Final = 60.0
+"""A stream that told nothing for so long before it broke was there."""
+M = TypeVar("M", bound=Message)
+_RUNS: Final = "covenant.control.v1.Runs/"
+_PLANS: Final = "covenant.governance.v1.Plans/"
+_LOG: Final = "covenant.governance.v1.Log/"
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteDesk:
+    """See `coordinator.desk.Desk`."""
+
+    client: ControlClient
+
+    def runs(self) -> Iterable[RunView]:
+        """See `Desk.runs`."""
+        for page in self._pages(
+            f"{_RUNS}ListRuns",
+            lambda token: control.ListRunsRequest(page_size=_PAGE, page_token=token),
+            control.ListRunsResponse,
+        ):
+            yield from map(run_view, page.runs)
+
+    def watch(self, run: RunId) -> Iterator[RunView]:
+        """See `Desk.watch`: a stream that ended before the run is asked for again."""
+        request = control.GetRunRequest(run=run)
+        for message in self._lasting(lambda: self.client.stream(f"{_RUNS}WatchRun", request, control.Run)):
+            now = run_view(message)
+            yield now
+            if now.state in FINAL_STATES:
+                return
+
+    def launch(self, what: ProposedPlan, request_id: str | None = None) -> RunId:
+        """See `Desk.launch`."""
+        documents = control.Documents(
+            plan=what.plan.canonical,
+            contract=what.contract.canonical,
+            evidence=what.evidence.canonical if what.evidence.statements else b"",
+        )
+        return self._launched(
+            lambda id_: control.LaunchRunRequest(request_id=id_, documents=documents), request_id
+        )
+
+    def launch_proposed(self, plan: str, contract: str, request_id: str | None = None) -> RunId:
+        """See `Desk.launch_proposed`."""
+        name = control.PlanName(plan=plan, contract=contract)
+        return self._launched(lambda id_: control.LaunchRunRequest(request_id=id_, proposed=name), request_id)
+
+    def stop(self, run: RunId) -> None:
+        """See `Desk.stop`."""
+        self.client.change(
+            f"{_RUNS}StopRun", lambda id_: control.ChangeRunRequest(request_id=id_, run=run), control.Run
+        )
+
+    def resume(self, run: RunId) -> None:
+        """See `Desk.resume`."""
+        self.client.change(
+            f"{_RUNS}ResumeRun", lambda id_: control.ChangeRunRequest(request_id=id_, run=run), control.Run
+        )
+
+    def propose(self, what: ProposedPlan, statement: PlanStatement) -> PlanStanding:
+        """See `Desk.propose`."""
+        return standing_view(
+            self.client.change(
+                f"{_PLANS}ProposePlan",
+                lambda id_: governance.ProposePlanRequest(
+                    request_id=id_,
+                    plan=what.plan.canonical,
+                    contract=what.contract.canonical,
+                    statement=statement.canonical,
+                ),
+                governance.PlanStanding,
+            )
+        )
+
+    def approve(self, statement: PlanStatement) -> PlanStanding:
+        """See `Desk.approve`."""
+        return standing_view(
+            self.client.change(
+                f"{_PLANS}ApprovePlan",
+                lambda id_: governance.ApprovePlanRequest(request_id=id_, statement=statement.canonical),
+                governance.PlanStanding,
+            )
+        )
+
+    def plan(self, plan: str, contract: str) -> tuple[ProposedPlan, PlanStanding]:
+        """See `Desk.plan`; refuses another plan than was asked for."""
+        sent = self.client.ask(
+            f"{_PLANS}GetPlan",
+            governance.GetPlanRequest(plan=plan, contract=contract),
+            governance.ProposedPlan,
+        )
+        found = ProposedPlan(
+            plan=Plan.from_canonical(sent.plan),
+            contract=Contract.from_canonical(sent.contract),
+            evidence=PlanEvidence.from_canonical(sent.evidence),
+        )
+        if not found.plan.digest.startswith(plan) or not found.contract.digest.startswith(contract):
+            raise Refused(
+                f"{self.client.server} sent plan {found.plan.digest} for {plan}: it is not what was asked for; sign nothing"
+            )
+        return found, standing_view(sent.standing)
+
+    def plans(self) -> Iterable[PlanStanding]:
+        """See `Desk.plans`."""
+        for page in self._pages(
+            f"{_PLANS}ListPlans",
+            lambda token: governance.ListPlansRequest(page_size=_PAGE, page_token=token),
+            governance.ListPlansResponse,
+        ):
+            yield from map(standing_view, page.plans)
+
+    def entries(self, last: int, kind: str | None) -> tuple[int, list[Position]]:
+        """See `Desk.entries`."""
+        size, found = 0, []
+        for page in self._pages(
+            f"{_LOG}ListEntries",
+            lambda token: governance.ListEntriesRequest(
+                last=last, kind=kind or "", page_size=_PAGE, page_token=token
+            ),
+            governance.ListEntriesResponse,
+        ):
+            size = page.size
+            found += [Position(each.seq, each.body) for each in page.entries]
+        return size, found
+
+    def events(self, start: int | None) -> Iterator[Position]:
+        """See `Desk.events`: a stream that ended is asked for again, from where it stopped."""
+        position = self.entries(1, None)[0] if start is None else start
+
+        def listen() -> Iterator[governance.Entry]:
+            request = governance.WatchEventsRequest(start=position)
+            return self.client.stream(f"{_LOG}WatchEvents", request, governance.Entry)
+
+        for each in self._lasting(listen):
+            position = each.seq + 1
+            yield Position(each.seq, each.body)
+
+    def checkpoint(self) -> tuple[SignedNote, NoteKey]:
+        """See `Desk.checkpoint`."""
+        head = self.client.ask(
+            f"{_LOG}GetCheckpoint", governance.GetCheckpointRequest(), governance.SignedHead
+        )
+        return SignedNote.parse(head.note), _note_key(head.key)
+
+    def export(self, file: Path) -> Checkpoint:
+        """See `Desk.export`. Nothing of it is believed: `covenant log verify` does."""
+        first = b""
+        try:
+            with file.open("xb") as opened:
+                for piece in self.client.stream(
+                    f"{_LOG}Export", governance.ExportRequest(), governance.ExportPiece
+                ):
+                    first = first or piece.data.partition(b"\n")[0]
+                    opened.write(piece.data)
+        except FileExistsError as error:
+            raise UsageError(f"{file} exists; name another file") from error
+        except OSError as error:
+            raise UsageError(f"{file} cannot be written: {error.strerror}") from error
+        except CovenantError:
+            file.unlink(missing_ok=True)  # the stream broke off: a part of a log is none
+            raise
+        return Checkpoint.parse(SignedNote.parse(ExportHeader.from_canonical(first).checkpoint).text)
+
+    def models(self) -> Iterable[ModelVersion]:
+        """See `Desk.models`."""
+        for page in self._pages(
+            "covenant.control.v1.Models/ListModels",
+            lambda token: control.ListModelsRequest(page_size=_PAGE, page_token=token),
+            control.ListModelsResponse,
+        ):
+            yield from map(model_version, page.models)
+
+    def accounts(self) -> Iterable[dict[str, Any]]:
+        """See `Desk.accounts`."""
+        for page in self._pages(
+            "covenant.governance.v1.Ledger/ListAccounts",
+            lambda token: governance.ListAccountsRequest(page_size=_PAGE, page_token=token),
+            governance.ListAccountsResponse,
+        ):
+            yield from (json.loads(each.facts) for each in page.accounts)
+
+    def account(self, site: str, population: str, unit: str | None) -> dict[str, Any]:
+        """See `Desk.account`."""
+        request = governance.GetAccountRequest(site=site, population=population, unit=unit or "")
+        found = self.client.ask("covenant.governance.v1.Ledger/GetAccount", request, governance.Account)
+        facts: dict[str, Any] = json.loads(found.facts)
+        return facts
+
+    def _launched(self, make: Callable[[str], control.LaunchRunRequest], request_id: str | None) -> RunId:
+        done = self.client.change(f"{_RUNS}LaunchRun", make, control.LaunchRunResponse, request_id)
+        return run_id(done.run)
+
+    def _lasting(self, open_: Callable[[], Iterator[M]]) -> Iterator[M]:
+        """What streams tell, one after the other: each ends with its deadline, and a coordinator that restarts is asked again for a while.
+
+        Raises Unreachable for one that was never there, or does not come back.
+        """
+        there, tries_left = False, _TRIES
+        while True:
+            began = time.monotonic()
+            try:
+                for each in open_():
+                    there, tries_left = True, _TRIES
+                    yield each
+                there = True
+            except Unreachable:
+                if time.monotonic() - began > _LASTED_S:
+                    there, tries_left = True, _TRIES
+                tries_left -= 1
+                if not there or not tries_left:
+                    raise
+            time.sleep(_PAUSE_S)
+
+    def _pages(self, method: str, make: Callable[[str], Any], answer: type[Any]) -> Iterator[Any]:
+        """All pages of a list."""
+        token = ""
+        while True:
+            page = self.client.ask(method, make(token), answer)
+            yield page
+            token = page.next_page_token
+            if not token:
+                return
+
+
+def _note_key(words: str) -> NoteKey:
+    """The key that `NoteKey.words` names. Raises Refused."""
+    try:
+        name, _, key = words.split("+", 2)
+        found = NoteKey(name, base64.b64decode(key, validate=True)[1:])
+    except ValueError as error:
+        raise Refused(f"the server names no key of a log: {words[:60]!r}") from error
+    if found.words != words:
+        raise Refused(f"the server names no key of a log: {words[:60]!r}")
+    return found

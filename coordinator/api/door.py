@@ -1,0 +1,213 @@
+"""The one door of the control API: every call of every method comes through here, in this order.
+
+1. The caller still waits: work whose deadline has passed is not begun.
+2. The caller is an officer (`identity`), and has a role that may call this method (`roles`). What has no rule is not served.
+3. Only then is the method asked. A change that is refused from here on is told to the transparency log, and has changed nothing.
+4. A disk that failed ends everything: nothing more is let in, and the coordinator, which looks at `failed`, ends.
+5. A stream goes through 1 and 2 again every second, and ends within the hour.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final, cast
+
+import grpc
+import structlog
+from google.protobuf.descriptor import MethodDescriptor, ServiceDescriptor
+from google.protobuf.message import Message
+from google.protobuf.message_factory import GetMessageClass
+from grpc_status import rpc_status
+
+from coordinator.api.errors import Busy, TooLate, defect_status, status_of
+from coordinator.api.identity import Identity
+from coordinator.api.roles import RULES, Rule
+from coordinator.bootstrap import Centre
+from coordinator.office.actors import Actor
+from coordinator.office.denials import record_denial
+from coordinator.office.requests import Asked, RefusedBefore
+from strategies.encoding import sha256_hex
+from strategies.errors import CovenantError, DiskError, Refused, UsageError
+
+MOST_STREAMS: Final = 24
+MOST_STREAMS_AN_OFFICER: Final = 8
+LONGEST_STREAM_S: Final = 3500.0
+POLL_S: Final = 0.2
+_JUDGED_EVERY_S: Final = 1.0
+_log = structlog.get_logger(__name__)
+
+Function = Callable[[Any, "Call"], Any]
+"""A method: takes its request, or all of them where the client streams, and gives its response, or all of them."""
+
+
+@dataclass(kw_only=True)
+class Call:
+    """A call that was let in. `asked` is there where it changes something."""
+
+    actor: Actor
+    context: grpc.ServicerContext
+    again: Callable[[], None]
+    """Raises if the caller would not be let in any more."""
+    closing: threading.Event
+    asked: Asked | None = None
+    _began: float = field(default_factory=time.monotonic)
+    _judged: float = field(default_factory=time.monotonic)
+
+    def goes_on(self) -> bool:
+        """Wait a moment, and say whether the stream is to go on. Raises `CovenantError` for a caller who lost the right to it."""
+        if self.closing.wait(POLL_S) or not self.context.is_active():
+            return False
+        now = time.monotonic()
+        if now - self._judged >= _JUDGED_EVERY_S:
+            self.again()
+            self._judged = now
+        return now - self._began < LONGEST_STREAM_S
+
+
+@dataclass
+class Door:
+    """Lets calls in."""
+
+    centre: Centre
+    identity: Identity
+    closing: threading.Event = field(default_factory=threading.Event)
+    failed: DiskError | None = None
+    _streams: Counter[str] = field(default_factory=Counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def handlers(
+        self, services: Iterable[ServiceDescriptor], functions: Mapping[str, Function]
+    ) -> Sequence[grpc.GenericRpcHandler]:
+        """What gRPC serves of `services`. Raises CovenantError where a method has no rule, or nobody answers it."""
+        return [
+            grpc.method_handlers_generic_handler(
+                service.full_name,
+                {method.name: self._handler(method, functions) for method in service.methods},
+            )
+            for service in services
+        ]
+
+    def _handler(
+        self, method: MethodDescriptor, functions: Mapping[str, Function]
+    ) -> grpc.RpcMethodHandler[Any, Any]:
+        name = name_of(method)
+        if name not in RULES or name not in functions:
+            raise CovenantError(f"{name} has no rule, or nobody answers it: this version is not complete")
+        rule, function = RULES[name], functions[name]
+        reads = GetMessageClass(method.input_type).FromString
+
+        def answer(request: Message, context: grpc.ServicerContext) -> Any:  # noqa: ANN401
+            with self._answering(name, rule, request, context) as call:
+                return function(request, call)
+
+        def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: ANN401
+            with self._answering(name, rule, None, context) as call, self._counted(call.actor):
+                yield from function(request, call)
+
+        shape: tuple[Any, Any] = (method.client_streaming, method.server_streaming)
+        if shape == (False, False):
+            return grpc.unary_unary_rpc_method_handler(answer, reads, _written)
+        if shape == (False, True):
+            return grpc.unary_stream_rpc_method_handler(stream, reads, _written)
+        return grpc.stream_stream_rpc_method_handler(stream, reads, _written)
+
+    @contextmanager
+    def _answering(
+        self, method: str, rule: Rule, request: Message | None, context: grpc.ServicerContext
+    ) -> Iterator[Call]:
+        """Let a call in, and turn what is raised inside into its status."""
+        actor: Actor | None = None
+        try:
+            self._require_disk()
+            _require_time(context)
+            actor = self.identity.actor_of(context)
+            actor.require(rule.roles, method)
+            yield Call(
+                actor=actor,
+                context=context,
+                again=lambda: self._again(method, rule, context),
+                closing=self.closing,
+                asked=_asked(actor, method, request) if rule.changes else None,
+            )
+        except CovenantError as error:
+            if isinstance(error, DiskError):
+                self.failed = error
+            if isinstance(error, Refused) and rule.changes and actor is not None:
+                self._tell(actor, method, request, error)
+            context.abort_with_status(rpc_status.to_status(status_of(error, method)))
+        except Exception as error:  # noqa: BLE001  (a defect must not show the caller a stack of the server)
+            context.abort_with_status(rpc_status.to_status(defect_status(error, method)))
+
+    def _require_disk(self) -> None:
+        if self.failed is not None:
+            raise CovenantError(f"the coordinator is ending: {self.failed}")
+
+    def _again(self, method: str, rule: Rule, context: grpc.ServicerContext) -> None:
+        self.identity.actor_of(context).require(rule.roles, method)
+
+    def _tell(self, actor: Actor, method: str, request: Message | None, refused: Refused) -> None:
+        """Tell the log of a change that was refused; where that fails, the process log has it."""
+        if isinstance(refused, RefusedBefore):
+            return
+        _log.warning("a change was refused", officer=actor.name, method=method, reason=str(refused))
+        try:
+            asked = _asked(actor, method, request)
+        except UsageError:
+            asked = None
+        try:
+            record_denial(
+                self.centre,
+                self.centre.clock(),
+                officer=actor.name,
+                method=method,
+                reason=str(refused),
+                asked=asked,
+            )
+        except CovenantError as error:
+            if isinstance(error, DiskError):
+                self.failed = error
+            _log.error("a refusal could not be told to the log", reason=str(error))
+
+    @contextmanager
+    def _counted(self, actor: Actor) -> Iterator[None]:
+        """One stream more, as long as there is room. Raises Busy."""
+        with self._lock:
+            if self._streams.total() >= MOST_STREAMS or self._streams[actor.name] >= MOST_STREAMS_AN_OFFICER:
+                raise Busy(
+                    f"{actor.name} has {self._streams[actor.name]} streams open, and all officers {self._streams.total()}; there is room for"
+                    f" {MOST_STREAMS_AN_OFFICER} and {MOST_STREAMS}: close some"
+                )
+            self._streams[actor.name] += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._streams[actor.name] -= 1
+
+
+def name_of(method: MethodDescriptor) -> str:
+    """A method as gRPC names it: `covenant.control.v1.Runs/GetRun`."""
+    return f"{method.containing_service.full_name}/{method.name}"
+
+
+def _written(message: Message) -> bytes:
+    return message.SerializeToString()
+
+
+def _require_time(context: grpc.ServicerContext) -> None:
+    left = context.time_remaining()
+    if not context.is_active() or (left is not None and left <= 0):
+        raise TooLate("the deadline of this call has passed; nothing was done")
+
+
+def _asked(actor: Actor, method: str, request: Message | None) -> Asked:
+    if request is None:
+        raise UsageError(f"{method} changes something, and takes one request")
+    content = request.SerializeToString(deterministic=True)
+    request_id = cast("str", getattr(request, "request_id", ""))
+    return Asked(id=request_id, officer=actor.name, method=method, digest=sha256_hex(content))

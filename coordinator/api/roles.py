@@ -1,0 +1,64 @@
+"""Who may call what. A method without a rule here is served to nobody: the server does not start with one.
+
+1. Who decides does not carry out: engineers propose and launch, privacy officers and model risk approve, and no role does both.
+2. Anybody who decides or runs the machines may stop a run; only an engineer opens it again.
+3. An admin runs the machines, and sees neither plans nor accounts. A site's operator sees no accounts: those of other sites are among them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from protos.membership import Role
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The roles that may call a method, and whether it changes something, so that a refusal is told to the log."""
+
+    roles: frozenset[Role]
+    changes: bool = False
+
+
+def _reads(roles: Iterable[Role]) -> Rule:
+    return Rule(frozenset(roles))
+
+
+def _changes(*roles: Role) -> Rule:
+    return Rule(frozenset(roles), changes=True)
+
+
+_EVERYBODY: Final = frozenset(Role)
+_READERS: Final = frozenset({Role.ML_ENGINEER, Role.PRIVACY_OFFICER, Role.MODEL_RISK, Role.AUDITOR})
+
+RULES: Final[dict[str, Rule]] = {
+    "covenant.control.v1.Runs/LaunchRun": _changes(Role.ML_ENGINEER),
+    "covenant.control.v1.Runs/ListRuns": _reads(_EVERYBODY),
+    "covenant.control.v1.Runs/GetRun": _reads(_EVERYBODY),
+    "covenant.control.v1.Runs/WatchRun": _reads(_EVERYBODY),
+    "covenant.control.v1.Runs/StopRun": _changes(
+        Role.ML_ENGINEER, Role.PRIVACY_OFFICER, Role.MODEL_RISK, Role.ADMIN
+    ),
+    "covenant.control.v1.Runs/ResumeRun": _changes(Role.ML_ENGINEER),
+    "covenant.control.v1.Models/ListModels": _reads(_READERS),
+    "covenant.control.v1.Models/GetModel": _reads(_READERS),
+    "covenant.governance.v1.Plans/ProposePlan": _changes(Role.ML_ENGINEER),
+    "covenant.governance.v1.Plans/ApprovePlan": _changes(Role.PRIVACY_OFFICER, Role.MODEL_RISK),
+    "covenant.governance.v1.Plans/GetPlan": _reads(_READERS),
+    "covenant.governance.v1.Plans/ListPlans": _reads(_READERS),
+    "covenant.governance.v1.Log/GetCheckpoint": _reads(_EVERYBODY),
+    "covenant.governance.v1.Log/ListEntries": _reads(_EVERYBODY),
+    "covenant.governance.v1.Log/GetInclusion": _reads(_EVERYBODY),
+    "covenant.governance.v1.Log/GetConsistency": _reads(_EVERYBODY),
+    "covenant.governance.v1.Log/Export": _reads(_EVERYBODY),
+    "covenant.governance.v1.Log/WatchEvents": _reads(_EVERYBODY),
+    "covenant.governance.v1.Ledger/ListAccounts": _reads(_READERS),
+    "covenant.governance.v1.Ledger/GetAccount": _reads(_READERS),
+    "covenant.governance.v1.Members/GetMembers": _reads(_EVERYBODY),
+    "grpc.health.v1.Health/Check": _reads(_EVERYBODY),
+    "grpc.health.v1.Health/Watch": _reads(_EVERYBODY),
+    "grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": _reads(_EVERYBODY),
+}
+"""By method, as gRPC names it."""

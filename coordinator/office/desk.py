@@ -1,0 +1,140 @@
+"""The desk on the coordinator's own machine: no wire, and whoever has the database."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from coordinator import runs as views
+from coordinator.bootstrap import Centre
+from coordinator.db.schema import FINAL_STATES
+from coordinator.governance.exports import export_log, newest_witnesses
+from coordinator.governance.log import Position, TransparencyLog, open_log
+from coordinator.ledger.facts import summary_facts, view_facts
+from coordinator.ledger.store import Ledger
+from coordinator.ledger.units import parse_unit
+from coordinator.office import plans, runs
+from coordinator.office.actors import here
+from coordinator.office.plans import ProposedPlan
+from coordinator.office.requests import Asked
+from coordinator.office.standing import PlanStanding
+from coordinator.registry.versions import ModelVersion, list_versions
+from coordinator.runs import RunView
+from protos.approvals import PlanStatement
+from strategies.encoding import digest_of
+from strategies.ids import RunId, site_name
+from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
+
+_LAUNCH: Final = "launch"
+_RUNS_EVERY_S: Final = 0.1
+_EVENTS_EVERY_S: Final = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class LocalDesk:
+    """See `coordinator.desk.Desk`."""
+
+    centre: Centre
+
+    def runs(self) -> Iterable[RunView]:
+        """See `Desk.runs`."""
+        return views.views(self.centre.engine)
+
+    def watch(self, run: RunId) -> Iterator[RunView]:
+        """See `Desk.watch`."""
+        while True:
+            now = views.view(self.centre.engine, run)
+            yield now
+            if now.state in FINAL_STATES:
+                return
+            time.sleep(_RUNS_EVERY_S)
+
+    def launch(self, what: ProposedPlan, request_id: str | None = None) -> RunId:
+        """See `Desk.launch`."""
+        asked = None
+        if request_id is not None:
+            content = digest_of([what.plan.digest, what.contract.digest, what.evidence.digest])
+            asked = Asked(id=request_id, officer=here().name, method=_LAUNCH, digest=content)
+        return runs.launch(self.centre, here(), what, asked)
+
+    def launch_proposed(self, plan: str, contract: str, request_id: str | None = None) -> RunId:
+        """See `Desk.launch_proposed`."""
+        return self.launch(plans.find_plan(self.centre, plan, contract), request_id)
+
+    def stop(self, run: RunId) -> None:
+        """See `Desk.stop`."""
+        runs.stop(self.centre, here(), run)
+
+    def resume(self, run: RunId) -> None:
+        """See `Desk.resume`."""
+        runs.resume(self.centre, here(), run)
+
+    def propose(self, what: ProposedPlan, statement: PlanStatement) -> PlanStanding:
+        """See `Desk.propose`."""
+        return self._standing(*plans.propose(self.centre, here(), what.plan, what.contract, statement))
+
+    def approve(self, statement: PlanStatement) -> PlanStanding:
+        """See `Desk.approve`."""
+        return self._standing(*plans.approve(self.centre, here(), statement))
+
+    def plan(self, plan: str, contract: str) -> tuple[ProposedPlan, PlanStanding]:
+        """See `Desk.plan`."""
+        found = plans.find_plan(self.centre, plan, contract)
+        return found, plans.standing(self.centre, found)
+
+    def plans(self) -> Iterable[PlanStanding]:
+        """See `Desk.plans`."""
+        return plans.list_plans(self.centre, 0, None)
+
+    def entries(self, last: int, kind: str | None) -> tuple[int, list[Position]]:
+        """See `Desk.entries`."""
+        log = self._log()
+        size = log.size()
+        return size, list(log.entries(max(0, size - last), kind=kind))
+
+    def events(self, start: int | None) -> Iterator[Position]:
+        """See `Desk.events`."""
+        log = self._log()
+        position = log.size() if start is None else start
+        while True:
+            for each in log.entries(position):
+                yield each
+                position = each.seq + 1
+            time.sleep(_EVENTS_EVERY_S)
+
+    def checkpoint(self) -> tuple[SignedNote, NoteKey]:
+        """See `Desk.checkpoint`."""
+        log = self._log()
+        return log.checkpoint(), log.key
+
+    def export(self, file: Path) -> Checkpoint:
+        """See `Desk.export`."""
+        return export_log(
+            self._log(), self.centre.settings.config.federation, file, newest_witnesses(self.centre)
+        )
+
+    def models(self) -> Iterable[ModelVersion]:
+        """See `Desk.models`."""
+        return list_versions(self.centre.engine)
+
+    def accounts(self) -> Iterable[dict[str, Any]]:
+        """See `Desk.accounts`."""
+        return map(summary_facts, self._ledger().accounts())
+
+    def account(self, site: str, population: str, unit: str | None) -> dict[str, Any]:
+        """See `Desk.account`."""
+        return view_facts(
+            self._ledger().show(site_name(site), population, None if unit is None else parse_unit(unit))
+        )
+
+    def _standing(self, plan: str, contract: str) -> PlanStanding:
+        return plans.standing(self.centre, plans.find_plan(self.centre, plan, contract))
+
+    def _log(self) -> TransparencyLog:
+        return open_log(self.centre.engine, self.centre.settings, self.centre.clock)
+
+    def _ledger(self) -> Ledger:
+        return Ledger(self.centre.engine, self.centre.clock)
