@@ -5,6 +5,8 @@
 2. What happens to a run comes in its order (`log_runs`), and is charged to accounts that are replayed (`log_budgets`).
 3. A model comes from a run with all its rounds: it has the plan's name, the next version, the last round's weights, and the run's plan and contract.
 4. Member lists lead, one after the other, from the root that the reader has pinned, and no root that was left behind comes back.
+5. Entries may be missing where the root's quorum declared a gap, after the very head that it names. No run from before goes on after it, and a
+   site's accounts are charged again only once its own statement was adopted.
 """
 
 from __future__ import annotations
@@ -12,26 +14,31 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 from protos.approvals import PlanEvidence, require_approved
 from protos.contract import Contract
 from protos.documents import Document
+from protos.gaps import SignedGap, SoundGap
 from protos.log_budgets import Budgets
 from protos.log_entries import (
+    AccountsAdopted,
     CeilingSet,
+    GapLogged,
     LogEntry,
     LoggedDocument,
     MembersSigned,
     ModelRegistered,
     PlanRecorded,
     ReservationGivenUp,
+    Reserved,
     RunEvent,
     RunLaunched,
     RunResumed,
     SumSettled,
     What,
 )
+from protos.log_names import origin_of
 from protos.log_runs import RunStory
 from protos.membership import MemberList, Membership, check_members
 from protos.plan import Plan
@@ -41,7 +48,9 @@ from protos.root import SignedRoot
 from protos.succession import Newest, newest_after
 from strategies.encoding import canonical_json
 from strategies.errors import CovenantError, Refused
-from strategies.ids import Digest, RunId
+from strategies.ids import Digest, RunId, SiteName
+from strategies.transparency.merkle import Frontier, leaf_hash
+from strategies.transparency.notes import Checkpoint
 
 PLAN_FILE: Final = "plan.json"
 CONTRACT_FILE: Final = "contract.json"
@@ -53,6 +62,13 @@ class AuditRefused(Refused):
     """An entry that contradicts those before it, or a document in it that is not what it must be."""
 
 
+class Gap(NamedTuple):
+    """A gap that the reader has come to: entry `seq` of the log."""
+
+    seq: int
+    sound: SoundGap
+
+
 @dataclass
 class Audit:
     """The story of a whole log. `take` its entries in order; raises `AuditRefused`."""
@@ -61,7 +77,12 @@ class Audit:
     runs: dict[RunId, RunStory] = field(default_factory=dict)
     models: list[ModelRegistered] = field(default_factory=list)
     budgets: Budgets = field(default_factory=Budgets)
+    gaps: list[Gap] = field(default_factory=list)
     members: MemberList | None = None
+    tree: Frontier = field(default_factory=Frontier)
+    """Over the entries that were taken."""
+    _adopted: set[SiteName] = field(default_factory=set)
+    """Sites whose accounts were adopted after the last gap."""
     _lists: dict[Digest, MemberList] = field(default_factory=dict)
     _newest: Newest | None = None
     _plans: dict[tuple[Digest, Digest], tuple[Plan, Contract]] = field(default_factory=dict)
@@ -77,6 +98,7 @@ class Audit:
             self._judge(entry.at, entry.what)
         except CovenantError as refused:
             raise AuditRefused(f"entry {seq} ({kind}): {refused}") from refused
+        self.tree, _ = self.tree.append(leaf_hash(data))
 
     def require_reaches(self, known: Membership) -> None:
         """Check that the log has come to a member list that its reader knows of, by the same root. Raises Refused."""
@@ -103,6 +125,10 @@ class Audit:
                 self.budgets.set_ceiling(what)
             case ModelRegistered():
                 self._model(what)
+            case GapLogged():
+                self._gap(what)
+            case AccountsAdopted():
+                self._adopt(what)
             case _:
                 self._happen(what)
 
@@ -110,6 +136,39 @@ class Audit:
         trusted = _parsed(what.members, Membership).verify(self.pinned)
         self._newest, self.members = newest_after(trusted, self._newest), trusted.members
         self._lists[what.members.digest] = trusted.members
+
+    def _gap(self, what: GapLogged) -> None:
+        sound = _parsed(what.gap, SignedGap).verify(self.pinned)
+        if self._newest is not None and sound.root.version < self._newest.root:
+            raise Refused(
+                f"it is signed under root version {sound.root.version}, and version {self._newest.root} has been accepted"
+            )
+        origin = origin_of(self.pinned.root.federation)
+        sound.require_after(Checkpoint(origin=origin, size=self.tree.size, root=self.tree.root))
+        self.gaps.append(Gap(self.tree.size, sound))
+        self._adopted = set()
+        for run in self.runs.values():
+            run.is_before_gap = True
+
+    def _adopt(self, what: AccountsAdopted) -> None:
+        if not self.gaps:
+            raise Refused(f"accounts of {what.site} are adopted, and there was no gap")
+        if what.site in self._adopted:
+            raise Refused(f"accounts of {what.site} are adopted twice after one gap")
+        if what.made_at < self.gaps[-1].sound.declared.declared:
+            raise Refused(f"the statement of {what.site} was made before the gap was declared")
+        self.budgets.know(what.releases)
+        self.budgets.adopt(what)
+        self._adopted.add(what.site)
+
+    def _require_adopted(self, run: RunId, reserved: Iterable[Reserved]) -> None:
+        if not self.gaps:
+            return
+        for each in reserved:
+            if each.site not in self._adopted:
+                raise Refused(
+                    f"{run} charges {each.site}, whose accounts were not adopted after the gap at entry {self.gaps[-1].seq}"
+                )
 
     def _plan(self, what: PlanRecorded) -> None:
         plan, contract = _parsed(what.plan, Plan), _parsed(what.contract, Contract)
@@ -138,6 +197,7 @@ class Audit:
         releases = releases_of(plan, contract)
         self.budgets.know(what.releases)
         _require_reserved(what, plan, releases)
+        self._require_adopted(what.run, what.reserved)
         self.budgets.reserve(what.run, what.reserved)
         self.runs[what.run] = RunStory(
             run=what.run,
@@ -177,6 +237,7 @@ class Audit:
                 pass  # releases nothing
 
     def _reserve_again(self, run: RunStory, what: RunResumed) -> None:
+        self._require_adopted(run.run, what.reserved)
         self.budgets.reserve(run.run, what.reserved)
         planned = {each[:-1]: each[-1] for each in _planned(run.plan, run.releases)}
         for site, population, stage, release, times in self.budgets.held(run.run):

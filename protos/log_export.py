@@ -18,20 +18,15 @@ from typing import BinaryIO, Final, Literal, Self
 from protos.documents import Document
 from protos.keys import public_bytes
 from protos.log_audit import Audit
+from protos.log_names import origin_of
 from protos.log_entries import MOST_ENTRY_BYTES
 from protos.membership import Membership
 from protos.names import Name
 from protos.root import SignedRoot
 from strategies.errors import Refused, UsageError
-from strategies.transparency.merkle import Frontier, leaf_hash
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
 _LONGEST_HEADER: Final = 128 * 1024
-
-
-def origin_of(federation: str) -> str:
-    """How the log of a federation is called in its notes."""
-    return f"{federation}/log"
 
 
 class ExportHeader(Document):
@@ -50,19 +45,6 @@ class Verified:
     head: Checkpoint
     log_key: NoteKey
     story: Audit
-
-
-class _Counted:
-    """Entries as they pass, and the tree that they make."""
-
-    def __init__(self, entries: Iterable[bytes]) -> None:
-        self._entries = entries
-        self.tree = Frontier()
-
-    def __iter__(self) -> Iterator[bytes]:
-        for data in self._entries:
-            self.tree, _ = self.tree.append(leaf_hash(data))
-            yield data
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,12 +69,12 @@ class Export:
             raise Refused(f"this log is of federation {federation}; the root is of {pinned.root.federation}")
         note = SignedNote.parse(self.header.checkpoint)
         head = Checkpoint.parse(note.text)
-        counted, story = _Counted(self.entries), Audit(pinned)
-        for seq, data in enumerate(counted):
+        story = Audit(pinned)
+        for seq, data in enumerate(self.entries):
             story.take(seq, data)
-        if (counted.tree.size, counted.tree.root) != (head.size, head.root):
+        if (story.tree.size, story.tree.root) != (head.size, head.root):
             raise Refused(
-                f"the head is of {head.size} entries, and the {counted.tree.size} in this file are not those: entries were changed, added or removed"
+                f"the head is of {head.size} entries, and the {story.tree.size} in this file are not those: entries were changed, added or removed"
             )
         if story.members is None:
             raise Refused("this log has no member list yet, so nothing says whose key signs its head")

@@ -48,6 +48,8 @@ class RunStory:
     """Of the model after the last round."""
     survivors: set[SiteName] = field(default_factory=set)
     prepared: bool = False
+    is_before_gap: bool = False
+    """Whether entries were lost after this run was launched: what became of it meanwhile nobody knows."""
     state: str = "running"
 
     @property
@@ -100,13 +102,21 @@ def _require_running(run: RunStory) -> None:
         raise Refused(f"{run.run} is {run.state}")
 
 
+def _require_going_on(run: RunStory) -> None:
+    if run.is_before_gap:
+        raise Refused(f"{run.run} goes on, but entries were lost after its launch: nobody knows what it did")
+
+
 def _resume(run: RunStory, what: RunResumed) -> None:
     if run.state not in {"failed", "stopped"}:
         raise Refused(f"{what.run} is resumed, but it is {run.state}")
+    if run.is_before_gap:
+        raise Refused(f"{what.run} is resumed, but entries were lost after its launch: it may have gone on")
     run.state = "running"
 
 
 def _settle(run: RunStory, what: SumSettled) -> None:
+    _require_going_on(run)
     at = (what.stage, what.round, what.attempt)
     if at in run.settled:
         raise Refused(
@@ -153,6 +163,7 @@ def _void(run: RunStory, what: AttemptVoided) -> None:
 
 
 def _commit(run: RunStory, what: RoundCommitted) -> None:
+    _require_going_on(run)
     if not run.prepared or what.round != run.committed + 1:
         raise Refused(f"{run.run} commits round {what.round} after round {run.committed}")
     settled = run.require_settled((TRAIN, what.round, what.attempt), what.survivors)

@@ -109,6 +109,16 @@ def facts_of(found: Verified, pinned: SignedRoot) -> dict[str, Any]:
         "root": found.head.root.hex(),
         "log_key": found.log_key.words,
         "members": None if story.members is None else story.members.ref,
+        "gaps": [
+            {
+                "entry": each.seq,
+                "kept": each.sound.declared.kept.model_dump(mode="json"),
+                "lost": [it.model_dump(mode="json") for it in each.sound.declared.lost],
+                "reason": each.sound.declared.reason,
+                "signed": list(each.sound.signed.signed(each.sound.root)),
+            }
+            for each in story.gaps
+        ],
         "runs": [
             {
                 "run": each.run,

@@ -8,10 +8,12 @@ from rich.table import Table
 from rich.text import Text
 
 from protos.approvals import ApprovedPlan
-from protos.log_audit import Audit
+from protos.log_audit import Audit, Gap
 from protos.log_entries import (
+    AccountsAdopted,
     AttemptVoided,
     CeilingSet,
+    GapLogged,
     LogEntry,
     MembersSigned,
     ModelRegistered,
@@ -67,6 +69,12 @@ def words_of(what: What) -> str:
             return f"{what.site}/{what.population}: {ceiling.words}, by {', '.join(what.officers)}: {what.reason}"
         case ModelRegistered():
             return f"{what.name}@{what.version} {what.digest[:_SHORT]} from {what.run}"
+        case GapLogged():
+            gap = what.gap.document["gap"]
+            return f"entries after the first {gap['kept']['size']} are lost, {len(gap.get('lost', []))} later heads are known: {gap['reason']}"
+        case AccountsAdopted():
+            times = sum(each.times for each in what.adopted)
+            return f"{what.site}: {times} charges of its own statement {what.statement[:_SHORT]} adopted after a gap"
         case _:
             return f"{what.run}: {_words_of_run(what)}"
 
@@ -105,10 +113,26 @@ def show_verified(found: Verified, pinned: SignedRoot) -> None:
     for table in (_runs(found.story), _models(found.story), _budgets(found.story)):
         if table.row_count:
             people.print(table)
+    for gap in found.story.gaps:
+        _show_gap(gap)
     people.print(
         f"verified: all {found.head.size} entries of the log of {found.federation} (fingerprint {pinned.root.fingerprint}), in order and"
         f" without a gap, are those of the head that {found.log_key.name} signed. Each fits those before it.\n"
         f"Whether others see the same log, they have to say: compare the head of {found.head.size} entries, {found.head.root.hex()}.",
+        highlight=False,
+        markup=False,
+    )
+
+
+def _show_gap(gap: Gap) -> None:
+    """Loudly: whatever a log says besides, it does not say what happened there."""
+    declared = gap.sound.declared
+    known = "".join(f"\n  lost: {each.words}" for each in declared.lost) or "\n  no later head is known"
+    by = ", ".join(gap.sound.signed.signed(gap.sound.root))
+    people.print(Text("GAP", style="bold red"), end=" ")
+    people.print(
+        f"at entry {gap.seq}: what came after the first {declared.kept.size} entries is lost. {by} signed so on {declared.declared:%Y-%m-%d}:"
+        f" {declared.reason}{known}\nModels and charges of that time are in this log only as far as sites stated them.",
         highlight=False,
         markup=False,
     )

@@ -2,8 +2,9 @@
 
 from coordinator.db import ledger_schema as _ledger_schema  # their tables belong to the one metadata
 from coordinator.db import log_schema as _log_schema
+from coordinator.db import recovery_schema as _recovery_schema
 from coordinator.db.engine import open_database, reading, writing
 from coordinator.db.migrate import migrate
 
-del _ledger_schema, _log_schema
+del _ledger_schema, _log_schema, _recovery_schema
 __all__ = ["migrate", "open_database", "reading", "writing"]

@@ -3,6 +3,7 @@
 1. `append` belongs into the transaction of the effect, as its last step: there is no effect without its entry, and no entry without the effect.
 2. Whoever appends has the log for itself until its transaction ends, so entries have no gaps and one order.
 3. A head is signed once it is committed, and never twice for one size with different roots.
+4. Nothing is appended, and so nothing done, while a restored database lacks entries that somebody is known to have (`require_not_waiting`).
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.engine import reading, writing
 from coordinator.db.log_schema import LoggedCheckpoint, LoggedEntry
+from coordinator.db.recovery_schema import Restore
 from coordinator.keys import log_signer
 from coordinator.settings import Settings
 from protos.keys import public_bytes
 from protos.log_entries import MOST_ENTRY_BYTES, LogEntry, What
-from protos.log_export import origin_of
-from strategies.errors import CovenantError, UsageError
+from protos.log_names import origin_of
+from strategies.errors import CovenantError, Refused, UsageError
 from strategies.transparency.merkle import (
     HASH_BYTES,
     Frontier,
@@ -45,18 +47,39 @@ def append(session: Session, at: datetime, what: Iterable[What]) -> int:
     Raises UsageError for an entry that is too long; nothing is appended then.
     """
     _take_turn(session)
+    require_not_waiting(session)
+    return _append(session, (LogEntry(at=at, what=each) for each in what))
+
+
+def append_again(session: Session, bodies: Iterable[bytes]) -> int:
+    """Append entries that this log had, byte for byte, from a copy that was verified; returns the size of the log then. Their effects are
+    replayed in the same transaction (`coordinator.governance.replay`)."""
+    _take_turn(session)
+    return _append(session, map(LogEntry.from_canonical, bodies))
+
+
+def require_not_waiting(session: Session) -> None:
+    """Check that the database does not lack entries that are known to be somewhere. Raises Refused."""
+    if session.scalar(select(Restore.id).where(Restore.waits).limit(1)) is not None:
+        raise Refused(
+            "restored; a later head is known: give a copy of the log that reaches it to `covenant restore`, or have a gap signed"
+            " (`covenant restore gap draft`) and apply it"
+        )
+
+
+def _append(session: Session, entries: Iterable[LogEntry]) -> int:
     size = _size(session)
     tree = _proved(session, lambda subtree: Frontier.of(size, subtree))
     rows = []
-    for each in what:
-        body = LogEntry(at=at, what=each).canonical
+    for each in entries:
+        body, kind = each.canonical, each.what.kind
         if len(body) > MOST_ENTRY_BYTES:
             raise UsageError(
-                f"an entry of kind {each.kind} has {len(body)} bytes; the log takes at most {MOST_ENTRY_BYTES}"
+                f"an entry of kind {kind} has {len(body)} bytes; the log takes at most {MOST_ENTRY_BYTES}"
             )
         tree, completed = tree.append(leaf_hash(body))
         nodes = b"".join(node for _, _, node in completed)
-        rows.append({"seq": tree.size - 1, "kind": each.kind, "at": at, "body": body, "nodes": nodes})
+        rows.append({"seq": tree.size - 1, "kind": kind, "at": each.at, "body": body, "nodes": nodes})
     # RETURNING makes one statement of many rows, also where the driver would send them one by one.
     if rows:
         session.execute(insert(LoggedEntry).returning(LoggedEntry.seq), rows).all()
