@@ -110,9 +110,7 @@ class SignedGap(Document):
         """The gap, if the quorum of the root that its chain leads to from the `pinned` one signed it for that federation. Raises Refused."""
         root = lineage(pinned, self.roots)[-1]
         if self.gap.federation != root.federation:
-            raise Refused(
-                f"the gap is declared for {self.gap.federation}; this root is of {root.federation}"
-            )
+            raise Refused(f"the gap is declared for {self.gap.federation}; this root is of {root.federation}")
         root.require_quorum(self.signatures, _LABEL, self.gap.canonical, what=self._words)
         return SoundGap(self, root)
 

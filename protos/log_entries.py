@@ -286,7 +286,14 @@ RunEvent = (
 )
 """What happens to a run that was launched."""
 What = Annotated[
-    MembersSigned | PlanRecorded | RunLaunched | RunEvent | CeilingSet | ModelRegistered | GapLogged | AccountsAdopted,
+    MembersSigned
+    | PlanRecorded
+    | RunLaunched
+    | RunEvent
+    | CeilingSet
+    | ModelRegistered
+    | GapLogged
+    | AccountsAdopted,
     Field(discriminator="kind"),
 ]
 

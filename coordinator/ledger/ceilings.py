@@ -67,6 +67,15 @@ def decide(session: Session, key: AccountKey, decision: Decision, now: datetime)
     Raises UsageError for values out of bounds and another order, Refused without a second officer where one is needed, BudgetRefused for
     a ceiling below what is charged already. The ledger is then as it was.
     """
+    changed, crossed = carry_out(session, key, decision, now)
+    append(session, now, [_logged(changed, _people(decision.officers), decision.reason)])
+    return crossed
+
+
+def carry_out(
+    session: Session, key: AccountKey, decision: Decision, now: datetime
+) -> tuple[Book, tuple[Crossing, ...]]:
+    """`decide` without telling the log, which has the entry when it is replayed; returns the account as it then is."""
     officers, reason = _people(decision.officers), _text(decision.reason, "the reason", _LONGEST_REASON)
     alerts = None if decision.alert_at is None else _alerts(decision.alert_at)
     overlaps = None if decision.overlaps is None else _overlaps(key, decision.overlaps)
@@ -86,9 +95,7 @@ def decide(session: Session, key: AccountKey, decision: Decision, now: datetime)
                 f"{key.words} was decided about at this moment by somebody else; look, then try again"
             )
     session.execute(insert(LedgerCeiling), [_row(changed, officers, reason, now)])
-    crossed = record_crossings(session, [changed], None, now)
-    append(session, now, [_logged(changed, officers, reason)])
-    return crossed
+    return changed, record_crossings(session, [changed], None, now)
 
 
 def _logged(changed: Book, officers: tuple[str, ...], reason: str) -> CeilingSet:
