@@ -21,6 +21,7 @@ from coordinator.governance.log import append
 from coordinator.ledger import Ledger, Need, Planned
 from coordinator.ledger.alerts import Crossing
 from coordinator.ledger.needs import STAGES
+from coordinator.recovery.endings import require_resumable
 from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.record import RoundConflict
 from coordinator.rounds.store import FinalState, RoundStore
@@ -125,6 +126,7 @@ def resume(centre: Centre, run: RunId) -> None:
             raise _unknown(run)
         if row.state not in {RunState.FAILED, RunState.STOPPED}:
             raise Refused(f"{run} is {row.state}; only a failed or a stopped run is resumed")
+        require_resumable(session, row)
         row.state, row.reason, row.finished_at, row.idle_starts = RunState.SUBMITTED, None, None, 0
         needs = _reserve_again(centre, session, run)
         session.flush()

@@ -261,7 +261,7 @@ class AccountsAdopted(Part):
     site: Site
     statement: Sha256
     made_at: AwareDatetime
-    releases: dict[Sha256, Facts] = {}
+    releases: Annotated[dict[Sha256, Facts], Field(default_factory=dict)]
     adopted: Annotated[tuple[AdoptedCharge, ...], Field(max_length=100_000)] = ()
 
     @model_validator(mode="after")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import typer
 
 from coordinator.cli import (
+    backup,
     centre,
     forecast,
     keys,
@@ -36,3 +37,5 @@ def register(app: typer.Typer) -> None:
     app.add_typer(log.app, name="log")
     app.add_typer(models.app, name="model")
     app.add_typer(models.score, name="score")
+    app.add_typer(backup.app, name="backup")
+    app.add_typer(backup.restores, name="restore")

@@ -69,14 +69,20 @@ def words_of(what: What) -> str:
             return f"{what.site}/{what.population}: {ceiling.words}, by {', '.join(what.officers)}: {what.reason}"
         case ModelRegistered():
             return f"{what.name}@{what.version} {what.digest[:_SHORT]} from {what.run}"
+        case GapLogged() | AccountsAdopted():
+            return _words_of_loss(what)
+        case _:
+            return f"{what.run}: {_words_of_run(what)}"
+
+
+def _words_of_loss(what: GapLogged | AccountsAdopted) -> str:
+    match what:
         case GapLogged():
             gap = what.gap.document["gap"]
             return f"entries after the first {gap['kept']['size']} are lost, {len(gap.get('lost', []))} later heads are known: {gap['reason']}"
         case AccountsAdopted():
             times = sum(each.times for each in what.adopted)
             return f"{what.site}: {times} charges of its own statement {what.statement[:_SHORT]} adopted after a gap"
-        case _:
-            return f"{what.run}: {_words_of_run(what)}"
 
 
 def _words_of_run(what: RunLaunched | RunEvent) -> str:

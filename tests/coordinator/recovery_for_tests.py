@@ -58,7 +58,9 @@ def _is_told(row: Any) -> bool:
 
 def _facts(row: Any, untold: set[str], accounts: dict[int, str]) -> dict[str, Any]:
     facts = {
-        column.name: getattr(row, column.name) for column in row.__table__.columns if column.name not in untold
+        column.name: getattr(row, column.name)
+        for column in row.__table__.columns
+        if column.name not in untold
     }
     if "account_id" in facts:
         facts["account_id"] = accounts[facts["account_id"]]
