@@ -57,9 +57,14 @@ class LostHead(GapHead):
 
     @classmethod
     def known_by(cls, note: SignedNote) -> Self:
-        """The head that `note` is of. Raises NoteRefused."""
+        """The head that `note` is of, with the log's own signatures alone: witnesses' would make a gap long. Raises NoteRefused."""
         head = Checkpoint.parse(note.text)
-        return cls(size=head.size, root=Digest(head.root.hex()), note=note.encoded)
+        lines = tuple(each for each in note.lines if each.startswith(f"\u2014 {head.origin} "))
+        return cls(
+            size=head.size,
+            root=Digest(head.root.hex()),
+            note=SignedNote(note.text, lines or note.lines).encoded,
+        )
 
     def checkpoint(self) -> Checkpoint:
         """The head in its note, whose signatures nobody has checked. Raises Refused."""

@@ -77,6 +77,8 @@ class RunStory:
                 _void(self, what)
             case _:
                 _require_running(self)
+                if not isinstance(what, RunEnded):
+                    _require_going_on(self)
                 self._take_running(what)
 
     def _take_running(
@@ -116,7 +118,6 @@ def _resume(run: RunStory, what: RunResumed) -> None:
 
 
 def _settle(run: RunStory, what: SumSettled) -> None:
-    _require_going_on(run)
     at = (what.stage, what.round, what.attempt)
     if at in run.settled:
         raise Refused(
@@ -163,7 +164,6 @@ def _void(run: RunStory, what: AttemptVoided) -> None:
 
 
 def _commit(run: RunStory, what: RoundCommitted) -> None:
-    _require_going_on(run)
     if not run.prepared or what.round != run.committed + 1:
         raise Refused(f"{run.run} commits round {what.round} after round {run.committed}")
     settled = run.require_settled((TRAIN, what.round, what.attempt), what.survivors)

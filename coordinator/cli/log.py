@@ -13,6 +13,7 @@ from coordinator.documents import read_membership
 from coordinator.governance.exports import export_log
 from coordinator.governance.log import TransparencyLog, open_log
 from protos.documents import load_document
+from protos.files import write_new
 from protos.log_entries import LogEntry
 from protos.log_export import Verified, verify_file
 from protos.root import SignedRoot
@@ -47,11 +48,17 @@ def show(
 
 
 @app.command("checkpoint")
-def checkpoint(home: Home = None, json: Json = False) -> None:
+def checkpoint(
+    out: Annotated[Path | None, typer.Option(help="A new file to write the note to as well.")] = None,
+    home: Home = None,
+    json: Json = False,
+) -> None:
     """The signed head of the log, as a note that other tools read too."""
     log = _log(home)
     note = log.checkpoint()
     head = Checkpoint.parse(note.require(log.key))
+    if out is not None:
+        write_new(out, note.encoded.encode(), mode=0o644)
     if json:
         emit({"size": head.size, "root": head.root.hex(), "note": note.encoded, "key": log.key.words})
         return

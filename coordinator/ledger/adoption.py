@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Collection, Mapping
 from datetime import datetime
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import func, insert, select, text
 from sqlalchemy.orm import Session
 
 from coordinator.db.log_schema import LoggedEntry
@@ -53,6 +53,12 @@ def require_adopted(session: Session, sites: Collection[SiteName]) -> None:
             f"entries of the log are lost (the gap at entry {gap}), and with them charges: the accounts of {', '.join(missing)} are unsettled. Have each"
             " site run `covenant-agent budget --export`, and read its statement with `covenant ledger reconcile`"
         )
+
+
+def lock_adoption(session: Session) -> None:
+    """Have two that adopt at once take turns, as SQLite's writers do anyway."""
+    if session.get_bind().dialect.name == "postgresql":
+        session.execute(text("LOCK TABLE adopted_sites IN SHARE ROW EXCLUSIVE MODE"))
 
 
 def adoption(

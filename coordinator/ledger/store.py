@@ -20,7 +20,7 @@ from sqlalchemy.orm import Session
 from coordinator.db.engine import reading, writing
 from coordinator.db.schema import RunState
 from coordinator.governance.log import append
-from coordinator.ledger.adoption import adoption, require_adopted, write_adopted
+from coordinator.ledger.adoption import adoption, lock_adoption, require_adopted, write_adopted
 from coordinator.ledger.alerts import Crossing, record_crossings
 from coordinator.ledger.books import Book, LedgerConflict, count_up, open_books
 from coordinator.ledger.ceilings import Decision, decide
@@ -162,6 +162,7 @@ class Ledger:
         """After a gap in the log: charge what a site's signed statement has and the ledger lost, and so settle its accounts; returns what was
         adopted. None where no gap asks for it, or it was done already. Raises Refused as `adoption`, and then nothing was adopted."""
         with writing(self._engine, "adopting a site's accounts after a gap") as session:
+            lock_adoption(session)
             read = read_statement(session, statement)
             what = adoption(session, read, sha256_hex(read.canonical), compare(session, read))
             if what is not None:

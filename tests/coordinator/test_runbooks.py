@@ -15,12 +15,16 @@ import typer
 from client.cli import app as agent
 from client.keystore import open_participant
 from client.participant import Participant
+from coordinator.bootstrap import open_centre
 from coordinator.cli import register
 from coordinator.documents import read_evidence, read_members, read_plan
+from coordinator.governance.log import open_log
 from coordinator.keys import log_signer
+from coordinator.service import Service
 from coordinator.settings import load_settings
 from protos.approval_rule import ApprovalRule
 from protos.approvals import require_approved
+from protos.log_entries import LogEntry
 from protos.membership import Trusted
 from protos.shell import people, run_command
 from simulation.demo import data
@@ -120,6 +124,46 @@ def test_the_first_plan_is_approved_by_the_officers_on_the_list(desk: Desk) -> N
     rules = [ApprovalRule()]
     approved = require_approved(*documents, read_evidence(plan), desk.list.members, rules, datetime.now(UTC))
     assert (approved.author, [name for name, _ in approved.approved_by]) == ("ml-1", ["privacy-1", "risk-1"])
+
+
+def test_a_backup_comes_back_and_what_nobody_has_is_a_gap(desk: Desk) -> None:
+    """Before the remedies of the next test, which change who the officers are."""
+    page = commands_of("backup-and-restore.md")
+    served(desk)
+    desk.follow(page["1. Back up"][:2])
+    desk.type(
+        "covenant ledger set-ceiling north lending-club --unit record --epsilon 12 --delta 1e-5 --officer privacy-1 --reason first --home centre"
+    )
+    desk.follow(page["1. Back up"][2:])
+    desk.follow(page["2. Drill"])
+    before = told_by(desk)
+    desk.follow(page["3. Restore"])
+    assert told_by(desk) == before
+    desk.follow(page["4. Entries that nobody has"])
+    kinds = [kind for kind, _ in told_by(desk)]
+    assert kinds == [*[kind for kind, _ in before][:-1], "gap"]
+    desk.type(
+        "covenant ledger set-ceiling north lending-club --unit record --epsilon 12 --delta 1e-5 --officer privacy-1 --reason again --home centre"
+    )
+    desk.follow(page["5. After a gap: the accounts"])
+    assert [kind for kind, _ in told_by(desk)][-3:] == ["gap", "ceiling", "adopted"]
+
+
+def served(desk: Desk) -> None:
+    """As a coordinator does when it starts: the sites are recorded, and the log has the member list."""
+    centre = open_centre(load_settings(desk.folder / "centre"))
+    membership, trusted = read_members(centre.settings)
+    Service(centre)._record(trusted.members, membership)
+    centre.engine.dispose()
+
+
+def told_by(desk: Desk) -> list[tuple[str, bytes]]:
+    """The kinds and bytes of all entries of the centre's log."""
+    centre = open_centre(load_settings(desk.folder / "centre"))
+    log = open_log(centre.engine, centre.settings, centre.clock)
+    found = [(LogEntry.from_canonical(each.body).what.kind, each.body) for each in log.entries()]
+    centre.engine.dispose()
+    return found
 
 
 def test_every_remedy_works_and_leaves_what_it_says(desk: Desk) -> None:
