@@ -17,7 +17,7 @@ from coordinator.db.engine import reading, writing
 from coordinator.db.schema import FINAL_STATES, Round, RoundState, Run, RunState
 from coordinator.documents import assemble
 from coordinator.governance.launches import launched, resumed
-from coordinator.governance.log import append
+from coordinator.governance.log import append, require_open
 from coordinator.ledger import Ledger, Need, Planned
 from coordinator.ledger.alerts import Crossing
 from coordinator.ledger.needs import STAGES
@@ -51,6 +51,7 @@ class RunView:
 
 def launch(centre: Centre, plan_file: Path, contract_file: Path | None = None) -> RunId:
     """Record a run and start it; a run that cannot be started is recorded as failed, with the reason."""
+    require_open(centre.engine)
     run = centre.new_run_id()
     at = centre.clock()
     documents = assemble(centre.settings, run, plan_file, contract_file, now=at)
@@ -119,6 +120,7 @@ def ledger_of(centre: Centre, documents: RunDocuments) -> Ledger | None:
 
 def resume(centre: Centre, run: RunId) -> None:
     """Go on with a failed or stopped run after its last committed round; raises `Refused` for any other."""
+    require_open(centre.engine)
     centre.transport.require()
     with writing(centre.engine, f"resuming {run}") as session:
         row = session.get(Run, run, with_for_update=True)

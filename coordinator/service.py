@@ -13,14 +13,14 @@ from dataclasses import dataclass, field
 import structlog
 
 from coordinator.bootstrap import Centre
-from coordinator.db.engine import reading, writing
+from coordinator.db.engine import writing
 from coordinator.db.schema import Site
 from coordinator.documents import read_members
 from coordinator.flower.control import Control
 from coordinator.flower.executor import Executor
 from coordinator.flower.superlink import SuperLink
 from coordinator.governance.launches import members_signed
-from coordinator.governance.log import append, require_not_waiting
+from coordinator.governance.log import append, require_open
 from coordinator.supervisor import Supervisor
 from protos.membership import MemberList, Membership
 from strategies.errors import CovenantError, DiskError
@@ -46,8 +46,7 @@ class Service:
         """Start everything, keep it going, and end it all when stopped; raises `DiskError` when it can no longer keep a record, and `Refused`
         at once where a restored database waits for entries that are known to be somewhere."""
         settings = self.centre.settings
-        with reading(self.centre.engine, "looking for a restore that waits") as session:
-            require_not_waiting(session)
+        require_open(self.centre.engine)
         settings.logs.mkdir(parents=True, exist_ok=True)
         with (settings.logs / "superlink.log").open("ab") as log:
             superlink = SuperLink(address=settings.superlink, home=settings.home, log=log)

@@ -67,6 +67,12 @@ def require_not_waiting(session: Session) -> None:
         )
 
 
+def require_open(engine: Engine) -> None:
+    """`require_not_waiting` in a transaction of its own, for whoever is about to begin something."""
+    with reading(engine, "looking for a restore that waits") as session:
+        require_not_waiting(session)
+
+
 def _append(session: Session, entries: Iterable[LogEntry]) -> int:
     size = _size(session)
     tree = _proved(session, lambda subtree: Frontier.of(size, subtree))

@@ -4,7 +4,8 @@
    reserved, settled and given back by the ledger's own.
 2. A charge that the tables cannot bear stops everything: none is passed over.
 3. What the log does not tell stays empty: scaling, checkpoints, testimony, durations, who was asked and did not answer. A run does not go on from there.
-4. A version of a model keeps its number, whether its files are there or not.
+4. A kind without an effect on tables is one line in `_take`; one that is not there does not pass the type check.
+5. A version of a model keeps its number, whether its files are there or not.
 """
 
 from __future__ import annotations
