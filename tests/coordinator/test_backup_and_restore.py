@@ -6,7 +6,7 @@ import json
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
 from random import Random
@@ -16,10 +16,12 @@ from sqlalchemy import Engine, create_engine, select, text
 from sqlalchemy.engine import make_url
 
 from client.budget import _stated, views
+from coordinator import runs
 from coordinator.db import migrate, open_database, reading, writing
 from coordinator.db.schema import Base, Checkpoint, Model, Round, Run, RunState
 from coordinator.governance.exports import export_log
 from coordinator.governance.log import TransparencyLog, append
+from coordinator.keys import log_signer
 from coordinator.ledger import Ledger
 from coordinator.ledger.ceilings import Decision
 from coordinator.recovery.backup import make_backup
@@ -30,6 +32,7 @@ from coordinator.recovery.restore import Restored, apply_gap, restore
 from coordinator.recovery.rows import line_of, read_rows, tables_of
 from coordinator.registry.artifacts import ArtifactStore
 from coordinator.registry.publish import publish
+from coordinator.service import Service
 from protos.account_statement import sign
 from protos.backups import SignedManifest
 from protos.documents import load_document
@@ -40,7 +43,8 @@ from protos.root import SignedRoot
 from simulation.world.layout import _signing_key
 from strategies.dp.budget import BudgetRefused
 from strategies.errors import CovenantError, Refused, UsageError
-from strategies.ids import Digest
+from strategies.ids import Digest, RunId
+from tests.coordinator.cli_for_tests import commands_in, facts_of
 from tests.coordinator.private_for_tests import Make, Private, Templates, make, private_plan, templates
 from tests.coordinator.recovery_for_tests import told
 from tests.coordinator.secure_for_tests import RUN
@@ -200,6 +204,7 @@ def test_the_password_of_a_database_is_not_in_a_backup(life: Life, tmp_path: Pat
     assert "db.example" in written
 
 
+@pytest.mark.slow
 def test_a_second_backup_copies_what_is_new(make: Make, tmp_path: Path) -> None:
     life = live(tmp_path, make())
     before = {path for path in (life.backups / "artifacts").rglob("*") if path.is_file()}
@@ -213,6 +218,7 @@ def test_a_second_backup_copies_what_is_new(make: Make, tmp_path: Path) -> None:
     assert check_backup(life.backups, life.pinned).snapshot == made.snapshot
 
 
+@pytest.mark.slow
 def test_a_backup_that_fails_leaves_the_earlier_ones_and_nothing_half(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -324,6 +330,7 @@ def test_every_artifact_that_a_row_names_is_in_a_backup(life: Life, empty: Engin
             assert digest is None or store.get(Digest(digest))
 
 
+@pytest.mark.slow
 def test_a_backup_restores_every_row_to_the_bit(make: Make, tmp_path: Path, empty: Engine) -> None:
     """Of a federation that is over, so that nothing has to be ended."""
     life = live(tmp_path, make())
@@ -423,6 +430,7 @@ def test_the_longest_of_several_copies_is_taken(life: Life) -> None:
     assert life.reach(life.copy, life.early).head == found.head
 
 
+@pytest.mark.slow
 def test_a_copy_that_is_older_than_the_backup_adds_nothing(make: Make, tmp_path: Path) -> None:
     life = live(tmp_path, make())
     life.federation.clock.sleep(60.0)
@@ -609,6 +617,7 @@ def postgres(postgres_url: str) -> Iterator[Engine]:
     engine.dispose()
 
 
+@pytest.mark.slow
 @pytest.mark.postgres
 def test_sqlite_restores_into_postgresql_and_back_to_the_bit(
     life: Life, postgres: Engine, tmp_path: Path
@@ -641,6 +650,7 @@ def live_on(life: Life, engine: Engine) -> Life:
     return made
 
 
+@pytest.mark.slow
 @pytest.mark.postgres
 def test_postgresql_goes_on_numbering_after_the_rows_that_were_restored(life: Life, postgres: Engine) -> None:
     restored(life, life.reach(), postgres)
@@ -652,6 +662,7 @@ def test_postgresql_goes_on_numbering_after_the_rows_that_were_restored(life: Li
     ledger.set_ceiling(account.key.site, "another", decision)
 
 
+@pytest.mark.slow
 @pytest.mark.postgres
 def test_a_postgresql_that_lost_its_last_transactions_gets_them_back_from_a_copy(
     life: Life, postgres: Engine, postgres_url: str
@@ -732,6 +743,7 @@ class fresh_database:  # noqa: N801 (used as a function is)
         server.dispose()
 
 
+@pytest.mark.slow
 def test_a_backup_is_of_one_moment_while_others_write(make: Make, tmp_path: Path) -> None:
     """An entry that is appended while tables are read is in all of them or in none."""
     life = live(tmp_path, make())
@@ -757,6 +769,102 @@ def test_a_backup_is_of_one_moment_while_others_write(make: Make, tmp_path: Path
     make_backup(life.federation.centre.settings, life.log, life.federation.artifacts, life.backups, say)
     checked = check_backup(life.backups, life.pinned)
     assert (checked.head.size, life.log.size()) == (size, size + 1)
+
+
+@pytest.mark.postgres
+@pytest.mark.slow
+def test_a_backup_of_postgresql_is_of_one_moment_too(life: Life, postgres: Engine) -> None:
+    restored(life, life.reach(life.early), postgres)
+    log, written = life.log_in(postgres), []
+    size = log.size()
+
+    def say(what: str) -> None:
+        if not written:
+            written.append(what)
+            assert Ledger(postgres, life.log.clock).release_run(RUN, "meanwhile") > 0
+
+    folder = life.folder / "moment"
+    settings, store = life.federation.centre.settings, ArtifactStore(life.folder / "artifacts-restored")
+    make_backup(settings, log, store, folder, say)
+    assert (check_backup(folder, life.pinned).head.size, log.size()) == (size, size + 1)
+
+
+def test_a_coordinator_that_waits_neither_serves_nor_launches(life: Life, empty: Engine) -> None:
+    restored(life, life.reach(notes=(life.note(),)), empty)
+    waiting = replace(life.federation.centre, engine=empty)
+    for act in (
+        Service(waiting).serve,
+        lambda: runs.launch(waiting, life.federation.layout.plan_file),
+        lambda: runs.resume(waiting, RUN),
+        lambda: runs.record(waiting, replace(life.federation.documents, run=RunId(OTHER))),
+    ):
+        with pytest.raises((Refused, BudgetRefused)):
+            act()
+    with pytest.raises(Refused, match="restored; a later head is known"):
+        Service(waiting).serve()
+
+
+def test_a_backup_of_an_older_schema_is_brought_up_to_date(life: Life, empty: Engine) -> None:
+    """As a version before had made it: without the tables that came since."""
+    since = {"restores", "adopted_charges", "adopted_sites"}
+    path = snapshot_of(life) / "MANIFEST.json"
+    manifest = SignedManifest.from_canonical(path.read_bytes().strip()).manifest
+    for table in since:
+        (snapshot_of(life) / f"tables/{table}.jsonl").unlink()
+    older = manifest.model_copy(
+        update={
+            "revision": "0006",
+            "files": tuple(
+                each for each in manifest.files if each.name not in {f"tables/{name}.jsonl" for name in since}
+            ),
+        }
+    )
+    path.write_bytes(SignedManifest.of(older, log_signer(life.federation.centre.settings)).canonical)
+    restored(life, life.reach(life.copy), empty)
+    assert told(empty) == told(life.federation.engine)
+
+
+def test_a_backup_of_a_later_schema_is_refused(life: Life, empty: Engine) -> None:
+    path = snapshot_of(life) / "MANIFEST.json"
+    manifest = SignedManifest.from_canonical(path.read_bytes().strip()).manifest
+    later = manifest.model_copy(update={"revision": "9999"})
+    path.write_bytes(SignedManifest.of(later, log_signer(life.federation.centre.settings)).canonical)
+    with pytest.raises(CovenantError, match="a revision this version does not know"):
+        restored(life, life.reach(), empty)
+
+
+@pytest.mark.slow
+def test_the_commands_do_it_and_say_what_was_lost(
+    life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    covenant = commands_in(tmp_path, monkeypatch, capsys)
+    home = shutil.copytree(life.federation.layout.home, tmp_path / "home")
+    root, backups = str(home / "root.json"), str(life.backups)
+    made = facts_of(covenant, "backup", "mine")
+    found = facts_of(covenant, "backup", "verify", "mine", "--root", root)
+    assert (found["verified"], found["entries"], found["root"]) == (True, made["entries"], made["root"])
+    assert (found["runs"], found["models"], found["artifacts_missing"]) == (1, 1, 0)
+
+    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    drilled = facts_of(covenant, "restore", "drill", backups, "--root", root)
+    assert drilled["entries_behind"] == made["entries"] - drilled["kept"] > 0
+    copied = facts_of(covenant, "restore", "drill", backups, "--root", root, "--copy", str(life.copy))
+    assert (copied["entries_behind"], copied["replayed"]) == (0, drilled["entries_behind"])
+    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before
+
+    left, _, err = covenant("restore", backups, "--root", root)
+    assert (left, "into an empty one only" in " ".join(err.split())) == (2, True)
+    (home / "covenant.db").unlink()
+    facts = facts_of(covenant, "restore", backups, "--root", root, "--copy", str(life.copy))
+    assert (facts["replayed"], facts["waits"], facts["later"]) == (drilled["entries_behind"], False, [])
+    models = facts_of(covenant, "model", "list")["models"]
+    assert [(each["name"], each["version"]) for each in models] == [("private", 1)]
+
+    row_changed(life)
+    left, _, err = covenant("backup", "verify", backups, "--root", root)
+    assert (left, "cut short or changed" in " ".join(err.split())) == (3, True)
+    left, _, err = covenant("backup", "--help")
+    assert left == 0
 
 
 def test_a_migrated_empty_database_will_do(life: Life, empty: Engine) -> None:

@@ -103,7 +103,13 @@ def require_same(federation: Private, folder: str) -> None:
         assert after[table] == rows, table
 
 
-@pytest.mark.parametrize("story", STORIES)
+@pytest.mark.parametrize(
+    "story",
+    [
+        pytest.param(each, marks=[] if each in {"stopped and resumed", "given up"} else pytest.mark.slow)
+        for each in STORIES
+    ],
+)
 def test_the_whole_log_replayed_gives_the_same_tables(story: str, make: Make, tmp_path: object) -> None:
     federation = make()
     STORIES[story](federation)

@@ -126,6 +126,7 @@ def test_the_first_plan_is_approved_by_the_officers_on_the_list(desk: Desk) -> N
     assert (approved.author, [name for name, _ in approved.approved_by]) == ("ml-1", ["privacy-1", "risk-1"])
 
 
+@pytest.mark.slow
 def test_a_backup_comes_back_and_what_nobody_has_is_a_gap(desk: Desk) -> None:
     """Before the remedies of the next test, which change who the officers are."""
     page = commands_of("backup-and-restore.md")
