@@ -48,7 +48,7 @@ from tests.coordinator.cli_for_tests import commands_in, facts_of
 from tests.coordinator.private_for_tests import Make, Private, Templates, make, private_plan, templates
 from tests.coordinator.recovery_for_tests import told
 from tests.coordinator.secure_for_tests import RUN
-from tests.coordinator.test_log_export import log_of
+from tests.coordinator.test_log_export import log_of, open_again
 
 __all__ = ["make", "templates"]
 SECRETS = ("log.key", "node.key", "site.key")
@@ -379,6 +379,60 @@ def test_a_run_whose_model_is_there_may_be_resumed_under_attempts_that_nobody_wa
         require_resumable(session, session.get_one(Run, RUN))
         attempts = session.scalars(select(Round.attempt).where(Round.number == 2)).all()
     assert max(attempts) > SKIPPED
+
+
+def moved(life: Life, engine: Engine) -> None:
+    """The federation's centre is the restored one from now on; its sites are started again and remember everything."""
+    federation = life.federation
+    federation.artifacts = ArtifactStore(life.folder / "artifacts-restored")
+    federation.engine = engine
+    federation.centre = replace(federation.centre, engine=engine, artifacts=federation.artifacts)
+    federation.wire.before = lambda _: None
+    for site in federation.sites:
+        federation.restart(site)
+
+
+@pytest.mark.slow
+def test_a_restored_run_that_is_resumed_completes_and_no_site_is_asked_anything_twice(
+    make: Make, tmp_path: Path, empty: Engine
+) -> None:
+    """The sites have answered an attempt that the backup does not know of, and given no shares for it."""
+    life = Life(make(), tmp_path, tmp_path / "early.jsonl", tmp_path / "copy.jsonl")
+
+    def back_up_and_die(ask: object) -> None:
+        if getattr(ask, "number", 0) == 2 and not life.backups.exists():
+            life.back_up()
+            life.federation.store.finish("failed", "a disk")
+
+    life.federation.wire.before = back_up_and_die
+    with pytest.raises(CovenantError):
+        life.federation.drive()
+    restored(life, life.reach(), empty)
+    moved(life, empty)
+    open_again(life.federation)
+    publish(life.federation.centre, life.federation.documents, life.federation.drive())
+    life.federation.store.finish("completed")
+    export_log(life.log, "demo", tmp_path / "resumed.jsonl")
+    (run,) = verify_file(tmp_path / "resumed.jsonl", life.pinned).story.runs.values()
+    assert (run.state, run.committed) == ("completed", 2)
+    for site in life.federation.sites:
+        first, second = (each[2] for each in life.federation.charged(site) if each[:2] == ("train", 2))
+        assert first < SKIPPED < second
+
+
+@pytest.mark.slow
+def test_sites_that_have_given_their_shares_give_no_second_sum_to_a_restored_centre(
+    make: Make, tmp_path: Path, empty: Engine
+) -> None:
+    """They have opened the round that the backup knows nothing of: that run comes to nothing, and nothing more of it is opened."""
+    life = live(tmp_path, make())
+    restored(life, life.reach(), empty)
+    before = told(empty)["ledger_entries"]
+    moved(life, empty)
+    open_again(life.federation)
+    with pytest.raises(CovenantError, match="has given its shares for attempt 1"):
+        life.federation.drive()
+    assert told(empty)["ledger_entries"] == before
 
 
 def test_a_run_whose_model_is_lost_does_not_go_on(life: Life, empty: Engine) -> None:
