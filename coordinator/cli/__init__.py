@@ -8,6 +8,7 @@ from coordinator.cli import (
     backup,
     centre,
     forecast,
+    gaps,
     keys,
     ledger,
     log,
@@ -15,12 +16,14 @@ from coordinator.cli import (
     models,
     plans,
     privacy,
+    restores,
     roots,
     runs,
     sites,
 )
 
 forecast.register(ledger.app)
+restores.app.add_typer(gaps.app, name="gap")
 
 
 def register(app: typer.Typer) -> None:
@@ -38,4 +41,4 @@ def register(app: typer.Typer) -> None:
     app.add_typer(models.app, name="model")
     app.add_typer(models.score, name="score")
     app.add_typer(backup.app, name="backup")
-    app.add_typer(backup.restores, name="restore")
+    app.add_typer(restores.app, name="restore")
