@@ -58,6 +58,15 @@ def append_again(session: Session, bodies: Iterable[bytes]) -> int:
     return _append(session, map(LogEntry.from_canonical, bodies))
 
 
+def require_head(session: Session, head: Checkpoint) -> None:
+    """Check, within a transaction, that the log has come to `head` and no further. Raises CovenantError."""
+    size = _size(session)
+    if size != head.size or _proved(session, lambda subtree: root_at(size, subtree)) != head.root:
+        raise CovenantError(
+            f"the log has {size} entries that are not those of the head of {head.size} entries: a file was changed after it was verified; nothing was kept"
+        )
+
+
 def require_not_waiting(session: Session) -> None:
     """Check that the database does not lack entries that are known to be somewhere. Raises Refused."""
     if session.scalar(select(Restore.id).where(Restore.waits).limit(1)) is not None:

@@ -23,7 +23,7 @@ from coordinator.db.log_schema import LoggedCheckpoint
 from coordinator.db.migrate import revision_of, upgrade
 from coordinator.db.recovery_schema import Restore
 from coordinator.db.schema import FINAL_STATES, Run
-from coordinator.governance.log import TransparencyLog, append, append_again
+from coordinator.governance.log import TransparencyLog, append, append_again, require_head
 from coordinator.governance.replay import Replay
 from coordinator.recovery.checked import CheckedBackup
 from coordinator.recovery.copies import Reach
@@ -161,10 +161,7 @@ def _replay(session: Session, engine: Engine, reach: Reach, now: datetime) -> in
             append_again(session, [each])
             replay.take(seq, each)
             seq += 1
-    if seq != reach.head.size:
-        raise Refused(
-            f"{reach.copy} ended after {seq} entries; it had {reach.head.size} when it was verified"
-        )
+    require_head(session, reach.head)
     if session.get(LoggedCheckpoint, reach.head.size) is None:
         session.add(LoggedCheckpoint(size=reach.head.size, note=reach.note.encoded, signed_at=now))
     return seq - reach.backup.head.size
