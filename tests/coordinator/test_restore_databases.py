@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -250,7 +251,7 @@ def test_a_backup_of_an_older_schema_is_brought_up_to_date(life: Life, empty: En
         (snapshot_of(life) / f"tables/{table}.jsonl").unlink()
     older = manifest.model_copy(
         update={
-            "revision": "0006",
+            "revision": import_module("coordinator.db.migrations.versions.0010_restores").down_revision,
             "files": tuple(
                 each for each in manifest.files if each.name not in {f"tables/{name}.jsonl" for name in since}
             ),
