@@ -11,6 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
+from client import halting
 from client.journal.entries import JournalBroken
 from protos.egress import keep_quiet
 from protos.shell import emit, people, run_command
@@ -43,6 +44,7 @@ identity:
   node_key: node.key            # of the transport; it is not encrypted, so keep its mode 0600
 journal: journal.db             # what this site has answered; never copy it back from a backup, never delete it
 accounts: accounts.db           # what was released of its rows; the agents of other federations name this very file
+halts: halts.db                 # what people here have halted, with `covenant-agent halt`
 {peers}
 data:
   {contract_name}:
@@ -222,6 +224,33 @@ def budget(
         emit({"site": site.site, "accounts": [each.facts() for each in found]})
     else:
         show(site.site, found)
+
+
+@app.command("witness")
+def witness(
+    config: ConfigFile = Path("site.yaml"),
+    begin_anew: Annotated[
+        str | None,
+        typer.Option(
+            help="Forget what this site has seen of the log, for this reason: only when the officers have said that the log begins anew."
+        ),
+    ] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+) -> None:
+    """What this site has signed of the transparency log, where its journal stood, and any split of the log that it was shown."""
+    from client import witness_report
+
+    site = load_site(config)
+    if begin_anew is not None:
+        witness_report.begin_anew(site, begin_anew)
+    facts = witness_report.report(site)
+    if json:
+        emit(facts)
+    else:
+        witness_report.show(facts)
+
+
+halting.register(app)
 
 
 @app.command("run")

@@ -11,11 +11,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 from client.accounts import AccountBook
+from client.halts import HaltBook
 from client.journal.answers import Answers
 from client.journal.entries import Owner
 from client.journal.file import Connect, Journal, connect
 from client.participant import Participant
 from client.trust import Trust
+from client.witness import Witness
 from protos.documents import load_document
 from protos.enrolment import EnrolmentRequest
 from protos.keys import SigningKey, create_node_key, node_public_pem
@@ -49,18 +51,38 @@ def open_participant(
         raise
     try:
         answers, trust = Answers(journal, book.journal, clock), Trust(pinned, journal, clock)
+        asks = config.policy.witnesses_at_least
+        witness = Witness(config.site, identity, journal, clock, entropy, asks)
+        halts = open_halts(config, clock=clock, connect=connect)
     except CovenantError:
         journal.close()
         book.close()
         raise
     return Participant(
-        config=config, trust=trust, identity=identity, answers=answers, book=book, entropy=entropy
+        config=config,
+        trust=trust,
+        identity=identity,
+        answers=answers,
+        book=book,
+        halts=halts,
+        entropy=entropy,
+        witness=witness,
     )
 
 
 def open_accounts(config: SiteConfig) -> AccountBook:
     """The accounts of a site, also while its agent runs."""
     return AccountBook.open(config.accounts, config.site, clock=lambda: datetime.now(UTC))
+
+
+def open_halts(
+    config: SiteConfig,
+    *,
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
+    connect: Connect = connect,
+) -> HaltBook:
+    """What people at a site have halted, also while its agent runs."""
+    return HaltBook.open(config.halts, config.site, config.federation.name, clock=clock, connect=connect)
 
 
 def load_root(config: SiteConfig) -> SignedRoot:

@@ -5,6 +5,8 @@
 2. An attempt at a round is answered once, and the answer is in the journal before it leaves: asked again, also after a restart,
    the site sends the same bytes; asked for another statement, it refuses.
 3. A refusal that depends on rows says `contract` and nothing more; its reason goes to the site's own log.
+4. Nothing is computed for a run that this site, and as many others as are asked for, have not witnessed in the transparency log (`witness`).
+5. Under a halt of this site nothing is answered, and an answer that is ready does not leave. It is given once the halt is lifted.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import structlog
 from client.accounts import AccountBook
 from client.charging import Charging
 from client.data import DataError, load_table
+from client.halts import HaltBook
 from client.journal.answers import Answers, question_of, secure_question
 from client.journal.entries import JournalBroken
 from client.plan_check import (
@@ -31,6 +34,7 @@ from client.plan_check import (
 from client.protocol import SecureRounds
 from client.training import Session, TrainingSession, session_for
 from client.trust import Trust
+from client.witness import Witness
 from protos.codec import CodecError, encode_reply
 from protos.frames import (
     REFUSAL,
@@ -46,6 +50,8 @@ from protos.frames import (
     Stage,
     Task,
     Update,
+    WitnessAnswer,
+    WitnessRequest,
 )
 from protos.keys import Signer
 from protos.secure_codec import decode_answer, decode_asked, encode_secure_reply
@@ -75,8 +81,12 @@ class Participant:
     """What this site has answered already, on disk."""
     book: AccountBook
     """What was released of this site's populations, on disk."""
+    halts: HaltBook
+    """What people at this site have halted, on disk."""
     entropy: Entropy
     """Where the secrets of secure aggregation come from."""
+    witness: Witness
+    """What this site has signed about the transparency log, on disk."""
 
     _accepted: OrderedDict[tuple[Digest, Digest, Digest, Digest], Accepted] = field(
         default_factory=OrderedDict
@@ -106,6 +116,7 @@ class Participant:
         """Let go of journal and accounts."""
         self.answers.journal.close()
         self.book.close()
+        self.halts.close()
 
     def answer(self, frame: bytes) -> bytes:
         """The reply frame to a request frame.
@@ -114,21 +125,50 @@ class Participant:
         may leave this site any more.
         """
         request = decode_asked(frame)
-        if isinstance(request, SecureRequest):
-            run, echo = request.frames[0].attempt.run, sha256_hex(frame)
-        else:
-            run, echo = request.statement.run, request.statement.digest
+        match request:
+            case SecureRequest():
+                run, echo = request.frames[0].attempt.run, sha256_hex(frame)
+            case WitnessRequest():
+                run, echo = request.run, sha256_hex(frame)
+            case Request():
+                run, echo = request.statement.run, request.statement.digest
         try:
-            if isinstance(request, SecureRequest):
-                return self._secure_answer(request, echo)
-            kept = self.answers.kept(question_of(request.statement))
-            return kept if kept is not None else self._first_answer(request)
+            self._require_free(run)
+            reply = self._answered(request, echo)
+            self._require_free(run)
         except TaskRefused as refusal:
             _log.error("refused", run=run, code=refusal.code.name, reason=str(refusal))
-            return self._reply(echo, Refusal(refusal.code, str(refusal), refusal.accused))
+            said = Refusal(refusal.code, str(refusal), refusal.accused, evidence=refusal.evidence)
+            return self._reply(echo, said)
         except DataError as trouble:
             _log.error("refused", run=run, code="CONTRACT", reason=str(trouble))
             return self._reply(echo, Refusal(RefusalCode.CONTRACT))
+        return reply
+
+    def _answered(self, request: Request | SecureRequest | WitnessRequest, echo: Digest) -> bytes:
+        match request:
+            case SecureRequest():
+                return self._secure_answer(request, echo)
+            case WitnessRequest():
+                return self._reply(echo, self._witnessed(request))
+            case Request():
+                kept = self.answers.kept(question_of(request.statement))
+                return kept if kept is not None else self._first_answer(request)
+
+    def _require_free(self, run: RunId) -> None:
+        """Raise `TaskRefused`, with the order, where people at this site have halted `run`."""
+        order = self.halts.covering(run)
+        if order is not None:
+            raise TaskRefused(RefusalCode.HALTED, order.words, evidence=order.canonical)
+
+    def _witnessed(self, request: WitnessRequest) -> WitnessAnswer:
+        """Sign that the run was seen in the log; only of a run that this site would take part in."""
+        try:
+            return self.witness.sign(request, self._judged_documents(request.task, request.run))
+        except (TaskRefused, DataError, JournalBroken):
+            raise
+        except CovenantError as trouble:
+            raise self._failed(request.run, "witness", trouble) from trouble
 
     def _secure_answer(self, request: SecureRequest, echo: Digest) -> bytes:
         """Take the steps that are asked for; what leaves after a mask is in the journal first, and before one in memory."""
@@ -185,6 +225,12 @@ class Participant:
         return encode_reply(Reply(statement_digest=echo, site=self.site, body=body))
 
     def _accepted_documents(self, task: Task, run: RunId) -> Accepted:
+        """The documents of a run that was witnessed by as many sites as are asked for."""
+        accepted = self._judged_documents(task, run)
+        self.witness.require(task.witness, accepted, run)
+        return accepted
+
+    def _judged_documents(self, task: Task, run: RunId) -> Accepted:
         """The documents of a run, judged once but for what time changes: a newer member list may have come, and approvals expire."""
         key = (
             sha256_hex(task.plan),
@@ -203,6 +249,7 @@ class Participant:
         return self._accepted[key]
 
     def _require_trust(self, accepted: Accepted, run: RunId) -> None:
+        self.witness.require_sound()
         began = self.answers.began(run, accepted.plan.digest)
         check_trust(accepted, self.config, self.trust, began=began)
 

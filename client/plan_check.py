@@ -42,10 +42,18 @@ from strategies.secagg.parameters import sharing_an_honest_site
 class TaskRefused(Refused):
     """A task that this site does not take part in. The reason does not depend on data, so the centre may hear it."""
 
-    def __init__(self, code: RefusalCode, reason: str, *, accused: SiteName | None = None) -> None:
+    def __init__(
+        self,
+        code: RefusalCode,
+        reason: str,
+        *,
+        accused: SiteName | None = None,
+        evidence: bytes = b"",
+    ) -> None:
         super().__init__(reason)
         self.code = code
         self.accused = accused
+        self.evidence = evidence
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +96,7 @@ def check_documents(
     plan, contract = _documents(task)
     trusted = _membership(task, plan, config, trust, identity_key, begun=began is not None)
     evidence = _evidence(task)
-    _approved(plan, contract, evidence, trusted.members, config, trust, began=began)
+    _approved(plan, contract, evidence, trusted, config, trust, began=began)
     _policy(plan, config)
     source = _source(plan, contract, config)
     _require_component(plan)
@@ -112,7 +120,7 @@ def check_trust(accepted: Accepted, config: SiteConfig, trust: Trust, *, began: 
     except Refused as refused:
         raise TaskRefused(RefusalCode.SIGNATURE, str(refused)) from refused
     _approved(
-        accepted.plan, accepted.contract, accepted.evidence, accepted.members, config, trust, began=began
+        accepted.plan, accepted.contract, accepted.evidence, accepted.trusted, config, trust, began=began
     )
 
 
@@ -185,7 +193,7 @@ def _approved(
     plan: Plan,
     contract: Contract,
     evidence: PlanEvidence,
-    members: MemberList,
+    trusted: Trusted,
     config: SiteConfig,
     trust: Trust,
     *,
@@ -194,7 +202,7 @@ def _approved(
     """Judge the approvals as of the moment at which this site began the run, which outlives them by what they are good for, and no longer."""
     rules, now = (plan.approval_rule, config.policy.approvals), trust.clock()
     try:
-        require_approved(plan, contract, evidence, members, rules, began or now)
+        require_approved(plan, contract, evidence, trusted, rules, began or now)
     except Refused as refused:
         raise TaskRefused(RefusalCode.SIGNATURE, str(refused)) from refused
     longest = min(rule.valid_for for rule in rules)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import os
 import secrets
+import socket
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import TYPE_CHECKING
 
 from sqlalchemy import Engine
@@ -15,6 +17,7 @@ from sqlalchemy import Engine
 from coordinator.db.engine import open_database
 from coordinator.db.migrate import migrate
 from coordinator.flower.transport import SuperLinkTransport, Transport
+from coordinator.leadership import Lease, Seat
 from coordinator.registry.artifacts import ArtifactStore
 from coordinator.settings import Settings, load_settings
 from strategies.errors import CovenantError, DiskError
@@ -58,28 +61,58 @@ def open_centre(settings: Settings | None = None) -> Centre:
     )
 
 
+def lease_of(centre: Centre, seat: Seat) -> Lease:
+    """The lease under which this process may lead from its `seat`."""
+    return Lease(
+        engine=centre.engine,
+        holder=f"{socket.gethostname()} pid {os.getpid()} ({seat.name[:8]})",
+        seat=seat,
+        clock=centre.clock,
+        monotonic=centre.monotonic,
+    )
+
+
 def drive_run(centre: Centre, run: RunId, grid: Grid, *, flower_run: int) -> None:
     """Drive `run` over the Grid of its ServerApp and register what comes of it; a failure is recorded, then raised."""
     from coordinator.flower.grid import PromptGrid
     from coordinator.flower.wire import wire_over
+    from coordinator.governance.halted import Halted, HaltWatch
+    from coordinator.governance.halts import take_order
+    from coordinator.governance.log import open_log
     from coordinator.registry.publish import publish
     from coordinator.rounds.driver import Driver
     from coordinator.rounds.store import RoundStore
     from coordinator.runs import ledger_of, load_documents
-    from protos.membership import Membership
 
     documents = load_documents(centre.engine, run)
     store = RoundStore(centre.engine, centre.artifacts, run, centre.clock, ledger_of(centre, documents))
     store.start(flower_run)
-    members = Membership.from_canonical(documents.members).signed.list
-    keys = {member.site: member.node_key.encode() for member in members.members}
+    keys = {member.site: member.node_key.encode() for member in documents.member_list.members}
     wire = wire_over(grid, centre.monotonic, centre.sleep)
-    exchange = PromptGrid(wire, keys, centre.monotonic, centre.sleep)
+    halted = HaltWatch(centre.engine, run, centre.monotonic)
+    exchange = PromptGrid(wire, keys, centre.monotonic, centre.sleep, halted=halted)
     try:
-        finished = Driver(documents, exchange, store, centre.monotonic, centre.sleep, centre.entropy).drive()
+        log = open_log(centre.engine, centre.settings, centre.clock)
+        driver = Driver(
+            documents,
+            exchange,
+            store,
+            log,
+            centre.monotonic,
+            centre.sleep,
+            centre.entropy,
+            halted=halted,
+            ordered=partial(take_order, centre, run),
+        )
+        finished = driver.drive()
         publish(centre, documents, finished)
+        # While this process is still the run's: who stops everything when the run is over cuts nothing off.
+        driver.conclude()
     except DiskError:
         raise  # not even the failure is recorded: this process writes no more
+    except Halted as halt:
+        store.finish("stopped", halt.order.words)
+        raise
     except CovenantError as error:
         store.finish("failed", str(error))
         raise

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from datetime import datetime
 from pathlib import Path
+from typing import Final
 
+from coordinator.governance.members import Listed
 from coordinator.rounds.question import RunDocuments
 from coordinator.settings import Settings
 from protos.approvals import PlanEvidence, require_approved
@@ -16,6 +18,8 @@ from protos.plan_fit import check_contract, check_plan
 from protos.root import SignedRoot
 from strategies.errors import UsageError
 from strategies.ids import RunId
+
+_PLAN_SUFFIXES: Final = (".yaml", ".yml", ".json")
 
 
 def read_plan(plan_file: Path, contract_file: Path | None = None) -> tuple[Plan, Contract]:
@@ -35,7 +39,13 @@ def read_draft(plan_file: Path, contract_file: Path | None = None) -> tuple[Plan
 
 
 def evidence_file(plan_file: Path) -> Path:
-    """Where the statements about the plan in `plan_file` are kept: beside it."""
+    """Where the statements about the plan in `plan_file` are kept: beside it. Raises UsageError where another plan would have the same file."""
+    for suffix in _PLAN_SUFFIXES:
+        other = plan_file.with_suffix(suffix)
+        if other.name != plan_file.name and other.exists():
+            raise UsageError(
+                f"{plan_file} and {other} would both have {plan_file.with_suffix('.evidence.json').name} beside them; rename one of the two"
+            )
     return plan_file.with_suffix(".evidence.json")
 
 
@@ -58,7 +68,17 @@ def read_membership(path: Path) -> Membership:
 def read_members(settings: Settings) -> tuple[Membership, Trusted]:
     """The federation's member list, verified against its root; raises `Refused` for a draft."""
     membership = read_membership(settings.members_file)
-    return membership, membership.verify(load_document(settings.root_file, SignedRoot))
+    return membership, membership.verify(read_root(settings))
+
+
+def read_listed(settings: Settings) -> Listed:
+    """The same, with all that it was verified by."""
+    return Listed.of(read_membership(settings.members_file), read_root(settings))
+
+
+def read_root(settings: Settings) -> SignedRoot:
+    """Version 1 of the federation's root, which everything is verified against. Raises `CovenantError`."""
+    return load_document(settings.root_file, SignedRoot)
 
 
 def assemble(
@@ -70,7 +90,7 @@ def assemble(
     trusted.root.require_current(now)
     check_members(plan, trusted.members)
     evidence = read_evidence(plan_file)
-    require_approved(plan, contract, evidence, trusted.members, [plan.approval_rule], now)
+    require_approved(plan, contract, evidence, trusted, [plan.approval_rule], now)
     return RunDocuments(
         run=run,
         plan=plan,

@@ -15,16 +15,20 @@ from sqlalchemy.orm import Session
 from coordinator.bootstrap import Centre
 from coordinator.db.engine import reading, writing
 from coordinator.db.schema import FINAL_STATES, Round, RoundState, Run, RunState
-from coordinator.documents import assemble
+from coordinator.documents import assemble, read_root
+from coordinator.governance.halted import require_free, unless_halted
 from coordinator.governance.launches import launched, resumed
 from coordinator.governance.log import append, require_open
+from coordinator.governance.witnesses import require_no_fork
+from coordinator.leadership import require_led_here, seat_name
 from coordinator.ledger import Ledger, Need, Planned
 from coordinator.ledger.alerts import Crossing
 from coordinator.ledger.needs import STAGES
 from coordinator.recovery.endings import require_resumable
+from coordinator.rounds.ending import FinalState
 from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.record import RoundConflict
-from coordinator.rounds.store import FinalState, RoundStore
+from coordinator.rounds.store import RoundStore
 from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_releases import releases_of
@@ -55,7 +59,7 @@ def launch(centre: Centre, plan_file: Path, contract_file: Path | None = None) -
     run = centre.new_run_id()
     at = centre.clock()
     documents = assemble(centre.settings, run, plan_file, contract_file, now=at)
-    centre.transport.require()
+    _require_carrier(centre)
     record(centre, documents, at=at)
     carry(centre, run)
     return run
@@ -68,6 +72,8 @@ def record(centre: Centre, documents: RunDocuments, *, at: datetime | None = Non
     """
     needs = needs_of(documents)
     with writing(centre.engine, f"recording {documents.run}") as session:
+        require_no_fork(session)
+        _require_led_here(centre, session)
         session.add(
             Run(
                 id=documents.run,
@@ -83,8 +89,30 @@ def record(centre: Centre, documents: RunDocuments, *, at: datetime | None = Non
         )
         session.flush()
         crossed = Ledger(centre.engine, centre.clock).reserve(session, documents.run, needs) if needs else ()
-        append(session, at or centre.clock(), launched(session, documents, needs))
+        entries = launched(session, documents, needs, read_root(centre.settings))
+        invited = documents.plan.sites.invite
+        append(
+            session,
+            at or centre.clock(),
+            unless_halted(session, f"launching {documents.run}", documents.run, invited, entries),
+        )
     _tell(crossed)
+
+
+def _require_carrier(centre: Centre) -> None:
+    """Raise Refused or `Unreachable` where it is clear that this coordinator starts no run."""
+    with reading(centre.engine, "looking for the leader") as session:
+        _require_led_here(centre, session)
+    centre.transport.require()
+
+
+def _require_led_here(centre: Centre, session: Session) -> None:
+    """Raise Refused where another coordinator leads, with a SuperLink of its own."""
+
+    def home() -> str:
+        return seat_name(centre.settings.home)
+
+    require_led_here(session, home, centre.clock)
 
 
 def _tell(crossed: Sequence[Crossing]) -> None:
@@ -121,18 +149,22 @@ def ledger_of(centre: Centre, documents: RunDocuments) -> Ledger | None:
 def resume(centre: Centre, run: RunId) -> None:
     """Go on with a failed or stopped run after its last committed round; raises `Refused` for any other."""
     require_open(centre.engine)
-    centre.transport.require()
+    _require_carrier(centre)
     with writing(centre.engine, f"resuming {run}") as session:
         row = session.get(Run, run, with_for_update=True)
         if row is None:
             raise _unknown(run)
+        _require_led_here(centre, session)
+        require_free(session, f"resuming {run}", run)
         if row.state not in {RunState.FAILED, RunState.STOPPED}:
             raise Refused(f"{run} is {row.state}; only a failed or a stopped run is resumed")
         require_resumable(session, row)
+        require_no_fork(session)
         row.state, row.reason, row.finished_at, row.idle_starts = RunState.SUBMITTED, None, None, 0
         needs = _reserve_again(centre, session, run)
         session.flush()
-        append(session, centre.clock(), [resumed(run, needs)])
+        entries = [resumed(run, needs)]
+        append(session, centre.clock(), unless_halted(session, f"resuming {run}", run, (), entries))
     carry(centre, run)
 
 

@@ -2,6 +2,8 @@
 
 It survives the SuperLink: a child that ends is started again, the sites, whom an in-memory SuperLink has then forgotten, are
 registered anew, and the runs that were going go on.
+
+Of several coordinators over one database one leads, and runs all of this. The others wait until its lease ends, or is given back.
 """
 
 from __future__ import annotations
@@ -9,23 +11,27 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 import structlog
 
-from coordinator.bootstrap import Centre
+from coordinator.bootstrap import Centre, lease_of
 from coordinator.db.engine import writing
 from coordinator.db.schema import Site
-from coordinator.documents import read_members
+from coordinator.documents import read_members, read_root
 from coordinator.flower.control import Control
 from coordinator.flower.executor import Executor
 from coordinator.flower.superlink import SuperLink
-from coordinator.governance.launches import members_signed
 from coordinator.governance.log import append, require_open
+from coordinator.governance.members import Listed, members_signed
+from coordinator.leadership import Keeper, Lease, Term, seat_in
 from coordinator.supervisor import Supervisor
 from protos.membership import MemberList, Membership
 from strategies.errors import CovenantError, DiskError
 
 _WATCH_S = 2.0
+_NOTICE_S = 0.2
+_LOOK_FOR_LEADER_S = 0.5
 _log = structlog.get_logger(__name__)
 
 
@@ -36,6 +42,7 @@ class Service:
     centre: Centre
     on_ready: Callable[[], None] = lambda: None
     _stopping: threading.Event = field(default_factory=threading.Event)
+    _executor: Executor | None = None
     _recorded: str | None = None
 
     def stop(self) -> None:
@@ -50,17 +57,58 @@ class Service:
         settings.logs.mkdir(parents=True, exist_ok=True)
         with (settings.logs / "superlink.log").open("ab") as log:
             superlink = SuperLink(address=settings.superlink, home=settings.home, log=log)
+            with seat_in(settings.home) as seat:
+                lease = lease_of(self.centre, seat)
+                while (led := self._wait_to_lead(lease)) is not None:
+                    self._lead(lease, *led, superlink)
+
+    def _wait_to_lead(self, lease: Lease) -> tuple[Term, float] | None:
+        """The term in which this coordinator leads, and when it asked for that; None once it is to stop."""
+        told = ""
+        while not self._stopping.is_set():
+            asked = lease.monotonic()
             try:
-                while not self._stopping.is_set():
-                    self._serve_until_it_ends(superlink)
+                if (term := lease.take()) is not None:
+                    _log.info("leading", term=term.number, holder=lease.holder)
+                    return term, asked
+                leader = lease.leader()
+            except DiskError:
+                raise
+            except CovenantError as error:
+                _log.warning("cannot ask who leads; trying again", reason=str(error))
+                leader = None
+            if leader is not None and leader.holder != told:
+                told = leader.holder
+                _log.info(
+                    f"another coordinator leads: {leader.holder} until {leader.until:%H:%M:%S} UTC at least; waiting"
+                )
+            self._stopping.wait(_LOOK_FOR_LEADER_S)
+        return None
+
+    def _lead(self, lease: Lease, term: Term, asked_at: float, superlink: SuperLink) -> None:
+        """Run everything while this coordinator leads."""
+        self._executor = None
+        with lease.kept(term, asked_at, partial(self._cut, superlink)) as leading:
+            try:
+                while not (self._stopping.is_set() or leading.lost):
+                    self._serve_until_it_ends(superlink, leading)
+            except CovenantError as error:
+                if isinstance(error, DiskError) or not leading.lost:
+                    raise
             finally:
                 superlink.stop()
 
-    def _serve_until_it_ends(self, superlink: SuperLink) -> None:
+    def _cut(self, superlink: SuperLink) -> None:
+        """End at once what only a leader runs."""
+        if (executor := self._executor) is not None:
+            executor.cut()
+        superlink.cut()
+
+    def _serve_until_it_ends(self, superlink: SuperLink, leading: Keeper) -> None:
         if self.centre.settings.config.superlink.managed:
             superlink.start()
-        supervisor = Supervisor(self.centre)
-        executor = Executor(
+        supervisor = Supervisor(self.centre, leading.term)
+        self._executor = executor = Executor(
             address=self.centre.settings.superlink,
             home=self.centre.settings.home,
             on_exit=supervisor.process_ended,
@@ -74,7 +122,7 @@ class Service:
             )
             supervisor.resume_leftovers()
             self.on_ready()
-            while not self._stopping.wait(_WATCH_S):
+            while self._goes_on(leading):
                 if (code := superlink.exited()) is not None:
                     _log.error("the SuperLink ended; starting it again", exit_code=code)
                     return
@@ -88,6 +136,14 @@ class Service:
                     _log.warning("members not registered", reason=str(error))
         finally:
             executor.stop()
+
+    def _goes_on(self, leading: Keeper) -> bool:
+        """Whether this coordinator still leads after a while; no later than that it is to stop."""
+        ends = self.centre.monotonic() + _WATCH_S
+        while self.centre.monotonic() < ends:
+            if self._stopping.wait(_NOTICE_S) or leading.lost:
+                return False
+        return True
 
     def _register_members(self) -> None:
         """Register every member site that the SuperLink does not know: new members, or all after it forgot them."""
@@ -104,6 +160,7 @@ class Service:
             _log.info("members registered", members=members.ref, sites=added)
 
     def _record(self, members: MemberList, membership: Membership) -> None:
+        listed = Listed.of(membership, read_root(self.centre.settings))
         with writing(self.centre.engine, "recording the member sites") as session:
             for member in members.members:
                 session.merge(
@@ -116,4 +173,4 @@ class Service:
                     )
                 )
             session.flush()
-            append(session, self.centre.clock(), members_signed(session, membership.canonical))
+            append(session, self.centre.clock(), members_signed(session, listed))

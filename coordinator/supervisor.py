@@ -5,6 +5,8 @@
 3. Drivers are counted until one commits something. Too many in a row that do not end the run, because whatever kills them will
    kill the next one too.
 4. Two drivers at once do no harm: the store lets the latest one write and refuses the other.
+5. A run under a halt gets no driver: it is stopped.
+6. Only the coordinator that leads decides, and it writes nothing once its term is over.
 """
 
 from __future__ import annotations
@@ -14,10 +16,13 @@ from typing import Final
 
 import structlog
 from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from coordinator.bootstrap import Centre
 from coordinator.db.engine import reading, writing
 from coordinator.db.schema import FINAL_STATES, Run
+from coordinator.governance.halted import covering
+from coordinator.leadership import Deposed, Term
 from coordinator.runs import end
 from strategies.errors import CovenantError, DiskError
 from strategies.ids import RunId
@@ -31,6 +36,8 @@ class Supervisor:
     """Decides what happens to the runs of a coordinator when a driver, or everything, has died."""
 
     centre: Centre
+    term: Term | None = None
+    """That this coordinator leads; None where no other one can, as in a simulation."""
 
     def resume_leftovers(self) -> None:
         """Give a driver to each run that an earlier coordinator or SuperLink left without one."""
@@ -44,7 +51,7 @@ class Supervisor:
         for run, flower_run in left:
             try:
                 self._go_on(RunId(run), flower_run, "the coordinator or its SuperLink ended")
-            except DiskError:
+            except (DiskError, Deposed):
                 raise
             except CovenantError as error:
                 end(self.centre, RunId(run), "failed", f"it could not be resumed: {error}")
@@ -61,7 +68,11 @@ class Supervisor:
 
     def _go_on(self, run: RunId, flower_run: int | None, why: str) -> None:
         with reading(self.centre.engine, f"reading {run}") as session:
+            self._require_term(session)
             starts = session.get_one(Run, run).idle_starts
+        if (order := covering(self.centre.engine, run)) is not None:
+            end(self.centre, run, "stopped", order.words)
+            return
         if starts >= MOST_IDLE_STARTS:
             end(
                 self.centre,
@@ -75,9 +86,18 @@ class Supervisor:
         if flower_run is not None:
             self._stop_quietly(flower_run)
         carrying = self.centre.transport.start_run(run)
-        with writing(self.centre.engine, f"resuming {run}") as session:
-            row = session.get_one(Run, run, with_for_update=True)
-            row.flower_run_id, row.idle_starts = carrying, starts + 1
+        try:
+            with writing(self.centre.engine, f"resuming {run}") as session:
+                self._require_term(session)
+                row = session.get_one(Run, run, with_for_update=True)
+                row.flower_run_id, row.idle_starts = carrying, starts + 1
+        except Deposed:
+            self._stop_quietly(carrying)
+            raise
+
+    def _require_term(self, session: Session) -> None:
+        if self.term is not None:
+            self.term.require(session)
 
     def _stop_quietly(self, flower_run: int) -> None:
         """End what may be left of the old Flower run, so that no site works for it any longer."""

@@ -1,7 +1,8 @@
 """Who stands behind a plan: its author's signature and the officers' approvals, judged by every agent and every auditor for themselves.
 
 1. A statement is a signature over the digest of the parsed plan and of its contract, with the role that is exercised and a last moment. A plan
-   with one changed value is another plan, and nobody has approved it.
+   with one changed value is another plan, and nobody has approved it. It names the federation by its root, version 1: another one of the same
+   name, with the same officers, is another.
 2. Only `require_approved` makes an `ApprovedPlan`. Who is not on the member list that the plan names says nothing.
 3. One wrong statement refuses everything: none is ignored, because each was put there to be counted.
 4. An officer makes one statement about a plan, in one role. So nobody approves what they wrote, and nobody counts twice.
@@ -20,8 +21,8 @@ from pydantic import AfterValidator, Field, model_validator
 from protos.approval_rule import ApprovalRule
 from protos.contract import Contract
 from protos.documents import Document, FieldError, make_document
-from protos.keys import Signature, Signer, verify
-from protos.membership import MemberList, Officer, Role
+from protos.keys import Signature, Signer, grouped, verify
+from protos.membership import MemberList, Officer, Role, Trusted
 from protos.moments import Moment
 from protos.names import Name, Sha256
 from protos.plan import Plan
@@ -45,6 +46,8 @@ class _Statement(Document):
     act: Literal["author", "approve"]
     plan: Sha256
     contract: Sha256
+    federation: Sha256
+    """Digest of root version 1."""
     officer: Name
     role: Role
     expires: Moment
@@ -81,32 +84,30 @@ class PlanStatement(_Statement):
 
 
 def author(
-    plan: Plan, contract: Contract, officer: str, signer: Signer, *, expires: datetime
+    plan: Plan, contract: Contract, officer: str, signer: Signer, *, federation: Digest, expires: datetime
 ) -> PlanStatement:
-    """The statement of `officer` to have written `plan`, good until `expires`. Raises UsageError."""
-    return _signed("author", plan, contract, officer, Role.ML_ENGINEER, signer, expires)
+    """The statement of `officer` to have written `plan`, good until `expires` in the federation of that root version 1. Raises UsageError."""
+    facts = {"act": "author", "officer": officer, "role": Role.ML_ENGINEER}
+    return _signed(plan, contract, signer, federation=federation, expires=expires, **facts)
 
 
 def approve(
-    plan: Plan, contract: Contract, officer: str, role: Role, signer: Signer, *, expires: datetime
+    plan: Plan,
+    contract: Contract,
+    officer: str,
+    role: Role,
+    signer: Signer,
+    *,
+    federation: Digest,
+    expires: datetime,
 ) -> PlanStatement:
-    """The approval of `plan` by `officer`, who acts as `role`, good until `expires`. Raises UsageError."""
-    return _signed("approve", plan, contract, officer, role, signer, expires)
+    """The approval of `plan` by `officer`, who acts as `role`: as `author`. Raises UsageError."""
+    facts = {"act": "approve", "officer": officer, "role": role}
+    return _signed(plan, contract, signer, federation=federation, expires=expires, **facts)
 
 
-def _signed(
-    act: str, plan: Plan, contract: Contract, officer: str, role: Role, signer: Signer, expires: datetime
-) -> PlanStatement:
-    said = make_document(
-        _Statement,
-        "the statement",
-        act=act,
-        plan=plan.digest,
-        contract=contract.digest,
-        officer=officer,
-        role=role,
-        expires=expires,
-    )
+def _signed(plan: Plan, contract: Contract, signer: Signer, **facts: object) -> PlanStatement:
+    said = make_document(_Statement, "the statement", plan=plan.digest, contract=contract.digest, **facts)
     return PlanStatement(**dict(said), signature=signer.sign(_LABEL, said.canonical))
 
 
@@ -177,11 +178,11 @@ def require_approved(
     plan: Plan,
     contract: Contract,
     evidence: PlanEvidence,
-    members: MemberList,
+    trusted: Trusted,
     rules: Sequence[ApprovalRule],
     now: datetime | None,
 ) -> ApprovedPlan:
-    """Judge whether `plan` has the author and the approvals that each of `rules` asks for, by the officers on `members`.
+    """Judge whether `plan` has the author and the approvals that each of `rules` asks for, by the officers on the `trusted` list.
 
     Without `now` nothing expires: that is for runs that have begun. Raises Refused at the first rule that is broken.
     """
@@ -193,8 +194,8 @@ def require_approved(
                 " `covenant plan sign`"
             )
         for each in (by, *evidence.approvals):
-            _require_statement(each, plan, contract, members, rules, now)
-    for lack in lacking(rules, evidence, members):
+            _require_statement(each, plan, contract, trusted, rules, now)
+    for lack in lacking(rules, evidence, trusted.members):
         raise Refused(f"plan {plan.name} ({plan.digest[:_SHOWN]}) {lack.words}")
     return ApprovedPlan(
         plan=plan,
@@ -240,11 +241,12 @@ def _require_statement(
     said: PlanStatement,
     plan: Plan,
     contract: Contract,
-    members: MemberList,
+    trusted: Trusted,
     rules: Sequence[ApprovalRule],
     now: datetime | None,
 ) -> None:
     """Judge one statement. Raises Refused."""
+    members = trusted.members
     officer = members.officer(said.officer)
     if said.role not in officer.roles:
         raise Refused(
@@ -256,6 +258,11 @@ def _require_statement(
         raise Refused(
             f"{said.words} is not signed with the key of {officer.name} on member list {members.ref}: statement or key was changed; have it"
             " signed again"
+        )
+    if said.federation != trusted.federation:
+        raise Refused(
+            f"{said.words} is for the federation with root {grouped(said.federation)}, and this is the one with root {grouped(trusted.federation)}:"
+            " what is approved in one federation counts in no other"
         )
     _require_about(said, "plan", said.plan, plan.digest)
     _require_about(said, "contract", said.contract, contract.digest)

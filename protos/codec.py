@@ -28,8 +28,11 @@ from protos.frames import (
     Statement,
     Task,
     Update,
+    WitnessAnswer,
     scaling_digest,
 )
+from protos.witness import MOST_EVIDENCE_BYTES
+from protos.witness_codec import put_witness_answer, read_witness_answer
 from strategies.encoding import Vector, vector_bytes, vector_digest
 from strategies.errors import CovenantError
 from strategies.features import Scaling
@@ -63,7 +66,13 @@ def encode_request(request: Request) -> bytes:
 
 def task_message(task: Task) -> pb.Task:
     """The message of a task."""
-    return pb.Task(plan=task.plan, contract=task.contract, members=task.members, evidence=task.evidence)
+    return pb.Task(
+        plan=task.plan,
+        contract=task.contract,
+        members=task.members,
+        evidence=task.evidence,
+        witness=task.witness,
+    )
 
 
 def statement_message(said: Statement) -> pb.Statement:
@@ -124,7 +133,9 @@ def encode_reply(reply: Reply) -> bytes:
             sent = refusal.as_sent
             frame.refusal.code = cast("pb.Refusal.Code", int(sent.code))
             frame.refusal.reason, frame.refusal.accused = sent.reason, sent.accused or ""
-            frame.refusal.signature = sent.signature
+            frame.refusal.signature, frame.refusal.evidence = sent.signature, sent.evidence
+        case WitnessAnswer() as answer:
+            put_witness_answer(frame, answer)
         case SecureAnswer():
             raise TypeError("protos.secure_codec encodes what is said in secure aggregation")
     return frame.SerializeToString(deterministic=True)
@@ -163,6 +174,7 @@ def read_task(frame: pb.Task) -> Task:
         contract=_document(frame.contract, "contract"),
         members=_document(frame.members, "members"),
         evidence=_document(frame.evidence, "evidence", least=0),
+        witness=_document(frame.witness, "witness", least=0),
     )
 
 
@@ -235,7 +247,15 @@ def _body(frame: pb.Reply) -> Body:
                 raise CodecError(
                     f"the signature of a refusal has {len(signature)} bytes; use {SIGNATURE_BYTES}"
                 )
-            return Refusal(code, frame.refusal.reason[:MAX_REASON_CHARACTERS], accused, signature).as_sent
+            evidence = frame.refusal.evidence
+            if len(evidence) > MOST_EVIDENCE_BYTES:
+                raise CodecError(
+                    f"evidence of {len(evidence)} bytes; at most {MOST_EVIDENCE_BYTES} are accepted"
+                )
+            reason = frame.refusal.reason[:MAX_REASON_CHARACTERS]
+            return Refusal(code, reason, accused, signature, evidence).as_sent
+        case "witness":
+            return read_witness_answer(frame.witness)
     raise CodecError("a reply without a body")
 
 

@@ -15,7 +15,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from strategies.encoding import Vector, canonical_json, digest_of, vector_digest
+from protos.witness import Grown, SignedWitness, View
+from strategies.encoding import Vector, canonical_json, digest_of, sha256_hex, vector_digest
 from strategies.features import Scaling
 from strategies.ids import Digest, RunId, SiteName
 from strategies.secagg.messages import Frame
@@ -77,13 +78,43 @@ class Statement:
 class Task:
     """The documents of a run, each as canonical JSON, the member list with the root's signature.
 
-    `evidence` says who signed and approved the plan; it is empty where nobody did.
+    `evidence` says who signed and approved the plan; it is empty where nobody did. `witness` is a `WitnessBundle`; it is empty where a site is
+    only asked to become a witness.
     """
 
     plan: bytes
     contract: bytes
     members: bytes
     evidence: bytes = b""
+    witness: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLeaf:
+    """Entry `seq` of the transparency log, and the hashes that show that it is in it."""
+
+    seq: int
+    body: bytes
+    hashes: tuple[bytes, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WitnessRequest:
+    """Asks a site to witness `run`: `note` is the signed head of the log, `grown` shows what it extends, `launch` and `plan` are in it.
+
+    `statements` are the newest that are known of the sites, this one among them; `views` are what they name. It is asked `again` when the site
+    has said how much of the log it has seen.
+    """
+
+    run: RunId
+    note: str
+    task: Task
+    launch: LogLeaf
+    plan: LogLeaf
+    grown: tuple[Grown, ...] = ()
+    statements: tuple[SignedWitness, ...] = ()
+    views: tuple[View, ...] = ()
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -179,9 +210,11 @@ class RefusalCode(enum.IntEnum):
     PROTOCOL = 4
     FAILED = 5
     BUDGET = 6
+    HALTED = 7
 
 
 MAX_REASON_CHARACTERS: Final = 500
+MAX_EVIDENCE_BYTES: Final = 64 * 1024
 REFUSAL: Final = "covenant refusal/1"
 """The purpose of a refusal's signature."""
 
@@ -190,7 +223,7 @@ REFUSAL: Final = "covenant refusal/1"
 class Refusal:
     """A refusal; `reason` is empty for `CONTRACT`, because a named rule could be tripped by one record.
 
-    `accused` is the site whose envelope could not be used. `signature` is the site's identity's over `message`; refusals are equal
+    `accused` is the site whose envelope could not be used. `evidence` shows that a history was split or set back. `signature` is the site's identity's over `message`; refusals are equal
     if they say the same, whoever signed them.
     """
 
@@ -198,18 +231,13 @@ class Refusal:
     reason: str = ""
     accused: SiteName | None = None
     signature: bytes = field(default=b"", compare=False)
+    evidence: bytes = b""
 
     def message(self, echo: Digest, site: SiteName) -> bytes:
         """What `site` signs when it answers the request of digest `echo` with this refusal, as it travels."""
-        return canonical_json(
-            {
-                "request": echo,
-                "site": site,
-                "code": int(self.code),
-                "reason": self.as_sent.reason,
-                "accused": self.as_sent.accused,
-            }
-        )
+        sent = self.as_sent
+        evidence = sha256_hex(sent.evidence) if sent.evidence else None
+        return refusal_message(echo, site, sent.code, sent.reason, sent.accused, evidence)
 
     @property
     def as_sent(self) -> Refusal:
@@ -219,7 +247,29 @@ class Refusal:
         return replace(self, reason=self.reason[:MAX_REASON_CHARACTERS])
 
 
-Body = Moments | Update | ScoreCounts | Refusal | SecureAnswer
+def refusal_message(
+    echo: Digest,
+    site: SiteName,
+    code: RefusalCode,
+    reason: str,
+    accused: SiteName | None,
+    evidence: Digest | None,
+) -> bytes:
+    """What a site signs that refuses; the digest of the evidence is a part of it where there is some."""
+    said = {"request": echo, "site": site, "code": int(code), "reason": reason, "accused": accused}
+    return canonical_json(said if evidence is None else {**said, "evidence": evidence})
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessAnswer:
+    """A site's statement and the view that it names; without a statement, the `size` of the log from which it needs a proof."""
+
+    size: int
+    statement: SignedWitness | None = None
+    view: View = field(default_factory=dict)
+
+
+Body = Moments | Update | ScoreCounts | Refusal | SecureAnswer | WitnessAnswer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

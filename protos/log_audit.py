@@ -5,7 +5,10 @@
 2. What happens to a run comes in its order (`log_runs`), and is charged to accounts that are replayed (`log_budgets`).
 3. A model comes from a run with all its rounds: it has the plan's name, the next version, the last round's weights, and the run's plan and contract.
 4. Member lists lead, one after the other, from the root that the reader has pinned, and no root that was left behind comes back.
-5. Entries may be missing where the root's quorum declared a gap, after the very head that it names. No run from before goes on after it, and a
+5. Time goes on (`log_clock`): what was good when an entry says that it was written was good no more than minutes before it was.
+6. What sites have witnessed is this log, and they have witnessed each run before a sum over them is settled (`log_witnesses`).
+7. Nothing that a halt covers is launched, resumed or settled while it stands (`log_halts`).
+8. Entries may be missing where the root's quorum declared a gap, after the very head that it names. No run from before goes on after it, and a
    site's accounts are charged again only once its own statement was adopted.
 """
 
@@ -17,14 +20,19 @@ from datetime import datetime
 from typing import Final, NamedTuple, TypeVar
 
 from protos.approvals import PlanEvidence, require_approved
+from protos.ceilings import SignedCeiling
 from protos.contract import Contract
 from protos.documents import Document
 from protos.gaps import SignedGap, SoundGap
+from protos.halts import HaltLift, HaltOrder
 from protos.log_budgets import Budgets
+from protos.log_clock import require_in_time
 from protos.log_entries import (
     AccountsAdopted,
     CeilingSet,
     GapLogged,
+    Halted,
+    HaltLifted,
     LogEntry,
     LoggedDocument,
     MembersSigned,
@@ -35,12 +43,16 @@ from protos.log_entries import (
     RunEvent,
     RunLaunched,
     RunResumed,
+    RunWitnessed,
+    SiteRefused,
     SumSettled,
     What,
 )
+from protos.log_halts import HaltStory
 from protos.log_names import origin_of
 from protos.log_runs import RunStory
-from protos.membership import MemberList, Membership, check_members
+from protos.log_witnesses import Witnesses, require_refused
+from protos.membership import MemberList, Membership, Trusted, check_members
 from protos.plan import Plan
 from protos.plan_fit import check_plan
 from protos.plan_releases import EVALUATE, PREPARE, TRAIN, PlannedReleases, releases_of
@@ -49,7 +61,6 @@ from protos.succession import Newest, newest_after
 from strategies.encoding import canonical_json
 from strategies.errors import CovenantError, Refused
 from strategies.ids import Digest, RunId, SiteName
-from strategies.transparency.merkle import Frontier, leaf_hash
 from strategies.transparency.notes import Checkpoint
 
 PLAN_FILE: Final = "plan.json"
@@ -78,13 +89,17 @@ class Audit:
     models: list[ModelRegistered] = field(default_factory=list)
     budgets: Budgets = field(default_factory=Budgets)
     gaps: list[Gap] = field(default_factory=list)
-    members: MemberList | None = None
-    tree: Frontier = field(default_factory=Frontier)
-    """Over the entries that were taken."""
     _adopted: set[SiteName] = field(default_factory=set)
     """Sites whose accounts were adopted after the last gap."""
-    _lists: dict[Digest, MemberList] = field(default_factory=dict)
+    halts: HaltStory = field(default_factory=HaltStory)
+    members: MemberList | None = None
+    witnesses: Witnesses = field(default_factory=Witnesses)
+    """Who has seen this log, and the tree of the entries that were taken."""
+    _lists: dict[Digest, Trusted] = field(default_factory=dict)
     _newest: Newest | None = None
+    _trusted: Trusted | None = None
+    _clock: datetime | None = None
+    """The latest moment that any entry has."""
     _plans: dict[tuple[Digest, Digest], tuple[Plan, Contract]] = field(default_factory=dict)
     """Plans with their contracts, by the digests of both."""
     _evidence: dict[Digest, PlanEvidence] = field(default_factory=dict)
@@ -95,10 +110,12 @@ class Audit:
         try:
             entry = LogEntry.from_canonical(data)
             kind = entry.what.kind
-            self._judge(entry.at, entry.what)
+            require_in_time(entry.at, self._clock)
+            self._judge(seq, entry.at, entry.what)
+            self._clock = entry.at if self._clock is None else max(self._clock, entry.at)
         except CovenantError as refused:
             raise AuditRefused(f"entry {seq} ({kind}): {refused}") from refused
-        self.tree, _ = self.tree.append(leaf_hash(data))
+        self.witnesses.tree.append(data)
 
     def require_reaches(self, known: Membership) -> None:
         """Check that the log has come to a member list that its reader knows of, by the same root. Raises Refused."""
@@ -113,29 +130,38 @@ class Audit:
                 f"this log has another member list {newest.members.ref} than you have: compare both with the officers"
             )
 
-    def _judge(self, at: datetime, what: What) -> None:
+    def _judge(self, seq: int, at: datetime, what: What) -> None:
         match what:
             case MembersSigned():
                 self._members(what)
             case PlanRecorded():
                 self._plan(what)
             case RunLaunched():
-                self._launch(at, what)
+                self._launch(seq, at, what)
             case CeilingSet():
-                self.budgets.set_ceiling(what)
+                self._ceiling(at, what)
             case ModelRegistered():
                 self._model(what)
             case GapLogged():
                 self._gap(what)
             case AccountsAdopted():
                 self._adopt(what)
+            case Halted():
+                self.halts.halt(_parsed(what.order, HaltOrder), self.members, at)
+            case HaltLifted():
+                self.halts.lift(_parsed(what.lift, HaltLift), self.members, at)
             case _:
                 self._happen(what)
 
     def _members(self, what: MembersSigned) -> None:
         trusted = _parsed(what.members, Membership).verify(self.pinned)
         self._newest, self.members = newest_after(trusted, self._newest), trusted.members
-        self._lists[what.members.digest] = trusted.members
+        self._lists[what.members.digest] = self._trusted = trusted
+
+    def _ceiling(self, at: datetime, what: CeilingSet) -> None:
+        if self._trusted is None:
+            raise Refused("a ceiling is decided before any member list says who may decide it")
+        self.budgets.set_ceiling(_parsed(what.decision, SignedCeiling).require(self._trusted, at))
 
     def _gap(self, what: GapLogged) -> None:
         sound = _parsed(what.gap, SignedGap).verify(self.pinned)
@@ -143,9 +169,10 @@ class Audit:
             raise Refused(
                 f"it is signed under root version {sound.root.version}, and version {self._newest.root} has been accepted"
             )
-        origin = origin_of(self.pinned.root.federation)
-        sound.require_after(Checkpoint(origin=origin, size=self.tree.size, root=self.tree.root))
-        self.gaps.append(Gap(self.tree.size, sound))
+        origin, tree = origin_of(self.pinned.root.federation), self.witnesses.tree
+        sound.require_after(Checkpoint(origin=origin, size=tree.size, root=tree.root))
+        self.gaps.append(Gap(tree.size, sound))
+        self.witnesses.lost |= {(each.size, each.checkpoint().root) for each in sound.declared.lost}
         self._adopted = set()
         for run in self.runs.values():
             run.is_before_gap = True
@@ -177,23 +204,24 @@ class Audit:
         if what.evidence is not None:
             self._evidence[what.evidence.digest] = _parsed(what.evidence, PlanEvidence)
 
-    def _launch(self, at: datetime, what: RunLaunched) -> None:
-        found, members = self._plans.get((what.plan, what.contract)), self._lists.get(what.members)
-        if found is None or members is None:
+    def _launch(self, seq: int, at: datetime, what: RunLaunched) -> None:
+        found, trusted = self._plans.get((what.plan, what.contract)), self._lists.get(what.members)
+        if found is None or trusted is None:
             missing = "plan with this contract" if found is None else "member list"
             raise Refused(f"{what.run} is launched under a {missing} that is not in the log before it")
         if what.run in self.runs:
             raise Refused(f"{what.run} is launched twice")
-        if members != self.members:
-            raise Refused(f"{what.run} is launched under an older member list, {members.ref}")
+        if trusted.members != self.members:
+            raise Refused(f"{what.run} is launched under an older member list, {trusted.members.ref}")
         plan, contract = found
-        check_members(plan, members)
+        check_members(plan, trusted.members)
+        self.halts.require_free("launched", what.run, plan.sites.invite)
         evidence = PlanEvidence() if what.evidence is None else self._evidence.get(what.evidence)
         if evidence is None:
             raise Refused(
                 f"{what.run} is launched under evidence {what.evidence}, which is not in the log before it"
             )
-        approved = require_approved(plan, contract, evidence, members, [plan.approval_rule], at)
+        approved = require_approved(plan, contract, evidence, trusted, [plan.approval_rule], at)
         releases = releases_of(plan, contract)
         self.budgets.know(what.releases)
         _require_reserved(what, plan, releases)
@@ -205,6 +233,8 @@ class Audit:
             contract=contract.digest,
             approved=approved,
             releases=releases,
+            launch=seq,
+            members=trusted.members,
         )
 
     def _model(self, what: ModelRegistered) -> None:
@@ -228,11 +258,17 @@ class Audit:
         run.take(what)
         match what:
             case SumSettled():
+                self.halts.require_free("settled", what.run, what.sites)
                 self.budgets.settle(what.run, what.stage, what.sites, what.releases)
             case ReservationGivenUp():
                 self.budgets.give_up(what.run, what.releases)
             case RunResumed():
+                self.halts.require_free("resumed", what.run)
                 self._reserve_again(run, what)
+            case RunWitnessed():
+                self.witnesses.take(run, what)
+            case SiteRefused():
+                require_refused(run, what)
             case _:
                 pass  # releases nothing
 

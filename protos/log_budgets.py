@@ -13,7 +13,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from protos.log_entries import AccountsAdopted, CeilingSet, Reserved
+from protos.ceilings import CeilingDecision, DecidedCeiling
+from protos.log_entries import AccountsAdopted, Reserved
 from strategies.dp.budget import Account
 from strategies.dp.events import Release
 from strategies.dp.filters import Ceiling
@@ -63,7 +64,7 @@ class Budget:
     opened: Guarantee
     charged: Guarantee
     sums: int
-    decisions: tuple[CeilingSet, ...]
+    decisions: tuple[DecidedCeiling, ...]
     """All ceilings that it had, the one in force last."""
 
 
@@ -73,7 +74,7 @@ class Budgets:
 
     _releases: dict[Digest, Release] = field(default_factory=dict)
     _ceilings: dict[AccountName, Ceiling] = field(default_factory=dict)
-    _decisions: dict[AccountName, list[CeilingSet]] = field(default_factory=dict)
+    _decisions: dict[AccountName, list[DecidedCeiling]] = field(default_factory=dict)
     _held: dict[RunId, dict[str, list[_Held]]] = field(default_factory=dict)
     _charged: dict[AccountName, Counter[Digest]] = field(default_factory=dict)
     _opened: dict[AccountName, Counter[Digest]] = field(default_factory=dict)
@@ -83,25 +84,32 @@ class Budgets:
         for digest, facts in releases.items():
             self._releases[digest] = Release.from_facts(dict(facts))
 
-    def set_ceiling(self, what: CeilingSet) -> None:
+    def set_ceiling(self, decided: DecidedCeiling) -> None:
         """A decision of an account's officers."""
-        ceiling = Ceiling.from_facts(what.ceiling)
-        name = AccountName.of(what.site, what.population, ceiling.unit)
+        decision, ceiling = decided.decision, decided.decision.terms
+        name = AccountName.of(decision.site, decision.population, ceiling.unit)
         before = self._ceilings.get(name)
+        due = len(self._decisions.get(name, ())) + 1
+        if decision.number != due:
+            raise Refused(
+                f"the next decision on {name.words} is number {due}, and this is number {decision.number}: a decision counts once"
+            )
         if before is not None and before.order != ceiling.order:
             raise Refused(
                 f"the ceiling of {name.words} changes its order from {before.order} to {ceiling.order}; it is fixed with the first"
             )
         loosened = (
-            "" if before is None else ceiling.loosens(before) or _told_less(self._decisions[name][-1], what)
+            ""
+            if before is None
+            else ceiling.loosens(before) or told_less(self._decisions[name][-1].decision, decision)
         )
-        if loosened and len(set(what.officers)) < QUORUM:
+        if loosened and len(decided.officers) < QUORUM:
             raise Refused(
-                f"{loosened} of {name.words} is for {QUORUM} officers, and {what.officers[0]} is one"
+                f"{loosened} of {name.words} is for {QUORUM} officers, and {decided.officers[0]} is one"
             )
         self._account(name, ceiling, self._charged).require_held()
         self._ceilings[name] = ceiling
-        self._decisions.setdefault(name, []).append(what)
+        self._decisions.setdefault(name, []).append(decided)
 
     def reserve(self, run: RunId, reserved: Iterable[Reserved]) -> None:
         """What a run may release, charged at once to every account that it names."""
@@ -189,7 +197,7 @@ class Budgets:
         return self._releases[digest]
 
 
-def _told_less(before: CeilingSet, after: CeilingSet) -> str:
+def told_less(before: CeilingDecision, after: CeilingDecision) -> str:
     """In which respect a decision tells less of an account than the one before; empty if in none."""
     if set(before.alert_at) - set(after.alert_at):
         return "taking an alert away"

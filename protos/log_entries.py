@@ -12,15 +12,17 @@ from typing import Annotated, Any, Final, Literal, Self
 from pydantic import AwareDatetime, BeforeValidator, Field, model_validator
 
 from protos.documents import Document, FieldError, Part
-from protos.frames import Stage
+from protos.frames import MAX_REASON_CHARACTERS, RefusalCode, Stage, refusal_message
+from protos.keys import Signature
 from protos.names import Name, Sha256, Site, checked
+from protos.witness import MOST_LEAF_BYTES, MOST_WITNESSES, SignedWitness
 from strategies.encoding import digest_of, json_numbers
 from strategies.errors import UsageError
 from strategies.ids import RunId, run_id
 
-MOST_ENTRY_BYTES: Final = 1 << 20
 _LONGEST_REASON: Final = 4000
 
+MOST_ENTRY_BYTES: Final = MOST_LEAF_BYTES
 Run = Annotated[RunId, checked(run_id)]
 Number = Annotated[int, Field(ge=0, le=10**9)]
 Attempt = Annotated[int, Field(ge=1, le=10**9)]
@@ -30,6 +32,15 @@ STAGE_NAMES: Final[dict[Stage, StageName]] = {
     Stage.PREPARE: "prepare",
     Stage.TRAIN: "train",
     Stage.EVALUATE: "evaluate",
+}
+CodeName = Literal["policy", "signature", "contract", "protocol", "failed", "budget"]
+CODE_NAMES: Final[dict[RefusalCode, CodeName]] = {
+    RefusalCode.POLICY: "policy",
+    RefusalCode.SIGNATURE: "signature",
+    RefusalCode.CONTRACT: "contract",
+    RefusalCode.PROTOCOL: "protocol",
+    RefusalCode.FAILED: "failed",
+    RefusalCode.BUDGET: "budget",
 }
 Reason = Annotated[str, Field(max_length=_LONGEST_REASON)]
 # JSON has one kind of number: a large one that was a float comes back as an integer that has no canonical form.
@@ -214,16 +225,10 @@ class ReservationGivenUp(Part):
 
 
 class CeilingSet(Part):
-    """A decision on an account: the most that may become known of one unit, as a ceiling's facts."""
+    """A decision on an account, with the signatures of the officers who made it (`ceilings`)."""
 
     kind: Literal["ceiling"] = "ceiling"
-    site: Site
-    population: Name
-    ceiling: Facts
-    officers: Annotated[tuple[str, ...], Field(min_length=1, max_length=100)]
-    reason: Reason
-    alert_at: tuple[float, ...] = ()
-    overlaps: tuple[Site, ...] = ()
+    decision: LoggedDocument
 
 
 class ModelRegistered(Part):
@@ -274,8 +279,58 @@ class AccountsAdopted(Part):
         return self
 
 
+class RunWitnessed(Part):
+    """Sites signed that they have seen the run in the log, before anything of it is settled over them; and once more its end."""
+
+    kind: Literal["witnessed"] = "witnessed"
+    run: Run
+    statements: Annotated[tuple[SignedWitness, ...], Field(min_length=1, max_length=MOST_WITNESSES)]
+
+
+class SiteRefused(Part):
+    """A site's signed decision to take no part in a run. `request` is the digest of what it was asked, `evidence` that of what it showed."""
+
+    kind: Literal["refused"] = "refused"
+    run: Run
+    site: Site
+    code: CodeName
+    reason: Annotated[str, Field(max_length=MAX_REASON_CHARACTERS)]
+    request: Sha256
+    accused: Site | None = None
+    evidence: Sha256 | None = None
+    signature: Signature
+
+    @model_validator(mode="after")
+    def _tells_nothing_of_rows(self) -> Self:
+        if self.code == "contract" and (self.reason or self.accused or self.evidence):
+            raise FieldError("reason", "a refusal by contract says nothing more")
+        return self
+
+    @property
+    def message(self) -> bytes:
+        """What the site signed."""
+        code = RefusalCode[self.code.upper()]
+        return refusal_message(self.request, self.site, code, self.reason, self.accused, self.evidence)
+
+
+class Halted(Part):
+    """An officer or a site stopped a site's part, a run or everything; the order is a `HaltOrder`."""
+
+    kind: Literal["halted"] = "halted"
+    order: LoggedDocument
+
+
+class HaltLifted(Part):
+    """Officers let go on what was halted; the lift is a `HaltLift`, which names the order."""
+
+    kind: Literal["halt-lifted"] = "halt-lifted"
+    lift: LoggedDocument
+
+
 RunEvent = (
     RoundPrepared
+    | RunWitnessed
+    | SiteRefused
     | SumSettled
     | AttemptVoided
     | RoundCommitted
@@ -293,7 +348,9 @@ What = Annotated[
     | CeilingSet
     | ModelRegistered
     | GapLogged
-    | AccountsAdopted,
+    | AccountsAdopted
+    | Halted
+    | HaltLifted,
     Field(discriminator="kind"),
 ]
 

@@ -1,11 +1,12 @@
 """An export of the transparency log: one file that is checked without its coordinator, without a network, and without trusting who made it.
 
-The first line is the head that the log's key signed; every further line is an entry. What is checked, in this order:
+The first line is the head that the log's key signed, with the newest statement of each site; every further line is an entry. What is checked, in this order:
 
 1. The entries are those of the head: their number, and the root hash over their bytes.
 2. Every entry fits those before it (`log_audit`); member lists lead from the root that the reader has pinned.
 3. The head is signed by the log's key on the newest of those lists.
-4. A reader who knows a member list refuses a log that ends before it: whoever kept an old key of the log could sign no more than that.
+4. Heads that sites have co-signed, in entries and in the first line, are heads that this log had: another one is a split view, and refused.
+5. A reader who knows a member list refuses a log that ends before it: whoever kept an old key of the log could sign no more than that.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final, Literal, Self
+from typing import Annotated, BinaryIO, Final, Literal, Self
+
+from pydantic import Field
 
 from protos.documents import Document
 from protos.keys import public_bytes
@@ -23,18 +26,20 @@ from protos.log_names import origin_of
 from protos.membership import Membership
 from protos.names import Name
 from protos.root import SignedRoot
+from protos.witness import MOST_WITNESSES, SignedWitness
 from strategies.errors import Refused, UsageError
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
-_LONGEST_HEADER: Final = 128 * 1024
+_LONGEST_HEADER: Final = 2 << 20
 
 
 class ExportHeader(Document):
-    """The first line: `checkpoint` is the signed note of the head."""
+    """The first line: `checkpoint` is the signed note of the head, `witnesses` are the newest statements of the sites on the newest list."""
 
     covenant: Literal["log-export/v1"] = "log-export/v1"
     federation: Name
     checkpoint: str
+    witnesses: Annotated[tuple[SignedWitness, ...], Field(max_length=MOST_WITNESSES)] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,9 +77,10 @@ class Export:
         story = Audit(pinned)
         for seq, data in enumerate(self.entries):
             story.take(seq, data)
-        if (story.tree.size, story.tree.root) != (head.size, head.root):
+        tree = story.witnesses.tree
+        if (tree.size, tree.root) != (head.size, head.root):
             raise Refused(
-                f"the head is of {head.size} entries, and the {story.tree.size} in this file are not those: entries were changed, added or removed"
+                f"the head is of {head.size} entries, and the {tree.size} in this file are not those: entries were changed, added or removed"
             )
         if story.members is None:
             raise Refused("this log has no member list yet, so nothing says whose key signs its head")
@@ -82,6 +88,7 @@ class Export:
         note.require(key)
         if head.origin != key.name:
             raise Refused(f"the head is of log {head.origin}; the log of this federation is {key.name}")
+        story.witnesses.note_all(self.header.witnesses or (), story.members)
         if known is not None:
             story.require_reaches(known)
         return Verified(federation, head, key, story)

@@ -3,6 +3,7 @@
 1. A sum is settled once, over sites that the plan invites and no fewer than its minimum: to prepare before the first round, to train for the round
    that is next and for no second attempt before the first is voided, to evaluate once a round is committed.
 2. A round is committed after the one before, over the very sites and the statement that its attempt settled. A run completes with all its rounds.
+3. Nothing is settled before as many sites have witnessed the run as the plan asks for (`log_witnesses`), and over none that has not.
 """
 
 from __future__ import annotations
@@ -20,8 +21,11 @@ from protos.log_entries import (
     RunEnded,
     RunEvent,
     RunResumed,
+    RunWitnessed,
+    SiteRefused,
     SumSettled,
 )
+from protos.membership import MemberList
 from protos.plan import Plan
 from protos.plan_releases import EVALUATE, PREPARE, TRAIN, PlannedReleases
 from strategies.errors import Refused
@@ -40,6 +44,10 @@ class RunStory:
     contract: Digest
     approved: ApprovedPlan
     releases: PlannedReleases | None
+    launch: int
+    """The entry of its launch."""
+    members: MemberList
+    witnesses: set[SiteName] = field(default_factory=set)
     settled: dict[At, SumSettled] = field(default_factory=dict)
     voided: set[At] = field(default_factory=set)
     evaluated: set[At] = field(default_factory=set)
@@ -71,8 +79,8 @@ class RunStory:
         match what:
             case RunResumed():
                 _resume(self, what)
-            case ReservationGivenUp():
-                pass  # a matter of the accounts alone, which a run may leave behind after its end
+            case ReservationGivenUp() | RunWitnessed() | SiteRefused():
+                pass  # matters of the accounts and of the sites, which a run may leave behind after its end
             case AttemptVoided():
                 _void(self, what)
             case _:
@@ -130,11 +138,24 @@ def _settle(run: RunStory, what: SumSettled) -> None:
         raise Refused(
             f"{run.run}: a sum over {', '.join(what.sites)}; the plan invites {', '.join(run.plan.sites.invite)}, at least {run.plan.sites.minimum}"
         )
+    _require_witnessed(run, what)
     expected = () if run.releases is None else (run.releases.of(what.stage).digest,)
     if what.releases != expected:
         raise Refused(f"{run.run}: {what.stage} is charged as another release than the plan's")
     run.settled[at] = what
     run.survivors |= set(what.sites)
+
+
+def _require_witnessed(run: RunStory, what: SumSettled) -> None:
+    if len(run.witnesses) < run.plan.witnesses:
+        raise Refused(
+            f"{run.run}: a sum is settled, and {len(run.witnesses)} sites have witnessed the run; the plan asks for {run.plan.witnesses}"
+        )
+    unaware = sorted(set(what.sites) - run.witnesses)
+    if unaware:
+        raise Refused(
+            f"{run.run}: a sum is settled over {unaware[0]}, which has not signed that it saw the run in this log"
+        )
 
 
 def _is_due(run: RunStory, what: SumSettled) -> bool:

@@ -252,6 +252,11 @@ class Trusted:
         """Of `root`."""
         return self.lineage[-1]
 
+    @property
+    def federation(self) -> Digest:
+        """The digest of the federation's root version 1."""
+        return self.root.identity
+
     def root_at(self, version: int) -> Digest | None:
         """The digest of the root `version` that was followed; None if that is older than the pinned one, or newer than `root`."""
         place = version - self.root.version + len(self.lineage) - 1

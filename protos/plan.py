@@ -45,6 +45,8 @@ class Sites(Part):
     weights: Annotated[Mapping[Site, Annotated[int, Field(ge=1, le=MAX_WEIGHT)]], *FROZEN] = {}
     populations: Annotated[Mapping[Site, Name] | None, *FROZEN_OR_NONE] = None
     """What a site calls the population that the plan is about, where that is not the contract's name: its account goes by it."""
+    witnesses: Annotated[int, Field(ge=1)] | None = None
+    """How many of the sites must have witnessed the run in the log before anything of it is settled: the minimum, unless it is written down."""
 
     @model_validator(mode="after")
     def _fits_the_invitation(self) -> Self:
@@ -52,6 +54,11 @@ class Sites(Part):
             raise FieldError(
                 "minimum",
                 f"{self.minimum} sites must take part but {len(self.invite)} are invited; lower it or invite more",
+            )
+        if self.witnesses is not None and self.witnesses > len(self.invite):
+            raise FieldError(
+                "witnesses",
+                f"{self.witnesses} sites must be witnesses but {len(self.invite)} are invited; lower it or invite more",
             )
         for name, what, given in (
             ("weights", "weight", self.weights),
@@ -265,6 +272,11 @@ class Plan(Document):
     def approval_rule(self) -> ApprovalRule:
         """Who must approve this plan: one of each role, unless it says something else."""
         return self.approvals or ApprovalRule()
+
+    @property
+    def witnesses(self) -> int:
+        """How many sites must have witnessed a run of this plan before anything of it is settled."""
+        return self.sites.witnesses or self.sites.minimum
 
     @property
     def honest_survivors(self) -> int:

@@ -4,7 +4,8 @@
    Framework.
 2. A key counts once. What strangers signed is ignored; a wrong signature in the name of a root key is refused.
 3. A site pins one version and follows a chain of later ones from it, without a network. A chain that leads elsewhere is refused.
-4. Past its last moment a root still proves what was signed under it, but nothing new is accepted: the next version is due.
+4. Every later version names version 1 by its digest: whoever pins any of them knows the federation by the same name.
+5. Past its last moment a root still proves what was signed under it, but nothing new is accepted: the next version is due.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from pydantic import AfterValidator, Field, model_validator
 from protos.documents import Document, FieldError, Part, make_document
 from protos.keys import PublicKey, Signature, Signer, grouped, verify
 from protos.moments import Moment
-from protos.names import Name
+from protos.names import Name, Sha256
 from strategies.errors import Refused, UsageError
+from strategies.ids import Digest
 
 MOST_LINKS: Final = 100
 _MOST_KEYS: Final = 20
@@ -74,6 +76,8 @@ class Root(Document):
     keys: Annotated[tuple[RootKey, ...], Field(min_length=1, max_length=_MOST_KEYS), AfterValidator(_by_name)]
     quorum: Annotated[int, Field(ge=1)]
     expires: Moment
+    first: Sha256 | None = None
+    """Digest of version 1, in every later one."""
 
     @model_validator(mode="after")
     def _can_decide(self) -> Self:
@@ -87,12 +91,21 @@ class Root(Document):
                 "quorum",
                 f"{self.quorum} of {len(self.keys)} keys can never sign; use at most {len(self.keys)}",
             )
+        if (self.version > 1) != (self.first is not None):
+            raise FieldError(
+                "first", "version 1 has none, and every later version has the digest of version 1 there"
+            )
         return self
 
     @property
     def fingerprint(self) -> str:
         """What people compare: of version 1 it names the federation for good."""
         return grouped(self.digest)
+
+    @property
+    def identity(self) -> Digest:
+        """The digest of version 1: the federation itself, whatever it or another one is called."""
+        return self.first or self.digest
 
     def has(self, key: str) -> bool:
         """Whether `key` is one of this root's."""
@@ -149,6 +162,7 @@ class Root(Document):
             keys=(*(each for each in self.keys if each.name not in remove), *add),
             quorum=self.quorum if quorum is None else quorum,
             expires=expires,
+            first=self.identity,
         )
 
 
@@ -169,6 +183,11 @@ class SignedRoot(Document):
         if self.root.version != before.version + 1:
             raise Refused(
                 f"{self._words} does not follow version {before.version}; a chain of roots has every version, one after the other"
+            )
+        if self.root.first != before.identity:
+            raise Refused(
+                f"{self._words} names another version 1 ({self.root.first}) than the one that it follows ({before.identity}): it is of another"
+                " federation with the same name"
             )
         before.require_quorum(self.signatures, _LABEL, self.root.canonical, what=self._words)
         self.require_own_quorum()

@@ -35,12 +35,23 @@ from protos.frames import (
     SecureRequest,
     Testimony,
     Upload,
+    WitnessRequest,
     scaling_digest,
 )
 from protos.secagg_codec import frame_message, read_frame
+from protos.witness import SignedWitness
+from protos.witness_codec import (
+    few,
+    growth_messages,
+    leaf_message,
+    read_growth,
+    read_leaf,
+    read_view,
+    view_bytes,
+)
 from strategies.encoding import vector_bytes
 from strategies.errors import CovenantError
-from strategies.ids import Digest, SiteName, site_name
+from strategies.ids import Digest, SiteName, run_id, site_name
 from strategies.secagg.identities import SIGNATURE_BYTES
 from strategies.secagg.messages import AdvertiseRequest, Frame, ShareRequest
 from strategies.server_optimizers import OptimizerState
@@ -67,14 +78,28 @@ def encode_secure_request(request: SecureRequest) -> bytes:
     return frame.SerializeToString(deterministic=True)
 
 
-def decode_asked(data: bytes) -> Request | SecureRequest:
-    """Parse a request of either kind; raises `CodecError` for anything else."""
+def encode_witness_request(request: WitnessRequest) -> bytes:
+    """Serialise a request to witness a run deterministically."""
+    frame = pb.Request()
+    asked = frame.witness
+    asked.run, asked.note, asked.again = request.run, request.note.encode(), request.again
+    asked.growth.extend(growth_messages(request.grown))
+    asked.launch.CopyFrom(leaf_message(request.launch))
+    asked.plan.CopyFrom(leaf_message(request.plan))
+    asked.task.CopyFrom(task_message(request.task))
+    asked.statements.extend(each.canonical for each in request.statements)
+    asked.views.extend(map(view_bytes, request.views))
+    return frame.SerializeToString(deterministic=True)
+
+
+def decode_asked(data: bytes) -> Request | SecureRequest | WitnessRequest:
+    """Parse a request of any kind; raises `CodecError` for anything else."""
     frame = pb.Request()
     parse(frame, data)
-    if not frame.HasField("secure"):
+    if not frame.HasField("secure") and not frame.HasField("witness"):
         return decode_request(data)
     try:
-        return _secure_request(frame)
+        return _witness_request(frame) if frame.HasField("witness") else _secure_request(frame)
     except CodecError:
         raise
     except (CovenantError, ValueError) as error:
@@ -109,6 +134,25 @@ def decode_answer(data: bytes) -> Reply:
         raise
     except (CovenantError, ValueError) as error:
         raise CodecError(f"a reply with a field out of bounds: {error}") from error
+
+
+def _witness_request(frame: pb.Request) -> WitnessRequest:
+    asked = frame.witness
+    if {each.name for each, _ in frame.ListFields()} != {"witness"}:
+        raise CodecError("a request to witness a run that asks for something else too")
+    few(asked.statements, "statements")
+    few(asked.views, "views")
+    return WitnessRequest(
+        run=run_id(asked.run),
+        note=asked.note.decode(),
+        task=read_task(asked.task),
+        launch=read_leaf(asked.launch),
+        plan=read_leaf(asked.plan),
+        grown=read_growth(asked.growth),
+        statements=tuple(map(SignedWitness.from_canonical, asked.statements)),
+        views=tuple(map(read_view, asked.views)),
+        again=asked.again,
+    )
 
 
 def _secure_request(frame: pb.Request) -> SecureRequest:

@@ -139,6 +139,8 @@ class Policy(Part):
     )
     colluding_at_least: Annotated[int, Field(ge=0, le=1000)] = 1
     approvals: ApprovalRule = ApprovalRule()
+    witnesses_at_least: Annotated[int, Field(ge=1, le=1000)] | None = None
+    """How many sites must have witnessed a run in the log before this one takes part; the plan's number, where that is larger."""
 
 
 class Peers(Part):
@@ -188,6 +190,8 @@ class SiteConfig(Document):
     journal: Annotated[FilePath, Field(validate_default=True)] = cast("Path", "journal.db")
     accounts: Annotated[FilePath, Field(validate_default=True)] = cast("Path", "accounts.db")
     """What was released of this site's populations. Agents of one site in several federations name the same file."""
+    halts: Annotated[FilePath, Field(validate_default=True)] = cast("Path", "halts.db")
+    """What people at this site have halted; `covenant-agent halt` writes it while the agent runs."""
     peers: Peers | None = None
     data: Annotated[Mapping[Name, DataSource], Field(min_length=1, max_length=100), *FROZEN]
     allow: Allow = Allow()

@@ -25,37 +25,45 @@ _sym_db = _symbol_database.Default()
 from protos import secagg_pb2 as protos_dot_secagg__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/training.proto\x12\x14\x63ovenant.training.v1\x1a\x13protos/secagg.proto\"\xa7\x02\n\tStatement\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x13\n\x0bplan_digest\x18\x02 \x01(\x0c\x12\x17\n\x0f\x63ontract_digest\x18\x03 \x01(\x0c\x12\x16\n\x0emembers_digest\x18\x04 \x01(\x0c\x12\x0b\n\x03run\x18\x05 \x01(\t\x12*\n\x05stage\x18\x06 \x01(\x0e\x32\x1b.covenant.training.v1.Stage\x12\r\n\x05round\x18\x07 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\r\x12\x0e\n\x06roster\x18\t \x03(\t\x12\x14\n\x0cmodel_digest\x18\n \x01(\x0c\x12\x16\n\x0escaling_digest\x18\x0b \x01(\x0c\x12\x11\n\tcomponent\x18\x0c \x01(\t\x12\x18\n\x10optimizer_digest\x18\r \x01(\x0c\"I\n\x04Task\x12\x0c\n\x04plan\x18\x01 \x01(\x0c\x12\x10\n\x08\x63ontract\x18\x02 \x01(\x0c\x12\x0f\n\x07members\x18\x03 \x01(\x0c\x12\x10\n\x08\x65vidence\x18\x04 \x01(\x0c\"$\n\x07Scaling\x12\x0c\n\x04mean\x18\x01 \x03(\x01\x12\x0b\n\x03std\x18\x02 \x03(\x01\"\xd4\x01\n\x07Request\x12\x32\n\tstatement\x18\x01 \x01(\x0b\x32\x1f.covenant.training.v1.Statement\x12(\n\x04task\x18\x02 \x01(\x0b\x32\x1a.covenant.training.v1.Task\x12.\n\x07scaling\x18\x03 \x01(\x0b\x32\x1d.covenant.training.v1.Scaling\x12\r\n\x05model\x18\x04 \x01(\x0c\x12,\n\x06secure\x18\x05 \x01(\x0b\x32\x1c.covenant.training.v1.Secure\"|\n\x06Secure\x12)\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x19.covenant.secagg.v1.Frame\x12\x11\n\taggregate\x18\x02 \x01(\x0c\x12\x34\n\ncheckpoint\x18\x03 \x01(\x0b\x32 .covenant.training.v1.Checkpoint\"b\n\nCheckpoint\x12\r\n\x05model\x18\x01 \x01(\x0c\x12\x11\n\toptimizer\x18\x02 \x01(\x0c\x12\x32\n\ttestimony\x18\x03 \x01(\x0b\x32\x1f.covenant.training.v1.Testimony\"~\n\tTestimony\x12\x32\n\tstatement\x18\x01 \x01(\x0b\x32\x1f.covenant.training.v1.Statement\x12\x0e\n\x06\x63ohort\x18\x02 \x01(\x0c\x12-\n\x07uploads\x18\x03 \x03(\x0b\x32\x1c.covenant.training.v1.Upload\"@\n\x06Upload\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x15\n\rpacked_digest\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"H\n\x0cSecureAnswer\x12)\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x19.covenant.secagg.v1.Frame\x12\r\n\x05holds\x18\x02 \x01(\x0c\"\xfb\x01\n\x07Refusal\x12\x30\n\x04\x63ode\x18\x01 \x01(\x0e\x32\".covenant.training.v1.Refusal.Code\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x63\x63used\x18\x03 \x01(\t\x12\x11\n\tsignature\x18\x04 \x01(\x0c\"\x89\x01\n\x04\x43ode\x12\x14\n\x10\x43ODE_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43ODE_POLICY\x10\x01\x12\x12\n\x0e\x43ODE_SIGNATURE\x10\x02\x12\x11\n\rCODE_CONTRACT\x10\x03\x12\x11\n\rCODE_PROTOCOL\x10\x04\x12\x0f\n\x0b\x43ODE_FAILED\x10\x05\x12\x0f\n\x0b\x43ODE_BUDGET\x10\x06\"\xdc\x01\n\x05Reply\x12\x18\n\x10statement_digest\x18\x01 \x01(\x0c\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x11\n\x07moments\x18\x03 \x01(\x0cH\x00\x12\x10\n\x06update\x18\x04 \x01(\x0cH\x00\x12\x16\n\x0cscore_counts\x18\x05 \x01(\x0cH\x00\x12\x30\n\x07refusal\x18\x06 \x01(\x0b\x32\x1d.covenant.training.v1.RefusalH\x00\x12\x34\n\x06secure\x18\x07 \x01(\x0b\x32\".covenant.training.v1.SecureAnswerH\x00\x42\x06\n\x04\x62ody*V\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x11\n\rSTAGE_PREPARE\x10\x01\x12\x0f\n\x0bSTAGE_TRAIN\x10\x02\x12\x12\n\x0eSTAGE_EVALUATE\x10\x03\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x15protos/training.proto\x12\x14\x63ovenant.training.v1\x1a\x13protos/secagg.proto\"\xa7\x02\n\tStatement\x12\x10\n\x08protocol\x18\x01 \x01(\r\x12\x13\n\x0bplan_digest\x18\x02 \x01(\x0c\x12\x17\n\x0f\x63ontract_digest\x18\x03 \x01(\x0c\x12\x16\n\x0emembers_digest\x18\x04 \x01(\x0c\x12\x0b\n\x03run\x18\x05 \x01(\t\x12*\n\x05stage\x18\x06 \x01(\x0e\x32\x1b.covenant.training.v1.Stage\x12\r\n\x05round\x18\x07 \x01(\r\x12\x0f\n\x07\x61ttempt\x18\x08 \x01(\r\x12\x0e\n\x06roster\x18\t \x03(\t\x12\x14\n\x0cmodel_digest\x18\n \x01(\x0c\x12\x16\n\x0escaling_digest\x18\x0b \x01(\x0c\x12\x11\n\tcomponent\x18\x0c \x01(\t\x12\x18\n\x10optimizer_digest\x18\r \x01(\x0c\"Z\n\x04Task\x12\x0c\n\x04plan\x18\x01 \x01(\x0c\x12\x10\n\x08\x63ontract\x18\x02 \x01(\x0c\x12\x0f\n\x07members\x18\x03 \x01(\x0c\x12\x10\n\x08\x65vidence\x18\x04 \x01(\x0c\x12\x0f\n\x07witness\x18\x05 \x01(\x0c\"$\n\x07Scaling\x12\x0c\n\x04mean\x18\x01 \x03(\x01\x12\x0b\n\x03std\x18\x02 \x03(\x01\"\x8b\x02\n\x07Request\x12\x32\n\tstatement\x18\x01 \x01(\x0b\x32\x1f.covenant.training.v1.Statement\x12(\n\x04task\x18\x02 \x01(\x0b\x32\x1a.covenant.training.v1.Task\x12.\n\x07scaling\x18\x03 \x01(\x0b\x32\x1d.covenant.training.v1.Scaling\x12\r\n\x05model\x18\x04 \x01(\x0c\x12,\n\x06secure\x18\x05 \x01(\x0b\x32\x1c.covenant.training.v1.Secure\x12\x35\n\x07witness\x18\x06 \x01(\x0b\x32$.covenant.training.v1.WitnessRequest\"\x91\x02\n\x0eWitnessRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04note\x18\x02 \x01(\x0c\x12,\n\x06growth\x18\x03 \x03(\x0b\x32\x1c.covenant.training.v1.Growth\x12-\n\x06launch\x18\x04 \x01(\x0b\x32\x1d.covenant.training.v1.LogLeaf\x12+\n\x04plan\x18\x05 \x01(\x0b\x32\x1d.covenant.training.v1.LogLeaf\x12(\n\x04task\x18\x06 \x01(\x0b\x32\x1a.covenant.training.v1.Task\x12\x12\n\nstatements\x18\x07 \x03(\x0c\x12\r\n\x05views\x18\x08 \x03(\x0c\x12\r\n\x05\x61gain\x18\t \x01(\x08\"&\n\x06Growth\x12\x0c\n\x04size\x18\x01 \x01(\x04\x12\x0e\n\x06hashes\x18\x02 \x03(\x0c\"4\n\x07LogLeaf\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0c\n\x04\x62ody\x18\x02 \x01(\x0c\x12\x0e\n\x06hashes\x18\x03 \x03(\x0c\">\n\rWitnessAnswer\x12\x11\n\tstatement\x18\x01 \x01(\x0c\x12\x0c\n\x04view\x18\x02 \x01(\x0c\x12\x0c\n\x04size\x18\x03 \x01(\x04\"|\n\x06Secure\x12)\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x19.covenant.secagg.v1.Frame\x12\x11\n\taggregate\x18\x02 \x01(\x0c\x12\x34\n\ncheckpoint\x18\x03 \x01(\x0b\x32 .covenant.training.v1.Checkpoint\"b\n\nCheckpoint\x12\r\n\x05model\x18\x01 \x01(\x0c\x12\x11\n\toptimizer\x18\x02 \x01(\x0c\x12\x32\n\ttestimony\x18\x03 \x01(\x0b\x32\x1f.covenant.training.v1.Testimony\"~\n\tTestimony\x12\x32\n\tstatement\x18\x01 \x01(\x0b\x32\x1f.covenant.training.v1.Statement\x12\x0e\n\x06\x63ohort\x18\x02 \x01(\x0c\x12-\n\x07uploads\x18\x03 \x03(\x0b\x32\x1c.covenant.training.v1.Upload\"@\n\x06Upload\x12\x0c\n\x04site\x18\x01 \x01(\t\x12\x15\n\rpacked_digest\x18\x02 \x01(\x0c\x12\x11\n\tsignature\x18\x03 \x01(\x0c\"H\n\x0cSecureAnswer\x12)\n\x06\x66rames\x18\x01 \x03(\x0b\x32\x19.covenant.secagg.v1.Frame\x12\r\n\x05holds\x18\x02 \x01(\x0c\"\x9e\x02\n\x07Refusal\x12\x30\n\x04\x63ode\x18\x01 \x01(\x0e\x32\".covenant.training.v1.Refusal.Code\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12\x0f\n\x07\x61\x63\x63used\x18\x03 \x01(\t\x12\x11\n\tsignature\x18\x04 \x01(\x0c\x12\x10\n\x08\x65vidence\x18\x05 \x01(\x0c\"\x9a\x01\n\x04\x43ode\x12\x14\n\x10\x43ODE_UNSPECIFIED\x10\x00\x12\x0f\n\x0b\x43ODE_POLICY\x10\x01\x12\x12\n\x0e\x43ODE_SIGNATURE\x10\x02\x12\x11\n\rCODE_CONTRACT\x10\x03\x12\x11\n\rCODE_PROTOCOL\x10\x04\x12\x0f\n\x0b\x43ODE_FAILED\x10\x05\x12\x0f\n\x0b\x43ODE_BUDGET\x10\x06\x12\x0f\n\x0b\x43ODE_HALTED\x10\x07\"\x94\x02\n\x05Reply\x12\x18\n\x10statement_digest\x18\x01 \x01(\x0c\x12\x0c\n\x04site\x18\x02 \x01(\t\x12\x11\n\x07moments\x18\x03 \x01(\x0cH\x00\x12\x10\n\x06update\x18\x04 \x01(\x0cH\x00\x12\x16\n\x0cscore_counts\x18\x05 \x01(\x0cH\x00\x12\x30\n\x07refusal\x18\x06 \x01(\x0b\x32\x1d.covenant.training.v1.RefusalH\x00\x12\x34\n\x06secure\x18\x07 \x01(\x0b\x32\".covenant.training.v1.SecureAnswerH\x00\x12\x36\n\x07witness\x18\x08 \x01(\x0b\x32#.covenant.training.v1.WitnessAnswerH\x00\x42\x06\n\x04\x62ody*V\n\x05Stage\x12\x15\n\x11STAGE_UNSPECIFIED\x10\x00\x12\x11\n\rSTAGE_PREPARE\x10\x01\x12\x0f\n\x0bSTAGE_TRAIN\x10\x02\x12\x12\n\x0eSTAGE_EVALUATE\x10\x03\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'protos.training_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
-  _globals['_STAGE']._serialized_start=1665
-  _globals['_STAGE']._serialized_end=1751
+  _globals['_STAGE']._serialized_start=2262
+  _globals['_STAGE']._serialized_end=2348
   _globals['_STATEMENT']._serialized_start=69
   _globals['_STATEMENT']._serialized_end=364
   _globals['_TASK']._serialized_start=366
-  _globals['_TASK']._serialized_end=439
-  _globals['_SCALING']._serialized_start=441
-  _globals['_SCALING']._serialized_end=477
-  _globals['_REQUEST']._serialized_start=480
-  _globals['_REQUEST']._serialized_end=692
-  _globals['_SECURE']._serialized_start=694
-  _globals['_SECURE']._serialized_end=818
-  _globals['_CHECKPOINT']._serialized_start=820
-  _globals['_CHECKPOINT']._serialized_end=918
-  _globals['_TESTIMONY']._serialized_start=920
-  _globals['_TESTIMONY']._serialized_end=1046
-  _globals['_UPLOAD']._serialized_start=1048
-  _globals['_UPLOAD']._serialized_end=1112
-  _globals['_SECUREANSWER']._serialized_start=1114
-  _globals['_SECUREANSWER']._serialized_end=1186
-  _globals['_REFUSAL']._serialized_start=1189
-  _globals['_REFUSAL']._serialized_end=1440
-  _globals['_REFUSAL_CODE']._serialized_start=1303
-  _globals['_REFUSAL_CODE']._serialized_end=1440
-  _globals['_REPLY']._serialized_start=1443
-  _globals['_REPLY']._serialized_end=1663
+  _globals['_TASK']._serialized_end=456
+  _globals['_SCALING']._serialized_start=458
+  _globals['_SCALING']._serialized_end=494
+  _globals['_REQUEST']._serialized_start=497
+  _globals['_REQUEST']._serialized_end=764
+  _globals['_WITNESSREQUEST']._serialized_start=767
+  _globals['_WITNESSREQUEST']._serialized_end=1040
+  _globals['_GROWTH']._serialized_start=1042
+  _globals['_GROWTH']._serialized_end=1080
+  _globals['_LOGLEAF']._serialized_start=1082
+  _globals['_LOGLEAF']._serialized_end=1134
+  _globals['_WITNESSANSWER']._serialized_start=1136
+  _globals['_WITNESSANSWER']._serialized_end=1198
+  _globals['_SECURE']._serialized_start=1200
+  _globals['_SECURE']._serialized_end=1324
+  _globals['_CHECKPOINT']._serialized_start=1326
+  _globals['_CHECKPOINT']._serialized_end=1424
+  _globals['_TESTIMONY']._serialized_start=1426
+  _globals['_TESTIMONY']._serialized_end=1552
+  _globals['_UPLOAD']._serialized_start=1554
+  _globals['_UPLOAD']._serialized_end=1618
+  _globals['_SECUREANSWER']._serialized_start=1620
+  _globals['_SECUREANSWER']._serialized_end=1692
+  _globals['_REFUSAL']._serialized_start=1695
+  _globals['_REFUSAL']._serialized_end=1981
+  _globals['_REFUSAL_CODE']._serialized_start=1827
+  _globals['_REFUSAL_CODE']._serialized_end=1981
+  _globals['_REPLY']._serialized_start=1984
+  _globals['_REPLY']._serialized_end=2260
 # @@protoc_insertion_point(module_scope)

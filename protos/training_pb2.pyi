@@ -50,16 +50,18 @@ class Statement(_message.Message):
     def __init__(self, protocol: _Optional[int] = ..., plan_digest: _Optional[bytes] = ..., contract_digest: _Optional[bytes] = ..., members_digest: _Optional[bytes] = ..., run: _Optional[str] = ..., stage: _Optional[_Union[Stage, str]] = ..., round: _Optional[int] = ..., attempt: _Optional[int] = ..., roster: _Optional[_Iterable[str]] = ..., model_digest: _Optional[bytes] = ..., scaling_digest: _Optional[bytes] = ..., component: _Optional[str] = ..., optimizer_digest: _Optional[bytes] = ...) -> None: ...
 
 class Task(_message.Message):
-    __slots__ = ("plan", "contract", "members", "evidence")
+    __slots__ = ("plan", "contract", "members", "evidence", "witness")
     PLAN_FIELD_NUMBER: _ClassVar[int]
     CONTRACT_FIELD_NUMBER: _ClassVar[int]
     MEMBERS_FIELD_NUMBER: _ClassVar[int]
     EVIDENCE_FIELD_NUMBER: _ClassVar[int]
+    WITNESS_FIELD_NUMBER: _ClassVar[int]
     plan: bytes
     contract: bytes
     members: bytes
     evidence: bytes
-    def __init__(self, plan: _Optional[bytes] = ..., contract: _Optional[bytes] = ..., members: _Optional[bytes] = ..., evidence: _Optional[bytes] = ...) -> None: ...
+    witness: bytes
+    def __init__(self, plan: _Optional[bytes] = ..., contract: _Optional[bytes] = ..., members: _Optional[bytes] = ..., evidence: _Optional[bytes] = ..., witness: _Optional[bytes] = ...) -> None: ...
 
 class Scaling(_message.Message):
     __slots__ = ("mean", "std")
@@ -70,18 +72,70 @@ class Scaling(_message.Message):
     def __init__(self, mean: _Optional[_Iterable[float]] = ..., std: _Optional[_Iterable[float]] = ...) -> None: ...
 
 class Request(_message.Message):
-    __slots__ = ("statement", "task", "scaling", "model", "secure")
+    __slots__ = ("statement", "task", "scaling", "model", "secure", "witness")
     STATEMENT_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     SCALING_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SECURE_FIELD_NUMBER: _ClassVar[int]
+    WITNESS_FIELD_NUMBER: _ClassVar[int]
     statement: Statement
     task: Task
     scaling: Scaling
     model: bytes
     secure: Secure
-    def __init__(self, statement: _Optional[_Union[Statement, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., scaling: _Optional[_Union[Scaling, _Mapping]] = ..., model: _Optional[bytes] = ..., secure: _Optional[_Union[Secure, _Mapping]] = ...) -> None: ...
+    witness: WitnessRequest
+    def __init__(self, statement: _Optional[_Union[Statement, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., scaling: _Optional[_Union[Scaling, _Mapping]] = ..., model: _Optional[bytes] = ..., secure: _Optional[_Union[Secure, _Mapping]] = ..., witness: _Optional[_Union[WitnessRequest, _Mapping]] = ...) -> None: ...
+
+class WitnessRequest(_message.Message):
+    __slots__ = ("run", "note", "growth", "launch", "plan", "task", "statements", "views", "again")
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    GROWTH_FIELD_NUMBER: _ClassVar[int]
+    LAUNCH_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    TASK_FIELD_NUMBER: _ClassVar[int]
+    STATEMENTS_FIELD_NUMBER: _ClassVar[int]
+    VIEWS_FIELD_NUMBER: _ClassVar[int]
+    AGAIN_FIELD_NUMBER: _ClassVar[int]
+    run: str
+    note: bytes
+    growth: _containers.RepeatedCompositeFieldContainer[Growth]
+    launch: LogLeaf
+    plan: LogLeaf
+    task: Task
+    statements: _containers.RepeatedScalarFieldContainer[bytes]
+    views: _containers.RepeatedScalarFieldContainer[bytes]
+    again: bool
+    def __init__(self, run: _Optional[str] = ..., note: _Optional[bytes] = ..., growth: _Optional[_Iterable[_Union[Growth, _Mapping]]] = ..., launch: _Optional[_Union[LogLeaf, _Mapping]] = ..., plan: _Optional[_Union[LogLeaf, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., statements: _Optional[_Iterable[bytes]] = ..., views: _Optional[_Iterable[bytes]] = ..., again: _Optional[bool] = ...) -> None: ...
+
+class Growth(_message.Message):
+    __slots__ = ("size", "hashes")
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    HASHES_FIELD_NUMBER: _ClassVar[int]
+    size: int
+    hashes: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, size: _Optional[int] = ..., hashes: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class LogLeaf(_message.Message):
+    __slots__ = ("seq", "body", "hashes")
+    SEQ_FIELD_NUMBER: _ClassVar[int]
+    BODY_FIELD_NUMBER: _ClassVar[int]
+    HASHES_FIELD_NUMBER: _ClassVar[int]
+    seq: int
+    body: bytes
+    hashes: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, seq: _Optional[int] = ..., body: _Optional[bytes] = ..., hashes: _Optional[_Iterable[bytes]] = ...) -> None: ...
+
+class WitnessAnswer(_message.Message):
+    __slots__ = ("statement", "view", "size")
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    VIEW_FIELD_NUMBER: _ClassVar[int]
+    SIZE_FIELD_NUMBER: _ClassVar[int]
+    statement: bytes
+    view: bytes
+    size: int
+    def __init__(self, statement: _Optional[bytes] = ..., view: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
 
 class Secure(_message.Message):
     __slots__ = ("frames", "aggregate", "checkpoint")
@@ -132,7 +186,7 @@ class SecureAnswer(_message.Message):
     def __init__(self, frames: _Optional[_Iterable[_Union[_secagg_pb2.Frame, _Mapping]]] = ..., holds: _Optional[bytes] = ...) -> None: ...
 
 class Refusal(_message.Message):
-    __slots__ = ("code", "reason", "accused", "signature")
+    __slots__ = ("code", "reason", "accused", "signature", "evidence")
     class Code(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
         __slots__ = ()
         CODE_UNSPECIFIED: _ClassVar[Refusal.Code]
@@ -142,6 +196,7 @@ class Refusal(_message.Message):
         CODE_PROTOCOL: _ClassVar[Refusal.Code]
         CODE_FAILED: _ClassVar[Refusal.Code]
         CODE_BUDGET: _ClassVar[Refusal.Code]
+        CODE_HALTED: _ClassVar[Refusal.Code]
     CODE_UNSPECIFIED: Refusal.Code
     CODE_POLICY: Refusal.Code
     CODE_SIGNATURE: Refusal.Code
@@ -149,18 +204,21 @@ class Refusal(_message.Message):
     CODE_PROTOCOL: Refusal.Code
     CODE_FAILED: Refusal.Code
     CODE_BUDGET: Refusal.Code
+    CODE_HALTED: Refusal.Code
     CODE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     ACCUSED_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    EVIDENCE_FIELD_NUMBER: _ClassVar[int]
     code: Refusal.Code
     reason: str
     accused: str
     signature: bytes
-    def __init__(self, code: _Optional[_Union[Refusal.Code, str]] = ..., reason: _Optional[str] = ..., accused: _Optional[str] = ..., signature: _Optional[bytes] = ...) -> None: ...
+    evidence: bytes
+    def __init__(self, code: _Optional[_Union[Refusal.Code, str]] = ..., reason: _Optional[str] = ..., accused: _Optional[str] = ..., signature: _Optional[bytes] = ..., evidence: _Optional[bytes] = ...) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("statement_digest", "site", "moments", "update", "score_counts", "refusal", "secure")
+    __slots__ = ("statement_digest", "site", "moments", "update", "score_counts", "refusal", "secure", "witness")
     STATEMENT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     MOMENTS_FIELD_NUMBER: _ClassVar[int]
@@ -168,6 +226,7 @@ class Reply(_message.Message):
     SCORE_COUNTS_FIELD_NUMBER: _ClassVar[int]
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
     SECURE_FIELD_NUMBER: _ClassVar[int]
+    WITNESS_FIELD_NUMBER: _ClassVar[int]
     statement_digest: bytes
     site: str
     moments: bytes
@@ -175,4 +234,5 @@ class Reply(_message.Message):
     score_counts: bytes
     refusal: Refusal
     secure: SecureAnswer
-    def __init__(self, statement_digest: _Optional[bytes] = ..., site: _Optional[str] = ..., moments: _Optional[bytes] = ..., update: _Optional[bytes] = ..., score_counts: _Optional[bytes] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., secure: _Optional[_Union[SecureAnswer, _Mapping]] = ...) -> None: ...
+    witness: WitnessAnswer
+    def __init__(self, statement_digest: _Optional[bytes] = ..., site: _Optional[str] = ..., moments: _Optional[bytes] = ..., update: _Optional[bytes] = ..., score_counts: _Optional[bytes] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., secure: _Optional[_Union[SecureAnswer, _Mapping]] = ..., witness: _Optional[_Union[WitnessAnswer, _Mapping]] = ...) -> None: ...

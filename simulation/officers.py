@@ -12,18 +12,27 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from coordinator.bootstrap import Centre
 from coordinator.cli.approvals import approve_plan, sign
 from coordinator.cli.keys import new as new_key
 from coordinator.cli.roots import new as new_root
 from coordinator.cli.roots import sign as sign_root
 from coordinator.cli.sites import certify
+from coordinator.documents import read_listed
+from coordinator.ledger import Ledger
+from coordinator.ledger.ceilings import Proposal
+from protos.ceilings import SignedCeiling
 from protos.files import write_new
+from protos.keys import SigningKey
 from protos.membership import Role
+from protos.passphrases import read_passphrase
+from strategies.ids import SiteName
 
 ROOT_OFFICERS: Final = ("officer-1", "officer-2", "officer-3")
 QUORUM: Final = 2
+PRIVACY: Final = "privacy-officer"
 OFFICERS: Final[Mapping[str, Role]] = {
-    "privacy-officer": Role.PRIVACY_OFFICER,
+    PRIVACY: Role.PRIVACY_OFFICER,
     "model-risk": Role.MODEL_RISK,
     "ml-engineer": Role.ML_ENGINEER,
 }
@@ -79,9 +88,28 @@ class Officers:
         for name, role in sorted(OFFICERS.items(), key=lambda each: each[1] is not Role.ML_ENGINEER):
             key, passphrase = self.key(name), self.passphrase(name)
             if role is Role.ML_ENGINEER:
-                sign(plan, name, key, contract, passphrase)
+                sign(plan, name, key, self.root, contract, passphrase, yes=True)
             else:
-                approve_plan(plan, role, name, key, contract, passphrase)
+                approve_plan(plan, role, name, key, self.root, contract, passphrase, yes=True)
+
+    def decide(
+        self,
+        centre: Centre,
+        site: SiteName,
+        population: str,
+        proposal: Proposal,
+        *,
+        by: Sequence[str] = (PRIVACY,),
+    ) -> None:
+        """Have privacy officers sign a decision on an account, and carry it out at the centre."""
+        ledger, listed = Ledger(centre.engine, centre.clock), read_listed(centre.settings)
+        drafted = ledger.draft_ceiling(site, population, proposal, listed.trusted.federation)
+        signed = SignedCeiling(decision=drafted.decision)
+        for name in by:
+            signed = signed.signed_with(
+                name, SigningKey.load(self.key(name), read_passphrase(self.passphrase(name)))
+            )
+        ledger.set_ceiling(signed, listed)
 
     @property
     def _keys(self) -> list[Path]:

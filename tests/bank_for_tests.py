@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -19,6 +23,7 @@ from strategies.features import Scaling
 from strategies.ids import RunId, SiteName, site_name
 from tests.client import loans_for_tests as loans
 from tests.trust_for_tests import Officers, officers
+from tests.witness_for_tests import LOG_SERVICE, KeptLog
 
 RUN = RunId("run-0123456789abcdef")
 SITES = (site_name("south"), site_name("west"))
@@ -47,6 +52,10 @@ class Bank:
     officers: Officers
     members: Membership
     _running: dict[str, Participant] = field(default_factory=dict)
+    log: KeptLog = field(default_factory=KeptLog)
+    clock: Callable[[], datetime] = lambda: datetime.now(UTC)
+    """Of sites that are asked what they have witnessed while they do not run."""
+    _witnessed: dict[tuple[RunId, Task], bytes] = field(default_factory=dict)
 
     def config_file(self, site: str) -> Path:
         return self.folder / site / "site.yaml"
@@ -76,13 +85,15 @@ class Bank:
         roster: tuple[SiteName, ...] = SITES,
         number: int = 0,
         members: Membership | None = None,
+        evidence: bytes = b"",
+        run: RunId = RUN,
     ) -> Request:
         signed = (members or self.members).canonical
         statement = Statement(
             plan_digest=plan.digest,
             contract_digest=loans.CONTRACT.digest,
             members_digest=sha256_hex(signed),
-            run=RUN,
+            run=run,
             stage=stage,
             round=number,
             attempt=1,
@@ -91,8 +102,27 @@ class Bank:
             model_digest=None if model is None else vector_digest(model),
             scaling_digest=None if scaling is None else scaling_digest(scaling),
         )
-        task = Task(plan=plan.canonical, contract=loans.CONTRACT.canonical, members=signed)
+        task = Task(plan=plan.canonical, contract=loans.CONTRACT.canonical, members=signed, evidence=evidence)
+        task = self.witnessed(task, run)
         return Request(statement=statement, task=task, model=model, scaling=scaling)
+
+    def witnessed(self, task: Task, run: RunId = RUN) -> Task:
+        """The documents of a run that all sites have witnessed that would take part in it."""
+        bundle = self._witnessed.get((run, task))
+        if bundle is None:
+            with ExitStack() as stack:
+                sites = {site: partial(self._awake, site, stack) for site in SITES}
+                signed, refused = self.log.witness(run, task, sites)
+            bundle = self.log.bundle(signed).canonical
+            if not refused:
+                self._witnessed[run, task] = bundle
+        return replace(task, witness=bundle)
+
+    def _awake(self, site: SiteName, stack: ExitStack) -> Participant:
+        """The site's process, or one for the moment."""
+        if site in self._running:
+            return self._running[site]
+        return stack.enter_context(closing(open_participant(self.config_file(site), clock=self.clock)))
 
 
 def make_bank(folder: Path) -> Bank:
@@ -106,7 +136,9 @@ def make_bank(folder: Path) -> Bank:
         pq.write_table(loans.loans(200, seed=index, first=1000 * index), own / "rows.parquet")
         (own / "site.yaml").write_text(_SITE.format(site=site))
         requests.append(make_keys(load_site(own / "site.yaml")))
-    members = MemberList(name="demo", version=1, members=tuple(each.verify() for each in requests))
+    members = MemberList(
+        name="demo", version=1, members=tuple(each.verify() for each in requests), services=(LOG_SERVICE,)
+    )
     assert (
         load_document(folder / SITES[0] / "loans.yaml", type(loans.CONTRACT)).digest == loans.CONTRACT.digest
     )

@@ -22,11 +22,19 @@ def key_of(name: str) -> SigningKey:
 
 
 def root_of(
-    *names: str, quorum: int = 2, version: int = 1, federation: str = "demo", expires: datetime = FAR
+    *names: str,
+    quorum: int = 2,
+    version: int = 1,
+    federation: str = "demo",
+    expires: datetime = FAR,
+    of: Root | None = None,
 ) -> Root:
-    """A root in which `names` have their keys."""
+    """A root in which `names` have their keys; a later version is of the federation `of`."""
+    first = None if version == 1 else (of or root_of("ash", "birch", "cedar")).identity
     keys = tuple(RootKey(name=name, key=key_of(name).public) for name in names)
-    return Root(federation=federation, version=version, keys=keys, quorum=quorum, expires=expires)
+    return Root(
+        federation=federation, version=version, keys=keys, quorum=quorum, expires=expires, first=first
+    )
 
 
 def signed_by(root: Root, *names: str, before: Root | None = None) -> SignedRoot:
@@ -71,7 +79,12 @@ class Officers:
         """The same federation after its officers became `names`."""
         before = self.newest
         root = root_of(
-            *names, quorum=quorum, version=before.version + 1, federation=before.federation, expires=expires
+            *names,
+            quorum=quorum,
+            version=before.version + 1,
+            federation=before.federation,
+            expires=expires,
+            of=before,
         )
         everybody = dict.fromkeys((*(each.name for each in before.keys), *names))
         return Officers((*self.roots, signed_by(root, *everybody, before=before)))

@@ -184,6 +184,21 @@ class Journal:
         """The last entry that this process knows: its number and its checksum in hexadecimal."""
         return self._seq, self._checksum.hex()
 
+    def head_at(self, seq: int) -> tuple[int, str]:
+        """The head when entry `seq`, which must be there, was the last."""
+        self._require_whole()
+        with self._breaking("reading"):
+            row = self._connection.execute("SELECT checksum FROM entries WHERE seq = ?", (seq,)).fetchone()
+        return seq, bytes(row[0]).hex()
+
+    @property
+    def has_grown(self) -> bool:
+        """Whether others have appended to a shared journal since this process looked last, which `turn` then reads and verifies."""
+        self._require_whole()
+        with self._breaking("reading"):
+            query = "SELECT 1 FROM entries WHERE seq > ?"
+            return self._connection.execute(query, (self._seq,)).fetchone() is not None
+
     def holds(self, head: tuple[int, str]) -> bool:
         """Whether an entry is there, to the checksum: not so in an older copy of the file, or in another one."""
         self._require_whole()

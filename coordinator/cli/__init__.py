@@ -9,6 +9,8 @@ from coordinator.cli import (
     centre,
     forecast,
     gaps,
+    halts,
+    incidents,
     keys,
     ledger,
     log,
@@ -38,6 +40,8 @@ def register(app: typer.Typer) -> None:
     app.add_typer(privacy.app, name="privacy")
     app.add_typer(ledger.app, name="ledger")
     app.add_typer(log.app, name="log")
+    app.add_typer(halts.app, name="halt")
+    app.add_typer(incidents.app, name="incident")
     app.add_typer(models.app, name="model")
     app.add_typer(models.score, name="score")
     app.add_typer(backup.app, name="backup")

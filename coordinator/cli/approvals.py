@@ -11,7 +11,7 @@ import typer
 from rich.table import Table
 
 from coordinator.cli.options import ContractFile, Home, Json, PlanFile
-from coordinator.cli.signing import PUBLIC_MODE, now, open_keys
+from coordinator.cli.signing import PUBLIC_MODE, confirm, now, open_keys
 from coordinator.documents import evidence_file, read_evidence, read_members, read_plan
 from coordinator.settings import load_settings
 from protos.approvals import (
@@ -23,20 +23,30 @@ from protos.approvals import (
     require_approved,
 )
 from protos.contract import Contract
+from protos.documents import load_document
 from protos.files import replace_file
-from protos.keys import Signer
-from protos.membership import MemberList, Role, check_members
+from protos.keys import Signer, grouped
+from protos.membership import Role, Trusted, check_members
 from protos.moments import end_of_day
 from protos.plan import Plan
 from protos.plan_privacy import Privacy
 from protos.plan_words import mode_words
+from protos.root import SignedRoot
 from protos.shell import emit, people
 from strategies.errors import Refused, UsageError
+from strategies.ids import Digest
 
 OfficerName = Annotated[
     str, typer.Option("--officer", help="Who signs, by the name on the member list; the key must be theirs.")
 ]
 Key = Annotated[Path, typer.Option("--key", help="The officer's private key.")]
+RootFile = Annotated[
+    Path,
+    typer.Option(
+        "--root",
+        help="The federation's root, in any version that you trust: what is signed counts there only.",
+    ),
+]
 PassphraseFile = Annotated[
     Path | None,
     typer.Option(
@@ -52,20 +62,30 @@ Expires = Annotated[
 ]
 
 
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; needed where nobody is at a terminal.")]
+
+
 def sign(
     plan: PlanFile,
     officer: OfficerName,
     key: Key,
+    root: RootFile,
     contract: ContractFile = None,
     passphrase_file: PassphraseFile = None,
     expires: Expires = None,
+    *,
+    yes: Yes = False,
 ) -> None:
-    """Sign a plan as its author. The signature goes into PLAN.evidence.json beside it, which officers then approve."""
+    """Sign a plan as its author. The signature goes into PLAN.evidence.json beside it, which officers then approve.
 
-    def say(parsed: Plan, agreed: Contract, signer: Signer) -> PlanStatement:
-        return author(parsed, agreed, officer, signer, expires=_until(parsed, expires))
+    What was signed before the plan was changed is dropped, after a question.
+    """
 
-    _sign(plan, contract, key, passphrase_file, say)
+    def say(parsed: Plan, agreed: Contract, federation: Digest, signer: Signer) -> PlanStatement:
+        until = _until(parsed, expires)
+        return author(parsed, agreed, officer, signer, federation=federation, expires=until)
+
+    _sign(plan, contract, root, key, passphrase_file, say, question=None, yes=yes)
 
 
 def approve_plan(
@@ -73,16 +93,20 @@ def approve_plan(
     role: Annotated[Role, typer.Option("--as", help="The role that is exercised.")],
     officer: OfficerName,
     key: Key,
+    root: RootFile,
     contract: ContractFile = None,
     passphrase_file: PassphraseFile = None,
     expires: Expires = None,
+    *,
+    yes: Yes = False,
 ) -> None:
-    """Approve a plan in one role, after reading what it does. Its author cannot, and nobody counts for two roles."""
+    """Approve a plan in one role, after reading what it does and saying so. Its author cannot, and nobody counts for two roles."""
 
-    def say(parsed: Plan, agreed: Contract, signer: Signer) -> PlanStatement:
-        return approve(parsed, agreed, officer, role, signer, expires=_until(parsed, expires))
+    def say(parsed: Plan, agreed: Contract, federation: Digest, signer: Signer) -> PlanStatement:
+        until = _until(parsed, expires)
+        return approve(parsed, agreed, officer, role, signer, federation=federation, expires=until)
 
-    _sign(plan, contract, key, passphrase_file, say)
+    _sign(plan, contract, root, key, passphrase_file, say, question=f"Approve it as {role}?", yes=yes)
 
 
 def status(plan: PlanFile, contract: ContractFile = None, home: Home = None, json: Json = False) -> None:
@@ -90,7 +114,7 @@ def status(plan: PlanFile, contract: ContractFile = None, home: Home = None, jso
     parsed, agreed = read_plan(plan, contract)
     evidence = read_evidence(plan)
     _, trusted = read_members(load_settings(home))
-    facts = _standing(parsed, agreed, evidence, trusted.members)
+    facts = _standing(parsed, agreed, evidence, trusted)
     if json:
         emit(facts)
     else:
@@ -100,15 +124,42 @@ def status(plan: PlanFile, contract: ContractFile = None, home: Home = None, jso
 def _sign(
     plan_file: Path,
     contract_file: Path | None,
+    root_file: Path,
     key: Path,
     passphrase_file: Path | None,
-    say: Callable[[Plan, Contract, Signer], PlanStatement],
+    say: Callable[[Plan, Contract, Digest, Signer], PlanStatement],
+    *,
+    question: str | None,
+    yes: bool,
 ) -> None:
-    """Show what is signed, then ask for the passphrase, sign and keep what was said."""
+    """Show what is signed, ask where there is something to ask, then for the passphrase, sign and keep what was said."""
     plan, contract = read_plan(plan_file, contract_file)
-    people.print(_words(plan, contract), highlight=False)
+    federation = _federation(plan, root_file)
+    people.print(
+        f"{_words(plan, contract)}\n   in the federation with root {grouped(federation)}", highlight=False
+    )
+    gone = _said_before(plan_file, plan, contract)
+    if gone:
+        people.print(
+            f"what {' and '.join(gone)} signed was about the plan before it was changed, and will be dropped",
+            highlight=False,
+        )
+    if question is not None or gone:
+        confirm(question or "Sign it, and drop what was signed before?", yes=yes)
     (signer,) = open_keys([key], None if passphrase_file is None else [passphrase_file])
-    _add(plan_file, plan, contract, say(plan, contract, signer))
+    _add(plan_file, plan, contract, say(plan, contract, federation, signer))
+
+
+def _federation(plan: Plan, root_file: Path) -> Digest:
+    """The federation of the root in `root_file`. Raises UsageError if the plan is for one of another name, Refused for a draft."""
+    signed = load_document(root_file, SignedRoot)
+    signed.require_own_quorum()
+    name = plan.sites.members.partition("@")[0]
+    if signed.root.federation != name:
+        raise UsageError(
+            f"{root_file} is the root of {signed.root.federation}, and the plan is for member list {plan.sites.members}; name the root of {name}"
+        )
+    return signed.root.identity
 
 
 def _until(plan: Plan, day: str | None) -> datetime:
@@ -128,21 +179,19 @@ def _until(plan: Plan, day: str | None) -> datetime:
 def _add(plan_file: Path, plan: Plan, contract: Contract, said: PlanStatement) -> None:
     """Put a statement into the file beside the plan, in the place of what was said before the plan was changed."""
     path, before = evidence_file(plan_file), read_evidence(plan_file)
-    kept = before.about(plan.digest, contract.digest)
-    evidence = kept.adding(said)
+    evidence = before.about(plan.digest, contract.digest).adding(said)
     replace_file(path, evidence.canonical + b"\n", mode=PUBLIC_MODE)
-    gone = sorted(
-        {each.officer for each in before.statements} - {each.officer for each in evidence.statements}
-    )
-    if gone:
-        people.print(
-            f"what {' and '.join(gone)} signed was about the plan before it was changed, and is no longer in {path}",
-            highlight=False,
-        )
     act = "signed as its author" if said.act == "author" else f"approved as {said.role}"
     people.print(
         f"{act} by {said.officer}, good until {said.expires:%Y-%m-%d %H:%M} UTC: {path}", highlight=False
     )
+
+
+def _said_before(plan_file: Path, plan: Plan, contract: Contract) -> list[str]:
+    """Who has signed what this plan, or its contract, was before."""
+    evidence = read_evidence(plan_file)
+    kept = evidence.about(plan.digest, contract.digest)
+    return sorted(each.officer for each in evidence.statements if each not in kept.statements)
 
 
 def _words(plan: Plan, contract: Contract) -> str:
@@ -164,12 +213,12 @@ def _words(plan: Plan, contract: Contract) -> str:
     return "\n".join(lines)
 
 
-def _standing(plan: Plan, contract: Contract, evidence: PlanEvidence, members: MemberList) -> dict[str, Any]:
-    rule, at = plan.approval_rule, now()
+def _standing(plan: Plan, contract: Contract, evidence: PlanEvidence, trusted: Trusted) -> dict[str, Any]:
+    rule, at, members = plan.approval_rule, now(), trusted.members
     reason = None
     try:
         check_members(plan, members)
-        require_approved(plan, contract, evidence, members, [rule], at)
+        require_approved(plan, contract, evidence, trusted, [rule], at)
     except Refused as refused:
         reason = str(refused)
     expiries = [each.expires for each in evidence.statements]

@@ -7,17 +7,21 @@ from typing import Annotated, Any
 
 import typer
 
+from coordinator.bootstrap import Centre
 from coordinator.cli.log_tables import show_entries, show_verified
+from coordinator.cli.log_witnesses import show_witnesses
 from coordinator.cli.options import Home, Json, centre_at
-from coordinator.documents import read_membership
+from coordinator.documents import read_members, read_membership
 from coordinator.governance.exports import export_log
 from coordinator.governance.log import TransparencyLog, open_log
+from coordinator.governance.witnesses import WitnessBook
 from protos.documents import load_document
 from protos.files import write_new
 from protos.log_entries import LogEntry
 from protos.log_export import Verified, verify_file
 from protos.root import SignedRoot
 from protos.shell import emit, people
+from protos.witness import SignedWitness
 from strategies.transparency.notes import Checkpoint
 
 app = typer.Typer(no_args_is_help=True, help="The transparency log.")
@@ -75,13 +79,53 @@ def export(
     """Write the whole log to one file, which anybody can check with `covenant log verify`."""
     centre = centre_at(home)
     log = open_log(centre.engine, centre.settings, centre.clock)
-    head = export_log(log, centre.settings.config.federation, file)
+    head = export_log(log, centre.settings.config.federation, file, _newest(centre))
     if json:
         emit({"file": str(file), "entries": head.size, "root": head.root.hex()})
     else:
         people.print(
             f"wrote {head.size} entries to {file}; whoever has root.json checks it with `covenant log verify`"
         )
+
+
+@app.command("witnesses")
+def witnesses(home: Home = None, json: Json = False) -> None:
+    """How far each site has witnessed the log, and the evidence of histories that do not fit."""
+    centre = centre_at(home)
+    size, seen = _log(home).size(), _newest(centre)
+    found = WitnessBook(centre.engine, centre.clock).found()
+    if json:
+        emit(
+            {
+                "size": size,
+                "witnesses": [each.model_dump(mode="json") for each in seen],
+                "evidence": [
+                    {
+                        "number": each.number,
+                        "run": each.run,
+                        "found_at": each.found_at.isoformat(),
+                        "settled": each.settled,
+                        "keeps_runs_from_being_launched": each.stands,
+                        "evidence": each.evidence.model_dump(mode="json"),
+                    }
+                    for each in found
+                ],
+            }
+        )
+        return
+    show_witnesses(size, seen, found)
+
+
+@app.command("settle-evidence")
+def settle_evidence(
+    number: Annotated[int, typer.Argument(help="The evidence, as `covenant log witnesses` numbers it.")],
+    reason: Annotated[str, typer.Option(help="What was found, and what was done about it.")],
+    home: Home = None,
+) -> None:
+    """Say that a person has dealt with evidence of a fork, so that runs may be launched again."""
+    centre = centre_at(home)
+    WitnessBook(centre.engine, centre.clock).settle(number, reason)
+    people.print(f"evidence {number} is settled: {reason}", markup=False, highlight=False)
 
 
 @app.command("verify")
@@ -115,6 +159,7 @@ def facts_of(found: Verified, pinned: SignedRoot) -> dict[str, Any]:
         "entries": found.head.size,
         "root": found.head.root.hex(),
         "log_key": found.log_key.words,
+        "witnesses": dict(story.witnesses.sizes),
         "members": None if story.members is None else story.members.ref,
         "gaps": [
             {
@@ -135,6 +180,7 @@ def facts_of(found: Verified, pinned: SignedRoot) -> dict[str, Any]:
                 "approved_by": [
                     {"officer": name, "role": str(role)} for name, role in each.approved.approved_by
                 ],
+                "witnessed_by": sorted(each.witnesses),
                 "privacy": each.plan.privacy.mode,
                 "state": each.state,
                 "rounds": each.committed,
@@ -146,6 +192,17 @@ def facts_of(found: Verified, pinned: SignedRoot) -> dict[str, Any]:
             {"model": f"{each.name}@{each.version}", "digest": each.digest, "run": each.run}
             for each in story.models
         ],
+        "halts": [
+            {
+                "id": each.order.id,
+                "what": each.order.what,
+                "by": each.order.by.words,
+                "at": each.order.at.isoformat(),
+                "reason": each.order.reason,
+                "stands": each.digest in story.halts.standing,
+            }
+            for each in story.halts.given
+        ],
         "budgets": [
             {
                 "site": each.account.site,
@@ -155,13 +212,26 @@ def facts_of(found: Verified, pinned: SignedRoot) -> dict[str, Any]:
                 "charged": each.charged.facts(),
                 "ceiling": each.ceiling.facts(),
                 "decisions": [
-                    {"ceiling": it.ceiling, "officers": list(it.officers), "reason": it.reason}
+                    {
+                        "ceiling": it.decision.ceiling,
+                        "officers": list(it.officers),
+                        "reason": it.decision.reason,
+                    }
                     for it in each.decisions
                 ],
             }
             for each in story.budgets.standing()
         ],
     }
+
+
+def _newest(centre: Centre) -> tuple[SignedWitness, ...]:
+    """The newest statement of each site on the member list; none without a list."""
+    if not centre.settings.members_file.exists():
+        return ()
+    members = read_members(centre.settings)[1].members
+    newest = WitnessBook(centre.engine, centre.clock).newest(members)
+    return tuple(newest[site].signed for site in sorted(newest))
 
 
 def _log(home: Path | None) -> TransparencyLog:

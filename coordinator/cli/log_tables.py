@@ -8,12 +8,16 @@ from rich.table import Table
 from rich.text import Text
 
 from protos.approvals import ApprovedPlan
+from protos.ceilings import SignedCeiling
+from protos.halts import HaltLift, HaltOrder
 from protos.log_audit import Audit, Gap
 from protos.log_entries import (
     AccountsAdopted,
     AttemptVoided,
     CeilingSet,
     GapLogged,
+    Halted,
+    HaltLifted,
     LogEntry,
     MembersSigned,
     ModelRegistered,
@@ -26,13 +30,15 @@ from protos.log_entries import (
     RunEvent,
     RunLaunched,
     RunResumed,
+    RunWitnessed,
+    SiteRefused,
     SumSettled,
     What,
 )
 from protos.log_export import Verified
 from protos.root import SignedRoot
 from protos.shell import people
-from strategies.dp.filters import Ceiling
+from strategies.encoding import canonical_json
 
 _SHORT = 12
 
@@ -64,25 +70,41 @@ def words_of(what: What) -> str:
             said = [] if what.evidence is None else what.evidence.document.get("statements", [])
             by = ", ".join(f"{each['officer']} ({each['role']})" for each in said) or "nobody"
             return f"plan {what.plan.document['name']} {what.plan.digest[:_SHORT]}, contract {what.contract.digest[:_SHORT]}, signed by {by}"
-        case CeilingSet():
-            ceiling = Ceiling.from_facts(what.ceiling)
-            return f"{what.site}/{what.population}: {ceiling.words}, by {', '.join(what.officers)}: {what.reason}"
         case ModelRegistered():
             return f"{what.name}@{what.version} {what.digest[:_SHORT]} from {what.run}"
-        case GapLogged() | AccountsAdopted():
-            return _words_of_loss(what)
+        case CeilingSet() | Halted() | HaltLifted() | GapLogged() | AccountsAdopted():
+            return _words_of_decision(what)
+        case RunWitnessed() | SiteRefused():
+            return f"{what.run}: {_words_of_sites(what)}"
         case _:
             return f"{what.run}: {_words_of_run(what)}"
 
 
-def _words_of_loss(what: GapLogged | AccountsAdopted) -> str:
+def _words_of_decision(what: CeilingSet | Halted | HaltLifted | GapLogged | AccountsAdopted) -> str:
     match what:
+        case CeilingSet():
+            signed = SignedCeiling.from_canonical(canonical_json(what.decision.document))
+            decided, by = signed.decision, ", ".join(each.officer for each in signed.statements)
+            return f"{decided.site}/{decided.population}: {decided.terms.words}, by {by}: {decided.reason}"
+        case Halted():
+            return HaltOrder.from_canonical(canonical_json(what.order.document)).words
+        case HaltLifted():
+            lift = HaltLift.from_canonical(canonical_json(what.lift.document))
+            said = "; ".join(f"{each.officer}: {each.reason}" for each in lift.statements)
+            return f"the halt of order {lift.order[:_SHORT]} is over, say {said}"
         case GapLogged():
             gap = what.gap.document["gap"]
             return f"entries after the first {gap['kept']['size']} are lost, {len(gap.get('lost', []))} later heads are known: {gap['reason']}"
         case AccountsAdopted():
             times = sum(each.times for each in what.adopted)
             return f"{what.site}: {times} charges of its own statement {what.statement[:_SHORT]} adopted after a gap"
+
+
+def _words_of_sites(what: RunWitnessed | SiteRefused) -> str:
+    if isinstance(what, SiteRefused):
+        return f"{what.site} refuses ({what.code}) {what.reason}".rstrip()
+    seen = [f"{each.statement.site} ({each.statement.head.size} entries)" for each in what.statements]
+    return f"witnessed by {', '.join(seen)}"
 
 
 def _words_of_run(what: RunLaunched | RunEvent) -> str:
@@ -121,10 +143,13 @@ def show_verified(found: Verified, pinned: SignedRoot) -> None:
             people.print(table)
     for gap in found.story.gaps:
         _show_gap(gap)
+    for halt in found.story.halts.standing.values():
+        people.print(_cell(f"under a halt: {halt.order.words}"))
     people.print(
-        f"verified: all {found.head.size} entries of the log of {found.federation} (fingerprint {pinned.root.fingerprint}), in order and"
+        _witnesses(found.story)
+        + f"verified: all {found.head.size} entries of the log of {found.federation} (fingerprint {pinned.root.fingerprint}), in order and"
         f" without a gap, are those of the head that {found.log_key.name} signed. Each fits those before it.\n"
-        f"Whether others see the same log, they have to say: compare the head of {found.head.size} entries, {found.head.root.hex()}.",
+        f"Whether others than those witnesses see the same log, they have to say: compare the head of {found.head.size} entries, {found.head.root.hex()}.",
         highlight=False,
         markup=False,
     )
@@ -144,11 +169,25 @@ def _show_gap(gap: Gap) -> None:
     )
 
 
+def _witnesses(story: Audit) -> str:
+    """How far which sites have seen the log."""
+    by_size: dict[int, list[str]] = {}
+    for site, size in story.witnesses.sizes.items():
+        by_size.setdefault(size, []).append(site)
+    lines = [
+        f"up to entry {size - 1} it was witnessed by {', '.join(sites)}\n"
+        for size, sites in sorted(by_size.items(), reverse=True)
+    ]
+    unseen = story.witnesses.unseen
+    return "".join(lines) + f"{unseen} entries at the end were witnessed by nobody\n"
+
+
 def _runs(story: Audit) -> Table:
     table = Table(
         "run",
         "plan",
         "approved by",
+        "witnessed by",
         "privacy",
         "state",
         "rounds",
@@ -158,7 +197,8 @@ def _runs(story: Audit) -> Table:
     for each in story.runs.values():
         plan = f"{each.plan.name} {each.plan.digest[:_SHORT]}"
         rest = (each.state, str(each.committed), ", ".join(sorted(each.survivors)))
-        _row(table, each.run, plan, _approved_by(each.approved), each.plan.privacy.mode, *rest)
+        seen = ", ".join(sorted(each.witnesses)) or "nobody"
+        _row(table, each.run, plan, _approved_by(each.approved), seen, each.plan.privacy.mode, *rest)
     return table
 
 

@@ -8,6 +8,10 @@ import typer
 
 from coordinator.cli.approvals import approve_plan, sign, status
 from coordinator.cli.options import ContractFile, Home, Json, PlanFile, centre_at
+from coordinator.cli.plan_diff import diff_plans
+from coordinator.cli.plan_explain import explain_page
+from coordinator.cli.plan_matrix import show_matrix
+from coordinator.cli.plan_new import new_plan
 from coordinator.documents import read_plan
 from protos.contract import Contract
 from protos.plan import Plan, SecureAggregation
@@ -20,6 +24,10 @@ app = typer.Typer(no_args_is_help=True, help="Plans: what a run does, decided be
 app.command("sign")(sign)
 app.command("approve")(approve_plan)
 app.command("status")(status)
+app.command("new")(new_plan)
+app.command("diff")(diff_plans)
+app.command("explain")(explain_page)
+app.command("matrix")(show_matrix)
 
 
 @app.command("check")

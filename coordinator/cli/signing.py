@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -19,7 +20,7 @@ from protos.moments import end_of_day
 from protos.passphrases import ask_passphrase, read_passphrase
 from protos.root import Root, SignedRoot, follow
 from protos.shell import people
-from strategies.errors import UsageError
+from strategies.errors import Refused, UsageError
 
 PUBLIC_MODE: Final = 0o644
 _GOOD_FOR: Final = timedelta(days=730)
@@ -54,6 +55,23 @@ def last_moment(day: str | None) -> datetime:
     if chosen < now():
         raise UsageError(f"{day} is over; name a last day that is to come")
     return chosen
+
+
+def confirm(question: str, *, yes: bool) -> None:
+    """Ask whoever sits at the terminal. Raises UsageError where nobody does and `yes` was not given, Refused for any other answer than yes."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise UsageError(
+            f"{question} Nobody is at a terminal to ask; give --yes if you have read what is signed"
+        )
+    people.print(f"{question} [y/N] ", end="", highlight=False, markup=False)
+    try:
+        answer = input()
+    except EOFError:
+        answer = ""
+    if answer.strip().lower() not in {"y", "yes"}:
+        raise Refused("nothing was signed")
 
 
 def open_keys(keys: Sequence[Path] | None, passphrase_files: Sequence[Path] | None) -> list[SigningKey]:

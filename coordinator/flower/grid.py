@@ -46,6 +46,8 @@ class PromptGrid:
     node_keys: Mapping[SiteName, bytes]
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
+    halted: Callable[[], Collection[SiteName]] = frozenset
+    """The sites that nobody may ask; raises what ends the run. Called before anybody is asked, and at each look while waiting."""
     _seen: dict[SiteName, NodeInfo] = field(default_factory=dict)
     _seen_at: float = -_LOOK_FOR_NODES_S
     _silent: dict[SiteName, float] = field(default_factory=dict)
@@ -56,7 +58,9 @@ class PromptGrid:
         A site that dies counts as online until its heartbeats are missed. One that let a deadline pass is therefore
         left out until the SuperLink hears of it again, so a dead site costs one deadline and a slow one a heartbeat.
         """
-        return [s for s, node in self.nodes().items() if self._silent.get(s) != node.online_until]
+        halted = self.halted()
+        nodes = {site: node for site, node in self.nodes().items() if site not in halted}
+        return [s for s, node in nodes.items() if self._silent.get(s) != node.online_until]
 
     def ask(
         self, stage: Stage, frames: Mapping[SiteName, bytes], *, round_number: int, deadline_s: float
@@ -106,11 +110,13 @@ class _Asking:
 
     def until_done(self) -> Iterator[tuple[SiteName, Outcome]]:
         """Ask, collect, ask again who came back or stays silent, until all have answered or the deadline has passed."""
+        yield from self._left_out()
         self._ask_who_should_be()
         now = self.grid.monotonic()
         wait, look = _POLL_S, now + _LOOK_FOR_NODES_S
         while self.missing and (now := self.grid.monotonic()) < self.deadline:
             before = len(self.pending)
+            yield from self._left_out()
             yield from self._collected()
             if len(self.pending) < before:
                 wait = _POLL_S
@@ -123,6 +129,13 @@ class _Asking:
         for site in self.missing:
             reason = "did not answer before the deadline" if site in self.asked else "is not online"
             yield site, Unanswered(reason)
+
+    def _left_out(self) -> Iterator[tuple[SiteName, Outcome]]:
+        """The missing sites that were halted meanwhile: what they may have sent is not looked at."""
+        halted = self.grid.halted()
+        for site in [each for each in self.missing if each in halted]:
+            self.missing.remove(site)
+            yield site, Unanswered("is halted")
 
     def _ask_who_should_be(self) -> None:
         """Ask every missing site that is online, unless it was asked a short while ago in this session of its."""

@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from coordinator.db.log_schema import LoggedEntry
 from coordinator.db.schema import Run
+from coordinator.governance.members import Listed, members_signed
 from coordinator.ledger.needs import Need
 from coordinator.rounds.question import RunDocuments
 from protos.approvals import PlanEvidence
 from protos.log_entries import (
-    LogEntry,
     LoggedDocument,
-    MembersSigned,
     PlanRecorded,
     Reserved,
     RunLaunched,
@@ -24,17 +21,17 @@ from protos.log_entries import (
     What,
 )
 from protos.membership import Membership
-from strategies.encoding import canonical_json, sha256_hex
-from strategies.errors import Refused
+from protos.root import SignedRoot
+from strategies.encoding import sha256_hex
 from strategies.ids import RunId
 
-_MEMBERS: Final = "members"
 
-
-def launched(session: Session, documents: RunDocuments, needs: Iterable[Need]) -> Iterator[What]:
+def launched(
+    session: Session, documents: RunDocuments, needs: Iterable[Need], pinned: SignedRoot
+) -> Iterator[What]:
     """The entries of a launch, whose run is in this transaction already."""
     plan, contract = documents.plan, documents.contract
-    yield from members_signed(session, documents.members)
+    yield from members_signed(session, Listed.of(Membership.from_canonical(documents.members), pinned))
     evidence = None
     if documents.evidence:
         evidence = LoggedDocument.of(PlanEvidence.from_canonical(documents.evidence))
@@ -52,27 +49,6 @@ def launched(session: Session, documents: RunDocuments, needs: Iterable[Need]) -
         releases={each.release.digest: each.release.facts() for need in needs for each in need.planned},
         reserved=_reserved(needs),
     )
-
-
-def members_signed(session: Session, members: bytes) -> Iterator[MembersSigned]:
-    """The entry of a member list with its roots, unless the log has it. Raises Refused for an older list than the newest that it has.
-
-    Call it under the log's lock, as `append` does.
-    """
-    offered = Membership.from_canonical(members)
-    query = select(LoggedEntry.body).where(LoggedEntry.kind == _MEMBERS).order_by(LoggedEntry.seq)
-    known = [LogEntry.from_canonical(bytes(body)).what for body in session.scalars(query)]
-    logged = [each.members for each in known if isinstance(each, MembersSigned)]
-    if logged:
-        newest = Membership.from_canonical(canonical_json(logged[-1].document)).signed.list
-        ours = offered.signed.list
-        if ours.version < newest.version or (ours.version == newest.version and ours != newest):
-            raise Refused(
-                f"the transparency log has member list {newest.ref}, and the coordinator's is {'another' if ours.version == newest.version else 'an older'}"
-                f" one, {ours.ref}: put the newest back. A list that was taken out of use does not come back"
-            )
-    if offered.digest not in {each.digest for each in logged}:
-        yield MembersSigned(members=LoggedDocument.of(offered))
 
 
 def resumed(run: RunId, needs: Iterable[Need]) -> RunResumed:

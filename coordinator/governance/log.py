@@ -2,8 +2,9 @@
 
 1. `append` belongs into the transaction of the effect, as its last step: there is no effect without its entry, and no entry without the effect.
 2. Whoever appends has the log for itself until its transaction ends, so entries have no gaps and one order.
-3. A head is signed once it is committed, and never twice for one size with different roots.
-4. Nothing is appended, and so nothing done, while a restored database lacks entries that somebody is known to have (`require_not_waiting`).
+3. Time goes on (`log_clock`): a coordinator whose clock was set back writes nothing.
+4. A head is signed once it is committed, and never twice for one size with different roots.
+5. Nothing is appended, and so nothing done, while a restored database lacks entries that somebody is known to have (`require_not_waiting`).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from coordinator.db.recovery_schema import Restore
 from coordinator.keys import log_signer
 from coordinator.settings import Settings
 from protos.keys import public_bytes
+from protos.log_clock import require_in_time
 from protos.log_entries import MOST_ENTRY_BYTES, LogEntry, What
 from protos.log_names import origin_of
 from strategies.errors import CovenantError, Refused, UsageError
@@ -38,16 +40,19 @@ from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
 T = TypeVar("T")
 _PAGE: Final = 1000
+_LOOKED_BACK: Final = 100
+_FEW: Final = 20
 
 
 def append(session: Session, at: datetime, what: Iterable[What]) -> int:
     """Append an entry for each of `what`, in order, and return the size of the log then. Locks the log until the transaction ends, and
     looks at `what` only then, so that it may depend on what the log has.
 
-    Raises UsageError for an entry that is too long; nothing is appended then.
+    Raises UsageError for an entry that is too long, and Refused where `at` is before what the log has; nothing is appended then.
     """
     _take_turn(session)
     require_not_waiting(session)
+    require_in_time(at, _newest(session))
     return _append(session, (LogEntry(at=at, what=each) for each in what))
 
 
@@ -55,7 +60,15 @@ def append_again(session: Session, bodies: Iterable[bytes]) -> int:
     """Append entries that this log had, byte for byte, from a copy that was verified; returns the size of the log then. Their effects are
     replayed in the same transaction (`coordinator.governance.replay`)."""
     _take_turn(session)
-    return _append(session, map(LogEntry.from_canonical, bodies))
+    return _append(session, _in_order(map(LogEntry.from_canonical, bodies), _newest(session)))
+
+
+def _in_order(entries: Iterable[LogEntry], newest: datetime | None) -> Iterator[LogEntry]:
+    """Entries that were written long ago, each after those before it."""
+    for each in entries:
+        require_in_time(each.at, newest)
+        newest = each.at if newest is None else max(newest, each.at)
+        yield each
 
 
 def require_head(session: Session, head: Checkpoint) -> None:
@@ -167,6 +180,20 @@ class TransparencyLog:
                 return
             position = rows[-1].seq + 1
 
+    def newest_first(self, kind: str, before: int | None = None) -> Iterator[Position]:
+        """The entries of a kind from the newest back, or from entry `before`, which is not among them."""
+        while True:
+            query = select(LoggedEntry.seq, LoggedEntry.body).where(LoggedEntry.kind == kind)
+            if before is not None:
+                query = query.where(LoggedEntry.seq < before)
+            with reading(self.engine, "reading the log") as session:
+                rows = session.execute(query.order_by(LoggedEntry.seq.desc()).limit(_FEW)).all()
+            for seq, body in rows:
+                yield Position(seq, bytes(body))
+            if len(rows) < _FEW:
+                return
+            before = rows[-1].seq
+
     def head(self, size: int) -> Checkpoint:
         """The head that the log had at `size` entries, not signed. Raises UsageError where it has fewer."""
         with reading(self.engine, f"reading the log's head at {size} entries") as session:
@@ -204,6 +231,13 @@ def _take_turn(session: Session) -> None:
     """SQLite's writers take turns anyway."""
     if session.get_bind().dialect.name == "postgresql":
         session.execute(text("LOCK TABLE log_entries IN SHARE ROW EXCLUSIVE MODE"))
+
+
+def _newest(session: Session) -> datetime | None:
+    """The latest moment of the newest entries, which is the log's: each of them was written by this rule."""
+    newest = select(LoggedEntry.at).order_by(LoggedEntry.seq.desc()).limit(_LOOKED_BACK).subquery()
+    found: datetime | None = session.scalar(select(func.max(newest.c.at)))
+    return found
 
 
 def _size(session: Session) -> int:

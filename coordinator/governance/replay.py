@@ -3,7 +3,8 @@
 1. Each kind of entry has one effect, and each effect is written by the very functions that wrote it first, where there are any: a charge is judged,
    reserved, settled and given back by the ledger's own.
 2. A charge that the tables cannot bear stops everything: none is passed over.
-3. What the log does not tell stays empty: scaling, checkpoints, testimony, durations, who was asked and did not answer. A run does not go on from there.
+3. What the log does not tell stays empty: scaling, checkpoints, testimony, durations, views of witnesses, who was asked and did not answer. A run
+   does not go on from there.
 4. A kind without an effect on tables is one line in `_take`; one that is not there does not pass the type check.
 5. A version of a model keeps its number, whether its files are there or not.
 """
@@ -18,20 +19,26 @@ from typing import assert_never
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
+from coordinator.db.halt_schema import HaltRow
 from coordinator.db.log_schema import LoggedEntry
 from coordinator.db.schema import Attempt, Model, Round, RoundState, Run, RunState, Site, Stage
+from coordinator.governance.witnesses import Seen, keep
 from coordinator.ledger import Ledger, Need, Planned
 from coordinator.ledger.adoption import write_adopted
-from coordinator.ledger.ceilings import Decision, carry_out
+from coordinator.ledger.ceilings import carry_out
 from coordinator.ledger.entries import lock_run, write_settled, write_voided
 from coordinator.ledger.needs import AccountKey
 from coordinator.rounds.record import committed_round
+from protos.ceilings import SignedCeiling
 from protos.frames import scaling_digest
+from protos.halts import HaltLift, HaltOrder
 from protos.log_entries import (
     AccountsAdopted,
     AttemptVoided,
     CeilingSet,
     GapLogged,
+    Halted,
+    HaltLifted,
     LogEntry,
     LoggedDocument,
     MembersSigned,
@@ -45,14 +52,16 @@ from protos.log_entries import (
     RunEnded,
     RunLaunched,
     RunResumed,
+    RunWitnessed,
+    SiteRefused,
     SumSettled,
     What,
 )
-from protos.membership import Membership
+from protos.membership import Membership, Trusted
 from protos.plan import Plan
 from protos.plan_releases import EVALUATE, PREPARE, TRAIN
+from protos.root import SignedRoot
 from strategies.dp.events import Release
-from strategies.dp.filters import Ceiling
 from strategies.encoding import canonical_json
 from strategies.errors import CovenantError
 from strategies.features import Scaling
@@ -64,10 +73,13 @@ _DOCUMENTS = ("members", "plan")
 class Replay:
     """Replays entries in their order, in one transaction. Raises CovenantError at one whose effect the tables cannot take."""
 
-    def __init__(self, session: Session, engine: Engine) -> None:
-        """`session` has the tables as they were after the last entry of its own log, whose documents are known then."""
+    def __init__(self, session: Session, engine: Engine, pinned: SignedRoot) -> None:
+        """`session` has the tables as they were after the last entry of its own log, whose documents are known then. Member lists lead from
+        the `pinned` root."""
         self._session = session
         self._engine = engine
+        self._pinned = pinned
+        self._trusted: Trusted | None = None
         self._documents: dict[Digest, str] = {}
         self._releases: dict[Digest, Release] = {}
         query = select(LoggedEntry.body).where(LoggedEntry.kind.in_((*_DOCUMENTS, "launch")))
@@ -112,6 +124,14 @@ class Replay:
                 self._given_up(at, what)
             case CeilingSet():
                 self._ceiling(at, what)
+            case RunWitnessed():
+                keep(self._session, at, (Seen(each, {}) for each in what.statements))
+            case SiteRefused():
+                pass  # an answer, which only the log has
+            case Halted():
+                self._halted(at, what)
+            case HaltLifted():
+                self._lifted(at, what)
             case ModelRegistered():
                 self._model(at, what)
             case GapLogged():
@@ -127,6 +147,9 @@ class Replay:
         match what:
             case MembersSigned():
                 self._know(what.members)
+                self._trusted = Membership.from_canonical(canonical_json(what.members.document)).verify(
+                    self._pinned
+                )
             case PlanRecorded():
                 for each in (what.plan, what.contract, what.evidence):
                     if each is not None:
@@ -266,18 +289,28 @@ class Replay:
             raise CovenantError(f"{what.run} holds other reservations than it gave up")
 
     def _ceiling(self, at: datetime, what: CeilingSet) -> None:
-        ceiling = Ceiling.from_facts(what.ceiling)
-        decision = Decision(
-            epsilon=ceiling.epsilon,
-            delta=ceiling.delta,
-            unit=ceiling.unit,
-            officers=what.officers,
-            reason=what.reason,
-            alert_at=what.alert_at,
-            overlaps=what.overlaps,
-            order=ceiling.order,
+        if self._trusted is None:
+            raise CovenantError("no member list before it says who may decide a ceiling")
+        signed = SignedCeiling.from_canonical(canonical_json(what.decision.document))
+        carry_out(self._session, signed.require(self._trusted, at), at)
+
+    def _halted(self, at: datetime, what: Halted) -> None:
+        order = HaltOrder.from_canonical(canonical_json(what.order.document))
+        self._session.add(
+            HaltRow(
+                digest=order.digest,
+                id=order.id,
+                scope=order.scope,
+                target=order.target,
+                order=order.canonical.decode(),
+                halted_at=at,
+            )
         )
-        carry_out(self._session, AccountKey.of(what.site, what.population, ceiling.unit), decision, at)
+
+    def _lifted(self, at: datetime, what: HaltLifted) -> None:
+        lift = HaltLift.from_canonical(canonical_json(what.lift.document))
+        row = self._session.get_one(HaltRow, lift.order)
+        row.lift, row.lifted_at = lift.canonical.decode(), at
 
     def _model(self, at: datetime, what: ModelRegistered) -> None:
         latest = (

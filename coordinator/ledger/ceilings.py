@@ -3,15 +3,12 @@
 1. The order of the Rényi filter is fixed with the first ceiling. Choosing it again would be choosing it by results.
 2. One officer may open an account or tighten it. Whatever loosens it in any respect takes two different ones.
 3. A ceiling that does not hold what is charged already is refused, reservations included.
-4. Who decided, why and when is kept with each ceiling for good. That the named officers agreed is the word of whoever holds the
-   coordinator's account; signatures come with the officers' own keys.
+4. A decision is drafted from what holds, signed by officers, and carried out if nothing was decided in between. Its signatures are in the log.
 """
 
 from __future__ import annotations
 
-import re
-import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
@@ -22,27 +19,25 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.ledger_schema import LedgerAccount, LedgerCeiling
 from coordinator.governance.log import append
+from coordinator.governance.members import Listed, members_signed
 from coordinator.ledger.alerts import Crossing, record_crossings
 from coordinator.ledger.books import Book, InForce, LedgerConflict, count_up, open_books
 from coordinator.ledger.needs import AccountKey
+from protos.ceilings import CeilingDecision, DecidedCeiling, SignedCeiling
+from protos.documents import make_document
 from protos.log_budgets import QUORUM
-from protos.log_entries import CeilingSet, reason_of
+from protos.log_entries import CeilingSet, LoggedDocument, What
 from strategies.dp.filters import Ceiling
 from strategies.dp.units import PrivacyUnit
 from strategies.errors import Refused, UsageError
-from strategies.ids import site_name
+from strategies.ids import Digest, site_name
 
-_MOST_OFFICERS: Final = 10
-_MOST_ALERTS: Final = 10
-_MOST_OVERLAPS: Final = 1000
 _LONGEST_NAME: Final = 128
-_LONGEST_REASON: Final = 1000
-_POPULATION: Final = re.compile(r"[a-z0-9][a-z0-9-]{0,62}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Decision:
-    """A ceiling as `officers` decide it, for `reason`; `alert_at` and `overlaps` stay as they were where they are None.
+class Proposal:
+    """A ceiling as somebody proposes it, for `reason`; `alert_at` and `overlaps` stay as they were where they are None.
 
     Without an `order`, the first ceiling takes the one that suits it, and later ones keep it.
     """
@@ -50,7 +45,6 @@ class Decision:
     epsilon: float
     delta: float
     unit: PrivacyUnit
-    officers: Sequence[str]
     reason: str
     alert_at: Sequence[float] | None = None
     overlaps: Sequence[str] | None = None
@@ -61,70 +55,128 @@ class Decision:
         return Ceiling.fixed(epsilon=self.epsilon, delta=self.delta, unit=self.unit, order=order)
 
 
-def decide(session: Session, key: AccountKey, decision: Decision, now: datetime) -> tuple[Crossing, ...]:
-    """Set the ceiling of the account `key`, which the first one opens; returns the alerts that it reaches at once.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drafted:
+    """A decision that nobody has signed, and how many officers must; `loosens` says why more than one."""
 
-    Raises UsageError for values out of bounds and another order, Refused without a second officer where one is needed, BudgetRefused for
-    a ceiling below what is charged already. The ledger is then as it was.
+    decision: CeilingDecision
+    officers: int
+    loosens: str
+
+
+def draft(
+    session: Session, key: AccountKey, proposal: Proposal, federation: Digest, now: datetime
+) -> Drafted:
+    """The next decision on the account `key`, as `proposal` would have it. Raises UsageError for values out of bounds and another order, and
+    BudgetRefused for a ceiling below what is charged already."""
+    _check_key(key)
+    book = open_books(session, [key]).get(key)
+    before = None if book is None else book.in_force
+    if before is not None and proposal.order not in {None, before.ceiling.order}:
+        raise UsageError(
+            f"{key.words}: the filter's order is {before.ceiling.order} since the first ceiling and never changes; leave --order out"
+        )
+    ceiling = proposal.ceiling(proposal.order if before is None else before.ceiling.order)
+    decision = make_document(
+        CeilingDecision,
+        f"the decision on {key.words}",
+        federation=federation,
+        site=key.site,
+        population=key.population,
+        number=1 if before is None else before.seq + 1,
+        ceiling=ceiling.facts(),
+        alert_at=_kept(proposal.alert_at, () if before is None else before.alert_at),
+        overlaps=_kept(proposal.overlaps, () if before is None else before.overlaps),
+        reason=proposal.reason,
+        at=now,
+    )
+    if book is None or before is None:
+        return Drafted(decision=decision, officers=1, loosens="")
+    changed = _changed(book, decision)
+    changed.account.require_held()
+    loosens = _loosened(before, changed.in_force)
+    return Drafted(decision=decision, officers=QUORUM if loosens else 1, loosens=loosens)
+
+
+def _kept(proposed: Sequence[object] | None, before: tuple[object, ...]) -> tuple[object, ...]:
+    return before if proposed is None else tuple(sorted(set(proposed), key=str))
+
+
+def decide(session: Session, signed: SignedCeiling, listed: Listed, now: datetime) -> tuple[Crossing, ...]:
+    """Carry out a decision that officers on the list `listed` have signed; returns the alerts that it reaches at once.
+
+    Raises Refused for signatures that do not count, without a second officer where one is needed, and where something was decided since it
+    was drafted; BudgetRefused for a ceiling below what is charged already. The ledger is then as it was.
     """
-    changed, crossed = carry_out(session, key, decision, now)
-    append(session, now, [_logged(changed, _people(decision.officers), decision.reason)])
+    crossed = carry_out(session, signed.require(listed.trusted, now), now)
+    append(session, now, _logged(session, signed, listed))
     return crossed
 
 
-def carry_out(
-    session: Session, key: AccountKey, decision: Decision, now: datetime
-) -> tuple[Book, tuple[Crossing, ...]]:
-    """`decide` without telling the log, which has the entry when it is replayed; returns the account as it then is."""
-    officers, reason = _people(decision.officers), _text(decision.reason, "the reason", _LONGEST_REASON)
-    alerts = None if decision.alert_at is None else _alerts(decision.alert_at)
-    overlaps = None if decision.overlaps is None else _overlaps(key, decision.overlaps)
-    first = decision.ceiling(decision.order)
+def carry_out(session: Session, decided: DecidedCeiling, now: datetime) -> tuple[Crossing, ...]:
+    """`decide` without telling the log, which has the entry already when it is replayed."""
+    decision = decided.decision
+    key = AccountKey.of(decision.site, decision.population, decision.terms.unit)
     book = open_books(session, [key], lock=True).get(key)
-    if book is None and (account := _opened(session, key, first.order, now)) is not None:
-        chosen = InForce(seq=1, ceiling=first, alert_at=alerts or (), overlaps=overlaps or ())
-        changed = Book(id=account, key=key, version=0, in_force=chosen, charges={})
-    else:
-        # Where another officer has opened the account at this moment, it is there now.
-        book = book or open_books(session, [key], lock=True)[key]
-        changed = _changed(book, decision, alerts, overlaps)
-        changed.account.require_held()
-        _require_quorum(book, changed, officers)
-        if not count_up(session, [book]):
-            raise LedgerConflict(
-                f"{key.words} was decided about at this moment by somebody else; look, then try again"
-            )
-    session.execute(insert(LedgerCeiling), [_row(changed, officers, reason, now)])
-    return changed, record_crossings(session, [changed], None, now)
+    changed = _opened(session, key, decision, now) if book is None else _decided(session, book, decided)
+    session.execute(insert(LedgerCeiling), [_row(changed, decided.officers, decision.reason, now)])
+    return record_crossings(session, [changed], None, now)
 
 
-def _logged(changed: Book, officers: tuple[str, ...], reason: str) -> CeilingSet:
-    return CeilingSet(
-        site=changed.key.site,
-        population=changed.key.population,
-        ceiling=changed.in_force.ceiling.facts(),
-        officers=officers,
-        reason=reason_of(reason),
-        alert_at=changed.in_force.alert_at,
-        overlaps=tuple(site_name(each) for each in changed.in_force.overlaps),
-    )
+def _logged(session: Session, signed: SignedCeiling, listed: Listed) -> Iterator[What]:
+    """Whoever reads the log judges the signatures by the list that it has."""
+    yield from members_signed(session, listed)
+    yield CeilingSet(decision=LoggedDocument.of(signed))
 
 
-def _changed(
-    book: Book, decision: Decision, alerts: tuple[float, ...] | None, overlaps: tuple[str, ...] | None
-) -> Book:
-    order = book.in_force.ceiling.order
-    if decision.order not in {None, order}:
-        raise UsageError(
-            f"{book.key.words}: the filter's order is {order} since the first ceiling and never changes; leave --order out"
+def _opened(session: Session, key: AccountKey, decision: CeilingDecision, now: datetime) -> Book:
+    _check_key(key)
+    _require_next(key, decision, 1)
+    account = _make_account(session, key, decision.terms.order, now)
+    if account is None:
+        raise _conflict(key)
+    return Book(id=account, key=key, version=0, in_force=_in_force(decision), charges={})
+
+
+def _decided(session: Session, book: Book, decided: DecidedCeiling) -> Book:
+    _require_next(book.key, decided.decision, book.in_force.seq + 1)
+    changed = _changed(book, decided.decision)
+    if changed.in_force.ceiling.order != book.in_force.ceiling.order:
+        raise Refused(
+            f"{book.key.words}: the filter's order is {book.in_force.ceiling.order} since the first ceiling and never changes"
         )
-    in_force = InForce(
-        seq=book.in_force.seq + 1,
-        ceiling=decision.ceiling(order),
-        alert_at=book.in_force.alert_at if alerts is None else alerts,
-        overlaps=book.in_force.overlaps if overlaps is None else overlaps,
+    changed.account.require_held()
+    _require_quorum(book, changed, decided.officers)
+    if not count_up(session, [book]):
+        raise _conflict(book.key)
+    return changed
+
+
+def _conflict(key: AccountKey) -> LedgerConflict:
+    return LedgerConflict(
+        f"{key.words} was decided about at this moment by somebody else; look, then draft another decision"
     )
-    return replace(book, in_force=in_force)
+
+
+def _require_next(key: AccountKey, decision: CeilingDecision, due: int) -> None:
+    if decision.number != due:
+        raise Refused(
+            f"{key.words}: this is decision {decision.number}, and decision {due} is next: it was carried out before, or another one was in"
+            " between. Look with `covenant ledger show`, then draft another with `covenant ledger ceiling draft`"
+        )
+
+
+def _in_force(decision: CeilingDecision) -> InForce:
+    return InForce(
+        seq=decision.number,
+        ceiling=decision.terms,
+        alert_at=decision.alert_at,
+        overlaps=tuple(decision.overlaps),
+    )
+
+
+def _changed(book: Book, decision: CeilingDecision) -> Book:
+    return replace(book, in_force=_in_force(decision))
 
 
 def _require_quorum(book: Book, changed: Book, officers: tuple[str, ...]) -> None:
@@ -132,7 +184,7 @@ def _require_quorum(book: Book, changed: Book, officers: tuple[str, ...]) -> Non
     if len(officers) >= QUORUM or not (loosened := _loosened(book.in_force, changed.in_force)):
         return
     raise Refused(
-        f"{book.key.words}: {loosened} is for {QUORUM} officers, and {officers[0]} is one; name another with a second --officer. "
+        f"{book.key.words}: {loosened} is for {QUORUM} officers, and {officers[0]} is one; another must sign it too. "
         f"The ceiling is {book.in_force.ceiling.words}"
     )
 
@@ -148,7 +200,7 @@ def _loosened(old: InForce, new: InForce) -> str:
     return ""
 
 
-def _opened(session: Session, key: AccountKey, order: int, now: datetime) -> int | None:
+def _make_account(session: Session, key: AccountKey, order: int, now: datetime) -> int | None:
     """Make the account and return its id; None if somebody else has just made it."""
     _check_key(key)
     site, population, kind, column = key.stored
@@ -187,24 +239,8 @@ def _row(changed: Book, officers: tuple[str, ...], reason: str, now: datetime) -
 def _check_key(key: AccountKey) -> None:
     """Raise UsageError unless the account can be named."""
     site_name(key.site)
-    if not _POPULATION.fullmatch(key.population):
-        raise UsageError(
-            f"{key.population!r} is not the name of a population; it is the key under `data` in the site's configuration: 1 to 63 characters "
-            "a-z, 0-9 and '-'"
-        )
     if key.column is not None:
         _text(key.column, "the customers' column", _LONGEST_NAME)
-
-
-def _people(names: Sequence[str]) -> tuple[str, ...]:
-    """The officers' names. Raises UsageError for none, and for one person written twice, however it is written."""
-    officers = tuple(_text(name, "an officer's name", _LONGEST_NAME) for name in names)
-    told = {" ".join(unicodedata.normalize("NFKC", name).casefold().split()) for name in officers}
-    if not 1 <= len(officers) <= _MOST_OFFICERS or len(told) < len(officers):
-        raise UsageError(
-            f"officers are {', '.join(officers) or 'missing'}; name 1 to {_MOST_OFFICERS} different persons with --officer"
-        )
-    return officers
 
 
 def _text(text: str, what: str, longest: int) -> str:
@@ -213,23 +249,3 @@ def _text(text: str, what: str, longest: int) -> str:
             f"{what} is {text[:longest]!r}; use 1 to {longest} printable characters without spaces around them"
         )
     return text
-
-
-def _alerts(fractions: Sequence[float]) -> tuple[float, ...]:
-    for fraction in fractions:
-        if not 0.0 < fraction <= 1.0:  # phrased so that NaN is refused
-            raise UsageError(
-                f"an alert is at {fraction} of the ceiling; use a fraction above 0 and at most 1, such as 0.8"
-            )
-    if len(fractions) > _MOST_ALERTS:
-        raise UsageError(f"{len(fractions)} alerts; use at most {_MOST_ALERTS}")
-    return tuple(sorted({float(fraction) for fraction in fractions}))
-
-
-def _overlaps(key: AccountKey, sites: Sequence[str]) -> tuple[str, ...]:
-    names = sorted({site_name(site) for site in sites})
-    if key.site in names or len(names) > _MOST_OVERLAPS:
-        raise UsageError(
-            f"overlaps of {key.name} are {', '.join(names)}; name other sites, at most {_MOST_OVERLAPS}"
-        )
-    return tuple(names)

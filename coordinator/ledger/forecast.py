@@ -83,8 +83,8 @@ class Forecast:
     def refusals(self) -> tuple[str, ...]:
         """Why a launch would be refused, one sentence an account; empty if it would not."""
         missing = [
-            f"{key.words} has no ceiling, so nothing may be released; its privacy officer sets one with `covenant ledger set-ceiling "
-            f"{key.site} {key.population} --unit {key.unit_option} --epsilon E --delta D --officer NAME --reason TEXT`"
+            f"{key.words} has no ceiling, so nothing may be released; its privacy officer signs one, drafted with `covenant ledger ceiling draft "
+            f"{key.site} {key.population} --unit {key.unit_option} --epsilon E --delta D --reason TEXT --out FILE`"
             for key in self.missing
         ]
         return (*missing, *(each.refusal for each in self.accounts if each.refusal is not None))

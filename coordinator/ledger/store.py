@@ -20,14 +20,16 @@ from sqlalchemy.orm import Session
 from coordinator.db.engine import reading, writing
 from coordinator.db.schema import RunState
 from coordinator.governance.log import append
+from coordinator.governance.members import Listed
 from coordinator.ledger.adoption import adoption, lock_adoption, require_adopted, write_adopted
 from coordinator.ledger.alerts import Crossing, record_crossings
 from coordinator.ledger.books import Book, LedgerConflict, count_up, open_books
-from coordinator.ledger.ceilings import Decision, decide
+from coordinator.ledger.ceilings import Drafted, Proposal, decide, draft
 from coordinator.ledger.entries import held_by, lock_run, write_reserved, write_settled, write_voided
 from coordinator.ledger.needs import STAGES, AccountKey, Need, Stages, by_account, charges_of
 from coordinator.ledger.reconcile import Reconciliation, compare, read_statement, reconcile
 from coordinator.ledger.views import AccountSummary, AccountView, summaries, view
+from protos.ceilings import SignedCeiling
 from protos.log_entries import AccountsAdopted, ReservationGivenUp, reason_of
 from protos.plan_releases import TRAIN
 from strategies.dp.budget import BudgetRefused, most_rounds
@@ -137,11 +139,18 @@ class Ledger:
 
     # --- what people do -----------------------------------------------------------------------------------------------
 
-    def set_ceiling(self, site: SiteName, population: str, decision: Decision) -> tuple[Crossing, ...]:
-        """Carry out a decision of officers on the account of `population` at `site` for the decision's unit; raises as `decide`."""
-        key = AccountKey.of(site, population, decision.unit)
-        with writing(self._engine, f"setting the ceiling of {key.words}") as session:
-            return decide(session, key, decision, self._clock())
+    def draft_ceiling(
+        self, site: SiteName, population: str, proposal: Proposal, federation: Digest
+    ) -> Drafted:
+        """The next decision on the account of `population` at `site` for the proposal's unit, which nobody has signed; raises as `draft`."""
+        key = AccountKey.of(site, population, proposal.unit)
+        with reading(self._engine, f"drafting a decision on {key.words}") as session:
+            return draft(session, key, proposal, federation, self._clock())
+
+    def set_ceiling(self, signed: SignedCeiling, listed: Listed) -> tuple[Crossing, ...]:
+        """Carry out a decision that officers have signed; raises as `decide`."""
+        with writing(self._engine, f"carrying out {signed.decision.words}") as session:
+            return decide(session, signed, listed, self._clock())
 
     def accounts(self) -> tuple[AccountSummary, ...]:
         """All accounts, by site and population."""
@@ -225,8 +234,8 @@ def _no_ceiling(session: Session, key: AccountKey) -> str:
     others = [each for each in open_books(session) if (each.site, each.population) == same_rows]
     there_are = f" (it has one for {', '.join(each.unit_option for each in others)} only)" if others else ""
     return (
-        f"{key.words} has no ceiling{there_are}, so nothing may be released; its privacy officer sets one with `covenant ledger set-ceiling "
-        f"{key.site} {key.population} --unit {key.unit_option} --epsilon E --delta D --officer NAME --reason TEXT`"
+        f"{key.words} has no ceiling{there_are}, so nothing may be released; its privacy officer signs one, drafted with "
+        f"`covenant ledger ceiling draft {key.site} {key.population} --unit {key.unit_option} --epsilon E --delta D --reason TEXT --out FILE`"
     )
 
 

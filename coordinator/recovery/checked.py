@@ -104,10 +104,10 @@ def _checked(folder: Path, chosen: Path, pinned: SignedRoot) -> CheckedBackup:
     key = members.service("log").key
     manifest = signed.require(key)
     note_key = NoteKey(origin_of(manifest.federation), public_bytes(key))
-    head = Checkpoint.parse(SignedNote.parse(manifest.head).require(note_key))
-    if (head.origin, head.size, head.root) != (note_key.name, story.tree.size, story.tree.root):
+    head, tree = Checkpoint.parse(SignedNote.parse(manifest.head).require(note_key)), story.witnesses.tree
+    if (head.origin, head.size, head.root) != (note_key.name, tree.size, tree.root):
         raise Refused(
-            f"the head of this backup is of {head.size} entries, and the {story.tree.size} in it are not those: entries were changed, added or removed"
+            f"the head of this backup is of {head.size} entries, and the {tree.size} in it are not those: entries were changed, added or removed"
         )
     checked = CheckedBackup(
         folder=folder,

@@ -5,6 +5,7 @@
    replays their effects, and ends what was going. Whatever interrupts it leaves the database empty; artifacts in their store do no harm.
 3. With a later head known and neither a copy that reaches it nor a signed gap, the database waits: it is restored, and does nothing (`restores`).
 4. A gap becomes the first entry after the head that was kept.
+5. Who led is not restored: whoever serves the restored database takes its lease anew.
 """
 
 from __future__ import annotations
@@ -13,12 +14,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
+from typing import Final
 
-from sqlalchemy import Connection, Engine, select
+from sqlalchemy import Connection, Engine, Table, select
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import writing
 from coordinator.db.errors import clear_errors
+from coordinator.db.halt_schema import LeadershipRow
 from coordinator.db.log_schema import LoggedCheckpoint
 from coordinator.db.migrate import revision_of, upgrade
 from coordinator.db.recovery_schema import Restore
@@ -37,6 +40,7 @@ from strategies.transparency.notes import Checkpoint, SignedNote
 
 _PAGE = 500
 _DOING = "restoring the backup"
+_LEASE: Final = LeadershipRow.__tablename__
 Say = Callable[[str], None]
 
 
@@ -116,6 +120,8 @@ def _prepare(connection: Connection, backup: CheckedBackup) -> None:
     """Have an empty database at the backup's revision. Raises UsageError where it is not empty, or at another revision."""
     revision = revision_of(connection)
     for table in tables_of(connection):
+        if _is_fresh_lease(connection, table):
+            continue
         if connection.execute(select(table).limit(1)).first() is not None:
             raise UsageError(
                 f"the database has rows in {table.name}; a backup is restored into an empty one only. Name a new database in covenant.yaml"
@@ -129,6 +135,11 @@ def _prepare(connection: Connection, backup: CheckedBackup) -> None:
         upgrade(connection, wanted)
 
 
+def _is_fresh_lease(connection: Connection, table: Table) -> bool:
+    """Whether it is the row that says who leads, as its table is made: nobody has led here."""
+    return table.name == _LEASE and all(row.term == 0 for row in connection.execute(select(table)))
+
+
 def _load(connection: Connection, backup: CheckedBackup, say: Say) -> None:
     tables = tables_of(connection)
     files = {each.name.removeprefix("tables/").removesuffix(".jsonl"): each for each in backup.tables()}
@@ -137,6 +148,8 @@ def _load(connection: Connection, backup: CheckedBackup, say: Say) -> None:
     for table in tables:
         file = files[table.name]
         name, _, rows = backup.rows(file)
+        if name == _LEASE:
+            continue
         written = write_rows(connection, table, rows)
         if (name, written) != (table.name, file.rows):
             raise Refused(f"{file.name} has {written} rows of {name}; the manifest says {file.rows}")
@@ -154,7 +167,7 @@ def _copy_artifacts(backup: CheckedBackup, artifacts: ArtifactStore) -> int:
 
 def _replay(session: Session, engine: Engine, reach: Reach, now: datetime) -> int:
     """Append what the longest copy has, byte for byte, and replay it; how many entries that were."""
-    replay, seq = Replay(session, engine), reach.backup.head.size
+    replay, seq = Replay(session, engine, reach.backup.story.pinned), reach.backup.head.size
     missing = reach.missing()
     while page := list(islice(missing, _PAGE)):
         for each in page:

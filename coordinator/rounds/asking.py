@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
 import structlog
 
@@ -17,10 +16,6 @@ from strategies.errors import CovenantError, Refused
 from strategies.ids import Digest, SiteName
 from strategies.secagg.identities import Verify
 
-_LASTING: Final = frozenset(
-    {RefusalCode.POLICY, RefusalCode.SIGNATURE, RefusalCode.CONTRACT, RefusalCode.BUDGET}
-)
-"""Refusals of the plan; the others are of one attempt, and the next may be answered."""
 _log = structlog.get_logger(__name__)
 
 
@@ -48,6 +43,10 @@ class Asking:
     roster: Roster
     deadline_s: float
     verify: Verify
+    judge: Callable[[SiteName, Digest, Refusal], bool]
+    """Takes a refusal whose signature was checked; says whether it is for good."""
+    ordered: Callable[[SiteName, bytes], None] = lambda _site, _order: None
+    """Told of the order to halt that a site refuses with."""
 
     def ask(
         self, stage: Stage, number: int, asked: Asked, take: Callable[[SiteName, Body], None]
@@ -86,7 +85,9 @@ class Asking:
             reason = f"refused ({reply.body.code.name.lower()}) {reply.body.reason}".strip()
             if reply.body.accused is not None:
                 self.roster.accuse(reply.body.accused, by=site)
-            if reply.body.code in _LASTING:
+            if reply.body.code is RefusalCode.HALTED and reply.body.evidence:
+                self.ordered(site, reply.body.evidence)
+            if self.judge(site, echo, reply.body):
                 self.roster.refused[site] = reason
             return reason
         return reply.body

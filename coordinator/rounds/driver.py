@@ -3,12 +3,15 @@
 1. Everything a site is asked carries a statement; a reply that does not echo its digest is not counted.
 2. A round is opened in the database before a site is asked, settled when the survivors are known, and committed with its
    model in one transaction. Below the plan's minimum of survivors it is voided, and nothing of it is used.
-3. The driver remembers nothing that the store does not: started again, it goes on after the last committed round.
+3. A site is asked for nothing that is computed from rows before it has witnessed the run in the transparency log (`witnessing`).
+4. The driver remembers nothing that the store does not: started again, it goes on after the last committed round.
+5. A site that is halted is not asked; an attempt that it had a part in, and that is not settled yet, is tried again without it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar, assert_never
@@ -16,6 +19,9 @@ from typing import TypeVar, assert_never
 import numpy as np
 import structlog
 
+from coordinator.governance.halted import SitesHalted
+from coordinator.governance.log import TransparencyLog
+from coordinator.governance.witnesses import WitnessBook
 from coordinator.rounds.asking import Asking, TooFewSurvivors
 from coordinator.rounds.exchange import Exchange
 from coordinator.rounds.opened import OpenedSums
@@ -23,16 +29,18 @@ from coordinator.rounds.plain import PlainSums
 from coordinator.rounds.question import Pooled, Question, Receipt, RunDocuments, Settled, Sums
 from coordinator.rounds.reading import metrics_of, scaling_of
 from coordinator.rounds.record import Committed
+from coordinator.rounds.refusals import Refusals
 from coordinator.rounds.roster import Roster
 from coordinator.rounds.secure import SecureSums
 from coordinator.rounds.site_models import SiteModels
 from coordinator.rounds.store import RoundStore
+from coordinator.rounds.witnessing import Witnessing
 from protos.frames import Stage
 from protos.plan import PlainAggregation, Plan, SecureAggregation
 from protos.secure_codec import encode_testimony
 from strategies.analytics.histograms import ScoreMetrics
 from strategies.encoding import Vector
-from strategies.errors import CovenantError
+from strategies.errors import CovenantError, DiskError
 from strategies.features import Scaling
 from strategies.ids import SiteName
 from strategies.secagg.shamir import Entropy
@@ -40,6 +48,8 @@ from strategies.secagg.shamir import Entropy
 _ATTEMPTS = 3
 _HEARTBEAT_S = 20.0
 """Longer than the 15 s between two heartbeats of an agent, after which a site that is well is heard of again."""
+_HALTS_HEARD_S = 0.25
+"""Longer than halts are not asked for."""
 _PREPARE_ROUND = 0
 T = TypeVar("T")
 _log = structlog.get_logger(__name__)
@@ -61,25 +71,36 @@ class Driver:
     documents: RunDocuments
     exchange: Exchange
     store: RoundStore
+    log: TransparencyLog
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
     entropy: Entropy
     """Where the centre's own noise comes from, in plans whose noise is the centre's."""
+    halted: Callable[[], Collection[SiteName]] = frozenset
+    """The sites that nobody may ask; raises what ends the run."""
+    ordered: Callable[[SiteName, bytes], None] = lambda _site, _order: None
+    """Told of the order to halt that a site refuses with."""
     _roster: Roster = field(init=False)
     _sums: Sums = field(init=False)
+    _witnessing: Witnessing = field(init=False)
     _retrying: bool = False
 
     def __post_init__(self) -> None:
-        self._roster = Roster(self._plan.sites, self.exchange, self.monotonic, self.sleep)
+        self._roster = Roster(self._plan.sites, self.exchange, self.monotonic, self.sleep, halted=self.halted)
         verify = self.documents.identities.verify
-        asking = Asking(self.exchange, self._roster, self._plan.training.round_deadline, verify)
+        members, book = self.documents.member_list, WitnessBook(self.log.engine, self.log.clock)
+        judge = Refusals(self.documents.run, members, self.log, book, self.store).take
+        deadline_s = self._plan.training.round_deadline
+        asking = Asking(self.exchange, self._roster, deadline_s, verify, judge, self.ordered)
+        witnessing = Witnessing(self.documents, members, self.log, book, self.store, asking)
+        self._witnessing, task = witnessing, lambda: witnessing.task
         match self._plan.aggregation:
             case PlainAggregation():
-                self._sums = PlainSums(self.documents, asking)
+                self._sums = PlainSums(self.documents, asking, task)
             case SecureAggregation() as secure:
                 models = SiteModels(self.store.step)
                 opened = OpenedSums(self.documents, self.entropy)
-                self._sums = SecureSums(self.documents, secure, asking, verify, models, opened)
+                self._sums = SecureSums(self.documents, secure, asking, verify, models, opened, task)
             case unreachable:
                 assert_never(unreachable)
 
@@ -102,6 +123,15 @@ class Driver:
                 " why. A sum is opened once, so it cannot be had again; launch a new run"
             )
         return Finished(committed.model, scaling, metrics)
+
+    def conclude(self) -> None:
+        """When all that came of the run is in the log: have the sites witness that too, as far as they answer at once."""
+        try:
+            self._witnessing.conclude()
+        except DiskError:
+            raise
+        except CovenantError as trouble:
+            _log.warning("the end of the run is not witnessed", reason=str(trouble))
 
     def _evaluated(self, committed: Committed, scaling: Scaling) -> ScoreMetrics | None:
         """The metrics of a round that the plan evaluates; a driver that died may have left them to be fetched."""
@@ -187,18 +217,35 @@ class Driver:
             attempt = left.receipt.attempt
             question = _question(stage, number, attempt, (), at, scaling)
             return attempt, self._sums.reopen(question, left.opening, left.receipt)
-        roster = self._ready()
+        roster = self._witnessing.ensure(self._ready())
         if stage is Stage.TRAIN:
             attempt = self.store.open_round(number, roster)
         else:
             attempt = self.store.next_attempt(stage, number, roster)
         question = _question(stage, number, attempt, roster, at, scaling)
         try:
-            return attempt, self._sums.pool(question, partial(self._settle, question))
+            with self._halts_heard():
+                return attempt, self._sums.pool(question, partial(self._settle, question))
         except TooFewSurvivors as few:
             if stage is Stage.TRAIN:
                 self.store.void(number, attempt, str(few))
             raise
+
+    def _opened(self, stage: Stage, number: int, roster: tuple[SiteName, ...]) -> int:
+        """The attempt under which `roster` is asked."""
+        with self._halts_heard():
+            if stage is Stage.TRAIN:
+                return self.store.open_round(number, roster)
+            return self.store.next_attempt(stage, number, roster)
+
+    @contextmanager
+    def _halts_heard(self) -> Iterator[None]:
+        """An attempt with a site that was halted meanwhile is one with too few survivors: the next is made without it, once that is heard of."""
+        try:
+            yield
+        except SitesHalted as halted:
+            self.sleep(_HALTS_HEARD_S)
+            raise TooFewSurvivors(str(halted)) from halted
 
     def _settle(self, question: Question, settled: Settled) -> Receipt:
         """T1: before anything is opened."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from coordinator.rounds.asking import Asked, Asking, TooFewSurvivors, note_missi
 from coordinator.rounds.question import Pooled, Question, Receipt, RunDocuments, Settle, Settled
 from coordinator.rounds.roster import because
 from protos.codec import encode_request
-from protos.frames import Body, Moments, Request, ScoreCounts, Stage, Update
+from protos.frames import Body, Moments, Request, ScoreCounts, Stage, Task, Update
 from strategies.aggregation import Contribution, total, weighted_mean
 from strategies.errors import CovenantError
 from strategies.ids import SiteName
@@ -25,12 +25,14 @@ class PlainSums:
 
     documents: RunDocuments
     asking: Asking
+    task: Callable[[], Task]
+    """The run's documents with the statements of its witnesses, as they are now."""
 
     def pool(self, question: Question, settle: Settle) -> Pooled:
         """See `Sums.pool`: one exchange."""
         statement = question.statement(self.documents, question.roster, with_optimizer=False)
         request = Request(
-            statement=statement, task=self.documents.task, scaling=question.scaling, model=question.model
+            statement=statement, task=self.task(), scaling=question.scaling, model=question.model
         )
         asked = Asked(dict.fromkeys(question.roster, encode_request(request)), lambda _: statement.digest)
         bodies: dict[SiteName, Body] = {}

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from protos.contract import Contract
 from protos.frames import Stage, Statement, Task, Testimony, scaling_digest
 from protos.identities import Identities
-from protos.membership import Membership
+from protos.membership import MemberList, Membership
 from protos.plan import Plan
 from strategies.encoding import Vector, sha256_hex, vector_digest
 from strategies.features import FeatureSpec, Scaling
@@ -42,12 +42,14 @@ class RunDocuments:
         )
 
     @property
+    def member_list(self) -> MemberList:
+        """The member list that the plan names."""
+        return Membership.from_canonical(self.members).signed.list
+
+    @property
     def identities(self) -> Identities:
         """The identity keys of the sites that the plan invites, as the signed list names them."""
-        keys = {
-            member.site: member.identity_key
-            for member in Membership.from_canonical(self.members).signed.list.members
-        }
+        keys = {member.site: member.identity_key for member in self.member_list.members}
         return Identities({site: keys[site] for site in self.plan.sites.invite})
 
     @property

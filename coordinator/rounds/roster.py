@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import structlog
@@ -29,17 +29,17 @@ class Roster:
     sleep: Callable[[float], None]
     refused: dict[SiteName, str] = field(default_factory=dict)
     accused: dict[SiteName, set[SiteName]] = field(default_factory=dict)
+    halted: Callable[[], Collection[SiteName]] = frozenset
+    """The sites that nobody may ask; raises what ends the run."""
 
     def ready(self, *, patience_s: float) -> tuple[SiteName, ...]:
         """The sites to ask, sorted, at least the plan's minimum; waits up to `join_within` for them.
 
         All of them are waited for `patience_s`: a site that is away holds nobody up for longer. Raises `Refused` and `Unreachable`.
         """
-        willing = set(self.sites.invite) - self.refused.keys()
-        if len(willing) < self.sites.minimum:
-            raise Refused(f"too many sites refuse the plan: {because(self.refused)}")
         began = self.monotonic()
         while True:
+            willing = self._willing()
             ready = tuple(sorted(willing & set(self.exchange.online())))
             enough, waited = len(ready) >= self.sites.minimum, self.monotonic() - began
             if len(ready) == len(willing) or (enough and waited >= patience_s):
@@ -47,6 +47,20 @@ class Roster:
             if waited > self.sites.join_within and not enough:
                 raise self._missing(ready, willing)
             self.sleep(_JOIN_POLL_S)
+
+    def _willing(self) -> set[SiteName]:
+        """The invited sites that may be asked and have not refused. Raises `Refused` below the plan's minimum."""
+        halted = set(self.sites.invite) & set(self.halted())
+        willing = set(self.sites.invite) - self.refused.keys() - halted
+        if len(willing) >= self.sites.minimum:
+            return willing
+        if halted:
+            away = because({**self.refused, **dict.fromkeys(halted, "is halted")})
+            raise Refused(
+                f"{len(willing)} of at least {self.sites.minimum} sites may be asked: {away}. `covenant halt list` says why, and"
+                " `covenant run resume` goes on once the halt is lifted"
+            )
+        raise Refused(f"too many sites refuse the plan: {because(self.refused)}")
 
     def accuse(self, site: SiteName, *, by: SiteName) -> None:
         """Note that `by` could not use what `site` had sealed for it."""

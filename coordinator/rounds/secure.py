@@ -23,7 +23,7 @@ from coordinator.rounds.question import Pooled, Question, Receipt, RunDocuments,
 from coordinator.rounds.roster import because
 from coordinator.rounds.site_models import SiteModels
 from protos.codec import CodecError
-from protos.frames import SecureRequest, Stage, Statement, Testimony, Upload
+from protos.frames import SecureRequest, Stage, Statement, Task, Testimony, Upload
 from protos.payloads import Payload, payload_of
 from protos.plan import SecureAggregation
 from protos.secagg_codec import decode_opening, encode_opening
@@ -61,6 +61,8 @@ class SecureSums:
     verify: Verify
     models: SiteModels
     opened: OpenedSums
+    task: Callable[[], Task]
+    """The run's documents with the statements of its witnesses, as they are now."""
     _ahead: central.Ready | None = None
 
     def pool(self, question: Question, settle: Settle) -> Pooled:
@@ -114,7 +116,7 @@ class SecureSums:
         """Steps 1 and 2: fresh keys and shares, in two exchanges."""
         exchange = self._exchanges(question)
         keys = central.Advertising(self._server(attempt))
-        asked = SecureRequest(frames=(Frame(attempt, AdvertiseRequest()),), task=self.documents.task)
+        asked = SecureRequest(frames=(Frame(attempt, AdvertiseRequest()),), task=self.task())
         exchange.ask(dict.fromkeys(question.roster, asked), Expected(attempt, Advertisement, keys.receive))
         sharing = exchange.closed(keys.close)
         request = SecureRequest(frames=(Frame(attempt, sharing.request),))

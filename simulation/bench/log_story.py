@@ -23,14 +23,19 @@ from protos.log_entries import (
     RoundPrepared,
     RunEnded,
     RunLaunched,
+    RunWitnessed,
     SumSettled,
     What,
 )
+from protos.log_names import origin_of
 from protos.membership import Member, MemberList, Membership, Service, SignedMembers
 from protos.plan import Plan
 from protos.root import Root, RootKey, SignedRoot
+from protos.witness import Position, SignedWitness, key_part, statement_of
 from simulation.demo import data
-from strategies.ids import Digest, RunId
+from strategies.ids import Digest, RunId, SiteName
+from strategies.transparency.notes import Checkpoint
+from strategies.transparency.tree import GrowingTree
 
 _AT: Final = datetime(2026, 1, 1, tzinfo=UTC)
 _FAR: Final = datetime(2999, 12, 31, tzinfo=UTC)
@@ -47,6 +52,8 @@ class LogStory:
         self.plan = plan.model_copy(update={"approvals": nobody})
         self.contract = read_document(_text(data.CONTRACT), Contract, data.CONTRACT)
         self.federation, _, version = self.plan.sites.members.partition("@")
+        self.identities = {site: SigningKey.generate() for site in self.plan.sites.invite}
+        self._tree = GrowingTree()
         keys = (RootKey(name="officer", key=officer.public),)
         root = Root(federation=self.federation, version=1, keys=keys, quorum=1, expires=_FAR)
         self.pinned = SignedRoot(root=root).signed_with(officer, None)
@@ -54,8 +61,8 @@ class LogStory:
             name=self.federation,
             version=int(version),
             members=tuple(
-                Member(site=site, identity_key=SigningKey.generate().public, node_key=_node_key())
-                for site in self.plan.sites.invite
+                Member(site=site, identity_key=key.public, node_key=_node_key())
+                for site, key in self.identities.items()
             ),
             services=(Service(name="log", purpose="log", key=self.log.public),),
         )
@@ -63,10 +70,13 @@ class LogStory:
 
     def entries(self, count: int) -> Iterator[bytes]:
         """The first `count` entries, the last run unfinished."""
+        self._tree = GrowingTree()
         for number, what in enumerate(self._whole()):
             if number == count:
                 return
-            yield LogEntry(at=_AT, what=what).canonical
+            data = LogEntry(at=_AT, what=what).canonical
+            self._tree.append(data)
+            yield data
 
     def _whole(self) -> Iterator[What]:
         yield MembersSigned(members=LoggedDocument.of(self.members))
@@ -86,6 +96,7 @@ class LogStory:
             releases={},
             reserved=(),
         )
+        yield RunWitnessed(run=run, statements=tuple(self._witness(site, run) for site in sites))
         yield SumSettled(run=run, stage="prepare", round=0, attempt=1, sites=sites)
         yield RoundPrepared(run=run, attempt=1, survivors=sites, scaling=_DIGEST, model=_DIGEST)
         for number in range(1, self.plan.training.rounds + 1):
@@ -102,6 +113,22 @@ class LogStory:
                 optimizer=_DIGEST,
             )
         yield RunEnded(run=run, state="completed")
+
+    def _witness(self, site: SiteName, run: RunId) -> SignedWitness:
+        """A site has seen the launch, which is the last entry so far."""
+        key, size = self.identities[site], self._tree.size
+        return statement_of(
+            federation=self.federation,
+            site=site,
+            identity=key,
+            run=run,
+            launch=size - 1,
+            plan=self.plan.digest,
+            head=Checkpoint(origin=origin_of(self.federation), size=size, root=self._tree.root),
+            position=Position(epoch=key_part(key.public) * 2, sequence=size, head=_DIGEST),
+            view={},
+            at=_AT,
+        )
 
 
 def _text(name: str) -> str:

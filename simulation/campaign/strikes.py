@@ -17,8 +17,14 @@ from typing import TypeVar
 import numpy as np
 
 from protos.codec import CodecError, encode_reply, encode_request
-from protos.frames import Reply, SecureAnswer, SecureRequest, Update
-from protos.secure_codec import decode_answer, decode_asked, encode_secure_reply, encode_secure_request
+from protos.frames import Reply, SecureAnswer, SecureRequest, Update, WitnessRequest
+from protos.secure_codec import (
+    decode_answer,
+    decode_asked,
+    encode_secure_reply,
+    encode_secure_request,
+    encode_witness_request,
+)
 from simulation.campaign.schedule import (
     Death,
     Delay,
@@ -199,6 +205,8 @@ def _another_question(frame: bytes) -> bytes:
     request = decode_asked(frame)
     if isinstance(request, SecureRequest):
         return _another_secure_question(request)
+    if isinstance(request, WitnessRequest):
+        return encode_witness_request(replace(request, launch=request.plan))
     if request.model is None:
         return frame
     model = request.model + 1.0

@@ -5,9 +5,8 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from client.accounts import AccountBook
-from coordinator.bootstrap import Centre
 from coordinator.ledger import Ledger
-from coordinator.ledger.ceilings import Decision
+from coordinator.ledger.ceilings import Proposal
 from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_privacy import Privacy
@@ -35,22 +34,21 @@ def account_option(plan: Plan, contract: Contract) -> str | None:
     return f"{ceiling.unit.kind},{ceiling.epsilon},{ceiling.delta},{ceiling.order}"
 
 
-def open_accounts(centre: Centre, plan: Plan, contract: Contract) -> None:
-    """Set the ceilings at the centre, as a privacy officer does with `covenant ledger set-ceiling`."""
+def open_accounts(deployment: Deployment, plan: Plan, contract: Contract) -> None:
+    """Set the ceilings at the centre, as a privacy officer does with `covenant ledger ceiling`."""
     ceiling = _ceiling(plan, contract)
     if ceiling is None:
         return
-    ledger = Ledger(centre.engine, centre.clock)
+    centre = deployment.centre()
     for site in plan.sites.invite:
-        decision = Decision(
+        proposal = Proposal(
             epsilon=ceiling.epsilon,
             delta=ceiling.delta,
             unit=ceiling.unit,
             order=ceiling.order,
-            officers=["demo"],
             reason="the demo's own account, made anew each time",
         )
-        ledger.set_ceiling(site, plan.population_of(site), decision)
+        deployment.officers.decide(centre, site, plan.population_of(site), proposal)
 
 
 def charged_accounts(deployment: Deployment, plan: Plan) -> list[AccountReport]:

@@ -71,7 +71,7 @@ class Demonstration:
                     privacy=[plan.privacy.mode],
                     account=account_option(plan, contract),
                 )
-                open_accounts(deployment.centre(), plan, contract)
+                open_accounts(deployment, plan, contract)
             with step("a plan, signed by its author and approved by two officers"):
                 deployment.approve(self.folder / data.PLAN)
             with step("a SuperLink with TLS and node authentication, and four agents"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from protos.frames import SecureRequest, Stage
+from protos.frames import SecureRequest, Stage, WitnessRequest
 from protos.secure_codec import decode_asked
 from strategies.encoding import sha256_hex
 from strategies.ids import Digest, SiteName
@@ -26,6 +26,8 @@ class Asked:
 def asked_in(frame: bytes) -> Asked:
     """Read a request frame; raises `CodecError` where it is none."""
     request = decode_asked(frame)
+    if isinstance(request, WitnessRequest):
+        return Asked(Stage.PREPARE, 0, sha256_hex(frame), None, None)
     if not isinstance(request, SecureRequest):
         said = request.statement
         return Asked(said.stage, said.round, said.digest, said.roster, said.digest)

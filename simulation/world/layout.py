@@ -21,8 +21,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from coordinator.db.engine import open_database
 from coordinator.db.migrate import migrate
 from coordinator.documents import evidence_file
+from coordinator.governance.members import Listed
 from coordinator.ledger import Ledger
-from coordinator.ledger.ceilings import Decision
+from coordinator.ledger.ceilings import Proposal
 from coordinator.settings import CONFIG_NAME, load_settings
 from protos.contract import Contract
 from protos.enrolment import EnrolmentRequest
@@ -63,6 +64,11 @@ class Layout:
         """Its data contract."""
         return self.folder / "contract.json"
 
+    @property
+    def officers(self) -> Path:
+        """The private keys of those who decide about accounts."""
+        return self.folder / "officers"
+
     def site_file(self, site: SiteName) -> Path:
         """The configuration of a site."""
         return self.folder / "sites" / site / "site.yaml"
@@ -92,7 +98,9 @@ def lay_out(
     log.save(layout.home / "log.key")
     people = SimulatedOfficers.of(plan, lambda: _signing_key(source))
     if people.roles:
-        evidence_file(layout.plan_file).write_bytes(people.evidence(plan, contract).canonical)
+        evidence_file(layout.plan_file).write_bytes(
+            people.evidence(plan, contract, root.root.identity).canonical
+        )
     listed = MemberList(
         name=federation,
         version=int(version),
@@ -108,27 +116,34 @@ def lay_out(
     (layout.home / CONFIG_NAME).write_text(json.dumps(config))
     engine = open_database(load_settings(layout.home).database_url)
     migrate(engine)
-    _open_accounts(Ledger(engine, lambda: datetime(2026, 1, 1, tzinfo=UTC)), plan, contract)
+    people.save(layout.officers)
+    listed_by = Listed.of(Membership(signed=signed), root)
+    _open_accounts(
+        Ledger(engine, lambda: datetime(2026, 1, 1, tzinfo=UTC)), plan, contract, people, listed_by
+    )
     engine.dispose()
     return layout
 
 
-def _open_accounts(ledger: Ledger, plan: Plan, contract: Contract) -> None:
+def _open_accounts(
+    ledger: Ledger, plan: Plan, contract: Contract, people: SimulatedOfficers, listed: Listed
+) -> None:
     """An account at each site that admits this plan once, and no more."""
     releases = releases_of(plan, contract)
     if releases is None or not isinstance(plan.privacy, Privacy):
         return
     ceiling = fitting_ceiling(releases, plan.privacy)
     for site in plan.sites.invite:
-        decision = Decision(
+        proposal = Proposal(
             epsilon=ceiling.epsilon,
             delta=ceiling.delta,
             unit=ceiling.unit,
             order=ceiling.order,
-            officers=["simulated"],
             reason="an account for one simulated run",
         )
-        ledger.set_ceiling(site, plan.population_of(site), decision)
+        federation = listed.trusted.federation
+        drafted = ledger.draft_ceiling(site, plan.population_of(site), proposal, federation)
+        ledger.set_ceiling(people.decided(drafted.decision), listed)
 
 
 def _account(plan: Plan, contract: Contract) -> dict[str, object]:

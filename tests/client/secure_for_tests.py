@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -53,6 +54,7 @@ from strategies.secagg.suites import PrivateKey
 from strategies.server_optimizers import OptimizerState
 from tests.client import loans_for_tests as loans
 from tests.trust_for_tests import officers
+from tests.witness_for_tests import LOG_SERVICE, KeptLog
 
 RUN = RunId("run-0123456789abcdef")
 SITES = tuple(map(site_name, ("east", "north", "south", "west")))
@@ -116,6 +118,8 @@ class SecureBank:
     plan: Plan
     _running: dict[SiteName, Participant] = field(default_factory=dict)
     evidence: bytes = b""
+    log: KeptLog = field(default_factory=KeptLog)
+    _witnessed: dict[tuple[RunId, Task], bytes] = field(default_factory=dict)
 
     @property
     def secure(self) -> SecureAggregation:
@@ -124,12 +128,39 @@ class SecureBank:
 
     @property
     def task(self) -> Task:
+        return self.task_of(RUN)
+
+    @property
+    def bare_task(self) -> Task:
+        """The documents alone: nobody has witnessed a run of them."""
         return Task(
             plan=self.plan.canonical,
             contract=loans.CONTRACT.canonical,
             members=self.members.canonical,
             evidence=self.evidence,
         )
+
+    def task_of(self, run: RunId) -> Task:
+        """The same, of a run that was witnessed."""
+        return self.witnessed(self.bare_task, run)
+
+    def witnessed(self, task: Task, run: RunId = RUN) -> Task:
+        """The documents of a run that all sites have witnessed that would take part in it."""
+        bundle = self._witnessed.get((run, task))
+        if bundle is None:
+            with ExitStack() as stack:
+                sites = {site: partial(self._awake, site, stack) for site in sorted(self.plan.sites.invite)}
+                signed, refused = self.log.witness(run, task, sites)
+            bundle = self.log.bundle(signed).canonical
+            if not refused:
+                self._witnessed[run, task] = bundle
+        return replace(task, witness=bundle)
+
+    def _awake(self, site: SiteName, stack: ExitStack) -> Participant:
+        """The site's process, or one for the moment."""
+        if site in self._running:
+            return self._running[site]
+        return stack.enter_context(closing(open_participant(self.folder / site / "site.yaml")))
 
     @property
     def identities(self) -> Identities:
@@ -240,7 +271,9 @@ def _make(folder: Path, plan: Plan) -> SecureBank:
         peers = ", ".join(each for each in sorted(plan.sites.invite) if each != site)
         (own / "site.yaml").write_text(_SITE.format(site=site, peers=peers))
         requests.append(make_keys(load_site(own / "site.yaml")))
-    members = MemberList(name="demo", version=1, members=tuple(each.verify() for each in requests))
+    members = MemberList(
+        name="demo", version=1, members=tuple(each.verify() for each in requests), services=(LOG_SERVICE,)
+    )
     return SecureBank(folder, people.sign(members), plan)
 
 
@@ -324,7 +357,9 @@ class Sum:
         return SecureRequest(frames=(Frame(self.attempt, body), *riders))
 
     def advertise_request(self) -> SecureRequest:
-        return SecureRequest(frames=(Frame(self.attempt, AdvertiseRequest()),), task=self.bank.task)
+        return SecureRequest(
+            frames=(Frame(self.attempt, AdvertiseRequest()),), task=self.bank.task_of(self.run)
+        )
 
     def mask_request(
         self, step: central.Collecting, site: SiteName, statement: Statement | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from tests.trust_for_tests import FAR, key_of, officers
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 SOON = NOW + timedelta(days=20)
+ROOT = officers().newest.identity
 NOBODY = "approvals: {privacy_officer: 0, model_risk: 0}"
 OTHER_RUN = RunId("run-eeeeeeeeeeeeeeee")
 PEOPLE = {"author-1": Role.ML_ENGINEER, "privacy-1": Role.PRIVACY_OFFICER, "risk-1": Role.MODEL_RISK}
@@ -41,9 +41,9 @@ def asking(rule: ApprovalRule | None = None, **training: object) -> Plan:
 def said(plan: Plan, *names: str, expires: datetime = SOON) -> PlanEvidence:
     """What `names`, or all who must, say about `plan`."""
     statements = tuple(
-        author(plan, CONTRACT, name, key_of(name), expires=expires)
+        author(plan, CONTRACT, name, key_of(name), federation=ROOT, expires=expires)
         if PEOPLE[name] is Role.ML_ENGINEER
-        else approve(plan, CONTRACT, name, PEOPLE[name], key_of(name), expires=expires)
+        else approve(plan, CONTRACT, name, PEOPLE[name], key_of(name), federation=ROOT, expires=expires)
         for name in names or PEOPLE
     )
     return PlanEvidence(statements=statements)
@@ -55,6 +55,7 @@ class Site:
     def __init__(self, folder: Path) -> None:
         self.bank: Bank = make_bank(folder)
         self.now = NOW
+        self.bank.clock = lambda: self.now
         self.bank.members = with_officers(self.bank.members)
         self.bank.edit("west", NOBODY, "")
         self.participant = self.restart()
@@ -75,6 +76,7 @@ class Site:
         members: Membership | None = None,
     ) -> Body:
         """What the site answers."""
+        sent = evidence if isinstance(evidence, bytes) else evidence.canonical
         asked = self.bank.request(
             plan,
             stage,
@@ -82,12 +84,8 @@ class Site:
             number=number,
             model=None if stage is Stage.PREPARE else np.zeros(7),
             scaling=None if stage is Stage.PREPARE else Scaling(mean=(0.5, 0.5), std=(0.3, 0.3)),
-        )
-        sent = evidence if isinstance(evidence, bytes) else evidence.canonical
-        asked = replace(
-            asked,
-            statement=replace(asked.statement, run=run),
-            task=replace(asked.task, evidence=sent),
+            evidence=sent,
+            run=run,
         )
         return decode_reply(self.participant.answer(encode_request(asked))).body
 
@@ -142,13 +140,29 @@ def test_the_evidence_of_another_plan_is_refused(site: Site) -> None:
 
 
 def test_evidence_of_a_stranger_and_in_another_form_is_refused(site: Site) -> None:
-    forged = approve(asking(), CONTRACT, "privacy-1", Role.PRIVACY_OFFICER, key_of("stranger"), expires=SOON)
+    forged = approve(
+        asking(),
+        CONTRACT,
+        "privacy-1",
+        Role.PRIVACY_OFFICER,
+        key_of("stranger"),
+        federation=ROOT,
+        expires=SOON,
+    )
     assert "privacy-1's approval as privacy_officer is not signed" in site.refusal(
         asking(), said(asking()).adding(forged)
     )
     assert "canonical form" in site.refusal(asking(), said(asking()).canonical + b"\n")
     body = said(asking(), "author-1").model_dump(mode="json")
-    again = approve(asking(), CONTRACT, "author-1", Role.PRIVACY_OFFICER, key_of("author-1"), expires=SOON)
+    again = approve(
+        asking(),
+        CONTRACT,
+        "author-1",
+        Role.PRIVACY_OFFICER,
+        key_of("author-1"),
+        federation=ROOT,
+        expires=SOON,
+    )
     body["statements"].append(again.model_dump(mode="json"))
     assert "author-1 is the author and approves" in site.refusal(asking(), canonical_json(body))
 

@@ -26,6 +26,7 @@ def masked_again(bank: SecureBank, first: Sum, second: Sum) -> tuple[Integers, I
 
     Returns the difference of the two masked inputs, and that of the two vectors.
     """
+    assert bank.task.witness  # which takes entropy of its own, once a journal
     bank.start(VICTIM, entropy=Random("west").randbytes)
     sharing = first.keys()
     step, before = first.share(sharing), first.plain(VICTIM)

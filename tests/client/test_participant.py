@@ -100,8 +100,8 @@ def test_nothing_leaves_when_it_cannot_be_recorded(bank: Bank, monkeypatch: pyte
 
 
 def test_a_refusal_is_judged_anew_when_it_is_asked_again(bank: Bank) -> None:
-    bank.edit("west", "purposes: [credit-risk]", "purposes: []")
     frame = encode_request(bank.request(plan()))
+    bank.edit("west", "purposes: [credit-risk]", "purposes: []")
     assert isinstance(decode_reply(bank.participant("west").answer(frame)).body, Refusal)
     bank.edit("west", "purposes: []", "purposes: [credit-risk]")
     assert isinstance(decode_reply(bank.participant("west").answer(frame)).body, Moments)

@@ -304,9 +304,8 @@ def show_newer(secured: SecureBank) -> None:
     """The victim sees the next list, with another run."""
     newer = officers().sign(secured.members.signed.list.next())
     sites = secured.plan.sites.model_copy(update={"members": "demo@2"})
-    other = SecureBank(
-        secured.folder, newer, secured.plan.model_copy(update={"sites": sites}), secured._running
-    )
+    plan = secured.plan.model_copy(update={"sites": sites})
+    other = SecureBank(secured.folder, newer, plan, secured._running, log=secured.log)
     asked = Sum(other, run=RunId("run-eeeeeeeeeeeeeeee"))
     other.step(VICTIM, asked.advertise_request())
 

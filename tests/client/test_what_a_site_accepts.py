@@ -74,7 +74,7 @@ def test_a_secure_request_under_a_plain_plan_is_refused(bank: SecureBank) -> Non
     request = Sum(bank).advertise_request()
     plain = bank.plan.model_copy(update={"aggregation": PlainAggregation(mode="plain")})
     assert request.task is not None
-    other = replace(request, task=replace(request.task, plan=plain.canonical))
+    other = replace(request, task=bank.witnessed(replace(bank.bare_task, plan=plain.canonical)))
     bank.refuses(VICTIM, other, "the plan is not one for secure aggregation")
 
 

@@ -9,21 +9,19 @@ from pathlib import Path
 
 import pytest
 import typer
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from coordinator.bootstrap import Centre
 from coordinator.cli import register
-from coordinator.documents import read_plan
-from coordinator.ledger.ceilings import Decision
+from coordinator.documents import read_listed, read_plan
+from coordinator.ledger.ceilings import Proposal
 from coordinator.ledger.store import Ledger
 from coordinator.rounds.question import RunDocuments
 from coordinator.runs import record
-from protos.keys import SigningKey
-from protos.membership import Member, MemberList, Membership
+from protos.membership import MemberList, Membership
 from protos.shell import people, run_command
 from strategies.dp.units import PrivacyUnit, UnitKind
 from strategies.ids import RunId, SiteName
+from tests.ceilings_for_tests import ONE, Decision, privacy_officers, set_ceiling, site_of
 from tests.trust_for_tests import officers
 
 RECORD = PrivacyUnit(kind=UnitKind.RECORD)
@@ -58,17 +56,17 @@ def facts_of(covenant: Command, *arguments: str, code: int = 0) -> dict:
 
 @cache
 def membership() -> Membership:
-    """A signed list of the plan's sites."""
-    members = tuple(
-        Member(site=SiteName(site), identity_key=SigningKey.generate().public, node_key=_node_key())
-        for site in SITES
-    )
-    return officers().sign(MemberList(name="demo", version=1, members=members))
+    """A signed list of the plan's sites and of those who decide about accounts."""
+    members = tuple(site_of(site) for site in SITES)
+    return officers().sign(MemberList(name="demo", version=1, members=members, officers=privacy_officers()))
 
 
-def _node_key() -> str:
-    public = ec.generate_private_key(ec.SECP256R1()).public_key()
-    return public.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+def make_home(home: Path) -> None:
+    """A coordinator whose root and member list are there."""
+    home.mkdir(exist_ok=True)
+    (home / "covenant.yaml").write_text("covenant: coordinator/v1\nfederation: demo\n")
+    officers().save(home)
+    (home / "members.json").write_bytes(membership().canonical)
 
 
 def open_accounts(
@@ -78,8 +76,9 @@ def open_accounts(
     ledger = Ledger(centre.engine, centre.clock)
     for site in SITES:
         if ceiling := other.get(site, epsilon):
-            decision = Decision(epsilon=ceiling, delta=1e-5, unit=unit, officers=["a"], reason="r", order=3)
-            ledger.set_ceiling(SiteName(site), "lending-club", decision)
+            proposal = Proposal(epsilon=ceiling, delta=1e-5, unit=unit, reason="r", order=3)
+            decision = Decision(proposal=proposal, officers=ONE)
+            set_ceiling(ledger, SiteName(site), "lending-club", decision, read_listed(centre.settings))
 
 
 def launched(centre: Centre, folder: Path, number: int) -> RunDocuments:

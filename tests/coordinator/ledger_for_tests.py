@@ -11,11 +11,12 @@ from sqlalchemy import Engine, func, select
 from coordinator.db import reading, writing
 from coordinator.db.ledger_schema import LedgerAccount, LedgerAlert, LedgerCeiling, LedgerEntry, LedgerRelease
 from coordinator.ledger import Ledger, Need, Planned
-from coordinator.ledger.ceilings import Decision
+from coordinator.ledger.ceilings import Proposal
 from strategies.dp.events import Mechanism, Release
 from strategies.dp.filters import Ceiling
 from strategies.dp.units import PrivacyUnit, UnitKind
 from strategies.ids import RunId, SiteName
+from tests.ceilings_for_tests import ONE, Decision, set_ceiling
 from tests.coordinator.conftest import submitted
 
 NORTH, SOUTH, WEST = SiteName("north"), SiteName("south"), SiteName("west")
@@ -69,16 +70,17 @@ def decision(**changes: Any) -> Decision:
         "epsilon": 8.0,
         "delta": 1e-6,
         "unit": CUSTOMER,
-        "officers": ("A. Officer",),
         "reason": "as the board decided",
+        **changes,
     }
-    return Decision(**{**facts, **changes})
+    officers = facts.pop("officers", ONE)
+    return Decision(proposal=Proposal(**facts), officers=officers)
 
 
 def with_ceiling(ledger: Ledger, *sites: SiteName, **changes: Any) -> None:
     """Set the ceiling of the loans of `sites`, north if none is named."""
     for site in sites or (NORTH,):
-        ledger.set_ceiling(site, LOANS, decision(**changes))
+        set_ceiling(ledger, site, LOANS, decision(**changes))
 
 
 def need(

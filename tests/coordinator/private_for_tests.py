@@ -108,7 +108,13 @@ class Private(Secured):
 
     def driver(self) -> Driver:
         return Driver(
-            self.documents, self.wire, self.store, self.clock.monotonic, self.clock.sleep, self.entropy
+            self.documents,
+            self.wire,
+            self.store,
+            self.log,
+            self.clock.monotonic,
+            self.clock.sleep,
+            self.entropy,
         )
 
     def settled(self) -> list[Settled]:

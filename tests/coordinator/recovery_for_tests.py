@@ -14,10 +14,12 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from coordinator.db import migrate, open_database, reading
+from coordinator.db.halt_schema import HaltRow
 from coordinator.db.ledger_schema import LedgerAccount, LedgerAlert, LedgerCeiling, LedgerEntry, LedgerRelease
 from coordinator.db.log_schema import LoggedEntry
 from coordinator.db.recovery_schema import AdoptedCharge, AdoptedSite
 from coordinator.db.schema import Attempt, Model, Round, Run
+from coordinator.db.witness_schema import WitnessRow
 from coordinator.governance.exports import export_log
 from coordinator.governance.log import TransparencyLog, append_again
 from coordinator.governance.replay import Replay
@@ -51,6 +53,8 @@ UNTOLD: dict[Any, set[str]] = {
     AdoptedCharge: {"id", "at"},
     AdoptedSite: {"at"},
     LoggedEntry: set(),
+    HaltRow: set(),
+    WitnessRow: {"id", "view", "received_at"},
 }
 
 
@@ -89,11 +93,11 @@ def _facts(row: Any, untold: set[str], accounts: dict[int, str]) -> dict[str, An
     return facts
 
 
-def replayed(engine: Engine, bodies: Iterable[bytes]) -> None:
+def replayed(engine: Engine, bodies: Iterable[bytes], pinned: SignedRoot) -> None:
     """Replay a whole log into the empty database of `engine`."""
     migrate(engine)
     with engine.begin() as connection, Session(bind=connection, expire_on_commit=False) as session:
-        replay = Replay(session, engine)
+        replay = Replay(session, engine, pinned)
         for seq, body in enumerate(bodies):
             append_again(session, [body])
             replay.take(seq, body)

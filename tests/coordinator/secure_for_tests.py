@@ -26,6 +26,7 @@ from coordinator.bootstrap import Centre
 from coordinator.db.engine import open_database, reading
 from coordinator.db.schema import Attempt as AttemptRow
 from coordinator.db.schema import Round
+from coordinator.governance.log import TransparencyLog, open_log
 from coordinator.registry.artifacts import ArtifactStore
 from coordinator.rounds.driver import Driver, Finished
 from coordinator.rounds.exchange import Answered, Outcome, Unanswered
@@ -36,7 +37,7 @@ from coordinator.runs import record
 from coordinator.settings import load_settings
 from protos.contract import Contract
 from protos.documents import read_document
-from protos.frames import SecureAnswer, SecureRequest, Stage
+from protos.frames import SecureAnswer, SecureRequest, Stage, WitnessRequest
 from protos.plan import Plan, SecureAggregation
 from protos.secure_codec import decode_answer, decode_asked, encode_secure_reply
 from simulation.world.clock import VirtualClock
@@ -196,6 +197,8 @@ class Wire:
 
     participants: dict[SiteName, Participant]
     asks: list[Ask] = field(default_factory=list)
+    witnessed: list[SiteName] = field(default_factory=list)
+    """Who was asked to witness the run, in order."""
     absent: Callable[[], Collection[SiteName]] = field(default=lambda: ())
     before: Callable[[Ask], None] = field(default=lambda _: None)
     """Sees an exchange before anybody is sent anything."""
@@ -214,6 +217,9 @@ class Wire:
     ) -> Iterator[tuple[SiteName, Outcome]]:
         """See `Exchange.ask`."""
         assert deadline_s > 0
+        if any(isinstance(decode_asked(frame), WitnessRequest) for frame in frames.values()):
+            yield from self._witnessed(frames)
+            return
         asked = Ask(stage, round_number, dict(frames), {s: _secure(frame) for s, frame in frames.items()})
         self.before(asked)
         self.asks.append(asked)
@@ -228,6 +234,12 @@ class Wire:
                 outcomes[site] = self.meddle(site, asked, reply)
         self.after(asked)
         yield from outcomes.items()
+
+    def _witnessed(self, frames: Mapping[SiteName, bytes]) -> Iterator[tuple[SiteName, Outcome]]:
+        """What sites sign about the log comes through, and is no step of an attempt."""
+        for site, frame in frames.items():
+            self.witnessed.append(site)
+            yield site, Answered(self.participants[site].answer(frame))
 
     def exchanges(self) -> list[tuple[str, int, int]]:
         """How many exchanges each stage of a round took, in the order in which they began."""
@@ -308,9 +320,24 @@ class Secured:
     def drive(self) -> Finished:
         """A new driver goes on where the store stands."""
         self.store = self._started()
+        return self.driver().drive()
+
+    def driver(self) -> Driver:
+        """One that goes on where the store stands."""
         return Driver(
-            self.documents, self.wire, self.store, self.clock.monotonic, self.clock.sleep, os.urandom
-        ).drive()
+            self.documents,
+            self.wire,
+            self.store,
+            self.log,
+            self.clock.monotonic,
+            self.clock.sleep,
+            os.urandom,
+        )
+
+    @property
+    def log(self) -> TransparencyLog:
+        """The coordinator's transparency log."""
+        return open_log(self.engine, self.centre.settings, self.clock.wall)
 
     def replaced(self) -> None:
         """Another driver takes the run over."""

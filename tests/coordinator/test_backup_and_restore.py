@@ -17,7 +17,7 @@ from coordinator.db.schema import Base, Checkpoint, Model, Round, Run, RunState
 from coordinator.governance.exports import export_log
 from coordinator.governance.log import append
 from coordinator.ledger import Ledger
-from coordinator.ledger.ceilings import Decision
+from coordinator.ledger.ceilings import Proposal
 from coordinator.recovery.backup import make_backup
 from coordinator.recovery.checked import check_backup
 from coordinator.recovery.endings import SKIPPED, require_resumable
@@ -50,7 +50,7 @@ from tests.coordinator.recovery_for_tests import (
     told,
 )
 from tests.coordinator.secure_for_tests import RUN
-from tests.coordinator.test_log_export import open_again
+from tests.coordinator.test_log_export import decide, open_again
 
 __all__ = ["empty", "life", "lived", "make", "templates"]
 SECRETS = ("log.key", "node.key", "site.key")
@@ -419,11 +419,9 @@ def test_with_a_later_head_known_nothing_is_done_before_a_gap_is_signed(life: Li
     assert done.waits
     ledger = Ledger(empty, life.log.clock)
     (account, *_) = ledger.accounts()
-    decision = Decision(
-        epsilon=1e3, delta=1e-5, unit=account.ceiling.unit, officers=["one", "other"], reason="more"
-    )
+    proposal = Proposal(epsilon=1e3, delta=1e-5, unit=account.ceiling.unit, reason="more")
     with pytest.raises(Refused, match="restored; a later head is known"):
-        ledger.set_ceiling(account.key.site, "another", decision)
+        decide(life.federation, account.key.site, "another", proposal, "ledger-1", ledger=ledger)
     with pytest.raises(Refused, match="restored; a later head is known"), writing(empty, "trying") as session:
         append(session, life.log.clock(), ())
     log = life.log_in(empty)

@@ -28,6 +28,7 @@ from tests.coordinator.cli_for_tests import (
     commands_in,
     facts_of,
     launched,
+    make_home,
     open_accounts,
 )
 from tests.private_plan_for_tests import CUSTOMERS, EXEMPTING, NONE, write_documents
@@ -43,8 +44,7 @@ def covenant(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
 @pytest.fixture
 def centre(tmp_path: Path) -> Centre:
     home = tmp_path / "home"
-    home.mkdir()
-    (home / "covenant.yaml").write_text("covenant: coordinator/v1\nfederation: demo\n")
+    make_home(home)
     return open_centre(load_settings(home))
 
 
@@ -132,7 +132,7 @@ def test_a_site_without_a_ceiling_refuses_and_says_how_to_set_one(tmp_path, cove
     code, _, err = covenant(*FORECAST, "--horizon", "3mo")
     assert code == 3
     assert "south/lending-club per record has no ceiling" in err
-    assert "covenant ledger set-ceiling south lending-club --unit record" in err
+    assert "covenant ledger ceiling draft south lending-club --unit record" in err
     facts = facts_of(covenant, *FORECAST, "--horizon", "3mo", code=3)
     assert [each["site"] for each in facts["without_ceiling"]] == ["south"]
     assert (facts["launches_that_fit"], facts["launches_until_horizon"]) == (0, 0)

@@ -61,10 +61,11 @@ def test_migrated_schema_has_no_difference_from_the_models(engine: Engine) -> No
 def test_migrated_schema_equals_the_created_one_in_checks_and_partial_indexes(engine: Engine) -> None:
     migrated = described(engine)
     ledger = {f"ledger_{name}" for name in ("accounts", "alerts", "ceilings", "entries", "releases")}
-    log = {"log_checkpoints", "log_entries"}
     recovery = {"adopted_charges", "adopted_sites", "restores"}
-    spine = {"attempts", "checkpoints", "models", "rounds", "runs", "sites"}
-    assert set(migrated) == spine | ledger | log | recovery
+    log = {"log_checkpoints", "log_entries", "log_forks", "witness_statements"}
+    halts = {"halts", "leadership"}
+    rounds = {"attempts", "checkpoints", "models", "rounds", "runs", "sites"}
+    assert set(migrated) == rounds | ledger | log | halts | recovery
     with engine.begin() as connection:
         Base.metadata.drop_all(connection)
         Base.metadata.create_all(connection)

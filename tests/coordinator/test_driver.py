@@ -15,6 +15,8 @@ from sqlalchemy.orm import Session
 
 from coordinator.db import migrate, open_database, writing
 from coordinator.db.schema import Round, Run, RunState
+from coordinator.governance.launches import launched
+from coordinator.governance.log import TransparencyLog, append
 from coordinator.registry.artifacts import ArtifactStore
 from coordinator.rounds.asking import TooFewSurvivors
 from coordinator.rounds.driver import Driver, Finished
@@ -22,14 +24,19 @@ from coordinator.rounds.exchange import Answered, Outcome, Unanswered
 from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.store import RoundStore
 from protos.codec import decode_reply, encode_reply
-from protos.frames import Refusal, RefusalCode, Reply, Stage, Update
+from protos.frames import Refusal, RefusalCode, Reply, Stage, Update, WitnessRequest
+from protos.keys import public_bytes
+from protos.log_entries import LogEntry, SiteRefused
 from protos.plan import Plan
+from protos.secure_codec import decode_asked
 from strategies.encoding import vector_digest
 from strategies.errors import CovenantError, Refused, Unreachable
 from strategies.ids import SiteName, site_name
+from strategies.transparency.notes import NoteKey
 from tests.bank_for_tests import RUN, SITES, Bank, make_bank
 from tests.client.loans_for_tests import CONTRACT, plan
 from tests.coordinator.conftest import Clock
+from tests.trust_for_tests import key_of
 
 SOUTH, WEST = SITES
 Meddle = Callable[[Stage, int, Outcome], Outcome]
@@ -43,6 +50,7 @@ class Memory:
     meddle: dict[SiteName, Meddle] = field(default_factory=dict)
     away: set[SiteName] = field(default_factory=set)
     asked: list[tuple[Stage, int, tuple[SiteName, ...]]] = field(default_factory=list)
+    witnessed: list[SiteName] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.participants = {site: self.bank.participant(site) for site in SITES}
@@ -54,6 +62,11 @@ class Memory:
         self, stage: Stage, frames: Mapping[SiteName, bytes], *, round_number: int, deadline_s: float
     ) -> Iterator[tuple[SiteName, Outcome]]:
         assert deadline_s > 0
+        if any(isinstance(decode_asked(frame), WitnessRequest) for frame in frames.values()):
+            for site, frame in frames.items():
+                self.witnessed.append(site)
+                yield site, Answered(self.participants[site].answer(frame))
+            return
         self.asked.append((stage, round_number, tuple(frames)))
         for site, frame in frames.items():
             outcome: Outcome = Answered(self.participants[site].answer(frame))
@@ -89,10 +102,27 @@ def minimum(of: int, base: Plan) -> Plan:
 
 
 def drive(bank: Bank, exchange: Memory, store: RoundStore, chosen: Plan) -> Finished:
-    documents = RunDocuments(run=RUN, plan=chosen, contract=CONTRACT, members=bank.members.canonical)
+    documents = documents_of(bank, chosen)
+    log = logged(documents, store)
+    sleep = lambda _: None  # noqa: E731 (nobody waits)
     return Driver(
-        documents, exchange, store, monotonic=time.monotonic, sleep=lambda _: None, entropy=os.urandom
+        documents, exchange, store, log, monotonic=time.monotonic, sleep=sleep, entropy=os.urandom
     ).drive()
+
+
+def documents_of(bank: Bank, chosen: Plan) -> RunDocuments:
+    return RunDocuments(run=RUN, plan=chosen, contract=CONTRACT, members=bank.members.canonical)
+
+
+def logged(documents: RunDocuments, store: RoundStore) -> TransparencyLog:
+    """The log, in which the run was launched."""
+    signer = key_of("log")
+    key = NoteKey("demo/log", public_bytes(signer.public))
+    log = TransparencyLog(store._engine, key, signer.sign_note, store._clock)
+    if not log.size():
+        with writing(store._engine, "launching") as session:
+            append(session, store._clock(), launched(session, documents, ()))
+    return log
 
 
 def rows(store: RoundStore) -> list[Round]:
@@ -210,8 +240,13 @@ def test_a_site_that_refuses_is_not_asked_again_and_its_reason_is_told(bank: Ban
     bank.edit("west", "purposes: [credit-risk]", "purposes: []")
     exchange = Memory(bank)
     drive(bank, exchange, store, minimum(1, plan()))
-    assert exchange.asked[0][2] == SITES
-    assert [site for _, _, roster in exchange.asked[1:] for site in roster if site == WEST] == []
+    assert [site for _, _, roster in exchange.asked for site in roster if site == WEST] == []
+    assert exchange.witnessed == [*SITES]  # both were asked what they have seen, once
+    log = logged(documents_of(bank, plan()), store)
+    (refused,) = [LogEntry.from_canonical(each.body).what for each in log.entries(kind="refused")]
+    assert isinstance(refused, SiteRefused)
+    assert (refused.site, refused.code) == (WEST, "policy")
+    assert refused.reason.startswith("`policy.purposes`")
 
 
 def test_a_site_that_refuses_one_attempt_is_asked_the_next(bank: Bank, store: RoundStore) -> None:

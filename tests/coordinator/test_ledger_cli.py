@@ -17,12 +17,14 @@ from coordinator.cli.ledger import parse_unit
 from coordinator.db import writing
 from coordinator.db.schema import Run, RunState, Site
 from coordinator.ledger import Ledger
-from coordinator.settings import CONFIG_NAME, load_settings
+from coordinator.settings import load_settings
 from protos.account_statement import StatedAccount, sign
 from protos.keys import SigningKey
 from protos.shell import run_command
 from strategies.dp.units import PrivacyUnit, UnitKind
 from strategies.errors import UsageError
+from tests.ceilings_for_tests import ONE, TWO
+from tests.coordinator.cli_for_tests import make_home
 from tests.coordinator.ledger_for_tests import (
     CEILING,
     LOANS,
@@ -33,10 +35,10 @@ from tests.coordinator.ledger_for_tests import (
     rounds,
     settle,
 )
+from tests.trust_for_tests import key_of
 
 UNIT = ("--unit", "customer:customer_id:4")
 FIRST = (
-    "set-ceiling",
     "north",
     LOANS,
     *UNIT,
@@ -44,13 +46,10 @@ FIRST = (
     "8",
     "--delta",
     "1e-6",
-    "--officer",
-    "A",
     "--reason",
     "first",
 )
 RAISED = (
-    "set-ceiling",
     "north",
     LOANS,
     *UNIT,
@@ -58,8 +57,6 @@ RAISED = (
     "9",
     "--delta",
     "1e-6",
-    "--officer",
-    "A",
     "--reason",
     "more",
 )
@@ -67,7 +64,9 @@ RAISED = (
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    (tmp_path / CONFIG_NAME).write_text("covenant: coordinator/v1\nfederation: demo\n")
+    make_home(tmp_path)
+    for name in (*TWO, "stranger"):
+        key_of(name).save(tmp_path / f"{name}.key")
     monkeypatch.setenv("COVENANT_HOME", str(tmp_path))
     monkeypatch.setattr("protos.shell.people._width", 300)
     return tmp_path
@@ -85,17 +84,40 @@ def ledger(centre: Centre) -> Ledger:
 class Shell:
     """Types commands and keeps what they print."""
 
-    def __init__(self, capsys: pytest.CaptureFixture[str]) -> None:
-        self._capsys = capsys
+    def __init__(self, capsys: pytest.CaptureFixture[str], home: Path) -> None:
+        self._capsys, self._home = capsys, home
         self._app = typer.Typer(pretty_exceptions_enable=False)
         register(self._app)
 
-    def __call__(self, *arguments: str, leaves: int = 0) -> tuple[str, str]:
+    def __call__(self, *arguments: str, leaves: int | None = 0) -> Any:
+        """Stdout and stderr; the exit code as well where none is expected."""
         with pytest.raises(SystemExit) as left:
             run_command(lambda: self._app(["ledger", *arguments], standalone_mode=False))
         out, err = self._capsys.readouterr()
-        assert (left.value.code or 0) == leaves, err
+        code = left.value.code or 0
+        if leaves is None:
+            return out, err, code
+        assert code == leaves, err
         return out, err
+
+    def decide(self, *arguments: str, by: Sequence[str] = ONE, leaves: int = 0) -> tuple[str, str]:
+        """Drafted, signed by each of `by`, and carried out; whatever refuses leaves so."""
+        file = self._home / "decision.json"
+        file.unlink(missing_ok=True)
+        drafted = self("ceiling", "draft", *arguments, "--out", str(file), leaves=None)
+        if not file.exists():
+            assert drafted[2] == leaves, drafted[1]
+            return drafted[:2]
+        for name in by:
+            self.sign(file, name)
+        out, err, code = self("ceiling", "apply", str(file), leaves=None)
+        assert code == leaves, err
+        return out, err
+
+    def sign(self, file: Path, name: str, *more: str, leaves: int = 0, key: str | None = None) -> str:
+        key_file, root = self._home / f"{key or name}.key", self._home / "root.json"
+        who = ("--officer", name, "--key", str(key_file), "--root", str(root))
+        return self("ceiling", "sign", str(file), *who, *(more or ("--yes",)), leaves=leaves)[1]
 
     def json(self, *arguments: str, leaves: int = 0) -> dict[str, Any]:
         out, _ = self(*arguments, "--json", leaves=leaves)
@@ -105,11 +127,11 @@ class Shell:
 
 @pytest.fixture
 def shell(home: Path, capsys: pytest.CaptureFixture[str]) -> Shell:
-    return Shell(capsys)
+    return Shell(capsys, home)
 
 
 def test_a_first_ceiling_is_set_listed_and_shown(shell: Shell) -> None:
-    out, err = shell(*FIRST)
+    out, err = shell.decide(*FIRST)
     assert out == ""
     assert CEILING.words in err
     for arguments in (("list",), ("show", "north", LOANS)):
@@ -119,12 +141,13 @@ def test_a_first_ceiling_is_set_listed_and_shown(shell: Shell) -> None:
 
 
 def test_raising_takes_a_second_officer(shell: Shell) -> None:
-    shell(*FIRST)
-    _, err = shell(*RAISED, leaves=3)
+    shell.decide(*FIRST)
+    _, err = shell.decide(*RAISED, leaves=3)
     assert "raising a ceiling is for 2 officers" in err
-    shown = shell.json(*RAISED, "--officer", "B")
+    shell.decide(*RAISED, by=TWO)
+    shown = shell.json("show", "north", LOANS)
     assert shown["ceiling"]["epsilon"] == 9.0
-    assert [change["officers"] for change in shown["history"]] == [["A"], ["A", "B"]]
+    assert [change["officers"] for change in shown["history"]] == [list(ONE), list(TWO)]
     assert shown["history"][1]["reason"] == "more"
 
 
@@ -144,24 +167,24 @@ def test_a_value_that_means_nothing_is_a_usage_error_and_sets_nothing(shell: She
     for at, value in MEANINGLESS:
         arguments = list(FIRST)
         arguments[arguments.index(at) + 1] = value
-        shell(*arguments, leaves=2)
+        shell.decide(*arguments, leaves=2)
     assert shell.json("list") == {"accounts": []}
 
 
 def test_an_epsilon_without_a_unit_is_a_usage_error(shell: Shell) -> None:
     arguments = [each for each in FIRST if each not in UNIT]
-    _, err = shell(*arguments, leaves=2)
+    _, err = shell.decide(*arguments, leaves=2)
     assert "--unit" in err
     assert shell.json("list") == {"accounts": []}
 
 
 def test_a_ceiling_below_what_is_spent_is_exit_code_3(shell: Shell, centre: Centre) -> None:
-    shell(*FIRST)
+    shell.decide(*FIRST)
     (run,) = launched(centre.engine, 1)
     ledger(centre).reserve_now(run, [need(NORTH, rounds(6))])
     before = shell.json("show", "north", LOANS)
     lowered = [{"8": "4.5"}.get(each, each) for each in FIRST]
-    _, err = shell(*lowered, leaves=3)
+    _, err = shell.decide(*lowered, leaves=3)
     assert "is below what is charged already" in err
     assert shell.json("show", "north", LOANS) == before
 
@@ -179,7 +202,7 @@ def figures(found: object) -> list[dict[str, Any]]:
 
 
 def test_no_epsilon_is_printed_without_delta_unit_and_neighbours(shell: Shell, centre: Centre) -> None:
-    shell(*FIRST, "--alert-at", "0.5", "--overlap", "south")
+    shell.decide(*FIRST, "--alert-at", "0.5", "--overlap", "south")
     (run,) = launched(centre.engine, 1)
     ledger(centre).reserve_now(run, [need(NORTH, rounds(6))])
     settle(ledger(centre), centre.engine, run, 1)
@@ -203,15 +226,72 @@ def test_no_epsilon_is_printed_without_delta_unit_and_neighbours(shell: Shell, c
 
 
 def test_overlaps_are_taken_away_by_name_and_with_two_officers(shell: Shell) -> None:
-    shell(*FIRST, "--overlap", "south")
-    shell(*FIRST, "--no-overlap", leaves=3)
-    shell(*FIRST, "--no-overlap", "--overlap", "west", leaves=2)
-    shown = shell.json(*FIRST, "--officer", "B", "--no-overlap")
-    assert shown["overlap"] is None
+    shell.decide(*FIRST, "--overlap", "south")
+    shell.decide(*FIRST, "--no-overlap", leaves=3)
+    shell.decide(*FIRST, "--no-overlap", "--overlap", "west", leaves=2)
+    shell.decide(*FIRST, "--no-overlap", by=TWO)
+    assert shell.json("show", "north", LOANS)["overlap"] is None
+
+
+def test_a_draft_says_what_it_takes_and_what_it_will_do(shell: Shell, home: Path) -> None:
+    shell.decide(*FIRST, "--alert-at", "0.8")
+    file = home / "raised.json"
+    _, err = shell("ceiling", "draft", *RAISED, "--out", str(file))
+    for words in (
+        "decision 2 on north/retail-loans",
+        "alerts at 80%",
+        "because: more",
+        "it takes 2 privacy officers",
+    ):
+        assert words in err
+    assert "because of raising a ceiling" in err
+    assert shell.json("ceiling", "show", str(file))["signed_by"] == []
+    assert shell.json("show", "north", LOANS)["ceiling"]["epsilon"] == 8.0
+    shell(
+        "ceiling", "draft", *RAISED, "--out", str(file), leaves=2
+    )  # what officers have signed is not overwritten
+
+
+def test_nobody_signs_without_having_been_asked(
+    shell: Shell, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = home / "first.json"
+    shell("ceiling", "draft", *FIRST, "--out", str(file))
+    root = ("--root", str(home / "root.json"))
+    who = ("--officer", "privacy-1", "--key", str(home / "privacy-1.key"), *root)
+    monkeypatch.setattr("sys.stdin.isatty", lambda: False, raising=False)
+    _, err = shell("ceiling", "sign", str(file), *who, leaves=2)
+    assert "give --yes" in err
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    monkeypatch.setattr("builtins.input", lambda: "no")
+    shell("ceiling", "sign", str(file), *who, leaves=3)
+    assert shell.json("ceiling", "show", str(file))["signed_by"] == []
+    monkeypatch.setattr("builtins.input", lambda: "y")
+    shell("ceiling", "sign", str(file), *who)
+    assert shell.json("ceiling", "show", str(file))["signed_by"] == ["privacy-1"]
+
+
+def test_a_decision_is_carried_out_once_and_only_if_it_is_the_next(shell: Shell, home: Path) -> None:
+    shell.decide(*FIRST)
+    _, err = shell("ceiling", "apply", str(home / "decision.json"), leaves=3)
+    assert "this is decision 1, and decision 2 is next" in err
+
+
+def test_what_a_stranger_or_another_key_signed_is_not_carried_out(shell: Shell, home: Path) -> None:
+    for name, key, words in (
+        ("stranger", "stranger", "stranger is no officer on member list demo@1"),
+        ("privacy-1", "stranger", "is not signed with the key of privacy-1"),
+    ):
+        file = home / f"by-{name}.json"
+        shell("ceiling", "draft", *FIRST, "--out", str(file))
+        shell.sign(file, name, key=key)
+        _, err = shell("ceiling", "apply", str(file), leaves=3)
+        assert words in err
+    assert shell.json("list") == {"accounts": []}
 
 
 def test_a_failed_run_is_given_up_with_a_reason(shell: Shell, centre: Centre) -> None:
-    shell(*FIRST)
+    shell.decide(*FIRST)
     (run,) = launched(centre.engine, 1)
     ledger(centre).reserve_now(run, [need(NORTH, rounds(6))])
     _, err = shell("release", run, "--reason", "mistake", leaves=3)
@@ -232,7 +312,7 @@ def enrolled(centre: Centre) -> SigningKey:
 def test_an_unexplained_difference_is_printed_and_is_exit_code_3(
     shell: Shell, centre: Centre, home: Path
 ) -> None:
-    shell(*FIRST)
+    shell.decide(*FIRST)
     identity, (run,) = enrolled(centre), launched(centre.engine, 1)
     ledger(centre).reserve_now(run, [need(NORTH, rounds(6))])
     account = StatedAccount.of(LOANS, CEILING, (), ())

@@ -14,6 +14,7 @@ from coordinator.db.ledger_schema import LedgerAccount, LedgerAlert, LedgerCeili
 from coordinator.ledger import Ledger
 from strategies.errors import CovenantError
 from strategies.ids import RunId
+from tests.ceilings_for_tests import set_ceiling
 from tests.coordinator.conftest import Clock
 from tests.coordinator.ledger_for_tests import (
     GRADIENT,
@@ -119,6 +120,6 @@ def test_a_release_that_lost_its_digest_stops_whoever_needs_it(
     with writing(engine, "forging") as session:
         session.execute(insert(LedgerRelease).values(**forged))
         session.execute(insert(LedgerEntry).values(**GOOD, run_id=run, release_digest=forged["digest"]))
-    for step in (lambda: ledger.show(NORTH, LOANS), lambda: ledger.set_ceiling(NORTH, LOANS, decision())):
+    for step in (lambda: ledger.show(NORTH, LOANS), lambda: set_ceiling(ledger, NORTH, LOANS, decision())):
         with pytest.raises(CovenantError, match=r"abab.* does not have its digest any more"):
             step()

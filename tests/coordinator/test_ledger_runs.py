@@ -77,7 +77,7 @@ def test_without_a_ceiling_nothing_is_reserved_and_the_command_to_set_one_is_tol
     ledger: Ledger, engine: Engine, run: RunId
 ) -> None:
     with pytest.raises(
-        BudgetRefused, match=r"set-ceiling north retail-loans --unit customer:customer_id --epsilon E"
+        BudgetRefused, match=r"ceiling draft north retail-loans --unit customer:customer_id --epsilon E"
     ):
         ledger.reserve_now(run, [need()])
     assert entries(engine, "reserved") == 0

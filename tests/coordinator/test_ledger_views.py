@@ -17,6 +17,7 @@ from strategies.dp.events import Part, Partition
 from strategies.dp.units import PrivacyUnit, UnitKind
 from strategies.errors import UsageError
 from strategies.ids import RunId
+from tests.ceilings_for_tests import TWO, set_ceiling
 from tests.coordinator.conftest import Clock
 from tests.coordinator.ledger_for_tests import (
     BARE_MOMENTS,
@@ -43,7 +44,6 @@ from tests.coordinator.ledger_for_tests import (
 )
 
 MANY = 100_000
-TWO = ("A. Officer", "B. Officer")
 
 
 @pytest.fixture
@@ -134,9 +134,9 @@ def test_a_lowered_ceiling_may_reach_alerts_by_itself_and_a_raised_one_begins_an
 ) -> None:
     with_ceiling(ledger, alert_at=(0.5,))
     ledger.reserve_now(run, [need(NORTH, rounds(4))])
-    crossed = ledger.set_ceiling(NORTH, LOANS, decision(epsilon=6.0))
+    crossed = set_ceiling(ledger, NORTH, LOANS, decision(epsilon=6.0))
     assert [(each.fraction, each.run) for each in crossed] == [(0.5, None)]
-    ledger.set_ceiling(NORTH, LOANS, decision(epsilon=20.0, officers=TWO))
+    set_ceiling(ledger, NORTH, LOANS, decision(epsilon=20.0, officers=TWO))
     assert [each.at for each in ledger.show(NORTH, LOANS).alerts] == [None]
 
 

@@ -7,8 +7,8 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterator
 from copy import deepcopy
+from datetime import UTC, datetime, timedelta
 from itertools import starmap
-from pathlib import Path
 from random import Random
 from typing import Any
 
@@ -16,23 +16,31 @@ import pytest
 
 from coordinator.db.engine import writing
 from coordinator.db.schema import Run, RunState
+from coordinator.documents import read_listed
 from coordinator.governance import launches
 from coordinator.governance.log import TransparencyLog, append, open_log
-from coordinator.ledger.ceilings import Decision
+from coordinator.governance.members import Listed, members_signed
+from coordinator.ledger import Ledger
+from coordinator.ledger.ceilings import Proposal
 from coordinator.registry.publish import publish
 from coordinator.rounds.record import RoundConflict
+from protos.ceilings import CeilingDecision, SignedCeiling
 from protos.documents import load_document
 from protos.frames import Stage
+from protos.keys import SigningKey
 from protos.log_audit import Audit
-from protos.log_entries import LogEntry, MembersSigned
+from protos.log_entries import CeilingSet, LogEntry, LoggedDocument
 from protos.log_export import Export, ExportHeader, Verified, verify_file, write_export
-from protos.membership import Membership, SignedMembers
-from protos.root import SignedRoot
+from protos.log_witnesses import Witnesses
+from protos.membership import MemberList, Membership, SignedMembers
+from protos.root import Root, RootKey, SignedRoot
 from simulation.world.layout import _signing_key
 from strategies.encoding import canonical_json
 from strategies.errors import Refused, UsageError
+from strategies.ids import SiteName
 from strategies.transparency.merkle import Frontier, leaf_hash
 from strategies.transparency.notes import Checkpoint, SignedNote
+from tests.ceilings_for_tests import Decision, set_ceiling
 from tests.coordinator.private_for_tests import Make, Private, Templates, make, private_plan, templates
 from tests.coordinator.secure_for_tests import RUN
 
@@ -108,16 +116,33 @@ def test_an_export_tells_which_plan_made_the_model_whose_input_was_opened_and_wh
         assert each.opened == each.charged  # what the run did not use was given back
 
 
+def ledger_keys(federation: Private) -> dict[str, SigningKey]:
+    """The privacy officers of the simulation."""
+    folder = federation.centre.settings.home.parent / "officers"
+    return {name: SigningKey.load(folder / f"{name}.key", None) for name in ("ledger-1", "ledger-2")}
+
+
+def decide(
+    federation: Private,
+    site: SiteName,
+    population: str,
+    proposal: Proposal,
+    *by: str,
+    ledger: Ledger | None = None,
+) -> None:
+    listed = read_listed(federation.centre.settings)
+    decision = Decision(proposal=proposal, officers=by)
+    set_ceiling(ledger or federation.ledger, site, population, decision, listed, ledger_keys(federation))
+
+
 def test_a_ceiling_that_is_set_is_in_the_log(make: Make) -> None:
     federation = make()
     log, pinned = log_of(federation), pinned_by(federation)
     site = federation.sites[0]
     population = federation.plan.population_of(site)
     before = {each.account.site: each.ceiling for each in verified(log, pinned).story.budgets.standing()}
-    decision = Decision(
-        epsilon=45.0, delta=1e-5, unit=before[site].unit, officers=["one", "other"], reason="a year's plans"
-    )
-    federation.ledger.set_ceiling(site, population, decision)
+    proposal = Proposal(epsilon=45.0, delta=1e-5, unit=before[site].unit, reason="a year's plans")
+    decide(federation, site, population, proposal, "ledger-1", "ledger-2")
     after = {each.account.site: each.ceiling for each in verified(log, pinned).story.budgets.standing()}
     assert after[site].epsilon == 45.0
     assert {name: each for name, each in after.items() if name != site} == {
@@ -219,33 +244,22 @@ def prepared_again(entries: Story) -> None:
     entries.insert(place + 1, next(each for each in entries if each["what"]["kind"] == "prepared"))
 
 
-def another_ceiling(entries: Story, **changes: object) -> None:
-    decision = deepcopy(next(each for each in entries if each["what"]["kind"] == "ceiling"))
-    decision["what"]["ceiling"] |= changes
-    entries.append(decision)
-
-
-def raised_by_one(entries: Story) -> None:
-    another_ceiling(entries, epsilon=49.0)
-
-
-def lowered(entries: Story) -> None:
-    another_ceiling(entries, epsilon=4.5)
-
-
-def alert_taken_away(entries: Story) -> None:
-    of(entries, "ceiling")[0]["alert_at"] = [0.5]
-    another_ceiling(entries)
-    of(entries, "ceiling")[-1]["alert_at"] = []
-
-
 def resumed(entries: Story) -> None:
     place = next(n for n, each in enumerate(entries) if each["what"]["kind"] == "prepared")
     entries.insert(place, {**entries[place], "what": {"kind": "resumed", "run": RUN, "reserved": []}})
 
 
+def backdated(minutes: int) -> Callable[[Story], None]:
+    def lie(entries: Story) -> None:
+        place = next(n for n, each in enumerate(entries) if each["what"]["kind"] == "launch")
+        newest = max(datetime.fromisoformat(each["at"]) for each in entries[:place])
+        entries[place]["at"] = f"{newest - timedelta(minutes=minutes, seconds=1):%Y-%m-%dT%H:%M:%SZ}"
+
+    return lie
+
+
 LIES: dict[str, tuple[Callable[[Story], None], str]] = {
-    "no member list": (without("members"), "not in the log before it"),
+    "no member list": (without("members"), "before any member list"),
     "no plan": (without("plan"), "not in the log before it"),
     "a plan that is another than its digest": (another_plan, "it is of another document"),
     "no launch": (without("launch"), "was never launched"),
@@ -279,18 +293,18 @@ LIES: dict[str, tuple[Callable[[Story], None], str]] = {
     "a version left out": (changed("model", version=2), "has not made such a model"),
     "a model registered twice": (twice("model"), "has not made such a model"),
     "a plan under another contract": (changed("launch", contract="ab" * 32), "plan with this contract"),
-    "a ceiling raised by one officer": (raised_by_one, "raising a ceiling of .* is for 2 officers"),
-    "an alert taken away by one officer": (alert_taken_away, "taking an alert away"),
-    "a ceiling below what is charged": (lowered, "is below what is charged"),
     "resumed without having ended": (resumed, "is resumed, but it is running"),
     "ended twice": (twice("ended"), "is completed"),
+    "a launch that is backdated": (backdated(5), "the clock was set back, or the entry is backdated"),
 }
 
 
 @pytest.mark.parametrize("lie", LIES)
 def test_a_coordinator_that_signs_another_story_is_caught(
-    lie: str, log: TransparencyLog, pinned: SignedRoot
+    lie: str, log: TransparencyLog, pinned: SignedRoot, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """By what does not fit, also where the sites would have seen this story and no other."""
+    monkeypatch.setattr(Witnesses, "note", lambda *_: None)
     change, words = LIES[lie]
     entries = story(log)
     change(entries)
@@ -298,10 +312,145 @@ def test_a_coordinator_that_signs_another_story_is_caught(
         Export.read(resigned(log, [canonical_json(each) for each in entries])).verify(pinned)
 
 
+class Decided:
+    """Further decisions on the account of the first site, as a coordinator could write them into its log."""
+
+    def __init__(self, entries: Story, keys: dict[str, SigningKey]) -> None:
+        self.entries, self.keys = entries, keys
+        first = of(entries, "ceiling")[0]["decision"]["document"]["decision"]
+        self.last = CeilingDecision.from_canonical(canonical_json(first))
+
+    def next(
+        self, *by: str, key: str | None = None, ceiling: dict[str, Any] | None = None, **changes: Any
+    ) -> None:
+        before = self.last.model_dump()
+        changed = {"number": self.last.number + 1, "at": self.entries[-1]["at"], **changes}
+        changed["ceiling"] = self.last.ceiling | (ceiling or {})
+        self.last = CeilingDecision.model_validate({**before, **changed})
+        signed = SignedCeiling(decision=self.last)
+        for name in by:
+            signed = signed.signed_with(name, self.keys[key or name])
+        self.log(signed)
+
+    def log(self, signed: SignedCeiling) -> None:
+        what = CeilingSet(decision=LoggedDocument.of(signed))
+        entry = {"covenant": "entry/v1", "at": self.entries[-1]["at"], "what": what.model_dump(mode="json")}
+        self.entries.append(entry)
+
+    def reasoned_otherwise(self) -> None:
+        entry = deepcopy(next(each for each in self.entries if each["what"]["kind"] == "ceiling"))
+        signed = SignedCeiling.from_canonical(canonical_json(entry["what"]["decision"]["document"]))
+        decision = signed.decision.model_copy(
+            update={"number": 2, "reason": "another", "at": datetime.fromisoformat(self.entries[-1]["at"])}
+        )
+        self.log(signed.model_copy(update={"decision": decision}))
+
+    def again(self) -> None:
+        self.next("ledger-1", "ledger-2", ceiling={"epsilon": 49.0})
+        self.next("ledger-1", ceiling={"epsilon": 48.0})
+        self.entries.append(self.entries[-2])
+
+    def alert_taken_away(self, *by: str) -> None:
+        self.next("ledger-1", alert_at=(0.5,))
+        self.next(*by, alert_at=())
+
+
+DECISIONS: dict[str, tuple[Callable[[Decided], None], str]] = {
+    "raised by one": (
+        lambda it: it.next("ledger-1", ceiling={"epsilon": 49.0}),
+        "raising a ceiling of .* is for 2 officers",
+    ),
+    "an alert taken away by one": (lambda it: it.alert_taken_away("ledger-1"), "taking an alert away"),
+    "below what is charged": (
+        lambda it: it.next("ledger-1", ceiling={"epsilon": 4.5}),
+        "is below what is charged",
+    ),
+    "signed by nobody": (lambda it: it.next(ceiling={"epsilon": 44.0}), "nobody has signed"),
+    "signed by a stranger": (
+        lambda it: it.next("stranger", key="ledger-1", ceiling={"epsilon": 44.0}),
+        "stranger is no officer on member list",
+    ),
+    "signed with another key": (
+        lambda it: it.next("ledger-1", key="ledger-2", ceiling={"epsilon": 44.0}),
+        "is not signed with the key of ledger-1",
+    ),
+    "another reason than was signed": (Decided.reasoned_otherwise, "is not signed with the key of"),
+    "applied twice": (Decided.again, "a decision counts once"),
+    "out of turn": (
+        lambda it: it.next("ledger-1", number=3, ceiling={"epsilon": 44.0}),
+        "is number 2, and this is number 3",
+    ),
+    "decided in another federation": (
+        lambda it: it.next("ledger-1", federation="ab" * 32),
+        "what is decided in one federation counts in no other",
+    ),
+    "decided long before": (
+        lambda it: it.next("ledger-1", at=datetime(2025, 1, 1, tzinfo=UTC)),
+        "is not within 30 days",
+    ),
+}
+
+
+@pytest.mark.parametrize("lie", DECISIONS)
+def test_a_decision_that_its_officers_did_not_make_is_caught(
+    lie: str, log: TransparencyLog, pinned: SignedRoot, federation: Private
+) -> None:
+    change, words = DECISIONS[lie]
+    entries = story(log)
+    change(Decided(entries, ledger_keys(federation)))
+    with pytest.raises(Refused, match=words):
+        Export.read(resigned(log, [canonical_json(each) for each in entries])).verify(pinned)
+
+
+def test_decisions_that_enough_officers_made_are_believed(
+    log: TransparencyLog, pinned: SignedRoot, federation: Private
+) -> None:
+    """The control of the test before."""
+    entries = story(log)
+    decided = Decided(entries, ledger_keys(federation))
+    decided.next("ledger-1", "ledger-2", ceiling={"epsilon": 49.0})
+    decided.next("ledger-2", ceiling={"epsilon": 48.0})
+    decided.alert_taken_away("ledger-1", "ledger-2")
+    found = Export.read(resigned(log, [canonical_json(each) for each in entries])).verify(pinned)
+    (budget,) = (each for each in found.story.budgets.standing() if each.account.site == decided.last.site)
+    assert (budget.ceiling.epsilon, len(budget.decisions)) == (48.0, 5)
+    assert [each.officers for each in budget.decisions[1:3]] == [("ledger-1", "ledger-2"), ("ledger-2",)]
+
+
+def test_a_story_that_was_changed_before_sites_have_witnessed_it_is_a_split_view(
+    log: TransparencyLog, pinned: SignedRoot
+) -> None:
+    """A lie that fits everything else: the sites have signed the head that it would change."""
+    entries = story(log)
+    launched = next(each for each in entries if each["what"]["kind"] == "launch")
+    launched["at"] = launched["at"].replace("2027", "2028")
+    witnessed = next(i for i, each in enumerate(entries) if each["what"]["kind"] == "witnessed")
+    ours = log.head(witnessed).root.hex()
+    with pytest.raises(
+        Refused, match=rf"entry {witnessed} \(witnessed\): east has signed that .* head {ours}"
+    ) as refused:
+        Export.read(resigned(log, [canonical_json(each) for each in entries])).verify(pinned)
+    assert "The site was shown another history" in str(refused.value)
+
+
+def test_an_export_says_who_has_witnessed_how_much(federation: Private, pinned: SignedRoot) -> None:
+    log = log_of(federation)
+    found = verified(log, pinned).story
+    assert found.runs[RUN].witnesses == set(federation.sites)
+    assert found.witnesses.sizes == dict.fromkeys(federation.sites, found.runs[RUN].launch + 1)
+    assert found.witnesses.unseen == log.size() - found.runs[RUN].launch - 1
+
+
 def test_the_same_story_signed_again_is_believed(log: TransparencyLog, pinned: SignedRoot) -> None:
     """The control of the test before: nothing but the lie is refused there."""
     found = Export.read(resigned(log, [canonical_json(each) for each in story(log)])).verify(pinned)
     assert found.head.size == log.size()
+
+
+def test_the_clocks_of_a_coordinator_may_differ_by_minutes(log: TransparencyLog, pinned: SignedRoot) -> None:
+    entries = story(log)
+    backdated(4)(entries)
+    Export.read(resigned(log, [canonical_json(each) for each in entries])).verify(pinned)
 
 
 def test_a_head_that_another_key_signed_is_refused(
@@ -373,42 +522,77 @@ def test_numbers_that_json_takes_for_integers_are_read_back(make: Make) -> None:
     verified(log_of(federation), pinned_by(federation))
 
 
-def test_the_same_list_with_another_signature_is_no_older_one(make: Make, tmp_path: Path) -> None:
-    federation = make()
-    settings = federation.centre.settings
-    membership = Membership.from_canonical(settings.members_file.read_bytes().strip())
-    fewer = membership.signed.signatures[:1]
-    later = membership.model_copy(
-        update={"signed": membership.signed.model_copy(update={"signatures": fewer})}
-    )
+def root_keys() -> list[SigningKey]:
+    """The officers of the simulated federation, whose keys follow from its seed."""
+    source = Random("keys 0")
+    return [_signing_key(source) for _ in range(3)]
+
+
+def signed_by(listed: MemberList, keys: list[SigningKey], roots: tuple[SignedRoot, ...], root: Root) -> bytes:
+    signed = SignedMembers(list=listed)
+    for key in keys:
+        signed = signed.signed_with(key, root)
+    return Membership(roots=roots, signed=signed).canonical
+
+
+def put(federation: Private, members: bytes) -> None:
     with writing(federation.engine, "logging") as session:
-        append(session, federation.clock.wall(), launches.members_signed(session, later.canonical))
-    told = [LogEntry.from_canonical(each.body).what for each in log_of(federation).entries(kind="members")]
-    assert [each.members.digest for each in told if isinstance(each, MembersSigned)] == [
-        membership.digest,
-        later.digest,
-    ]
-    story = Audit(pinned_by(federation))
-    # It lacks the quorum, which is another matter: the list itself is taken for the one that it is.
-    with pytest.raises(Refused, match="signatures"):
-        deque(starmap(story.take, ((each.seq, each.body) for each in log_of(federation).entries())), maxlen=0)
+        pinned = pinned_by(federation)
+        append(
+            session,
+            federation.clock.wall(),
+            members_signed(session, Listed.of(Membership.from_canonical(members), pinned)),
+        )
+
+
+def listed_in(federation: Private) -> MemberList:
+    path = federation.centre.settings.members_file
+    return Membership.from_canonical(path.read_bytes().strip()).signed.list
+
+
+def next_root(pinned: SignedRoot, newcomer: str) -> SignedRoot:
+    """Version 2 with one officer more, by the quorum of version 1, which is a quorum of it as well."""
+    key = RootKey(name=newcomer, key=SigningKey.generate().public)
+    signed = SignedRoot(root=pinned.root.next(add=[key], remove=(), quorum=None, expires=pinned.root.expires))
+    for each in root_keys():
+        signed = signed.signed_with(each, pinned.root)
+    return signed
+
+
+def test_the_same_list_with_another_signature_is_no_older_one(make: Make) -> None:
+    federation = make()
+    pinned, before = pinned_by(federation), listed_in(federation)
+    put(federation, signed_by(before, root_keys(), (), pinned.root))
+    story = Audit(pinned)
+    deque(starmap(story.take, ((each.seq, each.body) for each in log_of(federation).entries())), maxlen=0)
+    assert len(list(log_of(federation).entries(kind="members"))) == 2
 
 
 def test_an_older_list_is_not_put_back(make: Make) -> None:
     federation = make()
     before = federation.centre.settings.members_file.read_bytes().strip()
-    newer = Membership.from_canonical(before)
-    listed = newer.signed.list.model_copy(update={"version": newer.signed.list.version + 1})
-    newer = newer.model_copy(update={"signed": newer.signed.model_copy(update={"list": listed})})
-    with writing(federation.engine, "logging") as session:
-        append(session, federation.clock.wall(), launches.members_signed(session, newer.canonical))
+    put(federation, signed_by(listed_in(federation).next(), root_keys(), (), pinned_by(federation).root))
+    with pytest.raises(Refused, match=r"put the newest back.*an older one such as demo@1"):
+        put(federation, before)
 
-    def put_back() -> None:
-        with writing(federation.engine, "logging") as session:
-            append(session, federation.clock.wall(), launches.members_signed(session, before))
 
-    with pytest.raises(Refused, match="an older one"):
-        put_back()
+def test_a_list_without_its_quorum_is_not_logged(make: Make) -> None:
+    federation = make()
+    draft = signed_by(listed_in(federation).next(), root_keys()[:1], (), pinned_by(federation).root)
+    with pytest.raises(Refused, match="has 1 of the 2 signatures"):
+        put(federation, draft)
+
+
+def test_a_list_under_another_root_than_the_logs_is_not_logged(make: Make) -> None:
+    """Both versions 2 are signed by the quorum of version 1, whose keys somebody has stolen."""
+    federation = make()
+    pinned, before = pinned_by(federation), listed_in(federation)
+    one, other = next_root(pinned, "one"), next_root(pinned, "other")
+    put(federation, signed_by(before.next(), root_keys(), (one,), one.root))
+    with pytest.raises(Refused, match="comes with another root version 2"):
+        put(federation, signed_by(before.next().next(), root_keys(), (other,), other.root))
+    with pytest.raises(Refused, match="signed under root version 1, and version 2 has been accepted"):
+        put(federation, signed_by(before.next().next(), root_keys(), (), pinned.root))
 
 
 def test_a_log_that_ends_before_a_list_that_its_reader_has_is_refused(

@@ -33,7 +33,8 @@ from tests.coordinator.secure_for_tests import RUN
 from tests.coordinator.test_log_export import federation, log, pinned, resigned
 
 __all__ = ["federation", "log", "pinned", "templates"]
-AT = datetime(2027, 1, 2, tzinfo=UTC)
+AT = datetime(2027, 1, 1, 0, 4, tzinfo=UTC)
+"""Little later than what is logged, as time goes on in a log."""
 STATEMENT = Digest("ab" * 32)
 Tail = Callable[["Scene"], list[What]]
 

@@ -27,7 +27,7 @@ from strategies.errors import Refused
 from strategies.ids import RunId
 from tests.coordinator.cli_for_tests import Command, commands_in, facts_of, membership, open_accounts
 from tests.private_plan_for_tests import write_documents
-from tests.trust_for_tests import FAR, key_of, officers
+from tests.trust_for_tests import FAR, impostors, key_of, officers
 
 PEOPLE: dict[str, tuple[Role, ...]] = {
     "author-1": (Role.ML_ENGINEER, Role.MODEL_RISK),
@@ -75,13 +75,13 @@ def centre(home: Path) -> Centre:
 def sign(
     covenant: Command, name: str = "author-1", *more: str, key: str | None = None
 ) -> tuple[int, str, str]:
-    return covenant("plan", "sign", "plan.yaml", "--officer", name, "--key", f"{key or name}.key", *more)
+    who = ("--officer", name, "--key", f"{key or name}.key", "--root", "home/root.json")
+    return covenant("plan", "sign", "plan.yaml", *who, *more)
 
 
 def approves(covenant: Command, name: str, role: str, *more: str) -> tuple[int, str, str]:
-    return covenant(
-        "plan", "approve", "plan.yaml", "--as", role, "--officer", name, "--key", f"{name}.key", *more
-    )
+    who = ("--as", role, "--officer", name, "--key", f"{name}.key", "--root", "home/root.json")
+    return covenant("plan", "approve", "plan.yaml", *who, *(more or ("--yes",)))
 
 
 def all_sign(covenant: Command) -> None:
@@ -166,8 +166,13 @@ def test_a_changed_plan_loses_what_was_said_about_it(covenant: Command, tmp_path
     assert code == 3
     assert "a plan with one changed value is another plan, and needs new approvals" in err
     code, _, err = sign(covenant)
+    assert (code, "give --yes" in err) == (2, True)
+    code, _, err = sign(covenant, "author-1", "--yes")
     assert code == 0
-    assert "what privacy-1 and risk-1 signed was about the plan before it was changed" in err
+    assert (
+        "what author-1 and privacy-1 and risk-1 signed was about the plan before it was changed, and will be dropped"
+        in err
+    )
     assert "0 of the 1 approvals as privacy_officer" in launched_code(covenant)[1]
 
 
@@ -201,6 +206,50 @@ def test_a_last_day_may_be_sooner(covenant: Command) -> None:
     day = (datetime.now(UTC) + timedelta(days=3)).date().isoformat()
     assert sign(covenant, "author-1", "--expires", day)[0] == 0
     assert facts_of(covenant, "plan", "status", "plan.yaml")["until"].startswith(day)
+
+
+def test_what_is_approved_under_the_root_of_a_namesake_refuses_the_launch(
+    covenant: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "theirs").mkdir()
+    impostors().save(tmp_path / "theirs")
+    assert sign(covenant, "author-1", "--root", "theirs/root.json")[0] == 0
+    code, err = launched_code(covenant)
+    assert (code, "what is approved in one federation counts in no other" in err) == (3, True), err
+
+
+def test_nothing_is_signed_for_a_federation_that_the_plan_does_not_name(
+    covenant: Command, tmp_path: Path
+) -> None:
+    (tmp_path / "retail").mkdir()
+    officers("retail").save(tmp_path / "retail")
+    code, _, err = sign(covenant, "author-1", "--root", "retail/root.json")
+    assert (code, "is the root of retail, and the plan is for member list demo@1" in err) == (2, True), err
+    assert not (tmp_path / "plan.evidence.json").exists()
+
+
+def test_nobody_approves_without_having_been_asked(
+    covenant: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert sign(covenant)[0] == 0
+    signed = (tmp_path / "plan.evidence.json").read_bytes()
+    until = f"{datetime.now(UTC) + timedelta(days=3):%Y-%m-%d}"
+    for terminal, answer, expected in ((False, "y", 2), (True, "", 3), (True, "no", 3), (True, "y", 0)):
+        assert (tmp_path / "plan.evidence.json").read_bytes() == signed
+        monkeypatch.setattr("sys.stdin.isatty", lambda there=terminal: there, raising=False)
+        monkeypatch.setattr("builtins.input", lambda said=answer: said)
+        code, _, err = approves(covenant, "privacy-1", "privacy_officer", "--expires", until)
+        assert code == expected, err
+        assert "plan lending-default, digest " in err
+        assert "Approve it as privacy_officer?" in err
+    assert (tmp_path / "plan.evidence.json").read_bytes() != signed
+
+
+def test_two_plans_that_would_share_their_evidence_are_refused(covenant: Command, tmp_path: Path) -> None:
+    (tmp_path / "plan.yml").write_text((tmp_path / "plan.yaml").read_text())
+    for command in (lambda: sign(covenant), lambda: covenant("plan", "status", "plan.yaml")):
+        code, _, err = command()
+        assert (code, "would both have plan.evidence.json beside them; rename one" in err) == (2, True)
 
 
 # --- status
@@ -372,6 +421,7 @@ def test_an_auditor_refuses_what_a_coordinator_launched_without_approval(
             "privacy-2",
             Role.MODEL_RISK,
             key_of("stranger"),
+            federation=officers().newest.identity,
             expires=datetime.now(UTC) + timedelta(days=1),
         )
     )

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from coordinator.db import open_database
-from coordinator.ledger.ceilings import Decision
+from coordinator.ledger.ceilings import Proposal
 from coordinator.registry.publish import publish
 from coordinator.rounds.record import RoundConflict
 from protos.frames import Stage
@@ -16,7 +16,7 @@ from strategies.errors import CovenantError
 from tests.coordinator.private_for_tests import MODES, Make, Private, make, templates
 from tests.coordinator.recovery_for_tests import replayed, told
 from tests.coordinator.secure_for_tests import RUN
-from tests.coordinator.test_log_export import log_of, open_again
+from tests.coordinator.test_log_export import decide, log_of, open_again, pinned_by
 
 __all__ = ["make", "templates"]
 
@@ -54,18 +54,14 @@ def decided(federation: Private) -> None:
     before = federation.ledger.show(site, population)
     assert before.key == unit
     for epsilon, alerts in ((60.0, [0.01, 0.9]), (55.0, None)):
-        federation.ledger.set_ceiling(
-            site,
-            population,
-            Decision(
-                epsilon=epsilon,
-                delta=before.ceiling.delta,
-                unit=before.ceiling.unit,
-                officers=["one", "other"],
-                reason="a year's plans",
-                alert_at=alerts,
-            ),
+        proposal = Proposal(
+            epsilon=epsilon,
+            delta=before.ceiling.delta,
+            unit=before.ceiling.unit,
+            reason="a year's plans",
+            alert_at=alerts,
         )
+        decide(federation, site, population, proposal, "ledger-1", "ledger-2")
     completed(federation)
 
 
@@ -95,7 +91,7 @@ def require_same(federation: Private, folder: str) -> None:
     before = told(federation.engine)
     again = open_database(f"sqlite:///{folder}/replayed.db")
     try:
-        replayed(again, [each.body for each in log_of(federation).entries()])
+        replayed(again, [each.body for each in log_of(federation).entries()], pinned_by(federation))
         after = told(again)
     finally:
         again.dispose()

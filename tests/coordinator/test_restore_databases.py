@@ -18,7 +18,7 @@ from coordinator.db import migrate, open_database
 from coordinator.governance.exports import export_log
 from coordinator.keys import log_signer
 from coordinator.ledger import Ledger
-from coordinator.ledger.ceilings import Decision
+from coordinator.ledger.ceilings import Proposal
 from coordinator.recovery.backup import make_backup
 from coordinator.recovery.checked import check_backup
 from coordinator.registry.artifacts import ArtifactStore
@@ -44,6 +44,7 @@ from tests.coordinator.recovery_for_tests import (
     told,
 )
 from tests.coordinator.secure_for_tests import RUN
+from tests.coordinator.test_log_export import decide
 
 __all__ = ["empty", "life", "lived", "make", "templates"]
 
@@ -94,10 +95,8 @@ def test_postgresql_goes_on_numbering_after_the_rows_that_were_restored(life: Li
     restored(life, life.reach(), postgres)
     ledger, (account, *_) = Ledger(postgres, life.log.clock), Ledger(postgres, life.log.clock).accounts()
     assert ledger.release_run(RUN, "lost") > 0
-    decision = Decision(
-        epsilon=9.0, delta=1e-5, unit=account.ceiling.unit, officers=["one"], reason="another population"
-    )
-    ledger.set_ceiling(account.key.site, "another", decision)
+    proposal = Proposal(epsilon=9.0, delta=1e-5, unit=account.ceiling.unit, reason="another population")
+    decide(life.federation, account.key.site, "another", proposal, "ledger-1", ledger=ledger)
 
 
 @pytest.mark.slow
@@ -191,17 +190,9 @@ def test_a_backup_is_of_one_moment_while_others_write(make: Make, tmp_path: Path
     def say(what: str) -> None:
         if not written:
             written.append(what)
-            life.federation.ledger.set_ceiling(
-                life.federation.sites[0],
-                "meanwhile",
-                Decision(
-                    epsilon=1.0,
-                    delta=1e-5,
-                    unit=life.federation.ledger.accounts()[0].ceiling.unit,
-                    officers=["one"],
-                    reason="r",
-                ),
-            )
+            unit = life.federation.ledger.accounts()[0].ceiling.unit
+            proposal = Proposal(epsilon=1.0, delta=1e-5, unit=unit, reason="r")
+            decide(life.federation, life.federation.sites[0], "meanwhile", proposal, "ledger-1")
 
     size = life.log.size()
     make_backup(life.federation.centre.settings, life.log, life.federation.artifacts, life.backups, say)

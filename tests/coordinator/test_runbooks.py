@@ -13,12 +13,16 @@ import pytest
 import typer
 
 from client.cli import app as agent
-from client.keystore import open_participant
+from client.keystore import open_halts, open_participant
 from client.participant import Participant
 from coordinator.bootstrap import open_centre
 from coordinator.cli import register
+from coordinator.db import reading, writing
+from coordinator.db.witness_schema import ForkRow
 from coordinator.documents import read_evidence, read_members, read_plan
+from coordinator.governance.halts import views
 from coordinator.governance.log import open_log
+from coordinator.governance.witnesses import require_no_fork
 from coordinator.keys import log_signer
 from coordinator.service import Service
 from coordinator.settings import load_settings
@@ -27,9 +31,12 @@ from protos.approvals import require_approved
 from protos.log_entries import LogEntry
 from protos.membership import Trusted
 from protos.shell import people, run_command
+from protos.site import load_site
+from protos.witness import Evidence
 from simulation.demo import data
 from strategies.errors import Refused
 from strategies.ids import SiteName
+from tests.coordinator.conftest import submitted
 
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
 
@@ -102,6 +109,7 @@ def at_terminal(patch: pytest.MonkeyPatch, folder: Path) -> None:
     patch.chdir(folder)
     patch.setattr(people, "_width", 400)
     patch.setattr("sys.stdin.isatty", lambda: True, raising=False)
+    patch.setattr("builtins.input", lambda: "yes")
     patch.setattr("getpass.getpass", lambda _: "correct horse battery staple")
 
 
@@ -122,7 +130,7 @@ def test_the_first_plan_is_approved_by_the_officers_on_the_list(desk: Desk) -> N
     desk.follow([line for line in lines if re.match(r"covenant plan (check|sign|approve|status)", line)])
     documents = read_plan(plan, desk.folder / data.CONTRACT)
     rules = [ApprovalRule()]
-    approved = require_approved(*documents, read_evidence(plan), desk.list.members, rules, datetime.now(UTC))
+    approved = require_approved(*documents, read_evidence(plan), desk.list, rules, datetime.now(UTC))
     assert (approved.author, [name for name, _ in approved.approved_by]) == ("ml-1", ["privacy-1", "risk-1"])
 
 
@@ -132,9 +140,7 @@ def test_a_backup_comes_back_and_what_nobody_has_is_a_gap(desk: Desk) -> None:
     page = commands_of("backup-and-restore.md")
     served(desk)
     desk.follow(page["1. Back up"][:2])
-    desk.type(
-        "covenant ledger set-ceiling north lending-club --unit record --epsilon 12 --delta 1e-5 --officer privacy-1 --reason first --home centre"
-    )
+    decided(desk, "first")
     desk.follow(page["1. Back up"][2:])
     desk.follow(page["2. Drill"])
     before = told_by(desk)
@@ -143,11 +149,19 @@ def test_a_backup_comes_back_and_what_nobody_has_is_a_gap(desk: Desk) -> None:
     desk.follow(page["4. Entries that nobody has"])
     kinds = [kind for kind, _ in told_by(desk)]
     assert kinds == [*[kind for kind, _ in before][:-1], "gap"]
-    desk.type(
-        "covenant ledger set-ceiling north lending-club --unit record --epsilon 12 --delta 1e-5 --officer privacy-1 --reason again --home centre"
-    )
+    decided(desk, "again")
     desk.follow(page["5. After a gap: the accounts"])
     assert [kind for kind, _ in told_by(desk)][-3:] == ["gap", "ceiling", "adopted"]
+
+
+def decided(desk: Desk, why: str) -> None:
+    """An account at the centre, opened by one officer."""
+    for line in (
+        f"covenant ledger ceiling draft north lending-club --unit record --epsilon 12 --delta 1e-5 --reason {why} --out {why}.json --home centre",
+        f"covenant ledger ceiling sign {why}.json --officer privacy-1 --key officers/privacy-1.key --root officers/root.json",
+        f"covenant ledger ceiling apply {why}.json --home centre",
+    ):
+        desk.type(line)
 
 
 def served(desk: Desk) -> None:
@@ -165,6 +179,56 @@ def told_by(desk: Desk) -> list[tuple[str, bytes]]:
     found = [(LogEntry.from_canonical(each.body).what.kind, each.body) for each in log.entries()]
     centre.engine.dispose()
     return found
+
+
+def test_a_halt_is_given_kept_as_evidence_and_lifted_as_the_runbook_says(desk: Desk) -> None:
+    sections = commands_of("halt-and-resume.md")
+    assert list(sections) == [
+        "An officer halts", "A site halts", "Keep the evidence", "Two officers let it go on", "The coordinator itself is gone",
+    ]  # fmt: skip
+    centre = open_centre(load_settings(desk.folder / "centre"))
+    desk.follow(sections["An officer halts"])
+    (found,) = views(centre.engine)
+    assert (found.order.by.name, found.order.scope, found.lifted_at) == ("privacy-1", "all", None)
+    desk.follow(sections["A site halts"])
+    assert {each.order.by.words for each in views(centre.engine)} == {"officer privacy-1", "site north"}
+    desk.follow(sections["Keep the evidence"])
+    setting, *lifts = sections["Two officers let it go on"]
+    assert setting.startswith("HALT=$(covenant halt list --json")
+    for each in views(centre.engine):
+        desk.follow([line.replace("$HALT", each.order.id[:8]) for line in lifts[:2]])
+    assert all(each.lifted_at for each in views(centre.engine))
+    book = open_halts(load_site(desk.folder / "north/site.yaml"))
+    assert len(book.standing()) == 1
+    desk.follow(lifts[2:])
+    assert book.standing() == ()
+    book.close()
+
+
+def test_a_fork_is_looked_at_and_settled(desk: Desk) -> None:
+    """The evidence is there, both sides see what they have, and launches are admitted again."""
+    centre = open_centre(load_settings(desk.folder / "centre"))
+    open_participant(desk.folder / "north/site.yaml").close()
+    with writing(centre.engine, "a run with evidence") as session:
+        session.add(submitted())
+        session.flush()
+        evidence = Evidence(shows="shorter", site=SiteName("north"))
+        session.add(
+            ForkRow(
+                digest=evidence.digest,
+                shows=evidence.shows,
+                site=evidence.site,
+                run_id=submitted().id,
+                evidence=evidence.canonical,
+                found_at=centre.clock(),
+            )
+        )
+    with reading(centre.engine, "looking") as session, pytest.raises(Refused, match="evidence 1, shorter"):
+        require_no_fork(session)
+    for lines in commands_of("a-fork-was-found.md").values():
+        desk.follow([line.partition(" > ")[0] for line in lines])
+    with reading(centre.engine, "looking") as session:
+        require_no_fork(session)
 
 
 def test_every_remedy_works_and_leaves_what_it_says(desk: Desk) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
 import pytest
@@ -17,7 +17,7 @@ from coordinator.db import writing
 from coordinator.db.log_schema import LoggedCheckpoint, LoggedEntry
 from coordinator.governance.log import TransparencyLog, append
 from protos.log_entries import LogEntry, RunEnded, RunResumed, What
-from strategies.errors import CovenantError, UsageError
+from strategies.errors import CovenantError, Refused, UsageError
 from strategies.ids import RunId
 from strategies.transparency.merkle import leaf_hash, verify_consistency, verify_inclusion
 from strategies.transparency.notes import Checkpoint, NoteKey
@@ -80,6 +80,21 @@ def test_entries_are_read_as_they_were_written_in_order_and_by_kind(
     assert read == [*((number, resumed(number)) for number in range(7)), (7, ended)]
     assert [each.seq for each in log.entries(2, 5)] == [2, 3, 4]
     assert [each.seq for each in log.entries(kind="ended")] == [7]
+
+
+def test_nothing_is_written_before_what_the_log_has(log: TransparencyLog, engine: Engine) -> None:
+    def write(at: datetime) -> None:
+        with writing(engine, "logging") as session:
+            append(session, at, [resumed(1)])
+
+    grow(engine, 0)
+    write(AT - timedelta(minutes=5))
+    for ago in (timedelta(minutes=5, seconds=1), timedelta(days=1)):
+        with pytest.raises(Refused, match="the clock was set back"):
+            write(AT - ago)
+    assert log.size() == 2
+    write(AT + timedelta(minutes=1))
+    assert log.size() == 3
 
 
 def test_no_entry_without_its_effect(log: TransparencyLog, engine: Engine) -> None:

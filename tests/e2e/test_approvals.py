@@ -16,12 +16,14 @@ from coordinator.rounds.question import RunDocuments
 from coordinator.runs import carry, record
 from protos.approvals import PlanEvidence, PlanStatement, approve, author
 from protos.contract import Contract
+from protos.documents import load_document
 from protos.keys import SigningKey
 from protos.membership import Role
 from protos.passphrases import read_passphrase
 from protos.plan import Plan
+from protos.root import SignedRoot
 from strategies.encoding import canonical_json
-from strategies.ids import RunId
+from strategies.ids import Digest, RunId
 from tests.e2e.conftest import ROUNDS, Federation
 
 pytestmark = [pytest.mark.engine]
@@ -46,11 +48,15 @@ def signer(federation: Federation, name: str) -> SigningKey:
     return SigningKey.load(officers.key(name), read_passphrase(officers.passphrase(name)))
 
 
+def identity(federation: Federation) -> Digest:
+    return load_document(federation.deployment.officers.root, SignedRoot).root.identity
+
+
 def said(federation: Federation, plan: Plan, contract: Contract, name: str, role: Role) -> PlanStatement:
     key = signer(federation, name)
     if role is Role.ML_ENGINEER:
-        return author(plan, contract, name, key, expires=SOON)
-    return approve(plan, contract, name, role, key, expires=SOON)
+        return author(plan, contract, name, key, federation=identity(federation), expires=SOON)
+    return approve(plan, contract, name, role, key, federation=identity(federation), expires=SOON)
 
 
 def nothing(_: Federation, __: Path) -> bytes:
@@ -78,7 +84,14 @@ def by_the_author(federation: Federation, plan_file: Path) -> bytes:
 def in_a_role_of_another(federation: Federation, plan_file: Path) -> bytes:
     """The coordinator's own key, in the name of the privacy officer."""
     documents = read_plan(plan_file)
-    forged = approve(*documents, "privacy-officer", Role.PRIVACY_OFFICER, SigningKey.generate(), expires=SOON)
+    forged = approve(
+        *documents,
+        "privacy-officer",
+        Role.PRIVACY_OFFICER,
+        SigningKey.generate(),
+        federation=identity(federation),
+        expires=SOON,
+    )
     return PlanEvidence(
         statements=(
             said(federation, *documents, "ml-engineer", Role.ML_ENGINEER),

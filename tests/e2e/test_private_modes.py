@@ -15,8 +15,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from coordinator.db.schema import Round, RunState
-from coordinator.ledger import Ledger
-from coordinator.ledger.ceilings import Decision
+from coordinator.ledger.ceilings import Proposal
 from coordinator.registry.versions import list_versions
 from simulation.demo import data
 from simulation.deployment import Deployment
@@ -59,11 +58,8 @@ def plan_of(mode: str, folder: Path) -> Path:
 
 
 def set_ceiling(deployment: Deployment, site: SiteName) -> None:
-    decision = Decision(
-        epsilon=CEILING, delta=DELTA, unit=RECORD, order=ORDER, officers=["test"], reason="made for this test"
-    )
-    centre = deployment.centre()
-    Ledger(centre.engine, centre.clock).set_ceiling(site, POPULATION, decision)
+    proposal = Proposal(epsilon=CEILING, delta=DELTA, unit=RECORD, order=ORDER, reason="made for this test")
+    deployment.officers.decide(deployment.centre(), site, POPULATION, proposal)
 
 
 @pytest.fixture(scope="module")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -23,17 +24,19 @@ from protos.approvals import (
 )
 from protos.contract import Contract
 from protos.documents import DocumentError, read_document
-from protos.keys import SigningKey, create_node_key
-from protos.membership import Member, MemberList, Officer, Role
+from protos.keys import SigningKey, create_node_key, grouped
+from protos.membership import Member, MemberList, Officer, Role, Trusted
 from protos.plan import Plan
+from protos.root import Root
 from strategies.encoding import canonical_json
 from strategies.errors import Refused, UsageError
 from strategies.ids import SiteName
 from tests.protos.documents_for_tests import CONTRACT, PLAN, changed
-from tests.trust_for_tests import FAR, key_of
+from tests.trust_for_tests import FAR, key_of, officers, root_of
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 SOON = NOW + timedelta(days=20)
+ROOT = officers().newest
 PEOPLE: dict[str, tuple[Role, ...]] = {
     "author-1": (Role.ML_ENGINEER,),
     "author-2": (Role.ML_ENGINEER, Role.MODEL_RISK),
@@ -66,6 +69,11 @@ def members(tmp_path_factory) -> MemberList:
     return MemberList(name="demo", version=1, members=(site,), officers=officers)
 
 
+def trusted(members: MemberList, root: Root = ROOT) -> Trusted:
+    """As if the quorum of `root` had signed `members`."""
+    return Trusted(root, members, members.digest, (root.digest,))
+
+
 def with_officers(members: MemberList, officers: Iterable[Officer]) -> MemberList:
     return MemberList(**{**dict(members), "officers": tuple(officers)})
 
@@ -78,20 +86,21 @@ def said(
     key: str | None = None,
     contract: Contract | None = None,
     expires: datetime = SOON,
+    root: Root = ROOT,
 ) -> PlanStatement:
     """The statement of `name`, as author or in an approving role."""
     about = (plan or plan_of(), contract or contract_of())
     signer = key_of(key or name)
     if role == "author":
-        return author(*about, name, signer, expires=expires)
-    return approve(*about, name, Role(role), signer, expires=expires)
+        return author(*about, name, signer, federation=root.identity, expires=expires)
+    return approve(*about, name, Role(role), signer, federation=root.identity, expires=expires)
 
 
 def evidence(*statements: PlanStatement) -> PlanEvidence:
     return PlanEvidence(statements=statements)
 
 
-def complete(**values: datetime) -> PlanEvidence:
+def complete(**values: Any) -> PlanEvidence:
     return evidence(*(said(*who, **values) for who in (AUTHOR, PRIVATE, SOUND)))
 
 
@@ -102,9 +111,11 @@ def judged(
     plan: Plan | None = None,
     contract: Contract | None = None,
     now: datetime | None = NOW,
+    root: Root = ROOT,
 ) -> ApprovedPlan:
     rules = rules or (ApprovalRule(),)
-    return require_approved(plan or plan_of(), contract or contract_of(), given, members, rules, now)
+    about = (plan or plan_of(), contract or contract_of())
+    return require_approved(*about, given, trusted(members, root), rules, now)
 
 
 def refusal(*args, **kwargs) -> str:
@@ -112,6 +123,27 @@ def refusal(*args, **kwargs) -> str:
         judged(*args, **kwargs)
     assert "\n" not in str(refused.value)
     return str(refused.value)
+
+
+# --- in which federation
+
+
+def test_what_is_approved_in_one_federation_counts_in_no_other_of_the_same_name_and_officers(
+    members: MemberList,
+) -> None:
+    other = root_of("impostor-1", "impostor-2")
+    assert other.federation == ROOT.federation
+    judged(complete(), members)
+    words = refusal(complete(), members, root=other)
+    assert "what is approved in one federation counts in no other" in words
+    assert grouped(ROOT.digest) in words
+    assert grouped(other.digest) in words
+
+
+def test_approvals_count_under_every_version_of_the_federations_root(members: MemberList) -> None:
+    later = officers().rotated("elm", "fir").newest
+    assert judged(complete(root=later), members).author == "author-1"
+    assert judged(complete(), members, root=later).author == "author-1"
 
 
 # --- what is enough

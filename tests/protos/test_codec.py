@@ -519,3 +519,21 @@ def test_a_long_reason_is_cut_on_both_sides():
 def test_score_counts_keep_negatives_before_positives():
     received = decode_reply(encode_reply(replace(UPDATE, body=ScoreCounts(COUNTS)))).body
     np.testing.assert_array_equal(received.counts, COUNTS)
+
+
+def test_the_evidence_of_a_refusal_travels_and_is_signed_by_its_digest() -> None:
+    refusal = Refusal(RefusalCode.HALTED, "halted", evidence=b"an order")
+    reply = Reply(statement_digest=Digest("ab" * 32), site=SiteName("west"), body=refusal)
+    read = decode_reply(encode_reply(reply)).body
+    assert read == refusal
+    assert isinstance(read, Refusal)
+    bare = Refusal(RefusalCode.HALTED, "halted")
+    assert read.message(Digest("ab" * 32), SiteName("west")) != bare.message(
+        Digest("ab" * 32), SiteName("west")
+    )
+    large = Refusal(RefusalCode.HALTED, evidence=bytes(64 * 1024 + 1))
+    frame = encode_reply(Reply(statement_digest=Digest("ab" * 32), site=SiteName("west"), body=large))
+    with pytest.raises(
+        CodecError, match="the evidence of a refusal has 65537 bytes; at most 65536 are accepted"
+    ):
+        decode_reply(frame)

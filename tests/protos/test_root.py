@@ -68,7 +68,13 @@ def test_a_wrong_signature_in_the_name_of_a_root_key_is_refused_even_beside_a_qu
 
 
 @pytest.mark.parametrize(
-    "change", [{"quorum": 1}, {"federation": "retail"}, {"expires": FAR - timedelta(days=1)}, {"version": 2}]
+    "change",
+    [
+        {"quorum": 1},
+        {"federation": "retail"},
+        {"expires": FAR - timedelta(days=1)},
+        {"version": 2, "first": "ab" * 32},
+    ],
 )
 def test_a_root_with_something_exchanged_is_refused(change: dict[str, object]) -> None:
     signed = signed_by(root_of(*OLD), "ash", "birch")
@@ -163,6 +169,22 @@ def test_those_who_are_gone_cannot_be_outvoted_by_those_who_came() -> None:
     assert follow(pinned, [signed_by(after, "ash", "birch", "elm", "fir", before=pinned.root)]) == after
 
 
+def test_every_version_names_the_first_and_one_that_names_another_does_not_follow() -> None:
+    pinned = officers()
+    history = pinned.rotated(*NEW).rotated(*OLD)
+    assert {each.root.identity for each in history.roots} == {pinned.newest.digest}
+    foreign = root_of(*NEW, version=2, of=root_of("impostor-1", "impostor-2"))
+    usurped = signed_by(foreign, *EVERYBODY, before=pinned.newest)
+    with pytest.raises(Refused, match="names another version 1"):
+        follow(pinned.pinned, [usurped])
+
+
+@pytest.mark.parametrize(("version", "first"), [(1, "ab" * 32), (2, None)])
+def test_only_later_versions_name_the_first(version: int, first: str | None) -> None:
+    with pytest.raises(ValidationError, match="version 1 has none"):
+        Root(**{**root_of(*OLD).model_dump(), "version": version, "first": first})
+
+
 def test_a_chain_is_followed_version_by_version() -> None:
     history = officers()
     for newcomer in ("elm", "fir", "oak"):
@@ -217,12 +239,18 @@ def test_another_federations_chain_is_refused() -> None:
     foreign = Officers.of(*OLD, federation="retail").rotated(*NEW)
     with pytest.raises(Refused, match="is for another federation than demo"):
         follow(officers().pinned, foreign.roots[1:])
+    claiming = signed_by(root_of("impostor-1", "impostor-2", version=2), "impostor-1", "impostor-2")
+    with pytest.raises(Refused, match="has 0 of the 2 signatures that root version 1"):
+        follow(officers().pinned, [claiming])
 
 
 def test_the_root_of_impostors_is_not_followed() -> None:
     foreign = Officers.of("impostor-1", "impostor-2").rotated("impostor-1", "impostor-2")
-    with pytest.raises(Refused, match="has 0 of the 2 signatures that root version 1"):
+    with pytest.raises(Refused, match="names another version 1"):
         follow(officers().pinned, foreign.roots[1:])
+    claiming = signed_by(root_of("impostor-1", "impostor-2", version=2), "impostor-1", "impostor-2")
+    with pytest.raises(Refused, match="has 0 of the 2 signatures that root version 1"):
+        follow(officers().pinned, [claiming])
 
 
 def test_a_chain_is_bounded() -> None:

@@ -48,11 +48,19 @@ def test_the_lineage_is_every_root_from_the_pinned_one_to_the_newest(first: Memb
 
 
 def test_what_is_said_to_come_before_the_pinned_root_is_no_part_of_it(first: MemberList) -> None:
-    """Anybody can make a version 1 whose quorum happens to have signed version 2."""
+    """Anybody can make a version 2 whose quorum happens to have signed version 3."""
+    real = officers().rotated(*NEW).rotated(*NEW)
+    made_up = SignedRoot(root=root_of("elm", quorum=1, version=2, of=officers().newest))
+    signed = real.sign(first).model_copy(update={"roots": (made_up, real.roots[2])})
+    assert signed.verify(real.roots[2]).lineage == (real.newest.digest,)
+
+
+def test_a_made_up_version_1_leads_to_no_root_that_names_the_real_one(first: MemberList) -> None:
     real = officers().rotated(*NEW)
     made_up = SignedRoot(root=root_of("elm", quorum=1))
     signed = real.sign(first).model_copy(update={"roots": (made_up, real.roots[1])})
-    assert signed.verify(real.roots[1]).lineage == (real.newest.digest,)
+    with pytest.raises(Refused, match="names another version 1"):
+        signed.verify(real.roots[1])
 
 
 def test_newer_roots_and_newer_lists_follow(first: MemberList) -> None:

@@ -21,6 +21,7 @@ from coordinator.rounds.question import Pooled, Question, Settle
 from coordinator.rounds.record import RoundRecord
 from coordinator.rounds.secure import SecureSums
 from coordinator.rounds.store import RoundStore
+from coordinator.rounds.witnessing import Witnessing
 from coordinator.supervisor import Supervisor
 from protos.frames import Refusal
 from simulation.campaign.campaign import (
@@ -137,7 +138,7 @@ def shows_its_input(patch: Patch) -> None:
     """The coordinator asks for inputs in the clear under a plan that masks them, and sites do not look."""
 
     def pool(self: SecureSums, question: Question, settle: Settle) -> Pooled:
-        return PlainSums(self.documents, self.asking).pool(question, settle)
+        return PlainSums(self.documents, self.asking, self.task).pool(question, settle)
 
     patch.setattr(SecureSums, "pool", pool)
     patch.setattr("client.participant._require_plain", lambda _: None)
@@ -160,6 +161,11 @@ def answers_what_rides_along(patch: Patch) -> None:
     patch.setattr("protos.secure_codec._require_keys_ahead", lambda _: None)
 
 
+def settles_what_nobody_witnessed(patch: Patch) -> None:
+    """The coordinator keeps the statements of its sites to itself."""
+    patch.setattr(Witnessing, "_record", lambda *_: None)
+
+
 BUGS = {
     loses_the_last_round: "committed-rounds-stay",
     forgets_the_optimizer: "model-follows-from-survivors",
@@ -173,6 +179,7 @@ BUGS = {
     draws_the_same_secrets_again: "each-mask-once",
     forgets_what_it_could_open: "one-partition-a-round",
     answers_what_rides_along: "recorded-before-sent",
+    settles_what_nobody_witnessed: "the-log-verifies",
 }
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from client.journal.answers import Slot, question_of
 from protos.codec import CodecError
-from protos.frames import Refusal, Request, SecureAnswer
+from protos.frames import Refusal, Request, SecureAnswer, WitnessAnswer
 from protos.secagg_codec import encode_frame
 from protos.secure_codec import decode_answer, decode_asked
 from simulation.campaign.invariants.base import Invariant, register
@@ -39,7 +39,7 @@ class OneAnswerAnAttempt(Invariant):
                 self._slots[asked.statement.digest] = question_of(asked.statement).slot
         elif direction == "reply":
             reply = decode_answer(frame)
-            if isinstance(reply.body, Refusal | SecureAnswer):
+            if isinstance(reply.body, Refusal | SecureAnswer | WitnessAnswer):
                 return
             slot = self._slots[reply.statement_digest]
             first = self._said.setdefault((site, slot), sha256_hex(frame))
@@ -71,6 +71,9 @@ class RecordedBeforeSent(Invariant):
                 for each in body.frames
                 if isinstance(each.body, MaskedInput | Confirmation | Shares)
             ]
+        elif isinstance(body, WitnessAnswer):
+            # The checksum of the entry that the statement names as the journal's newest.
+            wanted = [] if body.statement is None else [bytes.fromhex(body.statement.statement.position.head)]
         else:
             wanted = [sha256_hex(frame).encode()]
         journal = self.scene.federation.layout.journal(site)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from protos.frames import Refusal, SecureAnswer
+from protos.frames import Refusal, SecureAnswer, WitnessAnswer
 from protos.plan import SecureAggregation
 from protos.secure_codec import decode_answer
 from simulation.campaign.invariants.base import Invariant, register
@@ -35,14 +35,15 @@ class NothingLeavesUnmasked(Invariant):
 
     name = "nothing-leaves-unmasked"
     part = "secagg"
-    says = "Under a plan that aggregates securely a site sends steps of the protocol and refusals, whatever it is asked."
+    says = "Under a plan that aggregates securely a site sends steps of the protocol, statements about the log, and refusals, whatever it is asked."
 
     def frame(self, site: SiteName, direction: str, frame: bytes) -> None:
         """See `Invariant.frame`."""
         if direction == "reply" and isinstance(self.scene.stage.plan.aggregation, SecureAggregation):
             body = decode_answer(frame).body
             self.require(
-                isinstance(body, SecureAnswer | Refusal), f"{site} sends {type(body).__name__} in the clear"
+                isinstance(body, SecureAnswer | Refusal | WitnessAnswer),
+                f"{site} sends {type(body).__name__} in the clear",
             )
 
 

@@ -1,0 +1,109 @@
+"""What people at this site have halted: a run, or everything, whatever the centre says.
+
+1. An order is on disk before the command that gave it returns. The running agent looks at each request, and once more before its answer leaves.
+2. The order is signed with the site's identity. Its bytes go into every refusal that it causes, so that the centre halts the run for everybody.
+3. The site's own halt is lifted by a person at the site. The centre's record of it is another matter, and takes two officers.
+
+The file is a shared journal like the accounts: the agent has its own journal for itself alone while it runs.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+from client.journal.entries import Entry, Holder
+from client.journal.file import Connect, Journal, Turn, connect
+from protos.halts import HaltOrder
+from strategies.errors import Refused
+from strategies.ids import Digest, RunId, SiteName
+
+_HALTED: Final = "halted"
+_LIFTED: Final = "lifted"
+
+
+@dataclass
+class HaltBook:
+    """The orders of one site for one federation, in a journal that the agent and the commands share."""
+
+    site: SiteName
+    federation: str
+    journal: Journal
+    clock: Callable[[], datetime]
+    _standing: dict[Digest, HaltOrder] = field(default_factory=dict)
+    _known: int = 0
+    """The last entry that all of this is made from."""
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        site: SiteName,
+        federation: str,
+        *,
+        clock: Callable[[], datetime],
+        connect: Connect = connect,
+    ) -> HaltBook:
+        """Open the book at `path`, or begin it. Raises as `Journal.open` does."""
+        book = cls(
+            site, federation, Journal.open(path, Holder(site=site), connect=connect, shared=True), clock
+        )
+        for kind in (_HALTED, _LIFTED):  # an order comes before its lift
+            for entry in book.journal.entries(kind):
+                book._remember(entry)
+        return book
+
+    def standing(self) -> tuple[HaltOrder, ...]:
+        """The orders that stand now, whoever gave them since this process looked last. Raises `JournalBroken`."""
+        if self.journal.has_grown:
+            with self.journal.turn() as turn:
+                self._catch_up(turn)
+        return tuple(self._standing.values())
+
+    def covering(self, run: RunId) -> HaltOrder | None:
+        """An order that covers `run`, or None. Raises `JournalBroken`."""
+        return next((each for each in self.standing() if each.covers(run)), None)
+
+    def halt(self, order: HaltOrder) -> None:
+        """Put an order on disk; the agent refuses from now on. Raises `JournalBroken`."""
+        with self.journal.turn() as turn:
+            self._catch_up(turn)
+            entry = turn.append(_HALTED, {"order": order.canonical.decode(), "at": self.clock().isoformat()})
+        self._remember(entry)
+
+    def lift(self, order: HaltOrder, reason: str) -> None:
+        """Let go on what this site has halted. Raises `Refused` for an order that does not stand, and `JournalBroken`."""
+        with self.journal.turn() as turn:
+            self._catch_up(turn)
+            if order.digest not in self._standing:
+                raise Refused(f"halt {order.id} does not stand at this site")
+            body = {
+                "order": order.digest,
+                "reason": reason,
+                "by": getpass.getuser(),
+                "at": self.clock().isoformat(),
+            }
+            entry = turn.append(_LIFTED, body)
+        self._remember(entry)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.journal.close()
+
+    def _catch_up(self, turn: Turn) -> None:
+        for entry in turn.fresh:
+            if entry.seq > self._known:
+                self._remember(entry)
+
+    def _remember(self, entry: Entry) -> None:
+        if entry.kind == _HALTED:
+            order = HaltOrder.from_canonical(entry.body["order"].encode())
+            if order.federation == self.federation:
+                self._standing[order.digest] = order
+        elif entry.kind == _LIFTED:
+            self._standing.pop(Digest(entry.body["order"]), None)
+        self._known = max(self._known, entry.seq)

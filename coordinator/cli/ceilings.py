@@ -1,0 +1,187 @@
+"""`covenant ledger ceiling`: a decision on an account, drafted at the centre, signed by officers wherever they are, carried out at the centre."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from coordinator.cli.options import Home, Json, centre_at
+from coordinator.cli.signing import PUBLIC_MODE, confirm, open_keys
+from coordinator.cli.units import UNIT_HELP, parse_unit
+from coordinator.documents import read_listed
+from coordinator.ledger.ceilings import Proposal
+from coordinator.ledger.facts import crossing_facts, view_facts
+from coordinator.ledger.store import Ledger
+from protos.ceilings import CeilingDecision, SignedCeiling
+from protos.documents import load_document
+from protos.files import replace_file, write_new
+from protos.keys import grouped
+from protos.root import SignedRoot
+from protos.shell import emit, people
+from strategies.errors import UsageError
+from strategies.ids import site_name
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help="Ceilings of accounts: decided by privacy officers, in a file that goes from one to the next.",
+)
+
+DecisionFile = Annotated[Path, typer.Argument(help="The decision, as `ceiling draft` wrote it.")]
+
+
+@app.command("draft")
+def draft(
+    site: Annotated[str, typer.Argument(help="The site.")],
+    population: Annotated[
+        str, typer.Argument(help="The population's name at the site: its key under `data` in site.yaml.")
+    ],
+    *,
+    unit: Annotated[str, typer.Option(help=UNIT_HELP)],
+    epsilon: Annotated[float, typer.Option(help="The most epsilon that one unit may ever lose, at --delta.")],
+    delta: Annotated[float, typer.Option(help="Above 0 and below 1, such as 1e-6.")],
+    reason: Annotated[str, typer.Option(help="Why; kept for good.")],
+    out: Annotated[Path, typer.Option(help="The draft to write, such as north.ceiling.json.")],
+    alert_at: Annotated[
+        list[float] | None,
+        typer.Option(
+            help="Fraction of the ceiling to alert at, such as 0.8; repeatable. Without it, as before."
+        ),
+    ] = None,
+    overlap: Annotated[
+        list[str] | None,
+        typer.Option(help="Site at which the same persons may be; repeatable. Without it, as before."),
+    ] = None,
+    no_overlap: Annotated[
+        bool, typer.Option("--no-overlap", help="No site has the same persons any more.")
+    ] = False,
+    order: Annotated[
+        int | None,
+        typer.Option(
+            help="Order of the Rényi filter, at the first ceiling only; without it, the one that suits it."
+        ),
+    ] = None,
+    home: Home = None,
+    json: Json = False,
+) -> None:
+    """Draft the ceiling of an account, or the first one, which opens it. It says all that will hold, and changes nothing yet.
+
+    One privacy officer may open an account or lower its ceiling; raising it takes two. A ceiling below what is spent is refused.
+    """
+    if no_overlap and overlap:
+        raise UsageError("--overlap and --no-overlap contradict each other; give one of them")
+    proposal = Proposal(
+        epsilon=epsilon,
+        delta=delta,
+        unit=parse_unit(unit),
+        reason=reason,
+        alert_at=alert_at or None,
+        overlaps=[] if no_overlap else overlap or None,
+        order=order,
+    )
+    federation = read_listed(centre_at(home).settings).trusted.federation
+    drafted = _ledger(home).draft_ceiling(site_name(site), population, proposal, federation)
+    write_new(out, SignedCeiling(decision=drafted.decision).canonical + b"\n", mode=PUBLIC_MODE)
+    if json:
+        emit({**_facts(SignedCeiling(decision=drafted.decision)), "officers_needed": drafted.officers})
+        return
+    _say(words(drafted.decision))
+    because = f", because of {drafted.loosens}" if drafted.loosens else ""
+    _say(
+        f"a draft: it takes {drafted.officers} privacy officer{'s' * (drafted.officers > 1)}{because}: {out}"
+    )
+
+
+@app.command("sign")
+def sign(
+    decision: DecisionFile,
+    officer: Annotated[
+        str,
+        typer.Option("--officer", help="Who signs, by the name on the member list; the key must be theirs."),
+    ],
+    key: Annotated[Path, typer.Option("--key", help="The officer's private key.")],
+    root: Annotated[
+        Path, typer.Option("--root", help="The federation's root, in any version that you trust.")
+    ],
+    passphrase_file: Annotated[
+        Path | None,
+        typer.Option(
+            "--passphrase-file",
+            help="File with the key's passphrase, mode 0600. Without it the terminal is asked.",
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needed without a terminal.")] = False,
+) -> None:
+    """Sign a decision as a privacy officer, after reading what it says."""
+    signed, trusted = load_document(decision, SignedCeiling), load_document(root, SignedRoot)
+    trusted.require_own_quorum()
+    if signed.decision.federation != trusted.root.identity:
+        raise UsageError(
+            f"{decision} is for the federation with root {grouped(signed.decision.federation)}, and {root} is of the one with root"
+            f" {grouped(trusted.root.identity)}"
+        )
+    _say(words(signed.decision))
+    confirm("Sign this decision?", yes=yes)
+    (signer,) = open_keys([key], None if passphrase_file is None else [passphrase_file])
+    signed = signed.signed_with(officer, signer)
+    replace_file(decision, signed.canonical + b"\n", mode=PUBLIC_MODE)
+    _say(f"signed by {', '.join(each.officer for each in signed.statements)}: {decision}")
+
+
+@app.command("show")
+def show(decision: DecisionFile, json: Json = False) -> None:
+    """What a decision says, and who has signed it. Whether they may is judged when it is carried out."""
+    signed = load_document(decision, SignedCeiling)
+    if json:
+        emit(_facts(signed))
+        return
+    _say(words(signed.decision))
+    _say(f"signed by {', '.join(each.officer for each in signed.statements) or 'nobody'}")
+
+
+@app.command("apply")
+def apply(decision: DecisionFile, home: Home = None, json: Json = False) -> None:
+    """Carry out a decision that enough privacy officers have signed, and put it into the log."""
+    signed, centre = load_document(decision, SignedCeiling), centre_at(home)
+    ledger, said = Ledger(centre.engine, centre.clock), signed.decision
+    crossed = ledger.set_ceiling(signed, read_listed(centre.settings))
+    found = ledger.show(said.site, said.population, said.terms.unit)
+    if json:
+        emit({**view_facts(found), "alerts_reached_now": [crossing_facts(each) for each in crossed]})
+        return
+    _say(f"{found.key.name}: the ceiling is {found.ceiling.words}")
+    for each in crossed:
+        _say(f"alert: {each.fraction:.0%} of it is spent already")
+
+
+def words(decision: CeilingDecision) -> str:
+    """What officers decide, for whoever signs it."""
+    alerts = ", ".join(f"{each:.0%}" for each in decision.alert_at) or "none"
+    return "\n".join(
+        (
+            f"{decision.words}, digest {decision.digest}",
+            f"   the ceiling is {decision.terms.words}, by a filter of order {decision.terms.order}",
+            f"   alerts at {alerts}; the same persons may be at {', '.join(decision.overlaps) or 'no other site'}",
+            f"   because: {decision.reason}",
+            f"   drafted {decision.at:%Y-%m-%d %H:%M} UTC, in the federation with root {grouped(decision.federation)}",
+        )
+    )
+
+
+def _facts(signed: SignedCeiling) -> dict[str, Any]:
+    facts = signed.decision.model_dump(mode="json")
+    return {
+        **facts,
+        "digest": signed.decision.digest,
+        "signed_by": [each.officer for each in signed.statements],
+    }
+
+
+def _ledger(home: Path | None) -> Ledger:
+    centre = centre_at(home)
+    return Ledger(centre.engine, centre.clock)
+
+
+def _say(text: str) -> None:
+    people.print(text, highlight=False, markup=False, soft_wrap=True)

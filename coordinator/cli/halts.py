@@ -1,0 +1,183 @@
+"""`covenant halt`: one person stops a site's part, a run or everything; two let it go on."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.table import Table
+
+from coordinator.cli.approvals import Key, OfficerName, PassphraseFile
+from coordinator.cli.options import Home, Json, centre_at
+from coordinator.cli.signing import now, open_keys
+from coordinator.documents import read_listed
+from coordinator.governance.halts import HaltView, halt, say_lift, view, views
+from protos.halts import (
+    LIFT_RULE,
+    MOST_ORDER_BYTES,
+    HaltOrder,
+    HaltScope,
+    OrderedBy,
+    order_halt,
+    require_halt,
+    state_lift,
+)
+from protos.keys import SigningKey
+from protos.shell import emit, people
+from strategies.errors import UsageError
+
+_ID_BYTES = 16
+
+app = typer.Typer(
+    invoke_without_command=True,
+    help="Stop a site's part, a run, or everything: any officer or site does that alone, and two officers let it go on.",
+)
+Reason = Annotated[
+    str, typer.Option(help="Why, in at most 500 characters; everybody who reads the log reads it.")
+]
+HaltId = Annotated[str, typer.Argument(help="The halt's id, or how it begins.")]
+
+
+@app.callback()
+def give(  # noqa: PLR0917 (each is an option of the command)
+    context: typer.Context,
+    site: Annotated[str | None, typer.Option(help="Ask this site no more.")] = None,
+    run: Annotated[str | None, typer.Option(help="Stop this run.")] = None,
+    everything: Annotated[bool, typer.Option("--all", help="Stop every run, and launch none.")] = False,
+    reason: Annotated[
+        str | None,
+        typer.Option(help="Why, in at most 500 characters; everybody who reads the log reads it."),
+    ] = None,
+    officer: Annotated[
+        str | None,
+        typer.Option(
+            "--officer", help="Who orders it, by the name on the member list; the key must be theirs."
+        ),
+    ] = None,
+    key: Annotated[Path | None, typer.Option("--key", help="The officer's private key.")] = None,
+    passphrase_file: PassphraseFile = None,
+    home: Home = None,
+    json: Json = False,
+) -> None:
+    """Order a halt, sign it and record it; what it covers stops at once."""
+    given = {"--site": site, "--run": run, "--all": everything or None}
+    named = [name for name, value in given.items() if value is not None]
+    if context.invoked_subcommand is not None:
+        if named or reason is not None or officer is not None or key is not None:
+            raise UsageError(f"`covenant halt {context.invoked_subcommand}` takes its options after its name")
+        return
+    if len(named) != 1 or reason is None or officer is None or key is None:
+        raise UsageError(
+            "say what is halted with one of --site, --run and --all, why with --reason, and who orders it with --officer and --key"
+        )
+    centre = centre_at(home)
+    listed = read_listed(centre.settings)
+    scope: HaltScope = "all" if everything else "run" if run is not None else "site"
+    what = "everything" if everything else f"{scope} {run or site}"
+    people.print(f"halting {what}: {reason}", highlight=False, markup=False)
+    order = order_halt(
+        centre.settings.config.federation,
+        scope,
+        run or site,
+        reason,
+        OrderedBy(kind="officer", name=officer),
+        _signer(key, passphrase_file),
+        at=now(),
+        entropy=secrets.token_bytes(_ID_BYTES),
+    )
+    require_halt(order, listed.trusted.members, now())
+    _show_one(halt(centre, order, listed), json=json)
+
+
+@app.command("list")
+def list_halts(home: Home = None, json: Json = False) -> None:
+    """All halts, the latest first."""
+    found = views(centre_at(home).engine)
+    if json:
+        emit({"halts": [_facts(each) for each in found]})
+        return
+    table = Table("halt", "what", "by", "at", "state", "reason")
+    for each in found:
+        order = each.order
+        table.add_row(
+            order.id, order.what, order.by.words, f"{order.at:%Y-%m-%d %H:%M:%S}", each.state, order.reason
+        )
+    people.print(table, markup=False)
+
+
+@app.command("apply")
+def apply(
+    file: Annotated[Path, typer.Argument(help="An order that was signed elsewhere, such as at a site.")],
+    home: Home = None,
+    json: Json = False,
+) -> None:
+    """Record an order that was signed elsewhere; what it covers stops at once."""
+    centre = centre_at(home)
+    listed = read_listed(centre.settings)
+    _show_one(halt(centre, read_order(file), listed), json=json)
+
+
+@app.command("lift")
+def lift(
+    halt_id: HaltId,
+    reason: Reason,
+    officer: OfficerName,
+    key: Key,
+    passphrase_file: PassphraseFile = None,
+    home: Home = None,
+    json: Json = False,
+) -> None:
+    """Say that a halt may be lifted. With the word of a second officer it is."""
+    centre = centre_at(home)
+    listed = read_listed(centre.settings)
+    order = view(centre.engine, halt_id).order
+    people.print(f"lifting: {order.words}", highlight=False, markup=False)
+    said = state_lift(order.digest, officer, reason, _signer(key, passphrase_file), at=now())
+    _show_one(say_lift(centre, order.id, said, listed), json=json)
+
+
+def read_order(file: Path) -> HaltOrder:
+    """The order in `file`, judged by nobody yet. Raises `CovenantError`."""
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(MOST_ORDER_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+    return HaltOrder.from_canonical(data.strip())
+
+
+def _signer(key: Path, passphrase_file: Path | None) -> SigningKey:
+    (signer,) = open_keys([key], None if passphrase_file is None else [passphrase_file])
+    return signer
+
+
+def _facts(found: HaltView) -> dict[str, Any]:
+    order = found.order
+    return {
+        "id": order.id,
+        "digest": order.digest,
+        "scope": order.scope,
+        "target": order.target,
+        "by": {"kind": order.by.kind, "name": order.by.name},
+        "reason": order.reason,
+        "at": order.at.isoformat(),
+        "stands": found.lifted_at is None,
+        "lifted_at": None if found.lifted_at is None else found.lifted_at.isoformat(),
+        "would_lift": list(found.said),
+        "asked": LIFT_RULE.officers,
+    }
+
+
+def _show_one(found: HaltView, *, json: bool) -> None:
+    if json:
+        emit(_facts(found))
+        return
+    people.print(f"halt {found.order.id}: {found.state}", highlight=False)
+    if found.lifted_at is not None:
+        people.print("it is over; a run that it stopped goes on with `covenant run resume`", highlight=False)
+    elif found.said:
+        people.print(f"{' and '.join(found.said)} would lift it; it takes {LIFT_RULE.words}", highlight=False)
+    else:
+        people.print(f"it takes {LIFT_RULE.words} to lift it", highlight=False)

@@ -1,0 +1,52 @@
+"""`covenant plan matrix`: which combinations of algorithm, privacy mode and aggregation there are."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+
+from rich.table import Table
+
+from coordinator.cli.options import Json
+from protos.plan_draft import Kind
+from protos.plan_matrix import algorithms, matrix
+from protos.shell import emit, people
+
+
+def show_matrix(json: Json = False) -> None:
+    """Algorithm x privacy mode x aggregation: which plans there are, why the others are none, and the nearest that is."""
+    cells = matrix()
+    if json:
+        emit(
+            {
+                "cells": [
+                    {
+                        **asdict(each.kind),
+                        "allowed": each.allowed,
+                        "refusal": each.refusal,
+                        "nearest": None if each.nearest is None else asdict(each.nearest),
+                    }
+                    for each in cells
+                ]
+            }
+        )
+        return
+    table = Table("privacy", "aggregation", *algorithms(), title="which plans there are")
+    rows: dict[tuple[str, str], list[str]] = {}
+    for each in cells:
+        row = rows.setdefault((each.kind.privacy, each.kind.aggregation), [])
+        row.append("yes" if each.allowed else "no")
+    for (privacy, aggregation), found in rows.items():
+        table.add_row(privacy, aggregation, *found)
+    people.print(table)
+    for each in cells:
+        if each.nearest is not None:
+            _say(f"{words(each.kind)}: {each.refusal}. Nearest: {words(each.nearest)}")
+
+
+def words(kind: Kind) -> str:
+    """`fedavg, privacy none, secure aggregation`."""
+    return f"{kind.algorithm}, privacy {kind.privacy}, {kind.aggregation} aggregation"
+
+
+def _say(text: str) -> None:
+    people.print(text, highlight=False, markup=False, soft_wrap=True)

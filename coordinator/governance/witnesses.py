@@ -1,0 +1,149 @@
+"""What sites have signed about the log, and the evidence of histories that do not fit: kept, shown, and in the way of every launch until a
+person has dealt with it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from sqlalchemy import Engine, func, select
+from sqlalchemy.orm import Session
+
+from coordinator.db.engine import reading, writing
+from coordinator.db.witness_schema import ForkRow, WitnessRow
+from protos.membership import MemberList
+from protos.witness import Evidence, Position, SignedWitness, View
+from protos.witness_codec import read_view, view_bytes
+from strategies.encoding import sha256_hex
+from strategies.errors import Refused, UsageError
+from strategies.ids import RunId, SiteName
+
+SET_BACK: Final = "set back"
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A statement as it was received, and the view that it names."""
+
+    signed: SignedWitness
+    view: View
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """Evidence, and what was done about it."""
+
+    number: int
+    run: RunId
+    evidence: Evidence
+    found_at: datetime
+    settled_at: datetime | None
+    settled: str | None
+
+    @property
+    def stands(self) -> bool:
+        """Whether it keeps runs from being launched: a fork of the log that nobody has dealt with."""
+        return self.evidence.shows != SET_BACK and self.settled_at is None
+
+
+def keep(session: Session, at: datetime, seen: Iterable[Seen]) -> None:
+    """Keep statements; one that is there already stays as it is."""
+    for each in seen:
+        said = each.signed.statement
+        place = (said.site, said.position.epoch, said.position.sequence)
+        known = select(WitnessRow.id).where(
+            WitnessRow.site == place[0], WitnessRow.epoch == place[1], WitnessRow.sequence == place[2]
+        )
+        if session.scalar(known) is None:
+            session.add(
+                WitnessRow(
+                    site=said.site,
+                    epoch=said.position.epoch,
+                    sequence=said.position.sequence,
+                    run_id=said.run,
+                    size=said.head.size,
+                    statement=each.signed.canonical.decode(),
+                    view=view_bytes(each.view).decode(),
+                    received_at=at,
+                )
+            )
+
+
+def require_no_fork(session: Session) -> None:
+    """Check that no fork of the log is left that nobody has dealt with. Raises Refused."""
+    standing = session.scalar(
+        select(ForkRow).where(ForkRow.shows != SET_BACK, ForkRow.settled_at.is_(None)).order_by(ForkRow.id)
+    )
+    if standing is not None:
+        raise Refused(
+            f"{standing.site} has shown that the transparency log was forked or set back (evidence {standing.id}, {standing.shows}): nothing is"
+            " launched before a person has dealt with it. `covenant log witnesses` shows it, and the runbook says what to do"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class WitnessBook:
+    """Statements and evidence in the coordinator's database."""
+
+    engine: Engine
+    clock: Callable[[], datetime]
+
+    def newest(self, members: MemberList) -> dict[SiteName, Seen]:
+        """The newest statement of each site, under the key that it has on `members`."""
+        last = select(func.max(WitnessRow.id)).group_by(WitnessRow.site)
+        with reading(self.engine, "reading what sites have witnessed") as session:
+            rows = session.scalars(select(WitnessRow).where(WitnessRow.id.in_(last))).all()
+        keys = {each.site: each.identity_key for each in members.members}
+        seen = [Seen(SignedWitness.from_canonical(row.statement.encode()), _view(row.view)) for row in rows]
+        return {
+            each.signed.statement.site: each
+            for each in seen
+            if keys.get(each.signed.statement.site) == each.signed.statement.identity
+        }
+
+    def add(self, run: RunId, evidence: Evidence) -> None:
+        """Keep evidence, once."""
+        data = evidence.canonical
+        with writing(self.engine, "keeping evidence about the log") as session:
+            if session.scalar(select(ForkRow.id).where(ForkRow.digest == sha256_hex(data))) is None:
+                session.add(
+                    ForkRow(
+                        digest=sha256_hex(data),
+                        shows=evidence.shows,
+                        site=evidence.site,
+                        run_id=run,
+                        evidence=data,
+                        found_at=self.clock(),
+                    )
+                )
+
+    def found(self) -> list[Found]:
+        """All evidence, the oldest first."""
+        with reading(self.engine, "reading evidence about the log") as session:
+            rows = session.scalars(select(ForkRow).order_by(ForkRow.id)).all()
+        return [
+            Found(
+                row.id,
+                RunId(row.run_id),
+                Evidence.from_canonical(bytes(row.evidence)),
+                row.found_at,
+                row.settled_at,
+                row.settled,
+            )
+            for row in rows
+        ]
+
+    def settle(self, number: int, how: str) -> None:
+        """A person has dealt with evidence `number`, and says how. Raises UsageError."""
+        with writing(self.engine, f"settling evidence {number}") as session:
+            row = session.get(ForkRow, number)
+            if row is None or row.settled_at is not None:
+                state = "is not there" if row is None else f"is settled already: {row.settled}"
+                raise UsageError(f"evidence {number} {state}; `covenant log witnesses` shows all")
+            row.settled_at, row.settled = self.clock(), how
+
+
+def _view(text: str) -> Mapping[SiteName, Position]:
+    return read_view(text.encode())

@@ -1,0 +1,313 @@
+"""What a site signs about the transparency log: the head that it saw, the run that it found in it, and where its own journal stood.
+
+1. A statement counts for a site if the identity key that the member list has for it signed it; only `SignedWitness.verify` makes a `Witnessed`.
+2. Heads that were witnessed are heads of one log: each is shown to be the beginning of the newest (`Shown`), or the difference is evidence.
+3. A site's positions and the heads that it signs only grow, and together. Two statements of one site that break this, or are of two journals under
+   one key, show that the site was set back to an older copy, or runs twice (`difference_of`).
+4. A view is what a site knows of the positions of all sites. A statement has its digest, because the views of many sites are mostly the same.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Final, Literal, Self
+
+from pydantic import Field, model_validator
+
+from protos.documents import FROZEN, Document, FieldError, Part
+from protos.keys import PublicKey, Signature, Signer, decode_base64, public_bytes, verify
+from protos.log_names import origin_of
+from protos.membership import MemberList
+from protos.moments import Moment
+from protos.names import Name, Sha256, Site, checked, matching
+from strategies.encoding import digest_of, sha256_hex
+from strategies.errors import Refused
+from strategies.ids import Digest, RunId, SiteName, run_id
+from strategies.transparency.merkle import HASH_BYTES, MOST_LEAVES, ProofRefused, verify_consistency
+from strategies.transparency.notes import Checkpoint, NoteKey, NoteRefused, SignedNote
+
+MOST_WITNESSES: Final = 1000
+MOST_HASHES: Final = 128
+"""In one proof: twice the levels of the largest tree, and some."""
+MOST_LEAF_BYTES: Final = 1 << 20
+"""Of an entry of the log."""
+MOST_EVIDENCE_BYTES: Final = 64 * 1024
+KEY_DIGITS: Final = 16
+_LABEL: Final = "covenant/witness/v1"
+_LONGEST_NOTE: Final = 4096
+_LONGEST_TEXT: Final = 400
+_SHOWN: Final = 16
+
+
+def log_key_of(members: MemberList) -> NoteKey:
+    """Who signs the heads of a federation's log. Raises Refused where its member list names nobody."""
+    return NoteKey(origin_of(members.name), public_bytes(members.service("log").key))
+
+
+def _hash_bytes(text: str) -> bytes:
+    return decode_base64(text, HASH_BYTES)
+
+
+Run = Annotated[RunId, checked(run_id)]
+Hash = Annotated[str, checked(_hash_bytes)]
+Epoch = Annotated[str, matching(r"[0-9a-f]{32}", "32 hexadecimal digits")]
+"""Which journal: 16 digits of its site's key (`key_part`), and 16 that were drawn when it was first signed for."""
+Size = Annotated[int, Field(ge=0, le=MOST_LEAVES)]
+NoteText = Annotated[str, Field(max_length=_LONGEST_NOTE)]
+
+
+def key_part(identity: str) -> str:
+    """How the epochs of all journals begin that are kept under a key (base64)."""
+    return sha256_hex(public_bytes(identity))[:KEY_DIGITS]
+
+
+class Position(Part):
+    """Where a site's journal stands: which journal (`epoch`), its newest entry's number from 1, and that entry's checksum."""
+
+    epoch: Epoch
+    sequence: Annotated[int, Field(ge=1, le=MOST_LEAVES)]
+    head: Sha256
+
+
+View = Mapping[SiteName, Position]
+"""The newest position that is known of each site."""
+Viewed = Annotated[Mapping[Site, Position], Field(max_length=MOST_WITNESSES), *FROZEN]
+
+
+def view_digest(view: View) -> Digest:
+    """SHA-256 of a view's canonical JSON."""
+    return digest_of({site: each.model_dump(mode="json") for site, each in view.items()})
+
+
+class WitnessStatement(Document):
+    """What a site says: the log had the head `checkpoint`, and in it, as entry `launch`, the launch of `run` under `plan`.
+
+    `position` is of the site's journal after it recorded this, `view` the digest of what it knows of all sites then.
+    """
+
+    covenant: Literal["witness/v1"] = "witness/v1"
+    federation: Name
+    site: Site
+    identity: PublicKey
+    run: Run
+    launch: Size
+    plan: Sha256
+    checkpoint: Annotated[str, Field(max_length=_LONGEST_TEXT)]
+    position: Position
+    view: Sha256
+    at: Moment
+
+    @model_validator(mode="after")
+    def _is_of_a_head(self) -> Self:
+        try:
+            head = Checkpoint.parse(self.checkpoint)
+        except Refused as error:
+            raise FieldError("checkpoint", str(error)) from error
+        if head.origin != origin_of(self.federation) or head.size <= self.launch:
+            raise FieldError(
+                "checkpoint", "it is of another log, or of one that does not have the launch yet"
+            )
+        if not self.position.epoch.startswith(key_part(self.identity)):
+            raise FieldError("position", "it is of a journal under another key")
+        return self
+
+    @property
+    def head(self) -> Checkpoint:
+        """The head that was seen."""
+        return Checkpoint.parse(self.checkpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class Witnessed:
+    """A statement that its site has signed; `SignedWitness.verify` is its only maker."""
+
+    said: WitnessStatement
+    head: Checkpoint
+    signed: SignedWitness
+
+
+class SignedWitness(Document):
+    """A statement and the site's signature over its canonical bytes. Worth nothing before `verify`."""
+
+    statement: WitnessStatement
+    signature: Signature
+
+    @classmethod
+    def sign(cls, statement: WitnessStatement, identity: Signer) -> Self:
+        """The statement, signed."""
+        return cls(statement=statement, signature=identity.sign(_LABEL, statement.canonical))
+
+    def verify(self, members: MemberList) -> Witnessed:
+        """The statement, if the site's key on `members` signed it for that federation. Raises Refused."""
+        said = self.statement
+        key = members.member(said.site).identity_key
+        if said.federation != members.name or said.identity != key:
+            raise Refused(
+                f"the statement of {said.site} is for another federation, or with another key than member list {members.ref} has"
+            )
+        if not verify(key, self.signature, _LABEL, said.canonical):
+            raise Refused(
+                f"the statement in the name of {said.site} is not signed with its key on member list {members.ref}"
+            )
+        return Witnessed(said, said.head, self)
+
+
+class Grown(Part):
+    """The proof (RFC 9162) that a log begins with the `size` entries that it had before."""
+
+    size: Size
+    hashes: Annotated[tuple[Hash, ...], Field(max_length=MOST_HASHES)] = ()
+
+    @classmethod
+    def of(cls, size: int, hashes: Iterable[bytes]) -> Self:
+        """From the hashes as bytes."""
+        return cls(size=size, hashes=tuple(base64.b64encode(each).decode() for each in hashes))
+
+    @property
+    def proof(self) -> tuple[bytes, ...]:
+        """The hashes as bytes."""
+        return tuple(base64.b64decode(each) for each in self.hashes)
+
+
+class ProofMissing(Refused):
+    """Nothing shows whether a head extends another; somebody may still show it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """A head that the log's key signed, and proofs of what it extends; `of` is its only maker."""
+
+    note: SignedNote
+    head: Checkpoint
+    grown: Mapping[int, Grown]
+
+    @classmethod
+    def of(cls, note: str, grown: Sequence[Grown], key: NoteKey) -> Self:
+        """The head of a signed note. Raises NoteRefused."""
+        signed = SignedNote.parse(note)
+        head = Checkpoint.parse(signed.require(key))
+        if head.origin != key.name:
+            raise NoteRefused(f"the note is of log {head.origin}; the log of this federation is {key.name}")
+        return cls(signed, head, {each.size: each for each in grown})
+
+    def require_extends(self, earlier: Checkpoint) -> None:
+        """Check that this head extends `earlier`. Raises ProofRefused where it does not, ProofMissing where nothing says."""
+        if earlier.size > self.head.size:
+            raise ProofRefused(
+                f"the log has {self.head.size} entries, and had {earlier.size} before: entries were taken away"
+            )
+        if earlier.size == self.head.size:
+            if earlier.root != self.head.root:
+                raise ProofRefused(f"the log of {earlier.size} entries has two different heads: it was split")
+            return
+        if not earlier.size:
+            return
+        found = self.grown.get(earlier.size)
+        if found is None:
+            raise ProofMissing(
+                f"nothing shows that the {self.head.size} entries begin with the {earlier.size}"
+            )
+        verify_consistency(
+            old=earlier.size,
+            old_root=earlier.root,
+            new=self.head.size,
+            new_root=self.head.root,
+            proof=found.proof,
+        )
+
+
+def difference_of(known: WitnessStatement, said: WitnessStatement) -> str | None:
+    """What two statements of one site under one key show: that it was set back, or runs twice; None if they fit in some order.
+
+    An older statement that is shown again fits. One that saw more of the log from an earlier place of the journal does not.
+    """
+    if known.position.epoch != said.position.epoch:
+        return "it has begun another journal under the same key"
+    earlier, later = sorted((known, said), key=lambda each: each.position.sequence)
+    if earlier.position.sequence == later.position.sequence:
+        if earlier == later:
+            return None
+        return f"its journal has two different entries {later.position.sequence}"
+    if earlier.head.size > later.head.size:
+        return (
+            f"at entry {earlier.position.sequence} of its journal it had seen {earlier.head.size} entries of the log, and at entry"
+            f" {later.position.sequence} only {later.head.size}"
+        )
+    return None
+
+
+class WitnessBundle(Document):
+    """Who has witnessed a run: their statements, the views that these name, and proofs that all heads are of one log. Worth nothing unchecked."""
+
+    covenant: Literal["witnesses/v1"] = "witnesses/v1"
+    note: NoteText
+    statements: Annotated[tuple[SignedWitness, ...], Field(max_length=MOST_WITNESSES)]
+    views: Annotated[Mapping[Sha256, Viewed], Field(max_length=MOST_WITNESSES), *FROZEN]
+    grown: Annotated[tuple[Grown, ...], Field(max_length=MOST_WITNESSES)]
+
+
+class Evidence(Document):
+    """What shows that a history is not one: `notes` that cannot be of one log, or `statements` that cannot be of one journal.
+
+    `site` is who found it, or whose journal it is about; `view` is what the last statement names, where it is that which shows something.
+    """
+
+    covenant: Literal["evidence/v1"] = "evidence/v1"
+    shows: Literal["split", "shorter", "not extended", "set back"]
+    site: Site
+    notes: Annotated[tuple[NoteText, ...], Field(max_length=2)] = ()
+    statements: Annotated[tuple[SignedWitness, ...], Field(max_length=2)] = ()
+    view: Annotated[Mapping[Site, Position], Field(max_length=MOST_WITNESSES)] | None = None
+
+    @property
+    def encoded(self) -> bytes:
+        """As a refusal carries it: without the view where that is too long."""
+        data = self.canonical
+        return data if len(data) <= MOST_EVIDENCE_BYTES else self.model_copy(update={"view": None}).canonical
+
+
+def witnesses_of(bundle: WitnessBundle, shown: Shown, members: MemberList) -> dict[SiteName, Witnessed]:
+    """The statements of a bundle by site, each signed, and each over a head that `shown` extends. Raises Refused for any other in it."""
+    found: dict[SiteName, Witnessed] = {}
+    for each in bundle.statements:
+        witness = each.verify(members)
+        shown.require_extends(witness.head)
+        if witness.said.site in found:
+            raise Refused(f"{witness.said.site} is among the witnesses twice")
+        found[witness.said.site] = witness
+    for digest, view in bundle.views.items():
+        if view_digest(view) != digest:
+            raise Refused("a view is not the one that a statement names")
+    return found
+
+
+def statement_of(
+    *,
+    federation: str,
+    site: SiteName,
+    identity: Signer,
+    run: RunId,
+    launch: int,
+    plan: Digest,
+    head: Checkpoint,
+    position: Position,
+    view: View,
+    at: datetime,
+) -> SignedWitness:
+    """The signed statement of a site."""
+    said = WitnessStatement(
+        federation=federation,
+        site=site,
+        identity=identity.public,
+        run=run,
+        launch=launch,
+        plan=plan,
+        checkpoint=head.text,
+        position=position,
+        view=view_digest(view),
+        at=at,
+    )
+    return SignedWitness.sign(said, identity)

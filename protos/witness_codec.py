@@ -1,0 +1,97 @@
+"""What is said about witnesses as messages and back. What comes in is within bounds, or raises a `CovenantError` that `codec` makes its own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Annotated, Final
+
+from pydantic import Field, TypeAdapter, ValidationError
+
+from protos import training_pb2 as pb
+from protos.frames import LogLeaf, WitnessAnswer
+from protos.names import Site
+from protos.witness import MOST_HASHES, MOST_LEAF_BYTES, MOST_WITNESSES, Grown, Position, SignedWitness, View
+from strategies.encoding import canonical_json
+from strategies.errors import UsageError
+from strategies.ids import SiteName
+from strategies.transparency.merkle import HASH_BYTES, MOST_LEAVES
+
+_VIEW: Final = TypeAdapter(Annotated[dict[Site, Position], Field(max_length=MOST_WITNESSES)])
+_LONGEST_VIEW: Final = 1 << 18
+
+
+def put_witness_answer(frame: pb.Reply, answer: WitnessAnswer) -> None:
+    """Put an answer into a reply."""
+    frame.witness.SetInParent()
+    frame.witness.size = answer.size
+    if answer.statement is not None:
+        frame.witness.statement = answer.statement.canonical
+        frame.witness.view = view_bytes(answer.view)
+
+
+def read_witness_answer(frame: pb.WitnessAnswer) -> WitnessAnswer:
+    """An answer; raises `CovenantError` for anything else."""
+    size = bounded(frame.size)
+    if not frame.statement:
+        return WitnessAnswer(size)
+    return WitnessAnswer(size, SignedWitness.from_canonical(frame.statement), read_view(frame.view))
+
+
+def leaf_message(leaf: LogLeaf) -> pb.LogLeaf:
+    """The message of an entry with its proof."""
+    return pb.LogLeaf(seq=leaf.seq, body=leaf.body, hashes=leaf.hashes)
+
+
+def read_leaf(frame: pb.LogLeaf) -> LogLeaf:
+    """An entry with its proof; raises `UsageError` out of bounds."""
+    if not 1 <= len(frame.body) <= MOST_LEAF_BYTES:
+        raise UsageError(f"an entry of {len(frame.body)} bytes; 1 to {MOST_LEAF_BYTES} are accepted")
+    return LogLeaf(bounded(frame.seq), frame.body, _hashes(frame.hashes))
+
+
+def growth_messages(grown: Iterable[Grown]) -> list[pb.Growth]:
+    """The messages of some proofs."""
+    return [pb.Growth(size=each.size, hashes=each.proof) for each in grown]
+
+
+def read_growth(frames: Sequence[pb.Growth]) -> tuple[Grown, ...]:
+    """Proofs; raises `UsageError` out of bounds."""
+    few(frames, "proofs")
+    return tuple(Grown.of(bounded(each.size), _hashes(each.hashes)) for each in frames)
+
+
+def view_bytes(view: View) -> bytes:
+    """A view as canonical JSON."""
+    return canonical_json({site: each.model_dump(mode="json") for site, each in view.items()})
+
+
+def read_view(data: bytes) -> dict[SiteName, Position]:
+    """A view; raises `UsageError` for anything else, or another form of one."""
+    if len(data) > _LONGEST_VIEW:
+        raise UsageError(f"a view of {len(data)} bytes; at most {_LONGEST_VIEW} are accepted")
+    try:
+        view = _VIEW.validate_json(data, strict=True)
+    except ValidationError as error:
+        raise UsageError("a view that is none: sites, and where the journal of each stands") from error
+    if view_bytes(view) != data:
+        raise UsageError("a view that is not in canonical form (RFC 8785)")
+    return view
+
+
+def few(items: Sequence[object], what: str) -> None:
+    """Raises `UsageError` for more than one for each site that there may be."""
+    if len(items) > MOST_WITNESSES:
+        raise UsageError(f"{len(items)} {what}; at most {MOST_WITNESSES} are accepted")
+
+
+def bounded(number: int) -> int:
+    """A size or an index; raises `UsageError` beyond what any log has."""
+    if number > MOST_LEAVES:
+        raise UsageError(f"a log of {number} entries; at most {MOST_LEAVES} are counted")
+    return number
+
+
+def _hashes(hashes: Sequence[bytes]) -> tuple[bytes, ...]:
+    if len(hashes) > MOST_HASHES or any(len(each) != HASH_BYTES for each in hashes):
+        raise UsageError(f"a proof that is not at most {MOST_HASHES} hashes of {HASH_BYTES} bytes")
+    return tuple(hashes)

@@ -1,0 +1,147 @@
+"""The coordinator's side of witnesses: who is asked when, what the log then says, and what becomes of evidence against it."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from coordinator.db.engine import reading
+from coordinator.governance.witnesses import WitnessBook, require_no_fork
+from coordinator.rounds.asking import TooFewSurvivors
+from coordinator.rounds.refusals import ForkFound
+from coordinator.runs import record
+from protos.documents import load_document
+from protos.log_audit import Audit, audit
+from protos.log_entries import LogEntry, RunWitnessed, SiteRefused
+from protos.root import SignedRoot
+from strategies.errors import Refused
+from strategies.ids import RunId, SiteName
+from tests.coordinator.secure_for_tests import EAST, RUN, WEST, Secured, secure_plan
+from tests.coordinator.sums_for_tests import Make
+
+OTHER = RunId("run-00000000000000aa")
+
+
+def kinds(federation: Secured) -> list[str]:
+    return [LogEntry.from_canonical(each.body).what.kind for each in federation.log.entries()]
+
+
+def audited(federation: Secured) -> Audit:
+    pinned = load_document(federation.centre.settings.root_file, SignedRoot)
+    return audit((each.body for each in federation.log.entries()), pinned)
+
+
+def book(federation: Secured) -> WitnessBook:
+    return WitnessBook(federation.engine, federation.clock.wall)
+
+
+def test_the_witnesses_are_in_the_log_before_anything_is_settled_and_see_the_end(make: Make) -> None:
+    federation = make(secure_plan())
+    driver = federation.driver()
+    driver.drive()
+    told = kinds(federation)
+    assert told.index("launch") < told.index("witnessed") < told.index("settled")
+    size = federation.log.size()
+    driver.conclude()
+    story = audited(federation)
+    assert story.witnesses.sizes == dict.fromkeys(federation.sites, size)
+    assert story.witnesses.unseen == 1  # the entry that says so
+
+
+def test_a_site_that_comes_later_is_a_witness_before_it_is_in_a_sum(make: Make) -> None:
+    federation = make(secure_plan(rounds=2))
+    absent: set[SiteName] = {WEST}
+    federation.wire.absent = lambda: absent if federation.store.last_committed() is None else ()
+    federation.drive()
+    witnessed = [LogEntry.from_canonical(each.body).what for each in federation.log.entries(kind="witnessed")]
+    who = [
+        [s.statement.site for s in each.statements] for each in witnessed if isinstance(each, RunWitnessed)
+    ]
+    assert who == [[site for site in federation.sites if site != WEST], [WEST]]
+    assert WEST in audited(federation).runs[RUN].survivors
+
+
+def test_another_driver_asks_anew(make: Make) -> None:
+    federation = make(secure_plan(rounds=2))
+    federation.drive()
+    federation.drive()
+    assert federation.wire.witnessed == [*federation.sites]  # it had nothing left to ask for
+    assert audited(federation).runs[RUN].is_complete
+
+
+def test_too_few_witnesses_settle_nothing(make: Make) -> None:
+    federation = make(
+        secure_plan().model_copy(
+            update={"sites": secure_plan().sites.model_copy(update={"witnesses": 4, "join_within": 1.0})}
+        )
+    )
+    federation.wire.absent = lambda: [WEST]
+    with pytest.raises(TooFewSurvivors, match="3 of at least 4 sites have witnessed"):
+        federation.drive()
+    assert not {"witnessed", "settled"} & set(kinds(federation))
+
+
+def test_a_database_that_was_set_back_ends_the_run_and_keeps_all_others_from_being_launched(
+    make: Make, tmp_path: Path
+) -> None:
+    federation = make(secure_plan())
+    database = federation.layout.home / "covenant.db"
+    shutil.copyfile(database, tmp_path / "old.db")
+    driver = federation.driver()
+    driver.drive()
+    driver.conclude()
+    before = federation.log.size()
+    federation.engine.dispose()
+    shutil.copyfile(tmp_path / "old.db", database)
+    with pytest.raises(
+        ForkFound, match=rf"{EAST} has shown, signed by .*, that the transparency log had \d+ entries"
+    ):
+        federation.drive()
+    assert federation.log.size() < before
+    (found,) = book(federation).found()
+    assert (found.evidence.shows, found.stands) == ("shorter", True)
+    assert len(found.evidence.notes) == 2
+    with pytest.raises(Refused, match="nothing is launched before a person has dealt with it"):
+        record(federation.centre, replace(federation.documents, run=OTHER))
+    book(federation).settle(found.number, "the newest copy was put back")
+    with reading(federation.engine, "looking") as session:
+        require_no_fork(session)
+    assert not {"witnessed", "settled"} & set(kinds(federation))
+
+
+def test_a_site_that_was_set_back_is_left_out_and_the_evidence_is_kept(make: Make) -> None:
+    federation = make(secure_plan(rounds=1))
+    journal = federation.layout.journal(WEST)
+    federation.drive()
+    federation.wire.participants[WEST].close()
+    for path in journal.parent.glob("journal.db*"):
+        path.unlink()
+    federation.wire.participants[WEST] = federation._participant(WEST)
+    driver = federation.driver()
+    assert driver._witnessing.ensure(federation.sites) == tuple(s for s in federation.sites if s != WEST)
+    assert "was set back to an older copy" in driver._roster.refused[WEST]
+    (found,) = book(federation).found()
+    assert (found.evidence.shows, found.evidence.site, found.stands) == ("set back", WEST, False)
+    refused = [LogEntry.from_canonical(each.body).what for each in federation.log.entries(kind="refused")]
+    assert [(each.site, each.code) for each in refused if isinstance(each, SiteRefused)] == [
+        (WEST, "signature")
+    ]
+    audited(federation)
+
+
+def test_a_statement_that_is_not_the_answer_is_not_counted(make: Make) -> None:
+    federation = make(secure_plan())
+    kept: dict[SiteName, bytes] = {}
+    answer = federation.wire.participants[WEST].answer
+
+    def say_again(frame: bytes) -> bytes:
+        return kept.setdefault(WEST, answer(frame))
+
+    federation.wire.participants[WEST].answer = say_again  # type: ignore[method-assign]
+    driver = federation.driver()
+    assert driver._witnessing.ensure(federation.sites) == federation.sites
+    again = federation.driver()
+    assert WEST not in again._witnessing.ensure(federation.sites)
