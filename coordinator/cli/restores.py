@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any
@@ -76,7 +75,7 @@ def into(
         engine,
         artifacts=ArtifactStore(settings.artifacts),
         gap=signed,
-        clock=lambda: datetime.now(UTC),
+        clock=now,
         say=say,
     )
     if json:
@@ -105,7 +104,7 @@ def drill(
     with TemporaryDirectory(prefix="covenant-drill-") as scratch:
         engine = open_database(database or f"sqlite:///{Path(scratch) / 'drill.db'}")
         try:
-            done = restore(found, engine, artifacts=None, gap=None, clock=lambda: datetime.now(UTC), say=say)
+            done = restore(found, engine, artifacts=None, gap=None, clock=now, say=say)
         finally:
             engine.dispose()
     behind = _entries_behind(found, home)

@@ -14,6 +14,7 @@ from sqlalchemy import Engine, create_engine, text
 from sqlalchemy.engine import make_url
 
 from coordinator import runs
+from coordinator.cli import restores
 from coordinator.db import migrate, open_database
 from coordinator.governance.exports import export_log
 from coordinator.keys import log_signer
@@ -267,6 +268,7 @@ def test_the_commands_do_it_and_say_what_was_lost(
     life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     covenant = commands_in(tmp_path, monkeypatch, capsys)
+    monkeypatch.setattr(restores, "now", life.log.clock)
     home = shutil.copytree(life.federation.layout.home, tmp_path / "home")
     root, backups = str(home / "root.json"), str(life.backups)
     made = facts_of(covenant, "backup", "mine")
