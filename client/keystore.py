@@ -15,6 +15,7 @@ from client.halts import HaltBook
 from client.journal.answers import Answers
 from client.journal.entries import Owner
 from client.journal.file import Connect, Journal, connect
+from client.log_copy import LogCopy
 from client.participant import Participant
 from client.trust import Trust
 from client.witness import Witness
@@ -52,8 +53,9 @@ def open_participant(
     try:
         answers, trust = Answers(journal, book.journal, clock), Trust(pinned, journal, clock)
         asks = config.policy.witnesses_at_least
-        witness = Witness(config.site, identity, journal, clock, entropy, asks)
+        witness = Witness(config.site, identity, pinned, journal, clock, entropy, asks)
         halts = open_halts(config, clock=clock, connect=connect)
+        witness.copy = LogCopy.open(config.log_copy, owner, connect=connect)
     except CovenantError:
         journal.close()
         book.close()

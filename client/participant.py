@@ -117,6 +117,8 @@ class Participant:
         self.answers.journal.close()
         self.book.close()
         self.halts.close()
+        if self.witness.copy is not None:
+            self.witness.copy.close()
 
     def answer(self, frame: bytes) -> bytes:
         """The reply frame to a request frame.

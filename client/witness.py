@@ -8,7 +8,9 @@
    every position that it or its peers have ever signed for it.
 5. A run is taken part in after as many of its sites have witnessed it as the plan and this site's policy ask for, this one among them: each over
    a head that this site's own extends.
-6. Two heads of one size are a split. It is kept with both signed notes, and this site signs nothing and takes part in nothing until a person
+6. A log that does not extend what this site has signed is followed only over a gap that the officers have signed, which names that very head as
+   lost (`gap_check`). The old head stays in the journal.
+7. Two heads of one size are a split. It is kept with both signed notes, and this site signs nothing and takes part in nothing until a person
    here has dealt with it.
 """
 
@@ -22,13 +24,16 @@ from typing import Any, Final, Literal, NoReturn
 
 import structlog
 
+from client.gap_check import Bridge, bridges_in, lost_of, signed_gap
 from client.journal.entries import Entry
 from client.journal.file import Journal
 from client.launch_check import require_launched
+from client.log_copy import Contradicted, Fresh, LogCopy
 from client.plan_check import Accepted, TaskRefused
 from protos.frames import RefusalCode, WitnessAnswer, WitnessRequest
 from protos.keys import Signer
 from protos.membership import MemberList
+from protos.root import SignedRoot
 from protos.witness import (
     KEY_DIGITS,
     Evidence,
@@ -57,6 +62,7 @@ _EPOCH: Final = "epoch"
 _WITNESSED: Final = "witnessed"
 _PEERS: Final = "peers"
 _FORK: Final = "fork"
+_GAP: Final = "gap"
 _ANEW: Final = "history begun anew"
 _RANDOM_BYTES: Final = KEY_DIGITS // 2
 _KEPT_BUNDLES: Final = 8
@@ -72,20 +78,36 @@ class Fork:
     at: str
 
 
+@dataclass(frozen=True, slots=True)
+class Bridged:
+    """A gap over which this site has followed the log: the note that it had signed before, of a head that is lost now, and the gap's reason."""
+
+    before: str
+    kept: int
+    reason: str
+    at: str
+
+
 @dataclass
 class Witness:
-    """What this site has signed, on disk. `policy_asks` is its own rule of how many witnesses a run needs."""
+    """What this site has signed, on disk. `policy_asks` is its own rule of how many witnesses a run needs, `copy` its copy of the log."""
 
     site: SiteName
     identity: Signer
+    pinned: SignedRoot
     journal: Journal
     clock: Callable[[], datetime]
     entropy: Entropy
     policy_asks: int | None = None
+    copy: LogCopy | None = None
     last: SignedNote | None = field(default=None, init=False)
-    """The newest head that this site has signed."""
+    """The newest head that this site has signed, or follows over a gap."""
+    bridged: list[Bridged] = field(default_factory=list, init=False)
     forks: list[Fork] = field(default_factory=list, init=False)
     """Those that no person has dealt with."""
+    _lost: set[Checkpoint] = field(default_factory=set, init=False)
+    """Heads that are none of the log any more, as gaps say that it was shown."""
+    _gaps: set[Digest] = field(default_factory=set, init=False)
     _epoch: str | None = field(default=None, init=False)
     _known: dict[SiteName, SignedWitness] = field(default_factory=dict, init=False)
     """The newest statement of each site, this one among them."""
@@ -99,6 +121,7 @@ class Witness:
             _WITNESSED: self._read_witnessed,
             _PEERS: self._read_peers,
             _FORK: self._read_fork,
+            _GAP: self._read_gap,
             _ANEW: self._read_anew,
         }
         entries = (entry for kind in readers for entry in self.journal.entries(kind))
@@ -132,12 +155,14 @@ class Witness:
             for each in request.statements:
                 if each.statement.site == self.site:
                     self._require_mine(each.verify(accepted.members).said.position, each, None)
+            self._follow_over_gaps(request, shown, accepted)
         except TaskRefused:
             raise
         except (Refused, UsageError) as refused:
             raise TaskRefused(RefusalCode.SIGNATURE, str(refused)) from refused
         if not self._extends_the_last(shown, again=request.again):
-            return WitnessAnswer(self._last_head.size)
+            return WitnessAnswer(self._last_head.size, copied=self._copied)
+        fresh = self._weighed(request, shown)
         try:
             require_launched(request, accepted, shown.head)
         except Refused as refused:
@@ -160,8 +185,10 @@ class Witness:
             },
         )
         self._read_witnessed(entry)
-        _log.info("witnessed", run=request.run, entries=shown.head.size)
-        return WitnessAnswer(shown.head.size, self.newest, view)
+        if self.copy is not None:
+            self.copy.keep(fresh)
+        _log.info("witnessed", run=request.run, entries=shown.head.size, copied=self._copied)
+        return WitnessAnswer(shown.head.size, self.newest, view, copied=self._copied)
 
     def require(self, bundle: bytes, accepted: Accepted, run: RunId) -> None:
         """Check that enough sites have witnessed `run`, this one among them. Raises `TaskRefused`, and `JournalBroken`."""
@@ -182,7 +209,23 @@ class Witness:
         """A person decides that what this site has seen of the log counts no more. Raises `JournalBroken`."""
         self._read_anew(self.journal.append(_ANEW, {"reason": reason, "at": self.clock().isoformat()}))
 
-    # --- rules 1 and 6
+    # --- the copy
+
+    @property
+    def _copied(self) -> int:
+        return 0 if self.copy is None else self.copy.size
+
+    def _weighed(self, request: WitnessRequest, shown: Shown) -> Fresh | None:
+        """What of the request goes into the copy; the statement does not depend on it. Raises `TaskRefused` for entries that are none of the log."""
+        if self.copy is None:
+            return None
+        try:
+            return self.copy.weigh(request.first, request.entries, shown)
+        except Contradicted as refused:
+            evidence = self._evidence("not extended", (shown.note.encoded,))
+            raise TaskRefused(RefusalCode.SIGNATURE, str(refused), evidence=evidence) from refused
+
+    # --- rules 1, 6 and 7
 
     @property
     def _last_head(self) -> Checkpoint:
@@ -191,6 +234,32 @@ class Witness:
             if self.last is None
             else Checkpoint.parse(self.last.text)
         )
+
+    def _follow_over_gaps(self, request: WitnessRequest, shown: Shown, accepted: Accepted) -> None:
+        """Learn which heads are lost, and go on from the one that was kept where the last is among them: in the journal before anything is signed.
+
+        Raises Refused for gaps that are none.
+        """
+        if self.last is None:
+            return
+        for bridge in bridges_in(request.gaps, shown, self.pinned):
+            if self._last_head in lost_of(bridge.sound.signed):
+                bridge.require_leads(self._last_head, shown, self.pinned, accepted.trusted)
+                _log.warning("follows the log over a gap", kept=bridge.kept.size)
+                if self.copy is not None:
+                    self.copy.leave_behind(bridge.kept.size, "lost, as a gap says")
+                self._note_gap(bridge, self.last.encoded, shown.note.encoded)
+            elif sha256_hex(bridge.body) not in self._gaps:
+                self._note_gap(bridge, "", "")
+
+    def _note_gap(self, bridge: Bridge, before: str, note: str) -> None:
+        facts = {
+            "gap": bridge.body.decode(),
+            "before": before,
+            "note": note,
+            "at": self.clock().isoformat(),
+        }
+        self._read_gap(self.journal.append(_GAP, facts))
 
     def _extends_the_last(self, shown: Shown, *, again: bool) -> bool:
         """Whether the head extends the last one that this site has signed; False where it may, and nothing shows it."""
@@ -238,7 +307,8 @@ class Witness:
         """A statement that is signed, and over a head that this one extends."""
         try:
             witness = statement.verify(members)
-            shown.require_extends(witness.head)
+            if witness.head not in self._lost:
+                shown.require_extends(witness.head)
         except ProofMissing as refused:
             raise TaskRefused(RefusalCode.PROTOCOL, str(refused)) from refused
         except ProofRefused as refused:
@@ -272,7 +342,7 @@ class Witness:
         return news
 
     def _require_fits(self, known: SignedWitness, witness: Witnessed) -> None:
-        wrong = difference_of(known.statement, witness.said)
+        wrong = difference_of(known.statement, witness.said, self._lost)
         if wrong is not None:
             site = witness.said.site
             raise TaskRefused(
@@ -383,6 +453,16 @@ class Witness:
     def _read_fork(self, entry: Entry) -> None:
         signed, other = entry.body["notes"]
         self.forks.append(Fork((signed, other), entry.body["at"]))
+
+    def _read_gap(self, entry: Entry) -> None:
+        body = entry.body
+        gap = signed_gap(body["gap"].encode())
+        self._gaps.add(sha256_hex(body["gap"].encode()))
+        if gap is not None:
+            self._lost.update(lost_of(gap))
+        if gap is not None and body["before"]:
+            self.bridged.append(Bridged(body["before"], gap.gap.kept.size, gap.gap.reason, body["at"]))
+            self.last = SignedNote.parse(body["note"])
 
     def _read_anew(self, _: Entry) -> None:
         self.last = None

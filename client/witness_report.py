@@ -17,6 +17,7 @@ from rich.table import Table
 from client.journal.entries import Owner
 from client.journal.file import Journal
 from client.keystore import load_identity, load_root
+from client.log_copy import LogCopy
 from client.witness import Witness
 from protos.shell import people
 from protos.site import SiteConfig
@@ -48,9 +49,12 @@ def report(config: SiteConfig) -> dict[str, Any]:
 def begin_anew(config: SiteConfig, reason: str) -> None:
     """Forget what was witnessed, because a person says so. Raises UsageError while the agent runs."""
     witness = _open(config, config.journal)
+    copy = LogCopy.open(config.log_copy, _owner(config))
     try:
         witness.begin_anew(reason)
+        copy.leave_behind(0, reason)
     finally:
+        copy.close()
         witness.journal.close()
 
 
@@ -61,6 +65,13 @@ def show(facts: dict[str, Any]) -> None:
         place = f"entry {facts['position']['sequence']} of {facts['position']['epoch']}"
         table.add_row(f"{facts['entries']} entries", facts["root"], facts["run"], place)
     people.print(table)
+    for gap in facts["gaps"]:
+        people.print(
+            f"GAP, followed {gap['at']}: the officers have signed that the log goes on after its first {gap['kept']} entries, and that what came after is lost:"
+            f" {gap['reason']}. The head that this site had signed before:\n{gap['before']}",
+            markup=False,
+            highlight=False,
+        )
     for fork in facts["forks"]:
         people.print(
             f"SPLIT, found {fork['at']}: the log's key has signed two different heads of one size. This site takes part in nothing until you have dealt"
@@ -73,14 +84,17 @@ def show(facts: dict[str, Any]) -> None:
 
 
 def _open(config: SiteConfig, journal: Path) -> Witness:
-    pinned, identity = load_root(config), load_identity(config)
-    owner = Owner(
+    pinned, identity, opened = load_root(config), load_identity(config), Journal.open(journal, _owner(config))
+    return Witness(config.site, identity, pinned, opened, lambda: datetime.now(UTC), os.urandom)
+
+
+def _owner(config: SiteConfig) -> Owner:
+    return Owner(
         federation=config.federation.name,
-        root=pinned.root.digest,
+        root=load_root(config).root.digest,
         site=config.site,
-        identity=identity.public,
+        identity=load_identity(config).public,
     )
-    return Witness(config.site, identity, Journal.open(journal, owner), lambda: datetime.now(UTC), os.urandom)
 
 
 def _facts(witness: Witness) -> dict[str, Any]:
@@ -93,5 +107,9 @@ def _facts(witness: Witness) -> dict[str, Any]:
         "note": None if witness.last is None else witness.last.encoded,
         "run": None if newest is None else newest.statement.run,
         "position": None if newest is None else newest.statement.position.model_dump(mode="json"),
+        "gaps": [
+            {"at": each.at, "kept": each.kept, "reason": each.reason, "before": each.before}
+            for each in witness.bridged
+        ],
         "forks": [{"at": each.at, "notes": list(each.notes)} for each in witness.forks],
     }

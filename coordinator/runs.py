@@ -18,12 +18,13 @@ from coordinator.db.schema import FINAL_STATES, Round, RoundState, Run, RunState
 from coordinator.documents import assemble_read, read_draft, read_evidence, read_root
 from coordinator.governance.halted import require_free, unless_halted
 from coordinator.governance.launches import launched, resumed
-from coordinator.governance.log import append
+from coordinator.governance.log import append, require_open
 from coordinator.governance.witnesses import require_no_fork
 from coordinator.leadership import require_led_here, seat_name
 from coordinator.ledger import Ledger, Need, Planned
 from coordinator.ledger.alerts import Crossing
 from coordinator.ledger.needs import STAGES
+from coordinator.recovery.endings import require_resumable
 from coordinator.rounds.ending import FinalState, end_run
 from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.record import RoundConflict
@@ -64,6 +65,7 @@ def launch_read(
     centre: Centre, plan: Plan, contract: Contract, evidence: PlanEvidence, first: First | None = None
 ) -> RunId:
     """`launch` of documents that were read already; `first` is the first thing that the transaction of the run does."""
+    require_open(centre.engine)
     run = centre.new_run_id()
     at = centre.clock()
     documents = assemble_read(centre.settings, run, plan, contract, evidence, now=at)
@@ -161,6 +163,7 @@ def ledger_of(centre: Centre, documents: RunDocuments) -> Ledger | None:
 
 def resume(centre: Centre, run: RunId, first: First | None = None) -> None:
     """Go on with a failed or stopped run after its last committed round; raises `Refused` for any other. `first` as in `record`."""
+    require_open(centre.engine)
     _require_carrier(centre)
     with writing(centre.engine, f"resuming {run}") as session:
         if first is not None:
@@ -172,6 +175,7 @@ def resume(centre: Centre, run: RunId, first: First | None = None) -> None:
         require_free(session, f"resuming {run}", run)
         if row.state not in {RunState.FAILED, RunState.STOPPED}:
             raise Refused(f"{run} is {row.state}; only a failed or a stopped run is resumed")
+        require_resumable(session, row)
         require_no_fork(session)
         row.state, row.reason, row.finished_at, row.idle_starts = RunState.SUBMITTED, None, None, 0
         needs = _reserve_again(centre, session, run)

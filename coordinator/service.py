@@ -24,7 +24,7 @@ from coordinator.documents import read_members, read_root
 from coordinator.flower.control import Control
 from coordinator.flower.executor import Executor
 from coordinator.flower.superlink import SuperLink
-from coordinator.governance.log import append
+from coordinator.governance.log import append, require_open
 from coordinator.governance.members import Listed, members_signed
 from coordinator.leadership import Keeper, Lease, Term, seat_in
 from coordinator.supervisor import Supervisor
@@ -53,8 +53,10 @@ class Service:
         self._stopping.set()
 
     def serve(self) -> None:
-        """Start everything, keep it going, and end it all when stopped; raises `DiskError` when it can no longer keep a record."""
+        """Start everything, keep it going, and end it all when stopped; raises `DiskError` when it can no longer keep a record, and `Refused`
+        at once where a restored database waits for entries that are known to be somewhere."""
         settings = self.centre.settings
+        require_open(self.centre.engine)
         settings.logs.mkdir(parents=True, exist_ok=True)
         with (settings.logs / "superlink.log").open("ab") as log:
             superlink = SuperLink(address=settings.superlink, home=settings.home, log=log)

@@ -103,7 +103,7 @@ class WitnessRequest:
     """Asks a site to witness `run`: `note` is the signed head of the log, `grown` shows what it extends, `launch` and `plan` are in it.
 
     `statements` are the newest that are known of the sites, this one among them; `views` are what they name. It is asked `again` when the site
-    has said how much of the log it has seen.
+    has said how much of the log it has seen. `entries` of the log, from number `first`, are for the site's copy; `gaps` say what of it is lost.
     """
 
     run: RunId
@@ -115,6 +115,9 @@ class WitnessRequest:
     statements: tuple[SignedWitness, ...] = ()
     views: tuple[View, ...] = ()
     again: bool = False
+    first: int = 0
+    entries: tuple[bytes, ...] = ()
+    gaps: tuple[LogLeaf, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -262,11 +265,15 @@ def refusal_message(
 
 @dataclass(frozen=True, slots=True)
 class WitnessAnswer:
-    """A site's statement and the view that it names; without a statement, the `size` of the log from which it needs a proof."""
+    """A site's statement and the view that it names; without a statement, the `size` of the log from which it needs a proof.
+
+    It has a copy of the first `copied` entries.
+    """
 
     size: int
     statement: SignedWitness | None = None
     view: View = field(default_factory=dict)
+    copied: int = 0
 
 
 Body = Moments | Update | ScoreCounts | Refusal | SecureAnswer | WitnessAnswer

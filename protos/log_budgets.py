@@ -3,6 +3,7 @@
 1. A ceiling opens an account; a later one replaces it, is never below what is charged, and allows more only if two officers decided so.
 2. What a launch or a resumption reserves is charged at once, is about the account's own unit, and must fit under the ceiling in force.
 3. Only what was reserved is settled. What a run gives up is what it reserved and never settled.
+4. What is adopted from a site after a gap was opened already, and is charged whether it fits or not.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from protos.ceilings import CeilingDecision, DecidedCeiling
-from protos.log_entries import Reserved
+from protos.log_entries import AccountsAdopted, Reserved
 from strategies.dp.budget import Account
 from strategies.dp.events import Release
 from strategies.dp.filters import Ceiling
@@ -123,6 +124,15 @@ class Budgets:
             account = self._account(name, self._ceilings[name], self._charged)
             account.require({self._known(release): count for release, count in times.items()})
             self._charged.setdefault(name, Counter()).update(times)
+
+    def adopt(self, what: AccountsAdopted) -> None:
+        """What a site had charged and a gap has lost."""
+        for each in what.adopted:
+            name = AccountName.of(what.site, each.population, self._known(each.release).unit)
+            if name not in self._ceilings:
+                raise Refused(f"a charge of {name.words} is adopted, which has no ceiling")
+            for counted in (self._charged, self._opened):
+                counted.setdefault(name, Counter())[each.release] += each.times
 
     def held(self, run: RunId) -> Iterator[tuple[SiteName, str, str, Digest, int]]:
         """What a run has settled and still holds: site, population, stage, release and how often in all."""

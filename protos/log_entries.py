@@ -102,6 +102,14 @@ class Reserved(Part):
     times: Attempt
 
 
+class AdoptedCharge(Part):
+    """A release that a site charged to a population `times` times."""
+
+    population: Name
+    release: Sha256
+    times: Attempt
+
+
 class RunLaunched(Part):
     """A run of a recorded plan. `releases` are the facts of those that are reserved; both are empty without privacy."""
 
@@ -242,6 +250,36 @@ class ModelRegistered(Part):
         return self
 
 
+class GapLogged(Part):
+    """That entries after this place are lost, as the officers signed it: the first entry after the head that was kept."""
+
+    kind: Literal["gap"] = "gap"
+    gap: LoggedDocument
+
+
+class AccountsAdopted(Part):
+    """After a gap: what a `site` has charged, by its own signed `statement`, and this log does not have. Its accounts may be charged again.
+
+    `adopted` is charged for good, as opened: releases by digest, how often, of which population; `releases` are their facts.
+    """
+
+    kind: Literal["adopted"] = "adopted"
+    site: Site
+    statement: Sha256
+    made_at: AwareDatetime
+    releases: Annotated[dict[Sha256, Facts], Field(default_factory=dict)]
+    adopted: Annotated[tuple[AdoptedCharge, ...], Field(max_length=100_000)] = ()
+
+    @model_validator(mode="after")
+    def _releases_are_those_adopted(self) -> Self:
+        if {each.release for each in self.adopted} != set(self.releases):
+            raise FieldError("releases", "they are not those that `adopted` names")
+        for digest, facts in self.releases.items():
+            if digest_of(facts) != digest:
+                raise FieldError("releases", f"{digest} is of another release")
+        return self
+
+
 class RunWitnessed(Part):
     """Sites signed that they have seen the run in the log, before anything of it is settled over them; and once more its end."""
 
@@ -310,6 +348,8 @@ What = Annotated[
     | RunEvent
     | CeilingSet
     | ModelRegistered
+    | GapLogged
+    | AccountsAdopted
     | Halted
     | HaltLifted
     | OfficeEvent,

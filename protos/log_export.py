@@ -22,10 +22,11 @@ from protos.documents import Document
 from protos.keys import public_bytes
 from protos.log_audit import Audit
 from protos.log_entries import MOST_ENTRY_BYTES
+from protos.log_names import origin_of
 from protos.membership import Membership
 from protos.names import Name
 from protos.root import SignedRoot
-from protos.witness import MOST_WITNESSES, SignedWitness, origin_of
+from protos.witness import MOST_WITNESSES, SignedWitness
 from strategies.errors import Refused, UsageError
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 

@@ -56,6 +56,8 @@ class RunStory:
     """Of the model after the last round."""
     survivors: set[SiteName] = field(default_factory=set)
     prepared: bool = False
+    is_before_gap: bool = False
+    """Whether entries were lost after this run was launched: what became of it meanwhile nobody knows."""
     state: str = "running"
 
     @property
@@ -83,6 +85,8 @@ class RunStory:
                 _void(self, what)
             case _:
                 _require_running(self)
+                if not isinstance(what, RunEnded):
+                    _require_going_on(self)
                 self._take_running(what)
 
     def _take_running(
@@ -108,9 +112,16 @@ def _require_running(run: RunStory) -> None:
         raise Refused(f"{run.run} is {run.state}")
 
 
+def _require_going_on(run: RunStory) -> None:
+    if run.is_before_gap:
+        raise Refused(f"{run.run} goes on, but entries were lost after its launch: nobody knows what it did")
+
+
 def _resume(run: RunStory, what: RunResumed) -> None:
     if run.state not in {"failed", "stopped"}:
         raise Refused(f"{what.run} is resumed, but it is {run.state}")
+    if run.is_before_gap:
+        raise Refused(f"{what.run} is resumed, but entries were lost after its launch: it may have gone on")
     run.state = "running"
 
 

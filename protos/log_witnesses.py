@@ -1,7 +1,8 @@
 """Who has seen the log: statements of sites, held against the heads that the log really had, and refusals that sites have signed.
 
 1. A statement is signed by the site's key on the member list under which the run was launched, and names that launch.
-2. Its head is the one that the log had at that size. Another one is a split view: the site was shown another log than the reader.
+2. Its head is the one that the log had at that size, or one that a gap names as lost. Another one is a split view: the site was shown another log
+   than the reader.
 3. A refusal is signed by the site, which the plan invites.
 """
 
@@ -30,6 +31,8 @@ class Witnesses:
     """What is known of who has seen `tree`, the log as its reader has it."""
 
     tree: GrowingTree = field(default_factory=GrowingTree)
+    lost: set[tuple[int, bytes]] = field(default_factory=set)
+    """Heads, by size and root, of entries that gaps have lost."""
     newest: dict[SiteName, Witnessed] = field(default_factory=dict)
     """By site: the statement over the largest head."""
 
@@ -66,6 +69,8 @@ class Witnesses:
         """Hold a statement against the log. Raises SplitView."""
         head, site = witness.head, witness.said.site
         ours = self.tree.root_at(head.size)
+        if (head.size, head.root) in self.lost:
+            return
         if ours != head.root:
             seen = "this log does not have so many" if ours is None else f"this log had {ours.hex()}"
             raise SplitView(

@@ -41,9 +41,12 @@ from protos.frames import (
 from protos.secagg_codec import frame_message, read_frame
 from protos.witness import SignedWitness
 from protos.witness_codec import (
+    bounded,
     few,
     growth_messages,
     leaf_message,
+    read_copied,
+    read_gaps,
     read_growth,
     read_leaf,
     read_view,
@@ -89,6 +92,9 @@ def encode_witness_request(request: WitnessRequest) -> bytes:
     asked.task.CopyFrom(task_message(request.task))
     asked.statements.extend(each.canonical for each in request.statements)
     asked.views.extend(map(view_bytes, request.views))
+    asked.first = request.first
+    asked.entries.extend(request.entries)
+    asked.gaps.extend(map(leaf_message, request.gaps))
     return frame.SerializeToString(deterministic=True)
 
 
@@ -152,6 +158,9 @@ def _witness_request(frame: pb.Request) -> WitnessRequest:
         statements=tuple(map(SignedWitness.from_canonical, asked.statements)),
         views=tuple(map(read_view, asked.views)),
         again=asked.again,
+        first=bounded(asked.first),
+        entries=read_copied(asked.entries),
+        gaps=read_gaps(asked.gaps),
     )
 
 

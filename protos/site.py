@@ -192,6 +192,8 @@ class SiteConfig(Document):
     """What was released of this site's populations. Agents of one site in several federations name the same file."""
     halts: Annotated[FilePath, Field(validate_default=True)] = cast("Path", "halts.db")
     """What people at this site have halted; `covenant-agent halt` writes it while the agent runs."""
+    log_copy: Annotated[FilePath, Field(validate_default=True)] = cast("Path", "log.db")
+    """This site's copy of the transparency log."""
     peers: Peers | None = None
     data: Annotated[Mapping[Name, DataSource], Field(min_length=1, max_length=100), *FROZEN]
     allow: Allow = Allow()

@@ -88,7 +88,7 @@ class Request(_message.Message):
     def __init__(self, statement: _Optional[_Union[Statement, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., scaling: _Optional[_Union[Scaling, _Mapping]] = ..., model: _Optional[bytes] = ..., secure: _Optional[_Union[Secure, _Mapping]] = ..., witness: _Optional[_Union[WitnessRequest, _Mapping]] = ...) -> None: ...
 
 class WitnessRequest(_message.Message):
-    __slots__ = ("run", "note", "growth", "launch", "plan", "task", "statements", "views", "again")
+    __slots__ = ("run", "note", "growth", "launch", "plan", "task", "statements", "views", "again", "first", "entries", "gaps")
     RUN_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
     GROWTH_FIELD_NUMBER: _ClassVar[int]
@@ -98,6 +98,9 @@ class WitnessRequest(_message.Message):
     STATEMENTS_FIELD_NUMBER: _ClassVar[int]
     VIEWS_FIELD_NUMBER: _ClassVar[int]
     AGAIN_FIELD_NUMBER: _ClassVar[int]
+    FIRST_FIELD_NUMBER: _ClassVar[int]
+    ENTRIES_FIELD_NUMBER: _ClassVar[int]
+    GAPS_FIELD_NUMBER: _ClassVar[int]
     run: str
     note: bytes
     growth: _containers.RepeatedCompositeFieldContainer[Growth]
@@ -107,7 +110,10 @@ class WitnessRequest(_message.Message):
     statements: _containers.RepeatedScalarFieldContainer[bytes]
     views: _containers.RepeatedScalarFieldContainer[bytes]
     again: bool
-    def __init__(self, run: _Optional[str] = ..., note: _Optional[bytes] = ..., growth: _Optional[_Iterable[_Union[Growth, _Mapping]]] = ..., launch: _Optional[_Union[LogLeaf, _Mapping]] = ..., plan: _Optional[_Union[LogLeaf, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., statements: _Optional[_Iterable[bytes]] = ..., views: _Optional[_Iterable[bytes]] = ..., again: _Optional[bool] = ...) -> None: ...
+    first: int
+    entries: _containers.RepeatedScalarFieldContainer[bytes]
+    gaps: _containers.RepeatedCompositeFieldContainer[LogLeaf]
+    def __init__(self, run: _Optional[str] = ..., note: _Optional[bytes] = ..., growth: _Optional[_Iterable[_Union[Growth, _Mapping]]] = ..., launch: _Optional[_Union[LogLeaf, _Mapping]] = ..., plan: _Optional[_Union[LogLeaf, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., statements: _Optional[_Iterable[bytes]] = ..., views: _Optional[_Iterable[bytes]] = ..., again: _Optional[bool] = ..., first: _Optional[int] = ..., entries: _Optional[_Iterable[bytes]] = ..., gaps: _Optional[_Iterable[_Union[LogLeaf, _Mapping]]] = ...) -> None: ...
 
 class Growth(_message.Message):
     __slots__ = ("size", "hashes")
@@ -128,14 +134,16 @@ class LogLeaf(_message.Message):
     def __init__(self, seq: _Optional[int] = ..., body: _Optional[bytes] = ..., hashes: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class WitnessAnswer(_message.Message):
-    __slots__ = ("statement", "view", "size")
+    __slots__ = ("statement", "view", "size", "copied")
     STATEMENT_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
+    COPIED_FIELD_NUMBER: _ClassVar[int]
     statement: bytes
     view: bytes
     size: int
-    def __init__(self, statement: _Optional[bytes] = ..., view: _Optional[bytes] = ..., size: _Optional[int] = ...) -> None: ...
+    copied: int
+    def __init__(self, statement: _Optional[bytes] = ..., view: _Optional[bytes] = ..., size: _Optional[int] = ..., copied: _Optional[int] = ...) -> None: ...
 
 class Secure(_message.Message):
     __slots__ = ("frames", "aggregate", "checkpoint")

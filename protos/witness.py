@@ -10,7 +10,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Final, Literal, Self
@@ -19,6 +19,7 @@ from pydantic import Field, model_validator
 
 from protos.documents import FROZEN, Document, FieldError, Part
 from protos.keys import PublicKey, Signature, Signer, decode_base64, public_bytes, verify
+from protos.log_names import origin_of
 from protos.membership import MemberList
 from protos.moments import Moment
 from protos.names import Name, Sha256, Site, checked, matching
@@ -33,17 +34,16 @@ MOST_HASHES: Final = 128
 """In one proof: twice the levels of the largest tree, and some."""
 MOST_LEAF_BYTES: Final = 1 << 20
 """Of an entry of the log."""
+MOST_COPIED: Final = 5000
+MOST_COPIED_BYTES: Final = 1 << 20
+"""Of entries in one request, for a site's copy."""
+MOST_GAPS: Final = 16
 MOST_EVIDENCE_BYTES: Final = 64 * 1024
 KEY_DIGITS: Final = 16
 _LABEL: Final = "covenant/witness/v1"
 _LONGEST_NOTE: Final = 4096
 _LONGEST_TEXT: Final = 400
 _SHOWN: Final = 16
-
-
-def origin_of(federation: str) -> str:
-    """How the log of a federation is called in its notes."""
-    return f"{federation}/log"
 
 
 def log_key_of(members: MemberList) -> NoteKey:
@@ -223,10 +223,13 @@ class Shown:
         )
 
 
-def difference_of(known: WitnessStatement, said: WitnessStatement) -> str | None:
+def difference_of(
+    known: WitnessStatement, said: WitnessStatement, lost: Collection[Checkpoint] = ()
+) -> str | None:
     """What two statements of one site under one key show: that it was set back, or runs twice; None if they fit in some order.
 
-    An older statement that is shown again fits. One that saw more of the log from an earlier place of the journal does not.
+    An older statement that is shown again fits. One that saw more of the log from an earlier place of the journal does not, unless what it saw
+    are `lost` heads, which a gap names.
     """
     if known.position.epoch != said.position.epoch:
         return "it has begun another journal under the same key"
@@ -235,7 +238,7 @@ def difference_of(known: WitnessStatement, said: WitnessStatement) -> str | None
         if earlier == later:
             return None
         return f"its journal has two different entries {later.position.sequence}"
-    if earlier.head.size > later.head.size:
+    if earlier.head.size > later.head.size and earlier.head not in lost:
         return (
             f"at entry {earlier.position.sequence} of its journal it had seen {earlier.head.size} entries of the log, and at entry"
             f" {later.position.sequence} only {later.head.size}"

@@ -10,7 +10,18 @@ from pydantic import Field, TypeAdapter, ValidationError
 from protos import training_pb2 as pb
 from protos.frames import LogLeaf, WitnessAnswer
 from protos.names import Site
-from protos.witness import MOST_HASHES, MOST_LEAF_BYTES, MOST_WITNESSES, Grown, Position, SignedWitness, View
+from protos.witness import (
+    MOST_COPIED,
+    MOST_COPIED_BYTES,
+    MOST_GAPS,
+    MOST_HASHES,
+    MOST_LEAF_BYTES,
+    MOST_WITNESSES,
+    Grown,
+    Position,
+    SignedWitness,
+    View,
+)
 from strategies.encoding import canonical_json
 from strategies.errors import UsageError
 from strategies.ids import SiteName
@@ -23,7 +34,7 @@ _LONGEST_VIEW: Final = 1 << 18
 def put_witness_answer(frame: pb.Reply, answer: WitnessAnswer) -> None:
     """Put an answer into a reply."""
     frame.witness.SetInParent()
-    frame.witness.size = answer.size
+    frame.witness.size, frame.witness.copied = answer.size, answer.copied
     if answer.statement is not None:
         frame.witness.statement = answer.statement.canonical
         frame.witness.view = view_bytes(answer.view)
@@ -31,10 +42,12 @@ def put_witness_answer(frame: pb.Reply, answer: WitnessAnswer) -> None:
 
 def read_witness_answer(frame: pb.WitnessAnswer) -> WitnessAnswer:
     """An answer; raises `CovenantError` for anything else."""
-    size = bounded(frame.size)
+    size, copied = bounded(frame.size), bounded(frame.copied)
     if not frame.statement:
-        return WitnessAnswer(size)
-    return WitnessAnswer(size, SignedWitness.from_canonical(frame.statement), read_view(frame.view))
+        return WitnessAnswer(size, copied=copied)
+    return WitnessAnswer(
+        size, SignedWitness.from_canonical(frame.statement), read_view(frame.view), copied=copied
+    )
 
 
 def leaf_message(leaf: LogLeaf) -> pb.LogLeaf:
@@ -47,6 +60,23 @@ def read_leaf(frame: pb.LogLeaf) -> LogLeaf:
     if not 1 <= len(frame.body) <= MOST_LEAF_BYTES:
         raise UsageError(f"an entry of {len(frame.body)} bytes; 1 to {MOST_LEAF_BYTES} are accepted")
     return LogLeaf(bounded(frame.seq), frame.body, _hashes(frame.hashes))
+
+
+def read_gaps(frames: Sequence[pb.LogLeaf]) -> tuple[LogLeaf, ...]:
+    """Entries that say what is lost; raises `UsageError` out of bounds."""
+    if len(frames) > MOST_GAPS:
+        raise UsageError(f"{len(frames)} gaps; at most {MOST_GAPS} are accepted")
+    return tuple(map(read_leaf, frames))
+
+
+def read_copied(frames: Sequence[bytes]) -> tuple[bytes, ...]:
+    """Entries for a copy of the log; raises `UsageError` out of bounds."""
+    total = sum(map(len, frames))
+    if len(frames) > MOST_COPIED or total > MOST_COPIED_BYTES:
+        raise UsageError(
+            f"{len(frames)} entries of {total} bytes to copy; at most {MOST_COPIED} of {MOST_COPIED_BYTES} are accepted"
+        )
+    return tuple(frames)
 
 
 def growth_messages(grown: Iterable[Grown]) -> list[pb.Growth]:

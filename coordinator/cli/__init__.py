@@ -6,8 +6,10 @@ import typer
 
 from coordinator.cli import (
     access,
+    backup,
     centre,
     forecast,
+    gaps,
     halts,
     incidents,
     keys,
@@ -17,12 +19,14 @@ from coordinator.cli import (
     models,
     plans,
     privacy,
+    restores,
     roots,
     runs,
     sites,
 )
 
 forecast.register(ledger.app)
+restores.app.add_typer(gaps.app, name="gap")
 
 
 def register(app: typer.Typer) -> None:
@@ -42,3 +46,5 @@ def register(app: typer.Typer) -> None:
     app.add_typer(models.app, name="model")
     app.add_typer(models.score, name="score")
     app.add_typer(access.app, name="access")
+    app.add_typer(backup.app, name="backup")
+    app.add_typer(restores.app, name="restore")

@@ -89,8 +89,19 @@ def reconcile(
     home: Home = None,
     json: Json = False,
 ) -> None:
-    """Compare a site's signed statement of its accounts with the ledger; a difference that nothing explains is an alarm and exit code 3."""
-    found = _ledger(home).reconcile(_read(statement))
+    """Compare a site's signed statement of its accounts with the ledger; a difference that nothing explains is an alarm and exit code 3.
+
+    After a gap in the log, what the site has charged and the ledger lost is adopted first.
+    """
+    ledger, data = _ledger(home), _read(statement)
+    adopted = ledger.adopt(data)
+    found = ledger.reconcile(data)
+    if adopted is not None:
+        times = sum(each.times for each in adopted.adopted)
+        people.print(
+            f"{adopted.site}: after the gap in the log, {times} charges were adopted from its statement; its accounts may be charged again",
+            highlight=False,
+        )
     if json:
         emit(reconciliation_facts(found))
     else:

@@ -17,6 +17,7 @@ from coordinator.governance.exports import newest_witnesses
 from coordinator.governance.log import open_log
 from coordinator.governance.witnesses import WitnessBook
 from protos.documents import load_document
+from protos.files import write_new
 from protos.log_entries import LogEntry
 from protos.log_export import Verified, verify_file
 from protos.root import SignedRoot
@@ -50,10 +51,17 @@ def show(
 
 
 @app.command("checkpoint")
-def checkpoint(home: Home = None, access: Access = None, json: Json = False) -> None:
+def checkpoint(
+    out: Annotated[Path | None, typer.Option(help="A new file to write the note to as well.")] = None,
+    home: Home = None,
+    access: Access = None,
+    json: Json = False,
+) -> None:
     """The signed head of the log, as a note that other tools read too."""
     note, key = desk_at(home, access).checkpoint()
     head = Checkpoint.parse(note.require(key))
+    if out is not None:
+        write_new(out, note.encoded.encode(), mode=0o644)
     if json:
         emit({"size": head.size, "root": head.root.hex(), "note": note.encoded, "key": key.words})
         return
@@ -177,6 +185,16 @@ def facts_of(found: Verified, pinned: SignedRoot) -> dict[str, Any]:
         "log_key": found.log_key.words,
         "witnesses": dict(story.witnesses.sizes),
         "members": None if story.members is None else story.members.ref,
+        "gaps": [
+            {
+                "entry": each.seq,
+                "kept": each.sound.declared.kept.model_dump(mode="json"),
+                "lost": [it.model_dump(mode="json") for it in each.sound.declared.lost],
+                "reason": each.sound.declared.reason,
+                "signed": list(each.sound.signed.signed(each.sound.root)),
+            }
+            for each in story.gaps
+        ],
         "runs": [
             {
                 "run": each.run,

@@ -10,10 +10,12 @@ from rich.text import Text
 from protos.approvals import ApprovedPlan
 from protos.ceilings import SignedCeiling
 from protos.halts import HaltLift, HaltOrder
-from protos.log_audit import Audit
+from protos.log_audit import Audit, Gap
 from protos.log_entries import (
+    AccountsAdopted,
     AttemptVoided,
     CeilingSet,
+    GapLogged,
     Halted,
     HaltLifted,
     LogEntry,
@@ -79,6 +81,8 @@ def words_of(what: What) -> str:
             | PlanProposed()
             | PlanApproved()
             | CallDenied()
+            | GapLogged()
+            | AccountsAdopted()
         ):
             return _words_of_decision(what)
         case RunWitnessed() | SiteRefused():
@@ -98,7 +102,9 @@ def _words_of_office(what: OfficeEvent) -> str:
             return f"{what.officer} was refused {what.method}: {what.reason}{more}"
 
 
-def _words_of_decision(what: CeilingSet | Halted | HaltLifted | OfficeEvent) -> str:
+def _words_of_decision(
+    what: CeilingSet | Halted | HaltLifted | GapLogged | AccountsAdopted | OfficeEvent,
+) -> str:
     match what:
         case CeilingSet():
             signed = SignedCeiling.from_canonical(canonical_json(what.decision.document))
@@ -110,6 +116,12 @@ def _words_of_decision(what: CeilingSet | Halted | HaltLifted | OfficeEvent) -> 
             lift = HaltLift.from_canonical(canonical_json(what.lift.document))
             said = "; ".join(f"{each.officer}: {each.reason}" for each in lift.statements)
             return f"the halt of order {lift.order[:_SHORT]} is over, say {said}"
+        case GapLogged():
+            gap = what.gap.document["gap"]
+            return f"entries after the first {gap['kept']['size']} are lost, {len(gap.get('lost', []))} later heads are known: {gap['reason']}"
+        case AccountsAdopted():
+            times = sum(each.times for each in what.adopted)
+            return f"{what.site}: {times} charges of its own statement {what.statement[:_SHORT]} adopted after a gap"
         case _:
             return _words_of_office(what)
 
@@ -155,6 +167,8 @@ def show_verified(found: Verified, pinned: SignedRoot) -> None:
     for table in (_runs(found.story), _models(found.story), _budgets(found.story)):
         if table.row_count:
             people.print(table)
+    for gap in found.story.gaps:
+        _show_gap(gap)
     for halt in found.story.halts.standing.values():
         people.print(_cell(f"under a halt: {halt.order.words}"))
     people.print(
@@ -162,6 +176,20 @@ def show_verified(found: Verified, pinned: SignedRoot) -> None:
         + f"verified: all {found.head.size} entries of the log of {found.federation} (fingerprint {pinned.root.fingerprint}), in order and"
         f" without a gap, are those of the head that {found.log_key.name} signed. Each fits those before it.\n"
         f"Whether others than those witnesses see the same log, they have to say: compare the head of {found.head.size} entries, {found.head.root.hex()}.",
+        highlight=False,
+        markup=False,
+    )
+
+
+def _show_gap(gap: Gap) -> None:
+    """Loudly: whatever a log says besides, it does not say what happened there."""
+    declared = gap.sound.declared
+    known = "".join(f"\n  lost: {each.words}" for each in declared.lost) or "\n  no later head is known"
+    by = ", ".join(gap.sound.signed.signed(gap.sound.root))
+    people.print(Text("GAP", style="bold red"), end=" ")
+    people.print(
+        f"at entry {gap.seq}: what came after the first {declared.kept.size} entries is lost. {by} signed so on {declared.declared:%Y-%m-%d}:"
+        f" {declared.reason}{known}\nModels and charges of that time are in this log only as far as sites stated them.",
         highlight=False,
         markup=False,
     )

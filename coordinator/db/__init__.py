@@ -4,9 +4,10 @@ from coordinator.db import halt_schema as _halt_schema
 from coordinator.db import ledger_schema as _ledger_schema  # their tables belong to the one metadata
 from coordinator.db import log_schema as _log_schema
 from coordinator.db import office_schema as _office_schema
+from coordinator.db import recovery_schema as _recovery_schema
 from coordinator.db import witness_schema as _witness_schema
 from coordinator.db.engine import open_database, reading, writing
 from coordinator.db.migrate import migrate
 
-del _halt_schema, _ledger_schema, _log_schema, _office_schema, _witness_schema
+del _halt_schema, _ledger_schema, _log_schema, _office_schema, _recovery_schema, _witness_schema
 __all__ = ["migrate", "open_database", "reading", "writing"]

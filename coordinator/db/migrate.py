@@ -5,8 +5,9 @@ from typing import Final
 
 from alembic import command
 from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
 from alembic.util.exc import CommandError
-from sqlalchemy import Engine, text
+from sqlalchemy import Connection, Engine, text
 
 from coordinator.db.errors import clear_errors
 from strategies.errors import CovenantError
@@ -21,17 +22,27 @@ def migrate(engine: Engine) -> None:
 
     Two that migrate at once take turns. Raises CovenantError when the database was written by a newer version.
     """
+    with clear_errors(engine, "migrating"), engine.begin() as connection:
+        upgrade(connection)
+
+
+def upgrade(connection: Connection, revision: str = "head") -> None:
+    """The same within a transaction, up to `revision`."""
     config = Config()
     # Alembic's options are read by configparser, to which a bare % means interpolation.
     config.set_main_option("script_location", str(_FOLDER).replace("%", "%%"))
-    with clear_errors(engine, "migrating"), engine.begin() as connection:
-        if engine.dialect.name == "postgresql":
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
-        config.attributes["connection"] = connection
-        try:
-            command.upgrade(config, "head")
-        except CommandError as error:
-            raise CovenantError(
-                f"migrating: the database is at a revision this version does not know ({error}); install the "
-                "version of covenant-fl that last migrated it, or a newer one"
-            ) from error
+    if connection.dialect.name == "postgresql":
+        connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": _ADVISORY_LOCK})
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, revision)
+    except CommandError as error:
+        raise CovenantError(
+            f"migrating: the database is at a revision this version does not know ({error}); install the "
+            "version of covenant-fl that last migrated it, or a newer one"
+        ) from error
+
+
+def revision_of(connection: Connection) -> str | None:
+    """The revision of the schema that a database has; None where it has none."""
+    return MigrationContext.configure(connection).get_current_revision()

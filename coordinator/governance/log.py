@@ -4,6 +4,7 @@
 2. Whoever appends has the log for itself until its transaction ends, so entries have no gaps and one order.
 3. Time goes on (`log_clock`): a coordinator whose clock was set back writes nothing.
 4. A head is signed once it is committed, and never twice for one size with different roots.
+5. Nothing is appended, and so nothing done, while a restored database lacks entries that somebody is known to have (`require_not_waiting`).
 """
 
 from __future__ import annotations
@@ -18,13 +19,14 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.engine import reading, writing
 from coordinator.db.log_schema import LoggedCheckpoint, LoggedEntry
+from coordinator.db.recovery_schema import Restore
 from coordinator.keys import log_signer
 from coordinator.settings import Settings
 from protos.keys import public_bytes
 from protos.log_clock import require_in_time
 from protos.log_entries import MOST_ENTRY_BYTES, LogEntry, What
-from protos.witness import origin_of
-from strategies.errors import CovenantError, UsageError
+from protos.log_names import origin_of
+from strategies.errors import CovenantError, Refused, UsageError
 from strategies.transparency.merkle import (
     HASH_BYTES,
     Frontier,
@@ -49,19 +51,63 @@ def append(session: Session, at: datetime, what: Iterable[What]) -> int:
     Raises UsageError for an entry that is too long, and Refused where `at` is before what the log has; nothing is appended then.
     """
     _take_turn(session)
+    require_not_waiting(session)
     require_in_time(at, _newest(session))
+    return _append(session, (LogEntry(at=at, what=each) for each in what))
+
+
+def append_again(session: Session, bodies: Iterable[bytes]) -> int:
+    """Append entries that this log had, byte for byte, from a copy that was verified; returns the size of the log then. Their effects are
+    replayed in the same transaction (`coordinator.governance.replay`)."""
+    _take_turn(session)
+    return _append(session, _in_order(map(LogEntry.from_canonical, bodies), _newest(session)))
+
+
+def _in_order(entries: Iterable[LogEntry], newest: datetime | None) -> Iterator[LogEntry]:
+    """Entries that were written long ago, each after those before it."""
+    for each in entries:
+        require_in_time(each.at, newest)
+        newest = each.at if newest is None else max(newest, each.at)
+        yield each
+
+
+def require_head(session: Session, head: Checkpoint) -> None:
+    """Check, within a transaction, that the log has come to `head` and no further. Raises CovenantError."""
+    size = _size(session)
+    if size != head.size or _proved(session, lambda subtree: root_at(size, subtree)) != head.root:
+        raise CovenantError(
+            f"the log has {size} entries that are not those of the head of {head.size} entries: a file was changed after it was verified; nothing was kept"
+        )
+
+
+def require_not_waiting(session: Session) -> None:
+    """Check that the database does not lack entries that are known to be somewhere. Raises Refused."""
+    if session.scalar(select(Restore.id).where(Restore.waits).limit(1)) is not None:
+        raise Refused(
+            "restored; a later head is known: give a copy of the log that reaches it to `covenant restore`, or have a gap signed"
+            " (`covenant restore gap draft`) and apply it"
+        )
+
+
+def require_open(engine: Engine) -> None:
+    """`require_not_waiting` in a transaction of its own, for whoever is about to begin something."""
+    with reading(engine, "looking for a restore that waits") as session:
+        require_not_waiting(session)
+
+
+def _append(session: Session, entries: Iterable[LogEntry]) -> int:
     size = _size(session)
     tree = _proved(session, lambda subtree: Frontier.of(size, subtree))
     rows = []
-    for each in what:
-        body = LogEntry(at=at, what=each).canonical
+    for each in entries:
+        body, kind = each.canonical, each.what.kind
         if len(body) > MOST_ENTRY_BYTES:
             raise UsageError(
-                f"an entry of kind {each.kind} has {len(body)} bytes; the log takes at most {MOST_ENTRY_BYTES}"
+                f"an entry of kind {kind} has {len(body)} bytes; the log takes at most {MOST_ENTRY_BYTES}"
             )
         tree, completed = tree.append(leaf_hash(body))
         nodes = b"".join(node for _, _, node in completed)
-        rows.append({"seq": tree.size - 1, "kind": each.kind, "at": at, "body": body, "nodes": nodes})
+        rows.append({"seq": tree.size - 1, "kind": kind, "at": each.at, "body": body, "nodes": nodes})
     # RETURNING makes one statement of many rows, also where the driver would send them one by one.
     if rows:
         session.execute(insert(LoggedEntry).returning(LoggedEntry.seq), rows).all()

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple, Self, cast
 
-from sqlalchemy import CursorResult, case, func, select, text, tuple_, update
+from sqlalchemy import CursorResult, Select, case, func, select, text, tuple_, update
 from sqlalchemy.orm import Session
 
 from coordinator.db.ledger_schema import (
@@ -25,6 +25,7 @@ from coordinator.db.ledger_schema import (
     LedgerRelease,
     Outcome,
 )
+from coordinator.db.recovery_schema import AdoptedCharge
 from coordinator.ledger.needs import AccountKey
 from strategies.dp.budget import Account
 from strategies.dp.events import Release
@@ -50,7 +51,7 @@ class InForce:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Book:
-    """An account as it stands: `charges` are all its releases but those voided."""
+    """An account as it stands: `charges` are all its releases but those voided, and what was adopted after a gap."""
 
     id: int
     key: AccountKey
@@ -150,12 +151,33 @@ def _charges(session: Session, ids: Collection[int]) -> Mapping[int, Mapping[Rel
     for account, digest, times in rows:
         if times:
             charges.setdefault(account, {})[releases[digest]] = int(times)
+    for account, adopted in adopted_by(session, ids).items():
+        mine = charges.setdefault(account, {})
+        for release, times in adopted.items():
+            mine[release] = mine.get(release, 0) + times
     return charges
+
+
+def adopted_by(session: Session, ids: Collection[int]) -> Mapping[int, Mapping[Release, int]]:
+    """What was ever adopted into each of the accounts `ids` after a gap in the log (`adoption`)."""
+    row = AdoptedCharge
+    query = select(row.account_id, row.release_digest, func.sum(row.times)).where(row.account_id.in_(ids))
+    rows = session.execute(query.group_by(row.account_id, row.release_digest)).all()
+    found: dict[int, dict[Release, int]] = {}
+    if rows:
+        releases = _known_releases(session, select(row.release_digest).where(row.account_id.in_(ids)))
+        for account, digest, times in rows:
+            found.setdefault(account, {})[releases[digest]] = int(times)
+    return found
 
 
 def releases_of(session: Session, ids: Collection[int]) -> Mapping[str, Release]:
     """Every release that an entry of the accounts `ids` names, by digest. Raises CovenantError for one that was tampered with."""
     named = select(LedgerEntry.release_digest).where(text(CHARGING), LedgerEntry.account_id.in_(ids))
+    return _known_releases(session, named)
+
+
+def _known_releases(session: Session, named: Select[str]) -> Mapping[str, Release]:
     query = select(LedgerRelease.digest, LedgerRelease.facts).where(LedgerRelease.digest.in_(named))
     return {digest: _release(digest, facts) for digest, facts in session.execute(query)}
 

@@ -108,15 +108,19 @@ def decide(session: Session, signed: SignedCeiling, listed: Listed, now: datetim
     Raises Refused for signatures that do not count, without a second officer where one is needed, and where something was decided since it
     was drafted; BudgetRefused for a ceiling below what is charged already. The ledger is then as it was.
     """
-    decided = signed.require(listed.trusted, now)
+    crossed = carry_out(session, signed.require(listed.trusted, now), now)
+    append(session, now, _logged(session, signed, listed))
+    return crossed
+
+
+def carry_out(session: Session, decided: DecidedCeiling, now: datetime) -> tuple[Crossing, ...]:
+    """`decide` without telling the log, which has the entry already when it is replayed."""
     decision = decided.decision
     key = AccountKey.of(decision.site, decision.population, decision.terms.unit)
     book = open_books(session, [key], lock=True).get(key)
     changed = _opened(session, key, decision, now) if book is None else _decided(session, book, decided)
     session.execute(insert(LedgerCeiling), [_row(changed, decided.officers, decision.reason, now)])
-    crossed = record_crossings(session, [changed], None, now)
-    append(session, now, _logged(session, signed, listed))
-    return crossed
+    return record_crossings(session, [changed], None, now)
 
 
 def _logged(session: Session, signed: SignedCeiling, listed: Listed) -> Iterator[What]:

@@ -83,7 +83,7 @@ def held_by(session: Session, run: RunId) -> list[Held]:
 def write_reserved(session: Session, run: RunId, asked: Iterable[tuple[Book, Stages]], now: datetime) -> None:
     """Reserve for `run` what each account was asked to bear."""
     asked = list(asked)
-    _keep_releases(session, {release for _, stages in asked for _, release in stages})
+    keep_releases(session, {release for _, stages in asked for _, release in stages})
     rows = [
         _row(book.id, run, stage, release.digest, Outcome.RESERVED, now, times=times)
         for book, stages in asked
@@ -149,7 +149,7 @@ def _settled_by(session: Session, run: RunId, at: tuple[str, int, int]) -> set[t
     return {(account, digest) for account, digest in session.execute(query)}
 
 
-def _keep_releases(session: Session, releases: set[Release]) -> None:
+def keep_releases(session: Session, releases: set[Release]) -> None:
     """Write the releases that no entry has named before; sorted, so that two who write the same ones do not wait for each other."""
     facts = {release.digest: canonical_json(release.facts()).decode() for release in releases}
     known = set(session.scalars(select(LedgerRelease.digest).where(LedgerRelease.digest.in_(facts))))

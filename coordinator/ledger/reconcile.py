@@ -24,21 +24,21 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.ledger_schema import LedgerEntry, Outcome
 from coordinator.db.schema import Run, Site
-from coordinator.ledger.books import Book, all_in_force, open_books
+from coordinator.ledger.books import Book, adopted_by, all_in_force, open_books
 from coordinator.ledger.needs import AccountKey
 from coordinator.ledger.totals import Totals, settled_in, totals_of
 from protos.account_statement import AccountStatement, SignedStatement, StatedAccount, StatedEntry
-from strategies.dp.budget import cost_of
+from strategies.dp.budget import cost_of, merged
 from strategies.dp.curves import UnsupportedRelease
 from strategies.dp.events import Release
 from strategies.dp.filters import Ceiling, Cost
 from strategies.dp.units import Guarantee
 from strategies.errors import Refused
-from strategies.ids import SiteName
+from strategies.ids import Digest, SiteName
 
 
 class Kind(StrEnum):
-    """What a difference between the two sides is. The last three are expected; each of the others is an alarm."""
+    """What a difference between the two sides is. The last four are expected; each of the others is an alarm."""
 
     NOT_CHARGED = "settled at the centre, not charged at the site"
     OTHER_RELEASE = "another release at the site than at the centre"
@@ -47,10 +47,13 @@ class Kind(StrEnum):
     NEVER_OPENED = "charged at the site, never opened at the centre"
     ELSEWHERE = "charged at the site for another federation"
     LATER = "settled at the centre after the statement was made"
+    ADOPTED = "charged at the site, lost at the centre in a gap of its log, adopted from the site"
 
 
 _PIECE: Final = 1000
-EXPECTED: Final = frozenset({Kind.NEVER_OPENED, Kind.ELSEWHERE, Kind.LATER})
+EXPECTED: Final = frozenset({Kind.NEVER_OPENED, Kind.ELSEWHERE, Kind.LATER, Kind.ADOPTED})
+_LOST: Final = (Kind.UNKNOWN_RUN, Kind.NEVER_RESERVED, Kind.NEVER_OPENED)
+"""What a gap explains, the alarms first."""
 
 
 class At(NamedTuple):
@@ -121,13 +124,22 @@ def reconcile(session: Session, data: bytes) -> Reconciliation:
 
     Raises Refused for one that is not signed with the identity key under which its site is enrolled.
     """
+    return compare(session, read_statement(session, data))
+
+
+def read_statement(session: Session, data: bytes) -> AccountStatement:
+    """What `data` states, if its site signed it with the key under which it is enrolled. Raises Refused."""
     signed = SignedStatement.read(data)
     enrolled = session.get(Site, signed.claimed_site)
     if enrolled is None:
         raise Refused(
             f"the statement is by {signed.claimed_site}, which is not enrolled here; `covenant site list` shows who is"
         )
-    statement = signed.verify(enrolled.identity_key)
+    return signed.verify(enrolled.identity_key)
+
+
+def compare(session: Session, statement: AccountStatement) -> Reconciliation:
+    """Compare a statement that its site signed with the ledger."""
     stated = {_key(statement.site, each): each for each in statement.accounts}
     books = open_books(session, [key for key in all_in_force(session) if key.site == statement.site])
     ids = [book.id for book in books.values()]
@@ -135,6 +147,7 @@ def reconcile(session: Session, data: bytes) -> Reconciliation:
         made_at=statement.made_at,
         settled=_settled(session, ids),
         totals=totals_of(session, ids),
+        adopted=adopted_by(session, ids),
         runs=_known_runs(session, statement),
     )
     keys = sorted({*stated, *books}, key=lambda each: each.stored)
@@ -147,11 +160,12 @@ def reconcile(session: Session, data: bytes) -> Reconciliation:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Sides:
-    """What the ledger has of a site: settled attempts with their times, and totals, by account; and the runs there are."""
+    """What the ledger has of a site: settled attempts with their times, totals, and what was adopted, by account; and the runs there are."""
 
     made_at: datetime
     settled: Mapping[int, Mapping[At, datetime]]
     totals: Mapping[int, Totals]
+    adopted: Mapping[int, Mapping[Release, int]]
     runs: frozenset[str]
 
     def compare(
@@ -165,9 +179,13 @@ class _Sides:
         missing, extra = settled.keys() - charged.keys(), list((charged - Counter(settled.keys())).elements())
         twice = {at.question for at in missing} & {at.question for at in extra}
         reserved = _reserved(totals)
+        adopted = {} if book is None else self.adopted.get(book.id, {})
+        extras = [
+            Difference(kind=self._extra(at, reserved), at=at) for at in extra if at.question not in twice
+        ]
         differences = [
             *(Difference(kind=self._missing(at, twice, settled[at]), at=at) for at in missing),
-            *(Difference(kind=self._extra(at, reserved), at=at) for at in extra if at.question not in twice),
+            *_explained(extras, Counter({each.digest: times for each, times in adopted.items()})),
             # Told apart by the site's word, which explains nothing that this centre has settled.
             *(Difference(kind=Kind.ELSEWHERE, at=_at(each)) for each in entries if each.elsewhere),
         ]
@@ -178,7 +196,7 @@ class _Sides:
             site_ceiling=None if stated is None else stated.filter_ceiling,
             agreed=len(settled.keys() & charged.keys()),
             differences=tuple(sorted(differences, key=lambda each: (each.kind, each.at))),
-            centre=_guarantee(common, opened),
+            centre=_guarantee(common, merged(opened, adopted)),
             site=_guarantee(common, {} if stated is None else stated.charges()),
         )
 
@@ -193,6 +211,19 @@ class _Sides:
         if (at.run, at.stage) not in reserved:
             return Kind.NEVER_RESERVED
         return Kind.NEVER_OPENED if at.release in reserved[at.run, at.stage] else Kind.OTHER_RELEASE
+
+
+def _explained(extras: list[Difference], adopted: Counter[Digest]) -> list[Difference]:
+    """The attempts that only the site has, those that were adopted from it told apart. Adoption counts releases, not attempts."""
+    found = []
+    for each in sorted(extras, key=lambda it: (_LOST.index(it.kind) if it.kind in _LOST else -1, it.at)):
+        release = Digest(each.at.release)
+        if each.kind in _LOST and adopted[release]:
+            adopted[release] -= 1
+            found.append(Difference(kind=Kind.ADOPTED, at=each.at))
+        else:
+            found.append(each)
+    return found
 
 
 def _key(site: SiteName, stated: StatedAccount) -> AccountKey:

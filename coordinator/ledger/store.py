@@ -21,18 +21,20 @@ from coordinator.db.engine import reading, writing
 from coordinator.db.schema import RunState
 from coordinator.governance.log import append
 from coordinator.governance.members import Listed
+from coordinator.ledger.adoption import adoption, lock_adoption, require_adopted, write_adopted
 from coordinator.ledger.alerts import Crossing, record_crossings
 from coordinator.ledger.books import Book, LedgerConflict, count_up, open_books
 from coordinator.ledger.ceilings import Drafted, Proposal, decide, draft
 from coordinator.ledger.entries import held_by, lock_run, write_reserved, write_settled, write_voided
 from coordinator.ledger.needs import STAGES, AccountKey, Need, Stages, by_account, charges_of
-from coordinator.ledger.reconcile import Reconciliation, reconcile
+from coordinator.ledger.reconcile import Reconciliation, compare, read_statement, reconcile
 from coordinator.ledger.views import AccountSummary, AccountView, summaries, view
 from protos.ceilings import SignedCeiling
-from protos.log_entries import ReservationGivenUp, reason_of
+from protos.log_entries import AccountsAdopted, ReservationGivenUp, reason_of
 from protos.plan_releases import TRAIN
 from strategies.dp.budget import BudgetRefused, most_rounds
 from strategies.dp.units import PrivacyUnit
+from strategies.encoding import sha256_hex
 from strategies.errors import Refused, UsageError
 from strategies.ids import Digest, RunId, SiteName
 
@@ -61,6 +63,7 @@ class Ledger:
         """
         asked = by_account(needs)
         self._require_unreserved(session, run)
+        require_adopted(session, {key.site for key in asked})
         for lock in (False, True):
             with session.begin_nested() as savepoint:
                 books = open_books(session, asked.keys(), lock=lock)
@@ -163,6 +166,19 @@ class Ledger:
         """Compare a site's signed statement of its own accounts with the ledger. Raises Refused for one that it did not sign."""
         with reading(self._engine, "reconciling a site's accounts") as session:
             return reconcile(session, statement)
+
+    def adopt(self, statement: bytes) -> AccountsAdopted | None:
+        """After a gap in the log: charge what a site's signed statement has and the ledger lost, and so settle its accounts; returns what was
+        adopted. None where no gap asks for it, or it was done already. Raises Refused as `adoption`, and then nothing was adopted."""
+        with writing(self._engine, "adopting a site's accounts after a gap") as session:
+            lock_adoption(session)
+            read = read_statement(session, statement)
+            what = adoption(session, read, sha256_hex(read.canonical), compare(session, read))
+            if what is not None:
+                now = self._clock()
+                write_adopted(session, what, now)
+                append(session, now, [what])
+            return what
 
     # --- helpers ------------------------------------------------------------------------------------------------------
 

@@ -18,11 +18,11 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.ledger_schema import LedgerCeiling
 from coordinator.ledger.alerts import recorded
-from coordinator.ledger.books import Book, InForce, all_in_force, in_force_of, open_books
+from coordinator.ledger.books import Book, InForce, adopted_by, all_in_force, in_force_of, open_books
 from coordinator.ledger.needs import AccountKey
 from coordinator.ledger.overlaps import OverlapView, overlap_of
 from coordinator.ledger.totals import StageTotals, Totals, charges_in, settled_in, totals_of
-from strategies.dp.budget import Account, cost_of, noisy
+from strategies.dp.budget import Account, cost_of, merged, noisy
 from strategies.dp.filters import Ceiling
 from strategies.dp.units import Guarantee, PrivacyUnit
 from strategies.errors import UsageError
@@ -120,9 +120,10 @@ def view(session: Session, site: SiteName, population: str, unit: PrivacyUnit | 
     book = _book(session, _chosen(here, f"{site}/{population}", unit))
     ceiling, totals = book.in_force.ceiling, totals_of(session, [book.id]).get(book.id, {})
     stages = tuple(chain.from_iterable(totals.values()))
+    adopted = adopted_by(session, [book.id]).get(book.id, {})
     # From one reading, so that its parts add up whatever is written meanwhile.
-    account = Account(name=book.key.name, ceiling=ceiling, charges=charges_in(stages))
-    settled = settled_in(stages)
+    account = Account(name=book.key.name, ceiling=ceiling, charges=merged(charges_in(stages), adopted))
+    settled = merged(settled_in(stages), adopted)
     return AccountView(
         key=book.key,
         ceiling=ceiling,

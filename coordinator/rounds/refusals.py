@@ -14,6 +14,7 @@ from typing import Final
 
 import structlog
 
+from coordinator.governance.gaps import lost_heads
 from coordinator.governance.log import TransparencyLog
 from coordinator.governance.witnesses import SET_BACK, WitnessBook
 from coordinator.rounds.store import RoundStore
@@ -86,8 +87,10 @@ class Refusals:
 
     def _fork(self, site: SiteName, evidence: Evidence) -> str | None:
         """What is wrong with this log, if the evidence shows it."""
-        size = self.log.size()
+        size, lost = self.log.size(), lost_heads(self.log)
         for head, who in self._heads(evidence):
+            if head in lost:
+                continue
             if head.size > size:
                 wrong = f"had {head.size} entries and has {size}: its database was set back to an older copy"
             elif self.log.head(head.size).root != head.root:

@@ -4,7 +4,9 @@
 2. As many as the plan asks for sign one head of the log. Only then is the run witnessed, and the entry that says so is in the log before any sum
    is settled; who signs later is in a further entry before it is on a roster that settles.
 3. Every request with documents carries the statements (`task`): sites count for themselves.
-4. A site whose statement is behind one that it has signed before was set back, or runs twice, and is not asked again.
+4. Requests carry entries of the log for the sites' copies. Who has not copied all when it has signed is sent more at once, within bounds, and
+   nothing depends on it; so does nothing on the gaps of the log, which every request has.
+5. A site whose statement is behind one that it has signed before was set back, or runs twice, and is not asked again.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ from typing import Final
 
 import structlog
 
+from coordinator.governance.gaps import gap_leaves, lost_heads
 from coordinator.governance.log import TransparencyLog
 from coordinator.governance.witnesses import SET_BACK, Seen, WitnessBook, keep
 from coordinator.rounds.asking import Asked, Asking, TooFewSurvivors, note_missing
@@ -26,7 +29,17 @@ from protos.frames import Body, LogLeaf, Stage, Task, WitnessAnswer, WitnessRequ
 from protos.log_entries import LogEntry, PlanRecorded, RunLaunched, RunWitnessed
 from protos.membership import MemberList
 from protos.secure_codec import encode_witness_request
-from protos.witness import Evidence, Grown, Shown, WitnessBundle, Witnessed, difference_of, view_digest
+from protos.witness import (
+    MOST_COPIED,
+    MOST_COPIED_BYTES,
+    Evidence,
+    Grown,
+    Shown,
+    WitnessBundle,
+    Witnessed,
+    difference_of,
+    view_digest,
+)
 from strategies.encoding import sha256_hex
 from strategies.errors import CovenantError, Refused
 from strategies.ids import SiteName
@@ -34,6 +47,9 @@ from strategies.ids import SiteName
 _LONGEST_S: Final = 60.0
 """Nothing is computed for a statement, so nobody is waited for as long as for a round."""
 _AT_THE_END_S: Final = 3.0
+_COPYING_S: Final = 10.0
+_MOST_PIECES: Final = 16
+"""Of the log that a site is sent at a start, beyond the first."""
 _log = structlog.get_logger(__name__)
 
 
@@ -62,6 +78,8 @@ class Witnessing:
     _note: str = ""
     """The newest head that one of them is over."""
     _bundle: bytes = b""
+    _copied: dict[SiteName, int] = field(default_factory=dict)
+    """How much of the log each site has said that it has copied."""
 
     @property
     def task(self) -> Task:
@@ -81,6 +99,7 @@ class Witnessing:
                     f"{len(signed)} of at least {needed} sites have witnessed {self.documents.run} in the log: {because(missing)}"
                 )
             self._count(signed)
+            self._have_copied(signed)
         ready = tuple(site for site in roster if site in self._seen)
         if len(ready) < self.documents.plan.sites.minimum:
             raise TooFewSurvivors(
@@ -143,15 +162,17 @@ class Witnessing:
         behind: dict[SiteName, int],
     ) -> tuple[dict[SiteName, Seen], dict[SiteName, str]]:
         request = self._request(known, sizes)
-        frame = encode_witness_request(request)
-        echo = sha256_hex(frame)
+        frames = self._frames(request, sites, known)
+        echoes = {site: sha256_hex(frame) for site, frame in frames.items()}
         signed: dict[SiteName, Seen] = {}
         unfit: dict[SiteName, str] = {}
 
         def take(site: SiteName, body: Body) -> None:
             if not isinstance(body, WitnessAnswer):
                 unfit[site] = f"sent {type(body).__name__}"
-            elif body.statement is None:
+                return
+            self._copied[site] = body.copied
+            if body.statement is None:
                 behind[site] = body.size
                 unfit[site] = f"has witnessed {body.size} entries, from which it was sent no proof"
             else:
@@ -160,7 +181,7 @@ class Witnessing:
                 except Refused as refused:
                     unfit[site] = str(refused)
 
-        asked = Asked(dict.fromkeys(sites, frame), lambda _: echo)
+        asked = Asked(frames, echoes.__getitem__)
         missing = asking.ask(Stage.PREPARE, 0, asked, take) | unfit
         self._keep(signed.values())
         if signed:
@@ -172,7 +193,9 @@ class Witnessing:
         head = Shown.of(note.encoded, (), self.log.key).head
         invited = [known[site] for site in self.documents.plan.sites.invite if site in known]
         told = [each for each in invited if each.signed.statement.head.size <= head.size]
+        gaps = gap_leaves(self.log, head.size)
         starts = {each.signed.statement.head.size for each in told} | {size for size in sizes if size}
+        starts |= {each.seq for each in gaps}
         return WitnessRequest(
             run=self.documents.run,
             note=note.encoded,
@@ -183,7 +206,49 @@ class Witnessing:
             statements=tuple(each.signed for each in told),
             views=tuple({view_digest(each.view): each.view for each in told}.values()),
             again=bool(sizes),
+            gaps=gaps,
         )
+
+    def _frames(
+        self, request: WitnessRequest, sites: Collection[SiteName], known: Mapping[SiteName, Seen]
+    ) -> dict[SiteName, bytes]:
+        """The request to each site, with what its copy of the log lacks as far as that is known: up to the head that it has signed last, if nothing is."""
+        made: dict[int, bytes] = {}
+        starts = {
+            site: self._copied.get(site, known[site].signed.statement.head.size if site in known else 0)
+            for site in sites
+        }
+        for first in set(starts.values()):
+            made[first] = encode_witness_request(self._with_entries(request, first))
+        return {site: made[first] for site, first in starts.items()}
+
+    def _with_entries(self, request: WitnessRequest, first: int) -> WitnessRequest:
+        size = Shown.of(request.note, (), self.log.key).head.size
+        entries, left = [], MOST_COPIED_BYTES
+        for each in self.log.entries(first, min(size, first + MOST_COPIED)):
+            left -= len(each.body)
+            if left < 0:
+                break
+            entries.append(each.body)
+        if not entries:
+            return request
+        there = {each.size for each in request.grown}
+        grown = self._grown({first, first + len(entries)} - there, size)
+        return replace(request, first=first, entries=tuple(entries), grown=(*request.grown, *grown))
+
+    def _have_copied(self, sites: Collection[SiteName]) -> None:
+        """Send more of the log to those of `sites` whose copies do not reach the head that they have just signed, as long as they grow."""
+        if not sites:
+            return
+        size = Shown.of(self._note, (), self.log.key).head.size
+        asking = replace(self.asking, deadline_s=min(self.asking.deadline_s, _COPYING_S))
+        lacking = [site for site in sites if self._copied.get(site, size) < size]
+        for _ in range(_MOST_PIECES):
+            if not lacking:
+                return
+            before = dict(self._copied)
+            self._exchange(asking, lacking, self.book.newest(self.members), (), {})
+            lacking = [site for site in lacking if before[site] < self._copied[site] < size]
 
     def _grown(self, sizes: Iterable[int], size: int) -> tuple[Grown, ...]:
         """Proofs that the log of `size` entries extends each of the smaller ones."""
@@ -214,7 +279,7 @@ class Witnessing:
 
     def _require_ahead(self, known: Seen, witness: Witnessed) -> None:
         before, site = known.signed.statement, witness.said.site
-        wrong = difference_of(before, witness.said)
+        wrong = difference_of(before, witness.said, lost_heads(self.log))
         if wrong is None and witness.said.position.sequence <= before.position.sequence:
             wrong = f"it answers from entry {witness.said.position.sequence} of its journal, and has signed entry {before.position.sequence} before"
         if wrong is not None:

@@ -20,7 +20,7 @@ from coordinator.governance.log import TransparencyLog, append
 from protos.keys import SigningKey, public_bytes
 from protos.log_entries import RoundCommitted
 from protos.log_export import Export, ExportHeader, write_export
-from protos.witness import origin_of
+from protos.log_names import origin_of
 from simulation.bench.log_story import LogStory
 from simulation.bench.report import BenchResult
 from strategies.errors import UsageError

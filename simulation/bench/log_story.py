@@ -27,10 +27,11 @@ from protos.log_entries import (
     SumSettled,
     What,
 )
+from protos.log_names import origin_of
 from protos.membership import Member, MemberList, Membership, Service, SignedMembers
 from protos.plan import Plan
 from protos.root import Root, RootKey, SignedRoot
-from protos.witness import Position, SignedWitness, key_part, origin_of, statement_of
+from protos.witness import Position, SignedWitness, key_part, statement_of
 from simulation.demo import data
 from strategies.ids import Digest, RunId, SiteName
 from strategies.transparency.notes import Checkpoint

@@ -61,11 +61,12 @@ def test_migrated_schema_has_no_difference_from_the_models(engine: Engine) -> No
 def test_migrated_schema_equals_the_created_one_in_checks_and_partial_indexes(engine: Engine) -> None:
     migrated = described(engine)
     ledger = {f"ledger_{name}" for name in ("accounts", "alerts", "ceilings", "entries", "releases")}
+    recovery = {"adopted_charges", "adopted_sites", "restores"}
     log = {"log_checkpoints", "log_entries", "log_forks", "witness_statements"}
     office = {"plans", "requests", "accesses"}
     halts = {"halts", "leadership"}
     core = {"attempts", "checkpoints", "models", "rounds", "runs", "sites"}
-    assert set(migrated) == core | ledger | log | halts | office
+    assert set(migrated) == core | ledger | log | halts | office | recovery
     with engine.begin() as connection:
         Base.metadata.drop_all(connection)
         Base.metadata.create_all(connection)

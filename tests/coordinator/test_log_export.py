@@ -20,6 +20,7 @@ from coordinator.documents import read_listed
 from coordinator.governance import launches
 from coordinator.governance.log import TransparencyLog, append, open_log
 from coordinator.governance.members import Listed, members_signed
+from coordinator.ledger import Ledger
 from coordinator.ledger.ceilings import Proposal
 from coordinator.registry.publish import publish
 from coordinator.rounds.record import RoundConflict
@@ -121,10 +122,17 @@ def ledger_keys(federation: Private) -> dict[str, SigningKey]:
     return {name: SigningKey.load(folder / f"{name}.key", None) for name in ("ledger-1", "ledger-2")}
 
 
-def decide(federation: Private, site: SiteName, population: str, proposal: Proposal, *by: str) -> None:
+def decide(
+    federation: Private,
+    site: SiteName,
+    population: str,
+    proposal: Proposal,
+    *by: str,
+    ledger: Ledger | None = None,
+) -> None:
     listed = read_listed(federation.centre.settings)
     decision = Decision(proposal=proposal, officers=by)
-    set_ceiling(federation.ledger, site, population, decision, listed, ledger_keys(federation))
+    set_ceiling(ledger or federation.ledger, site, population, decision, listed, ledger_keys(federation))
 
 
 def test_a_ceiling_that_is_set_is_in_the_log(make: Make) -> None:

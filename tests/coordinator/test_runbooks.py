@@ -22,11 +22,14 @@ from coordinator.db import reading, writing
 from coordinator.db.witness_schema import ForkRow
 from coordinator.documents import read_evidence, read_members, read_plan
 from coordinator.governance.halts import views
+from coordinator.governance.log import open_log
 from coordinator.governance.witnesses import require_no_fork
 from coordinator.keys import log_signer
+from coordinator.service import Service
 from coordinator.settings import load_settings
 from protos.approval_rule import ApprovalRule
 from protos.approvals import require_approved
+from protos.log_entries import LogEntry
 from protos.membership import Trusted
 from protos.shell import people, run_command
 from protos.site import load_site
@@ -144,6 +147,52 @@ def test_an_officer_is_given_access_and_uses_it(desk: Desk) -> None:
 
 
 @pytest.mark.slow
+def test_a_backup_comes_back_and_what_nobody_has_is_a_gap(desk: Desk) -> None:
+    """Before the remedies of the next test, which change who the officers are."""
+    page = commands_of("backup-and-restore.md")
+    served(desk)
+    desk.follow(page["1. Back up"][:2])
+    decided(desk, "first")
+    desk.follow(page["1. Back up"][2:])
+    desk.follow(page["2. Drill"])
+    before = told_by(desk)
+    desk.follow(page["3. Restore"])
+    assert told_by(desk) == before
+    desk.follow(page["4. Entries that nobody has"])
+    kinds = [kind for kind, _ in told_by(desk)]
+    assert kinds == [*[kind for kind, _ in before][:-1], "gap"]
+    decided(desk, "again")
+    desk.follow(page["5. After a gap: the accounts"])
+    assert [kind for kind, _ in told_by(desk)][-3:] == ["gap", "ceiling", "adopted"]
+
+
+def decided(desk: Desk, why: str) -> None:
+    """An account at the centre, opened by one officer."""
+    for line in (
+        f"covenant ledger ceiling draft north lending-club --unit record --epsilon 12 --delta 1e-5 --reason {why} --out {why}.json --home centre",
+        f"covenant ledger ceiling sign {why}.json --officer privacy-1 --key officers/privacy-1.key --root officers/root.json",
+        f"covenant ledger ceiling apply {why}.json --home centre",
+    ):
+        desk.type(line)
+
+
+def served(desk: Desk) -> None:
+    """As a coordinator does when it starts: the sites are recorded, and the log has the member list."""
+    centre = open_centre(load_settings(desk.folder / "centre"))
+    membership, trusted = read_members(centre.settings)
+    Service(centre)._record(trusted.members, membership)
+    centre.engine.dispose()
+
+
+def told_by(desk: Desk) -> list[tuple[str, bytes]]:
+    """The kinds and bytes of all entries of the centre's log."""
+    centre = open_centre(load_settings(desk.folder / "centre"))
+    log = open_log(centre.engine, centre.settings, centre.clock)
+    found = [(LogEntry.from_canonical(each.body).what.kind, each.body) for each in log.entries()]
+    centre.engine.dispose()
+    return found
+
+
 def test_a_halt_is_given_kept_as_evidence_and_lifted_as_the_runbook_says(desk: Desk) -> None:
     sections = commands_of("halt-and-resume.md")
     assert list(sections) == [

@@ -1,0 +1,1 @@
+"""Backup and restore of the coordinator's database, its artifacts and its log."""

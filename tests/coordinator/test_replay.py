@@ -1,0 +1,123 @@
+"""Replaying the whole log into an empty database gives what the log told of: the same ledger, runs, rounds and models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+
+import pytest
+
+from coordinator.db import open_database
+from coordinator.ledger.ceilings import Proposal
+from coordinator.registry.publish import publish
+from coordinator.rounds.record import RoundConflict
+from protos.frames import Stage
+from strategies.errors import CovenantError
+from tests.coordinator.private_for_tests import MODES, Make, Private, make, templates
+from tests.coordinator.recovery_for_tests import replayed, told
+from tests.coordinator.secure_for_tests import RUN
+from tests.coordinator.test_log_export import decide, log_of, open_again, pinned_by
+
+__all__ = ["make", "templates"]
+
+
+def completed(federation: Private) -> None:
+    publish(federation.centre, federation.documents, federation.drive())
+    federation.store.finish("completed")
+
+
+def stopped_and_resumed(federation: Private) -> None:
+    federation.wire.before = lambda ask: (
+        federation.store.finish("stopped", "a person") if ask.stage is Stage.EVALUATE else None
+    )
+    with pytest.raises(RoundConflict):
+        federation.drive()
+    federation.wire.before = lambda _: None
+    open_again(federation)
+    completed(federation)
+
+
+def given_up(federation: Private) -> None:
+    federation.wire.before = lambda ask: (
+        federation.store.finish("failed", "a disk") if ask.number == 2 else None
+    )
+    with pytest.raises(CovenantError):
+        federation.drive()
+    federation.ledger.release_run(RUN, "nobody wants it any more")
+
+
+def decided(federation: Private) -> None:
+    """Ceilings raised, lowered and with alerts, one of which is reached at once."""
+    site = federation.sites[0]
+    population = federation.plan.population_of(site)
+    unit = next(each.key for each in federation.ledger.accounts() if each.key.site == site)
+    before = federation.ledger.show(site, population)
+    assert before.key == unit
+    for epsilon, alerts in ((60.0, [0.01, 0.9]), (55.0, None)):
+        proposal = Proposal(
+            epsilon=epsilon,
+            delta=before.ceiling.delta,
+            unit=before.ceiling.unit,
+            reason="a year's plans",
+            alert_at=alerts,
+        )
+        decide(federation, site, population, proposal, "ledger-1", "ledger-2")
+    completed(federation)
+
+
+def with_losses(seed: int) -> Callable[[Private], None]:
+    def lived(federation: Private) -> None:
+        source = Random(seed)
+        federation.wire.request_lost = lambda site, ask: source.random() < 0.015
+        federation.wire.reply_lost = lambda site, ask: source.random() < 0.015
+        try:
+            completed(federation)
+        except CovenantError as error:
+            federation.store.finish("failed", str(error))
+
+    return lived
+
+
+STORIES: dict[str, Callable[[Private], None]] = {
+    "completed": completed,
+    "stopped and resumed": stopped_and_resumed,
+    "given up": given_up,
+    "ceilings": decided,
+    "losses": with_losses(1),
+}
+
+
+def require_same(federation: Private, folder: str) -> None:
+    before = told(federation.engine)
+    again = open_database(f"sqlite:///{folder}/replayed.db")
+    try:
+        replayed(again, [each.body for each in log_of(federation).entries()], pinned_by(federation))
+        after = told(again)
+    finally:
+        again.dispose()
+    for table, rows in before.items():
+        assert after[table] == rows, table
+
+
+@pytest.mark.parametrize(
+    "story",
+    [
+        pytest.param(each, marks=[] if each in {"stopped and resumed", "given up"} else pytest.mark.slow)
+        for each in STORIES
+    ],
+)
+def test_the_whole_log_replayed_gives_the_same_tables(story: str, make: Make, tmp_path: object) -> None:
+    federation = make()
+    STORIES[story](federation)
+    require_same(federation, str(tmp_path))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_is_lost_on_the_way_the_log_replayed_gives_the_same_tables(
+    mode: str, seed: int, make: Make, tmp_path: object
+) -> None:
+    federation = make(MODES[mode])
+    with_losses(seed)(federation)
+    require_same(federation, str(tmp_path))
