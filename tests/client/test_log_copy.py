@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from client.cli import app
 from client.copying import export_copy
 from client.journal.entries import Owner
 from client.log_copy import LogCopy
@@ -179,3 +180,11 @@ def test_the_agent_exports_what_reaches_a_signed_head(bank: SecureBank, tmp_path
     _spoil(config.log_copy, "UPDATE entries SET body = x'7b7d' WHERE seq = 1")
     with pytest.raises(Refused, match="are not those of the signed head"):
         export_copy(config, tmp_path / "spoilt.jsonl")
+
+
+def test_the_command_exports_it(bank: SecureBank, tmp_path: Path) -> None:
+    answer(bank, request(bank))
+    config = str(bank.folder / VICTIM / "site.yaml")
+    app(["log", "export", str(tmp_path / "kept.jsonl"), "--config", config], standalone_mode=False)
+    with (tmp_path / "kept.jsonl").open("rb") as file:
+        assert list(Export.read(file).entries) == bank.log.entries
