@@ -11,7 +11,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from client import halting
+from client import copying, halting
 from client.journal.entries import JournalBroken
 from protos.egress import keep_quiet
 from protos.shell import emit, people, run_command
@@ -45,6 +45,7 @@ identity:
 journal: journal.db             # what this site has answered; never copy it back from a backup, never delete it
 accounts: accounts.db           # what was released of its rows; the agents of other federations name this very file
 halts: halts.db                 # what people here have halted, with `covenant-agent halt`
+log_copy: log.db                # this site's copy of the transparency log, with which a lost coordinator is restored
 {peers}
 data:
   {contract_name}:
@@ -251,6 +252,7 @@ def witness(
 
 
 halting.register(app)
+copying.register(app)
 
 
 @app.command("run")

@@ -79,15 +79,7 @@ class LogCopy:
         """
         if self._connection is None or not entries or not first <= self.size < first + len(entries):
             return None
-        origin = shown.head.origin
-        try:
-            shown.require_extends(Checkpoint(origin=origin, size=self.size, root=self._tree.root))
-        except ProofMissing:
-            return None
-        except ProofRefused as refused:
-            _log.error("the copy is not of this log", file=str(self._path), reason=str(refused))
-            return None
-        tree, rows = self._tree, []
+        origin, tree, rows = shown.head.origin, self._tree, []
         for body in entries[self.size - first :]:
             tree, completed = tree.append(leaf_hash(body))
             rows.append((tree.size - 1, body, b"".join(node for _, _, node in completed)))
@@ -96,10 +88,22 @@ class LogCopy:
         except ProofMissing:
             return None
         except ProofRefused as refused:
-            raise Contradicted(
-                f"the entries from {self.size} on are not those of the head: {refused}"
-            ) from refused
+            self._require_own_fault(shown, refused)
+            return None
         return Fresh(tuple(rows), tree, shown.note.encoded if tree.size == shown.head.size else None)
+
+    def _require_own_fault(self, shown: Shown, refused: ProofRefused) -> None:
+        """Raise Contradicted where the head begins with this copy, so that it is the new entries that are none of its."""
+        try:
+            shown.require_extends(Checkpoint(origin=shown.head.origin, size=self.size, root=self._tree.root))
+        except ProofMissing:
+            return
+        except ProofRefused:
+            _log.error("the copy is not of this log", file=str(self._path), reason=str(refused))
+            return
+        raise Contradicted(
+            f"the entries from {self.size} on are not those of the head: {refused}"
+        ) from refused
 
     def keep(self, fresh: Fresh | None) -> None:
         """Have entries on the disk; on return `size` says whether they are."""
