@@ -92,7 +92,7 @@ class AuditReport:
             table.add_row("what was halted?", f"{each['what']}, by {each['by']}: {each['reason']} ({state})")
         table.add_row(
             "are entries missing?",
-            f"no: all {self.found['entries']} are under the head that the log signed",
+            f"no: all {self.found['entries']} are under the head that the log signed; {self.found['unwitnessed']} at the end no site has witnessed yet",
         )
         return table
 

@@ -18,6 +18,7 @@ RUN = {
 FOUND: dict[str, Any] = {
     "verified": True,
     "entries": 7,
+    "unwitnessed": 2,
     "root": "cd" * 32,
     "runs": [RUN],
     "models": [{"model": "m@1", "digest": "ef" * 32, "run": RUN["run"]}],
@@ -97,7 +98,7 @@ def test_an_auditors_questions_are_answered_at_the_end(monkeypatch: pytest.Monke
         "south, west",
         "epsilon 1.250 of 6 at delta 1e-05 per record, 5 sums opened",
         "everything, by officer risk-1: odd (lifted)",
-        "no: all 7 are under the head",
+        "no: all 7 are under the head that the log signed; 2 at the end",
     ):
         assert words in said
     assert report("secure").facts()["audit"]["verified"] is True  # type: ignore[index]
