@@ -71,13 +71,13 @@ class Officers:
                     reason = ("--reason", "the demo shows how a run is halted")
                     giving = pool.submit(machine.facts, "halt", "--run", run, *reason, *machine.signs)
                 if now.state in FINAL_STATES:
-                    return self._stopped(desk, now, giving.result() if giving else {})
+                    seen = datetime.now(UTC)  # before the command that halts has ended
+                    return self._stopped(desk, now, seen, giving.result() if giving else {})
         raise CovenantError(f"nothing more was heard of {run}")
 
     def _stopped(
-        self, desk: RemoteDesk, now: RunView, given: dict[str, Any]
+        self, desk: RemoteDesk, now: RunView, seen: datetime, given: dict[str, Any]
     ) -> tuple[dict[str, Any], int, float]:
-        seen = datetime.now(UTC)
         if now.state is not RunState.STOPPED:
             raise CovenantError(
                 f"{now.run} {now.state} before it was halted: {now.reason or 'it was too short'}"

@@ -32,6 +32,7 @@ class Machine:
         """The machine of an officer, who has asked for access and was granted it."""
         made = cls(folder / name, name)
         made.folder.mkdir(parents=True)
+        made.folder.chmod(0o700)
         officers = deployment.officers
         shutil.copy(officers.key(name), made.folder / "officer.key")
         shutil.copy(officers.passphrase(name), made.folder / "passphrase")
