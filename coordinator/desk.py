@@ -6,13 +6,18 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from coordinator.governance.halts import HaltView
 from coordinator.governance.log import Position
+from coordinator.ledger.ceilings import Drafted, Proposal
+from coordinator.office.ceilings import AppliedCeiling
 from coordinator.office.plans import ProposedPlan
 from coordinator.office.standing import PlanStanding
 from coordinator.registry.versions import ModelVersion
 from coordinator.runs import RunView
 from protos.approvals import PlanStatement
-from strategies.ids import RunId
+from protos.ceilings import SignedCeiling
+from protos.halts import HaltOrder, LiftStatement
+from strategies.ids import RunId, SiteName
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
 
@@ -73,6 +78,30 @@ class Desk(Protocol):
 
     def export(self, file: Path) -> Checkpoint:
         """Write the whole log to a new file; returns its head."""
+        ...
+
+    def halts(self) -> Iterable[HaltView]:
+        """All halts, the latest first."""
+        ...
+
+    def halt(self, halt_id: str) -> HaltView:
+        """The halt with this id, or with the one id that begins so."""
+        ...
+
+    def give_halt(self, order: HaltOrder) -> HaltView:
+        """Hand in an order to halt, which stops what it covers at once."""
+        ...
+
+    def say_lift(self, halt_id: str, statement: LiftStatement) -> HaltView:
+        """Hand in an officer's word that a halt may be lifted."""
+        ...
+
+    def draft_ceiling(self, site: SiteName, population: str, proposal: Proposal) -> Drafted:
+        """What officers would sign for a ceiling."""
+        ...
+
+    def apply_ceiling(self, signed: SignedCeiling) -> AppliedCeiling:
+        """Carry out a decision on a ceiling."""
         ...
 
     def models(self) -> Iterable[ModelVersion]:

@@ -226,6 +226,118 @@ class Account(_message.Message):
     facts: str
     def __init__(self, facts: _Optional[str] = ...) -> None: ...
 
+class DraftCeilingRequest(_message.Message):
+    __slots__ = ("site", "population", "unit", "epsilon", "delta", "reason", "alert_at", "overlaps", "order")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    POPULATION_FIELD_NUMBER: _ClassVar[int]
+    UNIT_FIELD_NUMBER: _ClassVar[int]
+    EPSILON_FIELD_NUMBER: _ClassVar[int]
+    DELTA_FIELD_NUMBER: _ClassVar[int]
+    REASON_FIELD_NUMBER: _ClassVar[int]
+    ALERT_AT_FIELD_NUMBER: _ClassVar[int]
+    OVERLAPS_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    site: str
+    population: str
+    unit: str
+    epsilon: float
+    delta: float
+    reason: str
+    alert_at: Fractions
+    overlaps: Names
+    order: int
+    def __init__(self, site: _Optional[str] = ..., population: _Optional[str] = ..., unit: _Optional[str] = ..., epsilon: _Optional[float] = ..., delta: _Optional[float] = ..., reason: _Optional[str] = ..., alert_at: _Optional[_Union[Fractions, _Mapping]] = ..., overlaps: _Optional[_Union[Names, _Mapping]] = ..., order: _Optional[int] = ...) -> None: ...
+
+class Fractions(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[float]
+    def __init__(self, values: _Optional[_Iterable[float]] = ...) -> None: ...
+
+class Names(_message.Message):
+    __slots__ = ("values",)
+    VALUES_FIELD_NUMBER: _ClassVar[int]
+    values: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, values: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class DraftedCeiling(_message.Message):
+    __slots__ = ("decision", "officers", "loosens")
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    OFFICERS_FIELD_NUMBER: _ClassVar[int]
+    LOOSENS_FIELD_NUMBER: _ClassVar[int]
+    decision: bytes
+    officers: int
+    loosens: str
+    def __init__(self, decision: _Optional[bytes] = ..., officers: _Optional[int] = ..., loosens: _Optional[str] = ...) -> None: ...
+
+class ApplyCeilingRequest(_message.Message):
+    __slots__ = ("request_id", "decision")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    DECISION_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    decision: bytes
+    def __init__(self, request_id: _Optional[str] = ..., decision: _Optional[bytes] = ...) -> None: ...
+
+class AppliedCeiling(_message.Message):
+    __slots__ = ("account", "alerts_reached_now")
+    ACCOUNT_FIELD_NUMBER: _ClassVar[int]
+    ALERTS_REACHED_NOW_FIELD_NUMBER: _ClassVar[int]
+    account: Account
+    alerts_reached_now: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, account: _Optional[_Union[Account, _Mapping]] = ..., alerts_reached_now: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GiveHaltRequest(_message.Message):
+    __slots__ = ("request_id", "order")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    order: bytes
+    def __init__(self, request_id: _Optional[str] = ..., order: _Optional[bytes] = ...) -> None: ...
+
+class SayLiftRequest(_message.Message):
+    __slots__ = ("request_id", "halt", "statement")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    HALT_FIELD_NUMBER: _ClassVar[int]
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    halt: str
+    statement: bytes
+    def __init__(self, request_id: _Optional[str] = ..., halt: _Optional[str] = ..., statement: _Optional[bytes] = ...) -> None: ...
+
+class GetHaltRequest(_message.Message):
+    __slots__ = ("halt",)
+    HALT_FIELD_NUMBER: _ClassVar[int]
+    halt: str
+    def __init__(self, halt: _Optional[str] = ...) -> None: ...
+
+class ListHaltsRequest(_message.Message):
+    __slots__ = ("page_size", "page_token")
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    page_size: int
+    page_token: str
+    def __init__(self, page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListHaltsResponse(_message.Message):
+    __slots__ = ("halts", "next_page_token")
+    HALTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    halts: _containers.RepeatedCompositeFieldContainer[Halt]
+    next_page_token: str
+    def __init__(self, halts: _Optional[_Iterable[_Union[Halt, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class Halt(_message.Message):
+    __slots__ = ("order", "halted_at", "lift", "lifted_at")
+    ORDER_FIELD_NUMBER: _ClassVar[int]
+    HALTED_AT_FIELD_NUMBER: _ClassVar[int]
+    LIFT_FIELD_NUMBER: _ClassVar[int]
+    LIFTED_AT_FIELD_NUMBER: _ClassVar[int]
+    order: bytes
+    halted_at: str
+    lift: bytes
+    lifted_at: str
+    def __init__(self, order: _Optional[bytes] = ..., halted_at: _Optional[str] = ..., lift: _Optional[bytes] = ..., lifted_at: _Optional[str] = ...) -> None: ...
+
 class GetMembersRequest(_message.Message):
     __slots__ = ()
     def __init__(self) -> None: ...

@@ -13,9 +13,13 @@ from typing import Any, Final, TypeVar
 from google.protobuf.message import Message
 
 from coordinator.api.client import ControlClient
-from coordinator.api.messages import model_version, run_view, standing_view
+from coordinator.api.messages import halt_view, model_version, run_view, standing_view
 from coordinator.db.schema import FINAL_STATES
+from coordinator.governance.halts import HaltView
 from coordinator.governance.log import Position
+from coordinator.ledger.ceilings import Drafted, Proposal
+from coordinator.ledger.units import unit_text
+from coordinator.office.ceilings import AppliedCeiling
 from coordinator.office.plans import ProposedPlan
 from coordinator.office.standing import PlanStanding
 from coordinator.registry.versions import ModelVersion
@@ -23,11 +27,13 @@ from coordinator.runs import RunView
 from protos import control_pb2 as control
 from protos import governance_pb2 as governance
 from protos.approvals import PlanEvidence, PlanStatement
+from protos.ceilings import CeilingDecision, SignedCeiling
 from protos.contract import Contract
+from protos.halts import HaltOrder, LiftStatement
 from protos.log_export import ExportHeader
 from protos.plan import Plan
 from strategies.errors import CovenantError, Refused, Unreachable, UsageError
-from strategies.ids import RunId, run_id
+from strategies.ids import RunId, SiteName, run_id
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
 _PAGE: Final = 500
@@ -38,6 +44,8 @@ _LASTED_S: Final = 60.0
 M = TypeVar("M", bound=Message)
 _RUNS: Final = "covenant.control.v1.Runs/"
 _PLANS: Final = "covenant.governance.v1.Plans/"
+_HALTS: Final = "covenant.governance.v1.Halts/"
+_LEDGER: Final = "covenant.governance.v1.Ledger/"
 _LOG: Final = "covenant.governance.v1.Log/"
 
 
@@ -197,6 +205,73 @@ class RemoteDesk:
             raise
         return Checkpoint.parse(SignedNote.parse(ExportHeader.from_canonical(first).checkpoint).text)
 
+    def halts(self) -> Iterable[HaltView]:
+        """See `Desk.halts`."""
+        for page in self._pages(
+            f"{_HALTS}ListHalts",
+            lambda token: governance.ListHaltsRequest(page_size=_PAGE, page_token=token),
+            governance.ListHaltsResponse,
+        ):
+            yield from map(halt_view, page.halts)
+
+    def halt(self, halt_id: str) -> HaltView:
+        """See `Desk.halt`; refuses another halt than was asked for."""
+        request = governance.GetHaltRequest(halt=halt_id)
+        found = halt_view(self.client.ask(f"{_HALTS}GetHalt", request, governance.Halt))
+        if not found.order.id.startswith(halt_id):
+            raise Refused(
+                f"{self.client.server} sent halt {found.order.id} for {halt_id}: it is not what was asked for; sign nothing"
+            )
+        return found
+
+    def give_halt(self, order: HaltOrder) -> HaltView:
+        """See `Desk.give_halt`."""
+        return halt_view(
+            self.client.change(
+                f"{_HALTS}GiveHalt",
+                lambda id_: governance.GiveHaltRequest(request_id=id_, order=order.canonical),
+                governance.Halt,
+            )
+        )
+
+    def say_lift(self, halt_id: str, statement: LiftStatement) -> HaltView:
+        """See `Desk.say_lift`."""
+        return halt_view(
+            self.client.change(
+                f"{_HALTS}SayLift",
+                lambda id_: governance.SayLiftRequest(
+                    request_id=id_, halt=halt_id, statement=statement.canonical
+                ),
+                governance.Halt,
+            )
+        )
+
+    def draft_ceiling(self, site: SiteName, population: str, proposal: Proposal) -> Drafted:
+        """See `Desk.draft_ceiling`. Whoever signs it reads what it says, and `ceiling sign` compares its federation with the root."""
+        request = governance.DraftCeilingRequest(
+            site=site,
+            population=population,
+            unit=unit_text(proposal.unit),
+            epsilon=proposal.epsilon,
+            delta=proposal.delta,
+            reason=proposal.reason,
+            alert_at=None if proposal.alert_at is None else governance.Fractions(values=proposal.alert_at),
+            overlaps=None if proposal.overlaps is None else governance.Names(values=proposal.overlaps),
+            order=proposal.order,
+        )
+        found = self.client.ask(f"{_LEDGER}DraftCeiling", request, governance.DraftedCeiling)
+        decision = CeilingDecision.from_canonical(found.decision)
+        return Drafted(decision=decision, officers=found.officers, loosens=found.loosens)
+
+    def apply_ceiling(self, signed: SignedCeiling) -> AppliedCeiling:
+        """See `Desk.apply_ceiling`."""
+        done = self.client.change(
+            f"{_LEDGER}ApplyCeiling",
+            lambda id_: governance.ApplyCeilingRequest(request_id=id_, decision=signed.canonical),
+            governance.AppliedCeiling,
+        )
+        return AppliedCeiling(json.loads(done.account.facts), tuple(map(json.loads, done.alerts_reached_now)))
+
     def models(self) -> Iterable[ModelVersion]:
         """See `Desk.models`."""
         for page in self._pages(
@@ -209,7 +284,7 @@ class RemoteDesk:
     def accounts(self) -> Iterable[dict[str, Any]]:
         """See `Desk.accounts`."""
         for page in self._pages(
-            "covenant.governance.v1.Ledger/ListAccounts",
+            f"{_LEDGER}ListAccounts",
             lambda token: governance.ListAccountsRequest(page_size=_PAGE, page_token=token),
             governance.ListAccountsResponse,
         ):
@@ -218,7 +293,7 @@ class RemoteDesk:
     def account(self, site: str, population: str, unit: str | None) -> dict[str, Any]:
         """See `Desk.account`."""
         request = governance.GetAccountRequest(site=site, population=population, unit=unit or "")
-        found = self.client.ask("covenant.governance.v1.Ledger/GetAccount", request, governance.Account)
+        found = self.client.ask(f"{_LEDGER}GetAccount", request, governance.Account)
         facts: dict[str, Any] = json.loads(found.facts)
         return facts
 

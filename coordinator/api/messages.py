@@ -6,11 +6,13 @@ import json
 from datetime import UTC, datetime, timedelta
 
 from coordinator.db.schema import RunState, Stage
+from coordinator.governance.halts import HaltView
 from coordinator.office.standing import Given, Lacking, PlanStanding
 from coordinator.registry.versions import ModelVersion
 from coordinator.runs import RunView
 from protos import control_pb2 as control
 from protos import governance_pb2 as governance
+from protos.halts import HaltLift, HaltOrder
 from strategies.ids import digest, run_id
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -116,4 +118,25 @@ def standing_view(message: governance.PlanStanding) -> PlanStanding:
         ),
         reason=message.reason if message.HasField("reason") else None,
         until=message.until if message.HasField("until") else None,
+    )
+
+
+def halt_message(found: HaltView) -> governance.Halt:
+    """A halt."""
+    return governance.Halt(
+        order=found.order.canonical,
+        halted_at=found.halted_at.isoformat(),
+        lift=None if found.lift is None else found.lift.canonical,
+        lifted_at=None if found.lifted_at is None else found.lifted_at.isoformat(),
+    )
+
+
+def halt_view(message: governance.Halt) -> HaltView:
+    """The same, read; its order's digest is computed from the bytes."""
+    lifted_at = datetime.fromisoformat(message.lifted_at) if message.HasField("lifted_at") else None
+    return HaltView(
+        order=HaltOrder.from_canonical(message.order),
+        halted_at=datetime.fromisoformat(message.halted_at),
+        lift=HaltLift.from_canonical(message.lift) if message.HasField("lift") else None,
+        lifted_at=lifted_at,
     )

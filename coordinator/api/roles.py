@@ -1,7 +1,7 @@
 """Who may call what. A method without a rule here is served to nobody: the server does not start with one.
 
 1. Who decides does not carry out: engineers propose and launch, privacy officers and model risk approve, and no role does both.
-2. Anybody who decides or runs the machines may stop a run; only an engineer opens it again.
+2. Anybody who decides or runs the machines may stop a run; only an engineer opens it again. Everybody may halt; who lifts is `protos.halts.LIFT_RULE`.
 3. An admin runs the machines, and sees neither plans nor accounts. A site's operator sees no accounts: those of other sites are among them.
 """
 
@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
+from protos.halts import LIFT_RULE
 from protos.membership import Role
 
 
@@ -56,6 +57,12 @@ RULES: Final[dict[str, Rule]] = {
     "covenant.governance.v1.Log/WatchEvents": _reads(_EVERYBODY),
     "covenant.governance.v1.Ledger/ListAccounts": _reads(_READERS),
     "covenant.governance.v1.Ledger/GetAccount": _reads(_READERS),
+    "covenant.governance.v1.Ledger/DraftCeiling": _reads({Role.PRIVACY_OFFICER, Role.MODEL_RISK}),
+    "covenant.governance.v1.Ledger/ApplyCeiling": _changes(Role.PRIVACY_OFFICER),
+    "covenant.governance.v1.Halts/GiveHalt": _changes(*Role),
+    "covenant.governance.v1.Halts/SayLift": _changes(*LIFT_RULE.roles),
+    "covenant.governance.v1.Halts/GetHalt": _reads(_EVERYBODY),
+    "covenant.governance.v1.Halts/ListHalts": _reads(_EVERYBODY),
     "covenant.governance.v1.Members/GetMembers": _reads(_EVERYBODY),
     "grpc.health.v1.Health/Check": _reads(_EVERYBODY),
     "grpc.health.v1.Health/Watch": _reads(_EVERYBODY),

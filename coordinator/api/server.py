@@ -22,6 +22,7 @@ from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from coordinator.api.door import MOST_STREAMS, Call, Door, Function
+from coordinator.api.halts import Halts
 from coordinator.api.identity import CurrentMembers, Identity
 from coordinator.api.ledger import Accounts
 from coordinator.api.log import Log
@@ -133,6 +134,7 @@ def _functions(centre: Centre) -> Mapping[str, Function]:
         **Plans(centre).functions(),
         **Log(centre).functions(),
         **Accounts(centre).functions(),
+        **Halts(centre).functions(),
         **_machinery(),
     }
 

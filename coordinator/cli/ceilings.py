@@ -7,12 +7,9 @@ from typing import Annotated, Any
 
 import typer
 
-from coordinator.cli.options import Home, Json, centre_at
+from coordinator.cli.options import Access, Home, Json, desk_at
 from coordinator.cli.signing import PUBLIC_MODE, confirm, open_keys
-from coordinator.documents import read_listed
 from coordinator.ledger.ceilings import Proposal
-from coordinator.ledger.facts import crossing_facts, view_facts
-from coordinator.ledger.store import Ledger
 from coordinator.ledger.units import UNIT_HELP, parse_unit
 from protos.ceilings import CeilingDecision, SignedCeiling
 from protos.documents import load_document
@@ -63,6 +60,7 @@ def draft(
         ),
     ] = None,
     home: Home = None,
+    access: Access = None,
     json: Json = False,
 ) -> None:
     """Draft the ceiling of an account, or the first one, which opens it. It says all that will hold, and changes nothing yet.
@@ -80,8 +78,7 @@ def draft(
         overlaps=[] if no_overlap else overlap or None,
         order=order,
     )
-    federation = read_listed(centre_at(home).settings).trusted.federation
-    drafted = _ledger(home).draft_ceiling(site_name(site), population, proposal, federation)
+    drafted = desk_at(home, access).draft_ceiling(site_name(site), population, proposal)
     write_new(out, SignedCeiling(decision=drafted.decision).canonical + b"\n", mode=PUBLIC_MODE)
     if json:
         emit({**_facts(SignedCeiling(decision=drafted.decision)), "officers_needed": drafted.officers})
@@ -141,18 +138,17 @@ def show(decision: DecisionFile, json: Json = False) -> None:
 
 
 @app.command("apply")
-def apply(decision: DecisionFile, home: Home = None, json: Json = False) -> None:
+def apply(decision: DecisionFile, home: Home = None, access: Access = None, json: Json = False) -> None:
     """Carry out a decision that enough privacy officers have signed, and put it into the log."""
-    signed, centre = load_document(decision, SignedCeiling), centre_at(home)
-    ledger, said = Ledger(centre.engine, centre.clock), signed.decision
-    crossed = ledger.set_ceiling(signed, read_listed(centre.settings))
-    found = ledger.show(said.site, said.population, said.terms.unit)
+    signed = load_document(decision, SignedCeiling)
+    done = desk_at(home, access).apply_ceiling(signed)
     if json:
-        emit({**view_facts(found), "alerts_reached_now": [crossing_facts(each) for each in crossed]})
+        emit({**done.account, "alerts_reached_now": list(done.alerts)})
         return
-    _say(f"{found.key.name}: the ceiling is {found.ceiling.words}")
-    for each in crossed:
-        _say(f"alert: {each.fraction:.0%} of it is spent already")
+    said = signed.decision
+    _say(f"{said.site}/{said.population}: the ceiling is {done.account['ceiling']['words']}")
+    for each in done.alerts:
+        _say(f"alert: {each['fraction']:.0%} of it is spent already")
 
 
 def words(decision: CeilingDecision) -> str:
@@ -176,11 +172,6 @@ def _facts(signed: SignedCeiling) -> dict[str, Any]:
         "digest": signed.decision.digest,
         "signed_by": [each.officer for each in signed.statements],
     }
-
-
-def _ledger(home: Path | None) -> Ledger:
-    centre = centre_at(home)
-    return Ledger(centre.engine, centre.clock)
 
 
 def _say(text: str) -> None:

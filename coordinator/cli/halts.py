@@ -10,10 +10,12 @@ import typer
 from rich.table import Table
 
 from coordinator.cli.approvals import Key, OfficerName, PassphraseFile
-from coordinator.cli.options import Home, Json, centre_at
-from coordinator.cli.signing import now, open_keys
-from coordinator.documents import read_listed
-from coordinator.governance.halts import HaltView, halt, say_lift, view, views
+from coordinator.cli.options import Access, Home, Json, desk_at
+from coordinator.cli.signing import PUBLIC_MODE, now, open_keys
+from coordinator.governance.halts import HaltView
+from coordinator.settings import load_settings
+from protos.access import own_request
+from protos.files import write_new
 from protos.halts import (
     LIFT_RULE,
     MOST_ORDER_BYTES,
@@ -21,7 +23,6 @@ from protos.halts import (
     HaltScope,
     OrderedBy,
     order_halt,
-    require_halt,
     state_lift,
 )
 from protos.keys import SigningKey
@@ -34,6 +35,17 @@ app = typer.Typer(
     invoke_without_command=True,
     help="Stop a site's part, a run, or everything: any officer or site does that alone, and two officers let it go on.",
 )
+_INCOMPLETE = "say what is halted with one of --site, --run and --all, why with --reason, and who orders it with --officer and --key"
+Federation = Annotated[
+    str | None,
+    typer.Option(
+        "--federation",
+        help="Name of the federation; else that of covenant.yaml, or of the officer's own request in the access folder.",
+    ),
+]
+SiteOption = Annotated[str | None, typer.Option("--site", help="Ask this site no more.")]
+RunOption = Annotated[str | None, typer.Option("--run", help="Stop this run.")]
+Everything = Annotated[bool, typer.Option("--all", help="Stop every run, and launch none.")]
 Reason = Annotated[
     str, typer.Option(help="Why, in at most 500 characters; everybody who reads the log reads it.")
 ]
@@ -43,9 +55,9 @@ HaltId = Annotated[str, typer.Argument(help="The halt's id, or how it begins.")]
 @app.callback()
 def give(  # noqa: PLR0917 (each is an option of the command)
     context: typer.Context,
-    site: Annotated[str | None, typer.Option(help="Ask this site no more.")] = None,
-    run: Annotated[str | None, typer.Option(help="Stop this run.")] = None,
-    everything: Annotated[bool, typer.Option("--all", help="Stop every run, and launch none.")] = False,
+    site: SiteOption = None,
+    run: RunOption = None,
+    everything: Everything = False,
     reason: Annotated[
         str | None,
         typer.Option(help="Why, in at most 500 characters; everybody who reads the log reads it."),
@@ -58,7 +70,9 @@ def give(  # noqa: PLR0917 (each is an option of the command)
     ] = None,
     key: Annotated[Path | None, typer.Option("--key", help="The officer's private key.")] = None,
     passphrase_file: PassphraseFile = None,
+    federation: Federation = None,
     home: Home = None,
+    access: Access = None,
     json: Json = False,
 ) -> None:
     """Order a halt, sign it and record it; what it covers stops at once."""
@@ -68,33 +82,36 @@ def give(  # noqa: PLR0917 (each is an option of the command)
         if named or reason is not None or officer is not None or key is not None:
             raise UsageError(f"`covenant halt {context.invoked_subcommand}` takes its options after its name")
         return
-    if len(named) != 1 or reason is None or officer is None or key is None:
-        raise UsageError(
-            "say what is halted with one of --site, --run and --all, why with --reason, and who orders it with --officer and --key"
-        )
-    centre = centre_at(home)
-    listed = read_listed(centre.settings)
-    scope: HaltScope = "all" if everything else "run" if run is not None else "site"
-    what = "everything" if everything else f"{scope} {run or site}"
-    people.print(f"halting {what}: {reason}", highlight=False, markup=False)
-    order = order_halt(
-        centre.settings.config.federation,
-        scope,
-        run or site,
-        reason,
-        OrderedBy(kind="officer", name=officer),
-        _signer(key, passphrase_file),
-        at=now(),
-        entropy=secrets.token_bytes(_ID_BYTES),
-    )
-    require_halt(order, listed.trusted.members, now())
-    _show_one(halt(centre, order, listed), json=json)
+    if reason is None or officer is None or key is None:
+        raise UsageError(_INCOMPLETE)
+    where = _federation(federation, home, access)
+    order = _order(where, site, run, reason, officer, key, passphrase_file, everything=everything)
+    _show_one(desk_at(home, access).give_halt(order), json=json)
+
+
+@app.command("order")
+def order_file(
+    *,
+    out: Annotated[Path, typer.Option(help="The order to write, for `covenant halt apply`.")],
+    federation: Annotated[str, typer.Option(help="Name of the federation.")],
+    reason: Reason,
+    officer: OfficerName,
+    key: Key,
+    site: SiteOption = None,
+    run: RunOption = None,
+    everything: Everything = False,
+    passphrase_file: PassphraseFile = None,
+) -> None:
+    """Sign an order into a file, where no coordinator can be reached. Nothing stops before it is applied."""
+    order = _order(federation, site, run, reason, officer, key, passphrase_file, everything=everything)
+    write_new(out, order.canonical + b"\n", mode=PUBLIC_MODE)
+    people.print(f"wrote {out}; `covenant halt apply` carries it out", highlight=False)
 
 
 @app.command("list")
-def list_halts(home: Home = None, json: Json = False) -> None:
+def list_halts(home: Home = None, access: Access = None, json: Json = False) -> None:
     """All halts, the latest first."""
-    found = views(centre_at(home).engine)
+    found = list(desk_at(home, access).halts())
     if json:
         emit({"halts": [_facts(each) for each in found]})
         return
@@ -111,12 +128,11 @@ def list_halts(home: Home = None, json: Json = False) -> None:
 def apply(
     file: Annotated[Path, typer.Argument(help="An order that was signed elsewhere, such as at a site.")],
     home: Home = None,
+    access: Access = None,
     json: Json = False,
 ) -> None:
     """Record an order that was signed elsewhere; what it covers stops at once."""
-    centre = centre_at(home)
-    listed = read_listed(centre.settings)
-    _show_one(halt(centre, read_order(file), listed), json=json)
+    _show_one(desk_at(home, access).give_halt(read_order(file)), json=json)
 
 
 @app.command("lift")
@@ -127,15 +143,53 @@ def lift(
     key: Key,
     passphrase_file: PassphraseFile = None,
     home: Home = None,
+    access: Access = None,
     json: Json = False,
 ) -> None:
-    """Say that a halt may be lifted. With the word of a second officer it is."""
-    centre = centre_at(home)
-    listed = read_listed(centre.settings)
-    order = view(centre.engine, halt_id).order
+    """Say that a halt may be lifted, after reading what it is. With the word of a second officer it is."""
+    desk = desk_at(home, access)
+    order = desk.halt(halt_id).order
     people.print(f"lifting: {order.words}", highlight=False, markup=False)
     said = state_lift(order.digest, officer, reason, _signer(key, passphrase_file), at=now())
-    _show_one(say_lift(centre, order.id, said, listed), json=json)
+    _show_one(desk.say_lift(order.id, said), json=json)
+
+
+def _order(
+    federation: str,
+    site: str | None,
+    run: str | None,
+    reason: str,
+    officer: str,
+    key: Path,
+    passphrase_file: Path | None,
+    *,
+    everything: bool,
+) -> HaltOrder:
+    """The order, after saying what it halts. Raises UsageError unless exactly one thing is named."""
+    if sum((site is not None, run is not None, everything)) != 1:
+        raise UsageError(_INCOMPLETE)
+    scope: HaltScope = "all" if everything else "run" if run is not None else "site"
+    what = "everything" if everything else f"{scope} {run or site}"
+    people.print(f"halting {what} in federation {federation}: {reason}", highlight=False, markup=False)
+    return order_halt(
+        federation,
+        scope,
+        run or site,
+        reason,
+        OrderedBy(kind="officer", name=officer),
+        _signer(key, passphrase_file),
+        at=now(),
+        entropy=secrets.token_bytes(_ID_BYTES),
+    )
+
+
+def _federation(named: str | None, home: Path | None, access: Path | None) -> str:
+    """The federation that the officer names, or has named when asking for access, or whose coordinator this is. No server is asked."""
+    if named is not None:
+        return named
+    if access is None:
+        return load_settings(home).config.federation
+    return own_request(access).federation
 
 
 def read_order(file: Path) -> HaltOrder:

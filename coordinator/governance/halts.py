@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -42,6 +42,7 @@ from protos.membership import MemberList
 from strategies.errors import CovenantError, DiskError, Refused, UsageError
 from strategies.ids import RunId, SiteName
 
+First = Callable[[Session], None]
 _log = structlog.get_logger(__name__)
 
 
@@ -67,13 +68,15 @@ class HaltView:
         return f"stands ({len(self.said)} of {LIFT_RULE.officers} would lift it)" if self.said else "stands"
 
 
-def halt(centre: Centre, order: HaltOrder, listed: Listed | None = None) -> HaltView:
+def halt(
+    centre: Centre, order: HaltOrder, listed: Listed | None = None, first: First | None = None
+) -> HaltView:
     """Record `order`, stop what it covers, and end what drives it.
 
-    `listed` is the newest list, which the caller has verified; the log's own newest is taken without it. Raises Refused for an order that
-    does not count, and UsageError for a run that nobody knows; nothing is recorded then.
+    `listed` is the newest list, which the caller has verified; the log's own newest is taken without it. `first` is the first thing that the
+    transaction does. Raises Refused for an order that does not count, and UsageError for a run that nobody knows; nothing is recorded then.
     """
-    stopped = _record(centre, order, listed)
+    stopped = _record(centre, order, listed, first)
     for flower_run in (*stopped, *_stop_late(centre, order)):
         with suppress(CovenantError):  # its driver asks for halts by itself
             centre.transport.stop_run(flower_run)
@@ -98,10 +101,14 @@ def take_order(centre: Centre, run: RunId, site: SiteName, evidence: bytes) -> N
         _log.warning("order not taken", site=site, run=run, reason=str(error))
 
 
-def say_lift(centre: Centre, halt_id: str, statement: LiftStatement, listed: Listed) -> HaltView:
-    """Record one officer's word; with the last that it takes the halt is over. Raises Refused."""
+def say_lift(
+    centre: Centre, halt_id: str, statement: LiftStatement, listed: Listed, first: First | None = None
+) -> HaltView:
+    """Record one officer's word; with the last that it takes the halt is over. `first` as in `halt`. Raises Refused."""
     members, at = listed.trusted.members, centre.clock()
     with writing(centre.engine, f"lifting halt {halt_id}") as session:
+        if first is not None:
+            first(session)
         row = _find(session, halt_id, lock=True)
         if row.lifted_at is not None:
             raise Refused(f"halt {row.id} was lifted at {row.lifted_at:%Y-%m-%d %H:%M:%S} UTC")
@@ -128,10 +135,11 @@ def view(engine: Engine, halt_id: str) -> HaltView:
         return _view(_find(session, halt_id))
 
 
-def views(engine: Engine) -> list[HaltView]:
-    """All halts, the latest first."""
+def views(engine: Engine, start: int = 0, limit: int | None = None) -> list[HaltView]:
+    """All halts, the latest first; or at most `limit` of them from `start` on."""
+    query = select(HaltRow).order_by(HaltRow.halted_at.desc(), HaltRow.id).offset(start).limit(limit)
     with reading(engine, "listing halts") as session:
-        rows = session.scalars(select(HaltRow).order_by(HaltRow.halted_at.desc(), HaltRow.id))
+        rows = session.scalars(query)
         return [_view(each) for each in rows]
 
 
@@ -140,10 +148,12 @@ def _is_known(engine: Engine, order: HaltOrder) -> bool:
         return session.get(HaltRow, order.digest) is not None
 
 
-def _record(centre: Centre, order: HaltOrder, listed: Listed | None) -> list[int]:
+def _record(centre: Centre, order: HaltOrder, listed: Listed | None, first: First | None = None) -> list[int]:
     """One transaction; the Flower runs of what it has stopped."""
     at = centre.clock()
     with writing(centre.engine, f"recording halt {order.id}") as session:
+        if first is not None:
+            first(session)
         runs = session.scalars(_going(order).order_by(Run.id).with_for_update()).all()
         append(session, at, _halted(session, order, listed, runs, at))
     return _flower_runs(runs)

@@ -147,9 +147,13 @@ class Ledger:
         with reading(self._engine, f"drafting a decision on {key.words}") as session:
             return draft(session, key, proposal, federation, self._clock())
 
-    def set_ceiling(self, signed: SignedCeiling, listed: Listed) -> tuple[Crossing, ...]:
-        """Carry out a decision that officers have signed; raises as `decide`."""
+    def set_ceiling(
+        self, signed: SignedCeiling, listed: Listed, first: Callable[[Session], None] | None = None
+    ) -> tuple[Crossing, ...]:
+        """Carry out a decision that officers have signed; `first` is the first thing that the transaction does. Raises as `decide`."""
         with writing(self._engine, f"carrying out {signed.decision.words}") as session:
+            if first is not None:
+                first(session)
             return decide(session, signed, listed, self._clock())
 
     def accounts(self) -> tuple[AccountSummary, ...]:

@@ -26,3 +26,10 @@ def parse_unit(text: str) -> PrivacyUnit:
         raise UsageError(f"--unit is {text!r}; a {kind} has no column and no numbers, write {kind}")
     numbers = dict(zip(("max_rows", "max_sites"), map(int, rest[1:]), strict=False))
     return PrivacyUnit(kind=UnitKind(kind), column=rest[0] if rest else None, **numbers)
+
+
+def unit_text(unit: PrivacyUnit) -> str:
+    """The text that `parse_unit` reads as `unit`."""
+    if unit.kind is not UnitKind.CUSTOMER:
+        return str(unit.kind)
+    return f"{unit.kind}:{unit.column}:{unit.max_rows}:{unit.max_sites}"

@@ -11,21 +11,27 @@ from typing import Any, Final
 from coordinator import runs as views
 from coordinator.bootstrap import Centre
 from coordinator.db.schema import FINAL_STATES
+from coordinator.governance import halts as recorded
 from coordinator.governance.exports import export_log, newest_witnesses
+from coordinator.governance.halts import HaltView
 from coordinator.governance.log import Position, TransparencyLog, open_log
+from coordinator.ledger.ceilings import Drafted, Proposal
 from coordinator.ledger.facts import summary_facts, view_facts
 from coordinator.ledger.store import Ledger
 from coordinator.ledger.units import parse_unit
-from coordinator.office import plans, runs
+from coordinator.office import ceilings, halts, plans, runs
 from coordinator.office.actors import here
+from coordinator.office.ceilings import AppliedCeiling
 from coordinator.office.plans import ProposedPlan
 from coordinator.office.requests import Asked
 from coordinator.office.standing import PlanStanding
 from coordinator.registry.versions import ModelVersion, list_versions
 from coordinator.runs import RunView
 from protos.approvals import PlanStatement
+from protos.ceilings import SignedCeiling
+from protos.halts import HaltOrder, LiftStatement
 from strategies.encoding import digest_of
-from strategies.ids import RunId, site_name
+from strategies.ids import RunId, SiteName, site_name
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
 _LAUNCH: Final = "launch"
@@ -115,6 +121,30 @@ class LocalDesk:
         return export_log(
             self._log(), self.centre.settings.config.federation, file, newest_witnesses(self.centre)
         )
+
+    def halts(self) -> Iterable[HaltView]:
+        """See `Desk.halts`."""
+        return recorded.views(self.centre.engine)
+
+    def halt(self, halt_id: str) -> HaltView:
+        """See `Desk.halt`."""
+        return recorded.view(self.centre.engine, halt_id)
+
+    def give_halt(self, order: HaltOrder) -> HaltView:
+        """See `Desk.give_halt`."""
+        return halts.give(self.centre, here(), order)
+
+    def say_lift(self, halt_id: str, statement: LiftStatement) -> HaltView:
+        """See `Desk.say_lift`."""
+        return halts.say_lift(self.centre, here(), halt_id, statement)
+
+    def draft_ceiling(self, site: SiteName, population: str, proposal: Proposal) -> Drafted:
+        """See `Desk.draft_ceiling`."""
+        return ceilings.draft(self.centre, site, population, proposal)
+
+    def apply_ceiling(self, signed: SignedCeiling) -> AppliedCeiling:
+        """See `Desk.apply_ceiling`."""
+        return ceilings.apply(self.centre, here(), signed)
 
     def models(self) -> Iterable[ModelVersion]:
         """See `Desk.models`."""

@@ -11,6 +11,7 @@ import typer
 
 from coordinator.cli.options import Home, Json
 from protos.shell import emit, people
+from strategies.errors import UsageError
 
 _DEMO_FOLDER = Path("covenant-demo")
 DemoFolder = Annotated[
@@ -23,12 +24,28 @@ DemoPrivacy = Annotated[
 ]
 
 
-def demo(folder: DemoFolder = _DEMO_FOLDER, privacy: DemoPrivacy = "distributed", json: Json = False) -> None:
+def demo(
+    folder: DemoFolder = _DEMO_FOLDER,
+    privacy: DemoPrivacy = "distributed",
+    *,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full",
+            help="Then a second run, which officers propose, approve, halt, lift and resume from machines of their own; up to four minutes in all.",
+        ),
+    ] = False,
+    json: Json = False,
+) -> None:
     """Run a real federation on real loans: a SuperLink, four agents, a registered model, a score. Leaves nothing running."""
+    if full and privacy == "none":
+        raise UsageError(
+            "--full shows what runs cost the accounts, and without privacy there are none; leave --privacy out"
+        )
     from simulation.demo.demonstration import Demonstration
 
     interrupt_on_terminate()
-    report = Demonstration(folder.resolve(), private=privacy == "distributed").run()
+    report = Demonstration(folder.resolve(), private=privacy == "distributed", full=full).run()
     if json:
         emit(report.facts())
     else:

@@ -1,7 +1,8 @@
-"""The privacy accounts of the demo: opened with its plan's own limit at the centre and at each site, and read back after the run."""
+"""The privacy accounts of the demo: opened with its plans' own limits at the centre and at each site, and read back after the run."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from client.accounts import AccountBook
@@ -19,24 +20,27 @@ from strategies.dp.units import Guarantee
 from strategies.ids import SiteName
 
 
-def _ceiling(plan: Plan, contract: Contract) -> Ceiling | None:
+def _ceiling(plan: Plan, contract: Contract, then: Plan | None) -> Ceiling | None:
     releases = releases_of(plan, contract)
     if releases is None or not isinstance(plan.privacy, Privacy):
         return None
-    return fitting_ceiling(releases, plan.privacy)
+    fitting = fitting_ceiling(releases, plan.privacy)
+    if then is None or not isinstance(then.privacy, Privacy):
+        return fitting
+    return replace(fitting, epsilon=fitting.epsilon + then.privacy.limit.epsilon)
 
 
-def account_option(plan: Plan, contract: Contract) -> str | None:
-    """The account of a site as `covenant-agent init --account` takes it; None without privacy."""
-    ceiling = _ceiling(plan, contract)
+def account_option(plan: Plan, contract: Contract, then: Plan | None = None) -> str | None:
+    """The account of a site as `covenant-agent init --account` takes it, with room for `plan` and one that is run `then`; None without privacy."""
+    ceiling = _ceiling(plan, contract, then)
     if ceiling is None:
         return None
     return f"{ceiling.unit.kind},{ceiling.epsilon},{ceiling.delta},{ceiling.order}"
 
 
-def open_accounts(deployment: Deployment, plan: Plan, contract: Contract) -> None:
+def open_accounts(deployment: Deployment, plan: Plan, contract: Contract, then: Plan | None = None) -> None:
     """Set the ceilings at the centre, as a privacy officer does with `covenant ledger ceiling`."""
-    ceiling = _ceiling(plan, contract)
+    ceiling = _ceiling(plan, contract, then)
     if ceiling is None:
         return
     centre = deployment.centre()

@@ -17,6 +17,8 @@ LOANS = "lending_club.parquet"
 PLAN = "plan.yaml"
 WITHOUT_PRIVACY = "plan-none.yaml"
 """The same federation without privacy: what the demo compares itself with."""
+PILOT = "plan-pilot.yaml"
+"""A small plan beside it, for the full demo."""
 CONTRACT = "lending-club.yaml"
 TARGET = "Class"
 

@@ -25,8 +25,16 @@ from protos.shell import people
 from simulation.baselines import local_auc, pooled_auc, pooled_table
 from simulation.demo import data
 from simulation.demo.accounts import account_option, charged_accounts, open_accounts
-from simulation.demo.audit import audited
-from simulation.demo.report import AccountReport, AucReport, AuditReport, DemoReport, ScoringReport
+from simulation.demo.audit import audited, audited_elsewhere
+from simulation.demo.governed import LOG, Officers, agreed_plan, halted_and_resumed
+from simulation.demo.report import (
+    AccountReport,
+    AucReport,
+    AuditReport,
+    DemoReport,
+    GovernedReport,
+    ScoringReport,
+)
 from simulation.demo.scoring import score_one, wait_until_ready
 from simulation.deployment import Deployment, free_port, resident_mib
 from strategies.errors import UsageError
@@ -38,10 +46,11 @@ _MARKER = ".covenant-demo"
 
 @dataclass
 class Demonstration:
-    """A demo in `folder`, which is made anew each time; `private`, or with the plan that has no privacy."""
+    """A demo in `folder`, which is made anew each time; `private`, or with the plan that has no privacy. `full` adds what `governed` shows."""
 
     folder: Path
     private: bool = True
+    full: bool = False
     _began: float = field(default_factory=time.monotonic)
 
     def prepare(self) -> None:
@@ -62,6 +71,7 @@ class Demonstration:
         data.copy_document(data.PLAN if self.private else data.WITHOUT_PRIVACY, self.folder, data.PLAN)
         contract_file = data.copy_document(data.CONTRACT, self.folder)
         plan, contract = self._documents()
+        then = load_document(data.copy_document(data.PILOT, self.folder), Plan) if self.full else None
         with Deployment(self.folder) as deployment:
             with step("keys, certificates and four folders of loans"):
                 deployment.lay_out(
@@ -69,9 +79,9 @@ class Demonstration:
                     contract_file,
                     purpose=plan.purpose,
                     privacy=[plan.privacy.mode],
-                    account=account_option(plan, contract),
+                    account=account_option(plan, contract, then),
                 )
-                open_accounts(deployment, plan, contract)
+                open_accounts(deployment, plan, contract, then)
             with step("a plan, signed by its author and approved by two officers"):
                 deployment.approve(self.folder / data.PLAN)
             with step("a SuperLink with TLS and node authentication, and four agents"):
@@ -94,9 +104,9 @@ class Demonstration:
             scoring = self._score(deployment, plan, contract, version, applicants)
             with step("the same training without a federation, to compare"):
                 auc = self._auc(contract, tables, applicants, version)
+            governed, export = self._govern(deployment) if self.full else (None, None)
             accounts = charged_accounts(deployment, plan)
-            with step("the log, exported and verified as an auditor would"):
-                audit = audited(deployment, self.folder / "log.jsonl")
+            audit = self._audit(deployment, export)
         return self._report(
             plan=plan,
             contract=contract,
@@ -108,7 +118,29 @@ class Demonstration:
             scoring=scoring,
             accounts=accounts,
             audit=audit,
+            governed=governed,
         )
+
+    def _govern(self, deployment: Deployment) -> tuple[GovernedReport, Path]:
+        """What officers do from their own machines, and their export of the log."""
+        with step("officers' own machines, let in over the control API"):
+            officers = Officers.let_in(deployment, self.folder / "machines")
+        with step("a small plan, proposed and approved from there"):
+            plan = agreed_plan(officers)
+        with step("its run: launched, halted, lifted by two officers, resumed to its end"):
+            governed = halted_and_resumed(officers, plan)
+        with step("the log, exported over the API; then the coordinator is stopped"):
+            export = officers.export()
+            deployment.end("coordinator")
+        return governed, export
+
+    def _audit(self, deployment: Deployment, export: Path | None) -> AuditReport:
+        """The log, verified: the export of an officer where no coordinator is, or one that is made here."""
+        with step("the log, verified as an auditor would"):
+            if export is None:
+                return audited(deployment, self.folder / LOG)
+            shutil.copy(export, self.folder / LOG)
+            return audited_elsewhere(self.folder / LOG, deployment.officers.root)
 
     def _auc(
         self, contract: Contract, tables: dict[SiteName, Table], applicants: Table, version: ModelVersion
@@ -177,6 +209,7 @@ class Demonstration:
         scoring: ScoringReport,
         accounts: list[AccountReport],
         audit: AuditReport,
+        governed: GovernedReport | None,
     ) -> DemoReport:
         width = contract.feature_spec(plan.features).width
         return DemoReport(
@@ -198,6 +231,7 @@ class Demonstration:
             agent_memory_mib=memory,
             scoring=scoring,
             audit=audit,
+            governed=governed,
             elapsed_s=time.monotonic() - self._began,
             paths={
                 "model and ONNX export": self.folder / "model",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from rich.table import Table
 
@@ -53,17 +54,74 @@ class AccountReport:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AuditReport:
-    """A log that was verified from its first entry to its signed head, offline; there is no report of one that was not."""
+    """What `covenant log verify --json` found in an export, from its first entry to its signed head; there is no report of one that was not verified."""
 
-    entries: int
-    root: str
-    runs: int
-    models: list[str]
+    found: dict[str, Any]
     export: Path
 
     def facts(self) -> dict[str, object]:
         """As JSON."""
-        return {"verified": True, **asdict(self), "export": str(self.export)}
+        return {**self.found, "export": str(self.export)}
+
+    def table(self) -> Table:
+        """What an auditor knows, by question."""
+        table = Table(
+            "question",
+            "answer",
+            title="What an auditor reads in the exported log, with the officers' root alone",
+        )
+        table.columns[1].overflow = "fold"
+        runs = {each["run"]: each for each in self.found["runs"]}
+        for model in self.found["models"]:
+            run = runs[model["run"]]
+            by = ", ".join(f"{each['officer']} ({each['role']})" for each in run["approved_by"])
+            table.add_row(
+                f"which plan made {model['model']}?",
+                f"{run['plan']} {run['plan_digest'][:12]}, in {run['run']}: {run['rounds']} rounds, {run['state']}",
+            )
+            table.add_row("who approved it?", f"{by}; written by {run['author']}")
+            table.add_row("which sites took part knowingly?", ", ".join(run["witnessed_by"]))
+        for each in self.found["budgets"]:
+            cost, ceiling = each["charged"], each["ceiling"]
+            table.add_row(
+                f"what did it cost {each['site']}/{each['population']}?",
+                f"epsilon {cost['epsilon']:.3f} of {ceiling['epsilon']:g} at delta {cost['delta']:g} per {cost['unit']}, {each['sums']} sums opened",
+            )
+        for each in self.found["halts"]:
+            state = "stands" if each["stands"] else "lifted"
+            table.add_row("what was halted?", f"{each['what']}, by {each['by']}: {each['reason']} ({state})")
+        table.add_row(
+            "are entries missing?",
+            f"no: all {self.found['entries']} are under the head that the log signed; {self.found['unwitnessed']} at the end no site has witnessed yet",
+        )
+        return table
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GovernedReport:
+    """The second run: halted after `halted_after` committed rounds, seen stopped `stopped_within_s` seconds after the order was recorded."""
+
+    run: str
+    plan: str
+    machines: list[str]
+    halt: str
+    halted_by: str
+    halted_after: int
+    stopped_within_s: float
+    lifted_by: list[str]
+    rounds: int
+
+    def facts(self) -> dict[str, object]:
+        """As JSON."""
+        return asdict(self)
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        return (
+            f"{self.run} of plan {self.plan[:12]}, halted by {self.halted_by} after round {self.halted_after} and seen stopped {self.stopped_within_s:.2f} s"
+            f" later; lifted by {' and '.join(self.lifted_by)}, resumed, and finished with {self.rounds} rounds"
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -83,6 +141,7 @@ class DemoReport:
     agent_memory_mib: float
     scoring: ScoringReport
     audit: AuditReport
+    governed: GovernedReport | None = None
     elapsed_s: float
     paths: dict[str, Path]
 
@@ -108,6 +167,7 @@ class DemoReport:
             "agent_memory_mib": self.agent_memory_mib,
             "scoring": asdict(self.scoring),
             "audit": self.audit.facts(),
+            **({} if self.governed is None else {"governed": self.governed.facts()}),
             "elapsed_s": self.elapsed_s,
             "paths": {name: str(path) for name, path in self.paths.items()},
         }
@@ -121,6 +181,9 @@ class DemoReport:
             f"Aggregation in this run was [bold]{self.aggregation}[/]: the coordinator saw {saw}. {self._privacy_words()}\n"
             "The officers' keys were made beside the coordinator; in production they are offline, with the officers."
         )
+        if self.governed is not None:
+            people.print(f"\nOver the control API: {self.governed.words}.", highlight=False)
+        people.print(self.audit.table())
         covenant = self.paths["command"]
         people.print(f"\nNext: [bold]{covenant} up --demo[/] keeps this federation running; then")
         home = self.paths["coordinator"]
@@ -167,7 +230,7 @@ class DemoReport:
             "model": f"{self.model['name']}@{self.model['version']} ({self.model['stage']}), {str(self.model['digest'])[:16]}",
             "ONNX against torch": f"largest difference {self.onnx_max_difference:.1e} on the held-out loans",
             "one application, scored": f"{self.scoring.probability:.4f} in {self.scoring.latency_ms:.1f} ms at {self.scoring.url}",
-            "log, verified offline with the officers' root": f"{self.audit.entries} entries, {self.audit.export}",
+            "log, exported": str(self.audit.export),
             "memory of an agent": f"{self.agent_memory_mib:.0f} MiB",
             **{name: str(path) for name, path in self.paths.items() if name != "command"},
             "elapsed": f"{self.elapsed_s:.0f} s",

@@ -15,7 +15,7 @@ from coordinator.db.engine import reading
 from coordinator.db.office_schema import StoredRequest
 from coordinator.db.schema import Run
 from coordinator.leadership import Deposed, Lease, Seat
-from coordinator.office import plans, runs
+from coordinator.office import halts, plans, runs
 from coordinator.office.actors import here
 from coordinator.office.denials import record_denial
 from coordinator.office.requests import Asked
@@ -24,6 +24,7 @@ from strategies.errors import CovenantError, Unreachable
 from strategies.ids import RunId
 from tests.coordinator.api_for_tests import Bank, approved, authored, new_id, plan_of, serving
 from tests.coordinator.test_api_runs import LAUNCH, launching
+from tests.halts_for_tests import ordered
 
 
 @pytest.fixture
@@ -46,7 +47,7 @@ def written(bank: Bank) -> tuple[int, int, int]:
     return (*counts, len(bank.told()))
 
 
-@pytest.mark.parametrize("what", ["launch", "stop", "resume", "propose", "denial"])
+@pytest.mark.parametrize("what", ["launch", "stop", "resume", "propose", "halt", "denial"])
 def test_nothing_is_written_once_the_term_is_over(what: str, bank: Bank, lease: Lease) -> None:
     term = lease.take()
     assert term is not None
@@ -59,6 +60,7 @@ def test_nothing_is_written_once_the_term_is_over(what: str, bank: Bank, lease: 
         "stop": lambda: runs.stop(centre, here(), run, asked()),
         "resume": lambda: runs.resume(centre, here(), run, asked()),
         "propose": lambda: plans.propose(centre, here(), plan.plan, plan.contract, authored(plan), asked()),
+        "halt": lambda: halts.give(centre, here(), ordered(), asked()),
         "denial": lambda: record_denial(
             centre, centre.clock(), officer="author-1", method="m", reason="no", asked=asked()
         ),

@@ -93,10 +93,16 @@ def test_separation_of_duties() -> None:
         changes["covenant.control.v1.Runs/LaunchRun"] | changes["covenant.governance.v1.Plans/ProposePlan"]
     )
     assert not approving & carrying
-    assert not any(Role.AUDITOR in roles or Role.SITE_OPERATOR in roles for roles in changes.values())
-    assert [name for name, roles in changes.items() if Role.ADMIN in roles] == [
-        "covenant.control.v1.Runs/StopRun"
-    ]
+    halting, lifting = (f"covenant.governance.v1.Halts/{name}" for name in ("GiveHalt", "SayLift"))
+    assert changes[halting] == set(Role)
+    for role in (Role.AUDITOR, Role.SITE_OPERATOR):
+        assert [name for name, roles in changes.items() if role in roles] == [halting]
+    assert {name for name, roles in changes.items() if Role.ADMIN in roles} == {
+        "covenant.control.v1.Runs/StopRun",
+        halting,
+        lifting,
+    }
+    assert not changes[lifting] & carrying
 
 
 def _no_certificate(bank: Bank, folder: Path) -> grpc.Channel:

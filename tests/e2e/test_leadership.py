@@ -76,7 +76,7 @@ def test_another_coordinator_takes_over(tmp_path: Path) -> None:
         deployment.end("second")
         assert pair.wait_for("coordinator", _LEADS, 5.0, times=2) < 3.0
         pair.wait_for("coordinator", _SERVES, 30.0, times=2)
-        assert '"resuming"' in pair.log("coordinator")
+        pair.wait_for("coordinator", '"resuming"', 30.0)  # after it says that it serves
 
 
 def test_a_coordinator_that_was_killed_leads_again_at_once_in_its_home(tmp_path: Path) -> None:

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from protos.shell import people
 from simulation.demo.report import AccountReport, AucReport, AuditReport, DemoReport, ScoringReport
 from strategies.dp.units import Guarantee, PrivacyUnit, UnitKind
+
+RUN = {
+    "run": "run-0123456789abcdef", "plan": "lending", "plan_digest": "ab" * 32, "author": "author-1", "rounds": 3, "state": "completed",
+    "approved_by": [{"officer": "privacy-1", "role": "privacy_officer"}], "witnessed_by": ["south", "west"],
+}  # fmt: skip
+FOUND: dict[str, Any] = {
+    "verified": True,
+    "entries": 7,
+    "unwitnessed": 2,
+    "root": "cd" * 32,
+    "runs": [RUN],
+    "models": [{"model": "m@1", "digest": "ef" * 32, "run": RUN["run"]}],
+    "budgets": [
+        {
+            "site": "west", "population": "loans", "sums": 5,
+            "charged": {"epsilon": 1.25, "delta": 1e-5, "unit": "record"}, "ceiling": {"epsilon": 6.0},
+        }
+    ],
+    "halts": [{"what": "everything", "by": "officer risk-1", "reason": "odd", "stands": False}],
+}  # fmt: skip
 
 
 def report(aggregation: str, *, private: bool = False) -> DemoReport:
@@ -34,7 +55,7 @@ def report(aggregation: str, *, private: bool = False) -> DemoReport:
         onnx_max_difference=1e-7,
         agent_memory_mib=1.0,
         scoring=ScoringReport(url="http://127.0.0.1:1", latency_ms=1.0, probability=0.5),
-        audit=AuditReport(entries=7, root="cd" * 32, runs=1, models=["m@1"], export=Path("log.jsonl")),
+        audit=AuditReport(found=FOUND, export=Path("log.jsonl")),
         elapsed_s=1.0,
         paths={"command": Path("covenant"), "coordinator": Path("coordinator")},
     )
@@ -64,3 +85,20 @@ def test_without_privacy_that_is_said() -> None:
     with people.capture() as captured:
         report("secure").show()
     assert "Privacy was none: nothing protects a person's rows" in " ".join(captured.get().split())
+
+
+def test_an_auditors_questions_are_answered_at_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(people, "_width", 400)
+    with people.capture() as captured:
+        report("secure").show()
+    said = " ".join(captured.get().split())
+    for words in (
+        "lending abababababab, in run-0123456789abcdef: 3 rounds, completed",
+        "privacy-1 (privacy_officer); written by author-1",
+        "south, west",
+        "epsilon 1.250 of 6 at delta 1e-05 per record, 5 sums opened",
+        "everything, by officer risk-1: odd (lifted)",
+        "no: all 7 are under the head that the log signed; 2 at the end",
+    ):
+        assert words in said
+    assert report("secure").facts()["audit"]["verified"] is True  # type: ignore[index]
