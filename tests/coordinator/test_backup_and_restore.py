@@ -20,6 +20,7 @@ from coordinator.ledger import Ledger
 from coordinator.ledger.ceilings import Proposal
 from coordinator.recovery.backup import make_backup
 from coordinator.recovery.checked import check_backup
+from coordinator.recovery.copies import reach
 from coordinator.recovery.endings import SKIPPED, require_resumable
 from coordinator.recovery.restore import apply_gap
 from coordinator.recovery.rows import tables_of
@@ -30,6 +31,7 @@ from protos.backups import SignedManifest
 from protos.gaps import GapHead
 from protos.keys import SigningKey
 from protos.log_export import verify_file
+from protos.membership import Service
 from strategies.dp.budget import BudgetRefused
 from strategies.errors import CovenantError, Refused, UsageError
 from strategies.ids import Digest
@@ -93,6 +95,15 @@ def test_the_password_of_a_database_is_not_in_a_backup(life: Life, tmp_path: Pat
     written = _config(load_settings(tmp_path)).decode()
     assert "hunter2" not in written
     assert "db.example" in written
+    escaped = url.replace("hunter2", 'hun\\"ter2')
+    (tmp_path / CONFIG_NAME).write_text(
+        f'# database: "{url}"\ncovenant: coordinator/v1\nfederation: demo\ndatabase: "{escaped}"\n'
+    )
+    written = _config(load_settings(tmp_path)).decode()
+    assert "ter2" not in written
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / CONFIG_NAME).write_text(written)
+    assert load_settings(tmp_path / "again").config.federation == "demo"
 
 
 @pytest.mark.slow
@@ -186,6 +197,16 @@ def test_a_backup_that_was_changed_is_refused_before_anything_is_written(
     change(life)
     with pytest.raises(CovenantError, match=words):
         restored(life, life.reach(), empty)
+    with empty.connect() as connection:
+        assert tables_of(connection) == []
+
+
+def test_a_backup_that_shows_other_rows_once_it_was_verified_is_refused(life: Life, empty: Engine) -> None:
+    """Whoever keeps the backup may answer the second reading otherwise than the first."""
+    found = life.reach()
+    row_changed(life)
+    with pytest.raises(Refused, match=r"ledger_ceilings\.jsonl was changed after it was verified"):
+        restored(life, found, empty)
     with empty.connect() as connection:
         assert tables_of(connection) == []
 
@@ -391,6 +412,20 @@ def test_a_copy_that_forks_is_refused_with_both_heads(life: Life, empty: Engine)
         life.reach(life.copy, fork)
     assert head.root.hex() in str(refused.value)
     assert life.log.head(head.size).root.hex() in str(refused.value)
+
+
+def test_a_copy_by_an_older_key_of_the_log_adds_nothing(life: Life) -> None:
+    """Whoever kept the key that a newer list has replaced could make any copy."""
+    ours = life.reach().members
+    other = SigningKey.generate().public
+    changed = [Service(name=each.name, purpose=each.purpose, key=other) for each in ours.services]
+    newer = ours.next(services=changed)
+    pinned, backup = life.pinned, check_backup(life.backups, life.pinned)
+    with pytest.raises(Refused, match=f"ends before member list {newer.ref}"):
+        reach(backup, [life.copy], [], pinned, newer)
+    assert reach(backup, [life.early], [], pinned, newer).copy is None
+    same = ours.next(services=[])
+    assert reach(backup, [life.copy], [], pinned, same).copy == life.copy
 
 
 def test_a_copy_of_another_federation_is_refused(life: Life, templates: Templates, tmp_path: Path) -> None:
