@@ -133,6 +133,10 @@ def _require_files(chosen: Path, claimed: BackupManifest) -> None:
     for name in sorted(there ^ named):
         raise Refused(f"{name} is {'not in' if name in named else 'no file of'} this backup")
     for each in claimed.files:
+        if (size := (chosen / each.name).stat().st_size) != each.bytes:
+            raise Refused(
+                f"{each.name} has {size} bytes; the manifest says {each.bytes}: it was cut short or changed"
+            )
         if (found := _digest_of(chosen / each.name)) != (each.sha256, each.bytes):
             raise Refused(
                 f"{each.name} has {found[1]} bytes and digest {found[0]}; the manifest says {each.bytes} and {each.sha256}: it was cut short or changed"

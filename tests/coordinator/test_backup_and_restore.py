@@ -13,9 +13,10 @@ from sqlalchemy import Engine, select
 
 from client.budget import _stated, views
 from coordinator.db import open_database, reading, writing
+from coordinator.db.recovery_schema import Restore
 from coordinator.db.schema import Base, Checkpoint, Model, Round, Run, RunState
 from coordinator.governance.exports import export_log
-from coordinator.governance.log import append
+from coordinator.governance.log import append, append_again
 from coordinator.ledger import Ledger
 from coordinator.ledger.ceilings import Proposal
 from coordinator.recovery.backup import make_backup
@@ -30,8 +31,9 @@ from protos.account_statement import sign
 from protos.backups import SignedManifest
 from protos.gaps import GapHead
 from protos.keys import SigningKey
+from protos.log_entries import LogEntry, LoggedDocument, MembersSigned
 from protos.log_export import verify_file
-from protos.membership import Service
+from protos.membership import Membership, Service
 from strategies.dp.budget import BudgetRefused
 from strategies.errors import CovenantError, Refused, UsageError
 from strategies.ids import Digest
@@ -52,7 +54,7 @@ from tests.coordinator.recovery_for_tests import (
     told,
 )
 from tests.coordinator.secure_for_tests import RUN
-from tests.coordinator.test_log_export import decide, open_again
+from tests.coordinator.test_log_export import decide, next_root, open_again, root_keys, signed_by
 
 __all__ = ["empty", "life", "lived", "make", "templates"]
 SECRETS = ("log.key", "node.key", "site.key")
@@ -489,6 +491,26 @@ def test_a_gap_with_too_few_signatures_is_refused(life: Life) -> None:
     found = life.reach(notes=(life.note(),))
     with pytest.raises(Refused, match="has 1 of the 2 signatures"):
         signed_gap(life, found, officers=1).verify(life.pinned)
+
+
+def test_a_gap_that_no_auditor_would_believe_is_not_applied(life: Life, empty: Engine) -> None:
+    """By officers whose root the log has left behind, or declared for a day that has not come."""
+    found = life.reach(notes=(life.note(),))
+    restored(life, found, empty)
+    log, now = life.log_in(empty), life.log.clock()
+    early = signed_gap(life, found, declared=now + timedelta(days=1)).verify(life.pinned)
+    with pytest.raises(Refused, match="which has not come"):
+        apply_gap(log, early)
+    root = next_root(life.pinned, "one")
+    members = signed_by(found.members.next(), root_keys(), (root,), root.root)
+    logged = LoggedDocument.of(Membership.from_canonical(members))
+    with writing(empty, "going on to another root") as session:
+        append_again(session, [LogEntry(at=now, what=MembersSigned(members=logged)).canonical])
+        session.scalars(select(Restore)).one().size += 1
+    old = signed_gap(life, found, kept=GapHead.of(log.head(log.size()))).verify(life.pinned)
+    with pytest.raises(Refused, match="signed under root version 1, and the log has come to version 2"):
+        apply_gap(log, old)
+    assert log.size() == found.head.size + 1
 
 
 def test_a_gap_of_another_head_or_that_names_too_little_is_refused(life: Life, empty: Engine) -> None:
