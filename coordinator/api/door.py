@@ -1,10 +1,11 @@
 """The one door of the control API: every call of every method comes through here, in this order.
 
 1. The caller still waits: work whose deadline has passed is not begun.
-2. The caller is an officer (`identity`), and has a role that may call this method (`roles`). What has no rule is not served.
+2. The caller is an officer (`identity`), of whom the request is then received: nobody else's is waited for or read. The officer has a role that may
+   call this method (`roles`). What has no rule is not served.
 3. Only then is the method asked. A change that is refused from here on is told to the transparency log, and has changed nothing.
 4. A disk that failed ends everything: nothing more is let in, and the coordinator, which looks at `failed`, ends.
-5. A stream goes through 1 and 2 again every second, and ends within the hour.
+5. A stream goes through 1 and 2 again every second, and ends within the hour, whatever its caller does (`overseer`).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from grpc_status import rpc_status
 
 from coordinator.api.errors import Busy, TooLate, defect_status, status_of
 from coordinator.api.identity import Identity
+from coordinator.api.overseer import REQUEST_WITHIN_S, Overseer
 from coordinator.api.roles import RULES, Rule
 from coordinator.bootstrap import Centre
 from coordinator.office.actors import Actor
@@ -36,6 +38,8 @@ from strategies.errors import CovenantError, DiskError, Refused, UsageError
 
 MOST_STREAMS: Final = 24
 MOST_STREAMS_AN_OFFICER: Final = 8
+MOST_AWAITED: Final = 16
+"""How many requests of one officer may be on their way in at once."""
 LONGEST_STREAM_S: Final = 3500.0
 POLL_S: Final = 0.2
 _JUDGED_EVERY_S: Final = 1.0
@@ -78,7 +82,14 @@ class Door:
     closing: threading.Event = field(default_factory=threading.Event)
     failed: DiskError | None = None
     _streams: Counter[str] = field(default_factory=Counter)
+    _awaited: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
+    _overseer: Overseer = field(init=False)
+
+    def __post_init__(self) -> None:
+        """Watch over what is let in, until `closing` is set."""
+        self._overseer = Overseer(self.closing)
+        self._overseer.start()
 
     def handlers(
         self, services: Iterable[ServiceDescriptor], functions: Mapping[str, Function]
@@ -101,39 +112,46 @@ class Door:
         rule, function = RULES[name], functions[name]
         reads = GetMessageClass(method.input_type).FromString
 
-        def answer(request: Message, context: grpc.ServicerContext) -> Any:  # noqa: ANN401
-            with self._answering(name, rule, request, context) as call:
+        # To gRPC every request is a stream: it would wait for one that is none before anybody knows whose it is.
+        one = not method.client_streaming
+
+        def answer(requests: Iterator[Message], context: grpc.ServicerContext) -> Any:  # noqa: ANN401
+            with self._answering(name, rule, requests, context) as (call, request):
                 return function(request, call)
 
-        def stream(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:  # noqa: ANN401
-            with self._answering(name, rule, None, context) as call, self._counted(call.actor):
-                yield from function(request, call)
+        def stream(requests: Iterator[Message], context: grpc.ServicerContext) -> Iterator[Any]:
+            with (
+                self._answering(name, rule, requests if one else None, context) as (call, request),
+                self._counted(call.actor),
+                self._overseer.watching(context, LONGEST_STREAM_S + _JUDGED_EVERY_S, call.again),
+            ):
+                yield from function(request if one else requests, call)
 
-        shape: tuple[Any, Any] = (method.client_streaming, method.server_streaming)
-        if shape == (False, False):
-            return grpc.unary_unary_rpc_method_handler(answer, reads, _written)
-        if shape == (False, True):
-            return grpc.unary_stream_rpc_method_handler(stream, reads, _written)
-        return grpc.stream_stream_rpc_method_handler(stream, reads, _written)
+        if method.server_streaming:
+            return grpc.stream_stream_rpc_method_handler(stream, reads, _written)
+        return grpc.stream_unary_rpc_method_handler(answer, reads, _written)
 
     @contextmanager
     def _answering(
-        self, method: str, rule: Rule, request: Message | None, context: grpc.ServicerContext
-    ) -> Iterator[Call]:
-        """Let a call in, and turn what is raised inside into its status."""
+        self, method: str, rule: Rule, requests: Iterator[Message] | None, context: grpc.ServicerContext
+    ) -> Iterator[tuple[Call, Message | None]]:
+        """Let a call in with its request, if it has one, and turn what is raised inside into its status."""
         actor: Actor | None = None
+        request: Message | None = None
         try:
             self._require_disk()
             _require_time(context)
             actor = self.identity.actor_of(context)
+            request = None if requests is None else self._received(actor, requests, context)
             actor.require(rule.roles, method)
-            yield Call(
+            call = Call(
                 actor=actor,
                 context=context,
                 again=lambda: self._again(method, rule, context),
                 closing=self.closing,
                 asked=_asked(actor, method, request) if rule.changes else None,
             )
+            yield call, request
         except CovenantError as error:
             if isinstance(error, DiskError):
                 self.failed = error
@@ -142,6 +160,26 @@ class Door:
             context.abort_with_status(rpc_status.to_status(status_of(error, method)))
         except Exception as error:  # noqa: BLE001  (a defect must not show the caller a stack of the server)
             context.abort_with_status(rpc_status.to_status(defect_status(error, method)))
+
+    def _received(self, actor: Actor, requests: Iterator[Message], context: grpc.ServicerContext) -> Message:
+        """The request of a call that has one. Raises Busy where too many are on their way, and TooLate where it does not come."""
+        with self._lock:
+            if self._awaited[actor.name] >= MOST_AWAITED:
+                raise Busy(
+                    f"{MOST_AWAITED} requests of {actor.name} are on their way already; wait until they are here"
+                )
+            self._awaited[actor.name] += 1
+        try:
+            with self._overseer.watching(context, REQUEST_WITHIN_S):
+                request = next(requests, None)
+        except grpc.RpcError:
+            request = None
+        finally:
+            with self._lock:
+                self._awaited[actor.name] -= 1
+        if request is None:
+            raise TooLate("the request of this call did not come; nothing was done")
+        return request
 
     def _require_disk(self) -> None:
         if self.failed is not None:

@@ -106,6 +106,8 @@ class Log:
                 position = each.seq + 1
                 if not kinds or _kind(each) in kinds:
                     yield _entry(each)
+                elif not call.context.is_active():
+                    return
             if not call.goes_on():
                 return
 

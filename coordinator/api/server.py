@@ -4,7 +4,8 @@
 2. Nobody without a certificate of the control authority gets as far as a method; that opens no method yet (`door`).
 3. Messages have 4 MiB at most. A larger one is refused before it is read, and changes nothing.
 4. Only the coordinator that leads serves it. What is under way when its lease is lost is not written (`coordinator.office.requests`).
-5. Proxies of the environment are not looked at: a server needs none, and the client turns them off.
+5. Connections are bounded, so that whoever only connects does not take this process the files that it needs; so is the time to prove who calls.
+6. Proxies of the environment are not looked at: a server needs none, and the client turns them off.
 """
 
 from __future__ import annotations
@@ -34,8 +35,9 @@ from protos import control_pb2, governance_pb2
 from strategies.errors import CovenantError, DiskError, UsageError
 
 MOST_MESSAGE_BYTES: Final = 4 << 20
-_WORKERS: Final = MOST_STREAMS + 8
+_WORKERS: Final = MOST_STREAMS + 64
 _MOST_CALLS: Final = 4 * _WORKERS
+MOST_CONNECTIONS: Final = 200
 _END_WITHIN_S: Final = 2.0
 _log = structlog.get_logger(__name__)
 
@@ -123,6 +125,8 @@ _OPTIONS: Final[Sequence[tuple[str, int]]] = (
     ("grpc.max_metadata_size", 16 << 10),
     ("grpc.so_reuseport", 0),  # two servers on one port would share the calls
     ("grpc.max_concurrent_streams", 64),
+    ("grpc.max_allowed_incoming_connections", MOST_CONNECTIONS),
+    ("grpc.server_handshake_timeout_ms", 10_000),
     ("grpc.keepalive_time_ms", 60_000),
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 20_000),
 )

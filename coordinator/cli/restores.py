@@ -23,6 +23,7 @@ from coordinator.registry.artifacts import ArtifactStore
 from coordinator.settings import Settings, load_settings
 from protos.documents import load_document
 from protos.gaps import SignedGap
+from protos.membership import MemberList, Membership
 from protos.root import SignedRoot
 from protos.shell import emit, people
 from strategies.errors import Refused, UsageError
@@ -67,7 +68,7 @@ def into(
     """
     settings, pinned = load_settings(home), load_document(root, SignedRoot)
     _require_same_federation(settings, pinned)
-    found = reach_of(folder, pinned, snapshot, copy, witnessed)
+    found = reach_of(folder, pinned, snapshot, copy, witnessed, _listed(settings, pinned))
     signed = None if gap is None else load_document(gap, SignedGap).verify(pinned)
     engine = open_database(settings.database_url)
     done = restore(
@@ -131,10 +132,18 @@ def reach_of(
     snapshot: str | None,
     copies: Sequence[Path] | None,
     witnessed: Sequence[Path] | None,
+    known: MemberList | None = None,
 ) -> Reach:
-    """How far a verified backup, copies and notes lead."""
+    """How far a verified backup, copies and notes lead, for whoever has the member list `known`."""
     with people.status(f"verifying {folder}"):
-        return reach(check_backup(folder, pinned, snapshot), copies or (), witnessed or (), pinned)
+        return reach(check_backup(folder, pinned, snapshot), copies or (), witnessed or (), pinned, known)
+
+
+def _listed(settings: Settings, pinned: SignedRoot) -> MemberList | None:
+    """The member list that lies in the coordinator's home, if there is one. Raises Refused for one that does not lead from the root."""
+    if not settings.members_file.exists():
+        return None
+    return load_document(settings.members_file, Membership).verify(pinned).members
 
 
 def _require_same_federation(settings: Settings, pinned: SignedRoot) -> None:

@@ -90,6 +90,11 @@ def _parse(url: str) -> URL:
         parsed = make_url(url)
     except ArgumentError as error:
         raise UsageError(f"the database URL cannot be read; {accepted}") from error
+    if "password" in parsed.query:
+        raise UsageError(
+            "the database URL has a password after its `?`, where nothing would hide it from messages; write it before the host, as in"
+            " postgresql+pg8000://user:password@host/database"
+        )
     match parsed.drivername:
         case "sqlite" | "postgresql+pg8000":
             return parsed

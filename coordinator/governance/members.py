@@ -62,6 +62,12 @@ def newest_members(session: Session) -> MemberList | None:
     return Membership.from_canonical(canonical_json(logged[-1].document)).signed.list if logged else None
 
 
+def newest_root(session: Session) -> int:
+    """The newest version of the root that the log has come to; 1 where it has no member list. Call it under the log's lock, as `append` does."""
+    found = (Membership.from_canonical(canonical_json(each.document)) for each in _logged(session))
+    return max((each.roots[-1].root.version for each in found if each.roots), default=1)
+
+
 def _logged(session: Session) -> list[LoggedDocument]:
     query = select(LoggedEntry.body).where(LoggedEntry.kind == _MEMBERS).order_by(LoggedEntry.seq)
     known = [LogEntry.from_canonical(bytes(body)).what for body in session.scalars(query)]

@@ -74,6 +74,7 @@ def _files(settings: Settings) -> Iterator[Path]:
     for folder, pattern in (
         (settings.home / "secrets", "*"),
         (settings.home / "tls", "*.key"),
+        (settings.control_tls, "*.key"),
         (settings.home, "*.key"),
         (settings.home, "*passphrase*"),
     ):

@@ -1,6 +1,7 @@
 """Changes that officers were refused, told to the transparency log; nothing else is changed.
 
-At most `MOST_AN_HOUR` are told for an officer, the last of them saying so: nobody fills the log, or hides among refusals.
+At most `MOST_AN_HOUR` are told for an officer, the last of them saying so: nobody fills the log, or hides among refusals. Further ones are not
+remembered as answers either, so that nobody fills the database: such a request that comes again is judged again.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from protos.log_entries import LogEntry
 from protos.log_office import LONGEST_REFUSAL, CallDenied
 
 MOST_AN_HOUR: Final = 60
+_LONGEST_ANSWER: Final = 10_000
 _HOUR: Final = timedelta(hours=1)
 _KIND: Final = "denied"
 
@@ -32,11 +34,11 @@ def record_denial(
     """Tell the log that `officer` was refused; and remember it as the answer of the request, unless that has one."""
     with suppress(AnsweredMeanwhile), writing(centre.engine, "recording a refusal") as session:
         centre.require_term(session)
-        if asked is not None and session.get(StoredRequest, asked.id) is None:
-            remember(session, asked, reason, at, refused=True)
         told = _told(session, officer, at)
         if told > MOST_AN_HOUR:
             return
+        if asked is not None and session.get(StoredRequest, asked.id) is None:
+            remember(session, asked, reason[:_LONGEST_ANSWER], at, refused=True)
         append(
             session,
             at,

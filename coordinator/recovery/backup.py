@@ -10,6 +10,7 @@ A backup's folder holds `snapshots/TIME/` for each backup, and `artifacts/`, whi
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -254,13 +255,14 @@ def _plain(path: Path) -> str:
 
 
 def _config(settings: Settings) -> bytes:
-    """The configuration, without the password that the database's URL may have."""
-    text = (settings.home / CONFIG_NAME).read_text()
-    url = settings.config.database
-    if url is None:
-        return text.encode()
-    hidden = make_url(url).render_as_string(hide_password=True)
-    return text.replace(url, hidden).encode()
+    """What the configuration says, without the password that the database's URL may have.
+
+    Not its text: a password may stand in a comment, or be written in another form than it is read in.
+    """
+    facts = settings.config.model_dump(mode="json", exclude_unset=True)
+    if settings.config.database is not None:
+        facts["database"] = make_url(settings.config.database).render_as_string(hide_password=True)
+    return json.dumps(facts, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
 def _write(path: Path, lines: Iterable[bytes]) -> tuple[Digest, int]:

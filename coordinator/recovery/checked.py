@@ -52,10 +52,13 @@ class CheckedBackup:
     story: Audit
 
     def rows(self, file: BackupFile) -> tuple[str, list[str], Iterator[Row]]:
-        """A table's name, columns and rows."""
+        """A table's name, columns and rows, whose bytes are verified once more: whoever keeps the backup may show others this time.
+
+        Their end raises Refused where they are others.
+        """
         with (self.snapshot / file.name).open("rb") as opened:
             name, columns = parse_header(opened.readline())
-        return name, columns, _rows(self.snapshot / file.name)
+        return name, columns, _rows(self.snapshot / file.name, file)
 
     def tables(self) -> Iterator[BackupFile]:
         """The files of tables."""
@@ -130,6 +133,10 @@ def _require_files(chosen: Path, claimed: BackupManifest) -> None:
     for name in sorted(there ^ named):
         raise Refused(f"{name} is {'not in' if name in named else 'no file of'} this backup")
     for each in claimed.files:
+        if (size := (chosen / each.name).stat().st_size) != each.bytes:
+            raise Refused(
+                f"{each.name} has {size} bytes; the manifest says {each.bytes}: it was cut short or changed"
+            )
         if (found := _digest_of(chosen / each.name)) != (each.sha256, each.bytes):
             raise Refused(
                 f"{each.name} has {found[1]} bytes and digest {found[0]}; the manifest says {each.bytes} and {each.sha256}: it was cut short or changed"
@@ -166,12 +173,18 @@ def _log_rows(chosen: Path) -> Iterator[tuple[Row, bytes]]:
         yield row, b"".join(node for _, _, node in completed)
 
 
-def _rows(path: Path) -> Iterator[Row]:
+def _rows(path: Path, expected: BackupFile | None = None) -> Iterator[Row]:
+    found = hashlib.sha256()
     with path.open("rb") as file:
         content = lines(file)
-        _, columns = parse_header(next(content, b""))
+        first = next(content, b"")
+        found.update(first + b"\n")
+        _, columns = parse_header(first)
         for line in content:
+            found.update(line + b"\n")
             yield parse_line(line, columns)
+    if expected is not None and found.hexdigest() != expected.sha256:
+        raise Refused(f"{expected.name} was changed after it was verified; nothing was kept")
 
 
 def _digest_of(path: Path) -> tuple[str, int]:

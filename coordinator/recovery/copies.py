@@ -2,7 +2,8 @@
 
 1. A copy counts as far as it verifies by itself, from the pinned root to its signed head, and begins with the backup's entries; or the backup with its.
 2. All copies and heads agree, or none is taken: two that do not are a fork, and whoever restores must know before anything is restored.
-3. The longest copy is taken. A head beyond it, signed by the log's key, is a later one: its entries are somewhere, or lost.
+3. A copy that goes beyond the backup is signed with the log's newest key that is known: whoever kept an older one could go on by itself.
+4. The longest copy is taken. A head beyond it, signed by the log's key, is a later one: its entries are somewhere, or lost.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from pathlib import Path
 
 from coordinator.recovery.checked import CheckedBackup, roots_at
 from protos.keys import public_bytes
-from protos.log_export import Export, verify_file
+from protos.log_export import Export, Verified, verify_file
 from protos.membership import MemberList
 from protos.root import SignedRoot
 from strategies.errors import Refused, UsageError
@@ -53,25 +54,32 @@ class Reach:
 
 
 def reach(
-    backup: CheckedBackup, copies: Sequence[Path], witnessed: Sequence[Path], pinned: SignedRoot
+    backup: CheckedBackup,
+    copies: Sequence[Path],
+    witnessed: Sequence[Path],
+    pinned: SignedRoot,
+    known: MemberList | None = None,
 ) -> Reach:
     """How far `copies`, exports of the log, lead beyond a `backup`, and which heads in the notes `witnessed` come later still.
 
+    `known` is the newest member list that whoever restores has, besides the backup's.
     Raises Refused for a copy that does not verify, for another federation's, and for a fork, with both heads.
     """
     verified = [(path, verify_file(path, pinned)) for path in copies]
     longest, members, head = None, backup.members, backup.head
     note = SignedNote.parse(backup.manifest.head)
     for path, found in verified:
+        if found.head.size > backup.head.size:
+            _require_newest_key(path, found, backup.members, known)
         if found.head.size > head.size:
-            longest, head, note = path, found.head, _note_of(path)
+            longest, head, note = path, found.head, _note_of(path, found)
             if found.story.members is not None and found.story.members.version >= members.version:
                 members = found.story.members
-    keys = {
+    note_keys = {
         NoteKey(backup.key.name, public_bytes(each.service("log").key)) for each in (backup.members, members)
     }
-    known = [Known(found.head, _note_of(path), path) for path, found in verified]
-    known += [_known(path, keys) for path in witnessed]
+    known = [Known(found.head, _note_of(path, found), path) for path, found in verified]
+    known += [_known(path, note_keys) for path in witnessed]
     known.append(Known(backup.head, SignedNote.parse(backup.manifest.head), backup.snapshot))
     _require_one_history(backup, longest, head, known)
     later = {(each.head.size, each.head.root): each for each in known if each.head.size > head.size}
@@ -123,6 +131,23 @@ def _known(path: Path, keys: set[NoteKey]) -> Known:
     raise Refused(f"{path} is not signed by the log of this federation with a key that is known of it")
 
 
-def _note_of(path: Path) -> SignedNote:
+def _require_newest_key(path: Path, found: Verified, ours: MemberList, known: MemberList | None) -> None:
+    """Check that no newer member list than the copy's names another key of the log. Raises Refused."""
+    newest = ours if known is None or known.version < ours.version else known
+    theirs = found.story.members
+    if theirs is None or (
+        theirs.version < newest.version and theirs.service("log").key != newest.service("log").key
+    ):
+        raise Refused(
+            f"{path} ends before member list {newest.ref}, by which the log has another key than the one that signed it: whoever kept the older key could"
+            " have made it. Find a later copy; where there is none, have what came after the backup declared lost (`covenant restore gap draft`)"
+        )
+
+
+def _note_of(path: Path, found: Verified) -> SignedNote:
+    """The note of a copy's head, read once more. Raises Refused where it is another one by now."""
     with path.open("rb") as file:
-        return SignedNote.parse(Export.read(file).header.checkpoint)
+        note = SignedNote.parse(Export.read(file).header.checkpoint)
+    if Checkpoint.parse(note.require(found.log_key)) != found.head:
+        raise Refused(f"{path} was changed after it was verified; nothing was restored")
+    return note

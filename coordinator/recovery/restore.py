@@ -4,13 +4,14 @@
 2. One transaction makes the schema of the backup, loads its rows, brings the schema up to date, appends the entries that the longest copy has and
    replays their effects, and ends what was going. Whatever interrupts it leaves the database empty; artifacts in their store do no harm.
 3. With a later head known and neither a copy that reaches it nor a signed gap, the database waits: it is restored, and does nothing (`restores`).
-4. A gap becomes the first entry after the head that was kept.
+4. A gap becomes the first entry after the head that was kept, if an auditor would believe it there: an entry that nobody believes spoils the log for
+   good.
 5. Who led is not restored: whoever serves the restored database takes its lease anew.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -27,6 +28,7 @@ from coordinator.db.migrate import revision_of, upgrade
 from coordinator.db.recovery_schema import Restore
 from coordinator.db.schema import FINAL_STATES, Run
 from coordinator.governance.log import TransparencyLog, append, append_again, require_head
+from coordinator.governance.members import newest_root
 from coordinator.governance.replay import Replay
 from coordinator.recovery.checked import CheckedBackup
 from coordinator.recovery.copies import Reach
@@ -34,6 +36,7 @@ from coordinator.recovery.endings import end_open_runs
 from coordinator.recovery.rows import set_sequences, tables_of, write_rows
 from coordinator.registry.artifacts import ArtifactStore
 from protos.gaps import SoundGap
+from protos.log_clock import CLOCKS_DIFFER
 from protos.log_entries import GapLogged, LoggedDocument
 from strategies.errors import Refused, UsageError
 from strategies.transparency.notes import Checkpoint, SignedNote
@@ -211,9 +214,23 @@ def _resume_log(session: Session, gap: SoundGap | None, row: Restore, now: datet
 def _append_gap(session: Session, row: Restore, gap: SoundGap, now: datetime) -> int:
     row.waits, row.gap_entry = False, row.size
     session.flush()
-    append(session, now, [GapLogged(gap=LoggedDocument.of(gap.signed))])
+    append(session, now, _gap_entry(session, gap, now))
     session.flush()
     return row.size
+
+
+def _gap_entry(session: Session, gap: SoundGap, now: datetime) -> Iterator[GapLogged]:
+    newest = newest_root(session)
+    if gap.root.version < newest:
+        raise Refused(
+            f"the gap is signed under root version {gap.root.version}, and the log has come to version {newest}: have its officers sign one"
+        )
+    if gap.declared.declared > now + CLOCKS_DIFFER:
+        raise Refused(
+            f"the gap is declared for {gap.declared.declared:%Y-%m-%d %H:%M:%S} UTC, which has not come: no site's statement would be later. Have one"
+            " signed for today"
+        )
+    yield GapLogged(gap=LoggedDocument.of(gap.signed))
 
 
 def _why(row: Restore) -> str:

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import select
 
+from coordinator.db import reading
+from coordinator.db.office_schema import StoredRequest
 from coordinator.governance.log import open_log
 from coordinator.office import plans as office
 from coordinator.office.actors import here
@@ -206,4 +210,7 @@ def test_refusals_do_not_fill_the_log(bank: Bank) -> None:
     told = [each for each in bank.told("denied") if isinstance(each, CallDenied)]
     assert [each.officer for each in told] == ["auditor-1"] * (MOST_AN_HOUR + 1) + ["operator-1"]
     assert [each.silent for each in told] == [False] * MOST_AN_HOUR + [True, False]
+    with reading(bank.centre.engine, "looking") as session:
+        answers = Counter(session.scalars(select(StoredRequest.officer)))
+    assert answers == {"auditor-1": MOST_AN_HOUR + 1, "operator-1": 1}
     bank.audited()

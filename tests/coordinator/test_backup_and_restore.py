@@ -13,13 +13,15 @@ from sqlalchemy import Engine, select
 
 from client.budget import _stated, views
 from coordinator.db import open_database, reading, writing
+from coordinator.db.recovery_schema import Restore
 from coordinator.db.schema import Base, Checkpoint, Model, Round, Run, RunState
 from coordinator.governance.exports import export_log
-from coordinator.governance.log import append
+from coordinator.governance.log import append, append_again
 from coordinator.ledger import Ledger
 from coordinator.ledger.ceilings import Proposal
 from coordinator.recovery.backup import make_backup
 from coordinator.recovery.checked import check_backup
+from coordinator.recovery.copies import reach
 from coordinator.recovery.endings import SKIPPED, require_resumable
 from coordinator.recovery.restore import apply_gap
 from coordinator.recovery.rows import tables_of
@@ -29,7 +31,9 @@ from protos.account_statement import sign
 from protos.backups import SignedManifest
 from protos.gaps import GapHead
 from protos.keys import SigningKey
+from protos.log_entries import LogEntry, LoggedDocument, MembersSigned
 from protos.log_export import verify_file
+from protos.membership import Membership, Service
 from strategies.dp.budget import BudgetRefused
 from strategies.errors import CovenantError, Refused, UsageError
 from strategies.ids import Digest
@@ -50,7 +54,7 @@ from tests.coordinator.recovery_for_tests import (
     told,
 )
 from tests.coordinator.secure_for_tests import RUN
-from tests.coordinator.test_log_export import decide, open_again
+from tests.coordinator.test_log_export import decide, next_root, open_again, root_keys, signed_by
 
 __all__ = ["empty", "life", "lived", "make", "templates"]
 SECRETS = ("log.key", "node.key", "site.key")
@@ -93,6 +97,15 @@ def test_the_password_of_a_database_is_not_in_a_backup(life: Life, tmp_path: Pat
     written = _config(load_settings(tmp_path)).decode()
     assert "hunter2" not in written
     assert "db.example" in written
+    escaped = url.replace("hunter2", 'hun\\"ter2')
+    (tmp_path / CONFIG_NAME).write_text(
+        f'# database: "{url}"\ncovenant: coordinator/v1\nfederation: demo\ndatabase: "{escaped}"\n'
+    )
+    written = _config(load_settings(tmp_path)).decode()
+    assert "ter2" not in written
+    (tmp_path / "again").mkdir()
+    (tmp_path / "again" / CONFIG_NAME).write_text(written)
+    assert load_settings(tmp_path / "again").config.federation == "demo"
 
 
 @pytest.mark.slow
@@ -186,6 +199,16 @@ def test_a_backup_that_was_changed_is_refused_before_anything_is_written(
     change(life)
     with pytest.raises(CovenantError, match=words):
         restored(life, life.reach(), empty)
+    with empty.connect() as connection:
+        assert tables_of(connection) == []
+
+
+def test_a_backup_that_shows_other_rows_once_it_was_verified_is_refused(life: Life, empty: Engine) -> None:
+    """Whoever keeps the backup may answer the second reading otherwise than the first."""
+    found = life.reach()
+    row_changed(life)
+    with pytest.raises(Refused, match=r"ledger_ceilings\.jsonl was changed after it was verified"):
+        restored(life, found, empty)
     with empty.connect() as connection:
         assert tables_of(connection) == []
 
@@ -393,6 +416,20 @@ def test_a_copy_that_forks_is_refused_with_both_heads(life: Life, empty: Engine)
     assert life.log.head(head.size).root.hex() in str(refused.value)
 
 
+def test_a_copy_by_an_older_key_of_the_log_adds_nothing(life: Life) -> None:
+    """Whoever kept the key that a newer list has replaced could make any copy."""
+    ours = life.reach().members
+    other = SigningKey.generate().public
+    changed = [Service(name=each.name, purpose=each.purpose, key=other) for each in ours.services]
+    newer = ours.next(services=changed)
+    pinned, backup = life.pinned, check_backup(life.backups, life.pinned)
+    with pytest.raises(Refused, match=f"ends before member list {newer.ref}"):
+        reach(backup, [life.copy], [], pinned, newer)
+    assert reach(backup, [life.early], [], pinned, newer).copy is None
+    same = ours.next(services=[])
+    assert reach(backup, [life.copy], [], pinned, same).copy == life.copy
+
+
 def test_a_copy_of_another_federation_is_refused(life: Life, templates: Templates, tmp_path: Path) -> None:
     lines = life.copy.read_bytes().split(b"\n")
     lines[0] = lines[0].replace(b'"demo"', b'"other"')
@@ -454,6 +491,26 @@ def test_a_gap_with_too_few_signatures_is_refused(life: Life) -> None:
     found = life.reach(notes=(life.note(),))
     with pytest.raises(Refused, match="has 1 of the 2 signatures"):
         signed_gap(life, found, officers=1).verify(life.pinned)
+
+
+def test_a_gap_that_no_auditor_would_believe_is_not_applied(life: Life, empty: Engine) -> None:
+    """By officers whose root the log has left behind, or declared for a day that has not come."""
+    found = life.reach(notes=(life.note(),))
+    restored(life, found, empty)
+    log, now = life.log_in(empty), life.log.clock()
+    early = signed_gap(life, found, declared=now + timedelta(days=1)).verify(life.pinned)
+    with pytest.raises(Refused, match="which has not come"):
+        apply_gap(log, early)
+    root = next_root(life.pinned, "one")
+    members = signed_by(found.members.next(), root_keys(), (root,), root.root)
+    logged = LoggedDocument.of(Membership.from_canonical(members))
+    with writing(empty, "going on to another root") as session:
+        append_again(session, [LogEntry(at=now, what=MembersSigned(members=logged)).canonical])
+        session.scalars(select(Restore)).one().size += 1
+    old = signed_gap(life, found, kept=GapHead.of(log.head(log.size()))).verify(life.pinned)
+    with pytest.raises(Refused, match="signed under root version 1, and the log has come to version 2"):
+        apply_gap(log, old)
+    assert log.size() == found.head.size + 1
 
 
 def test_a_gap_of_another_head_or_that_names_too_little_is_refused(life: Life, empty: Engine) -> None:

@@ -211,6 +211,12 @@ def test_reading_does_not_wait_for_a_writer(engine: Engine, opened: Callable[...
             assert view.get(Run, RUN) is None
 
 
+def test_a_password_where_nothing_hides_it_is_refused_and_not_repeated() -> None:
+    with pytest.raises(UsageError, match="a password after its `\\?`") as refused:
+        open_database("postgresql+pg8000://db.example/covenant?password=hunter22")
+    assert "hunter22" not in str(refused.value)
+
+
 def test_full_disk_under_sqlite_is_one_sentence_and_nothing_is_half_written(sqlite_url: str) -> None:
     engine = open_database(sqlite_url)
     migrate(engine)
