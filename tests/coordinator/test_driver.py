@@ -36,7 +36,7 @@ from strategies.transparency.notes import NoteKey
 from tests.bank_for_tests import RUN, SITES, Bank, make_bank
 from tests.client.loans_for_tests import CONTRACT, plan
 from tests.coordinator.conftest import Clock
-from tests.trust_for_tests import key_of
+from tests.trust_for_tests import key_of, officers
 
 SOUTH, WEST = SITES
 Meddle = Callable[[Stage, int, Outcome], Outcome]
@@ -121,7 +121,7 @@ def logged(documents: RunDocuments, store: RoundStore) -> TransparencyLog:
     log = TransparencyLog(store._engine, key, signer.sign_note, store._clock)
     if not log.size():
         with writing(store._engine, "launching") as session:
-            append(session, store._clock(), launched(session, documents, ()))
+            append(session, store._clock(), launched(session, documents, (), officers().pinned))
     return log
 
 

@@ -27,6 +27,7 @@ from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.record import RoundConflict
 from coordinator.rounds.store import RoundStore
 from coordinator.runs import record, resume, stop
+from coordinator.settings import load_settings
 from coordinator.supervisor import Supervisor
 from protos.frames import Stage
 from protos.halts import HaltOrder
@@ -34,7 +35,7 @@ from protos.membership import MemberList, Membership, Officer, Role
 from strategies.encoding import canonical_json
 from strategies.errors import CovenantError, Refused, UsageError
 from strategies.ids import Digest, RunId, SiteName
-from tests.coordinator.cli_for_tests import SITES, membership
+from tests.coordinator.cli_for_tests import SITES, make_home, membership
 from tests.coordinator.conftest import Clock
 from tests.coordinator.test_supervisor import Starts
 from tests.halts_for_tests import ordered, would_lift
@@ -109,8 +110,9 @@ def _facts(centre: Centre) -> dict[str, Any]:
 
 def desk_over(engine: Engine, folder: Path) -> Desk:
     transport = Starts()
+    make_home(folder / "home")
     centre = Centre(
-        settings=cast("Any", None),
+        settings=load_settings(folder / "home"),
         engine=engine,
         artifacts=ArtifactStore(folder / "artifacts"),
         clock=Clock(),
@@ -246,7 +248,7 @@ def test_the_settling_asks_for_halts_where_nobody_can_come_between(
         order = ordered("site", "south")
         raised = at_once(
             [
-                partial(halt, desk.again(opened), order, TRUSTED),
+                partial(halt, desk.again(opened), order, LISTED),
                 partial(store.settle_attempt, Stage.PREPARE, 0, attempt, [SiteName(s) for s in SITES], None),
             ]
         )
@@ -266,7 +268,7 @@ def test_of_a_halt_and_a_launch_at_once_either_the_launch_is_refused_or_its_run_
     for number in range(3):
         run, order = RunId(f"run-{number:016x}"), ordered()
         launching = Desk(desk.again(opened), desk.folder)
-        raised = at_once([partial(halt, desk.again(opened), order, TRUSTED), partial(launching.launch, run)])
+        raised = at_once([partial(halt, desk.again(opened), order, LISTED), partial(launching.launch, run)])
         assert raised[0] is None
         if raised[1] is None:
             assert desk.run(run).state == RunState.STOPPED
@@ -280,7 +282,7 @@ def test_of_a_halt_and_a_launch_at_once_either_the_launch_is_refused_or_its_run_
 def test_two_officers_who_halt_at_once_both_do(desk: Desk, opened: Callable[..., Engine]) -> None:
     desk.launch()
     orders = [ordered(by="officer privacy-1"), ordered(by="officer risk-1")]
-    assert at_once([partial(halt, desk.again(opened), each, TRUSTED) for each in orders]) == [None, None]
+    assert at_once([partial(halt, desk.again(opened), each, LISTED) for each in orders]) == [None, None]
     assert desk.kinds().count("halted") == 2
     assert desk.kinds().count("ended") == 1
     desk.lift(orders[0], "privacy-1", "risk-1")
@@ -294,7 +296,7 @@ def test_one_order_that_comes_twice_at_once_is_recorded_once(
     desk: Desk, opened: Callable[..., Engine]
 ) -> None:
     order = ordered()
-    assert at_once([partial(halt, desk.again(opened), order, TRUSTED) for _ in range(2)]) == [None, None]
+    assert at_once([partial(halt, desk.again(opened), order, LISTED) for _ in range(2)]) == [None, None]
     assert desk.kinds().count("halted") == 1
 
 
@@ -302,7 +304,7 @@ def test_two_officers_who_lift_at_once_are_two(desk: Desk, opened: Callable[...,
     order = ordered()
     desk.halt(order)
     said = [would_lift(order.digest, each, at=desk.centre.clock()) for each in ("privacy-1", "risk-1")]
-    steps = [partial(say_lift, desk.again(opened), order.id, each, TRUSTED) for each in said]
+    steps = [partial(say_lift, desk.again(opened), order.id, each, LISTED) for each in said]
     assert at_once(steps) == [None, None]
     assert view(desk.centre.engine, order.id).state == "lifted"
     assert desk.kinds().count("halt-lifted") == 1

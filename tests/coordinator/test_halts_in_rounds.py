@@ -65,6 +65,7 @@ def drive(federation: Secured) -> Finished:
         federation.documents,
         federation.wire,
         federation.store,
+        federation.log,
         centre.monotonic,
         centre.sleep,
         centre.entropy,

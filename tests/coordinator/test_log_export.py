@@ -415,7 +415,7 @@ def test_a_story_that_was_changed_before_sites_have_witnessed_it_is_a_split_view
     """A lie that fits everything else: the sites have signed the head that it would change."""
     entries = story(log)
     launched = next(each for each in entries if each["what"]["kind"] == "launch")
-    launched["at"] = launched["at"].replace("2027", "2028")
+    launched["at"] = f"{datetime.fromisoformat(launched['at']) + timedelta(minutes=1):%Y-%m-%dT%H:%M:%SZ}"
     witnessed = next(i for i, each in enumerate(entries) if each["what"]["kind"] == "witnessed")
     ours = log.head(witnessed).root.hex()
     with pytest.raises(
@@ -441,7 +441,8 @@ def test_the_same_story_signed_again_is_believed(log: TransparencyLog, pinned: S
 
 def test_the_clocks_of_a_coordinator_may_differ_by_minutes(log: TransparencyLog, pinned: SignedRoot) -> None:
     entries = story(log)
-    backdated(4)(entries)
+    last = datetime.fromisoformat(entries[-2]["at"])
+    entries[-1]["at"] = f"{last - timedelta(minutes=4, seconds=59):%Y-%m-%dT%H:%M:%SZ}"
     Export.read(resigned(log, [canonical_json(each) for each in entries])).verify(pinned)
 
 

@@ -170,7 +170,8 @@ def test_what_came_in_the_clear_is_not_reopened(make: Make) -> None:
     roster = Roster(plain.sites, federation.wire, federation.clock.monotonic, federation.clock.sleep)
     sums = PlainSums(
         replace(federation.documents, plan=plain),
-        Asking(federation.wire, roster, 60.0, federation.documents.identities.verify),
+        Asking(federation.wire, roster, 60.0, federation.documents.identities.verify, lambda *_: False),
+        lambda: federation.documents.task,
     )
     question = Question(stage=Stage.TRAIN, number=3, attempt=1, roster=FOUR)
     with pytest.raises(
