@@ -18,6 +18,7 @@ from client.journal.file import Connect, Journal, connect
 from client.participant import Participant
 from client.trust import Trust
 from client.witness import Witness
+from client.witness_memory import WitnessMemory
 from protos.documents import load_document
 from protos.enrolment import EnrolmentRequest
 from protos.keys import SigningKey, create_node_key, node_public_pem
@@ -52,7 +53,7 @@ def open_participant(
     try:
         answers, trust = Answers(journal, book.journal, clock), Trust(pinned, journal, clock)
         asks = config.policy.witnesses_at_least
-        witness = Witness(config.site, identity, journal, clock, entropy, asks)
+        witness = Witness(WitnessMemory(config.site, identity, journal, clock, entropy), asks)
         halts = open_halts(config, clock=clock, connect=connect)
     except CovenantError:
         journal.close()

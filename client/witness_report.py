@@ -17,7 +17,7 @@ from rich.table import Table
 from client.journal.entries import Owner
 from client.journal.file import Journal
 from client.keystore import load_identity, load_root
-from client.witness import Witness
+from client.witness_memory import WitnessMemory
 from protos.shell import people
 from protos.site import SiteConfig
 from strategies.errors import UsageError
@@ -72,7 +72,7 @@ def show(facts: dict[str, Any]) -> None:
             people.print(note, markup=False, highlight=False)
 
 
-def _open(config: SiteConfig, journal: Path) -> Witness:
+def _open(config: SiteConfig, journal: Path) -> WitnessMemory:
     pinned, identity = load_root(config), load_identity(config)
     owner = Owner(
         federation=config.federation.name,
@@ -80,11 +80,13 @@ def _open(config: SiteConfig, journal: Path) -> Witness:
         site=config.site,
         identity=identity.public,
     )
-    return Witness(config.site, identity, Journal.open(journal, owner), lambda: datetime.now(UTC), os.urandom)
+    return WitnessMemory(
+        config.site, identity, Journal.open(journal, owner), lambda: datetime.now(UTC), os.urandom
+    )
 
 
-def _facts(witness: Witness) -> dict[str, Any]:
-    newest = witness.newest if witness.last is not None else None
+def _facts(witness: WitnessMemory) -> dict[str, Any]:
+    newest = witness.known.get(witness.site) if witness.last is not None else None
     head = None if witness.last is None else Checkpoint.parse(SignedNote.parse(witness.last.encoded).text)
     return {
         "site": witness.site,
