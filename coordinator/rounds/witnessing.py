@@ -5,13 +5,15 @@
    is settled; who signs later is in a further entry before it is on a roster that settles.
 3. Every request with documents carries the statements (`task`): sites count for themselves.
 4. A site whose statement is behind one that it has signed before was set back, or runs twice, and is not asked again.
+5. What a site says of other journals is passed on if they have signed it: a made-up place would keep its site from every run. Whoever says such a
+   thing is not counted, and heard again at the next attempt, since a database that was set back knows less than sites.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Final
 
 import structlog
@@ -147,6 +149,8 @@ class Witnessing:
         echo = sha256_hex(frame)
         signed: dict[SiteName, Seen] = {}
         unfit: dict[SiteName, str] = {}
+        heard: list[Seen] = []
+        unsigned = cache(lambda view: self.book.unsigned(dict(view), self.members))
 
         def take(site: SiteName, body: Body) -> None:
             if not isinstance(body, WitnessAnswer):
@@ -156,13 +160,20 @@ class Witnessing:
                 unfit[site] = f"has witnessed {body.size} entries, from which it was sent no proof"
             else:
                 try:
-                    signed[site] = self._judged(site, body, request, known.get(site))
+                    seen = self._judged(site, body, request, known.get(site))
                 except Refused as refused:
                     unfit[site] = str(refused)
+                    return
+                strangers = sorted(unsigned(tuple(sorted(seen.view.items()))) - {site})
+                if strangers:
+                    unfit[site] = f"says of the journal of {strangers[0]} what {strangers[0]} has not signed"
+                    heard.append(Seen(seen.signed, {}))
+                else:
+                    signed[site] = seen
 
         asked = Asked(dict.fromkeys(sites, frame), lambda _: echo)
         missing = asking.ask(Stage.PREPARE, 0, asked, take) | unfit
-        self._keep(signed.values())
+        self._keep((*signed.values(), *heard))
         if signed:
             self._note = request.note
         return signed, missing
@@ -181,7 +192,7 @@ class Witnessing:
             plan=LogLeaf(run.plan, run.plan_body, self.log.inclusion(run.plan, head.size)),
             grown=self._grown(starts, head.size),
             statements=tuple(each.signed for each in told),
-            views=tuple({view_digest(each.view): each.view for each in told}.values()),
+            views=tuple({view_digest(each.view): each.view for each in told if each.view}.values()),
             again=bool(sizes),
         )
 

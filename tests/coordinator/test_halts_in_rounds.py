@@ -176,6 +176,18 @@ def test_a_site_that_is_halted_in_mid_round_has_no_part_in_its_sum(make: Make) -
     assert audited(federation).runs[RUN].committed == 1
 
 
+def test_a_site_that_is_halted_just_before_its_round_begins_has_no_part_in_it(make: Make) -> None:
+    """The driver has not looked for halts again since; the store has."""
+    federation = make(secure_plan(rounds=1, minimum=3))
+    listed, order = with_officers(federation), ordered("site", SOUTH)
+    federation.wire.after = once(UnmaskRequest, 0, lambda: halt(federation.centre, order, listed))
+    drive(federation)
+    assert [(each.state, each.roster) for each in federation.rounds()] == [
+        ("committed", [each for each in FOUR if each != SOUTH])
+    ]
+    assert audited(federation).runs[RUN].committed == 1
+
+
 @pytest.mark.slow
 def test_below_its_minimum_a_run_ends_by_its_own_rules(make: Make) -> None:
     federation = make(secure_plan(rounds=1, minimum=4))

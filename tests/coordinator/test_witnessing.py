@@ -7,19 +7,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 
-from coordinator.db.engine import reading
+from coordinator.db.engine import reading, writing
+from coordinator.db.witness_schema import WitnessRow
 from coordinator.governance.witnesses import WitnessBook, require_no_fork
 from coordinator.rounds.asking import TooFewSurvivors
 from coordinator.rounds.refusals import ForkFound
 from coordinator.runs import record
+from protos.codec import encode_reply
 from protos.documents import load_document
+from protos.frames import WitnessAnswer
 from protos.log_audit import Audit, audit
 from protos.log_entries import LogEntry, RunWitnessed, SiteRefused
 from protos.root import SignedRoot
+from protos.secure_codec import decode_answer
+from protos.witness import SignedWitness, view_digest
 from strategies.errors import Refused
 from strategies.ids import RunId, SiteName
-from tests.coordinator.secure_for_tests import EAST, RUN, WEST, Secured, secure_plan
+from tests.coordinator.secure_for_tests import EAST, RUN, SOUTH, WEST, Secured, secure_plan
 from tests.coordinator.sums_for_tests import Make
 
 OTHER = RunId("run-00000000000000aa")
@@ -145,3 +151,43 @@ def test_a_statement_that_is_not_the_answer_is_not_counted(make: Make) -> None:
     assert driver._witnessing.ensure(federation.sites) == federation.sites
     again = federation.driver()
     assert WEST not in again._witnessing.ensure(federation.sites)
+
+
+def test_a_made_up_place_of_another_sites_journal_keeps_nobody_out(make: Make) -> None:
+    """West signs that south's journal had an entry which it never had. It is not counted, and south hears nothing of it."""
+    federation = make(secure_plan())
+    federation.driver()._witnessing.ensure(federation.sites)
+    west = federation.wire.participants[WEST]
+    answer = west.answer
+
+    def lie(frame: bytes) -> bytes:
+        reply = decode_answer(answer(frame))
+        if not isinstance(reply.body, WitnessAnswer) or reply.body.statement is None:
+            return encode_reply(reply)
+        place = reply.body.view[SOUTH]
+        view = {**reply.body.view, SOUTH: place.model_copy(update={"sequence": place.sequence + 1000})}
+        said = reply.body.statement.statement.model_copy(update={"view": view_digest(view)})
+        statement = SignedWitness.sign(said, west.identity)
+        return encode_reply(replace(reply, body=replace(reply.body, statement=statement, view=view)))
+
+    west.answer = lie  # type: ignore[method-assign]
+    for _ in range(2):
+        witnessing = federation.driver()._witnessing
+        assert witnessing.ensure(federation.sites) == tuple(s for s in federation.sites if s != WEST)
+    assert not book(federation).found()
+    west.answer = answer  # type: ignore[method-assign]
+    assert federation.driver()._witnessing.ensure(federation.sites) == federation.sites
+
+
+def test_sites_that_know_more_of_each_other_than_the_database_are_heard_again(make: Make) -> None:
+    """The database was set back to before it had the newest statements, and the log lost nothing by it."""
+    federation = make(secure_plan())
+    for _ in range(2):
+        federation.driver()._witnessing.ensure(federation.sites)
+        federation.drive()
+    with writing(federation.engine, "losing statements") as session:
+        session.execute(delete(WitnessRow))
+    witnessing = federation.driver()._witnessing
+    with pytest.raises(TooFewSurvivors, match=r"says of the journal of .* what .* has not signed"):
+        witnessing.ensure(federation.sites)
+    assert witnessing.ensure(federation.sites) == federation.sites
