@@ -83,7 +83,8 @@ def open_halts(
     connect: Connect = connect,
 ) -> HaltBook:
     """What people at a site have halted, also while its agent runs."""
-    return HaltBook.open(config.halts, config.site, config.federation.name, clock=clock, connect=connect)
+    federation = load_root(config).root.identity
+    return HaltBook.open(config.halts, config.site, federation, clock=clock, connect=connect)
 
 
 def load_root(config: SiteConfig) -> SignedRoot:

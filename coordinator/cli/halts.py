@@ -78,7 +78,7 @@ def give(  # noqa: PLR0917 (each is an option of the command)
     what = "everything" if everything else f"{scope} {run or site}"
     people.print(f"halting {what}: {reason}", highlight=False, markup=False)
     order = order_halt(
-        centre.settings.config.federation,
+        listed.trusted.federation,
         scope,
         run or site,
         reason,
@@ -87,7 +87,7 @@ def give(  # noqa: PLR0917 (each is an option of the command)
         at=now(),
         entropy=secrets.token_bytes(_ID_BYTES),
     )
-    require_halt(order, listed.trusted.members, now())
+    require_halt(order, listed.trusted.members, listed.trusted.federation, now())
     _show_one(halt(centre, order, listed), json=json)
 
 
