@@ -183,8 +183,16 @@ def carry(centre: Centre, run: RunId) -> None:
     except CovenantError as error:
         end(centre, run, "failed", str(error))
         raise
-    with writing(centre.engine, f"launching {run}") as session:
-        session.get_one(Run, run, with_for_update=True).flower_run_id = flower_run
+    try:
+        with writing(centre.engine, f"launching {run}") as session:
+            row = session.get_one(Run, run, with_for_update=True)
+            # Whoever leads by now gives the run a driver on its own SuperLink, and must not lose it to this one.
+            _require_led_here(centre, session)
+            row.flower_run_id = flower_run
+    except Refused:
+        with suppress(CovenantError):
+            centre.transport.stop_run(flower_run)
+        raise
 
 
 def load_documents(engine: Engine, run: RunId) -> RunDocuments:

@@ -79,7 +79,7 @@ def require_no_fork(session: Session) -> None:
     if standing is not None:
         raise Refused(
             f"{standing.site} has shown that the transparency log was forked or set back (evidence {standing.id}, {standing.shows}): nothing is"
-            " launched before a person has dealt with it. `covenant log witnesses` shows it, and the runbook says what to do"
+            " launched before a person has dealt with it, and no run goes on. `covenant log witnesses` shows it, and the runbook says what to do"
         )
 
 
@@ -125,6 +125,17 @@ class WitnessBook:
             if claimed[at] == said.position.head:
                 del claimed[at]
         return frozenset(site for site, _, _ in claimed)
+
+    def has(self, signed: SignedWitness) -> bool:
+        """Whether a statement was received here, as the answer to a head that this coordinator had shown."""
+        said = signed.statement
+        query = select(WitnessRow.statement).where(
+            WitnessRow.site == said.site,
+            WitnessRow.epoch == said.position.epoch,
+            WitnessRow.sequence == said.position.sequence,
+        )
+        with reading(self.engine, "looking for a statement") as session:
+            return session.scalar(query) == signed.canonical.decode()
 
     def add(self, run: RunId, evidence: Evidence) -> None:
         """Keep evidence, once."""

@@ -36,6 +36,8 @@ from strategies.ids import SiteName
 _LONGEST_S: Final = 60.0
 """Nothing is computed for a statement, so nobody is waited for as long as for a round."""
 _AT_THE_END_S: Final = 3.0
+_IN_ONE_ENTRY: Final = 400
+"""Statements of at most 2 KiB each, so that an entry is within its bound."""
 _log = structlog.get_logger(__name__)
 
 
@@ -253,9 +255,12 @@ class Witnessing:
 
     def _record(self, signed: Mapping[SiteName, Seen]) -> None:
         statements = tuple(signed[site].signed for site in sorted(signed))
-        if statements:
-            entry = RunWitnessed(run=self.documents.run, statements=statements)
-            self.store.tell("recording the witnesses of", (entry,))
+        entries = [
+            RunWitnessed(run=self.documents.run, statements=statements[first : first + _IN_ONE_ENTRY])
+            for first in range(0, len(statements), _IN_ONE_ENTRY)
+        ]
+        if entries:
+            self.store.tell("recording the witnesses of", entries)
 
     def _bundled(self) -> WitnessBundle:
         size = Shown.of(self._note, (), self.log.key).head.size
