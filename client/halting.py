@@ -44,13 +44,13 @@ def halt(
     config: ConfigFile = Path("site.yaml"),
 ) -> None:
     """Refuse a run, or everything, from now on, also in the agent that runs. The centre takes the order from the refusals, and halts it for all."""
-    from client.keystore import load_identity, open_halts
+    from client.keystore import load_identity, load_root, open_halts
 
     scope = _scope(run, everything=everything)
     site = load_site(config)
     identity = load_identity(site)
     order = order_halt(
-        site.federation.name,
+        load_root(site).root.identity,
         scope,
         run,
         reason,

@@ -31,7 +31,8 @@ class HaltBook:
     """The orders of one site for one federation, in a journal that the agent and the commands share."""
 
     site: SiteName
-    federation: str
+    federation: Digest
+    """That of root version 1. Orders for another federation are left alone."""
     journal: Journal
     clock: Callable[[], datetime]
     _standing: dict[Digest, HaltOrder] = field(default_factory=dict)
@@ -43,7 +44,7 @@ class HaltBook:
         cls,
         path: Path,
         site: SiteName,
-        federation: str,
+        federation: Digest,
         *,
         clock: Callable[[], datetime],
         connect: Connect = connect,

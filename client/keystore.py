@@ -19,6 +19,7 @@ from client.log_copy import LogCopy
 from client.participant import Participant
 from client.trust import Trust
 from client.witness import Witness
+from client.witness_memory import WitnessMemory
 from protos.documents import load_document
 from protos.enrolment import EnrolmentRequest
 from protos.keys import SigningKey, create_node_key, node_public_pem
@@ -53,7 +54,7 @@ def open_participant(
     try:
         answers, trust = Answers(journal, book.journal, clock), Trust(pinned, journal, clock)
         asks = config.policy.witnesses_at_least
-        witness = Witness(config.site, identity, pinned, journal, clock, entropy, asks)
+        witness = Witness(WitnessMemory(config.site, identity, journal, clock, entropy), pinned, asks)
         halts = open_halts(config, clock=clock, connect=connect)
         witness.copy = LogCopy.open(config.log_copy, owner, connect=connect)
     except CovenantError:
@@ -84,7 +85,8 @@ def open_halts(
     connect: Connect = connect,
 ) -> HaltBook:
     """What people at a site have halted, also while its agent runs."""
-    return HaltBook.open(config.halts, config.site, config.federation.name, clock=clock, connect=connect)
+    federation = load_root(config).root.identity
+    return HaltBook.open(config.halts, config.site, federation, clock=clock, connect=connect)
 
 
 def load_root(config: SiteConfig) -> SignedRoot:

@@ -6,7 +6,8 @@
    the site sends the same bytes; asked for another statement, it refuses.
 3. A refusal that depends on rows says `contract` and nothing more; its reason goes to the site's own log.
 4. Nothing is computed for a run that this site, and as many others as are asked for, have not witnessed in the transparency log (`witness`).
-5. Under a halt of this site nothing is answered, and an answer that is ready does not leave. It is given once the halt is lifted.
+5. Under a halt of this site nothing is answered, and an answer that is ready does not leave. It is given once the halt is lifted. Nor is
+   anything answered, shares that were promised among it, while a split of the log is known here.
 """
 
 from __future__ import annotations
@@ -102,6 +103,7 @@ class Participant:
             self.entropy,
             self._accepted_documents,
             self._require_trust,
+            self.witness.require_all,
             self._session,
             Charging(self.book, self.config.federation.name),
             lambda made: self.answers.promise(made.run, made.stage, made.round, made.attempt),
@@ -136,6 +138,7 @@ class Participant:
                 run, echo = request.statement.run, request.statement.digest
         try:
             self._require_free(run)
+            self.witness.require_sound()
             reply = self._answered(request, echo)
             self._require_free(run)
         except TaskRefused as refusal:
@@ -198,6 +201,7 @@ class Participant:
         try:
             accepted = self._accepted_task(request)
             check_statement(request.statement, accepted, site=self.site)
+            self.witness.require_all(request.statement.roster, request.statement.run)
             _require_plain(accepted)
             body = self._compute(request, self._plain_session(accepted))
         except (TaskRefused, DataError, JournalBroken):

@@ -33,7 +33,7 @@ from protos.plan_releases import PlannedReleases, releases_of
 from protos.plan_training import PrivateSteps
 from protos.site import AccountRule, DataSource, SiteConfig
 from strategies.dp.budget import cost_of
-from strategies.encoding import sha256_hex
+from strategies.encoding import digest_of, sha256_hex
 from strategies.errors import CovenantError, Refused
 from strategies.ids import Digest, SiteName
 from strategies.secagg.parameters import sharing_an_honest_site
@@ -75,6 +75,18 @@ class Accepted:
     def members(self) -> MemberList:
         """The member list that the plan names."""
         return self.trusted.members
+
+    @property
+    def documents(self) -> Digest:
+        """The digest of all four documents."""
+        return digest_of(
+            {
+                "plan": self.plan.digest,
+                "contract": self.contract.digest,
+                "members": self.members_digest,
+                "evidence": self.evidence.digest,
+            }
+        )
 
 
 def check_named(request: Request) -> None:

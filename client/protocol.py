@@ -13,7 +13,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -30,7 +30,7 @@ from protos.identities import Identities
 from protos.plan import SecureAggregation
 from protos.site import SiteConfig
 from strategies.errors import Refused
-from strategies.ids import RunId
+from strategies.ids import RunId, SiteName
 from strategies.secagg.client import (
     Advertised,
     Client,
@@ -86,7 +86,7 @@ class _Held:
 @dataclass
 class SecureRounds:
     """The secure aggregation of one site. `accept` judges the documents of a run, `require` whether they still hold (no newer member
-    list has come, and no approval is over before the run has begun), `session_of` loads the data that they are about, `charging` charges this
+    list has come, and no approval is over before the run has begun), `require_all` whether a whole roster has witnessed a run, `session_of` loads the data that they are about, `charging` charges this
     site's account, and `promise_of` finds in the journal what this site has confirmed before it was started again."""
 
     config: SiteConfig
@@ -94,6 +94,7 @@ class SecureRounds:
     entropy: Entropy
     accept: Callable[[Task, RunId], Accepted]
     require: Callable[[Accepted, RunId], None]
+    require_all: Callable[[Collection[SiteName], RunId], None]
     session_of: Callable[[Accepted], Session]
     charging: Charging
     promise_of: Callable[[Attempt], bytes | None]
@@ -239,6 +240,7 @@ class SecureRounds:
                 RefusalCode.PROTOCOL, "the statement names other documents than this site accepted"
             )
         check_statement(said, accepted, site=self.config.site)
+        self.require_all(said.roster, said.run)
         return said
 
     def _computed(self, run: _Run, said: Statement, asked: SecureRequest) -> tuple[Ring, Integers]:

@@ -18,7 +18,7 @@ from client.journal.entries import Owner
 from client.journal.file import Journal
 from client.keystore import load_identity, load_root
 from client.log_copy import LogCopy
-from client.witness import Witness
+from client.witness_memory import WitnessMemory
 from protos.shell import people
 from protos.site import SiteConfig
 from strategies.errors import UsageError
@@ -83,9 +83,9 @@ def show(facts: dict[str, Any]) -> None:
             people.print(note, markup=False, highlight=False)
 
 
-def _open(config: SiteConfig, journal: Path) -> Witness:
-    pinned, identity, opened = load_root(config), load_identity(config), Journal.open(journal, _owner(config))
-    return Witness(config.site, identity, pinned, opened, lambda: datetime.now(UTC), os.urandom)
+def _open(config: SiteConfig, journal: Path) -> WitnessMemory:
+    identity, opened = load_identity(config), Journal.open(journal, _owner(config))
+    return WitnessMemory(config.site, identity, opened, lambda: datetime.now(UTC), os.urandom)
 
 
 def _owner(config: SiteConfig) -> Owner:
@@ -97,8 +97,8 @@ def _owner(config: SiteConfig) -> Owner:
     )
 
 
-def _facts(witness: Witness) -> dict[str, Any]:
-    newest = witness.newest if witness.last is not None else None
+def _facts(witness: WitnessMemory) -> dict[str, Any]:
+    newest = witness.known.get(witness.site) if witness.last is not None else None
     head = None if witness.last is None else Checkpoint.parse(SignedNote.parse(witness.last.encoded).text)
     return {
         "site": witness.site,

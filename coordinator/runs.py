@@ -206,9 +206,17 @@ def carry(centre: Centre, run: RunId) -> None:
             centre.require_term(session)  # else whoever leads now carries it
         end(centre, run, "failed", str(error))
         raise
-    with writing(centre.engine, f"launching {run}") as session:
-        centre.require_term(session)
-        session.get_one(Run, run, with_for_update=True).flower_run_id = flower_run
+    try:
+        with writing(centre.engine, f"launching {run}") as session:
+            centre.require_term(session)
+            row = session.get_one(Run, run, with_for_update=True)
+            # Whoever leads by now gives the run a driver on its own SuperLink, and must not lose it to this one.
+            _require_led_here(centre, session)
+            row.flower_run_id = flower_run
+    except Refused:
+        with suppress(CovenantError):
+            centre.transport.stop_run(flower_run)
+        raise
 
 
 def load_documents(engine: Engine, run: RunId) -> RunDocuments:

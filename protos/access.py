@@ -9,16 +9,15 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Final, Literal, Self
 
-from protos.documents import Document, FilePath, load_document, make_document
+from protos.documents import Document, FilePath, make_document
 from protos.keys import NodeKey, Signature, Signer, verify
 from protos.membership import MemberList, Officer
 from protos.moments import Moment
 from protos.names import Name
 from strategies.encoding import canonical_json, sha256_hex
-from strategies.errors import Refused, UsageError
+from strategies.errors import Refused
 from strategies.ids import Digest
 
 LONGEST_ACCESS: Final = timedelta(days=90)
@@ -99,14 +98,3 @@ class AccessProfile(Document):
     ca: FilePath
     certificate: FilePath
     key: FilePath
-
-
-def own_request(folder: Path) -> AccessRequest:
-    """The request that the officer of an access folder made there, and nobody else has written. Raises UsageError where it is gone."""
-    certificate = load_document(folder / PROFILE_FILE, AccessProfile).certificate
-    file = certificate.with_suffix(".access.json")
-    if not file.exists():
-        raise UsageError(
-            f"{file} is not there, so nothing in the folder says which federation this is; give --federation"
-        )
-    return load_document(file, AccessRequest)

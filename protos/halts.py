@@ -5,7 +5,8 @@
    never lifts it without another person.
 3. Only `require_halt` and `require_lift` make what is acted on: who is not on the member list, or whose key has expired, says nothing.
 4. One wrong statement refuses the lift: none is ignored, because each was put there to be counted.
-5. To stop is the safe side, so an order is good however old it is. A statement to lift is good for as long as the rule says, and no longer.
+5. An order names the federation by its root, version 1, and a lift names the order: neither counts in another federation of the same name.
+6. To stop is the safe side, so an order is good however old it is. A statement to lift is good for as long as the rule says, and no longer.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import AfterValidator, Field, model_validator
 
 from protos.documents import Document, FieldError, Part, make_document
-from protos.keys import Signature, Signer, verify
+from protos.keys import Signature, Signer, grouped, verify
 from protos.membership import MemberList, Role
 from protos.moments import Moment
 from protos.names import Name, Sha256, matching
@@ -52,7 +53,8 @@ class _Order(Document):
     """What is signed."""
 
     covenant: Literal["halt/v1"] = "halt/v1"
-    federation: Name
+    federation: Sha256
+    """Digest of root version 1."""
     scope: HaltScope
     target: str | None = None
     reason: Why
@@ -110,7 +112,7 @@ class HaltOrder(_Order):
 
 
 def order_halt(
-    federation: str,
+    federation: Digest,
     scope: HaltScope,
     target: str | None,
     reason: str,
@@ -120,7 +122,7 @@ def order_halt(
     at: datetime,
     entropy: bytes,
 ) -> HaltOrder:
-    """The order of `by`, who holds `signer`; `entropy` is 16 random bytes. Raises UsageError."""
+    """The order of `by`, who holds `signer`, in the `federation` of that root version 1; `entropy` is 16 random bytes. Raises UsageError."""
     said = make_document(
         _Order,
         "the order",
@@ -147,10 +149,13 @@ class Halt:
         return self.order.digest
 
 
-def require_halt(order: HaltOrder, members: MemberList, now: datetime) -> Halt:
-    """Judge an order by the newest member list. Raises Refused."""
-    if order.federation != members.name:
-        raise Refused(f"the order is for federation {order.federation}; this is {members.name}")
+def require_halt(order: HaltOrder, members: MemberList, federation: Digest, now: datetime) -> Halt:
+    """Judge an order by the newest member list of the `federation` with that root version 1. Raises Refused."""
+    if order.federation != federation:
+        raise Refused(
+            f"the order is for the federation with root {grouped(order.federation)}, and this is the one with root {grouped(federation)}: what is"
+            " ordered in one federation counts in no other"
+        )
     if order.by.kind == "officer":
         officer = members.officer(order.by.name)
         officer.require_current(now)

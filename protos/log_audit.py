@@ -158,7 +158,7 @@ class Audit:
             case CeilingSet():
                 self._ceiling(at, what)
             case Halted():
-                self.halts.halt(_parsed(what.order, HaltOrder), self.members, at)
+                self.halts.halt(_parsed(what.order, HaltOrder), self.members, self.pinned.root.identity, at)
             case HaltLifted():
                 self.halts.lift(_parsed(what.lift, HaltLift), self.members, at)
 

@@ -23,9 +23,9 @@ class HaltStory:
     standing: dict[Digest, Halt] = field(default_factory=dict)
     given: list[Halt] = field(default_factory=list)
 
-    def halt(self, order: HaltOrder, members: MemberList | None, at: datetime) -> None:
+    def halt(self, order: HaltOrder, members: MemberList | None, federation: Digest, at: datetime) -> None:
         """Take an order. Raises Refused."""
-        halt = require_halt(order, _known(members), at)
+        halt = require_halt(order, _known(members), federation, at)
         if any(order.id == each.order.id for each in self.given):
             raise Refused(f"halt {order.id} is given twice")
         self.given.append(halt)

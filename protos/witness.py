@@ -224,12 +224,17 @@ class Shown:
 
 
 def difference_of(
-    known: WitnessStatement, said: WitnessStatement, lost: Collection[Checkpoint] = ()
+    known: WitnessStatement,
+    said: WitnessStatement,
+    *,
+    lost: Collection[Checkpoint] = (),
+    one_log: bool = True,
 ) -> str | None:
     """What two statements of one site under one key show: that it was set back, or runs twice; None if they fit in some order.
 
     An older statement that is shown again fits. One that saw more of the log from an earlier place of the journal does not, unless what it saw
-    are `lost` heads, which a gap names.
+    are `lost` heads, which a gap names. Where they are not of `one_log`, because the log was begun anew after the `known` one, their heads say
+    nothing, and the other must be from a later place.
     """
     if known.position.epoch != said.position.epoch:
         return "it has begun another journal under the same key"
@@ -238,6 +243,13 @@ def difference_of(
         if earlier == later:
             return None
         return f"its journal has two different entries {later.position.sequence}"
+    if not one_log:
+        return (
+            None
+            if earlier == known
+            else f"it has seen the log that was begun anew from entry {said.position.sequence} of its journal, and had signed entry"
+            f" {known.position.sequence} before that"
+        )
     if earlier.head.size > later.head.size and earlier.head not in lost:
         return (
             f"at entry {earlier.position.sequence} of its journal it had seen {earlier.head.size} entries of the log, and at entry"

@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 from protos.halts import HaltOrder, HaltScope, LiftStatement, OrderedBy, order_halt, state_lift
 from protos.keys import SigningKey
 from strategies.ids import Digest
-from tests.trust_for_tests import key_of
+from tests.trust_for_tests import key_of, officers
+
+FEDERATION = officers().newest.identity
 
 
 def ordered(
@@ -19,7 +21,7 @@ def ordered(
     key: SigningKey | None = None,
     reason: str = "something is wrong",
     at: datetime | None = None,
-    federation: str = "demo",
+    federation: Digest = FEDERATION,
 ) -> HaltOrder:
     """An order by `officer NAME` or `site NAME`, signed with the key of that name unless another one is given."""
     kind, name = by.split()

@@ -12,9 +12,10 @@ from rich.table import Table
 from coordinator.cli.approvals import Key, OfficerName, PassphraseFile
 from coordinator.cli.options import Access, Home, Json, desk_at
 from coordinator.cli.signing import PUBLIC_MODE, now, open_keys
+from coordinator.documents import read_root
 from coordinator.governance.halts import HaltView
 from coordinator.settings import load_settings
-from protos.access import own_request
+from protos.documents import load_document
 from protos.files import write_new
 from protos.halts import (
     LIFT_RULE,
@@ -25,9 +26,11 @@ from protos.halts import (
     order_halt,
     state_lift,
 )
-from protos.keys import SigningKey
+from protos.keys import SigningKey, grouped
+from protos.root import SignedRoot
 from protos.shell import emit, people
 from strategies.errors import UsageError
+from strategies.ids import Digest
 
 _ID_BYTES = 16
 
@@ -36,11 +39,11 @@ app = typer.Typer(
     help="Stop a site's part, a run, or everything: any officer or site does that alone, and two officers let it go on.",
 )
 _INCOMPLETE = "say what is halted with one of --site, --run and --all, why with --reason, and who orders it with --officer and --key"
-Federation = Annotated[
-    str | None,
+RootFile = Annotated[
+    Path | None,
     typer.Option(
-        "--federation",
-        help="Name of the federation; else that of covenant.yaml, or of the officer's own request in the access folder.",
+        "--root",
+        help="The federation's root.json, from where you trust it, which the order names; needed with --access. Else the one in --home.",
     ),
 ]
 SiteOption = Annotated[str | None, typer.Option("--site", help="Ask this site no more.")]
@@ -70,7 +73,7 @@ def give(  # noqa: PLR0917 (each is an option of the command)
     ] = None,
     key: Annotated[Path | None, typer.Option("--key", help="The officer's private key.")] = None,
     passphrase_file: PassphraseFile = None,
-    federation: Federation = None,
+    root: RootFile = None,
     home: Home = None,
     access: Access = None,
     json: Json = False,
@@ -84,7 +87,7 @@ def give(  # noqa: PLR0917 (each is an option of the command)
         return
     if reason is None or officer is None or key is None:
         raise UsageError(_INCOMPLETE)
-    where = _federation(federation, home, access)
+    where = _federation(root, home, access)
     order = _order(where, site, run, reason, officer, key, passphrase_file, everything=everything)
     _show_one(desk_at(home, access).give_halt(order), json=json)
 
@@ -93,7 +96,7 @@ def give(  # noqa: PLR0917 (each is an option of the command)
 def order_file(
     *,
     out: Annotated[Path, typer.Option(help="The order to write, for `covenant halt apply`.")],
-    federation: Annotated[str, typer.Option(help="Name of the federation.")],
+    root: Annotated[Path, typer.Option(help="The federation's root.json, from where you trust it.")],
     reason: Reason,
     officer: OfficerName,
     key: Key,
@@ -103,7 +106,9 @@ def order_file(
     passphrase_file: PassphraseFile = None,
 ) -> None:
     """Sign an order into a file, where no coordinator can be reached. Nothing stops before it is applied."""
-    order = _order(federation, site, run, reason, officer, key, passphrase_file, everything=everything)
+    order = _order(
+        _identity_of(root), site, run, reason, officer, key, passphrase_file, everything=everything
+    )
     write_new(out, order.canonical + b"\n", mode=PUBLIC_MODE)
     people.print(f"wrote {out}; `covenant halt apply` carries it out", highlight=False)
 
@@ -155,7 +160,7 @@ def lift(
 
 
 def _order(
-    federation: str,
+    federation: Digest,
     site: str | None,
     run: str | None,
     reason: str,
@@ -170,7 +175,8 @@ def _order(
         raise UsageError(_INCOMPLETE)
     scope: HaltScope = "all" if everything else "run" if run is not None else "site"
     what = "everything" if everything else f"{scope} {run or site}"
-    people.print(f"halting {what} in federation {federation}: {reason}", highlight=False, markup=False)
+    people.print(f"halting {what}: {reason}", highlight=False, markup=False)
+    people.print(f"   in the federation with root {grouped(federation)}", highlight=False)
     return order_halt(
         federation,
         scope,
@@ -183,13 +189,20 @@ def _order(
     )
 
 
-def _federation(named: str | None, home: Path | None, access: Path | None) -> str:
-    """The federation that the officer names, or has named when asking for access, or whose coordinator this is. No server is asked."""
-    if named is not None:
-        return named
-    if access is None:
-        return load_settings(home).config.federation
-    return own_request(access).federation
+def _federation(root: Path | None, home: Path | None, access: Path | None) -> Digest:
+    """The federation whose root the officer names, or whose coordinator this is. No server is asked. Raises UsageError."""
+    if root is not None:
+        return _identity_of(root)
+    if access is not None:
+        raise UsageError("name the federation's root.json with --root: an order names the federation by it")
+    return read_root(load_settings(home)).root.identity
+
+
+def _identity_of(root: Path) -> Digest:
+    """The federation of the root in a file. Raises Refused for a draft."""
+    signed = load_document(root, SignedRoot)
+    signed.require_own_quorum()
+    return signed.root.identity
 
 
 def read_order(file: Path) -> HaltOrder:

@@ -22,6 +22,7 @@ from coordinator.bootstrap import Centre
 from coordinator.db.engine import reading, writing
 from coordinator.db.halt_schema import HaltRow
 from coordinator.db.schema import FINAL_STATES, Run
+from coordinator.documents import read_root
 from coordinator.governance.log import append
 from coordinator.governance.members import Listed, members_signed, newest_members
 from coordinator.rounds.ending import end_run
@@ -155,12 +156,17 @@ def _record(centre: Centre, order: HaltOrder, listed: Listed | None, first: Firs
         if first is not None:
             first(session)
         runs = session.scalars(_going(order).order_by(Run.id).with_for_update()).all()
-        append(session, at, _halted(session, order, listed, runs, at))
+        append(session, at, _halted(centre, session, order, listed, runs, at))
     return _flower_runs(runs)
 
 
 def _halted(
-    session: Session, order: HaltOrder, listed: Listed | None, runs: Sequence[Run], at: datetime
+    centre: Centre,
+    session: Session,
+    order: HaltOrder,
+    listed: Listed | None,
+    runs: Sequence[Run],
+    at: datetime,
 ) -> Iterator[What]:
     """The entries of an order and of what it stops, under the log's lock; nothing for one that is recorded."""
     known = session.scalars(
@@ -170,7 +176,7 @@ def _halted(
         _require_same(known, order)
         return
     members = yield from _newest(session, listed)
-    require_halt(order, members, at)
+    require_halt(order, members, read_root(centre.settings).root.identity, at)
     if order.scope == "site":
         members.member(SiteName(order.target or ""))
     elif order.scope == "run" and session.get(Run, order.target) is None:

@@ -15,6 +15,7 @@ from datetime import datetime
 from typing import Final, TypeVar
 
 from sqlalchemy import Engine, func, insert, select, text
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import reading, writing
@@ -148,7 +149,14 @@ class TransparencyLog:
         note = SignedNote(head.text, (line,))
         with writing(self.engine, f"signing the log's head at {size} entries") as session:
             if session.get(LoggedCheckpoint, size) is None:
-                session.add(LoggedCheckpoint(size=size, note=note.encoded, signed_at=self.clock()))
+                row = {"size": size, "note": note.encoded, "signed_at": self.clock()}
+                if session.get_bind().dialect.name == "postgresql":
+                    # Another driver may sign the same head at this moment; the bytes are the same.
+                    session.execute(
+                        postgresql.insert(LoggedCheckpoint).values(**row).on_conflict_do_nothing()
+                    )
+                else:
+                    session.add(LoggedCheckpoint(**row))
         return note
 
     def inclusion(self, seq: int, size: int) -> tuple[bytes, ...]:

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, func, select, tuple_
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import reading, writing
 from coordinator.db.witness_schema import ForkRow, WitnessRow
 from protos.membership import MemberList
-from protos.witness import Evidence, Position, SignedWitness, View
+from protos.witness import Evidence, Position, SignedWitness, View, key_part
 from protos.witness_codec import read_view, view_bytes
 from strategies.encoding import sha256_hex
 from strategies.errors import Refused, UsageError
@@ -79,7 +79,7 @@ def require_no_fork(session: Session) -> None:
     if standing is not None:
         raise Refused(
             f"{standing.site} has shown that the transparency log was forked or set back (evidence {standing.id}, {standing.shows}): nothing is"
-            " launched before a person has dealt with it. `covenant log witnesses` shows it, and the runbook says what to do"
+            " launched before a person has dealt with it, and no run goes on. `covenant log witnesses` shows it, and the runbook says what to do"
         )
 
 
@@ -102,6 +102,40 @@ class WitnessBook:
             for each in seen
             if keys.get(each.signed.statement.site) == each.signed.statement.identity
         }
+
+    def unsigned(self, view: View, members: MemberList) -> frozenset[SiteName]:
+        """The sites of which `view` says where their journals stood, under their keys on `members`, and which have signed no such thing here.
+
+        A site learns of others from here alone, so a view that has such a place is made up, or this database was set back.
+        """
+        keys = {each.site: key_part(each.identity_key) for each in members.members}
+        claimed = {
+            (site, each.epoch, each.sequence): each.head
+            for site, each in view.items()
+            if site in keys and each.epoch.startswith(keys[site])
+        }
+        if not claimed:
+            return frozenset()
+        place = tuple_(WitnessRow.site, WitnessRow.epoch, WitnessRow.sequence)
+        with reading(self.engine, "looking for what sites have signed") as session:
+            rows = session.scalars(select(WitnessRow.statement).where(place.in_(list(claimed)))).all()
+        for row in rows:
+            said = SignedWitness.from_canonical(row.encode()).statement
+            at = (said.site, said.position.epoch, said.position.sequence)
+            if claimed[at] == said.position.head:
+                del claimed[at]
+        return frozenset(site for site, _, _ in claimed)
+
+    def has(self, signed: SignedWitness) -> bool:
+        """Whether a statement was received here, as the answer to a head that this coordinator had shown."""
+        said = signed.statement
+        query = select(WitnessRow.statement).where(
+            WitnessRow.site == said.site,
+            WitnessRow.epoch == said.position.epoch,
+            WitnessRow.sequence == said.position.sequence,
+        )
+        with reading(self.engine, "looking for a statement") as session:
+            return session.scalar(query) == signed.canonical.decode()
 
     def add(self, run: RunId, evidence: Evidence) -> None:
         """Keep evidence, once."""

@@ -78,11 +78,11 @@ def reach(
     note_keys = {
         NoteKey(backup.key.name, public_bytes(each.service("log").key)) for each in (backup.members, members)
     }
-    known = [Known(found.head, _note_of(path, found), path) for path, found in verified]
-    known += [_known(path, note_keys) for path in witnessed]
-    known.append(Known(backup.head, SignedNote.parse(backup.manifest.head), backup.snapshot))
-    _require_one_history(backup, longest, head, known)
-    later = {(each.head.size, each.head.root): each for each in known if each.head.size > head.size}
+    heads = [Known(found.head, _note_of(path, found), path) for path, found in verified]
+    heads += [_known(path, note_keys) for path in witnessed]
+    heads.append(Known(backup.head, SignedNote.parse(backup.manifest.head), backup.snapshot))
+    _require_one_history(backup, longest, head, heads)
+    later = {(each.head.size, each.head.root): each for each in heads if each.head.size > head.size}
     return Reach(
         backup=backup,
         copy=longest,

@@ -218,10 +218,7 @@ class Driver:
             question = _question(stage, number, attempt, (), at, scaling)
             return attempt, self._sums.reopen(question, left.opening, left.receipt)
         roster = self._witnessing.ensure(self._ready())
-        if stage is Stage.TRAIN:
-            attempt = self.store.open_round(number, roster)
-        else:
-            attempt = self.store.next_attempt(stage, number, roster)
+        attempt = self._opened(stage, number, roster)
         question = _question(stage, number, attempt, roster, at, scaling)
         try:
             with self._halts_heard():

@@ -1,7 +1,8 @@
 """What the coordinator makes of a refusal that a site has signed: an entry of the log, and of its evidence, a fork of the log if it shows one.
 
 1. A lasting refusal is a site's decision, and goes into the log as the site signed it.
-2. Evidence counts by what it shows, whoever sent it: a head that the log's own key or a member has signed, and that this log does not have.
+2. Evidence counts by what it shows, whoever sent it: a head that the log's own key has signed, or a site in answer to this coordinator, and that
+   this log does not have. What a site signs otherwise says nothing of the log: it could make up any head.
 3. A fork ends the run, and nothing is launched until a person has dealt with it: whatever would be done next could be in one history only.
 """
 
@@ -112,6 +113,8 @@ class Refusals:
                 continue  # of a key that the log had before, or of nobody
         for statement in evidence.statements:
             try:
-                yield statement.verify(self.members).head, statement.statement.site
+                witness = statement.verify(self.members)
             except Refused:
                 continue
+            if self.book.has(statement):
+                yield witness.head, witness.said.site

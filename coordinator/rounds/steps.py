@@ -13,6 +13,7 @@ from coordinator.db.engine import writing
 from coordinator.db.schema import Attempt, Checkpoint, Round, RoundState, Run, RunState
 from coordinator.governance.halted import require_free, unless_halted
 from coordinator.governance.log import append
+from coordinator.governance.witnesses import require_no_fork
 from coordinator.ledger import Ledger
 from coordinator.registry.artifacts import ArtifactStore
 from coordinator.rounds.ending import void_open
@@ -72,8 +73,10 @@ class RunSteps(RoundRecord):
     def _require_going(
         self, session: Session, run: Run, doing: str, sites: Collection[SiteName] = ()
     ) -> None:
-        """Raise `Halted` where an order covers the run or some of `sites`, RoundConflict where the run is not running."""
+        """Raise `Halted` where an order covers the run or some of `sites`, Refused where the log was forked and nobody has dealt with it, and
+        RoundConflict where the run is not running."""
         require_free(session, f"{doing} {run.id}", self._run_id, sites)
+        require_no_fork(session)
         if run.state != RunState.RUNNING:
             raise RoundConflict(f"{run.id} is {run.state}, not running; its rounds stand still")
 

@@ -7,7 +7,8 @@
    each number once; an attempt left open by a crash is voided when the next one opens.
 4. Artifacts are on disk, flushed, before a row names them. One that no row names is harmless.
 5. Round 0 is the initial model; its scaling is fixed with it, because every later model depends on both.
-6. Under a halt nothing is begun and nothing settled, whatever the driver knows of it. What was settled before is opened once the run goes on.
+6. Under a halt nothing is begun and nothing settled, whatever the driver knows of it, nor while the log is known to be forked. What was settled
+   before is opened once the run goes on.
 """
 
 from collections.abc import Callable, Collection
@@ -20,6 +21,7 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.schema import FINAL_STATES, Attempt, Round, RoundState, RunState
 from coordinator.governance.halted import require_free
+from coordinator.governance.witnesses import require_no_fork
 from coordinator.rounds import telling as told
 from coordinator.rounds.ending import FinalState, end_run, void_row
 from coordinator.rounds.question import Receipt
@@ -43,6 +45,7 @@ class RoundStore(RunSteps):
         """Take the run over as its one driver. One that has ended stays ended: a person resumes it first."""
         with self._step("starting") as (session, run):
             require_free(session, f"starting {run.id}", self._run_id)
+            require_no_fork(session)
             if run.state in FINAL_STATES:
                 raise RoundConflict(
                     f"starting {run.id}: it has {run.state}; `covenant run resume` opens it again"

@@ -7,13 +7,15 @@
 4. Requests carry entries of the log for the sites' copies. Who has not copied all when it has signed is sent more at once, within bounds, and
    nothing depends on it; so does nothing on the gaps of the log, which every request has.
 5. A site whose statement is behind one that it has signed before was set back, or runs twice, and is not asked again.
+6. What a site says of other journals is passed on if they have signed it: a made-up place would keep its site from every run. Whoever says such a
+   thing is not counted, and heard again at the next attempt, since a database that was set back knows less than sites.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Final
 
 import structlog
@@ -50,6 +52,8 @@ _AT_THE_END_S: Final = 3.0
 _COPYING_S: Final = 10.0
 _MOST_PIECES: Final = 16
 """Of the log that a site is sent at a start, beyond the first."""
+_IN_ONE_ENTRY: Final = 400
+"""Statements of at most 2 KiB each, so that an entry is within its bound."""
 _log = structlog.get_logger(__name__)
 
 
@@ -166,6 +170,8 @@ class Witnessing:
         echoes = {site: sha256_hex(frame) for site, frame in frames.items()}
         signed: dict[SiteName, Seen] = {}
         unfit: dict[SiteName, str] = {}
+        heard: list[Seen] = []
+        unsigned = cache(lambda view: self.book.unsigned(dict(view), self.members))
 
         def take(site: SiteName, body: Body) -> None:
             if not isinstance(body, WitnessAnswer):
@@ -177,13 +183,20 @@ class Witnessing:
                 unfit[site] = f"has witnessed {body.size} entries, from which it was sent no proof"
             else:
                 try:
-                    signed[site] = self._judged(site, body, request, known.get(site))
+                    seen = self._judged(site, body, request, known.get(site))
                 except Refused as refused:
                     unfit[site] = str(refused)
+                    return
+                strangers = sorted(unsigned(tuple(sorted(seen.view.items()))) - {site})
+                if strangers:
+                    unfit[site] = f"says of the journal of {strangers[0]} what {strangers[0]} has not signed"
+                    heard.append(Seen(seen.signed, {}))
+                else:
+                    signed[site] = seen
 
         asked = Asked(frames, echoes.__getitem__)
         missing = asking.ask(Stage.PREPARE, 0, asked, take) | unfit
-        self._keep(signed.values())
+        self._keep((*signed.values(), *heard))
         if signed:
             self._note = request.note
         return signed, missing
@@ -204,7 +217,7 @@ class Witnessing:
             plan=LogLeaf(run.plan, run.plan_body, self.log.inclusion(run.plan, head.size)),
             grown=self._grown(starts, head.size),
             statements=tuple(each.signed for each in told),
-            views=tuple({view_digest(each.view): each.view for each in told}.values()),
+            views=tuple({view_digest(each.view): each.view for each in told if each.view}.values()),
             again=bool(sizes),
             gaps=gaps,
         )
@@ -279,7 +292,7 @@ class Witnessing:
 
     def _require_ahead(self, known: Seen, witness: Witnessed) -> None:
         before, site = known.signed.statement, witness.said.site
-        wrong = difference_of(before, witness.said, lost_heads(self.log))
+        wrong = difference_of(before, witness.said, lost=lost_heads(self.log))
         if wrong is None and witness.said.position.sequence <= before.position.sequence:
             wrong = f"it answers from entry {witness.said.position.sequence} of its journal, and has signed entry {before.position.sequence} before"
         if wrong is not None:
@@ -307,9 +320,12 @@ class Witnessing:
 
     def _record(self, signed: Mapping[SiteName, Seen]) -> None:
         statements = tuple(signed[site].signed for site in sorted(signed))
-        if statements:
-            entry = RunWitnessed(run=self.documents.run, statements=statements)
-            self.store.tell("recording the witnesses of", (entry,))
+        entries = [
+            RunWitnessed(run=self.documents.run, statements=statements[first : first + _IN_ONE_ENTRY])
+            for first in range(0, len(statements), _IN_ONE_ENTRY)
+        ]
+        if entries:
+            self.store.tell("recording the witnesses of", entries)
 
     def _bundled(self) -> WitnessBundle:
         size = Shown.of(self._note, (), self.log.key).head.size

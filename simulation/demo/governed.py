@@ -69,7 +69,9 @@ class Officers:
             for now in desk.watch(run):
                 if giving is None and now.committed >= _BEFORE:
                     reason = ("--reason", "the demo shows how a run is halted")
-                    giving = pool.submit(machine.facts, "halt", "--run", run, *reason, *machine.signs)
+                    giving = pool.submit(
+                        machine.facts, "halt", "--run", run, *reason, "--root", "root.json", *machine.signs
+                    )
                 if now.state in FINAL_STATES:
                     seen = datetime.now(UTC)  # before the command that halts has ended
                     return self._stopped(desk, now, seen, giving.result() if giving else {})

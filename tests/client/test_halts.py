@@ -18,6 +18,7 @@ from protos.shell import run_command
 from strategies.errors import Refused
 from tests.bank_for_tests import RUN, Bank, make_bank
 from tests.client.loans_for_tests import plan
+from tests.halts_for_tests import FEDERATION
 
 OTHER_RUN = "run-00000000000000aa"
 
@@ -57,7 +58,7 @@ def test_the_running_agent_refuses_at_once_with_the_signed_order_and_goes_on_onc
     assert "site west halted run" in said.reason
     assert "our rows are wrong" in said.reason
     order = HaltOrder.from_canonical(said.evidence)
-    assert require_halt(order, bank.members.signed.list, datetime.now(UTC)).order.target == RUN
+    assert require_halt(order, bank.members.signed.list, FEDERATION, datetime.now(UTC)).order.target == RUN
     again = bank.participant("west")  # also after a restart
     assert refused(bank, again.answer(frame)).evidence == said.evidence
     capsys.readouterr()

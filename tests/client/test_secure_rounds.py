@@ -210,7 +210,7 @@ def test_memory_is_bounded_whatever_keys_are_asked_for(bank: SecureBank) -> None
         bank.step(VICTIM, Sum(bank, run=RunId(f"run-{number:016x}")).advertise_request())
     for seed in range(2, 8):
         other = replace(bank, plan=secure_plan(seed=seed))
-        bank.step(VICTIM, Sum(other).advertise_request())
+        bank.step(VICTIM, Sum(other, run=RunId(f"run-{16 + seed:016x}")).advertise_request())
     rounds = west._secure
     assert len(rounds._attempts) <= protocol._KEPT_RUNS * protocol._KEPT_ATTEMPTS
     of_each = Counter(attempt.run for attempt in rounds._attempts)

@@ -22,11 +22,12 @@ from strategies.errors import Refused
 from strategies.features import Scaling
 from strategies.ids import RunId, SiteName
 from strategies.secagg.messages import UnmaskRequest
-from tests.bank_for_tests import Bank, make_bank
+from tests.bank_for_tests import RUN, Bank, make_bank
 from tests.client.loans_for_tests import CONTRACT, plan
 from tests.client.secure_for_tests import SITES, VICTIM, SecureBank, Sum, secure_bank, secure_plan
 from tests.trust_for_tests import FAR, Officers, key_of, officers, root_of, signed_by
 
+OTHER_RUN = RunId("run-00000000000000aa")
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 OWNER = Owner(federation="demo", root="root", site="west", identity="key")
@@ -219,13 +220,21 @@ def named(version: int, **training: object) -> Plan:
     return base.model_copy(update={"sites": base.sites.model_copy(update={"members": f"demo@{version}"})})
 
 
-def body_of(bank: Bank, chosen: Plan, members: Membership, stage: Stage = Stage.PREPARE, number: int = 0):
+def body_of(
+    bank: Bank,
+    chosen: Plan,
+    members: Membership,
+    stage: Stage = Stage.PREPARE,
+    number: int = 0,
+    run: RunId = RUN,
+):
     model = np.zeros(chosen.dense_model(CONTRACT.feature_spec(chosen.features).width).size)
     request = bank.request(
         chosen,
         stage,
         members=members,
         number=number,
+        run=run,
         model=None if stage is Stage.PREPARE else model,
         scaling=None if stage is Stage.PREPARE else Scaling(mean=(0.5, 0.5), std=(0.3, 0.3)),
     )
@@ -242,7 +251,7 @@ def test_a_run_under_an_older_list_is_over_once_a_newer_one_was_seen(bank: Bank,
     old, new = bank.members, bank.officers.sign(bank.members.signed.list.next())
     bank.participant("west")
     assert isinstance(body_of(bank, named(1), old, Stage.TRAIN, 1), Update)
-    assert isinstance(body_of(bank, named(2, rounds=4), new), Moments)
+    assert isinstance(body_of(bank, named(2, rounds=4), new, run=OTHER_RUN), Moments)
     if restarted:
         bank.participant("west")
     refusal = body_of(bank, named(1), old, Stage.TRAIN, 2)
@@ -254,7 +263,8 @@ def test_a_run_under_an_older_list_is_over_once_a_newer_one_was_seen(bank: Bank,
 def test_what_was_answered_under_an_older_list_is_said_again(bank: Bank) -> None:
     bank.participant("west")
     first = body_of(bank, named(1), bank.members)
-    body_of(bank, named(2, rounds=4), bank.officers.sign(bank.members.signed.list.next()), Stage.TRAIN, 1)
+    newer = bank.officers.sign(bank.members.signed.list.next())
+    body_of(bank, named(2, rounds=4), newer, Stage.TRAIN, 1, run=OTHER_RUN)
     again = body_of(bank, named(1), bank.members)
     assert isinstance(again, Moments)
     assert np.array_equal(again.vector, first.vector)

@@ -71,9 +71,8 @@ def test_a_plain_request_under_a_secure_plan_shows_everything_without_the_guard(
 
 
 def test_a_secure_request_under_a_plain_plan_is_refused(bank: SecureBank) -> None:
-    request = Sum(bank).advertise_request()
+    request = SecureRequest(frames=(Frame(Sum(bank).attempt, AdvertiseRequest()),), task=bank.bare_task)
     plain = bank.plan.model_copy(update={"aggregation": PlainAggregation(mode="plain")})
-    assert request.task is not None
     other = replace(request, task=bank.witnessed(replace(bank.bare_task, plan=plain.canonical)))
     bank.refuses(VICTIM, other, "the plan is not one for secure aggregation")
 

@@ -19,9 +19,10 @@ from protos.keys import SigningKey
 from protos.log_entries import LogEntry, What
 from protos.membership import MemberList
 from protos.site import load_site
-from protos.witness import Evidence, Grown, SignedWitness
+from protos.witness import Evidence, Grown, SignedWitness, WitnessBundle
 from strategies.encoding import sha256_hex
 from strategies.ids import RunId, SiteName
+from strategies.secagg import server as central
 from strategies.secagg.messages import AdvertiseRequest, Frame
 from tests.client.secure_for_tests import RUN, SITES, VICTIM, SecureBank, Sum, secure_bank
 from tests.trust_for_tests import officers
@@ -389,12 +390,12 @@ def test_a_site_that_runs_twice_is_found_by_its_peers(bank: SecureBank, tmp_path
     request = replace(bank.log.request(RUN, bank.bare_task), statements=(), views=())
     assert first is not None
     with closing(open_participant(copy / "site.yaml")) as twin:
-        twin.witness._epoch_now()
+        twin.witness.memory._epoch_now()
         second = asked(twin, replace(request, grown=bank.log.grown([3])))
     assert isinstance(second, WitnessAnswer)
     assert second.statement is not None
     bank.participant(VICTIM).witness.require(with_witnesses(bank, answers).witness, _accepted(bank), RUN)
-    task = _changed(bank, answers, EAST, second.statement)
+    task = with_witnesses(bank, answers | {EAST: second})
     body = refuses_to_act(bank, task, "site east was set back to an older copy of its journal, or runs twice")
     assert shown(body).statements == (first, second.statement)
 
@@ -407,8 +408,128 @@ def test_a_journal_begun_anew_under_the_same_key_is_found(bank: SecureBank) -> N
     refused(bank, bank.log.request(RUN, bank.bare_task), "this site's journal was set back to an older copy")
 
 
-def _accepted(bank: SecureBank) -> Accepted:
-    return bank.participant(VICTIM)._judged_documents(bank.bare_task, RUN)
+def test_a_set_back_site_acts_for_no_coordinator_that_withholds_what_its_peers_know(
+    bank: SecureBank, tmp_path: Path
+) -> None:
+    """Neither its own statement nor a view reaches it before it has signed again; the statements of its peers name views, which must be there."""
+    signed(bank)
+    copy = copied(bank, VICTIM, tmp_path)
+    signed(bank)
+    signed(bank)
+    put_back(bank, VICTIM, copy)
+    request = replace(bank.log.request(RUN, bank.bare_task), statements=(), views=())
+    again = asked(bank.participant(VICTIM), request)
+    assert isinstance(again, WitnessAnswer)
+    answers = bank.log.known | {VICTIM: again}
+    task = with_witnesses(bank, answers, views={})
+    refuses_to_act(bank, task, "does not have the view that the statement of east names")
+    refuses_to_act(bank, with_witnesses(bank, answers), "this site's journal was set back to an older copy")
+
+
+@pytest.mark.parametrize("set_back", [False, True])
+def test_sites_that_all_began_anew_go_on_together_but_for_one_that_was_set_back(
+    bank: SecureBank, tmp_path: Path, set_back: bool
+) -> None:
+    """A log that was lost begins anew, and is shorter than what sites have seen of each other before."""
+    bank.log.witness(OTHER, bank.bare_task, sites(bank))
+    copy = copied(bank, EAST, tmp_path)
+    task = bank.task
+    for _ in range(3):
+        signed(bank)  # and hear of each other
+    if set_back:
+        put_back(bank, EAST, copy)
+    for site in SITES:
+        bank.participant(site).witness.begin_anew("the officers begin the log anew")
+        bank.crash(site)
+    bank.log, bank._witnessed = KeptLog(), {}
+    assert bank.log.launch(RUN, bank.bare_task)[0] < task_size(task)
+    answers = signed(bank)
+    if set_back:
+        words = "site east was set back to an older copy of its journal, or runs twice: it has seen the log that was begun anew from entry"
+        refuses_to_act(bank, with_witnesses(bank, answers), words)
+    else:
+        assert {len(each.view) for each in signed(bank).values()} == {len(SITES)}
+        assert Sum(bank).opened() is not None
+
+
+def task_size(task: Task) -> int:
+    """How many entries the newest head has that the witnesses of a run have signed."""
+    return max(each.statement.head.size for each in WitnessBundle.from_canonical(task.witness).statements)
+
+
+# --- one run, one launch, one log
+
+
+def _keys(bank: SecureBank, task: Task, number: int = 9) -> SecureRequest:
+    frame = Frame(Sum(bank, attempt_number=number).attempt, AdvertiseRequest())
+    return SecureRequest(frames=(frame,), task=task)
+
+
+def test_a_run_that_was_witnessed_is_carried_out_under_its_own_documents_alone(bank: SecureBank) -> None:
+    """Both plans are approved, and the statements of the witnesses are good; but the launch in the log is that of the other plan."""
+    task = bank.task
+    assert bank.steps(VICTIM, _keys(bank, task))
+    rounds = bank.plan.training.model_copy(update={"rounds": 3})
+    bank.plan = bank.plan.model_copy(update={"training": rounds})
+    other = replace(task, plan=bank.plan.canonical)
+    body = bank.refusal(VICTIM, _keys(bank, other, 10))
+    assert body.code is RefusalCode.SIGNATURE
+    assert (
+        "has not witnessed run-0123456789abcdef in the transparency log with these documents" in body.reason
+    )
+
+
+def test_a_run_that_is_launched_a_second_time_is_not_witnessed(bank: SecureBank) -> None:
+    signed(bank)
+    bank.log.launches.clear()
+    refused(
+        bank,
+        bank.log.request(RUN, bank.bare_task),
+        "has witnessed the launch of run-0123456789abcdef as entry 2",
+    )
+
+
+def test_two_histories_do_not_meet_in_one_sum(bank: SecureBank) -> None:
+    """Half of the sites are shown one log, and half another one; each has enough witnesses, and no statement of the other half reaches it."""
+    bank.plan = bank.plan.model_copy(update={"sites": bank.plan.sites.model_copy(update={"witnesses": 2})})
+    half = {site: each for site, each in sites(bank).items() if site in {SITES[2], VICTIM}}
+    answers, refusals = bank.log.witness(RUN, bank.bare_task, half)
+    assert not refusals
+    lying = KeptLog()
+    lying.append(LogEntry.from_canonical(bank.log.entries[0]).what)
+    theirs, refusals = lying.witness(
+        RUN, bank.bare_task, {s: e for s, e in sites(bank).items() if s not in half}
+    )
+    assert not refusals
+    ours = replace(bank.bare_task, witness=bank.log.bundle(answers).canonical)
+    other = replace(bank.bare_task, witness=lying.bundle(theirs).canonical)
+    bank._witnessed[RUN, bank.bare_task] = b""
+    made = Sum(bank)
+    step = central.Advertising(made.server)
+    for site in SITES:
+        task = ours if site in half else other
+        step.receive(bank.step(site, replace(made.advertise_request(), task=task)))
+    collecting = made.share(step.close())
+    bank.refuses(
+        VICTIM,
+        made.mask_request(collecting, VICTIM),
+        "is on the roster, and not among the witnesses of run-0123",
+    )
+
+
+def test_nothing_that_was_promised_is_opened_while_a_split_is_known(bank: SecureBank) -> None:
+    made = Sum(bank)
+    unmasking = made.confirmed()
+    memory = bank.participant(VICTIM).witness.memory
+    memory.keep_fork((bank.log.note(), bank.log.note()))
+    body = bank.refusal(VICTIM, made.request(unmasking.request))
+    assert "takes part in nothing until its people have dealt with it" in body.reason
+    bank.participant(VICTIM).witness.begin_anew("looked into")
+    assert made.unmask(unmasking) is not None
+
+
+def _accepted(bank: SecureBank, site: SiteName = VICTIM) -> Accepted:
+    return bank.participant(site)._judged_documents(bank.bare_task, RUN)
 
 
 def _first(bank: SecureBank) -> What:

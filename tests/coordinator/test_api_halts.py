@@ -186,7 +186,7 @@ def signs(name: str) -> tuple[str, ...]:
 def test_officers_halt_and_lift_from_their_own_machines(away: Command, bank: Bank) -> None:
     for name in ("operator-1", "privacy-1", "risk-1"):
         let_in(away, bank, name)
-    giving = ("halt", "--all", "--reason", "odd figures", *signs("operator-1"), "--access", "operator-1")
+    giving = ("halt", "--all", "--reason", "odd figures", "--root", "root.json", *signs("operator-1"), "--access", "operator-1")  # fmt: skip
     halted = facts_of(away, *giving)
     assert (halted["scope"], halted["stands"]) == ("all", True)
     (listed,) = facts_of(away, "halt", "list", "--access", "privacy-1")["halts"]
@@ -207,15 +207,15 @@ def test_an_order_is_signed_where_no_coordinator_is_and_applied_by_anybody(away:
         "order",
         "--out",
         "order.json",
-        "--federation",
-        "demo",
+        "--root",
+        "root.json",
         "--reason",
         "odd",
         *signs("privacy-1"),
     )
     assert away(*making)[0] == 2  # of what?
     code, _, err = away(*making, "--site", "west")
-    assert (code, "halting site west in federation demo: odd" in err) == (0, True)
+    assert (code, "halting site west: odd" in err) == (0, True)
     assert away(*making, "--site", "west")[0] == 2  # the file is there
     assert bank.told("halted") == []
     found = facts_of(away, "halt", "apply", "order.json", "--access", "auditor-1")
@@ -224,13 +224,11 @@ def test_an_order_is_signed_where_no_coordinator_is_and_applied_by_anybody(away:
 
 @pytest.mark.slow
 def test_which_federation_is_halted_is_not_asked_of_the_server(away: Command, bank: Bank) -> None:
-    folder = Path(let_in(away, bank, "privacy-1"))
-    (folder / "privacy-1.access.json").unlink()
+    let_in(away, bank, "privacy-1")
     giving = ("halt", "--all", "--reason", "odd", *signs("privacy-1"), "--access", "privacy-1")
     code, _, err = away(*giving)
-    assert (code, "give --federation" in err) == (2, True)
-    assert away(*giving, "--federation", "other")[0] == 3
-    assert away(*giving, "--federation", "demo")[0] == 0
+    assert (code, "with --root" in err) == (2, True)
+    assert away(*giving, "--root", "root.json")[0] == 0
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import timedelta
 from functools import partial
 from random import Random
+from typing import Any
 
 import pytest
 
@@ -55,6 +56,12 @@ def with_officers(federation: Secured) -> Listed:
     for key in [_signing_key(source) for source in [Random("keys 0")] for _ in range(2)]:
         signed = signed.signed_with(key, pinned.root)
     return Listed.of(Membership(signed=signed), pinned)
+
+
+def given(federation: Secured, *what: Any, **how: Any) -> HaltOrder:
+    """An order for this federation."""
+    pinned = load_document(federation.centre.settings.root_file, SignedRoot)
+    return ordered(*what, **how, federation=pinned.root.identity)
 
 
 def drive(federation: Secured) -> Finished:
@@ -113,7 +120,7 @@ def kinds(federation: Secured) -> list[str]:
 def test_what_a_site_orders_stops_the_run_for_everybody(make: Make) -> None:
     federation = make(secure_plan(rounds=2))
     west = federation.wire.participants[WEST]
-    order = ordered("run", RUN, by="site west", key=west.identity)  # type: ignore[arg-type]
+    order = given(federation, "run", RUN, by="site west", key=west.identity)  # type: ignore[arg-type]
     federation.wire.before = once(MaskRequest, 1, lambda: west.halts.halt(order))
     with pytest.raises(Halted, match="site west halted run"):
         drive(federation)
@@ -129,7 +136,7 @@ def test_what_a_site_orders_stops_the_run_for_everybody(make: Make) -> None:
 def test_a_round_that_is_halted_before_it_settles_opens_nothing(make: Make, scope: str) -> None:
     federation = make(secure_plan(rounds=1))
     listed = with_officers(federation)
-    order = ordered(scope, RUN if scope == "run" else None)  # type: ignore[arg-type]
+    order = given(federation, scope, RUN if scope == "run" else None)  # type: ignore[arg-type]
     federation.wire.after = once(ConfirmRequest, 1, lambda: halt(federation.centre, order, listed))
     with pytest.raises(Halted, match="officer privacy-1 halted"):
         drive(federation)
@@ -145,7 +152,7 @@ def test_a_round_that_is_halted_before_it_settles_opens_nothing(make: Make, scop
 
 def test_a_sum_that_was_settled_before_the_halt_is_opened_once_it_is_lifted(make: Make) -> None:
     federation = make(secure_plan(rounds=1))
-    listed, order = with_officers(federation), ordered()
+    listed, order = with_officers(federation), given(federation)
     federation.wire.before = once(UnmaskRequest, 1, lambda: halt(federation.centre, order, listed))
     with pytest.raises(Halted):
         drive(federation)
@@ -164,7 +171,7 @@ def test_a_sum_that_was_settled_before_the_halt_is_opened_once_it_is_lifted(make
 
 def test_a_site_that_is_halted_in_mid_round_has_no_part_in_its_sum(make: Make) -> None:
     federation = make(secure_plan(rounds=1, minimum=3))
-    listed, order = with_officers(federation), ordered("site", SOUTH)
+    listed, order = with_officers(federation), given(federation, "site", SOUTH)
     federation.wire.after = once(ConfirmRequest, 1, lambda: halt(federation.centre, order, listed))
     drive(federation)
     assert [(each.state, each.survivors) for each in federation.rounds()] == [
@@ -176,10 +183,22 @@ def test_a_site_that_is_halted_in_mid_round_has_no_part_in_its_sum(make: Make) -
     assert audited(federation).runs[RUN].committed == 1
 
 
+def test_a_site_that_is_halted_just_before_its_round_begins_has_no_part_in_it(make: Make) -> None:
+    """The driver has not looked for halts again since; the store has."""
+    federation = make(secure_plan(rounds=1, minimum=3))
+    listed, order = with_officers(federation), given(federation, "site", SOUTH)
+    federation.wire.after = once(UnmaskRequest, 0, lambda: halt(federation.centre, order, listed))
+    drive(federation)
+    assert [(each.state, each.roster) for each in federation.rounds()] == [
+        ("committed", [each for each in FOUR if each != SOUTH])
+    ]
+    assert audited(federation).runs[RUN].committed == 1
+
+
 @pytest.mark.slow
 def test_below_its_minimum_a_run_ends_by_its_own_rules(make: Make) -> None:
     federation = make(secure_plan(rounds=1, minimum=4))
-    halt(federation.centre, ordered("site", SOUTH), with_officers(federation))
+    halt(federation.centre, given(federation, "site", SOUTH), with_officers(federation))
     with pytest.raises(
         Refused, match=r"3 of at least 4 sites may be asked: south is halted\. `covenant halt list`"
     ):
@@ -198,7 +217,7 @@ def entry(federation: Secured, what: What) -> bytes:
 def halted(make: Make) -> tuple[Secured, HaltOrder, Membership]:
     """A run that was halted, lifted, resumed and driven to its end."""
     federation = make(secure_plan(rounds=1))
-    listed, order = with_officers(federation), ordered()
+    listed, order = with_officers(federation), given(federation)
     halt(federation.centre, order, listed)
     lift(federation, order, listed)
     resume(federation.centre, RUN)
@@ -215,11 +234,14 @@ def test_the_auditor_refuses_what_happens_under_a_halt(halted: tuple[Secured, Ha
     with pytest.raises(AuditRefused, match="is resumed under a halt: officer privacy-1 halted everything"):
         audited(federation, unlifted)
     settled = told.index("settled")
-    again = entry(federation, HaltedEntry(order=LoggedDocument.of(ordered("site", WEST))))
+    again = entry(federation, HaltedEntry(order=LoggedDocument.of(given(federation, "site", WEST))))
     with pytest.raises(AuditRefused, match=r"is settled under a halt: .* halted site west"):
         audited(federation, [*story[:settled], again, *story[settled:]])
     launch, west = told.index("launch"), federation.wire.participants[WEST].identity
-    for by in (ordered(by="site west", key=west), ordered("site", WEST, by="site west", key=west)):  # type: ignore[arg-type]
+    for by in (
+        given(federation, by="site west", key=west),
+        given(federation, "site", WEST, by="site west", key=west),
+    ):  # type: ignore[arg-type]
         early = entry(federation, HaltedEntry(order=LoggedDocument.of(by)))
         with pytest.raises(AuditRefused, match="is launched under a halt: site west halted"):
             audited(federation, [*story[:launch], early, *story[launch:]])
@@ -236,7 +258,7 @@ def test_the_auditor_refuses_orders_and_lifts_that_do_not_count(
     def after(what: What, *, place: int) -> list[bytes]:
         return [*story[:place], entry(federation, what), *story[place + 1 :]]
 
-    forged = HaltedEntry(order=LoggedDocument.of(ordered(key=key_of("stranger"))))
+    forged = HaltedEntry(order=LoggedDocument.of(given(federation, key=key_of("stranger"))))
     with pytest.raises(AuditRefused, match="not signed with their key"):
         audited(federation, after(forged, place=told.index("halted")))
     moment = federation.clock.wall()
@@ -302,7 +324,7 @@ def test_an_order_that_was_lifted_at_the_centre_is_not_taken_again_from_the_site
     """The site refuses on; the others go on without it."""
     federation = make(secure_plan(rounds=1, minimum=3))
     west, listed = federation.wire.participants[WEST], with_officers(federation)
-    order = ordered("run", RUN, by="site west", key=west.identity)  # type: ignore[arg-type]
+    order = given(federation, "run", RUN, by="site west", key=west.identity)  # type: ignore[arg-type]
     west.halts.halt(order)
     halt(federation.centre, order, listed)
     lift(federation, order, listed)

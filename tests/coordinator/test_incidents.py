@@ -29,7 +29,7 @@ from strategies.ids import RunId
 from tests.coordinator.cli_for_tests import commands_in, facts_of
 from tests.coordinator.secure_for_tests import RUN, SOUTH, Secured, secure_plan
 from tests.coordinator.sums_for_tests import Make
-from tests.coordinator.test_halts_in_rounds import drive, with_officers
+from tests.coordinator.test_halts_in_rounds import drive, given, with_officers
 from tests.halts_for_tests import ordered
 
 PASSPHRASE = "correct horse battery staple"
@@ -40,7 +40,7 @@ def federation(make: Make) -> Secured:
     """A coordinator in whose logs somebody has written what must not be there; its run was driven, and a site halted."""
     made = make(secure_plan(rounds=1))
     drive(made)
-    halt(made.centre, ordered("site", SOUTH, reason="its rows are wrong"), with_officers(made))
+    halt(made.centre, given(made, "site", SOUTH, reason="its rows are wrong"), with_officers(made))
     home = made.layout.home
     key = SigningKey.load(home / "log.key")
     (home / "log.key").unlink()
@@ -223,7 +223,7 @@ def test_a_file_that_was_changed_is_refused(federation: Secured, packed: Path, t
         ("or the other way round", lambda f: f.pop(plan) and None),
         ("plan or contract of run-.* is not the one that it was launched with", lambda f: edited(f, plan, b"secure", b"SECURE", log)),
         ("is in this file, and not in the log", lambda f: edited(f, halts, f[halts], other, log)),
-        ("entry 4 .prepared.: .* was not settled over these sites", lambda f: edited(f, "log.jsonl", b'"survivors":["east"', b'"survivors":["eest"', log)),
+        ("entry 5 .prepared.: .* was not settled over these sites", lambda f: edited(f, "log.jsonl", b'"survivors":["east"', b'"survivors":["eest"', log)),
         ("it has no MANIFEST.json", lambda f: f.pop(MANIFEST) and None),
     ]  # fmt: skip
     for number, (words, change) in enumerate(changes):

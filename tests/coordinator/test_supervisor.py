@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -12,6 +15,7 @@ from sqlalchemy import Engine
 
 from coordinator.bootstrap import Centre
 from coordinator.db import reading, writing
+from coordinator.db.halt_schema import LeadershipRow
 from coordinator.db.schema import Run, RunState
 from coordinator.flower.executor import Executor
 from coordinator.registry.artifacts import ArtifactStore
@@ -197,3 +201,25 @@ def test_an_executor_stops_claiming_when_the_disk_fails(tmp_path) -> None:
         time.sleep(0.05)
     executor.stop()
     assert str(executor.failed) == "the disk is gone"
+
+
+def test_a_launch_that_ends_when_another_coordinator_leads_takes_no_run_from_it(
+    centre: Centre, transport: Starts, tmp_path: Path
+) -> None:
+    """The new leader has given the run a driver on its own SuperLink; the Flower run that was started here is ended."""
+    start = transport.start_run
+
+    def deposed(run: RunId) -> int:
+        with writing(centre.engine, "taking the lead elsewhere") as session:
+            row = session.get_one(LeadershipRow, 1)
+            row.holder, row.home, row.until = "second", "elsewhere", datetime(2100, 1, 1, tzinfo=UTC)
+            session.get_one(Run, RUN).flower_run_id = 777
+        return start(run)
+
+    transport.start_run = deposed  # type: ignore[method-assign]
+    here = replace(centre, settings=cast("Any", SimpleNamespace(home=tmp_path)))
+    with pytest.raises(Refused, match="another coordinator leads: second"):
+        carry(here, RUN)
+    assert transport.stopped == [101]
+    with reading(centre.engine, "looking") as session:
+        assert session.get_one(Run, RUN).flower_run_id == 777

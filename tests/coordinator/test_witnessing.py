@@ -7,19 +7,28 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from sqlalchemy import delete
 
-from coordinator.db.engine import reading
+from coordinator.db.engine import reading, writing
+from coordinator.db.witness_schema import WitnessRow
 from coordinator.governance.witnesses import WitnessBook, require_no_fork
 from coordinator.rounds.asking import TooFewSurvivors
 from coordinator.rounds.refusals import ForkFound
 from coordinator.runs import record
+from protos.codec import encode_reply
 from protos.documents import load_document
+from protos.frames import REFUSAL, Refusal, RefusalCode, Reply, WitnessAnswer
 from protos.log_audit import Audit, audit
 from protos.log_entries import LogEntry, RunWitnessed, SiteRefused
 from protos.root import SignedRoot
+from protos.secure_codec import decode_answer
+from protos.witness import Evidence, SignedWitness, view_digest
+from strategies.encoding import sha256_hex
 from strategies.errors import Refused
 from strategies.ids import RunId, SiteName
-from tests.coordinator.secure_for_tests import EAST, RUN, WEST, Secured, secure_plan
+from strategies.secagg.messages import ConfirmRequest
+from strategies.transparency.notes import Checkpoint
+from tests.coordinator.secure_for_tests import EAST, RUN, SOUTH, WEST, Ask, Secured, secure_plan
 from tests.coordinator.sums_for_tests import Make
 
 OTHER = RunId("run-00000000000000aa")
@@ -145,3 +154,93 @@ def test_a_statement_that_is_not_the_answer_is_not_counted(make: Make) -> None:
     assert driver._witnessing.ensure(federation.sites) == federation.sites
     again = federation.driver()
     assert WEST not in again._witnessing.ensure(federation.sites)
+
+
+def test_a_made_up_place_of_another_sites_journal_keeps_nobody_out(make: Make) -> None:
+    """West signs that south's journal had an entry which it never had. It is not counted, and south hears nothing of it."""
+    federation = make(secure_plan())
+    federation.driver()._witnessing.ensure(federation.sites)
+    west = federation.wire.participants[WEST]
+    answer = west.answer
+
+    def lie(frame: bytes) -> bytes:
+        reply = decode_answer(answer(frame))
+        if not isinstance(reply.body, WitnessAnswer) or reply.body.statement is None:
+            return encode_reply(reply)
+        place = reply.body.view[SOUTH]
+        view = {**reply.body.view, SOUTH: place.model_copy(update={"sequence": place.sequence + 1000})}
+        said = reply.body.statement.statement.model_copy(update={"view": view_digest(view)})
+        statement = SignedWitness.sign(said, west.identity)
+        return encode_reply(replace(reply, body=replace(reply.body, statement=statement, view=view)))
+
+    west.answer = lie  # type: ignore[method-assign]
+    for _ in range(2):
+        witnessing = federation.driver()._witnessing
+        assert witnessing.ensure(federation.sites) == tuple(s for s in federation.sites if s != WEST)
+    assert not book(federation).found()
+    west.answer = answer  # type: ignore[method-assign]
+    assert federation.driver()._witnessing.ensure(federation.sites) == federation.sites
+
+
+def test_sites_that_know_more_of_each_other_than_the_database_are_heard_again(make: Make) -> None:
+    """The database was set back to before it had the newest statements, and the log lost nothing by it."""
+    federation = make(secure_plan())
+    for _ in range(2):
+        federation.driver()._witnessing.ensure(federation.sites)
+        federation.drive()
+    with writing(federation.engine, "losing statements") as session:
+        session.execute(delete(WitnessRow))
+    witnessing = federation.driver()._witnessing
+    with pytest.raises(TooFewSurvivors, match=r"says of the journal of .* what .* has not signed"):
+        witnessing.ensure(federation.sites)
+    assert witnessing.ensure(federation.sites) == federation.sites
+
+
+def refusing(federation: Secured, evidence: Evidence) -> None:
+    """What west answers from now on, signed."""
+    west = federation.wire.participants[WEST]
+
+    def refuse(frame: bytes) -> bytes:
+        echo = sha256_hex(frame)
+        said = Refusal(RefusalCode.SIGNATURE, "a fork", evidence=evidence.encoded)
+        signed = west.identity.sign_raw(REFUSAL, said.message(echo, WEST))
+        return encode_reply(Reply(statement_digest=echo, site=WEST, body=replace(said, signature=signed)))
+
+    west.answer = refuse  # type: ignore[method-assign]
+
+
+@pytest.mark.parametrize("shows", ["split", "shorter", "not extended"])
+def test_a_head_that_a_site_made_up_is_no_fork(make: Make, shows: str) -> None:
+    """The site signs what it likes; neither the log's key has signed that head, nor was it an answer to one that was shown."""
+    federation = make(secure_plan())
+    federation.driver()._witnessing.ensure(federation.sites)
+    own = federation.wire.participants[WEST].witness.newest
+    assert own is not None
+    size = own.statement.head.size + (10**6 if shows == "shorter" else 0)
+    head = Checkpoint(origin=own.statement.head.origin, size=size, root=bytes(32))
+    said = own.statement.model_copy(update={"checkpoint": head.text})
+    made_up = SignedWitness.sign(said, federation.wire.participants[WEST].identity)
+    refusing(federation, Evidence(shows=shows, site=WEST, statements=(made_up,)))  # type: ignore[arg-type]
+    ready = federation.driver()._witnessing.ensure(federation.sites)
+    assert ready == tuple(each for each in federation.sites if each != WEST)
+    assert not book(federation).found()
+
+
+def test_no_run_goes_on_while_the_log_is_known_to_be_forked(make: Make) -> None:
+    federation = make(secure_plan(rounds=1))
+
+    def found(asked: Ask) -> None:
+        if asked.asks is ConfirmRequest and asked.number == 1:
+            notes = (federation.log.checkpoint().encoded,)
+            book(federation).add(RUN, Evidence(shows="split", site=EAST, notes=notes))
+
+    federation.wire.after = found
+    with pytest.raises(Refused, match="before a person has dealt with it, and no run goes on"):
+        federation.drive()
+    assert {each.stage.name for each in federation.wire.opening_asks()} == {"PREPARE"}
+    with pytest.raises(Refused, match="before a person has dealt with it"):
+        federation.drive()
+    federation.wire.after = lambda _: None
+    book(federation).settle(1, "it was looked into")
+    federation.drive()
+    assert audited(federation).runs[RUN].committed == 1

@@ -35,7 +35,7 @@ def test_from_officers_machines_to_an_auditors_table(tmp_path: Path) -> None:
     assert governed["stopped_within_s"] < 1.5  # a second, and what a look at a busy machine takes
     assert governed["lifted_by"] == ["privacy-officer", "model-risk"]
 
-    assert (audit["verified"], audit["gaps"]) == (True, 0)
+    assert (audit["verified"], audit["gaps"]) == (True, [])
     first, second = audit["runs"]
     assert (second["run"], second["state"], second["rounds"]) == (governed["run"], "completed", 24)
     assert second["plan_digest"] == governed["plan"]

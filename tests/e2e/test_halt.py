@@ -109,6 +109,7 @@ def test_a_driver_that_waits_for_a_site_hears_of_a_halt_within_a_second(federati
     federation.deployment.kill("south")
     time.sleep(2.0)
     from coordinator.cli.signing import now
+    from coordinator.documents import read_root
     from coordinator.governance.halts import _record
     from protos.halts import OrderedBy, order_halt
     from protos.keys import SigningKey
@@ -117,7 +118,8 @@ def test_a_driver_that_waits_for_a_site_hears_of_a_halt_within_a_second(federati
     officers = federation.deployment.officers
     key = SigningKey.load(officers.key("model-risk"), read_passphrase(officers.passphrase("model-risk")))
     giver = OrderedBy(kind="officer", name="model-risk")
-    order = order_halt("demo", "run", run, "odd", giver, key, at=now(), entropy=bytes(16))
+    root = read_root(federation.deployment.centre().settings).root.identity
+    order = order_halt(root, "run", run, "odd", giver, key, at=now(), entropy=bytes(16))
     _record(federation.deployment.centre(), order, None)
     federation.wait(
         lambda: (

@@ -19,8 +19,8 @@ from protos.membership import Member, MemberList, Officer, Role
 from strategies.encoding import canonical_json
 from strategies.errors import Refused, UsageError
 from strategies.ids import RunId, SiteName
-from tests.halts_for_tests import ordered, would_lift
-from tests.trust_for_tests import FAR, key_of
+from tests.halts_for_tests import FEDERATION, ordered, would_lift
+from tests.trust_for_tests import FAR, Officers, key_of
 
 NOW = datetime(2026, 5, 4, 12, tzinfo=UTC)
 RUN = RunId("run-0123456789abcdef")
@@ -58,19 +58,19 @@ def members(tmp_path_factory: pytest.TempPathFactory) -> MemberList:
 
 @pytest.mark.parametrize("name", PEOPLE)
 def test_any_officer_halts_alone(members: MemberList, name: str) -> None:
-    assert require_halt(ordered(by=f"officer {name}"), members, NOW).order.by.name == name
+    assert require_halt(ordered(by=f"officer {name}"), members, FEDERATION, NOW).order.by.name == name
 
 
 @pytest.mark.parametrize(("scope", "target"), [("all", None), ("run", RUN), ("site", "north")])
 def test_a_site_halts_itself_a_run_or_all(members: MemberList, scope: str, target: str | None) -> None:
     order = ordered(scope, target, by="site north")  # type: ignore[arg-type]
-    assert require_halt(order, members, NOW).digest == order.digest
+    assert require_halt(order, members, FEDERATION, NOW).digest == order.digest
 
 
 def test_a_site_halts_no_other_site(members: MemberList) -> None:
     with pytest.raises(UsageError, match="another site is halted by an officer"):
         ordered("site", "south", by="site north")
-    assert require_halt(ordered("site", "south", by="officer risk-1"), members, NOW)
+    assert require_halt(ordered("site", "south", by="officer risk-1"), members, FEDERATION, NOW)
 
 
 @pytest.mark.parametrize(
@@ -81,12 +81,15 @@ def test_a_site_halts_no_other_site(members: MemberList) -> None:
         (ordered(by="officer privacy-0"), "the key of officer privacy-0 was good until"),
         (ordered(by="officer risk-1", key=key_of("privacy-1")), "is not signed with their key"),
         (ordered(by="site north", key=key_of("south")), "is not signed with their key"),
-        (ordered(federation="other"), "is for federation other; this is demo"),
+        (
+            ordered(federation=Officers.of("a", "b").newest.identity),
+            "counts in no other",
+        ),
     ],
 )
 def test_an_order_of_somebody_else_says_nothing(members: MemberList, order: HaltOrder, words: str) -> None:
     with pytest.raises(Refused, match=words):
-        require_halt(order, members, NOW)
+        require_halt(order, members, FEDERATION, NOW)
 
 
 @pytest.mark.parametrize("name", ["reason", "target", "scope", "id", "at", "by"])
@@ -96,7 +99,7 @@ def test_an_order_with_one_changed_value_is_refused(members: MemberList, name: s
     changed = json.loads(order.canonical)
     changed[name] = json.loads(other.canonical)[name]
     with pytest.raises(Refused):
-        require_halt(HaltOrder.from_canonical(canonical_json(changed)), members, NOW)
+        require_halt(HaltOrder.from_canonical(canonical_json(changed)), members, FEDERATION, NOW)
 
 
 def test_a_target_fits_its_scope() -> None:
