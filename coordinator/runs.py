@@ -57,6 +57,7 @@ class RunView:
 
 def launch(centre: Centre, plan_file: Path, contract_file: Path | None = None) -> RunId:
     """Record a run and start it; a run that cannot be started is recorded as failed, with the reason."""
+    require_open(centre.engine)
     plan, contract = read_draft(plan_file, contract_file)
     return launch_read(centre, plan, contract, read_evidence(plan_file))
 

@@ -13,15 +13,18 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, BinaryIO, Final, Literal, cast
 
 from pydantic import Field
 
+from protos.approvals import PlanEvidence
 from protos.documents import Document, Part
 from protos.halts import HaltOrder
 from protos.keys import Signature, verify
+from protos.log_entries import LogEntry, RunLaunched
 from protos.log_export import Export, Verified
 from protos.membership import Membership
 from protos.moments import Moment
@@ -129,17 +132,39 @@ def _require_as_logged(packed: zipfile.ZipFile, manifest: Manifest, log: Verifie
     if manifest.federation != log.federation:
         raise Refused(f"the manifest is of federation {manifest.federation}, the log of {log.federation}")
     by_name = {str(run): story for run, story in log.story.runs.items()}
+    launches = _launches(packed, {each.launch for each in by_name.values()})
     for run in manifest.runs:
         if (story := by_name.get(run)) is None:
             raise Refused(f"{run} is in this file, and was never launched by the log")
         plan, contract = (sha256_hex(_small(packed, run_file(run, each))) for each in _RUN_DOCUMENTS[:2])
         if (plan, contract) != (story.plan.digest, story.contract):
             raise Refused(f"plan or contract of {run} is not the one that it was launched with")
-    logged = {each.digest for each in log.story.halts.given}
+        _require_people_as_logged(packed, run, launches[story.launch])
+    logged = {each.digest: each.order for each in log.story.halts.given}
     for each in json.loads(_small(packed, HALTS)):
         order = HaltOrder.from_canonical(canonical_json(each["order"]))
-        if order.digest not in logged:
+        if logged.pop(order.digest, None) is None:
             raise Refused(f"halt {order.id} is in this file, and not in the log")
+    for order in logged.values():
+        raise Refused(f"halt {order.id} is in the log, and not in {HALTS}")
+
+
+def _require_people_as_logged(packed: zipfile.ZipFile, run: str, launch: RunLaunched) -> None:
+    """The member list and the approvals of a run are those of its launch."""
+    if sha256_hex(_small(packed, run_file(run, "members"))) != launch.members:
+        raise Refused(f"the member list of {run} is not the one that it was launched with")
+    name = run_file(run, "evidence")
+    there = PlanEvidence.from_canonical(_small(packed, name)).digest if name in packed.namelist() else None
+    if there != launch.evidence:
+        raise Refused(f"the approvals of {run} are not those that it was launched with")
+
+
+def _launches(packed: zipfile.ZipFile, places: Collection[int]) -> dict[int, RunLaunched]:
+    """The launches at `places` of a log that was verified."""
+    with packed.open(LOG) as file:
+        bodies = enumerate(Export.read(cast("BinaryIO", file)).entries)
+        found = {seq: LogEntry.from_canonical(body).what for seq, body in bodies if seq in places}
+    return {seq: what for seq, what in found.items() if isinstance(what, RunLaunched)}
 
 
 def run_file(run: str, document: str) -> str:

@@ -58,11 +58,11 @@ def reach(
     copies: Sequence[Path],
     witnessed: Sequence[Path],
     pinned: SignedRoot,
-    known: MemberList | None = None,
+    listed: MemberList | None = None,
 ) -> Reach:
     """How far `copies`, exports of the log, lead beyond a `backup`, and which heads in the notes `witnessed` come later still.
 
-    `known` is the newest member list that whoever restores has, besides the backup's.
+    `listed` is the newest member list that whoever restores has, besides the backup's.
     Raises Refused for a copy that does not verify, for another federation's, and for a fork, with both heads.
     """
     verified = [(path, verify_file(path, pinned)) for path in copies]
@@ -70,7 +70,7 @@ def reach(
     note = SignedNote.parse(backup.manifest.head)
     for path, found in verified:
         if found.head.size > backup.head.size:
-            _require_newest_key(path, found, backup.members, known)
+            _require_newest_key(path, found, backup.members, listed)
         if found.head.size > head.size:
             longest, head, note = path, found.head, _note_of(path, found)
             if found.story.members is not None and found.story.members.version >= members.version:

@@ -1,6 +1,7 @@
 """Restoring a backup into an empty database, and what is known to have come after it.
 
-1. Everything is verified before anything is written: the backup, the copies, the gap.
+1. Everything is verified before anything is written: the backup, the copies, the gap. What the tables say of halts and charges must be what the
+   log says (`told`), before anything is kept.
 2. One transaction makes the schema of the backup, loads its rows, brings the schema up to date, appends the entries that the longest copy has and
    replays their effects, and ends what was going. Whatever interrupts it leaves the database empty; artifacts in their store do no harm.
 3. With a later head known and neither a copy that reaches it nor a signed gap, the database waits: it is restored, and does nothing (`restores`).
@@ -34,6 +35,7 @@ from coordinator.recovery.checked import CheckedBackup
 from coordinator.recovery.copies import Reach
 from coordinator.recovery.endings import end_open_runs
 from coordinator.recovery.rows import set_sequences, tables_of, write_rows
+from coordinator.recovery.told import require_as_told
 from coordinator.registry.artifacts import ArtifactStore
 from protos.gaps import SoundGap
 from protos.log_clock import CLOCKS_DIFFER
@@ -80,6 +82,7 @@ def restore(
         _load(connection, reach.backup, say)
         upgrade(connection)
         with Session(bind=connection, expire_on_commit=False) as session:
+            require_as_told(session, reach.backup.story)
             replayed = _replay(session, engine, reach, clock())
             say(f"replayed {replayed} entries of a copy of the log")
             row = _record(session, reach, gap, clock())

@@ -17,6 +17,7 @@ from coordinator.db.recovery_schema import Restore
 from coordinator.db.schema import Base, Checkpoint, Model, Round, Run, RunState
 from coordinator.governance.exports import export_log
 from coordinator.governance.log import append, append_again
+from coordinator.keys import log_signer
 from coordinator.ledger import Ledger
 from coordinator.ledger.ceilings import Proposal
 from coordinator.recovery.backup import make_backup
@@ -28,13 +29,14 @@ from coordinator.recovery.rows import tables_of
 from coordinator.registry.artifacts import ArtifactStore
 from coordinator.registry.publish import publish
 from protos.account_statement import sign
-from protos.backups import SignedManifest
+from protos.backups import BackupFile, BackupManifest, SignedManifest
 from protos.gaps import GapHead
 from protos.keys import SigningKey
 from protos.log_entries import LogEntry, LoggedDocument, MembersSigned
 from protos.log_export import verify_file
 from protos.membership import Membership, Service
 from strategies.dp.budget import BudgetRefused
+from strategies.encoding import sha256_hex
 from strategies.errors import CovenantError, Refused, UsageError
 from strategies.ids import Digest
 from tests.coordinator.private_for_tests import Make, Templates, make, templates
@@ -209,6 +211,62 @@ def test_a_backup_that_shows_other_rows_once_it_was_verified_is_refused(life: Li
     row_changed(life)
     with pytest.raises(Refused, match=r"ledger_ceilings\.jsonl was changed after it was verified"):
         restored(life, found, empty)
+    with empty.connect() as connection:
+        assert tables_of(connection) == []
+
+
+def charges_forgotten(name: str, lines: list[bytes]) -> list[bytes]:
+    return lines[:1] if name in {"tables/ledger_entries.jsonl", "tables/ledger_alerts.jsonl"} else lines
+
+
+def ceiling_raised(name: str, lines: list[bytes]) -> list[bytes]:
+    if name != "tables/ledger_ceilings.jsonl":
+        return lines
+    place = json.loads(lines[0])["columns"].index("epsilon")
+    rows = [json.loads(each) for each in lines[1:]]
+    return lines[:1] + [
+        json.dumps([*row[:place], row[place] * 2, *row[place + 1 :]]).encode() for row in rows
+    ]
+
+
+def halt_invented(name: str, lines: list[bytes]) -> list[bytes]:
+    if name != "tables/halts.jsonl":
+        return lines
+    facts = {"digest": "0" * 64, "id": "0" * 32, "scope": "all", "order_document": "{}"}
+    facts["halted_at"] = {"at": "2026-01-01T00:00:00+00:00"}
+    columns = json.loads(lines[0])["columns"]
+    return [*lines, json.dumps([facts.get(each) for each in columns]).encode()]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (charges_forgotten, "has spent epsilon 0, and by its log"),
+        (ceiling_raised, "in the tables of this backup is not the one of its log"),
+        (halt_invented, "halts in the tables of this backup are not those of its log"),
+    ],
+)
+def test_tables_that_say_otherwise_than_the_log_are_not_restored(
+    change: Callable[[str, list[bytes]], list[bytes]], words: str, life: Life, empty: Engine
+) -> None:
+    """By whoever has the log's key, and so can sign a manifest of any tables."""
+    place = snapshot_of(life)
+    signed = SignedManifest.from_canonical((place / "MANIFEST.json").read_bytes().strip())
+    files = []
+    for each in signed.manifest.files:
+        lines = change(each.name, (place / each.name).read_bytes().splitlines())
+        data = b"".join(line + b"\n" for line in lines)
+        if each.name.startswith("tables/"):
+            (place / each.name).write_bytes(data)
+            facts = {"sha256": sha256_hex(data), "bytes": len(data), "rows": len(lines) - 1}
+            files.append(BackupFile(**{**dict(each), **facts}))
+        else:
+            files.append(each)
+    manifest = BackupManifest(**{**dict(signed.manifest), "files": tuple(files)})
+    signer = log_signer(life.federation.centre.settings)
+    (place / "MANIFEST.json").write_bytes(SignedManifest.of(manifest, signer).canonical)
+    with pytest.raises(Refused, match=words):
+        restored(life, life.reach(), empty)
     with empty.connect() as connection:
         assert tables_of(connection) == []
 

@@ -19,6 +19,7 @@ from coordinator.governance.halts import halt
 from coordinator.governance.incidents import export_incident
 from coordinator.governance.redaction import Secrets
 from coordinator.settings import load_settings
+from protos.approvals import PlanEvidence
 from protos.incident import MANIFEST, Manifest, SignedManifest, verify_incident
 from protos.keys import SigningKey
 from protos.passphrases import Passphrase
@@ -55,6 +56,8 @@ def federation(make: Make) -> Secured:
     (home / "secrets" / "executor-secret").write_bytes(randomness.token_bytes(48))
     (home / "tls").mkdir()
     SigningKey.generate().save(home / "tls" / "superlink.key")
+    (home / "control").mkdir()
+    SigningKey.generate().save(home / "control" / "control-ca.key")
     (home / "logs").mkdir()
     leaked = [
         '{"event": "serving"}',
@@ -63,6 +66,7 @@ def federation(make: Make) -> Secured:
         f"the passphrase is {PASSPHRASE}, they say",
         (home / "tls" / "superlink.key").read_text(),
         (home / "log.key").read_text().splitlines()[2],
+        (home / "control" / "control-ca.key").read_text().splitlines()[1],
         "postgresql+pg8000://covenant:hunter22@db.example/covenant",
     ]
     (home / "logs" / "serverapp.log").write_text("\n".join(leaked))
@@ -111,6 +115,7 @@ def test_no_secret_is_in_it(federation: Secured, packed: Path) -> None:
         home / "log.key",
         *(home / "secrets").iterdir(),
         home / "tls" / "superlink.key",
+        home / "control" / "control-ca.key",
         home / "passphrase",
     ]
     for path in files:
@@ -222,8 +227,11 @@ def test_a_file_that_was_changed_is_refused(federation: Secured, packed: Path, t
         ("or the other way round", lambda f: f.update(more=b"data")),
         ("or the other way round", lambda f: f.pop(plan) and None),
         ("plan or contract of run-.* is not the one that it was launched with", lambda f: edited(f, plan, b"secure", b"SECURE", log)),
+        ("the member list of run-.* is not the one", lambda f: edited(f, f"runs/{RUN}/members.json", b"demo", b"deme", log)),
+        ("the approvals of run-.* are not those", lambda f: (f.update({f"runs/{RUN}/evidence.json": PlanEvidence().canonical}), renamed(f, log))[1]),
+        ("is in the log, and not in halts.json", lambda f: edited(f, halts, f[halts], b"[]", log)),
         ("is in this file, and not in the log", lambda f: edited(f, halts, f[halts], other, log)),
-        ("entry 5 .prepared.: .* was not settled over these sites", lambda f: edited(f, "log.jsonl", b'"survivors":["east"', b'"survivors":["eest"', log)),
+        (r"entry \d+ .prepared.: .* was not settled over these sites", lambda f: edited(f, "log.jsonl", b'"survivors":["east"', b'"survivors":["eest"', log)),
         ("it has no MANIFEST.json", lambda f: f.pop(MANIFEST) and None),
     ]  # fmt: skip
     for number, (words, change) in enumerate(changes):

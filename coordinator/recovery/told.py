@@ -1,0 +1,60 @@
+"""Whether the tables of a backup say what its log says, of what must not be forgotten: halts, and the accounts of privacy.
+
+The log in a backup is audited, and co-signed by others. Its tables are signed with the log's key alone, and whoever has that could leave out a charge.
+"""
+
+from __future__ import annotations
+
+import math
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from coordinator.db.halt_schema import HaltRow
+from coordinator.ledger.views import AccountSummary, summaries
+from protos.log_audit import Audit
+from protos.log_budgets import AccountName, Budget
+from strategies.errors import Refused
+
+_SAME_COST = 1e-9
+"""Sums of the same charges in another order differ by less, as a fraction."""
+
+
+def require_as_told(session: Session, story: Audit) -> None:
+    """Check that the halts and accounts in the tables are those of the log that `story` was read from. Raises Refused."""
+    _require_halts(session, story)
+    told = {each.account: each for each in story.budgets.standing()}
+    there = {
+        AccountName.of(each.key.site, each.key.population, each.ceiling.unit): each
+        for each in summaries(session)
+    }
+    for name in sorted(told.keys() ^ there.keys()):
+        where = (
+            "the log of this backup and not in its tables"
+            if name in told
+            else "its tables and not in the log"
+        )
+        raise Refused(f"the account of {name.words} is in {where}: {_REMEDY}")
+    for name, budget in told.items():
+        _require_same(name, budget, there[name])
+
+
+def _require_halts(session: Session, story: Audit) -> None:
+    rows = dict(session.execute(select(HaltRow.digest, HaltRow.lifted_at)).tuples().all())
+    told = {each.digest: each.digest in story.halts.standing for each in story.halts.given}
+    if {digest: lifted is None for digest, lifted in rows.items()} != told:
+        raise Refused(f"the halts in the tables of this backup are not those of its log: {_REMEDY}")
+
+
+def _require_same(name: AccountName, told: Budget, there: AccountSummary) -> None:
+    if there.ceiling != told.ceiling:
+        raise Refused(
+            f"the ceiling of {name.words} in the tables of this backup is not the one of its log: {_REMEDY}"
+        )
+    if not math.isclose(there.spent.epsilon, told.charged.epsilon, rel_tol=_SAME_COST):
+        raise Refused(
+            f"by the tables of this backup {name.words} has spent epsilon {there.spent.epsilon:g}, and by its log {told.charged.epsilon:g}: {_REMEDY}"
+        )
+
+
+_REMEDY = "the tables were changed, by the coordinator or by whoever has the log's key. Use another backup, and tell the officers"
