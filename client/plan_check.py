@@ -70,23 +70,13 @@ class Accepted:
     population: str
     releases: PlannedReleases | None
     """What the plan releases; None if it has no privacy."""
+    documents: Digest
+    """Of all four documents together: plan, contract, member list and evidence."""
 
     @property
     def members(self) -> MemberList:
         """The member list that the plan names."""
         return self.trusted.members
-
-    @property
-    def documents(self) -> Digest:
-        """The digest of all four documents."""
-        return digest_of(
-            {
-                "plan": self.plan.digest,
-                "contract": self.contract.digest,
-                "members": self.members_digest,
-                "evidence": self.evidence.digest,
-            }
-        )
 
 
 def check_named(request: Request) -> None:
@@ -122,6 +112,18 @@ def check_documents(
         source=source,
         population=config.population_of(source),
         releases=releases_of(plan, contract),
+        documents=_digest_of_all(plan, contract, sha256_hex(task.members), evidence),
+    )
+
+
+def _digest_of_all(plan: Plan, contract: Contract, members: Digest, evidence: PlanEvidence) -> Digest:
+    return digest_of(
+        {
+            "plan": plan.digest,
+            "contract": contract.digest,
+            "members": members,
+            "evidence": evidence.digest,
+        }
     )
 
 

@@ -201,7 +201,13 @@ class WitnessMemory:
         if gap is not None:
             self.lost.update(lost_of(gap))
         if gap is not None and body["before"]:
-            self.bridged.append(Bridged(body["before"], gap.gap.kept.size, gap.gap.reason, body["at"]))
+            kept = gap.gap.kept.size
+            self.bridged.append(Bridged(body["before"], kept, gap.gap.reason, body["at"]))
+            # A launch that is lost may come again, at another place.
+            still = {
+                run: [own for own in said if own.said.launch < kept] for run, said in self.signed.items()
+            }
+            self.signed = {run: said for run, said in still.items() if said}
             self.last = SignedNote.parse(body["note"])
 
     def _read_anew(self, _: Entry) -> None:

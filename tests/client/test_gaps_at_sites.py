@@ -199,7 +199,7 @@ def test_a_gap_that_is_none_for_this_site_is_refused(lie: str, bank: SecureBank)
     make, words = LIES[lie]
     before = lost(bank)
     refuses(bank, make(bank, before), words)
-    assert bank.participant(VICTIM).witness.bridged == []
+    assert bank.participant(VICTIM).witness.memory.bridged == []
 
 
 def test_peers_who_have_seen_what_is_lost_do_not_stand_in_the_way(bank: SecureBank) -> None:

@@ -16,7 +16,7 @@ from protos.ceilings import SignedCeiling
 from protos.halts import HaltOrder, LiftStatement
 from protos.log_entries import LogEntry
 from strategies.errors import Refused, UsageError
-from strategies.ids import SiteName
+from strategies.ids import Digest, SiteName
 from tests.coordinator.api_for_tests import BY_ROLE, FEDERATION, Bank, approved, new_id, plan_of, serving
 from tests.coordinator.cli_for_tests import RECORD, SITES, Command, facts_of
 from tests.coordinator.test_api_cli import away, let_in
@@ -104,7 +104,7 @@ def test_a_halt_and_a_word_that_are_sent_again_change_nothing(bank: Bank) -> Non
     [
         (ordered(by="officer privacy-1", key=key_of("stranger")), "is not signed with their key"),
         (ordered(by="officer stranger"), "stranger is no officer"),
-        (ordered(by="officer privacy-1", federation="other"), "is for federation other"),
+        (ordered(by="officer privacy-1", federation=Digest("ab" * 32)), "is for the federation with root"),
         (ordered("site", "nowhere"), "nowhere"),
     ],
 )

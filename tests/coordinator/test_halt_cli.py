@@ -32,7 +32,7 @@ def test_one_officer_halts_and_two_let_it_go_on(covenant: Command, centre: Centr
     assert launched_code(covenant)[0] == 4
     code, out, err = gives(covenant, "--all", "--reason", "the figures are odd")
     assert (code, out) == (0, "")
-    assert "halting everything in federation demo: the figures are odd" in err
+    assert "halting everything: the figures are odd" in err
     assert "it takes 2 officers who are privacy_officer, model_risk or admin to lift it" in " ".join(
         err.split()
     )

@@ -533,7 +533,5 @@ def test_the_evidence_of_a_refusal_travels_and_is_signed_by_its_digest() -> None
     )
     large = Refusal(RefusalCode.HALTED, evidence=bytes(64 * 1024 + 1))
     frame = encode_reply(Reply(statement_digest=Digest("ab" * 32), site=SiteName("west"), body=large))
-    with pytest.raises(
-        CodecError, match="the evidence of a refusal has 65537 bytes; at most 65536 are accepted"
-    ):
+    with pytest.raises(CodecError, match="evidence of 65537 bytes; at most 65536 are accepted"):
         decode_reply(frame)

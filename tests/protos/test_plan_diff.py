@@ -48,6 +48,7 @@ def test_what_is_told_of_a_real_plan_is_in_the_table() -> None:
 LOOSER: Mapping[str, tuple[Any, Any]] = {
     "features": (("income",), ("income", "term")),
     "sites.minimum": (4, 3),
+    "sites.witnesses": (4, 3),
     "training.algorithm": ("dp-fedsgd", "fedavg"),
     "training.rounds": (20, 21),
     "training.expected_batch": (100, 128),

@@ -29,7 +29,7 @@ def test_it_appends_all_and_measures_what_they_cost(tmp_path: Path) -> None:
 def test_the_story_is_what_a_reader_believes_and_has_whole_runs() -> None:
     made = LogStory()
     rounds = made.plan.training.rounds
-    bodies = list(made.entries(2 + 2 * (4 + 2 * rounds)))
+    bodies = list(made.entries(2 + 2 * (5 + 2 * rounds)))
     story = audit(bodies, made.pinned)
     assert [(each.state, each.committed) for each in story.runs.values()] == [("completed", rounds)] * 2
     assert LogEntry.from_canonical(bodies[-1]).what.kind == "ended"

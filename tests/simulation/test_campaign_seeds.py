@@ -14,9 +14,10 @@ def _quiet() -> None:
     be_quiet()
 
 
-@pytest.mark.parametrize("half", [0, 1])
-def test_200_seeds_hold(half: int) -> None:
-    failure = campaign(range(half * SEEDS // 2, (half + 1) * SEEDS // 2))
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("part", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3))])
+def test_200_seeds_hold(part: int) -> None:
+    failure = campaign(range(part * SEEDS // 4, (part + 1) * SEEDS // 4))
     assert failure is None, (failure.shrunk.command, failure.shrunk.sentence, last_steps(failure.shrunk))
 
 
