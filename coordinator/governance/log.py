@@ -2,7 +2,8 @@
 
 1. `append` belongs into the transaction of the effect, as its last step: there is no effect without its entry, and no entry without the effect.
 2. Whoever appends has the log for itself until its transaction ends, so entries have no gaps and one order.
-3. Time goes on (`log_clock`): a coordinator whose clock was set back writes nothing.
+3. Time goes on (`log_clock`): under a clock that was set back nothing is decided, and nothing launched. What comes of what was decided before, such
+   as a round or the end of a run, is told as of the newest moment that the log has.
 4. A head is signed once it is committed, and never twice for one size with different roots.
 5. Nothing is appended, and so nothing done, while a restored database lacks entries that somebody is known to have (`require_not_waiting`).
 """
@@ -12,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import Final, TypeVar, get_args
 
 from sqlalchemy import Engine, func, insert, select, text
 from sqlalchemy.dialects import postgresql
@@ -24,8 +25,8 @@ from coordinator.db.recovery_schema import Restore
 from coordinator.keys import log_signer
 from coordinator.settings import Settings
 from protos.keys import public_bytes
-from protos.log_clock import require_in_time
-from protos.log_entries import MOST_ENTRY_BYTES, LogEntry, What
+from protos.log_clock import earliest_after, require_in_time
+from protos.log_entries import MOST_ENTRY_BYTES, LogEntry, ModelRegistered, RunEvent, What
 from protos.log_names import origin_of
 from strategies.errors import CovenantError, Refused, UsageError
 from strategies.transparency.merkle import (
@@ -43,18 +44,29 @@ T = TypeVar("T")
 _PAGE: Final = 1000
 _LOOKED_BACK: Final = 100
 _FEW: Final = 20
+_COURSE: Final = (*get_args(RunEvent), ModelRegistered)
+"""The course of runs that were launched: judged by what was decided before, and by no clock."""
 
 
 def append(session: Session, at: datetime, what: Iterable[What]) -> int:
     """Append an entry for each of `what`, in order, and return the size of the log then. Locks the log until the transaction ends, and
     looks at `what` only then, so that it may depend on what the log has.
 
-    Raises UsageError for an entry that is too long, and Refused where `at` is before what the log has; nothing is appended then.
+    Raises UsageError for an entry that is too long, and Refused for a decision where `at` is before what the log has; nothing is appended then.
     """
     _take_turn(session)
     require_not_waiting(session)
-    require_in_time(at, _newest(session))
-    return _append(session, (LogEntry(at=at, what=each) for each in what))
+    newest = _newest(session)
+    return _append(session, (LogEntry(at=_moment(at, newest, each), what=each) for each in what))
+
+
+def _moment(at: datetime, newest: datetime | None, what: What) -> datetime:
+    """When an entry says that it was written. Raises Refused for a decision before what the log has."""
+    earliest = earliest_after(newest)
+    if newest is not None and earliest is not None and at < earliest and isinstance(what, _COURSE):
+        return newest
+    require_in_time(at, newest)
+    return at
 
 
 def append_again(session: Session, bodies: Iterable[bytes]) -> int:

@@ -17,6 +17,7 @@ from coordinator.db import writing
 from coordinator.db.log_schema import LoggedCheckpoint, LoggedEntry
 from coordinator.governance.log import TransparencyLog, append
 from protos.log_entries import LogEntry, RunEnded, RunResumed, What
+from protos.log_office import CallDenied
 from strategies.errors import CovenantError, Refused, UsageError
 from strategies.ids import RunId
 from strategies.transparency.merkle import leaf_hash, verify_consistency, verify_inclusion
@@ -30,6 +31,9 @@ TRIGGERS = {
     "sqlite": "DROP TRIGGER log_entries_no_update",
     "postgresql": "DROP TRIGGER log_entries_no_update ON log_entries",
 }
+
+
+DENIED = CallDenied(officer="risk-1", method="ApprovePlan", reason="it was late")
 
 
 def resumed(number: int) -> What:
@@ -85,7 +89,7 @@ def test_entries_are_read_as_they_were_written_in_order_and_by_kind(
 def test_nothing_is_written_before_what_the_log_has(log: TransparencyLog, engine: Engine) -> None:
     def write(at: datetime) -> None:
         with writing(engine, "logging") as session:
-            append(session, at, [resumed(1)])
+            append(session, at, [DENIED])
 
     grow(engine, 0)
     write(AT - timedelta(minutes=5))
@@ -95,6 +99,14 @@ def test_nothing_is_written_before_what_the_log_has(log: TransparencyLog, engine
     assert log.size() == 2
     write(AT + timedelta(minutes=1))
     assert log.size() == 3
+
+
+def test_the_end_of_a_run_is_told_whatever_the_clock_says(log: TransparencyLog, engine: Engine) -> None:
+    grow(engine, 0)
+    ended = RunEnded(run=RunId("run-0123456789abcdef"), state="failed", reason="the clock was set back")
+    with writing(engine, "logging") as session:
+        append(session, AT - timedelta(days=4000), [ended])
+    assert LogEntry.from_canonical(list(log.entries())[-1].body).at == AT
 
 
 def test_no_entry_without_its_effect(log: TransparencyLog, engine: Engine) -> None:
