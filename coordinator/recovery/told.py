@@ -40,7 +40,7 @@ def require_as_told(session: Session, story: Audit) -> None:
 
 
 def _require_halts(session: Session, story: Audit) -> None:
-    rows = dict(session.execute(select(HaltRow.digest, HaltRow.lifted_at)).tuples().all())
+    rows = {row.digest: row.lifted_at for row in session.execute(select(HaltRow.digest, HaltRow.lifted_at))}
     told = {each.digest: each.digest in story.halts.standing for each in story.halts.given}
     if {digest: lifted is None for digest, lifted in rows.items()} != told:
         raise Refused(f"the halts in the tables of this backup are not those of its log: {_REMEDY}")
