@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli.log import facts_of
-from coordinator.cli.options import Home, Json, centre_at
+from coordinator.cli.options import Home, Json, KnownMembers, centre_at
 from coordinator.documents import read_membership
 from coordinator.governance.incidents import export_incident
 from protos.documents import load_document
 from protos.incident import verify_incident
+from protos.log_facts import facts_of
 from protos.moments import end_of_day
 from protos.root import SignedRoot
 from protos.shell import emit, people
@@ -55,10 +55,7 @@ def export(
 def verify(
     file: Annotated[Path, typer.Argument(help="What `covenant incident export` wrote.")],
     root: Annotated[Path, typer.Option(help="The federation's root.json, from where you trust it.")],
-    members: Annotated[
-        Path | None,
-        typer.Option(help="The newest members.json that you have: a log that ends before it is refused."),
-    ] = None,
+    members: KnownMembers = None,
     json: Json = False,
 ) -> None:
     """Check an incident's file without its coordinator: its log from the first entry, its manifest, and that both agree."""

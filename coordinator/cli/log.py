@@ -5,13 +5,13 @@ from __future__ import annotations
 import sys
 from json import dumps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from coordinator.cli.log_tables import show_entries, show_verified, words_of
 from coordinator.cli.log_witnesses import show_witnesses
-from coordinator.cli.options import Access, Home, Json, centre_at, desk_at
+from coordinator.cli.options import Access, Home, Json, KnownMembers, centre_at, desk_at
 from coordinator.documents import read_membership
 from coordinator.governance.exports import newest_witnesses
 from coordinator.governance.log import open_log
@@ -19,7 +19,8 @@ from coordinator.governance.witnesses import WitnessBook
 from protos.documents import load_document
 from protos.files import write_new
 from protos.log_entries import LogEntry
-from protos.log_export import Verified, verify_file
+from protos.log_export import verify_file
+from protos.log_facts import facts_of
 from protos.root import SignedRoot
 from protos.shell import emit, people
 from strategies.transparency.notes import Checkpoint
@@ -156,10 +157,7 @@ def settle_evidence(
 def verify(
     file: Annotated[Path, typer.Argument(help="An export of the log.")],
     root: Annotated[Path, typer.Option(help="The federation's root.json, from where you trust it.")],
-    members: Annotated[
-        Path | None,
-        typer.Option(help="The newest members.json that you have: a log that ends before it is refused."),
-    ] = None,
+    members: KnownMembers = None,
     json: Json = False,
 ) -> None:
     """Check an export from its first entry to its signed head, without the coordinator and without a network."""
@@ -171,80 +169,3 @@ def verify(
         emit(facts_of(found, pinned))
     else:
         show_verified(found, pinned)
-
-
-def facts_of(found: Verified, pinned: SignedRoot) -> dict[str, Any]:
-    """What was verified, as JSON."""
-    story = found.story
-    return {
-        "verified": True,
-        "federation": found.federation,
-        "fingerprint": pinned.root.fingerprint,
-        "entries": found.head.size,
-        "root": found.head.root.hex(),
-        "log_key": found.log_key.words,
-        "witnesses": dict(story.witnesses.sizes),
-        "unwitnessed": story.witnesses.unseen,
-        "members": None if story.members is None else story.members.ref,
-        "gaps": [
-            {
-                "entry": each.seq,
-                "kept": each.sound.declared.kept.model_dump(mode="json"),
-                "lost": [it.model_dump(mode="json") for it in each.sound.declared.lost],
-                "reason": each.sound.declared.reason,
-                "signed": list(each.sound.signed.signed(each.sound.root)),
-            }
-            for each in story.gaps
-        ],
-        "runs": [
-            {
-                "run": each.run,
-                "plan": each.plan.name,
-                "plan_digest": each.plan.digest,
-                "author": each.approved.author,
-                "approved_by": [
-                    {"officer": name, "role": str(role)} for name, role in each.approved.approved_by
-                ],
-                "witnessed_by": sorted(each.witnesses),
-                "privacy": each.plan.privacy.mode,
-                "state": each.state,
-                "rounds": each.committed,
-                "sites": sorted(each.survivors),
-            }
-            for each in story.runs.values()
-        ],
-        "models": [
-            {"model": f"{each.name}@{each.version}", "digest": each.digest, "run": each.run}
-            for each in story.models
-        ],
-        "halts": [
-            {
-                "id": each.order.id,
-                "what": each.order.what,
-                "by": each.order.by.words,
-                "at": each.order.at.isoformat(),
-                "reason": each.order.reason,
-                "stands": each.digest in story.halts.standing,
-            }
-            for each in story.halts.given
-        ],
-        "budgets": [
-            {
-                "site": each.account.site,
-                "population": each.account.population,
-                "sums": each.sums,
-                "opened": each.opened.facts(),
-                "charged": each.charged.facts(),
-                "ceiling": each.ceiling.facts(),
-                "decisions": [
-                    {
-                        "ceiling": it.decision.ceiling,
-                        "officers": list(it.officers),
-                        "reason": it.decision.reason,
-                    }
-                    for it in each.decisions
-                ],
-            }
-            for each in story.budgets.standing()
-        ],
-    }

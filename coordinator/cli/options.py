@@ -19,6 +19,13 @@ Home = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
+KnownMembers = Annotated[
+    Path | None,
+    typer.Option(
+        "--members", help="The newest members.json that you have: a log that ends before it is refused."
+    ),
+]
+
 
 def centre_at(home: Path | None) -> Centre:
     """The coordinator whose folder is `home`."""

@@ -19,6 +19,7 @@ from sqlalchemy.orm import Session
 from coordinator.bootstrap import Centre
 from coordinator.db.engine import reading, writing
 from coordinator.db.office_schema import StoredPlan
+from coordinator.db.schema import DIGEST_LENGTH
 from coordinator.documents import read_listed, read_members
 from coordinator.governance.log import append
 from coordinator.governance.members import Listed, members_signed
@@ -135,7 +136,7 @@ def approve(
 
 def find_plan(centre: Centre, plan: str, contract: str = "") -> ProposedPlan:
     """The plan with a digest that begins with `plan`. Raises UsageError where there is none, or several."""
-    if not FEWEST_DIGITS <= len(plan) <= 64 or set(plan) - set("0123456789abcdef"):  # noqa: PLR2004
+    if not FEWEST_DIGITS <= len(plan) <= DIGEST_LENGTH or set(plan) - set("0123456789abcdef"):
         raise UsageError(
             f"{plan[:70]!r} names no plan; use its digest, or {FEWEST_DIGITS} or more digits of it"
         )

@@ -7,11 +7,11 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from coordinator.cli.log import facts_of
 from coordinator.governance.exports import export_log, newest_witnesses
 from coordinator.governance.log import open_log
 from protos.documents import load_document
 from protos.log_export import verify_file
+from protos.log_facts import facts_of
 from protos.root import SignedRoot
 from simulation.demo.machines import command
 from simulation.demo.report import AuditReport

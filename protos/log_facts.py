@@ -1,0 +1,95 @@
+"""What a verified export says, as JSON: for `--json`, for incidents, and for the demo's auditor."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from protos.log_audit import Gap
+from protos.log_budgets import Budget
+from protos.log_export import Verified
+from protos.log_halts import HaltStory
+from protos.log_runs import RunStory
+from protos.root import SignedRoot
+
+
+def facts_of(found: Verified, pinned: SignedRoot) -> dict[str, Any]:
+    """What was verified against the `pinned` root."""
+    story = found.story
+    return {
+        "verified": True,
+        "federation": found.federation,
+        "fingerprint": pinned.root.fingerprint,
+        "entries": found.head.size,
+        "root": found.head.root.hex(),
+        "log_key": found.log_key.words,
+        "witnesses": dict(story.witnesses.sizes),
+        "unwitnessed": story.witnesses.unseen,
+        "members": None if story.members is None else story.members.ref,
+        "gaps": [_gap(each) for each in story.gaps],
+        "runs": [_run(each) for each in story.runs.values()],
+        "models": [
+            {"model": f"{each.name}@{each.version}", "digest": each.digest, "run": each.run}
+            for each in story.models
+        ],
+        "halts": _halts(story.halts),
+        "budgets": [_budget(each) for each in story.budgets.standing()],
+    }
+
+
+def _gap(gap: Gap) -> dict[str, Any]:
+    declared = gap.sound.declared
+    return {
+        "entry": gap.seq,
+        "kept": declared.kept.model_dump(mode="json"),
+        "lost": [each.model_dump(mode="json") for each in declared.lost],
+        "reason": declared.reason,
+        "signed": list(gap.sound.signed.signed(gap.sound.root)),
+    }
+
+
+def _run(run: RunStory) -> dict[str, Any]:
+    return {
+        "run": run.run,
+        "plan": run.plan.name,
+        "plan_digest": run.plan.digest,
+        "author": run.approved.author,
+        "approved_by": [{"officer": name, "role": str(role)} for name, role in run.approved.approved_by],
+        "witnessed_by": sorted(run.witnesses),
+        "privacy": run.plan.privacy.mode,
+        "state": run.state,
+        "rounds": run.committed,
+        "sites": sorted(run.survivors),
+    }
+
+
+def _halts(halts: HaltStory) -> list[dict[str, Any]]:
+    return [
+        {
+            "id": each.order.id,
+            "what": each.order.what,
+            "by": each.order.by.words,
+            "at": each.order.at.isoformat(),
+            "reason": each.order.reason,
+            "stands": each.digest in halts.standing,
+        }
+        for each in halts.given
+    ]
+
+
+def _budget(budget: Budget) -> dict[str, Any]:
+    return {
+        "site": budget.account.site,
+        "population": budget.account.population,
+        "sums": budget.sums,
+        "opened": budget.opened.facts(),
+        "charged": budget.charged.facts(),
+        "ceiling": budget.ceiling.facts(),
+        "decisions": [
+            {
+                "ceiling": each.decision.ceiling,
+                "officers": list(each.officers),
+                "reason": each.decision.reason,
+            }
+            for each in budget.decisions
+        ],
+    }
