@@ -114,14 +114,29 @@ def test_a_migration_that_fails_leaves_no_table(opened: Callable[..., Engine]) -
     assert inspect(engine).get_table_names() == ["models"]
 
 
-def test_sqlite_keeps_a_commit_through_a_power_cut(sqlite_url: str) -> None:
+@pytest.mark.parametrize(
+    ("version", "journal_mode", "synchronous"), [((3, 51, 2), "delete", 3), ((3, 51, 3), "wal", 2)]
+)
+def test_sqlite_keeps_a_commit_through_a_power_cut(
+    sqlite_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+    version: tuple[int, int, int],
+    journal_mode: str,
+    synchronous: int,
+) -> None:
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", version)
     with closing(open_database(sqlite_url).raw_connection()) as connection:
         cursor = connection.cursor()
         settings = {
             name: cursor.execute(f"PRAGMA {name}").fetchone()[0]
             for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
         }
-    assert settings == {"journal_mode": "delete", "synchronous": 3, "foreign_keys": 1, "busy_timeout": 10_000}
+    assert settings == {
+        "journal_mode": journal_mode,
+        "synchronous": synchronous,
+        "foreign_keys": 1,
+        "busy_timeout": 10_000,
+    }
 
 
 def test_a_row_that_names_no_run_is_rejected(engine: Engine) -> None:
