@@ -5,14 +5,16 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from shutil import copyfile
 from tempfile import TemporaryDirectory
 
 import pytest
 import structlog
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import URL, Engine, create_engine, text
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
@@ -54,32 +56,129 @@ def sqlite_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'covenant.db'}"
 
 
-@pytest.fixture
-def postgres_url() -> Iterator[str]:
-    """The URL of a database made for this test and dropped after it."""
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[Engine]:
+    """The server on which tests make their databases; skips where there is none, and fails in CI."""
     url = make_url(os.environ.get(POSTGRES_VARIABLE, POSTGRES_DEFAULT))
     server = create_engine(url, isolation_level="AUTOCOMMIT", connect_args={"timeout": 10})
-    name = f"covenant_{secrets.token_hex(8)}"
     try:
-        with server.connect() as connection:
-            connection.execute(text(f"CREATE DATABASE {name}"))
+        server.connect().close()
     except DBAPIError as error:
         reason = f"no PostgreSQL at {url.render_as_string()} ({POSTGRES_VARIABLE}): {error.orig}"
         if os.environ.get("CI") == "true":
             pytest.fail(reason)
         pytest.skip(reason)
+    yield server
+    server.dispose()
+
+
+@contextmanager
+def postgres_database(server: Engine) -> Iterator[URL]:
+    """A database for the time being."""
+    name = f"covenant_{secrets.token_hex(8)}"
+    with server.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name}"))
     try:
-        yield url.set(database=name).render_as_string(hide_password=False)
+        yield server.url.set(database=name)
     finally:
         with server.connect() as connection:
             connection.execute(text(f"DROP DATABASE {name} WITH (FORCE)"))
-        server.dispose()
+
+
+@pytest.fixture
+def postgres_url(postgres_server: Engine) -> Iterator[str]:
+    """The URL of a database made for this test and dropped after it."""
+    with postgres_database(postgres_server) as url:
+        yield url.render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def migrated_sqlite(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database as the migrations leave it: they take longer than most tests."""
+    path = tmp_path_factory.mktemp("migrated") / "covenant.db"
+    engine = open_database(f"sqlite:///{path}")
+    migrate(engine)
+    engine.dispose()
+    return path
+
+
+_EMPTY = """DO $$ DECLARE each regclass; BEGIN
+    SET LOCAL session_replication_role = replica;
+    FOR each IN SELECT oid FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> 'alembic_version' LOOP
+        EXECUTE 'DELETE FROM ' || each;
+    END LOOP;
+    FOR each IN SELECT oid FROM pg_class WHERE relkind = 'S' AND relnamespace = 'public'::regnamespace LOOP
+        PERFORM setval(each, 1, false);
+    END LOOP;
+END $$"""
+_SCHEMA = """SELECT (SELECT version_num FROM alembic_version), (SELECT count(*) FROM pg_class), (SELECT count(*) FROM pg_attribute),
+    (SELECT count(*) FROM pg_constraint), (SELECT count(*) FROM pg_trigger), (SELECT count(*) FROM pg_proc)"""
+_OTHERS = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+
+
+@dataclass
+class Reused:
+    """One migrated database for many tests, emptied before each: to make one takes PostgreSQL longer than most tests."""
+
+    server: Engine
+    _made: ExitStack = field(default_factory=ExitStack)
+    _url: URL | None = None
+    _schema: tuple[object, ...] = ()
+
+    def emptied(self) -> str:
+        """Its URL. A database whose schema a test has changed is made anew."""
+        if self._url is not None and not self._as_it_was(self._url):
+            self.drop()
+        if self._url is None:
+            self._url = self._made.enter_context(postgres_database(self.server))
+            engine = open_database(self._text(self._url))
+            migrate(engine)
+            with engine.connect() as connection:
+                self._schema = tuple(connection.execute(text(_SCHEMA)).one())
+            engine.dispose()
+        return self._text(self._url)
+
+    def drop(self) -> None:
+        self._made.close()
+        self._url = None
+
+    def _as_it_was(self, url: URL) -> bool:
+        engine = create_engine(url, isolation_level="AUTOCOMMIT", connect_args={"timeout": 10})
+        try:
+            with engine.connect() as connection:
+                connection.execute(text(_OTHERS))
+                connection.execute(text(_EMPTY))
+                return tuple(connection.execute(text(_SCHEMA)).one()) == self._schema
+        except DBAPIError:
+            return False
+        finally:
+            engine.dispose()
+
+    @staticmethod
+    def _text(url: URL) -> str:
+        return url.render_as_string(hide_password=False)
+
+
+@pytest.fixture(scope="session")
+def reused_postgres(postgres_server: Engine) -> Iterator[Reused]:
+    reused = Reused(postgres_server)
+    yield reused
+    reused.drop()
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
 def database_url(request: pytest.FixtureRequest) -> str:
-    name = "sqlite_url" if request.param == "sqlite" else "postgres_url"
-    url: str = request.getfixturevalue(name)
+    """A database without a table; a migrated one for a test that takes `engine`."""
+    migrated = "engine" in request.fixturenames
+    if request.param == "postgresql":
+        return (
+            request.getfixturevalue("reused_postgres").emptied()
+            if migrated
+            else request.getfixturevalue("postgres_url")
+        )
+    url: str = request.getfixturevalue("sqlite_url")
+    if migrated:
+        copyfile(request.getfixturevalue("migrated_sqlite"), str(make_url(url).database))
     return url
 
 
@@ -100,9 +199,7 @@ def opened(database_url: str) -> Iterator[Callable[..., Engine]]:
 @pytest.fixture
 def engine(opened: Callable[..., Engine]) -> Engine:
     """A migrated database."""
-    engine = opened()
-    migrate(engine)
-    return engine
+    return opened()
 
 
 @pytest.fixture

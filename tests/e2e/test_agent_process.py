@@ -120,6 +120,7 @@ def test_an_idle_agent_asks_less_than_twice_a_second(
     )
 
 
+@pytest.mark.slow
 def test_an_unregistered_site_is_told_so_and_goes_on_trying(federation: Federation, tmp_path: Path) -> None:
     stranger, _ = lay_out(tmp_path)
     config = stranger.site_folder("west") / "site.yaml"

@@ -18,7 +18,7 @@ from coordinator.db.schema import Round
 from strategies.ids import RunId
 from tests.e2e.conftest import ROUNDS, Federation, lay_out
 
-pytestmark = [pytest.mark.engine]
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 PACKAGES = ("client", "coordinator", "protos", "simulation", "strategies")
 

@@ -98,6 +98,7 @@ def launched(federation: Federation, plan, rounds: int) -> RunId:
     return run
 
 
+@pytest.mark.slow
 def test_a_simulation_gives_the_same_models_as_the_real_deployment(
     federation: Federation, plan, undisturbed: list[str]
 ) -> None:
@@ -109,16 +110,9 @@ def test_a_simulation_gives_the_same_models_as_the_real_deployment(
     assert found.model_digest == undisturbed[-1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "disaster",
-    [
-        kill_everything,
-        # Each of these is part of that one, which `make test` runs.
-        *(
-            pytest.param(each, marks=pytest.mark.slow)
-            for each in (kill_server_app, kill_superlink, kill_agent, kill_coordinator)
-        ),
-    ],
+    "disaster", [kill_everything, kill_server_app, kill_superlink, kill_agent, kill_coordinator]
 )
 def test_whatever_is_killed_the_model_is_that_of_an_undisturbed_run(
     federation: Federation, plan, undisturbed: list[str], disaster: Callable[[Federation], None]

@@ -82,6 +82,7 @@ def test_an_agent_killed_in_the_middle_of_a_round_is_missed_and_the_round_goes_o
         federation.restart("south")
 
 
+@pytest.mark.slow
 def test_fewer_survivors_than_the_minimum_void_the_round_and_fail_the_run(
     federation: Federation, failing: Callable[[Federation, RunId], str]
 ) -> None:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from random import Random
 
 import pytest
+from _pytest.mark import ParameterSet
 from sqlalchemy import select
 
 from client.journal.answers import Answers
@@ -205,6 +206,11 @@ PLAIN_ONLY = frozenset({"survivors-have-answered", "one-answer-an-attempt"})
 SECURE_ONLY = frozenset({"nothing-leaves-unmasked", "each-mask-once", "one-partition-a-round"})
 
 
+def some(places: range, *, every: int) -> list[ParameterSet]:
+    """All places for `make test-long`, and one of `every` for `make test`."""
+    return [pytest.param(each, marks=[pytest.mark.slow] * (n % every > 0)) for n, each in enumerate(places)]
+
+
 def found_by(invariant: str, seeds: int = SEEDS) -> Played:
     looked_at = [seed for seed in range(seeds) if invariant not in (SECURE_ONLY, PLAIN_ONLY)[seed % 2]]
     for seed in looked_at:
@@ -226,6 +232,7 @@ def test_a_planted_bug_is_found(bug: Callable[[Patch], None], invariant: str, mo
     found_by(invariant)
 
 
+@pytest.mark.slow
 def test_a_site_that_goes_on_after_a_failed_flush_is_found(monkeypatch: Patch) -> None:
     goes_on_after_a_failed_flush(monkeypatch)
     for seed in range(SEEDS):
@@ -302,7 +309,7 @@ def test_places_that_a_schedule_does_not_have_are_refused() -> None:
         play(1, only=[0, 99])
 
 
-@pytest.mark.parametrize("step", range(1, 92, 2))
+@pytest.mark.parametrize("step", some(range(1, 92, 2), every=6))
 def test_the_driver_can_die_at_any_step(step: int) -> None:
     """Every boundary of an undisturbed run's first rounds, not only those that chance picks."""
     death = Death(party=SERVER, step=step, down_s=1.0, whole=step % 4 == 1)
@@ -311,7 +318,7 @@ def test_the_driver_can_die_at_any_step(step: int) -> None:
     assert [line for line in played.lines if "dies" in line.what]
 
 
-@pytest.mark.parametrize("step", range(1, 41, 3))
+@pytest.mark.parametrize("step", some(range(1, 41, 3), every=3))
 def test_a_site_can_die_at_any_step(step: int) -> None:
     played = play(0, misfortunes=[Death(party="south", step=step, down_s=1.0)])
     assert played.invariant is None, (played.sentence, last_steps(played))
@@ -340,7 +347,7 @@ def test_a_site_whose_journal_rots_stays_away_or_says_the_same(place: float) -> 
     assert played.invariant is None, (played.sentence, last_steps(played))
 
 
-@pytest.mark.parametrize("commit", range(1, 9))
+@pytest.mark.parametrize("commit", some(range(1, 9), every=7))
 def test_a_site_can_die_in_the_middle_of_any_record(commit: int) -> None:
     for share in (0.0, 0.3, 0.99, 1.0):
         played = play(0, misfortunes=[TornWrite(site="south", commit=commit, share=share, down_s=1.0)])

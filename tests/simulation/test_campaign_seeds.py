@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import pytest
 
 from simulation.campaign.campaign import be_quiet, campaign, last_steps
 
-SEEDS = 200
+FIRST = 20
+"""So many seeds are played by `make test`, and the others, in parts that share the machine, by `make test-long`."""
+ALL = 500
 
 
 @pytest.fixture(autouse=True)
@@ -15,14 +19,13 @@ def _quiet() -> None:
 
 
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("part", [0, *(pytest.param(n, marks=pytest.mark.slow) for n in (1, 2, 3))])
-def test_200_seeds_hold(part: int) -> None:
-    failure = campaign(range(part * SEEDS // 4, (part + 1) * SEEDS // 4))
+@pytest.mark.parametrize(
+    "seeds",
+    [
+        pytest.param(range(first, end), marks=[pytest.mark.slow] * (first > 0), id=f"{first}-{end - 1}")
+        for first, end in pairwise((0, *range(FIRST, ALL + 1, 60)))
+    ],
+)
+def test_every_invariant_holds(seeds: range) -> None:
+    failure = campaign(seeds)
     assert failure is None, (failure.shrunk.command, failure.shrunk.sentence, last_steps(failure.shrunk))
-
-
-@pytest.mark.slow
-@pytest.mark.timeout(1800)
-def test_a_thousand_further_seeds_hold() -> None:
-    failure = campaign(range(SEEDS, 1200), jobs=2)
-    assert failure is None, (failure.shrunk.command, failure.shrunk.sentence)

@@ -342,12 +342,25 @@ RULES = {
 }
 
 
-@pytest.mark.parametrize("rule", RULES)
+SAMPLING = "sampling, dp-sgd"
+"""A rule that many rounds are sampled for: `make test-long` holds it."""
+
+
+@pytest.mark.parametrize(
+    "rule", [pytest.param(each, marks=[pytest.mark.slow] * (each == SAMPLING)) for each in RULES]
+)
 def test_the_rule_holds(rule: str) -> None:
     RULES[rule].check()
 
 
-@pytest.mark.parametrize(("rule", "bug"), [(rule, bug) for rule in RULES for bug in RULES[rule].bugs])
+@pytest.mark.parametrize(
+    ("rule", "bug"),
+    [
+        pytest.param(rule, bug, marks=[pytest.mark.slow] * (rule == SAMPLING))
+        for rule in RULES
+        for bug in RULES[rule].bugs
+    ],
+)
 def test_the_same_check_fails_with_the_bug(rule: str, bug: str, monkeypatch: pytest.MonkeyPatch) -> None:
     RULES[rule].bugs[bug](monkeypatch)
     with pytest.raises(AssertionError):

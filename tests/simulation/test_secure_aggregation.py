@@ -35,6 +35,7 @@ def demo(
     )
 
 
+@pytest.mark.slow
 def test_the_demos_auc_is_that_of_plain_aggregation_to_two_thousandths() -> None:
     plain = demo(PlainAggregation(mode="plain"), rounds=25)
     secure = demo(SecureAggregation(), rounds=25)

@@ -84,6 +84,7 @@ def test_below_the_threshold_every_step_ends_as_void() -> None:
         federation.unmask(unmasking, frozenset(sites[:2]))
 
 
+@pytest.mark.slow
 def test_a_large_semi_honest_cohort_shares_with_few_and_still_sums_up() -> None:
     federation = Federation(count=150, adversary=Adversary.SEMI_HONEST, colluding=1, dropouts=0.05)
     vectors = federation.vectors()
