@@ -19,7 +19,7 @@ from protos.egress import child_environment
 from simulation.demo.equality import largest_difference  # noqa: F401 (fails here, with its reason, if an extra is missing)
 from simulation.officers import Officers
 
-pytestmark = [pytest.mark.engine]
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 PROBE = Path(__file__).parent / "egress_probe"
 
@@ -206,7 +206,6 @@ def test_no_row_of_a_region_is_in_the_folder_of_another(demo: tuple[dict[str, An
     assert len(seen) == 9857
 
 
-@pytest.mark.slow
 def test_without_privacy_the_demo_says_so(tmp_path: Path) -> None:
     done = subprocess.run(
         command("demo", "--privacy", "none", "--json", "--folder", str(tmp_path / "covenant-demo")),
@@ -224,7 +223,7 @@ def test_without_privacy_the_demo_says_so(tmp_path: Path) -> None:
     assert facts["auc"]["federated"] >= facts["auc"]["local_mean"] + 0.03
 
 
-@pytest.mark.parametrize("after_s", [4, pytest.param(14, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("after_s", [4, 14])
 def test_ctrl_c_ends_everything(tmp_path: Path, after_s: float) -> None:
     process = subprocess.Popen(
         command("demo", "--folder", str(tmp_path / "covenant-demo")),
@@ -241,7 +240,6 @@ def test_ctrl_c_ends_everything(tmp_path: Path, after_s: float) -> None:
     assert processes_of(tmp_path) == []
 
 
-@pytest.mark.slow
 def test_up_demo_stays_up_takes_a_plan_and_ends_on_sigterm(tmp_path: Path) -> None:
     folder = tmp_path / "covenant-demo"
     log = tmp_path / "up.log"
