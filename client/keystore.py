@@ -1,92 +1,18 @@
-"""The site's keys, configuration and journal on disk: made once by `init`, opened by the agent."""
+"""The site's keys on disk: made once by `init`, and the root that it has pinned."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
-from client.accounts import AccountBook
-from client.halts import HaltBook
-from client.journal.answers import Answers
-from client.journal.entries import Owner
-from client.journal.file import Connect, Journal, connect
-from client.log_copy import LogCopy
-from client.participant import Participant
-from client.trust import Trust
-from client.witness import Witness
-from client.witness_memory import WitnessMemory
 from protos.documents import load_document
 from protos.enrolment import EnrolmentRequest
 from protos.keys import SigningKey, create_node_key, node_public_pem
 from protos.root import SignedRoot
-from protos.site import SiteConfig, load_site
-from strategies.errors import CovenantError, UsageError
-from strategies.secagg.shamir import Entropy
-
-
-def open_participant(
-    site_file: Path,
-    *,
-    connect: Connect = connect,
-    entropy: Entropy = os.urandom,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-) -> Participant:
-    """The participant that `site.yaml` describes; raises `CovenantError` naming the file that cannot be used."""
-    config = load_site(site_file)
-    pinned, identity = load_root(config), load_identity(config)
-    owner = Owner(
-        federation=config.federation.name,
-        root=pinned.root.digest,
-        site=config.site,
-        identity=identity.public,
-    )
-    journal = Journal.open(config.journal, owner, connect=connect)
-    try:
-        book = AccountBook.open(config.accounts, config.site, clock=clock, connect=connect)
-    except CovenantError:
-        journal.close()
-        raise
-    try:
-        answers, trust = Answers(journal, book.journal, clock), Trust(pinned, journal, clock)
-        asks = config.policy.witnesses_at_least
-        witness = Witness(WitnessMemory(config.site, identity, journal, clock, entropy), pinned, asks)
-        halts = open_halts(config, clock=clock, connect=connect)
-        witness.copy = LogCopy.open(config.log_copy, owner, connect=connect)
-    except CovenantError:
-        journal.close()
-        book.close()
-        raise
-    return Participant(
-        config=config,
-        trust=trust,
-        identity=identity,
-        answers=answers,
-        book=book,
-        halts=halts,
-        entropy=entropy,
-        witness=witness,
-    )
-
-
-def open_accounts(config: SiteConfig) -> AccountBook:
-    """The accounts of a site, also while its agent runs."""
-    return AccountBook.open(config.accounts, config.site, clock=lambda: datetime.now(UTC))
-
-
-def open_halts(
-    config: SiteConfig,
-    *,
-    clock: Callable[[], datetime] = lambda: datetime.now(UTC),
-    connect: Connect = connect,
-) -> HaltBook:
-    """What people at a site have halted, also while its agent runs."""
-    federation = load_root(config).root.identity
-    return HaltBook.open(config.halts, config.site, federation, clock=clock, connect=connect)
+from protos.site import SiteConfig
+from strategies.errors import UsageError
 
 
 def load_root(config: SiteConfig) -> SignedRoot:

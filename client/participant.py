@@ -18,24 +18,19 @@ from typing import TypeVar
 
 import structlog
 
-from client.accounts import AccountBook
-from client.charging import Charging
+from client.accounts.book import AccountBook
+from client.accounts.charging import Charging
+from client.admission.documents import Accepted, check_documents, check_trust
+from client.admission.statements import check_named, check_statement
+from client.admission.trust import Trust
 from client.data import DataError, load_table
 from client.halts import HaltBook
 from client.journal.answers import Answers, question_of, secure_question
 from client.journal.entries import JournalBroken
-from client.plan_check import (
-    Accepted,
-    TaskRefused,
-    check_documents,
-    check_named,
-    check_statement,
-    check_trust,
-)
-from client.protocol import SecureRounds
+from client.refusal import TaskRefused
+from client.secure.rounds import SecureRounds
 from client.training import Session, TrainingSession, session_for
-from client.trust import Trust
-from client.witness import Witness
+from client.transparency.witness import Witness
 from protos.codec import CodecError, encode_reply
 from protos.frames import (
     REFUSAL,

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from client.accounts import AccountBook
-from client.budget import export_to, views
-from client.keystore import open_accounts, open_participant
+from client.accounts.book import AccountBook
+from client.accounts.views import export_to, views
+from client.bootstrap import open_accounts, open_participant
 from protos.account_statement import SignedStatement
 from protos.keys import SigningKey
 from protos.site import AccountRule, SiteConfig, load_site

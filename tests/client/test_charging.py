@@ -10,8 +10,9 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from client.charging import Charging
-from client.plan_check import Accepted, TaskRefused
+from client.accounts.charging import Charging
+from client.admission.documents import Accepted
+from client.refusal import TaskRefused
 from protos.frames import RefusalCode, Stage, Statement
 from strategies.dp.units import PrivacyUnit, UnitKind
 from strategies.ids import RunId

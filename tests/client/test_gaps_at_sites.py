@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from client.participant import Participant
-from client.witness_report import report
+from client.transparency.report import report
 from protos.frames import Refusal, RefusalCode, WitnessAnswer, WitnessRequest
 from protos.gaps import GapDeclared, GapHead, LostHead, SignedGap
 from protos.log_entries import GapLogged, LoggedDocument

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from client import cli
-from client.keystore import open_halts
+from client.bootstrap import open_halts
 from protos.codec import decode_reply, encode_request
 from protos.frames import REFUSAL, Moments, Refusal, RefusalCode
 from protos.halts import HaltOrder, require_halt

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from client.cli import app
-from client.copying import export_copy
+from client.cli.log import export_copy
 from client.journal.entries import Owner
-from client.log_copy import LogCopy
+from client.transparency.log_copy import LogCopy
 from protos.codec import CodecError
 from protos.frames import Refusal, RefusalCode, WitnessAnswer, WitnessRequest
 from protos.log_export import Export

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from client.keystore import open_participant
+from client.admission.documents import Accepted
+from client.bootstrap import open_participant
 from client.participant import Participant
-from client.plan_check import Accepted
-from client.witness_report import report
+from client.transparency.report import report
 from protos.frames import Refusal, RefusalCode, SecureRequest, Task, WitnessAnswer, WitnessRequest
 from protos.keys import SigningKey
 from protos.log_entries import LogEntry, What

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, select
 
-from client.budget import _stated, views
+from client.accounts.views import _stated, views
 from coordinator.db import open_database, reading, writing
 from coordinator.db.recovery_schema import Restore
 from coordinator.db.schema import Base, Checkpoint, Model, Round, Run, RunState

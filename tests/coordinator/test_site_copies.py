@@ -11,8 +11,8 @@ from random import Random
 import pytest
 from sqlalchemy import Engine
 
-from client.copying import export_copy
-from client.witness_report import report
+from client.cli.log import export_copy
+from client.transparency.report import report
 from coordinator.bootstrap import Centre
 from coordinator.db import open_database, reading
 from coordinator.governance.log import TransparencyLog, open_log

@@ -164,7 +164,7 @@ def forgets_what_it_could_open(patch: Patch) -> None:
 
 def answers_what_rides_along(patch: Patch) -> None:
     """A site takes every step of a request, and its journal looks at the first only."""
-    patch.setattr("client.protocol._require_keys_ahead", lambda *_: None)
+    patch.setattr("client.secure.rounds._require_keys_ahead", lambda *_: None)
     patch.setattr("protos.secure_codec._require_keys_ahead", lambda _: None)
 
 

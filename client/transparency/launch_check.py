@@ -5,7 +5,7 @@ Nothing that the coordinator says beside the log counts: both entries are shown 
 
 from __future__ import annotations
 
-from client.plan_check import Accepted
+from client.admission.documents import Accepted
 from protos.frames import LogLeaf, WitnessRequest
 from protos.log_entries import LogEntry, PlanRecorded, RunLaunched, What
 from strategies.errors import Refused

@@ -19,11 +19,13 @@ from typing import TypeVar
 
 import structlog
 
-from client.charging import Charging
-from client.inputs import Inputs
-from client.journal.promise import promise_bytes, promised
-from client.model_chain import ModelChain, Witnesses
-from client.plan_check import Accepted, TaskRefused, check_statement
+from client.accounts.charging import Charging
+from client.admission.documents import Accepted
+from client.admission.statements import check_statement
+from client.refusal import TaskRefused
+from client.secure.inputs import Inputs
+from client.secure.model_chain import ModelChain, Witnesses
+from client.secure.promise import promise_bytes, promised
 from client.training import Session
 from protos.frames import RefusalCode, SecureAnswer, SecureRequest, Stage, Statement, Task
 from protos.identities import Identities

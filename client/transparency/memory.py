@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from client.gap_check import lost_of, signed_gap
+from client.admission.documents import Accepted
 from client.journal.entries import Entry
 from client.journal.file import Journal
-from client.plan_check import Accepted
+from client.transparency.gap_check import lost_of, signed_gap
 from protos.frames import WitnessRequest
 from protos.keys import Signer
 from protos.membership import MemberList

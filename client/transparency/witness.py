@@ -24,11 +24,12 @@ from typing import Final, Literal, NoReturn
 
 import structlog
 
-from client.gap_check import bridges_in, lost_of
-from client.launch_check import require_launched
-from client.log_copy import Contradicted, Fresh, LogCopy
-from client.plan_check import Accepted, TaskRefused
-from client.witness_memory import WitnessMemory
+from client.admission.documents import Accepted
+from client.refusal import TaskRefused
+from client.transparency.gap_check import bridges_in, lost_of
+from client.transparency.launch_check import require_launched
+from client.transparency.log_copy import Contradicted, Fresh, LogCopy
+from client.transparency.memory import WitnessMemory
 from protos.frames import RefusalCode, WitnessAnswer, WitnessRequest
 from protos.membership import MemberList
 from protos.root import SignedRoot
