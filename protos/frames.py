@@ -15,7 +15,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from protos.witness import Grown, SignedWitness, View
+from protos.log_proofs import Grown
+from protos.witness import SignedWitness, View
 from strategies.encoding import Vector, canonical_json, digest_of, sha256_hex, vector_digest
 from strategies.features import Scaling
 from strategies.ids import Digest, RunId, SiteName

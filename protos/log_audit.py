@@ -39,19 +39,21 @@ from protos.log_entries import (
     MembersSigned,
     ModelRegistered,
     PlanRecorded,
-    ReservationGivenUp,
-    Reserved,
-    RunEvent,
     RunLaunched,
-    RunResumed,
-    RunWitnessed,
-    SiteRefused,
-    SumSettled,
     What,
 )
 from protos.log_halts import HaltStory
 from protos.log_names import origin_of
 from protos.log_office import AccessGranted, CallDenied, PlanApproved, PlanProposed, judge_office
+from protos.log_run_events import (
+    ReservationGivenUp,
+    Reserved,
+    RunEvent,
+    RunResumed,
+    RunWitnessed,
+    SiteRefused,
+    SumSettled,
+)
 from protos.log_runs import RunStory
 from protos.log_witnesses import Witnesses, require_refused
 from protos.membership import MemberList, Membership, Trusted, check_members

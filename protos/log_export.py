@@ -21,8 +21,8 @@ from pydantic import Field
 from protos.documents import Document
 from protos.keys import public_bytes
 from protos.log_audit import Audit
-from protos.log_entries import MOST_ENTRY_BYTES
 from protos.log_names import origin_of
+from protos.log_proofs import MOST_ENTRY_BYTES
 from protos.membership import Membership
 from protos.names import Name
 from protos.root import SignedRoot

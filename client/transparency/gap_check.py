@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from protos.frames import LogLeaf
 from protos.gaps import SignedGap, SoundGap, require_bridges
 from protos.log_entries import GapLogged, LogEntry
+from protos.log_proofs import Shown
 from protos.membership import Trusted
 from protos.root import SignedRoot
-from protos.witness import Shown
 from strategies.encoding import canonical_json
 from strategies.errors import Refused
 from strategies.transparency.merkle import leaf_hash, verify_inclusion

@@ -31,20 +31,18 @@ from client.transparency.launch_check import require_launched
 from client.transparency.log_copy import Contradicted, Fresh, LogCopy
 from client.transparency.memory import WitnessMemory
 from protos.frames import RefusalCode, WitnessAnswer, WitnessRequest
+from protos.log_proofs import ProofMissing, Shown, log_key_of
 from protos.membership import MemberList
 from protos.root import SignedRoot
 from protos.witness import (
     Evidence,
     Position,
-    ProofMissing,
-    Shown,
     SignedWitness,
     View,
     WitnessBundle,
     Witnessed,
     difference_of,
     key_part,
-    log_key_of,
     view_digest,
     witnesses_of,
 )

@@ -13,7 +13,6 @@ from protos.halts import HaltLift, HaltOrder
 from protos.log_audit import Audit, Gap
 from protos.log_entries import (
     AccountsAdopted,
-    AttemptVoided,
     CeilingSet,
     GapLogged,
     Halted,
@@ -22,21 +21,24 @@ from protos.log_entries import (
     MembersSigned,
     ModelRegistered,
     PlanRecorded,
+    RunLaunched,
+    What,
+)
+from protos.log_export import Verified
+from protos.log_office import AccessGranted, CallDenied, OfficeEvent, PlanApproved, PlanProposed
+from protos.log_run_events import (
+    AttemptVoided,
     ReservationGivenUp,
     RoundCommitted,
     RoundEvaluated,
     RoundPrepared,
     RunEnded,
     RunEvent,
-    RunLaunched,
     RunResumed,
     RunWitnessed,
     SiteRefused,
     SumSettled,
-    What,
 )
-from protos.log_export import Verified
-from protos.log_office import AccessGranted, CallDenied, OfficeEvent, PlanApproved, PlanProposed
 from protos.root import SignedRoot
 from protos.shell import people
 from strategies.encoding import canonical_json

@@ -8,7 +8,7 @@ from coordinator.governance.log import TransparencyLog
 from protos.frames import LogLeaf
 from protos.gaps import SignedGap
 from protos.log_entries import GapLogged, LogEntry
-from protos.witness import MOST_GAPS
+from protos.log_proofs import MOST_GAPS
 from strategies.encoding import canonical_json
 from strategies.transparency.notes import Checkpoint
 

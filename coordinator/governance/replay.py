@@ -34,7 +34,6 @@ from protos.frames import scaling_digest
 from protos.halts import HaltLift, HaltOrder
 from protos.log_entries import (
     AccountsAdopted,
-    AttemptVoided,
     CeilingSet,
     GapLogged,
     Halted,
@@ -44,20 +43,23 @@ from protos.log_entries import (
     MembersSigned,
     ModelRegistered,
     PlanRecorded,
+    RunLaunched,
+    What,
+)
+from protos.log_office import AccessGranted, CallDenied, PlanApproved, PlanProposed
+from protos.log_run_events import (
+    AttemptVoided,
     ReservationGivenUp,
     Reserved,
     RoundCommitted,
     RoundEvaluated,
     RoundPrepared,
     RunEnded,
-    RunLaunched,
     RunResumed,
     RunWitnessed,
     SiteRefused,
     SumSettled,
-    What,
 )
-from protos.log_office import AccessGranted, CallDenied, PlanApproved, PlanProposed
 from protos.membership import Membership, Trusted
 from protos.plan import Plan
 from protos.plan_releases import EVALUATE, PREPARE, TRAIN

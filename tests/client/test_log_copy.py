@@ -16,9 +16,10 @@ from client.transparency.log_copy import LogCopy
 from protos.codec import CodecError
 from protos.frames import Refusal, RefusalCode, WitnessAnswer, WitnessRequest
 from protos.log_export import Export
+from protos.log_proofs import MOST_COPIED
 from protos.secure_codec import decode_asked, encode_witness_request
 from protos.site import load_site
-from protos.witness import MOST_COPIED, Evidence
+from protos.witness import Evidence
 from strategies.errors import Refused, UsageError
 from strategies.ids import RunId
 from tests.client.secure_for_tests import RUN, VICTIM, SecureBank, secure_bank

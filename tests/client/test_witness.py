@@ -17,9 +17,10 @@ from client.transparency.report import report
 from protos.frames import Refusal, RefusalCode, SecureRequest, Task, WitnessAnswer, WitnessRequest
 from protos.keys import SigningKey
 from protos.log_entries import LogEntry, What
+from protos.log_proofs import Grown
 from protos.membership import MemberList
 from protos.site import load_site
-from protos.witness import Evidence, Grown, SignedWitness, WitnessBundle
+from protos.witness import Evidence, SignedWitness, WitnessBundle
 from strategies.encoding import sha256_hex
 from strategies.ids import RunId, SiteName
 from strategies.secagg import server as central

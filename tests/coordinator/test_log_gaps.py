@@ -11,17 +11,9 @@ import pytest
 
 from coordinator.governance.log import TransparencyLog
 from protos.gaps import GapDeclared, GapHead, SignedGap
-from protos.log_entries import (
-    AccountsAdopted,
-    AdoptedCharge,
-    GapLogged,
-    LogEntry,
-    LoggedDocument,
-    RunEnded,
-    RunResumed,
-    What,
-)
+from protos.log_entries import AccountsAdopted, AdoptedCharge, GapLogged, LogEntry, LoggedDocument, What
 from protos.log_export import Export
+from protos.log_run_events import RunEnded, RunResumed
 from protos.root import SignedRoot
 from simulation.world.layout import _signing_key
 from strategies.errors import Refused

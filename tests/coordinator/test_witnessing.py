@@ -19,7 +19,8 @@ from protos.codec import encode_reply
 from protos.documents import load_document
 from protos.frames import REFUSAL, Refusal, RefusalCode, Reply, WitnessAnswer
 from protos.log_audit import Audit, audit
-from protos.log_entries import LogEntry, RunWitnessed, SiteRefused
+from protos.log_entries import LogEntry
+from protos.log_run_events import RunWitnessed, SiteRefused
 from protos.root import SignedRoot
 from protos.secure_codec import decode_answer
 from protos.witness import Evidence, SignedWitness, view_digest
