@@ -21,7 +21,7 @@ import structlog
 from client.accounts.book import AccountBook
 from client.accounts.charging import Charging
 from client.admission.documents import Accepted, check_documents, check_trust
-from client.admission.statements import check_named, check_statement
+from client.admission.requests import check_named, check_statement
 from client.admission.trust import Trust
 from client.data import DataError, load_table
 from client.halts import HaltBook

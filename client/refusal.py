@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from protos.frames import RefusalCode
-from strategies.errors import Refused
+from strategies.errors import CovenantError, Refused
 from strategies.ids import SiteName
 
 
@@ -22,3 +25,14 @@ class TaskRefused(Refused):
         self.code = code
         self.accused = accused
         self.evidence = evidence
+
+
+@contextmanager
+def refusing(code: RefusalCode, *kinds: type[CovenantError]) -> Iterator[None]:
+    """What this block refuses (`Refused`, or other `kinds` as well) is a `TaskRefused` with `code`; one that is a `TaskRefused` already stays as it is."""
+    try:
+        yield
+    except TaskRefused:
+        raise
+    except (Refused, *kinds) as refused:
+        raise TaskRefused(code, str(refused)) from refused

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 
 from client.admission.policy import require_admitted, require_installed, require_privacy_admitted
 from client.admission.trust import Trust
-from client.refusal import TaskRefused
+from client.refusal import TaskRefused, refusing
 from protos.approvals import PlanEvidence, require_approved
 from protos.contract import Contract
 from protos.documents import load_document
@@ -18,7 +18,7 @@ from protos.plan_fit import check_plan
 from protos.plan_releases import PlannedReleases, releases_of
 from protos.site import DataSource, SiteConfig
 from strategies.encoding import digest_of, sha256_hex
-from strategies.errors import CovenantError, Refused
+from strategies.errors import CovenantError
 from strategies.ids import Digest
 
 
@@ -83,35 +83,29 @@ def _digest_of_all(plan: Plan, contract: Contract, members: Digest, evidence: Pl
 
 def check_trust(accepted: Accepted, config: SiteConfig, trust: Trust, *, began: datetime | None) -> None:
     """Judge again what time changes in an accepted task: a newer member list may have come since, and approvals expire. Raises `TaskRefused`."""
-    try:
+    with refusing(RefusalCode.SIGNATURE):
         trust.require(accepted.trusted, begun=began is not None)
-    except Refused as refused:
-        raise TaskRefused(RefusalCode.SIGNATURE, str(refused)) from refused
     _approved(
         accepted.plan, accepted.contract, accepted.evidence, accepted.trusted, config, trust, began=began
     )
 
 
 def _documents(task: Task) -> tuple[Plan, Contract]:
-    try:
+    with refusing(RefusalCode.PROTOCOL, CovenantError):
         plan, contract = Plan.from_canonical(task.plan), Contract.from_canonical(task.contract)
         check_plan(plan, contract)
-    except CovenantError as error:
-        raise TaskRefused(RefusalCode.PROTOCOL, str(error)) from error
     return plan, contract
 
 
 def _membership(
     task: Task, plan: Plan, config: SiteConfig, trust: Trust, identity_key: str, *, begun: bool
 ) -> Trusted:
-    try:
+    with refusing(RefusalCode.SIGNATURE):
         # Remembered whatever becomes of the plan: it is the newest that the officers have signed.
         trusted = trust.accept(task.members, begun=begun)
         members = trusted.members
         check_members(plan, members)
         ours = members.member(config.site)
-    except Refused as refused:
-        raise TaskRefused(RefusalCode.SIGNATURE, str(refused)) from refused
     if ours.identity_key != identity_key:
         raise TaskRefused(
             RefusalCode.SIGNATURE, f"member list {members.ref} has another key for {config.site}"
@@ -120,10 +114,8 @@ def _membership(
 
 
 def _evidence(task: Task) -> PlanEvidence:
-    try:
+    with refusing(RefusalCode.SIGNATURE):
         return PlanEvidence.from_canonical(task.evidence) if task.evidence else PlanEvidence()
-    except Refused as refused:
-        raise TaskRefused(RefusalCode.SIGNATURE, str(refused)) from refused
 
 
 def _approved(
@@ -138,10 +130,8 @@ def _approved(
 ) -> None:
     """Judge the approvals as of the moment at which this site began the run, which outlives them by what they are good for, and no longer."""
     rules, now = (plan.approval_rule, config.policy.approvals), trust.clock()
-    try:
+    with refusing(RefusalCode.SIGNATURE):
         require_approved(plan, contract, evidence, trusted, rules, began or now)
-    except Refused as refused:
-        raise TaskRefused(RefusalCode.SIGNATURE, str(refused)) from refused
     longest = min(rule.valid_for for rule in rules)
     if began is not None and evidence.statements and now > began + timedelta(seconds=longest):
         raise TaskRefused(

@@ -21,7 +21,7 @@ import structlog
 
 from client.accounts.charging import Charging
 from client.admission.documents import Accepted
-from client.admission.statements import check_statement
+from client.admission.requests import check_statement
 from client.refusal import TaskRefused
 from client.secure.inputs import Inputs
 from client.secure.model_chain import ModelChain, Witnesses

@@ -107,6 +107,11 @@ class WitnessMemory:
             return Checkpoint(origin="none", size=0, root=bytes(32))
         return Checkpoint.parse(self.last.text)
 
+    @property
+    def newest(self) -> SignedWitness | None:
+        """The last statement of this site."""
+        return self.known.get(self.site)
+
     def view(self, members: MemberList, news: Iterable[SignedWitness]) -> dict[SiteName, Position]:
         """What is known, with `news`, of the positions of all sites that are members with the same key."""
         keys = {each.site: each.identity_key for each in members.members}

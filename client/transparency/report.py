@@ -37,7 +37,7 @@ def begin_anew(config: SiteConfig, reason: str) -> None:
 
 
 def _facts(memory: WitnessMemory) -> dict[str, Any]:
-    newest = memory.known.get(memory.site) if memory.last is not None else None
+    newest = memory.newest if memory.last is not None else None
     head = None if memory.last is None else Checkpoint.parse(SignedNote.parse(memory.last.encoded).text)
     return {
         "site": memory.site,

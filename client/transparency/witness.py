@@ -13,47 +13,36 @@
    lost (`gap_check`). The old head stays in the journal.
 7. Two heads of one size are a split. It is kept with both signed notes, and this site signs nothing and takes part in nothing until a person
    here has dealt with it.
+
+Rules 1, 6 and 7 are kept by a `History`, rule 4 by `Statements`, rule 2 by `launch_check`, rule 3 by a `WitnessMemory`.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
-from typing import Final, Literal, NoReturn
+from typing import Final
 
 import structlog
 
 from client.admission.documents import Accepted
-from client.refusal import TaskRefused
-from client.transparency.gap_check import bridges_in, lost_of
+from client.refusal import TaskRefused, refusing
+from client.transparency.history import History
 from client.transparency.launch_check import require_launched
 from client.transparency.log_copy import Contradicted, Fresh, LogCopy
 from client.transparency.memory import WitnessMemory
+from client.transparency.statements import Statements
 from protos.frames import RefusalCode, WitnessAnswer, WitnessRequest
-from protos.log_proofs import ProofMissing, Shown, log_key_of
-from protos.membership import MemberList
+from protos.log_proofs import Shown, log_key_of
 from protos.root import SignedRoot
-from protos.witness import (
-    Evidence,
-    Position,
-    SignedWitness,
-    View,
-    WitnessBundle,
-    Witnessed,
-    difference_of,
-    key_part,
-    view_digest,
-    witnesses_of,
-)
+from protos.witness import WitnessBundle, Witnessed, view_digest, witnesses_of
 from strategies.encoding import sha256_hex
 from strategies.errors import Refused, UsageError
 from strategies.ids import Digest, RunId, SiteName
-from strategies.transparency.merkle import ProofRefused
 
 _KEPT_BUNDLES: Final = 8
 _KEPT_RUNS: Final = 64
-Shows = Literal["split", "shorter", "not extended"]
 _log = structlog.get_logger(__name__)
 
 
@@ -72,26 +61,16 @@ class Witness:
     """By run, documents and statements, which were all checked: who has signed."""
     _shown: dict[RunId, frozenset[SiteName]] = field(default_factory=dict, init=False)
     """By run: whom the statements are of that this site was shown last."""
+    _history: History = field(init=False)
+    _statements: Statements = field(init=False)
 
-    @property
-    def site(self) -> SiteName:
-        """This site's name."""
-        return self.memory.site
-
-    @property
-    def newest(self) -> SignedWitness | None:
-        """The last statement of this site."""
-        return self.memory.known.get(self.site)
+    def __post_init__(self) -> None:
+        self._history = History(self.memory, self.pinned)
+        self._statements = Statements(self.memory)
 
     def require_sound(self) -> None:
         """Check that no split of the log is known here. Raises `TaskRefused`."""
-        if self.memory.forks:
-            raise TaskRefused(
-                RefusalCode.SIGNATURE,
-                "this site has two different heads of one size of the log, both signed by the log's key, and takes part in nothing until its people"
-                " have dealt with it: `covenant-agent witness` shows both",
-                evidence=self._evidence("split", self.memory.forks[0].notes),
-            )
+        self._history.require_sound()
 
     def sign(self, request: WitnessRequest, accepted: Accepted) -> WitnessAnswer:
         """Witness a run whose documents were accepted; without a statement where a proof from this site's last head is needed.
@@ -99,27 +78,24 @@ class Witness:
         Raises `TaskRefused`, and `JournalBroken` if it could not be recorded.
         """
         self.require_sound()
-        try:
+        with refusing(RefusalCode.SIGNATURE, UsageError):
             shown = Shown.of(request.note, request.grown, log_key_of(accepted.members))
             # First, because a site that was set back does not know how much it has seen.
             for each in request.statements:
-                if each.statement.site == self.site:
-                    self._require_mine(each.verify(accepted.members).said.position, each, None)
-            self._follow_over_gaps(request, shown, accepted)
-        except TaskRefused:
-            raise
-        except (Refused, UsageError) as refused:
-            raise TaskRefused(RefusalCode.SIGNATURE, str(refused)) from refused
-        if not self._extends_the_last(shown, again=request.again):
+                if each.statement.site == self.memory.site:
+                    said = each.verify(accepted.members).said
+                    self._statements.require_mine(said.position, each, None)
+            self._history.follow_over_gaps(request.gaps, shown, accepted.trusted, self.copy)
+        if not self._history.extends_the_last(shown, again=request.again):
             return WitnessAnswer(self.memory.last_head.size, copied=self._copied)
         fresh = self._weighed(request, shown)
-        try:
+        with refusing(RefusalCode.SIGNATURE):
             require_launched(request, accepted, shown.head)
             self._require_one_launch(request, accepted)
-        except Refused as refused:
-            raise TaskRefused(RefusalCode.SIGNATURE, str(refused)) from refused
-        peers = [self._shown_by(each, shown, accepted.members) for each in request.statements]
-        news = self._met(peers, {view_digest(each): each for each in request.views})
+        witnesses = [self._statements.verified(each, shown, accepted.members) for each in request.statements]
+        news = self._statements.require_none_behind(
+            witnesses, {view_digest(each): each for each in request.views}
+        )
         view = self.memory.view(accepted.members, news)
         signed = self.memory.record(request, accepted, view, news)
         if self.copy is not None:
@@ -132,12 +108,8 @@ class Witness:
         self.require_sound()
         key = (run, accepted.documents, sha256_hex(bundle))
         if key not in self._good:
-            try:
+            with refusing(RefusalCode.SIGNATURE):
                 self._good[key] = self._require_witnessed(bundle, accepted, run)
-            except TaskRefused:
-                raise
-            except Refused as refused:
-                raise TaskRefused(RefusalCode.SIGNATURE, str(refused)) from refused
             while len(self._good) > _KEPT_BUNDLES:
                 self._good.popitem(last=False)
         self._shown.pop(run, None)
@@ -160,8 +132,6 @@ class Witness:
         self._good.clear()
         self._shown.clear()
 
-    # --- the copy
-
     @property
     def _copied(self) -> int:
         return 0 if self.copy is None else self.copy.size
@@ -173,68 +143,8 @@ class Witness:
         try:
             return self.copy.weigh(request.first, request.entries, shown)
         except Contradicted as refused:
-            evidence = self._evidence("not extended", (shown.note.encoded,))
+            evidence = self._history.evidence("not extended", (shown.note.encoded,))
             raise TaskRefused(RefusalCode.SIGNATURE, str(refused), evidence=evidence) from refused
-
-    # --- rules 1, 6 and 7
-
-    def _follow_over_gaps(self, request: WitnessRequest, shown: Shown, accepted: Accepted) -> None:
-        """Learn which heads are lost, and go on from the one that was kept where the last is among them: in the journal before anything is signed.
-
-        Raises Refused for gaps that are none.
-        """
-        last = self.memory.last
-        if last is None:
-            return
-        for bridge in bridges_in(request.gaps, shown, self.pinned):
-            if self.memory.last_head in lost_of(bridge.sound.signed):
-                bridge.require_leads(self.memory.last_head, shown, self.pinned, accepted.trusted)
-                _log.warning("follows the log over a gap", kept=bridge.kept.size)
-                if self.copy is not None:
-                    self.copy.leave_behind(bridge.kept.size, "lost, as a gap says")
-                self.memory.note_gap(bridge.body, before=last.encoded, note=shown.note.encoded)
-            elif sha256_hex(bridge.body) not in self.memory.gaps:
-                self.memory.note_gap(bridge.body)
-
-    def _extends_the_last(self, shown: Shown, *, again: bool) -> bool:
-        """Whether the head extends the last one that this site has signed; False where it may, and nothing shows it."""
-        last = self.memory.last_head
-        if self.memory.last is None:
-            return True
-        if shown.head.size < last.size and not again:
-            return False  # it may have been sent before the site signed for another run
-        try:
-            shown.require_extends(last)
-        except ProofMissing:
-            if not again:
-                return False
-            self._refuse_history(
-                "not extended",
-                shown,
-                f"nothing shows that the log extends the {last.size} entries that this site has witnessed",
-            )
-        except ProofRefused as refused:
-            split = shown.head.size == last.size and shown.head.root != last.root
-            shows: Shows = "split" if split else "shorter" if shown.head.size < last.size else "not extended"
-            self._refuse_history(
-                shows, shown, f"the log does not extend what this site has witnessed: {refused}"
-            )
-        return True
-
-    def _refuse_history(self, shows: Shows, shown: Shown, reason: str) -> NoReturn:
-        notes = (self.memory.last.encoded if self.memory.last else "", shown.note.encoded)
-        _log.error("history refused", shows=shows, reason=reason)
-        if shows == "split":
-            self.memory.keep_fork(notes)
-        raise TaskRefused(RefusalCode.SIGNATURE, reason, evidence=self._evidence(shows, notes))
-
-    def _evidence(self, shows: Shows, notes: tuple[str, ...]) -> bytes:
-        own = self.newest
-        return Evidence(
-            shows=shows, site=self.site, notes=notes, statements=() if own is None else (own,)
-        ).encoded
-
-    # --- rule 2
 
     def _require_one_launch(self, request: WitnessRequest, accepted: Accepted) -> None:
         """What this site has signed of the run before is of this launch, and of these documents. Raises Refused."""
@@ -244,79 +154,6 @@ class Witness:
                     f"this site has witnessed the launch of {request.run} as entry {own.said.launch} of the log already; a run is launched once, and"
                     " under one plan, contract, member list and list of approvals"
                 )
-
-    # --- rule 4
-
-    def _shown_by(self, statement: SignedWitness, shown: Shown, members: MemberList) -> Witnessed:
-        """A statement that is signed, and over a head that this one extends."""
-        try:
-            witness = statement.verify(members)
-            if witness.head not in self.memory.lost:
-                shown.require_extends(witness.head)
-        except ProofMissing as refused:
-            raise TaskRefused(RefusalCode.PROTOCOL, str(refused)) from refused
-        except ProofRefused as refused:
-            site = statement.statement.site
-            raise TaskRefused(
-                RefusalCode.SIGNATURE,
-                f"the log does not extend what {site} has witnessed: {refused}",
-                evidence=Evidence(
-                    shows="not extended", site=site, notes=(shown.note.encoded,), statements=(statement,)
-                ).encoded,
-            ) from refused
-        except Refused as refused:
-            raise TaskRefused(RefusalCode.SIGNATURE, str(refused)) from refused
-        return witness
-
-    def _met(self, witnesses: Iterable[Witnessed], views: Mapping[Digest, View]) -> list[SignedWitness]:
-        """Hold statements against what is known of their sites; those that are news. Raises `TaskRefused`."""
-        news = []
-        for each in witnesses:
-            view = views.get(each.said.view, {})
-            self._require_mine(view.get(self.site), each.signed, view)
-            if each.said.site == self.site:
-                self._require_mine(each.said.position, each.signed, None)
-                continue
-            known = self.memory.known.get(each.said.site)
-            if known is not None and known.statement.identity == each.said.identity:
-                self._require_fits(known, each)
-                if known.statement.position.sequence >= each.said.position.sequence:
-                    continue
-            news.append(each.signed)
-        return news
-
-    def _require_fits(self, known: SignedWitness, witness: Witnessed) -> None:
-        site = witness.said.site
-        wrong = difference_of(
-            known.statement, witness.said, lost=self.memory.lost, one_log=site not in self.memory.past
-        )
-        if wrong is not None:
-            raise TaskRefused(
-                RefusalCode.SIGNATURE,
-                f"site {site} was set back to an older copy of its journal, or runs twice: {wrong}",
-                evidence=Evidence(shows="set back", site=site, statements=(known, witness.signed)).encoded,
-            )
-
-    def _require_mine(self, claimed: Position | None, signed: SignedWitness, view: View | None) -> None:
-        """This site's journal holds what somebody has signed that it did."""
-        if claimed is None or not claimed.epoch.startswith(key_part(self.memory.identity.public)):
-            return  # of a key that this site had before
-        journal = self.memory.journal
-        if claimed.epoch == self.memory.epoch and journal.holds((claimed.sequence, claimed.head)):
-            return
-        whose = "it" if signed.statement.site == self.site else f"site {signed.statement.site}"
-        evidence = Evidence(
-            shows="set back", site=self.site, statements=(signed,), view=None if view is None else dict(view)
-        )
-        raise TaskRefused(
-            RefusalCode.SIGNATURE,
-            f"this site's journal was set back to an older copy, or this site runs twice: {whose} has signed that the journal had an entry"
-            f" {claimed.sequence} which it does not have, and it has {journal.head[0]} entries. Put the newest journal back; if it is lost, this"
-            " site is enrolled anew under a new key",
-            evidence=evidence.encoded,
-        )
-
-    # --- rule 5
 
     def _require_witnessed(self, data: bytes, accepted: Accepted, run: RunId) -> frozenset[SiteName]:
         own = [each.said for each in self.memory.signed.get(run, ()) if each.documents == accepted.documents]
@@ -330,7 +167,7 @@ class Witness:
         members, plan = accepted.members, accepted.plan
         shown = Shown.of(bundle.note, bundle.grown, log_key_of(members))
         found = witnesses_of(bundle, shown, members)
-        mine = found.get(self.site)
+        mine = found.get(self.memory.site)
         if mine is None or mine.said not in own:
             raise Refused(f"what this site has signed of {run} is not among the statements of its witnesses")
         for site, each in found.items():
@@ -342,14 +179,14 @@ class Witness:
                 # Else a site that was set back would not hear of it from whoever knows.
                 raise Refused(f"the request does not have the view that the statement of {site} names")
         self._require_enough(found, accepted, run)
-        news = self._met(found.values(), bundle.views)
+        news = self._statements.require_none_behind(found.values(), bundle.views)
         if news:
             self.memory.meet(news)
         return frozenset(found)
 
     def _require_enough(self, found: Mapping[SiteName, Witnessed], accepted: Accepted, run: RunId) -> None:
         """As many as are asked for, over heads that this site has seen. Raises Refused."""
-        seen = found[self.site].head.size
+        seen = found[self.memory.site].head.size
         counted = [each for each in found.values() if each.head.size <= seen]
         for who, needed in (
             ("the plan", accepted.plan.witnesses),

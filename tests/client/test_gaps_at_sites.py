@@ -86,12 +86,12 @@ def signs(bank: SecureBank, ask: WitnessRequest, site: SiteName = VICTIM) -> Wit
 
 
 def refuses(bank: SecureBank, ask: WitnessRequest, words: str, site: SiteName = VICTIM) -> Refusal:
-    before = bank.participant(site).witness.newest
+    before = bank.participant(site).witness.memory.newest
     body = asked(bank.participant(site), ask)
     assert isinstance(body, Refusal), body
     assert body.code is RefusalCode.SIGNATURE
     assert words in body.reason
-    assert bank.participant(site).witness.newest == before
+    assert bank.participant(site).witness.memory.newest == before
     return body
 
 

@@ -102,7 +102,7 @@ def test_entries_that_contradict_the_head_are_refused_with_the_head_as_evidence(
     assert body.code is RefusalCode.SIGNATURE
     assert "are not those of the head" in body.reason
     assert Evidence.from_canonical(body.evidence).notes == (honest.note,)
-    assert bank.participant(VICTIM).witness.newest is None
+    assert bank.participant(VICTIM).witness.memory.newest is None
     assert copied(bank) == []
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from client.admission.documents import Accepted, check_documents
-from client.admission.statements import check_named, check_statement
+from client.admission.requests import check_named, check_statement
 from client.refusal import TaskRefused
 from protos.frames import RefusalCode, Request
 from protos.membership import MemberList

@@ -52,12 +52,12 @@ def signed(bank: SecureBank) -> dict[SiteName, WitnessAnswer]:
 
 def refused(bank: SecureBank, request: WitnessRequest, words: str, site: SiteName = VICTIM) -> Refusal:
     """A site signs nothing, and says why for good."""
-    before = bank.participant(site).witness.newest
+    before = bank.participant(site).witness.memory.newest
     body = asked(bank.participant(site), request)
     assert isinstance(body, Refusal), body
     assert body.code is RefusalCode.SIGNATURE
     assert words in body.reason
-    assert bank.participant(site).witness.newest == before
+    assert bank.participant(site).witness.memory.newest == before
     return body
 
 
@@ -93,7 +93,7 @@ def test_what_a_site_signs_is_in_its_journal_and_says_where_that_stood(bank: Sec
     assert (said.run, said.plan, said.head.size) == (RUN, bank.plan.digest, bank.log.tree.size)
     assert (said.position.sequence, said.position.head) == journal.head
     bank.crash(VICTIM)
-    assert bank.participant(VICTIM).witness.newest == answer.statement
+    assert bank.participant(VICTIM).witness.memory.newest == answer.statement
 
 
 def test_a_site_that_was_asked_from_another_size_says_which_it_is_at(bank: SecureBank) -> None:
