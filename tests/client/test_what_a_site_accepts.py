@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from client import participant as door
+from client import plain
 from client.admission import policy
 from client.secure import rounds as secure_rounds
 from protos.codec import decode_reply, encode_request
@@ -66,7 +66,7 @@ def test_a_plain_request_under_a_secure_plan(standing: SecureBank, stage: Stage)
 def test_a_plain_request_under_a_secure_plan_shows_everything_without_the_guard(
     bank: SecureBank, monkeypatch: Guard, stage: Stage, shown: type
 ) -> None:
-    off(monkeypatch, door, "_require_plain")
+    off(monkeypatch, plain, "_require_plain")
     reply = bank.participant(VICTIM).answer(encode_request(plain_request(bank, stage)))
     assert isinstance(decode_reply(reply).body, shown)
 

@@ -142,7 +142,7 @@ def shows_its_input(patch: Patch) -> None:
         return PlainSums(self.documents, self.asking, self.task).pool(question, settle)
 
     patch.setattr(SecureSums, "pool", pool)
-    patch.setattr("client.participant._require_plain", lambda _: None)
+    patch.setattr("client.plain._require_plain", lambda _: None)
 
 
 def draws_the_same_secrets_again(patch: Patch) -> None:
