@@ -10,7 +10,7 @@
 7. Nothing that a halt covers is launched, resumed or settled while it stands (`log_halts`).
 8. What officers do through the control API is signed by them (`log_office`).
 9. Entries may be missing where the root's quorum declared a gap, after the very head that it names. No run from before goes on after it, and a
-   site's accounts are charged again only once its own statement was adopted.
+   site's accounts are charged again only once its own statement was adopted (`log_gaps`).
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, NamedTuple, TypeVar
+from typing import Final, TypeVar
 
 from protos.approvals import PlanEvidence, require_approved
 from protos.ceilings import SignedCeiling
 from protos.contract import Contract
 from protos.documents import Document
-from protos.gaps import SignedGap, SoundGap
+from protos.gaps import SignedGap
 from protos.halts import HaltLift, HaltOrder
 from protos.log_budgets import Budgets
 from protos.log_clock import require_in_time
@@ -42,12 +42,12 @@ from protos.log_entries import (
     RunLaunched,
     What,
 )
+from protos.log_gaps import GapStory
 from protos.log_halts import HaltStory
 from protos.log_names import origin_of
 from protos.log_office import AccessGranted, CallDenied, PlanApproved, PlanProposed, judge_office
 from protos.log_run_events import (
     ReservationGivenUp,
-    Reserved,
     RunEvent,
     RunResumed,
     RunWitnessed,
@@ -64,7 +64,7 @@ from protos.root import SignedRoot
 from protos.succession import Newest, newest_after
 from strategies.encoding import canonical_json
 from strategies.errors import CovenantError, Refused
-from strategies.ids import Digest, RunId, SiteName
+from strategies.ids import Digest, RunId
 from strategies.transparency.notes import Checkpoint
 
 PLAN_FILE: Final = "plan.json"
@@ -77,13 +77,6 @@ class AuditRefused(Refused):
     """An entry that contradicts those before it, or a document in it that is not what it must be."""
 
 
-class Gap(NamedTuple):
-    """A gap that the reader has come to: entry `seq` of the log."""
-
-    seq: int
-    sound: SoundGap
-
-
 @dataclass
 class Audit:
     """The story of a whole log. `take` its entries in order; raises `AuditRefused`."""
@@ -92,9 +85,7 @@ class Audit:
     runs: dict[RunId, RunStory] = field(default_factory=dict)
     models: list[ModelRegistered] = field(default_factory=list)
     budgets: Budgets = field(default_factory=Budgets)
-    gaps: list[Gap] = field(default_factory=list)
-    _adopted: set[SiteName] = field(default_factory=set)
-    """Sites whose accounts were adopted after the last gap."""
+    gaps: GapStory = field(default_factory=GapStory)
     halts: HaltStory = field(default_factory=HaltStory)
     members: MemberList | None = None
     witnesses: Witnesses = field(default_factory=Witnesses)
@@ -181,32 +172,15 @@ class Audit:
                 f"it is signed under root version {sound.root.version}, and version {self._newest.root} has been accepted"
             )
         origin, tree = origin_of(self.pinned.root.federation), self.witnesses.tree
-        sound.require_after(Checkpoint(origin=origin, size=tree.size, root=tree.root))
-        self.gaps.append(Gap(tree.size, sound))
+        self.gaps.take(sound, Checkpoint(origin=origin, size=tree.size, root=tree.root))
         self.witnesses.lost |= {(each.size, each.checkpoint().root) for each in sound.declared.lost}
-        self._adopted = set()
         for run in self.runs.values():
             run.is_before_gap = True
 
     def _adopt(self, what: AccountsAdopted) -> None:
-        if not self.gaps:
-            raise Refused(f"accounts of {what.site} are adopted, and there was no gap")
-        if what.site in self._adopted:
-            raise Refused(f"accounts of {what.site} are adopted twice after one gap")
-        if what.made_at < self.gaps[-1].sound.declared.declared:
-            raise Refused(f"the statement of {what.site} was made before the gap was declared")
+        self.gaps.adopt(what)
         self.budgets.know(what.releases)
         self.budgets.adopt(what)
-        self._adopted.add(what.site)
-
-    def _require_adopted(self, run: RunId, reserved: Iterable[Reserved]) -> None:
-        if not self.gaps:
-            return
-        for each in reserved:
-            if each.site not in self._adopted:
-                raise Refused(
-                    f"{run} charges {each.site}, whose accounts were not adopted after the gap at entry {self.gaps[-1].seq}"
-                )
 
     def _plan(self, what: PlanRecorded) -> None:
         plan, contract = _parsed(what.plan, Plan), _parsed(what.contract, Contract)
@@ -236,7 +210,7 @@ class Audit:
         releases = releases_of(plan, contract)
         self.budgets.know(what.releases)
         _require_reserved(what, plan, releases)
-        self._require_adopted(what.run, what.reserved)
+        self.gaps.require_adopted(what.run, what.reserved)
         self.budgets.reserve(what.run, what.reserved)
         self.runs[what.run] = RunStory(
             run=what.run,
@@ -284,7 +258,7 @@ class Audit:
                 pass  # releases nothing
 
     def _reserve_again(self, run: RunStory, what: RunResumed) -> None:
-        self._require_adopted(run.run, what.reserved)
+        self.gaps.require_adopted(run.run, what.reserved)
         self.budgets.reserve(run.run, what.reserved)
         planned = {each[:-1]: each[-1] for each in _planned(run.plan, run.releases)}
         for site, population, stage, release, times in self.budgets.held(run.run):

@@ -10,7 +10,7 @@ from rich.text import Text
 from protos.approvals import ApprovedPlan
 from protos.ceilings import SignedCeiling
 from protos.halts import HaltLift, HaltOrder
-from protos.log_audit import Audit, Gap
+from protos.log_audit import Audit
 from protos.log_entries import (
     AccountsAdopted,
     CeilingSet,
@@ -25,6 +25,7 @@ from protos.log_entries import (
     What,
 )
 from protos.log_export import Verified
+from protos.log_gaps import Gap
 from protos.log_office import AccessGranted, CallDenied, OfficeEvent, PlanApproved, PlanProposed
 from protos.log_run_events import (
     AttemptVoided,
@@ -169,7 +170,7 @@ def show_verified(found: Verified, pinned: SignedRoot) -> None:
     for table in (_runs(found.story), _models(found.story), _budgets(found.story)):
         if table.row_count:
             people.print(table)
-    for gap in found.story.gaps:
+    for gap in found.story.gaps.met:
         _show_gap(gap)
     for halt in found.story.halts.standing.values():
         people.print(_cell(f"under a halt: {halt.order.words}"))

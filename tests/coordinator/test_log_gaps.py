@@ -94,7 +94,7 @@ def scene(log: TransparencyLog, federation: Private, pinned: SignedRoot) -> Scen
 
 def test_a_gap_is_believed_and_reported(scene: Scene) -> None:
     story = scene.verify(scene.gap(), RunEnded(run=RUN, state="failed", reason="restored"))
-    ((seq, sound),) = story.gaps
+    ((seq, sound),) = story.gaps.met
     assert (seq, sound.declared.kept.size) == (len(scene.kept), len(scene.kept))
     assert story.runs[RUN].state == "failed"
 
