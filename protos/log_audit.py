@@ -25,7 +25,8 @@ from protos.ceilings import SignedCeiling
 from protos.contract import Contract
 from protos.documents import Document
 from protos.gaps import SignedGap
-from protos.halts import HaltLift, HaltOrder
+from protos.halt_lifts import HaltLift
+from protos.halts import HaltOrder
 from protos.log_budgets import Budgets
 from protos.log_clock import require_in_time
 from protos.log_entries import (

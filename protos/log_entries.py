@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, Field, model_validator
@@ -17,6 +18,7 @@ from protos.log_run_events import Attempt, Facts, Reserved, RunEvent
 from protos.names import Name, Run, Sha256, Site
 from strategies.encoding import digest_of
 from strategies.errors import UsageError
+from strategies.ids import Digest
 
 
 class LoggedDocument(Part):
@@ -65,6 +67,17 @@ class AdoptedCharge(Part):
     times: Attempt
 
 
+def _require_facts(
+    releases: Mapping[Digest, Facts], named: Iterable[Reserved | AdoptedCharge], field: str
+) -> None:
+    """Check that `releases` are the facts of those that are `named` in a field, and of no others. Raises FieldError."""
+    if {each.release for each in named} != set(releases):
+        raise FieldError("releases", f"they are not those that `{field}` names")
+    for digest, facts in releases.items():
+        if digest_of(facts) != digest:
+            raise FieldError("releases", f"{digest} is of another release")
+
+
 class RunLaunched(Part):
     """A run of a recorded plan. `releases` are the facts of those that are reserved; both are empty without privacy."""
 
@@ -79,11 +92,7 @@ class RunLaunched(Part):
 
     @model_validator(mode="after")
     def _releases_are_those_reserved(self) -> Self:
-        if {each.release for each in self.reserved} != set(self.releases):
-            raise FieldError("releases", "they are not those that `reserved` names")
-        for digest, facts in self.releases.items():
-            if digest_of(facts) != digest:
-                raise FieldError("releases", f"{digest} is of another release")
+        _require_facts(self.releases, self.reserved, "reserved")
         return self
 
 
@@ -134,11 +143,7 @@ class AccountsAdopted(Part):
 
     @model_validator(mode="after")
     def _releases_are_those_adopted(self) -> Self:
-        if {each.release for each in self.adopted} != set(self.releases):
-            raise FieldError("releases", "they are not those that `adopted` names")
-        for digest, facts in self.releases.items():
-            if digest_of(facts) != digest:
-                raise FieldError("releases", f"{digest} is of another release")
+        _require_facts(self.releases, self.adopted, "adopted")
         return self
 
 

@@ -30,6 +30,7 @@ MOST_COPIED_BYTES: Final = 1 << 20
 """Of entries in one request, for a site's copy."""
 MOST_GAPS: Final = 16
 """In one request."""
+_LONGEST_NOTE: Final = 4096
 
 
 def _hash_bytes(text: str) -> bytes:
@@ -38,6 +39,8 @@ def _hash_bytes(text: str) -> bytes:
 
 Hash = Annotated[str, checked(_hash_bytes)]
 Size = Annotated[int, Field(ge=0, le=MOST_LEAVES)]
+NoteText = Annotated[str, Field(max_length=_LONGEST_NOTE)]
+"""A head with the signatures of the log's key; those of all witnesses may make a note longer."""
 
 
 def log_key_of(members: MemberList) -> NoteKey:

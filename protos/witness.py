@@ -18,7 +18,7 @@ from pydantic import Field, model_validator
 from protos.documents import FROZEN, Document, FieldError, Part
 from protos.keys import PublicKey, Signature, Signer, public_bytes, verify
 from protos.log_names import origin_of
-from protos.log_proofs import Grown, Shown, Size
+from protos.log_proofs import Grown, NoteText, Shown, Size
 from protos.membership import MemberList
 from protos.moments import Moment
 from protos.names import Name, Run, Sha256, Site, matching
@@ -32,12 +32,10 @@ MOST_WITNESSES: Final = 1000
 MOST_EVIDENCE_BYTES: Final = 64 * 1024
 KEY_DIGITS: Final = 16
 _LABEL: Final = "covenant/witness/v1"
-_LONGEST_NOTE: Final = 4096
 _LONGEST_TEXT: Final = 400
 
 Epoch = Annotated[str, matching(r"[0-9a-f]{32}", "32 hexadecimal digits")]
 """Which journal: 16 digits of its site's key (`key_part`), and 16 that were drawn when it was first signed for."""
-NoteText = Annotated[str, Field(max_length=_LONGEST_NOTE)]
 
 
 def key_part(identity: str) -> str:

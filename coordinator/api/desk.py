@@ -29,7 +29,8 @@ from protos import governance_pb2 as governance
 from protos.approvals import PlanEvidence, PlanStatement
 from protos.ceilings import CeilingDecision, SignedCeiling
 from protos.contract import Contract
-from protos.halts import HaltOrder, LiftStatement
+from protos.halt_lifts import LiftStatement
+from protos.halts import HaltOrder
 from protos.log_export import ExportHeader
 from protos.plan import Plan
 from strategies.errors import CovenantError, Refused, Unreachable, UsageError

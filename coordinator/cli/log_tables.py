@@ -9,7 +9,8 @@ from rich.text import Text
 
 from protos.approvals import ApprovedPlan
 from protos.ceilings import SignedCeiling
-from protos.halts import HaltLift, HaltOrder
+from protos.halt_lifts import HaltLift
+from protos.halts import HaltOrder
 from protos.log_audit import Audit
 from protos.log_entries import (
     AccountsAdopted,

@@ -31,7 +31,8 @@ from coordinator.ledger.needs import AccountKey
 from coordinator.rounds.record import committed_round
 from protos.ceilings import SignedCeiling
 from protos.frames import scaling_digest
-from protos.halts import HaltLift, HaltOrder
+from protos.halt_lifts import HaltLift
+from protos.halts import HaltOrder
 from protos.log_entries import (
     AccountsAdopted,
     CeilingSet,
