@@ -180,7 +180,7 @@ Each field carries one of these marks:
 ## From the site to the centre
 
 One `Reply` for each `Request` (the same bytes again if the same request comes twice), and nothing else. Its body
-is exactly one of `moments`, `update` and `score_counts` (plain aggregation), `secure` and `refusal`.
+is exactly one of `moments`, `update` and `score_counts` (plain aggregation), `secure`, `witness` and `refusal`.
 
 {replies}
 

@@ -40,7 +40,6 @@ def _hash_bytes(text: str) -> bytes:
 Hash = Annotated[str, checked(_hash_bytes)]
 Size = Annotated[int, Field(ge=0, le=MOST_LEAVES)]
 NoteText = Annotated[str, Field(max_length=_LONGEST_NOTE)]
-"""A head with the signatures of the log's key; those of all witnesses may make a note longer."""
 
 
 def log_key_of(members: MemberList) -> NoteKey:
