@@ -11,11 +11,11 @@ from typing import Any
 from client.accounts.book import AccountBook, Charge
 from client.keystore import load_identity
 from protos.account_statement import StatedAccount, StatedEntry, sign
+from protos.files import new_file
 from protos.site import SiteConfig
 from strategies.dp.budget import Account
 from strategies.dp.units import Guarantee
 from strategies.encoding import digest_of
-from strategies.errors import UsageError
 from strategies.ids import Digest, run_id
 
 
@@ -64,11 +64,8 @@ def export_to(path: Path, config: SiteConfig, book: AccountBook) -> None:
     """Write all accounts, signed, for `covenant ledger reconcile`. Raises UsageError where there is a file already."""
     accounts = tuple(_stated(each, book, config.federation.name) for each in views(config, book))
     signed = sign(config.site, load_identity(config), book.clock(), accounts)
-    try:
-        with path.open("xb") as file:
-            file.write(signed.to_bytes())
-    except FileExistsError as error:
-        raise UsageError(f"{path} exists; name another file") from error
+    with new_file(path) as file:
+        file.write(signed.to_bytes())
 
 
 def _stated(view: AccountView, book: AccountBook, here: str) -> StatedAccount:

@@ -5,7 +5,6 @@ An agent that runs keeps the copy for itself, so a snapshot of it is read: an ex
 
 from __future__ import annotations
 
-import os
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 from client.bootstrap import open_log_copy
 from client.journal.snapshot import snapshot
 from client.transparency.log_copy import LogCopy
+from protos.files import new_file
 from protos.log_export import ExportHeader, write_export
 from protos.site import SiteConfig
 from strategies.errors import Refused, UsageError
@@ -26,22 +26,15 @@ def export_copy(config: SiteConfig, file: Path) -> dict[str, Any]:
         raise UsageError(
             f"{config.log_copy} does not exist: this site has not run yet, and has copied nothing"
         )
-    with snapshot(config.log_copy) as file_now, closing(open_log_copy(config, file_now)) as copy:
+    with snapshot(config.log_copy) as taken, closing(open_log_copy(config, taken)) as copy:
         note = copy.newest()
         if note is None:
             raise UsageError(f"{config.log_copy} has no entries up to a signed head yet; a run brings them")
         head = Checkpoint.parse(note.text)
         _require_head(copy, head, config.log_copy)
         header = ExportHeader(federation=config.federation.name, checkpoint=note.encoded)
-        try:
-            with file.open("xb") as opened:
-                write_export(opened, header, copy.entries(head.size))
-                opened.flush()
-                os.fsync(opened.fileno())
-        except FileExistsError as error:
-            raise UsageError(f"{file} exists; name another file") from error
-        except OSError as error:
-            raise UsageError(f"{file} cannot be written: {error.strerror}") from error
+        with new_file(file) as opened:
+            write_export(opened, header, copy.entries(head.size))
     return {
         "federation": config.federation.name,
         "entries": head.size,

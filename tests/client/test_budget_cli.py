@@ -201,7 +201,7 @@ def test_a_statement_is_never_written_over_another_file(
     out = tmp_path / "precious"
     out.write_text("precious")
     assert left("budget", "--config", str(folder / "site.yaml"), "--export", str(out)) == 2
-    assert "exists; name another file" in " ".join(capsys.readouterr().err.split())
+    assert "exists and is never overwritten" in " ".join(capsys.readouterr().err.split())
     assert out.read_text() == "precious"
 
 
