@@ -102,6 +102,11 @@ class GapDeclared(Document):
                 )
         return self
 
+    @property
+    def lost_heads(self) -> tuple[Checkpoint, ...]:
+        """The heads that are said to be lost."""
+        return tuple(each.checkpoint() for each in self.lost)
+
 
 class SignedGap(Document):
     """A gap with signatures over its canonical bytes, and the roots after the pinned one that lead to whose they are."""

@@ -18,12 +18,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, TypeVar
+from typing import Final
 
 from protos.approvals import PlanEvidence, require_approved
 from protos.ceilings import SignedCeiling
 from protos.contract import Contract
-from protos.documents import Document
 from protos.gaps import SignedGap
 from protos.halt_lifts import HaltLift
 from protos.halts import HaltOrder
@@ -36,7 +35,6 @@ from protos.log_entries import (
     Halted,
     HaltLifted,
     LogEntry,
-    LoggedDocument,
     MembersSigned,
     ModelRegistered,
     PlanRecorded,
@@ -63,7 +61,6 @@ from protos.plan_fit import check_plan
 from protos.plan_releases import EVALUATE, PREPARE, TRAIN, PlannedReleases, releases_of
 from protos.root import SignedRoot
 from protos.succession import Newest, newest_after
-from strategies.encoding import canonical_json
 from strategies.errors import CovenantError, Refused
 from strategies.ids import Digest, RunId
 from strategies.transparency.notes import Checkpoint
@@ -71,7 +68,6 @@ from strategies.transparency.notes import Checkpoint
 PLAN_FILE: Final = "plan.json"
 CONTRACT_FILE: Final = "contract.json"
 """The artifacts of a model that are the documents of its run."""
-D = TypeVar("D", bound=Document)
 
 
 class AuditRefused(Refused):
@@ -152,29 +148,29 @@ class Audit:
             case CeilingSet():
                 self._ceiling(at, what)
             case Halted():
-                self.halts.halt(_parsed(what.order, HaltOrder), self.members, self.pinned.root.identity, at)
+                self.halts.halt(what.order.read_as(HaltOrder), self.members, self.pinned.root.identity, at)
             case HaltLifted():
-                self.halts.lift(_parsed(what.lift, HaltLift), self.members, at)
+                self.halts.lift(what.lift.read_as(HaltLift), self.members, at)
 
     def _members(self, what: MembersSigned) -> None:
-        trusted = _parsed(what.members, Membership).verify(self.pinned)
+        trusted = what.members.read_as(Membership).verify(self.pinned)
         self._newest, self.members = newest_after(trusted, self._newest), trusted.members
         self._lists[what.members.digest] = self._trusted = trusted
 
     def _ceiling(self, at: datetime, what: CeilingSet) -> None:
         if self._trusted is None:
             raise Refused("a ceiling is decided before any member list says who may decide it")
-        self.budgets.set_ceiling(_parsed(what.decision, SignedCeiling).require(self._trusted, at))
+        self.budgets.set_ceiling(what.decision.read_as(SignedCeiling).require(self._trusted, at))
 
     def _gap(self, what: GapLogged) -> None:
-        sound = _parsed(what.gap, SignedGap).verify(self.pinned)
+        sound = what.gap.read_as(SignedGap).verify(self.pinned)
         if self._newest is not None and sound.root.version < self._newest.root:
             raise Refused(
                 f"it is signed under root version {sound.root.version}, and version {self._newest.root} has been accepted"
             )
         origin, tree = origin_of(self.pinned.root.federation), self.witnesses.tree
         self.gaps.take(sound, Checkpoint(origin=origin, size=tree.size, root=tree.root))
-        self.witnesses.lost |= {(each.size, each.checkpoint().root) for each in sound.declared.lost}
+        self.witnesses.lost |= {(each.size, each.root) for each in sound.declared.lost_heads}
         for run in self.runs.values():
             run.is_before_gap = True
 
@@ -184,11 +180,11 @@ class Audit:
         self.budgets.adopt(what)
 
     def _plan(self, what: PlanRecorded) -> None:
-        plan, contract = _parsed(what.plan, Plan), _parsed(what.contract, Contract)
+        plan, contract = what.plan.read_as(Plan), what.contract.read_as(Contract)
         check_plan(plan, contract)
         self._plans[plan.digest, contract.digest] = plan, contract
         if what.evidence is not None:
-            self._evidence[what.evidence.digest] = _parsed(what.evidence, PlanEvidence)
+            self._evidence[what.evidence.digest] = what.evidence.read_as(PlanEvidence)
 
     def _launch(self, seq: int, at: datetime, what: RunLaunched) -> None:
         found, trusted = self._plans.get((what.plan, what.contract)), self._lists.get(what.members)
@@ -278,10 +274,6 @@ def audit(entries: Iterable[bytes], pinned: SignedRoot) -> Audit:
     for seq, data in enumerate(entries):
         story.take(seq, data)
     return story
-
-
-def _parsed(logged: LoggedDocument, kind: type[D]) -> D:
-    return kind.from_canonical(canonical_json(logged.document))
 
 
 def _require_reserved(what: RunLaunched, plan: Plan, releases: PlannedReleases | None) -> None:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, TypeVar
 
 from pydantic import AwareDatetime, Field, model_validator
 
@@ -16,9 +16,11 @@ from protos.documents import Document, FieldError, Part
 from protos.log_office import OfficeEvent
 from protos.log_run_events import Attempt, Facts, Reserved, RunEvent
 from protos.names import Name, Run, Sha256, Site
-from strategies.encoding import digest_of
+from strategies.encoding import canonical_json, digest_of
 from strategies.errors import UsageError
 from strategies.ids import Digest
+
+D = TypeVar("D", bound=Document)
 
 
 class LoggedDocument(Part):
@@ -31,6 +33,10 @@ class LoggedDocument(Part):
     def of(cls, document: Document) -> Self:
         """As it is logged."""
         return cls(digest=document.digest, document=document.model_dump(mode="json", exclude_none=True))
+
+    def read_as(self, kind: type[D]) -> D:
+        """The document, as the `kind` that it is said to be. Raises Refused where it is none."""
+        return kind.from_canonical(canonical_json(self.document))
 
     @model_validator(mode="after")
     def _is_its_own(self) -> Self:

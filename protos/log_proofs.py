@@ -1,4 +1,4 @@
-"""A head of the transparency log as it is shown to somebody, and the proofs that it extends the heads that they know.
+"""A head of the transparency log as it is shown to somebody, with proofs of what is in the log and of which earlier heads it extends.
 
 1. A head counts if the log's key on the member list signed it; `Shown.of` is its only maker.
 2. That it extends an earlier one is proven, or is not known (`ProofMissing`), or is wrong (`ProofRefused`): three different things.
@@ -19,7 +19,14 @@ from protos.log_names import origin_of
 from protos.membership import MemberList
 from protos.names import checked
 from strategies.errors import Refused
-from strategies.transparency.merkle import HASH_BYTES, MOST_LEAVES, ProofRefused, verify_consistency
+from strategies.transparency.merkle import (
+    HASH_BYTES,
+    MOST_LEAVES,
+    ProofRefused,
+    leaf_hash,
+    verify_consistency,
+    verify_inclusion,
+)
 from strategies.transparency.notes import Checkpoint, NoteKey, NoteRefused, SignedNote
 
 MOST_HASHES: Final = 128
@@ -62,6 +69,21 @@ class Grown(Part):
     def proof(self) -> tuple[bytes, ...]:
         """The hashes as bytes."""
         return tuple(base64.b64decode(each) for each in self.hashes)
+
+
+@dataclass(frozen=True, slots=True)
+class LogLeaf:
+    """Entry `seq` of the transparency log, and the hashes that show that it is in it."""
+
+    seq: int
+    body: bytes
+    hashes: tuple[bytes, ...]
+
+    def require_in(self, head: Checkpoint) -> None:
+        """Check that the entry is in the log of `head`, at its place. Raises ProofRefused."""
+        verify_inclusion(
+            leaf_hash(self.body), index=self.seq, size=head.size, proof=self.hashes, root=head.root
+        )
 
 
 class ProofMissing(Refused):

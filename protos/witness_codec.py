@@ -8,8 +8,16 @@ from typing import Annotated, Final
 from pydantic import Field, TypeAdapter, ValidationError
 
 from protos import training_pb2 as pb
-from protos.frames import LogLeaf, WitnessAnswer
-from protos.log_proofs import MOST_COPIED, MOST_COPIED_BYTES, MOST_ENTRY_BYTES, MOST_GAPS, MOST_HASHES, Grown
+from protos.frames import WitnessAnswer
+from protos.log_proofs import (
+    MOST_COPIED,
+    MOST_COPIED_BYTES,
+    MOST_ENTRY_BYTES,
+    MOST_GAPS,
+    MOST_HASHES,
+    Grown,
+    LogLeaf,
+)
 from protos.names import Site
 from protos.witness import MOST_WITNESSES, Position, SignedWitness, View
 from strategies.encoding import canonical_json

@@ -9,11 +9,11 @@ from typing import Literal, NoReturn
 import structlog
 
 from client.refusal import TaskRefused
-from client.transparency.gap_check import bridges_in, lost_of
+from client.transparency.gap_check import bridges_in
 from client.transparency.log_copy import LogCopy
 from client.transparency.memory import WitnessMemory
-from protos.frames import LogLeaf, RefusalCode
-from protos.log_proofs import ProofMissing, Shown
+from protos.frames import RefusalCode
+from protos.log_proofs import LogLeaf, ProofMissing, Shown
 from protos.membership import Trusted
 from protos.root import SignedRoot
 from protos.witness import Evidence
@@ -52,7 +52,7 @@ class History:
         if last is None:
             return
         for bridge in bridges_in(gaps, shown, self.pinned):
-            if self.memory.last_head in lost_of(bridge.sound.signed):
+            if self.memory.last_head in bridge.sound.declared.lost_heads:
                 bridge.require_leads(self.memory.last_head, shown, self.pinned, trusted)
                 _log.warning("follows the log over a gap", kept=bridge.kept.size)
                 if copy is not None:

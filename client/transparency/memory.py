@@ -16,7 +16,7 @@ from typing import Any, Final
 from client.admission.documents import Accepted
 from client.journal.entries import Entry
 from client.journal.file import Journal
-from client.transparency.gap_check import lost_of, signed_gap
+from client.transparency.gap_check import signed_gap
 from protos.frames import WitnessRequest
 from protos.keys import Signer
 from protos.membership import MemberList
@@ -204,7 +204,7 @@ class WitnessMemory:
         gap = signed_gap(data)
         self.gaps.add(sha256_hex(data))
         if gap is not None:
-            self.lost.update(lost_of(gap))
+            self.lost.update(gap.gap.lost_heads)
         if gap is not None and body["before"]:
             kept = gap.gap.kept.size
             self.bridged.append(Bridged(body["before"], kept, gap.gap.reason, body["at"]))

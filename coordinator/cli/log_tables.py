@@ -43,7 +43,6 @@ from protos.log_run_events import (
 )
 from protos.root import SignedRoot
 from protos.shell import people
-from strategies.encoding import canonical_json
 
 _SHORT = 12
 
@@ -111,13 +110,13 @@ def _words_of_decision(
 ) -> str:
     match what:
         case CeilingSet():
-            signed = SignedCeiling.from_canonical(canonical_json(what.decision.document))
+            signed = what.decision.read_as(SignedCeiling)
             decided, by = signed.decision, ", ".join(each.officer for each in signed.statements)
             return f"{decided.site}/{decided.population}: {decided.terms.words}, by {by}: {decided.reason}"
         case Halted():
-            return HaltOrder.from_canonical(canonical_json(what.order.document)).words
+            return what.order.read_as(HaltOrder).words
         case HaltLifted():
-            lift = HaltLift.from_canonical(canonical_json(what.lift.document))
+            lift = what.lift.read_as(HaltLift)
             said = "; ".join(f"{each.officer}: {each.reason}" for each in lift.statements)
             return f"the halt of order {lift.order[:_SHORT]} is over, say {said}"
         case GapLogged():
