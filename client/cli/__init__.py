@@ -1,4 +1,4 @@
-"""The command `covenant-agent`: what IT at a site runs."""
+"""The command `covenant-agent`: what IT at a site runs. Commands import what opens a site when they are called: it takes half a second."""
 
 from __future__ import annotations
 

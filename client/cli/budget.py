@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated
 
@@ -32,16 +33,13 @@ def budget(
     from client.bootstrap import open_accounts
 
     site = load_site(config)
-    book = open_accounts(site)
-    try:
+    with closing(open_accounts(site)) as book:
         found = list(views(site, book))
         if export is not None:
             export_to(export, site, book)
             people.print(
                 f"wrote {export}; send it to the centre for `covenant ledger reconcile`", highlight=False
             )
-    finally:
-        book.close()
     if json:
         emit({"site": site.site, "accounts": [each.facts() for each in found]})
     else:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from datetime import UTC, datetime
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 from rich.table import Table
 
-from client.bootstrap import open_halts
 from client.cli.options import HERE, ConfigFile, Json
 from client.keystore import load_identity, load_root
 from protos.files import write_new
@@ -45,6 +44,8 @@ def halt(
     config: ConfigFile = HERE,
 ) -> None:
     """Refuse a run, or everything, from now on, also in the agent that runs. The centre takes the order from the refusals, and halts it for all."""
+    from client.bootstrap import open_halts, utc_now
+
     scope = _scope(run, everything=everything)
     site = load_site(config)
     identity = load_identity(site)
@@ -55,14 +56,11 @@ def halt(
         reason,
         OrderedBy(kind="site", name=site.site),
         identity,
-        at=datetime.now(UTC),
+        at=utc_now(),
         entropy=secrets.token_bytes(_ID_BYTES),
     )
-    book = open_halts(site)
-    try:
+    with closing(open_halts(site)) as book:
         book.halt(order)
-    finally:
-        book.close()
     people.print(
         f"halt {order.id} stands at {site.site}: {order.what} is refused from now on", highlight=False
     )
@@ -81,9 +79,10 @@ def resume(
     config: ConfigFile = HERE,
 ) -> None:
     """Lift this site's own halts of a run, or of everything. Where the centre has recorded them, two officers must lift them there."""
+    from client.bootstrap import open_halts
+
     scope, site = _scope(run, everything=everything), load_site(config)
-    book = open_halts(site)
-    try:
+    with closing(open_halts(site)) as book:
         found = [each for each in book.standing() if (each.scope, each.target) == (scope, run)]
         if not found:
             raise Refused(
@@ -91,8 +90,6 @@ def resume(
             )
         for order in found:
             book.lift(order, reason)
-    finally:
-        book.close()
     for order in found:
         people.print(f"halt {order.id} is lifted at {site.site}", highlight=False)
     people.print("the centre's record of it stands until two officers lift it", highlight=False)
@@ -103,12 +100,11 @@ def halts(
     json: Json = False,
 ) -> None:
     """The halts that stand at this site."""
+    from client.bootstrap import open_halts
+
     site = load_site(config)
-    book = open_halts(site)
-    try:
+    with closing(open_halts(site)) as book:
         found = book.standing()
-    finally:
-        book.close()
     if json:
         emit({"site": site.site, "halts": [_facts(each) for each in found]})
         return

@@ -8,7 +8,6 @@ from typing import Annotated
 import typer
 
 from client.cli.options import HERE, ConfigFile, Json
-from client.transparency.export import export_copy
 from protos.shell import emit, people
 from protos.site import load_site
 
@@ -28,6 +27,8 @@ def export(
     json: Json = False,
 ) -> None:
     """Write the copy up to the newest signed head that it reaches, as `covenant log verify` and `covenant restore --copy` take it."""
+    from client.transparency.export import export_copy
+
     facts = export_copy(load_site(config), file)
     if json:
         emit(facts)

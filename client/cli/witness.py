@@ -8,7 +8,6 @@ import typer
 from rich.table import Table
 
 from client.cli.options import HERE, ConfigFile, Json
-from client.transparency import report
 from protos.shell import emit, people
 from protos.site import load_site
 
@@ -29,6 +28,8 @@ def witness(
     json: Json = False,
 ) -> None:
     """What this site has signed of the transparency log, where its journal stood, and any split of the log that it was shown."""
+    from client.transparency import report
+
     site = load_site(config)
     if begin_anew is not None:
         report.begin_anew(site, begin_anew)
