@@ -87,7 +87,7 @@ def test_a_charge_over_the_ceiling_is_a_refusal_by_budget_and_charges_nothing(ba
 
 
 def test_a_plan_about_another_unit_is_a_refusal_by_budget(bank: SecureBank) -> None:
-    """`plan_check` refuses such a plan before; the account would do so too."""
+    """`admission` refuses such a plan before; the account would do so too."""
     other = PrivacyUnit(kind=UnitKind.CUSTOMER, column="customer_id")
     release = replace(planned(bank.plan).train, unit=other)
     with pytest.raises(TaskRefused, match="the account is per record") as refused:
