@@ -17,13 +17,18 @@ from strategies.errors import UsageError
 
 def load_root(config: SiteConfig) -> SignedRoot:
     """The root that this site has pinned. Raises `CovenantError` for a draft, or another federation's."""
-    pinned = load_document(config.federation.root, SignedRoot)
-    pinned.require_own_quorum()
-    if pinned.root.federation != config.federation.name:
+    return read_root(config.federation.root, config.federation.name)
+
+
+def read_root(file: Path, federation: str) -> SignedRoot:
+    """The root of `federation` in `file`. Raises `CovenantError` for a draft, or another federation's."""
+    found = load_document(file, SignedRoot)
+    found.require_own_quorum()
+    if found.root.federation != federation:
         raise UsageError(
-            f"{config.federation.root} is the root of {pinned.root.federation}, not of {config.federation.name}; ask the officers for the right one"
+            f"{file} is the root of {found.root.federation}, not of {federation}; ask the officers for the right one"
         )
-    return pinned
+    return found
 
 
 def load_identity(config: SiteConfig) -> SigningKey:
@@ -39,13 +44,6 @@ def make_keys(config: SiteConfig) -> EnrolmentRequest:
     identity = SigningKey.generate()
     identity.save(config.identity.key, passphrase)
     return EnrolmentRequest.create(config.site, identity, create_node_key(config.identity.node_key))
-
-
-def enrolment_request(config: SiteConfig) -> EnrolmentRequest:
-    """The enrolment request of a site that has its keys already."""
-    return EnrolmentRequest.create(
-        config.site, load_identity(config), node_public_pem(config.identity.node_key)
-    )
 
 
 def load_node_key(path: Path) -> ec.EllipticCurvePrivateKey:

@@ -30,9 +30,10 @@ class TaskRefused(Refused):
 @contextmanager
 def refusing(code: RefusalCode, *kinds: type[CovenantError]) -> Iterator[None]:
     """What this block refuses (`Refused`, or other `kinds` as well) is a `TaskRefused` with `code`; one that is a `TaskRefused` already stays as it is."""
+    caught: tuple[type[CovenantError], ...] = (Refused, *kinds)
     try:
         yield
     except TaskRefused:
         raise
-    except (Refused, *kinds) as refused:
+    except caught as refused:
         raise TaskRefused(code, str(refused)) from refused

@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from client.enrolment.new_site import REQUEST_FILE, NewSite
-from protos.documents import load_document
-from protos.root import SignedRoot
+from client.keystore import read_root
 from protos.shell import people
 
 
@@ -80,6 +79,6 @@ def init(  # noqa: PLR0917 (each is an option of the command)
     )
     people.print(f"  {request.fingerprint}", highlight=False)
     people.print(
-        f"the root that this site pins has fingerprint {load_document(root, SignedRoot).root.fingerprint}; compare it with theirs",
+        f"the root that this site pins has fingerprint {read_root(root, federation).root.fingerprint}; compare it with theirs",
         highlight=False,
     )

@@ -8,11 +8,10 @@ from json import dumps
 from pathlib import Path
 from typing import Final
 
-from client.keystore import make_keys
+from client.keystore import make_keys, read_root
 from protos.contract import Contract
 from protos.documents import load_document
 from protos.enrolment import EnrolmentRequest
-from protos.root import SignedRoot
 from protos.site import load_site
 from strategies.errors import UsageError
 
@@ -87,7 +86,9 @@ class NewSite:
         Raises UsageError for what cannot be used, and where there is a site already.
         """
         agreed = load_document(self.contract, Contract)
-        self._require_pinnable()
+        read_root(self.root, self.federation)
+        if not self.ca.exists():
+            raise UsageError(f"{self.ca} does not exist; the centre's `covenant init` made it as tls/ca.crt")
         folder.mkdir(parents=True, exist_ok=True)
         config = folder / CONFIG_FILE
         if config.exists():
@@ -103,16 +104,6 @@ class NewSite:
             raise
         (folder / REQUEST_FILE).write_bytes(request.canonical + b"\n")
         return request
-
-    def _require_pinnable(self) -> None:
-        pinned = load_document(self.root, SignedRoot)
-        pinned.require_own_quorum()
-        if pinned.root.federation != self.federation:
-            raise UsageError(
-                f"{self.root} is the root of {pinned.root.federation}, not of {self.federation}; ask the officers for the right one"
-            )
-        if not self.ca.exists():
-            raise UsageError(f"{self.ca} does not exist; the centre's `covenant init` made it as tls/ca.crt")
 
     def _configuration(self, agreed: Contract) -> str:
         return _SITE.format(
