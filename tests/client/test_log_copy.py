@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from client.cli import app
-from client.cli.log import export_copy
 from client.journal.entries import Owner
+from client.transparency.export import export_copy
 from client.transparency.log_copy import LogCopy
 from protos.codec import CodecError
 from protos.frames import Refusal, RefusalCode, WitnessAnswer, WitnessRequest

@@ -11,7 +11,7 @@ from random import Random
 import pytest
 from sqlalchemy import Engine
 
-from client.cli.log import export_copy
+from client.transparency.export import export_copy
 from client.transparency.report import report
 from coordinator.bootstrap import Centre
 from coordinator.db import open_database, reading
