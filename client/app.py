@@ -13,7 +13,7 @@ from pathlib import Path
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
 
-from client.keystore import open_participant
+from client.bootstrap import open_participant
 from client.participant import Participant
 from protos.envelope import seal, unseal
 from strategies.errors import UsageError

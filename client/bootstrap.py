@@ -1,54 +1,103 @@
-"""The composition root of the agent: the one place where its clock, randomness and transport are chosen."""
+"""The composition root of a site: opens what its configuration names, and chooses its clock and its randomness. `process` adds the transport."""
 
 from __future__ import annotations
 
-import logging
-import sys
-from functools import partial
+import os
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from datetime import UTC, datetime
 from pathlib import Path
 
-import structlog
-import torch
+from client.accounts.book import AccountBook
+from client.admission.trust import Trust
+from client.halts import HaltBook
+from client.journal.answers import Answers
+from client.journal.entries import Owner
+from client.journal.file import Connect, Journal, connect
+from client.keystore import load_identity, load_root
+from client.participant import Participant
+from client.transparency.log_copy import LogCopy
+from client.transparency.memory import WitnessMemory
+from client.transparency.witness import Witness
+from protos.keys import Signer
+from protos.root import SignedRoot
+from protos.site import SiteConfig, load_site
+from strategies.secagg.shamir import Entropy
 
-from client.agent import Agent
-from client.app import SITE_KEY, app, participant
-from client.fleet.connection import FleetConnection
-from client.keystore import load_node_key
-from protos.site import load_site
-
-_log = structlog.get_logger(__name__)
+Clock = Callable[[], datetime]
 
 
-def open_agent(site_file: Path, *, give_up_after_s: float | None = None) -> Agent:
-    """The warm agent of `site_file`, with its keys and torch loaded; raises `UsageError` naming what cannot be used."""
-    _log_to_stderr()
+def utc_now() -> datetime:
+    """The clock of every site outside of `simulation/`."""
+    return datetime.now(UTC)
+
+
+def open_participant(
+    site_file: Path,
+    *,
+    connect: Connect = connect,
+    entropy: Entropy = os.urandom,
+    clock: Clock = utc_now,
+) -> Participant:
+    """The participant that `site.yaml` describes; raises `CovenantError` naming the file that cannot be used."""
     config = load_site(site_file)
-    torch.set_num_threads(config.run.cpu_threads)
-    participant(site_file)
-    if config.identity.passphrase is None:
-        _log.warning("the identity key is not encrypted", file=str(config.identity.key))
-    return Agent(
-        config=config,
-        app=app,
-        node_config={SITE_KEY: str(site_file)},
-        connect=partial(
-            FleetConnection,
-            address=config.federation.superlink,
-            ca_file=config.federation.ca,
-            key=load_node_key(config.identity.node_key),
-            node_file=site_file.parent / "flower" / "node-id",
-        ),
-        give_up_after_s=give_up_after_s,
-    )
+    pinned, identity = load_root(config), load_identity(config)
+    owner = _owner(config, pinned, identity)
+    with ExitStack() as opened:
+        journal = opened.enter_context(closing(Journal.open(config.journal, owner, connect=connect)))
+        book = AccountBook.open(config.accounts, config.site, clock=clock, connect=connect)
+        opened.enter_context(closing(book))
+        participant = Participant(
+            config=config,
+            trust=Trust(pinned, journal, clock),
+            identity=identity,
+            answers=Answers(journal, book.journal, clock),
+            book=book,
+            halts=opened.enter_context(closing(open_halts(config, clock=clock, connect=connect))),
+            entropy=entropy,
+            witness=Witness(
+                WitnessMemory(config.site, identity, journal, clock, entropy),
+                pinned,
+                config.policy.witnesses_at_least,
+                LogCopy.open(config.log_copy, owner, connect=connect),
+            ),
+        )
+        opened.pop_all()  # from here on `Participant.close` closes them
+    return participant
 
 
-def _log_to_stderr() -> None:
-    structlog.configure(
-        processors=[
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer(),
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+def open_accounts(config: SiteConfig) -> AccountBook:
+    """The accounts of a site, also while its agent runs."""
+    return AccountBook.open(config.accounts, config.site, clock=utc_now)
+
+
+def open_halts(
+    config: SiteConfig,
+    *,
+    clock: Clock = utc_now,
+    connect: Connect = connect,
+) -> HaltBook:
+    """What people at a site have halted, also while its agent runs."""
+    federation = load_root(config).root.identity
+    return HaltBook.open(config.halts, config.site, federation, clock=clock, connect=connect)
+
+
+def open_witness_memory(config: SiteConfig, journal: Path) -> WitnessMemory:
+    """What a site remembers as a witness in `journal`, its own or a snapshot of it. Raises `UsageError` while its agent runs."""
+    identity = load_identity(config)
+    opened = Journal.open(journal, _owner(config, load_root(config), identity))
+    return WitnessMemory(config.site, identity, opened, utc_now, os.urandom)
+
+
+def open_log_copy(config: SiteConfig, file: Path) -> LogCopy:
+    """A site's copy of the transparency log in `file`, its own or a snapshot of it."""
+    return LogCopy.open(file, _owner(config, load_root(config), load_identity(config)))
+
+
+def _owner(config: SiteConfig, pinned: SignedRoot, identity: Signer) -> Owner:
+    return Owner(
+        federation=config.federation.name,
+        root=pinned.root.digest,
+        site=config.site,
+        identity=identity.public,
     )

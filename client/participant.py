@@ -1,11 +1,11 @@
 """One site in the rounds of its federation: judges what it is asked, computes it, and answers the same request the same way.
 
-1. Nothing is read, and nothing computed, before the documents of the request have passed `plan_check`. Documents that have are
+1. Nothing is read, and nothing computed, before the documents of the request have passed `admission`. Documents that have are
    remembered by digest for as long as the agent runs with one configuration.
 2. An attempt at a round is answered once, and the answer is in the journal before it leaves: asked again, also after a restart,
    the site sends the same bytes; asked for another statement, it refuses.
 3. A refusal that depends on rows says `contract` and nothing more; its reason goes to the site's own log.
-4. Nothing is computed for a run that this site, and as many others as are asked for, have not witnessed in the transparency log (`witness`).
+4. Nothing is computed for a run that this site, and as many others as are asked for, have not witnessed in the transparency log (`transparency`).
 5. Under a halt of this site nothing is answered, and an answer that is ready does not leave. It is given once the halt is lifted. Nor is
    anything answered, shares that were promised among it, while a split of the log is known here.
 """
@@ -13,44 +13,37 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import structlog
 
-from client.accounts import AccountBook
-from client.charging import Charging
+from client.accounts.book import AccountBook
+from client.accounts.charging import Charging
+from client.admission.documents import Accepted, check_documents, check_trust
+from client.admission.trust import Trust
 from client.data import DataError, load_table
 from client.halts import HaltBook
 from client.journal.answers import Answers, question_of, secure_question
 from client.journal.entries import JournalBroken
-from client.plan_check import (
-    Accepted,
-    TaskRefused,
-    check_documents,
-    check_named,
-    check_statement,
-    check_trust,
-)
-from client.protocol import SecureRounds
-from client.training import Session, TrainingSession, session_for
-from client.trust import Trust
-from client.witness import Witness
-from protos.codec import CodecError, encode_reply
+from client.plain import PlainRounds
+from client.refusal import TaskRefused
+from client.secure.rounds import SecureRounds
+from client.training import Session, session_for
+from client.transparency.witness import Witness
+from protos.codec import encode_reply
 from protos.frames import (
     REFUSAL,
     Body,
-    Moments,
     Refusal,
     RefusalCode,
     Reply,
     Request,
-    ScoreCounts,
     SecureAnswer,
     SecureRequest,
-    Stage,
     Task,
-    Update,
     WitnessAnswer,
     WitnessRequest,
 )
@@ -94,9 +87,13 @@ class Participant:
     )
     _sessions: OrderedDict[tuple[Digest, Digest], Session] = field(default_factory=OrderedDict)
     _set_ups: OrderedDict[Digest, bytes] = field(default_factory=OrderedDict)
+    _plain: PlainRounds = field(init=False)
     _secure: SecureRounds = field(init=False)
 
     def __post_init__(self) -> None:
+        self._plain = PlainRounds(
+            self.site, self._accepted_documents, self.witness.require_all, self._session
+        )
         self._secure = SecureRounds(
             self.config,
             self.identity.sign_raw,
@@ -115,7 +112,7 @@ class Participant:
         return self.config.site
 
     def close(self) -> None:
-        """Let go of journal and accounts."""
+        """Close every file that this site has open."""
         self.answers.journal.close()
         self.book.close()
         self.halts.close()
@@ -168,12 +165,8 @@ class Participant:
 
     def _witnessed(self, request: WitnessRequest) -> WitnessAnswer:
         """Sign that the run was seen in the log; only of a run that this site would take part in."""
-        try:
+        with _failing(request.run, "witness"):
             return self.witness.sign(request, self._judged_documents(request.task, request.run))
-        except (TaskRefused, DataError, JournalBroken):
-            raise
-        except CovenantError as trouble:
-            raise self._failed(request.run, "witness", trouble) from trouble
 
     def _secure_answer(self, request: SecureRequest, echo: Digest) -> bytes:
         """Take the steps that are asked for; what leaves after a mask is in the journal first, and before one in memory."""
@@ -181,33 +174,20 @@ class Participant:
         kept = self._set_ups.get(echo) if question is None else self.answers.kept(question)
         if kept is not None:
             return self._said_again(kept, echo)
-        try:
+        attempt = request.frames[0].attempt
+        with _failing(attempt.run, attempt.stage):
             answer = self._secure.answer(request)
-        except (TaskRefused, DataError, JournalBroken):
-            raise
-        except CovenantError as trouble:
-            raise self._failed(
-                request.frames[0].attempt.run, request.frames[0].attempt.stage, trouble
-            ) from trouble
         reply = encode_secure_reply(echo, self.site, answer)
         if question is None:
             _keep(self._set_ups, echo, reply, _KEPT_SET_UPS)
         else:
-            self.answers.record(question, reply, self._secure.promise(request.frames[0].attempt))
+            self.answers.record(question, reply, self._secure.promise(attempt))
         return reply
 
     def _first_answer(self, request: Request) -> bytes:
         """Judge, compute, record; raises `TaskRefused` and `DataError`, which are answers too."""
-        try:
-            accepted = self._accepted_task(request)
-            check_statement(request.statement, accepted, site=self.site)
-            self.witness.require_all(request.statement.roster, request.statement.run)
-            _require_plain(accepted)
-            body = self._compute(request, self._plain_session(accepted))
-        except (TaskRefused, DataError, JournalBroken):
-            raise
-        except CovenantError as trouble:
-            raise self._failed(request.statement.run, request.statement.stage.name, trouble) from trouble
+        with _failing(request.statement.run, request.statement.stage.name):
+            body = self._plain.answer(request)
         reply = self._reply(request.statement.digest, body)
         self.answers.record(question_of(request.statement), reply)
         return reply
@@ -216,13 +196,6 @@ class Participant:
         """The steps that were taken, to a request that asks for them again: what rides on it may be something else."""
         body = decode_answer(kept).body
         return encode_secure_reply(echo, self.site, body) if isinstance(body, SecureAnswer) else kept
-
-    @staticmethod
-    def _failed(run: RunId, stage: str, trouble: CovenantError) -> TaskRefused:
-        _log.error("failed", run=run, stage=stage, reason=str(trouble))
-        return TaskRefused(
-            RefusalCode.FAILED, f"could not compute the {stage.lower()} stage; the site's log says why"
-        )
 
     def _reply(self, echo: Digest, body: Body) -> bytes:
         if isinstance(body, Refusal):
@@ -259,11 +232,6 @@ class Participant:
         began = self.answers.began(run, accepted.plan.digest)
         check_trust(accepted, self.config, self.trust, began=began)
 
-    def _accepted_task(self, request: Request) -> Accepted:
-        """The documents of `request`; their bytes hash to the statement's digests each time."""
-        check_named(request)
-        return self._accepted_documents(request.task, request.statement.run)
-
     def _session(self, accepted: Accepted) -> Session:
         """The training session of a plan on this site's data, made once."""
         key = (accepted.plan.digest, accepted.contract.digest)
@@ -277,35 +245,19 @@ class Participant:
             _keep(self._sessions, key, session, _KEPT_SESSIONS)
         return self._sessions[key]
 
-    def _plain_session(self, accepted: Accepted) -> TrainingSession:
-        session = self._session(accepted)
-        if not isinstance(session, TrainingSession):
-            raise TaskRefused(RefusalCode.PROTOCOL, "a private plan aggregates securely")
-        return session
 
-    def _compute(self, request: Request, session: TrainingSession) -> Body:
-        said, model, scaling = request.statement, request.model, request.scaling
-        if said.stage is Stage.PREPARE:
-            return Moments(session.moments())
-        if model is None or scaling is None:
-            raise CodecError(f"a {said.stage.name.lower()} request without model or scaling")
-        if model.size != session.model.size:
-            raise TaskRefused(
-                RefusalCode.PROTOCOL, f"a model of {model.size} values; the plan's has {session.model.size}"
-            )
-        _log.info("computing", run=said.run, stage=said.stage.name, round=said.round)
-        if said.stage is Stage.TRAIN:
-            return Update(session.train(model, scaling, said.round))
-        return ScoreCounts(session.evaluate(model, scaling))
-
-
-def _require_plain(accepted: Accepted) -> None:
-    """Nothing leaves unmasked under a plan that aggregates securely."""
-    if accepted.plan.aggregation.mode != "plain":
+@contextmanager
+def _failing(run: RunId, stage: str) -> Iterator[None]:
+    """What goes wrong in this block, and is no refusal, is told to the site's own log alone: its words might depend on rows."""
+    try:
+        yield
+    except (TaskRefused, DataError, JournalBroken):
+        raise
+    except CovenantError as trouble:
+        _log.error("failed", run=run, stage=stage, reason=str(trouble))
         raise TaskRefused(
-            RefusalCode.PROTOCOL,
-            "the plan aggregates securely; this request would show the centre what this site computes",
-        )
+            RefusalCode.FAILED, f"could not compute the {stage.lower()} stage; the site's log says why"
+        ) from trouble
 
 
 def _keep(kept: OrderedDict[K, V], key: K, value: V, most: int) -> None:

@@ -16,7 +16,8 @@ from coordinator.registry.versions import ModelVersion
 from coordinator.runs import RunView
 from protos.approvals import PlanStatement
 from protos.ceilings import SignedCeiling
-from protos.halts import HaltOrder, LiftStatement
+from protos.halt_lifts import LiftStatement
+from protos.halts import HaltOrder
 from strategies.ids import RunId, SiteName
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 

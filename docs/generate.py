@@ -8,6 +8,7 @@ Run as `python docs/generate.py`, or with `--check` to write nothing and leave w
 3. `reference/roles.md` from the control API's rules and the comments of its .proto files.
 4. `reference/plan-matrix.md` from the plans that `protos/plan_matrix.py` judges.
 5. The pages on plans and site configurations name every key that the code knows.
+6. No page still has both sides of a merge.
 """
 
 from __future__ import annotations
@@ -42,6 +43,7 @@ _FIELD: Final = re.compile(r"^\s*(?:repeated )?([\w.]+) (\w+) = \d+;\s*(?://\s*(
 _VALUE: Final = re.compile(r"^\s*([A-Z_]+) = \d+;\s*(?://\s*(.*))?$")
 _COMMENT: Final = re.compile(r"^//\s?(.*)$")
 _MARK: Final = re.compile(r"\[(operational|public|data-dependent|sealed|masked|share)\]\s*(.*)")
+_UNMERGED: Final = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)
 _SCALARS: Final = frozenset({"bytes", "string", "uint32", "double", "int64"})
 
 
@@ -180,7 +182,7 @@ Each field carries one of these marks:
 ## From the site to the centre
 
 One `Reply` for each `Request` (the same bytes again if the same request comes twice), and nothing else. Its body
-is exactly one of `moments`, `update` and `score_counts` (plain aggregation), `secure` and `refusal`.
+is exactly one of `moments`, `update` and `score_counts` (plain aggregation), `secure`, `witness` and `refusal`.
 
 {replies}
 
@@ -397,10 +399,19 @@ def _parts(annotation: Any) -> Iterator[type[BaseModel]]:  # noqa: ANN401 (whate
         yield from _parts(argument)
 
 
+def unmerged_pages() -> list[str]:
+    """A sentence for each page in which a merge was left undone."""
+    return [
+        f"docs/{page.relative_to(DOCS)} has both sides of a merge; keep what is true"
+        for page in sorted(DOCS.rglob("*.md"))
+        if _UNMERGED.search(page.read_text())
+    ]
+
+
 def main(arguments: list[str]) -> int:
     """Write the pages, or check them; returns the exit code."""
     checking = "--check" in arguments
-    complaints = missing_keys()
+    complaints = [*missing_keys(), *unmerged_pages()]
     for name, text in (
         ("what-leaves-the-site.md", leaving_page()),
         ("reference/commands.md", commands_page()),

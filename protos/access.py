@@ -14,7 +14,7 @@ from typing import Final, Literal, Self
 from protos.documents import Document, FilePath, make_document
 from protos.keys import NodeKey, Signature, Signer, verify
 from protos.membership import MemberList, Officer
-from protos.moments import Moment
+from protos.moments import SIGNERS_CLOCK_AHEAD, Moment
 from protos.names import Name
 from strategies.encoding import canonical_json, sha256_hex
 from strategies.errors import Refused
@@ -23,7 +23,6 @@ from strategies.ids import Digest
 LONGEST_ACCESS: Final = timedelta(days=90)
 PROFILE_FILE: Final = "access.yaml"
 _LABEL: Final = "covenant/access/v1"
-_CLOCKS_DIFFER: Final = timedelta(minutes=10)
 
 
 class _Wish(Document):
@@ -82,7 +81,7 @@ class AccessRequest(_Wish):
 
     def require_bounded(self, officer: Officer, now: datetime) -> None:
         """Check that this is not asked for longer than it may be given. Raises Refused."""
-        latest = min(now + LONGEST_ACCESS + _CLOCKS_DIFFER, officer.expires)
+        latest = min(now + LONGEST_ACCESS + SIGNERS_CLOCK_AHEAD, officer.expires)
         if self.until > latest:
             raise Refused(
                 f"{self.officer} asks for access until {self.until:%Y-%m-%d}; at most {LONGEST_ACCESS.days} days are given, and none beyond"

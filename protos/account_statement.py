@@ -18,12 +18,12 @@ from pydantic import AfterValidator, AwareDatetime, Field, ValidationError, mode
 
 from protos.documents import Part
 from protos.keys import PublicKey, Signer, verify
-from protos.names import Name, Sha256, Site, checked
+from protos.names import Name, Run, Sha256, Site
 from strategies.dp.events import Release
 from strategies.dp.filters import Ceiling
 from strategies.encoding import canonical_json, digest_of, json_numbers
 from strategies.errors import Refused, UsageError
-from strategies.ids import RunId, SiteName, run_id, site_name
+from strategies.ids import SiteName, site_name
 
 MAX_STATEMENT_BYTES: Final = 256 << 20
 _LABEL: Final = "covenant/account/v1"
@@ -38,7 +38,7 @@ Number = Annotated[int, Field(ge=0, le=1_000_000)]
 class StatedEntry(Part):
     """One charge: `attempt` at `stage` of `round` of a run released `release`, under the plan with digest `plan`."""
 
-    run: Annotated[RunId, checked(run_id)]
+    run: Run
     stage: Literal["prepare", "train", "evaluate"]
     round: Number
     attempt: Number

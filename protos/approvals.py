@@ -23,7 +23,7 @@ from protos.contract import Contract
 from protos.documents import Document, FieldError, make_document
 from protos.keys import Signature, Signer, grouped, verify
 from protos.membership import MemberList, Officer, Role, Trusted
-from protos.moments import Moment
+from protos.moments import SIGNERS_CLOCK_AHEAD, Moment
 from protos.names import Name, Sha256
 from protos.plan import Plan
 from strategies.encoding import canonical_json
@@ -35,8 +35,6 @@ APPROVING: Final = (Role.PRIVACY_OFFICER, Role.MODEL_RISK)
 """The roles that approve plans. Their author is an ML engineer."""
 _LABEL: Final = "covenant/plan-statement/v1"
 _SHOWN: Final = 12
-_CLOCKS_DIFFER: Final = timedelta(minutes=10)
-"""By how much the clock of whoever signed may be ahead of the clock of whoever judges."""
 
 
 class _Statement(Document):
@@ -291,7 +289,7 @@ def _require_fresh(
             f"{said.words} was good until {said.expires:%Y-%m-%d %H:%M:%S} UTC; {officer.name} must sign again"
         )
     most = min((rule.valid_for for rule in rules), default=None)
-    if most is not None and said.expires > now + timedelta(seconds=most) + _CLOCKS_DIFFER:
+    if most is not None and said.expires > now + timedelta(seconds=most) + SIGNERS_CLOCK_AHEAD:
         raise Refused(
             f"{said.words} is good until {said.expires:%Y-%m-%d %H:%M:%S} UTC, and `approvals.valid_for` admits {most / 86400:g} days from now;"
             f" {officer.name} must sign again with an earlier day"

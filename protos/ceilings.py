@@ -19,7 +19,7 @@ from pydantic import AfterValidator, Field, model_validator
 from protos.documents import Document, FieldError, Part, make_document
 from protos.keys import Signature, Signer, grouped, verify
 from protos.log_clock import CLOCKS_DIFFER
-from protos.log_entries import Facts
+from protos.log_run_events import Facts
 from protos.membership import Role, Trusted
 from protos.moments import Moment
 from protos.names import Name, Sha256, Site, distinct

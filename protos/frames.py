@@ -15,7 +15,8 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from protos.witness import Grown, SignedWitness, View
+from protos.log_proofs import Grown, LogLeaf
+from protos.witness import SignedWitness, View
 from strategies.encoding import Vector, canonical_json, digest_of, sha256_hex, vector_digest
 from strategies.features import Scaling
 from strategies.ids import Digest, RunId, SiteName
@@ -87,15 +88,6 @@ class Task:
     members: bytes
     evidence: bytes = b""
     witness: bytes = b""
-
-
-@dataclass(frozen=True, slots=True)
-class LogLeaf:
-    """Entry `seq` of the transparency log, and the hashes that show that it is in it."""
-
-    seq: int
-    body: bytes
-    hashes: tuple[bytes, ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

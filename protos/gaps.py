@@ -15,24 +15,23 @@ from pydantic import AfterValidator, Field, model_validator
 from protos.documents import Document, FieldError, Part, make_document
 from protos.keys import Signer
 from protos.log_names import origin_of
+from protos.log_proofs import NoteText, Size
 from protos.moments import Moment
 from protos.names import Name, Sha256
 from protos.root import MOST_LINKS, Root, Signatures, SignedRoot, lineage, with_signature
 from strategies.errors import Refused, UsageError
 from strategies.ids import Digest
-from strategies.transparency.merkle import MOST_LEAVES
 from strategies.transparency.notes import Checkpoint, SignedNote
 
 _LABEL: Final = "covenant/gap/v1"
 _MOST_LOST: Final = 100
-_LONGEST_NOTE: Final = 4096
 _LONGEST_REASON: Final = 2000
 
 
 class GapHead(Part):
     """A head of the log: `root` is its hash, in hexadecimal."""
 
-    size: Annotated[int, Field(ge=0, le=MOST_LEAVES)]
+    size: Size
     root: Sha256
 
     @classmethod
@@ -53,7 +52,7 @@ class GapHead(Part):
 class LostHead(GapHead):
     """A head after the one that was kept. `note` is the signed note by which it is known."""
 
-    note: Annotated[str, Field(max_length=_LONGEST_NOTE)]
+    note: NoteText
 
     @classmethod
     def known_by(cls, note: SignedNote) -> Self:
@@ -102,6 +101,11 @@ class GapDeclared(Document):
                     "lost", f"a head of {each.size} entries is none after the {self.kept.size} that were kept"
                 )
         return self
+
+    @property
+    def lost_heads(self) -> tuple[Checkpoint, ...]:
+        """The heads that are said to be lost."""
+        return tuple(each.checkpoint() for each in self.lost)
 
 
 class SignedGap(Document):

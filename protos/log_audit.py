@@ -10,7 +10,7 @@
 7. Nothing that a halt covers is launched, resumed or settled while it stands (`log_halts`).
 8. What officers do through the control API is signed by them (`log_office`).
 9. Entries may be missing where the root's quorum declared a gap, after the very head that it names. No run from before goes on after it, and a
-   site's accounts are charged again only once its own statement was adopted.
+   site's accounts are charged again only once its own statement was adopted (`log_gaps`).
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Final, NamedTuple, TypeVar
+from typing import Final
 
 from protos.approvals import PlanEvidence, require_approved
 from protos.ceilings import SignedCeiling
 from protos.contract import Contract
-from protos.documents import Document
-from protos.gaps import SignedGap, SoundGap
-from protos.halts import HaltLift, HaltOrder
+from protos.gaps import SignedGap
+from protos.halt_lifts import HaltLift
+from protos.halts import HaltOrder
 from protos.log_budgets import Budgets
 from protos.log_clock import require_in_time
 from protos.log_entries import (
@@ -35,23 +35,24 @@ from protos.log_entries import (
     Halted,
     HaltLifted,
     LogEntry,
-    LoggedDocument,
     MembersSigned,
     ModelRegistered,
     PlanRecorded,
-    ReservationGivenUp,
-    Reserved,
-    RunEvent,
     RunLaunched,
+    What,
+)
+from protos.log_gaps import GapStory
+from protos.log_halts import HaltStory
+from protos.log_names import origin_of
+from protos.log_office import AccessGranted, CallDenied, PlanApproved, PlanProposed, judge_office
+from protos.log_run_events import (
+    ReservationGivenUp,
+    RunEvent,
     RunResumed,
     RunWitnessed,
     SiteRefused,
     SumSettled,
-    What,
 )
-from protos.log_halts import HaltStory
-from protos.log_names import origin_of
-from protos.log_office import AccessGranted, CallDenied, PlanApproved, PlanProposed, judge_office
 from protos.log_runs import RunStory
 from protos.log_witnesses import Witnesses, require_refused
 from protos.membership import MemberList, Membership, Trusted, check_members
@@ -60,26 +61,17 @@ from protos.plan_fit import check_plan
 from protos.plan_releases import EVALUATE, PREPARE, TRAIN, PlannedReleases, releases_of
 from protos.root import SignedRoot
 from protos.succession import Newest, newest_after
-from strategies.encoding import canonical_json
 from strategies.errors import CovenantError, Refused
-from strategies.ids import Digest, RunId, SiteName
+from strategies.ids import Digest, RunId
 from strategies.transparency.notes import Checkpoint
 
 PLAN_FILE: Final = "plan.json"
 CONTRACT_FILE: Final = "contract.json"
 """The artifacts of a model that are the documents of its run."""
-D = TypeVar("D", bound=Document)
 
 
 class AuditRefused(Refused):
     """An entry that contradicts those before it, or a document in it that is not what it must be."""
-
-
-class Gap(NamedTuple):
-    """A gap that the reader has come to: entry `seq` of the log."""
-
-    seq: int
-    sound: SoundGap
 
 
 @dataclass
@@ -90,9 +82,7 @@ class Audit:
     runs: dict[RunId, RunStory] = field(default_factory=dict)
     models: list[ModelRegistered] = field(default_factory=list)
     budgets: Budgets = field(default_factory=Budgets)
-    gaps: list[Gap] = field(default_factory=list)
-    _adopted: set[SiteName] = field(default_factory=set)
-    """Sites whose accounts were adopted after the last gap."""
+    gaps: GapStory = field(default_factory=GapStory)
     halts: HaltStory = field(default_factory=HaltStory)
     members: MemberList | None = None
     witnesses: Witnesses = field(default_factory=Witnesses)
@@ -158,60 +148,43 @@ class Audit:
             case CeilingSet():
                 self._ceiling(at, what)
             case Halted():
-                self.halts.halt(_parsed(what.order, HaltOrder), self.members, self.pinned.root.identity, at)
+                self.halts.halt(what.order.read_as(HaltOrder), self.members, self.pinned.root.identity, at)
             case HaltLifted():
-                self.halts.lift(_parsed(what.lift, HaltLift), self.members, at)
+                self.halts.lift(what.lift.read_as(HaltLift), self.members, at)
 
     def _members(self, what: MembersSigned) -> None:
-        trusted = _parsed(what.members, Membership).verify(self.pinned)
+        trusted = what.members.read_as(Membership).verify(self.pinned)
         self._newest, self.members = newest_after(trusted, self._newest), trusted.members
         self._lists[what.members.digest] = self._trusted = trusted
 
     def _ceiling(self, at: datetime, what: CeilingSet) -> None:
         if self._trusted is None:
             raise Refused("a ceiling is decided before any member list says who may decide it")
-        self.budgets.set_ceiling(_parsed(what.decision, SignedCeiling).require(self._trusted, at))
+        self.budgets.set_ceiling(what.decision.read_as(SignedCeiling).require(self._trusted, at))
 
     def _gap(self, what: GapLogged) -> None:
-        sound = _parsed(what.gap, SignedGap).verify(self.pinned)
+        sound = what.gap.read_as(SignedGap).verify(self.pinned)
         if self._newest is not None and sound.root.version < self._newest.root:
             raise Refused(
                 f"it is signed under root version {sound.root.version}, and version {self._newest.root} has been accepted"
             )
         origin, tree = origin_of(self.pinned.root.federation), self.witnesses.tree
-        sound.require_after(Checkpoint(origin=origin, size=tree.size, root=tree.root))
-        self.gaps.append(Gap(tree.size, sound))
-        self.witnesses.lost |= {(each.size, each.checkpoint().root) for each in sound.declared.lost}
-        self._adopted = set()
+        self.gaps.take(sound, Checkpoint(origin=origin, size=tree.size, root=tree.root))
+        self.witnesses.lost |= {(each.size, each.root) for each in sound.declared.lost_heads}
         for run in self.runs.values():
             run.is_before_gap = True
 
     def _adopt(self, what: AccountsAdopted) -> None:
-        if not self.gaps:
-            raise Refused(f"accounts of {what.site} are adopted, and there was no gap")
-        if what.site in self._adopted:
-            raise Refused(f"accounts of {what.site} are adopted twice after one gap")
-        if what.made_at < self.gaps[-1].sound.declared.declared:
-            raise Refused(f"the statement of {what.site} was made before the gap was declared")
+        self.gaps.adopt(what)
         self.budgets.know(what.releases)
         self.budgets.adopt(what)
-        self._adopted.add(what.site)
-
-    def _require_adopted(self, run: RunId, reserved: Iterable[Reserved]) -> None:
-        if not self.gaps:
-            return
-        for each in reserved:
-            if each.site not in self._adopted:
-                raise Refused(
-                    f"{run} charges {each.site}, whose accounts were not adopted after the gap at entry {self.gaps[-1].seq}"
-                )
 
     def _plan(self, what: PlanRecorded) -> None:
-        plan, contract = _parsed(what.plan, Plan), _parsed(what.contract, Contract)
+        plan, contract = what.plan.read_as(Plan), what.contract.read_as(Contract)
         check_plan(plan, contract)
         self._plans[plan.digest, contract.digest] = plan, contract
         if what.evidence is not None:
-            self._evidence[what.evidence.digest] = _parsed(what.evidence, PlanEvidence)
+            self._evidence[what.evidence.digest] = what.evidence.read_as(PlanEvidence)
 
     def _launch(self, seq: int, at: datetime, what: RunLaunched) -> None:
         found, trusted = self._plans.get((what.plan, what.contract)), self._lists.get(what.members)
@@ -234,7 +207,7 @@ class Audit:
         releases = releases_of(plan, contract)
         self.budgets.know(what.releases)
         _require_reserved(what, plan, releases)
-        self._require_adopted(what.run, what.reserved)
+        self.gaps.require_adopted(what.run, what.reserved)
         self.budgets.reserve(what.run, what.reserved)
         self.runs[what.run] = RunStory(
             run=what.run,
@@ -282,7 +255,7 @@ class Audit:
                 pass  # releases nothing
 
     def _reserve_again(self, run: RunStory, what: RunResumed) -> None:
-        self._require_adopted(run.run, what.reserved)
+        self.gaps.require_adopted(run.run, what.reserved)
         self.budgets.reserve(run.run, what.reserved)
         planned = {each[:-1]: each[-1] for each in _planned(run.plan, run.releases)}
         for site, population, stage, release, times in self.budgets.held(run.run):
@@ -301,10 +274,6 @@ def audit(entries: Iterable[bytes], pinned: SignedRoot) -> Audit:
     for seq, data in enumerate(entries):
         story.take(seq, data)
     return story
-
-
-def _parsed(logged: LoggedDocument, kind: type[D]) -> D:
-    return kind.from_canonical(canonical_json(logged.document))
 
 
 def _require_reserved(what: RunLaunched, plan: Plan, releases: PlannedReleases | None) -> None:

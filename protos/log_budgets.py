@@ -14,7 +14,8 @@ from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
 from protos.ceilings import CeilingDecision, DecidedCeiling
-from protos.log_entries import AccountsAdopted, Reserved
+from protos.log_entries import AccountsAdopted
+from protos.log_run_events import Reserved
 from strategies.dp.budget import Account
 from strategies.dp.events import Release
 from strategies.dp.filters import Ceiling

@@ -1,6 +1,6 @@
 """An export of the transparency log: one file that is checked without its coordinator, without a network, and without trusting who made it.
 
-The first line is the head that the log's key signed, with the newest statement of each site; every further line is an entry. What is checked, in this order:
+The first line is the head that the log's key signed, with the newest statement of each site; every further line is an entry. What is checked:
 
 1. The entries are those of the head: their number, and the root hash over their bytes.
 2. Every entry fits those before it (`log_audit`); member lists lead from the root that the reader has pinned.
@@ -19,10 +19,8 @@ from typing import Annotated, BinaryIO, Final, Literal, Self
 from pydantic import Field
 
 from protos.documents import Document
-from protos.keys import public_bytes
 from protos.log_audit import Audit
-from protos.log_entries import MOST_ENTRY_BYTES
-from protos.log_names import origin_of
+from protos.log_proofs import MOST_ENTRY_BYTES, log_key_of
 from protos.membership import Membership
 from protos.names import Name
 from protos.root import SignedRoot
@@ -84,7 +82,7 @@ class Export:
             )
         if story.members is None:
             raise Refused("this log has no member list yet, so nothing says whose key signs its head")
-        key = NoteKey(origin_of(federation), public_bytes(story.members.service("log").key))
+        key = log_key_of(story.members)
         note.require(key)
         if head.origin != key.name:
             raise Refused(f"the head is of log {head.origin}; the log of this federation is {key.name}")

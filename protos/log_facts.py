@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from protos.log_audit import Gap
 from protos.log_budgets import Budget
 from protos.log_export import Verified
+from protos.log_gaps import Gap
 from protos.log_halts import HaltStory
 from protos.log_runs import RunStory
 from protos.root import SignedRoot
@@ -25,7 +25,7 @@ def facts_of(found: Verified, pinned: SignedRoot) -> dict[str, Any]:
         "witnesses": dict(story.witnesses.sizes),
         "unwitnessed": story.witnesses.unseen,
         "members": None if story.members is None else story.members.ref,
-        "gaps": [_gap(each) for each in story.gaps],
+        "gaps": [_gap(each) for each in story.gaps.met],
         "runs": [_run(each) for each in story.runs.values()],
         "models": [
             {"model": f"{each.name}@{each.version}", "digest": each.digest, "run": each.run}

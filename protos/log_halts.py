@@ -10,7 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from protos.halts import Halt, HaltLift, HaltOrder, require_halt, require_lift
+from protos.halt_lifts import HaltLift, require_lift
+from protos.halts import Halt, HaltOrder, require_halt
 from protos.membership import MemberList
 from strategies.errors import Refused
 from strategies.ids import Digest, RunId, SiteName

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import assert_never
 
 from protos.approvals import ApprovedPlan
-from protos.log_entries import (
+from protos.log_run_events import (
     AttemptVoided,
     ReservationGivenUp,
     RoundCommitted,

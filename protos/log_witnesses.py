@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 
 from protos.frames import REFUSAL
 from protos.keys import verify
-from protos.log_entries import RunWitnessed, SiteRefused
+from protos.log_run_events import RunWitnessed, SiteRefused
 from protos.log_runs import RunStory
 from protos.membership import MemberList
 from protos.witness import SignedWitness, Witnessed

@@ -1,8 +1,8 @@
-"""The last moment of a key or a root, in documents and as people write it: a day, to its end in UTC."""
+"""Moments in documents, as people write them, and how far the clocks may differ of who signs one and who judges it."""
 
 from __future__ import annotations
 
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, Final
 
 from pydantic import AfterValidator, AwareDatetime
@@ -10,6 +10,8 @@ from pydantic import AfterValidator, AwareDatetime
 from strategies.errors import UsageError
 
 _LAST: Final = time(23, 59, 59)
+SIGNERS_CLOCK_AHEAD: Final = timedelta(minutes=10)
+"""By how much the clock of whoever signed may be ahead of the clock of whoever judges."""
 
 
 def _in_utc(moment: datetime) -> datetime:

@@ -7,7 +7,7 @@ from typing import Annotated, Final, TypeVar
 from pydantic import AfterValidator
 
 from strategies.errors import UsageError
-from strategies.ids import Digest, SiteName, digest, site_name
+from strategies.ids import Digest, RunId, SiteName, digest, run_id, site_name
 
 V = TypeVar("V")
 
@@ -56,6 +56,7 @@ def _printable(text: str) -> str:
 
 
 Site = Annotated[SiteName, checked(site_name)]
+Run = Annotated[RunId, checked(run_id)]
 Sha256 = Annotated[Digest, checked(digest)]
 
 # Plans, contracts, federations, populations, purposes.

@@ -1,7 +1,7 @@
 """What a site signs about the transparency log: the head that it saw, the run that it found in it, and where its own journal stood.
 
 1. A statement counts for a site if the identity key that the member list has for it signed it; only `SignedWitness.verify` makes a `Witnessed`.
-2. Heads that were witnessed are heads of one log: each is shown to be the beginning of the newest (`Shown`), or the difference is evidence.
+2. Heads that were witnessed are heads of one log: each is shown to be the beginning of the newest (`log_proofs`), or the difference is evidence.
 3. A site's positions and the heads that it signs only grow, and together. Two statements of one site that break this, or are of two journals under
    one key, show that the site was set back to an older copy, or runs twice (`difference_of`).
 4. A view is what a site knows of the positions of all sites. A statement has its digest, because the views of many sites are mostly the same.
@@ -9,58 +9,33 @@
 
 from __future__ import annotations
 
-import base64
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
 from protos.documents import FROZEN, Document, FieldError, Part
-from protos.keys import PublicKey, Signature, Signer, decode_base64, public_bytes, verify
+from protos.keys import PublicKey, Signature, Signer, public_bytes, verify
 from protos.log_names import origin_of
+from protos.log_proofs import Grown, NoteText, Shown, Size
 from protos.membership import MemberList
 from protos.moments import Moment
-from protos.names import Name, Sha256, Site, checked, matching
+from protos.names import Name, Run, Sha256, Site, matching
 from strategies.encoding import digest_of, sha256_hex
 from strategies.errors import Refused
-from strategies.ids import Digest, RunId, SiteName, run_id
-from strategies.transparency.merkle import HASH_BYTES, MOST_LEAVES, ProofRefused, verify_consistency
-from strategies.transparency.notes import Checkpoint, NoteKey, NoteRefused, SignedNote
+from strategies.ids import Digest, SiteName
+from strategies.transparency.merkle import MOST_LEAVES
+from strategies.transparency.notes import Checkpoint
 
 MOST_WITNESSES: Final = 1000
-MOST_HASHES: Final = 128
-"""In one proof: twice the levels of the largest tree, and some."""
-MOST_LEAF_BYTES: Final = 1 << 20
-"""Of an entry of the log."""
-MOST_COPIED: Final = 5000
-MOST_COPIED_BYTES: Final = 1 << 20
-"""Of entries in one request, for a site's copy."""
-MOST_GAPS: Final = 16
 MOST_EVIDENCE_BYTES: Final = 64 * 1024
 KEY_DIGITS: Final = 16
 _LABEL: Final = "covenant/witness/v1"
-_LONGEST_NOTE: Final = 4096
 _LONGEST_TEXT: Final = 400
-_SHOWN: Final = 16
 
-
-def log_key_of(members: MemberList) -> NoteKey:
-    """Who signs the heads of a federation's log. Raises Refused where its member list names nobody."""
-    return NoteKey(origin_of(members.name), public_bytes(members.service("log").key))
-
-
-def _hash_bytes(text: str) -> bytes:
-    return decode_base64(text, HASH_BYTES)
-
-
-Run = Annotated[RunId, checked(run_id)]
-Hash = Annotated[str, checked(_hash_bytes)]
 Epoch = Annotated[str, matching(r"[0-9a-f]{32}", "32 hexadecimal digits")]
 """Which journal: 16 digits of its site's key (`key_part`), and 16 that were drawn when it was first signed for."""
-Size = Annotated[int, Field(ge=0, le=MOST_LEAVES)]
-NoteText = Annotated[str, Field(max_length=_LONGEST_NOTE)]
 
 
 def key_part(identity: str) -> str:
@@ -159,70 +134,6 @@ class SignedWitness(Document):
         return Witnessed(said, said.head, self)
 
 
-class Grown(Part):
-    """The proof (RFC 9162) that a log begins with the `size` entries that it had before."""
-
-    size: Size
-    hashes: Annotated[tuple[Hash, ...], Field(max_length=MOST_HASHES)] = ()
-
-    @classmethod
-    def of(cls, size: int, hashes: Iterable[bytes]) -> Self:
-        """From the hashes as bytes."""
-        return cls(size=size, hashes=tuple(base64.b64encode(each).decode() for each in hashes))
-
-    @property
-    def proof(self) -> tuple[bytes, ...]:
-        """The hashes as bytes."""
-        return tuple(base64.b64decode(each) for each in self.hashes)
-
-
-class ProofMissing(Refused):
-    """Nothing shows whether a head extends another; somebody may still show it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Shown:
-    """A head that the log's key signed, and proofs of what it extends; `of` is its only maker."""
-
-    note: SignedNote
-    head: Checkpoint
-    grown: Mapping[int, Grown]
-
-    @classmethod
-    def of(cls, note: str, grown: Sequence[Grown], key: NoteKey) -> Self:
-        """The head of a signed note. Raises NoteRefused."""
-        signed = SignedNote.parse(note)
-        head = Checkpoint.parse(signed.require(key))
-        if head.origin != key.name:
-            raise NoteRefused(f"the note is of log {head.origin}; the log of this federation is {key.name}")
-        return cls(signed, head, {each.size: each for each in grown})
-
-    def require_extends(self, earlier: Checkpoint) -> None:
-        """Check that this head extends `earlier`. Raises ProofRefused where it does not, ProofMissing where nothing says."""
-        if earlier.size > self.head.size:
-            raise ProofRefused(
-                f"the log has {self.head.size} entries, and had {earlier.size} before: entries were taken away"
-            )
-        if earlier.size == self.head.size:
-            if earlier.root != self.head.root:
-                raise ProofRefused(f"the log of {earlier.size} entries has two different heads: it was split")
-            return
-        if not earlier.size:
-            return
-        found = self.grown.get(earlier.size)
-        if found is None:
-            raise ProofMissing(
-                f"nothing shows that the {self.head.size} entries begin with the {earlier.size}"
-            )
-        verify_consistency(
-            old=earlier.size,
-            old_root=earlier.root,
-            new=self.head.size,
-            new_root=self.head.root,
-            proof=found.proof,
-        )
-
-
 def difference_of(
     known: WitnessStatement,
     said: WitnessStatement,
@@ -301,32 +212,3 @@ def witnesses_of(bundle: WitnessBundle, shown: Shown, members: MemberList) -> di
         if view_digest(view) != digest:
             raise Refused("a view is not the one that a statement names")
     return found
-
-
-def statement_of(
-    *,
-    federation: str,
-    site: SiteName,
-    identity: Signer,
-    run: RunId,
-    launch: int,
-    plan: Digest,
-    head: Checkpoint,
-    position: Position,
-    view: View,
-    at: datetime,
-) -> SignedWitness:
-    """The signed statement of a site."""
-    said = WitnessStatement(
-        federation=federation,
-        site=site,
-        identity=identity.public,
-        run=run,
-        launch=launch,
-        plan=plan,
-        checkpoint=head.text,
-        position=position,
-        view=view_digest(view),
-        at=at,
-    )
-    return SignedWitness.sign(said, identity)

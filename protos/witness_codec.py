@@ -8,20 +8,18 @@ from typing import Annotated, Final
 from pydantic import Field, TypeAdapter, ValidationError
 
 from protos import training_pb2 as pb
-from protos.frames import LogLeaf, WitnessAnswer
-from protos.names import Site
-from protos.witness import (
+from protos.frames import WitnessAnswer
+from protos.log_proofs import (
     MOST_COPIED,
     MOST_COPIED_BYTES,
+    MOST_ENTRY_BYTES,
     MOST_GAPS,
     MOST_HASHES,
-    MOST_LEAF_BYTES,
-    MOST_WITNESSES,
     Grown,
-    Position,
-    SignedWitness,
-    View,
+    LogLeaf,
 )
+from protos.names import Site
+from protos.witness import MOST_WITNESSES, Position, SignedWitness, View
 from strategies.encoding import canonical_json
 from strategies.errors import UsageError
 from strategies.ids import SiteName
@@ -57,8 +55,8 @@ def leaf_message(leaf: LogLeaf) -> pb.LogLeaf:
 
 def read_leaf(frame: pb.LogLeaf) -> LogLeaf:
     """An entry with its proof; raises `UsageError` out of bounds."""
-    if not 1 <= len(frame.body) <= MOST_LEAF_BYTES:
-        raise UsageError(f"an entry of {len(frame.body)} bytes; 1 to {MOST_LEAF_BYTES} are accepted")
+    if not 1 <= len(frame.body) <= MOST_ENTRY_BYTES:
+        raise UsageError(f"an entry of {len(frame.body)} bytes; 1 to {MOST_ENTRY_BYTES} are accepted")
     return LogLeaf(bounded(frame.seq), frame.body, _hashes(frame.hashes))
 
 

@@ -21,8 +21,7 @@ from typing import IO, Self
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from client.cli import REQUEST_FILE
-from client.cli import init as init_site
+from client.enrolment.new_site import REQUEST_FILE, NewSite
 from coordinator.bootstrap import Centre, open_centre
 from coordinator.cli.centre import init as init_centre
 from coordinator.flower.control import Control
@@ -147,22 +146,22 @@ class Deployment:
         data = folder / "data" / "rows.parquet"
         pq.write_table(table, data)
         data.chmod(0o600)
-        init_site(
-            folder,
-            site,
-            self.federation,
-            f"127.0.0.1:{self.port}",
-            self.home / "tls" / "ca.crt",
-            self.officers.root,
-            contract,
-            data,
-            [purpose],
-            list(peers),
-            allow_plain,
-            list(privacy),
-            account,
-            make_passphrase(folder / "passphrase"),
+        made = NewSite(
+            site=site,
+            federation=self.federation,
+            superlink=f"127.0.0.1:{self.port}",
+            ca=self.home / "tls" / "ca.crt",
+            root=self.officers.root,
+            contract=contract,
+            data=data,
+            purposes=[purpose],
+            peers=peers,
+            allow_plain=allow_plain,
+            privacy=privacy,
+            account=account,
+            passphrase_file=make_passphrase(folder / "passphrase"),
         )
+        made.make(folder)
 
     def approve(self, plan: Path, contract: Path | None = None) -> None:
         """Have the officers sign and approve a plan, which the sites ask for."""

@@ -1,6 +1,6 @@
 """A plan's sums in one process: the sites' own inputs and the centre's own reading of their sum, without masks, frames or journals.
 
-For studies that take many runs: what is summed up, with which sample and which noise, is the production code's (`client.inputs`,
+For studies that take many runs: what is summed up, with which sample and which noise, is the production code's (`client.secure.inputs`,
 `coordinator.rounds.opened`); masking would not change a bit of the sums. Nothing is charged to anybody's account, because nothing is released
 to anybody: `charges` says what would be.
 """
@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from client.accounts import ChargeReceipt
+from client.accounts.book import ChargeReceipt
 from client.data import Table
-from client.inputs import Inputs
+from client.secure.inputs import Inputs
 from client.training import session_for
 from coordinator.rounds.opened import OpenedSums
 from coordinator.rounds.question import Pooled, Question, RunDocuments

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from client.keystore import make_keys, open_participant
+from client.bootstrap import open_participant
+from client.keystore import make_keys
 from client.participant import Participant
 from protos.documents import load_document
 from protos.frames import Request, Stage, Statement, Task, scaling_digest

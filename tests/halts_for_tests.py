@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from datetime import UTC, datetime
 
-from protos.halts import HaltOrder, HaltScope, LiftStatement, OrderedBy, order_halt, state_lift
+from protos.halt_lifts import LiftStatement, state_lift
+from protos.halts import HaltOrder, HaltScope, OrderedBy, order_halt
 from protos.keys import SigningKey
 from strategies.ids import Digest
 from tests.trust_for_tests import key_of, officers

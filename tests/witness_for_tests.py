@@ -8,13 +8,14 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from client.participant import Participant
-from protos.frames import Body, LogLeaf, Refusal, Task, WitnessAnswer, WitnessRequest
+from protos.frames import Body, Refusal, Task, WitnessAnswer, WitnessRequest
 from protos.keys import SigningKey, public_bytes
 from protos.log_entries import LogEntry, LoggedDocument, MembersSigned, PlanRecorded, RunLaunched, What
 from protos.log_names import origin_of
+from protos.log_proofs import Grown, LogLeaf
 from protos.membership import Service
 from protos.secure_codec import decode_answer, encode_witness_request
-from protos.witness import Grown, WitnessBundle, view_digest
+from protos.witness import WitnessBundle, view_digest
 from strategies.encoding import digest_of, sha256_hex
 from strategies.ids import RunId, SiteName
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote

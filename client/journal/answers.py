@@ -23,7 +23,7 @@ from typing import Any, Final
 
 from client.journal.entries import JournalBroken
 from client.journal.file import Journal
-from client.plan_check import TaskRefused
+from client.refusal import TaskRefused
 from protos.frames import RefusalCode, SecureRequest, Stage, Statement
 from protos.secagg_codec import encode_frame
 from strategies.encoding import sha256_hex

@@ -62,6 +62,18 @@ def connect(path: str) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=0.0, isolation_level=None)
 
 
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Sole use of a shared journal: `fresh` is what others have appended since this process had its last.
+
+    After a turn that raised, what was fresh in it comes again in the next.
+    """
+
+    fresh: list[Entry]
+    append: Callable[[str, Mapping[str, Any]], Entry]
+    """Append an entry of a kind, which is on disk when the turn has ended."""
+
+
 class Journal:
     """An open journal. `open` is its only maker."""
 
@@ -145,7 +157,7 @@ class Journal:
         try:
             with self._breaking("taking a turn"):
                 fresh = self._catch_up()
-            yield Turn(self, fresh)
+            yield Turn(fresh, self._append_in_turn)
             with self._breaking("ending a turn"):
                 self._connection.commit()
         except BaseException:
@@ -153,6 +165,12 @@ class Journal:
             if self._broken is None:
                 self._connection.rollback()
             raise
+
+    def _append_in_turn(self, kind: str, body: Mapping[str, Any]) -> Entry:
+        with self._breaking(f"appending a {kind} entry"):
+            entry, self._checksum = self._insert(kind, body)
+        self._seq = entry.seq
+        return entry
 
     def _insert(self, kind: str, body: Mapping[str, Any]) -> tuple[Entry, bytes]:
         """Add the entry that follows, in the transaction that is open; with its checksum."""
@@ -279,8 +297,13 @@ class Journal:
         if self._broken is not None:
             raise JournalBroken(self._broken)
 
-    def _breaking(self, doing: str) -> _Breaking:
-        return _Breaking(self, doing)
+    @contextmanager
+    def _breaking(self, doing: str) -> Iterator[None]:
+        """Whatever SQLite raises in this block ends the use of the journal."""
+        try:
+            yield
+        except sqlite3.Error as error:
+            self._break(doing, error)
 
     def _break(self, doing: str, error: sqlite3.Error) -> NoReturn:
         code = getattr(error, "sqlite_errorname", None) or type(error).__name__
@@ -301,36 +324,3 @@ class Journal:
                 "Check the disk and its free space before it is started again"
             )
         raise JournalBroken(self._broken) from error
-
-
-@dataclass(frozen=True, slots=True)
-class _Breaking:
-    """Whatever SQLite raises in this block ends the use of the journal."""
-
-    journal: Journal
-    doing: str
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, sqlite3.Error):
-            self.journal._break(self.doing, error)  # noqa: SLF001 (the other half of this class)
-
-
-@dataclass(frozen=True, slots=True)
-class Turn:
-    """Sole use of a shared journal: `fresh` is what others have appended since this process had its last.
-
-    After a turn that raised, what was fresh in it comes again in the next.
-    """
-
-    journal: Journal
-    fresh: list[Entry]
-
-    def append(self, kind: str, body: Mapping[str, Any]) -> Entry:
-        """Append an entry, which is on disk when the turn has ended."""
-        with self.journal._breaking(f"appending a {kind} entry"):  # noqa: SLF001 (the other half of this class)
-            entry, self.journal._checksum = self.journal._insert(kind, body)  # noqa: SLF001
-        self.journal._seq = entry.seq  # noqa: SLF001
-        return entry

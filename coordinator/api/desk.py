@@ -29,10 +29,12 @@ from protos import governance_pb2 as governance
 from protos.approvals import PlanEvidence, PlanStatement
 from protos.ceilings import CeilingDecision, SignedCeiling
 from protos.contract import Contract
-from protos.halts import HaltOrder, LiftStatement
+from protos.files import new_file
+from protos.halt_lifts import LiftStatement
+from protos.halts import HaltOrder
 from protos.log_export import ExportHeader
 from protos.plan import Plan
-from strategies.errors import CovenantError, Refused, Unreachable, UsageError
+from strategies.errors import Refused, Unreachable
 from strategies.ids import RunId, SiteName, run_id
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
@@ -189,20 +191,12 @@ class RemoteDesk:
     def export(self, file: Path) -> Checkpoint:
         """See `Desk.export`. Nothing of it is believed: `covenant log verify` does."""
         first = b""
-        try:
-            with file.open("xb") as opened:
-                for piece in self.client.stream(
-                    f"{_LOG}Export", governance.ExportRequest(), governance.ExportPiece
-                ):
-                    first = first or piece.data.partition(b"\n")[0]
-                    opened.write(piece.data)
-        except FileExistsError as error:
-            raise UsageError(f"{file} exists; name another file") from error
-        except OSError as error:
-            raise UsageError(f"{file} cannot be written: {error.strerror}") from error
-        except CovenantError:
-            file.unlink(missing_ok=True)  # the stream broke off: a part of a log is none
-            raise
+        with new_file(file) as opened:
+            for piece in self.client.stream(
+                f"{_LOG}Export", governance.ExportRequest(), governance.ExportPiece
+            ):
+                first = first or piece.data.partition(b"\n")[0]
+                opened.write(piece.data)
         return Checkpoint.parse(SignedNote.parse(ExportHeader.from_canonical(first).checkpoint).text)
 
     def halts(self) -> Iterable[HaltView]:

@@ -11,7 +11,8 @@ from coordinator.bootstrap import Centre
 from coordinator.governance.halts import view, views
 from coordinator.office import halts as office
 from protos import governance_pb2 as governance
-from protos.halts import HaltOrder, LiftStatement
+from protos.halt_lifts import LiftStatement
+from protos.halts import HaltOrder
 
 
 class Halts:

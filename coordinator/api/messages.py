@@ -12,7 +12,8 @@ from coordinator.registry.versions import ModelVersion
 from coordinator.runs import RunView
 from protos import control_pb2 as control
 from protos import governance_pb2 as governance
-from protos.halts import HaltLift, HaltOrder
+from protos.halt_lifts import HaltLift
+from protos.halts import HaltOrder
 from strategies.ids import digest, run_id
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)

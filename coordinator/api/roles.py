@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
-from protos.halts import LIFT_RULE
+from protos.halt_lifts import LIFT_RULE
 from protos.membership import Role
 
 

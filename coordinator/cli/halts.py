@@ -17,15 +17,8 @@ from coordinator.governance.halts import HaltView
 from coordinator.settings import load_settings
 from protos.documents import load_document
 from protos.files import write_new
-from protos.halts import (
-    LIFT_RULE,
-    MOST_ORDER_BYTES,
-    HaltOrder,
-    HaltScope,
-    OrderedBy,
-    order_halt,
-    state_lift,
-)
+from protos.halt_lifts import LIFT_RULE, state_lift
+from protos.halts import MOST_ORDER_BYTES, HaltOrder, HaltScope, OrderedBy, order_halt
 from protos.keys import SigningKey, grouped
 from protos.root import SignedRoot
 from protos.shell import emit, people

@@ -9,11 +9,11 @@ from rich.text import Text
 
 from protos.approvals import ApprovedPlan
 from protos.ceilings import SignedCeiling
-from protos.halts import HaltLift, HaltOrder
-from protos.log_audit import Audit, Gap
+from protos.halt_lifts import HaltLift
+from protos.halts import HaltOrder
+from protos.log_audit import Audit
 from protos.log_entries import (
     AccountsAdopted,
-    AttemptVoided,
     CeilingSet,
     GapLogged,
     Halted,
@@ -22,24 +22,27 @@ from protos.log_entries import (
     MembersSigned,
     ModelRegistered,
     PlanRecorded,
+    RunLaunched,
+    What,
+)
+from protos.log_export import Verified
+from protos.log_gaps import Gap
+from protos.log_office import AccessGranted, CallDenied, OfficeEvent, PlanApproved, PlanProposed
+from protos.log_run_events import (
+    AttemptVoided,
     ReservationGivenUp,
     RoundCommitted,
     RoundEvaluated,
     RoundPrepared,
     RunEnded,
     RunEvent,
-    RunLaunched,
     RunResumed,
     RunWitnessed,
     SiteRefused,
     SumSettled,
-    What,
 )
-from protos.log_export import Verified
-from protos.log_office import AccessGranted, CallDenied, OfficeEvent, PlanApproved, PlanProposed
 from protos.root import SignedRoot
 from protos.shell import people
-from strategies.encoding import canonical_json
 
 _SHORT = 12
 
@@ -107,13 +110,13 @@ def _words_of_decision(
 ) -> str:
     match what:
         case CeilingSet():
-            signed = SignedCeiling.from_canonical(canonical_json(what.decision.document))
+            signed = what.decision.read_as(SignedCeiling)
             decided, by = signed.decision, ", ".join(each.officer for each in signed.statements)
             return f"{decided.site}/{decided.population}: {decided.terms.words}, by {by}: {decided.reason}"
         case Halted():
-            return HaltOrder.from_canonical(canonical_json(what.order.document)).words
+            return what.order.read_as(HaltOrder).words
         case HaltLifted():
-            lift = HaltLift.from_canonical(canonical_json(what.lift.document))
+            lift = what.lift.read_as(HaltLift)
             said = "; ".join(f"{each.officer}: {each.reason}" for each in lift.statements)
             return f"the halt of order {lift.order[:_SHORT]} is over, say {said}"
         case GapLogged():
@@ -167,7 +170,7 @@ def show_verified(found: Verified, pinned: SignedRoot) -> None:
     for table in (_runs(found.story), _models(found.story), _budgets(found.story)):
         if table.row_count:
             people.print(table)
-    for gap in found.story.gaps:
+    for gap in found.story.gaps.met:
         _show_gap(gap)
     for halt in found.story.halts.standing.values():
         people.print(_cell(f"under a halt: {halt.order.words}"))

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from coordinator.governance.log import TransparencyLog
-from protos.frames import LogLeaf
 from protos.gaps import SignedGap
 from protos.log_entries import GapLogged, LogEntry
-from protos.witness import MOST_GAPS
-from strategies.encoding import canonical_json
+from protos.log_proofs import MOST_GAPS, LogLeaf
 from strategies.transparency.notes import Checkpoint
 
 _KIND: Final = "gap"
@@ -31,9 +29,5 @@ def gap_leaves(log: TransparencyLog, size: int) -> tuple[LogLeaf, ...]:
 def lost_heads(log: TransparencyLog) -> frozenset[Checkpoint]:
     """The heads that gaps name: nobody accuses the log of not having them."""
     found = (LogEntry.from_canonical(each.body).what for each in log.entries(kind=_KIND))
-    gaps = [
-        SignedGap.from_canonical(canonical_json(each.gap.document))
-        for each in found
-        if isinstance(each, GapLogged)
-    ]
-    return frozenset(each.checkpoint() for gap in gaps for each in gap.gap.lost)
+    gaps = [each.gap.read_as(SignedGap) for each in found if isinstance(each, GapLogged)]
+    return frozenset(head for gap in gaps for head in gap.gap.lost_heads)

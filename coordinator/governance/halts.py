@@ -28,16 +28,8 @@ from coordinator.governance.members import Listed, members_signed, newest_member
 from coordinator.rounds.ending import end_run
 from coordinator.rounds.record import RoundConflict
 from coordinator.rounds.store import RoundStore
-from protos.halts import (
-    LIFT_RULE,
-    HaltLift,
-    HaltOrder,
-    LiftStatement,
-    OrderedBy,
-    require_halt,
-    require_lift,
-    require_statement,
-)
+from protos.halt_lifts import LIFT_RULE, HaltLift, LiftStatement, require_lift, require_statement
+from protos.halts import HaltOrder, OrderedBy, require_halt
 from protos.log_entries import Halted, HaltLifted, LoggedDocument, What
 from protos.membership import MemberList
 from strategies.errors import CovenantError, DiskError, Refused, UsageError

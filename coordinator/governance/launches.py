@@ -12,14 +12,8 @@ from coordinator.governance.members import Listed, members_signed
 from coordinator.ledger.needs import Need
 from coordinator.rounds.question import RunDocuments
 from protos.approvals import PlanEvidence
-from protos.log_entries import (
-    LoggedDocument,
-    PlanRecorded,
-    Reserved,
-    RunLaunched,
-    RunResumed,
-    What,
-)
+from protos.log_entries import LoggedDocument, PlanRecorded, RunLaunched, What
+from protos.log_run_events import Reserved, RunResumed
 from protos.membership import Membership
 from protos.root import SignedRoot
 from strategies.encoding import sha256_hex

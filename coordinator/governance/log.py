@@ -26,8 +26,10 @@ from coordinator.keys import log_signer
 from coordinator.settings import Settings
 from protos.keys import public_bytes
 from protos.log_clock import earliest_after, require_in_time
-from protos.log_entries import MOST_ENTRY_BYTES, LogEntry, ModelRegistered, RunEvent, What
+from protos.log_entries import LogEntry, ModelRegistered, What
 from protos.log_names import origin_of
+from protos.log_proofs import MOST_ENTRY_BYTES
+from protos.log_run_events import RunEvent
 from strategies.errors import CovenantError, Refused, UsageError
 from strategies.transparency.merkle import (
     HASH_BYTES,

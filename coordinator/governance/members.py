@@ -14,7 +14,6 @@ from protos.log_entries import LogEntry, LoggedDocument, MembersSigned
 from protos.membership import MemberList, Membership, Trusted
 from protos.root import SignedRoot
 from protos.succession import newest_after, require_follows
-from strategies.encoding import canonical_json
 from strategies.errors import Refused
 
 _MEMBERS: Final = "members"
@@ -43,7 +42,7 @@ def members_signed(session: Session, listed: Listed) -> Iterator[MembersSigned]:
     logged = _logged(session)
     newest = None
     for each in logged:
-        before = Membership.from_canonical(canonical_json(each.document)).verify(listed.pinned)
+        before = each.read_as(Membership).verify(listed.pinned)
         newest = newest_after(before, newest)
     try:
         if newest is not None:
@@ -59,12 +58,12 @@ def members_signed(session: Session, listed: Listed) -> Iterator[MembersSigned]:
 def newest_members(session: Session) -> MemberList | None:
     """The newest member list that the log has, by which it judges what follows. Call it under the log's lock, as `append` does."""
     logged = _logged(session)
-    return Membership.from_canonical(canonical_json(logged[-1].document)).signed.list if logged else None
+    return logged[-1].read_as(Membership).signed.list if logged else None
 
 
 def newest_root(session: Session) -> int:
     """The newest version of the root that the log has come to; 1 where it has no member list. Call it under the log's lock, as `append` does."""
-    found = (Membership.from_canonical(canonical_json(each.document)) for each in _logged(session))
+    found = (each.read_as(Membership) for each in _logged(session))
     return max((each.roots[-1].root.version for each in found if each.roots), default=1)
 
 

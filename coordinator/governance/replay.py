@@ -31,10 +31,10 @@ from coordinator.ledger.needs import AccountKey
 from coordinator.rounds.record import committed_round
 from protos.ceilings import SignedCeiling
 from protos.frames import scaling_digest
-from protos.halts import HaltLift, HaltOrder
+from protos.halt_lifts import HaltLift
+from protos.halts import HaltOrder
 from protos.log_entries import (
     AccountsAdopted,
-    AttemptVoided,
     CeilingSet,
     GapLogged,
     Halted,
@@ -44,20 +44,23 @@ from protos.log_entries import (
     MembersSigned,
     ModelRegistered,
     PlanRecorded,
+    RunLaunched,
+    What,
+)
+from protos.log_office import AccessGranted, CallDenied, PlanApproved, PlanProposed
+from protos.log_run_events import (
+    AttemptVoided,
     ReservationGivenUp,
     Reserved,
     RoundCommitted,
     RoundEvaluated,
     RoundPrepared,
     RunEnded,
-    RunLaunched,
     RunResumed,
     RunWitnessed,
     SiteRefused,
     SumSettled,
-    What,
 )
-from protos.log_office import AccessGranted, CallDenied, PlanApproved, PlanProposed
 from protos.membership import Membership, Trusted
 from protos.plan import Plan
 from protos.plan_releases import EVALUATE, PREPARE, TRAIN
@@ -150,9 +153,7 @@ class Replay:
         match what:
             case MembersSigned():
                 self._know(what.members)
-                self._trusted = Membership.from_canonical(canonical_json(what.members.document)).verify(
-                    self._pinned
-                )
+                self._trusted = what.members.read_as(Membership).verify(self._pinned)
             case PlanRecorded():
                 for each in (what.plan, what.contract, what.evidence):
                     if each is not None:
@@ -174,7 +175,7 @@ class Replay:
     # --- kinds --------------------------------------------------------------------------------------------------------
 
     def _members(self, at: datetime, what: MembersSigned) -> None:
-        listed = Membership.from_canonical(canonical_json(what.members.document)).signed.list
+        listed = what.members.read_as(Membership).signed.list
         for member in listed.members:
             known = self._session.get(Site, member.site)
             if known is None:
@@ -294,11 +295,11 @@ class Replay:
     def _ceiling(self, at: datetime, what: CeilingSet) -> None:
         if self._trusted is None:
             raise CovenantError("no member list before it says who may decide a ceiling")
-        signed = SignedCeiling.from_canonical(canonical_json(what.decision.document))
+        signed = what.decision.read_as(SignedCeiling)
         carry_out(self._session, signed.require(self._trusted, at), at)
 
     def _halted(self, at: datetime, what: Halted) -> None:
-        order = HaltOrder.from_canonical(canonical_json(what.order.document))
+        order = what.order.read_as(HaltOrder)
         self._session.add(
             HaltRow(
                 digest=order.digest,
@@ -311,7 +312,7 @@ class Replay:
         )
 
     def _lifted(self, at: datetime, what: HaltLifted) -> None:
-        lift = HaltLift.from_canonical(canonical_json(what.lift.document))
+        lift = what.lift.read_as(HaltLift)
         row = self._session.get_one(HaltRow, lift.order)
         row.lift, row.lifted_at = lift.canonical.decode(), at
 

@@ -27,7 +27,6 @@ from protos.gaps import SignedGap
 from protos.log_entries import AccountsAdopted, AdoptedCharge, GapLogged, LogEntry
 from strategies.dp.budget import BudgetRefused
 from strategies.dp.events import Release
-from strategies.encoding import canonical_json
 from strategies.errors import CovenantError, Refused
 from strategies.ids import Digest, SiteName
 
@@ -136,7 +135,7 @@ def _require_after(session: Session, gap: int, statement: AccountStatement) -> N
     what = LogEntry.from_canonical(bytes(session.get_one(LoggedEntry, gap).body)).what
     if not isinstance(what, GapLogged):
         raise CovenantError(f"entry {gap} of the log is no gap: the database was changed by somebody")
-    declared = SignedGap.from_canonical(canonical_json(what.gap.document)).gap.declared
+    declared = what.gap.read_as(SignedGap).gap.declared
     if statement.made_at < declared:
         raise Refused(
             f"the statement of {statement.site} was made at {statement.made_at:%Y-%m-%d %H:%M}, before the gap was declared ({declared:%Y-%m-%d %H:%M});"

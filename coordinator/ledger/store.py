@@ -30,7 +30,8 @@ from coordinator.ledger.needs import STAGES, AccountKey, Need, Stages, by_accoun
 from coordinator.ledger.reconcile import Reconciliation, compare, read_statement, reconcile
 from coordinator.ledger.views import AccountSummary, AccountView, summaries, view
 from protos.ceilings import SignedCeiling
-from protos.log_entries import AccountsAdopted, ReservationGivenUp, reason_of
+from protos.log_entries import AccountsAdopted
+from protos.log_run_events import ReservationGivenUp, reason_of
 from protos.plan_releases import TRAIN
 from strategies.dp.budget import BudgetRefused, most_rounds
 from strategies.dp.units import PrivacyUnit

@@ -29,7 +29,8 @@ from coordinator.registry.versions import ModelVersion, list_versions
 from coordinator.runs import RunView
 from protos.approvals import PlanStatement
 from protos.ceilings import SignedCeiling
-from protos.halts import HaltOrder, LiftStatement
+from protos.halt_lifts import LiftStatement
+from protos.halts import HaltOrder
 from strategies.encoding import digest_of
 from strategies.ids import RunId, SiteName, site_name
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote

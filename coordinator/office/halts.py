@@ -8,7 +8,8 @@ from coordinator.governance import halts
 from coordinator.governance.halts import HaltView
 from coordinator.office.actors import Actor
 from coordinator.office.requests import Asked, Remember, once
-from protos.halts import HaltOrder, LiftStatement
+from protos.halt_lifts import LiftStatement
+from protos.halts import HaltOrder
 
 
 def give(centre: Centre, actor: Actor, order: HaltOrder, asked: Asked | None = None) -> HaltView:

@@ -18,7 +18,8 @@ from sqlalchemy.orm import Session
 from coordinator.db.log_schema import LoggedEntry
 from coordinator.db.schema import FINAL_STATES, Attempt, Checkpoint, Round, RoundState, Run, RunState
 from coordinator.ledger.adoption import newest_gap
-from protos.log_entries import AttemptVoided, LogEntry, RunEnded, RunLaunched, What, reason_of
+from protos.log_entries import LogEntry, RunLaunched, What
+from protos.log_run_events import AttemptVoided, RunEnded, reason_of
 from protos.plan import Plan
 from protos.plan_releases import EVALUATE, PREPARE
 from strategies.errors import Refused

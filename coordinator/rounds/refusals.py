@@ -20,7 +20,7 @@ from coordinator.governance.log import TransparencyLog
 from coordinator.governance.witnesses import SET_BACK, WitnessBook
 from coordinator.rounds.store import RoundStore
 from protos.frames import Refusal, RefusalCode
-from protos.log_entries import CODE_NAMES, SiteRefused
+from protos.log_run_events import CODE_NAMES, SiteRefused
 from protos.membership import MemberList
 from protos.witness import Evidence
 from strategies.encoding import sha256_hex

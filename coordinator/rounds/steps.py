@@ -19,7 +19,8 @@ from coordinator.registry.artifacts import ArtifactStore
 from coordinator.rounds.ending import void_open
 from coordinator.rounds.record import RoundConflict, RoundRecord, the_run
 from protos.frames import Stage
-from protos.log_entries import SumSettled, What
+from protos.log_entries import What
+from protos.log_run_events import SumSettled
 from strategies.encoding import Vector, vector_bytes
 from strategies.ids import Digest, RunId, SiteName
 from strategies.server_optimizers import OptimizerState

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from coordinator.db.schema import Round
 from protos.frames import Stage, scaling_digest
-from protos.log_entries import (
+from protos.log_run_events import (
     STAGE_NAMES,
     AttemptVoided,
     RoundCommitted,

@@ -27,21 +27,13 @@ from coordinator.rounds.asking import Asked, Asking, TooFewSurvivors, note_missi
 from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.roster import because
 from coordinator.rounds.store import RoundStore
-from protos.frames import Body, LogLeaf, Stage, Task, WitnessAnswer, WitnessRequest
-from protos.log_entries import LogEntry, PlanRecorded, RunLaunched, RunWitnessed
+from protos.frames import Body, Stage, Task, WitnessAnswer, WitnessRequest
+from protos.log_entries import LogEntry, PlanRecorded, RunLaunched
+from protos.log_proofs import MOST_COPIED, MOST_COPIED_BYTES, Grown, LogLeaf, Shown
+from protos.log_run_events import RunWitnessed
 from protos.membership import MemberList
 from protos.secure_codec import encode_witness_request
-from protos.witness import (
-    MOST_COPIED,
-    MOST_COPIED_BYTES,
-    Evidence,
-    Grown,
-    Shown,
-    WitnessBundle,
-    Witnessed,
-    difference_of,
-    view_digest,
-)
+from protos.witness import Evidence, WitnessBundle, Witnessed, difference_of, view_digest
 from strategies.encoding import sha256_hex
 from strategies.errors import CovenantError, Refused
 from strategies.ids import SiteName

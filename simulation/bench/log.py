@@ -18,9 +18,9 @@ from sqlalchemy import Engine, text
 from coordinator.db import migrate, open_database, writing
 from coordinator.governance.log import TransparencyLog, append
 from protos.keys import SigningKey, public_bytes
-from protos.log_entries import RoundCommitted
 from protos.log_export import Export, ExportHeader, write_export
 from protos.log_names import origin_of
+from protos.log_run_events import RoundCommitted
 from simulation.bench.log_story import LogStory
 from simulation.bench.report import BenchResult
 from strategies.errors import UsageError

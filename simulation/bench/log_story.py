@@ -14,24 +14,13 @@ from protos.approval_rule import ApprovalRule
 from protos.contract import Contract
 from protos.documents import read_document
 from protos.keys import SigningKey
-from protos.log_entries import (
-    LogEntry,
-    LoggedDocument,
-    MembersSigned,
-    PlanRecorded,
-    RoundCommitted,
-    RoundPrepared,
-    RunEnded,
-    RunLaunched,
-    RunWitnessed,
-    SumSettled,
-    What,
-)
+from protos.log_entries import LogEntry, LoggedDocument, MembersSigned, PlanRecorded, RunLaunched, What
 from protos.log_names import origin_of
+from protos.log_run_events import RoundCommitted, RoundPrepared, RunEnded, RunWitnessed, SumSettled
 from protos.membership import Member, MemberList, Membership, Service, SignedMembers
 from protos.plan import Plan
 from protos.root import Root, RootKey, SignedRoot
-from protos.witness import Position, SignedWitness, key_part, statement_of
+from protos.witness import Position, SignedWitness, WitnessStatement, key_part, view_digest
 from simulation.demo import data
 from strategies.ids import Digest, RunId, SiteName
 from strategies.transparency.notes import Checkpoint
@@ -117,18 +106,19 @@ class LogStory:
     def _witness(self, site: SiteName, run: RunId) -> SignedWitness:
         """A site has seen the launch, which is the last entry so far."""
         key, size = self.identities[site], self._tree.size
-        return statement_of(
+        said = WitnessStatement(
             federation=self.federation,
             site=site,
-            identity=key,
+            identity=key.public,
             run=run,
             launch=size - 1,
             plan=self.plan.digest,
-            head=Checkpoint(origin=origin_of(self.federation), size=size, root=self._tree.root),
+            checkpoint=Checkpoint(origin=origin_of(self.federation), size=size, root=self._tree.root).text,
             position=Position(epoch=key_part(key.public) * 2, sequence=size, head=_DIGEST),
-            view={},
+            view=view_digest({}),
             at=_AT,
         )
+        return SignedWitness.sign(said, key)
 
 
 def _text(name: str) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import mkdtemp
 
-from client.keystore import open_participant
+from client.bootstrap import open_participant
 from coordinator.runs import RunView
 from simulation.campaign.invariants import Invariant, Scene, Violation, registered
 from simulation.campaign.schedule import Misfortune, schedule

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 
-from client.accounts import AccountBook
+from client.accounts.book import AccountBook
 from coordinator.ledger import Ledger
 from coordinator.ledger.ceilings import Proposal
 from protos.contract import Contract

@@ -13,8 +13,8 @@ from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 
 from client.app import client_app
+from client.bootstrap import open_participant
 from client.journal.entries import JournalBroken
-from client.keystore import open_participant
 from client.participant import Participant
 from protos.codec import CodecError
 from simulation.world.link import MemoryLink

@@ -11,7 +11,7 @@ from multiprocessing.synchronize import Barrier
 from pathlib import Path
 from typing import Any
 
-from client.accounts import AccountBook, Occasion
+from client.accounts.book import AccountBook, Occasion
 from protos.site import AccountRule
 from strategies.dp.budget import BudgetRefused
 from strategies.dp.events import Mechanism, Release

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from client.accounts import AccountBook
+from client.accounts.book import AccountBook
 from protos.documents import read_document
 from protos.frames import Stage
 from protos.payloads import payload_of

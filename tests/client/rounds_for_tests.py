@@ -13,7 +13,7 @@ from client.journal import answers
 from client.journal.answers import Answers
 from client.journal.entries import Entry, JournalBroken
 from client.journal.file import Journal
-from client.protocol import SecureRounds
+from client.secure.rounds import SecureRounds
 from protos.frames import SecureAnswer, SecureRequest, Stage
 from strategies.features import Scaling
 from strategies.ids import RunId, SiteName

@@ -16,10 +16,11 @@ from tempfile import TemporaryDirectory
 import pyarrow.parquet as pq
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
+from client.bootstrap import open_participant
 from client.data import load_table
-from client.keystore import make_keys, open_participant
+from client.keystore import make_keys
 from client.participant import Participant
-from client.protocol import State
+from client.secure.rounds import State
 from client.training import TrainingSession
 from protos.documents import read_document
 from protos.frames import (

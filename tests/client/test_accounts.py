@@ -11,7 +11,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from client.accounts import AccountBook, ChargeReceipt
+from client.accounts.book import AccountBook, ChargeReceipt
 from client.journal import file
 from client.journal.entries import Entry, Holder, JournalBroken, Owner
 from client.journal.file import Journal

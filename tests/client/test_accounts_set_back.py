@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from client.accounts import AccountBook
+from client.accounts.book import AccountBook
+from client.bootstrap import open_participant
 from client.journal.entries import JournalBroken
-from client.keystore import open_participant
 from protos.frames import Stage
 from protos.site import load_site
 from tests.client.accounts_for_tests import filling, now, occasion

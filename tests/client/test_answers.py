@@ -16,7 +16,7 @@ import pytest
 from client.journal.answers import Answers, Question, secure_question
 from client.journal.entries import Holder, JournalBroken, Owner
 from client.journal.file import Journal
-from client.plan_check import TaskRefused
+from client.refusal import TaskRefused
 from protos.frames import SecureRequest, Stage, Statement
 from strategies.encoding import digest_of
 from strategies.ids import RunId, site_name

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from client.accounts import AccountBook
-from client.budget import export_to, views
-from client.keystore import open_accounts, open_participant
+from client.accounts.book import AccountBook
+from client.accounts.views import export_to, views
+from client.bootstrap import open_accounts, open_participant
 from protos.account_statement import SignedStatement
 from protos.keys import SigningKey
 from protos.site import AccountRule, SiteConfig, load_site
@@ -201,7 +201,7 @@ def test_a_statement_is_never_written_over_another_file(
     out = tmp_path / "precious"
     out.write_text("precious")
     assert left("budget", "--config", str(folder / "site.yaml"), "--export", str(out)) == 2
-    assert "exists; name another file" in " ".join(capsys.readouterr().err.split())
+    assert "exists and is never overwritten" in " ".join(capsys.readouterr().err.split())
     assert out.read_text() == "precious"
 
 

@@ -10,8 +10,9 @@ import pytest
 import structlog
 from structlog.testing import capture_logs
 
-from client.charging import Charging
-from client.plan_check import Accepted, TaskRefused
+from client.accounts.charging import Charging
+from client.admission.documents import Accepted
+from client.refusal import TaskRefused
 from protos.frames import RefusalCode, Stage, Statement
 from strategies.dp.units import PrivacyUnit, UnitKind
 from strategies.ids import RunId
@@ -86,7 +87,7 @@ def test_a_charge_over_the_ceiling_is_a_refusal_by_budget_and_charges_nothing(ba
 
 
 def test_a_plan_about_another_unit_is_a_refusal_by_budget(bank: SecureBank) -> None:
-    """`plan_check` refuses such a plan before; the account would do so too."""
+    """`admission` refuses such a plan before; the account would do so too."""
     other = PrivacyUnit(kind=UnitKind.CUSTOMER, column="customer_id")
     release = replace(planned(bank.plan).train, unit=other)
     with pytest.raises(TaskRefused, match="the account is per record") as refused:

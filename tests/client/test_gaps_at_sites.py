@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from client.participant import Participant
-from client.witness_report import report
+from client.transparency.report import report
 from protos.frames import Refusal, RefusalCode, WitnessAnswer, WitnessRequest
 from protos.gaps import GapDeclared, GapHead, LostHead, SignedGap
 from protos.log_entries import GapLogged, LoggedDocument
@@ -86,12 +86,12 @@ def signs(bank: SecureBank, ask: WitnessRequest, site: SiteName = VICTIM) -> Wit
 
 
 def refuses(bank: SecureBank, ask: WitnessRequest, words: str, site: SiteName = VICTIM) -> Refusal:
-    before = bank.participant(site).witness.newest
+    before = bank.participant(site).witness.memory.newest
     body = asked(bank.participant(site), ask)
     assert isinstance(body, Refusal), body
     assert body.code is RefusalCode.SIGNATURE
     assert words in body.reason
-    assert bank.participant(site).witness.newest == before
+    assert bank.participant(site).witness.memory.newest == before
     return body
 
 

@@ -9,9 +9,10 @@ from pathlib import Path
 import pytest
 
 from client import cli
-from client.keystore import open_halts
+from client.bootstrap import open_halts
+from client.plain import PlainRounds
 from protos.codec import decode_reply, encode_request
-from protos.frames import REFUSAL, Moments, Refusal, RefusalCode
+from protos.frames import REFUSAL, Moments, Refusal, RefusalCode, Request
 from protos.halts import HaltOrder, require_halt
 from protos.identities import Identities
 from protos.shell import run_command
@@ -81,14 +82,14 @@ def test_what_was_being_computed_when_the_halt_came_does_not_leave(
     bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     west, frame = bank.participant("west"), encode_request(bank.request(plan()))
-    computed = west._compute
+    computed = PlainRounds.answer
 
-    def interrupted(*given: object) -> object:
-        body = computed(*given)  # type: ignore[arg-type]
+    def interrupted(rounds: PlainRounds, request: Request) -> object:
+        body = computed(rounds, request)
         assert agent(bank, "halt", "--run", RUN, "--reason", "stop") == 0
         return body
 
-    monkeypatch.setattr(west, "_compute", interrupted)
+    monkeypatch.setattr(PlainRounds, "answer", interrupted)
     assert refused(bank, west.answer(frame)).code is RefusalCode.HALTED
     assert agent(bank, "resume", "--run", RUN, "--reason", "go on") == 0
     assert isinstance(decode_reply(west.answer(frame)).body, Moments)

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from client.accounts import ChargeReceipt, Occasion
-from client.charging import Charging
-from client.inputs import Inputs
+from client.accounts.book import ChargeReceipt, Occasion
+from client.accounts.charging import Charging
 from client.journal.entries import JournalBroken
+from client.secure.inputs import Inputs
 from client.training import session_for
 from client.training.private import PrivateSession
 from protos.frames import REFUSAL, Refusal, RefusalCode, Stage, Statement

@@ -36,7 +36,7 @@ int fdatasync(int file) { return fails() ? -1 : ((int (*)(int))dlsym(RTLD_NEXT, 
 _AGENT = """
 import sys
 from pathlib import Path
-from client.cli import _end_at_once
+from client.cli.run import _end_at_once
 from client.journal.entries import JournalBroken, Owner
 from client.journal.file import Journal
 journal = Journal.open(Path(sys.argv[1]), Owner(federation="demo", root="r", site="west", identity="i"))

@@ -11,8 +11,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from client import protocol
-from client.protocol import SecureRounds
+from client.secure import rounds as secure_rounds
+from client.secure.rounds import SecureRounds
 from protos import secure_codec
 from protos.codec import CodecError
 from protos.frames import RefusalCode, SecureRequest, Stage
@@ -147,14 +147,14 @@ def test_keys_for_the_attempt_itself_do_not_replace_those_that_are_shared(standi
 def test_keys_for_the_attempt_itself_replace_those_that_are_shared_without_the_guard(
     standing: SecureBank, monkeypatch: Guard
 ) -> None:
-    off(monkeypatch, protocol, "_require_keys_ahead")
+    off(monkeypatch, secure_rounds, "_require_keys_ahead")
     with pytest.raises(AssertionError, match="has advertised for this attempt; the step does not follow"):
         shared_and_asked_for_keys_again(fresh(standing))
 
 
 def test_keys_for_another_run_come_along_without_the_guard(standing: SecureBank, monkeypatch: Guard) -> None:
     """And what is asked of one run then says which other ones a site is in."""
-    off(monkeypatch, protocol, "_require_keys_ahead")
+    off(monkeypatch, secure_rounds, "_require_keys_ahead")
     asked = fresh(standing)
     request = asked.mask_request(asked.set_up(), VICTIM)
     _, ahead = standing.steps(VICTIM, replace(request, frames=(*request.frames, in_another_run(standing))))
@@ -257,6 +257,6 @@ def test_runs_that_a_site_takes_part_in_at_once_do_not_push_each_other_out(bank:
 def test_runs_push_each_other_out_of_a_memory_that_is_too_small(
     bank: SecureBank, monkeypatch: Guard, kept: str
 ) -> None:
-    monkeypatch.setattr(protocol, kept, 1)
+    monkeypatch.setattr(secure_rounds, kept, 1)
     with pytest.raises(AssertionError, match="this site has no keys for this attempt"):
         opened_together(bank, 2)

@@ -10,15 +10,16 @@ from pathlib import Path
 import pytest
 
 from client.cli import app
-from client.copying import export_copy
 from client.journal.entries import Owner
-from client.log_copy import LogCopy
+from client.transparency.export import export_copy
+from client.transparency.log_copy import LogCopy
 from protos.codec import CodecError
 from protos.frames import Refusal, RefusalCode, WitnessAnswer, WitnessRequest
 from protos.log_export import Export
+from protos.log_proofs import MOST_COPIED
 from protos.secure_codec import decode_asked, encode_witness_request
 from protos.site import load_site
-from protos.witness import MOST_COPIED, Evidence
+from protos.witness import Evidence
 from strategies.errors import Refused, UsageError
 from strategies.ids import RunId
 from tests.client.secure_for_tests import RUN, VICTIM, SecureBank, secure_bank
@@ -101,7 +102,7 @@ def test_entries_that_contradict_the_head_are_refused_with_the_head_as_evidence(
     assert body.code is RefusalCode.SIGNATURE
     assert "are not those of the head" in body.reason
     assert Evidence.from_canonical(body.evidence).notes == (honest.note,)
-    assert bank.participant(VICTIM).witness.newest is None
+    assert bank.participant(VICTIM).witness.memory.newest is None
     assert copied(bank) == []
 
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import pytest
 
-from client import model_chain
-from client.model_chain import ModelChain, Witnesses
-from client.plan_check import TaskRefused
+from client.refusal import TaskRefused
+from client.secure import model_chain
+from client.secure.model_chain import ModelChain, Witnesses
 from protos import frames
 from protos.frames import (
     Checkpoint,

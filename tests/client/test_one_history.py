@@ -14,7 +14,7 @@ import pytest
 
 from client.journal import answers
 from client.journal.answers import Answers, secure_question
-from client.protocol import _KEPT_RUNS
+from client.secure.rounds import _KEPT_RUNS
 from protos import frames
 from protos.frames import Checkpoint, Stage, Upload
 from strategies.encoding import digest_of

@@ -7,8 +7,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from client import protocol
 from client.journal.answers import Answers
+from client.secure import rounds as secure_rounds
 from protos import plan as plans
 from protos.frames import RefusalCode, Stage
 from protos.plan import Plan
@@ -64,7 +64,7 @@ def test_a_second_sum_in_a_round_that_the_plan_does_not_have(
 def test_a_second_sum_in_a_round_that_the_plan_does_not_have_shows_an_input_without_the_guard(
     bank: SecureBank, monkeypatch: Guard
 ) -> None:
-    off(monkeypatch, protocol, "check_statement", lambda *_, **__: None)
+    off(monkeypatch, secure_rounds, "check_statement", lambda *_, **__: None)
     everybody, fewer = Sum(bank), Sum(bank, number=1, roster=OTHERS)
     assert np.array_equal(everybody.opened() - fewer.opened(), everybody.plain(VICTIM))
 
@@ -107,7 +107,7 @@ def test_two_sums_of_one_round_that_share_the_victim_alone_are_opened_without_th
 ) -> None:
     """The victim has given its shares for neither, and is in both."""
     monkeypatch.setattr(plans, "sharing_an_honest_site", lambda *_: 0)
-    monkeypatch.setattr("client.plan_check.sharing_an_honest_site", lambda *_: 0)
+    monkeypatch.setattr("client.admission.policy.sharing_an_honest_site", lambda *_: 0)
     with secure_bank(plan_of_seven(3)) as bank:
         sums = [Sum(bank, attempt_number=n, roster=roster) for n, roster in ((1, ONE), (2, OTHER))]
         for asked, step in [(asked, asked.confirmed()) for asked in sums]:

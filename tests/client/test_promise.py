@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from client.journal.promise import promise_bytes, promised
+from client.secure.promise import promise_bytes, promised
 from protos.plan import SecureAggregation
 from strategies.encoding import canonical_json, digest_of
 from strategies.ids import RunId, SiteName

@@ -14,8 +14,8 @@ from client import participant as door
 from client.journal import answers as journal_answers
 from client.journal.answers import Answers
 from client.journal.entries import JournalBroken
-from client.journal.promise import promised
-from client.protocol import SecureRounds
+from client.secure.promise import promised
+from client.secure.rounds import SecureRounds
 from protos.frames import RefusalCode, Stage
 from strategies.encoding import digest_of
 from strategies.secagg import server as central

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from client import participant as door
-from client import protocol
+from client.secure import rounds as secure_rounds
 from protos.frames import Refusal, SecureRequest
 from protos.plan import SecureAggregation
 from protos.secure_codec import decode_answer, encode_secure_request
@@ -169,7 +169,7 @@ def test_shares_for_survivors_that_the_site_has_not_confirmed_are_given_without_
     bank: SecureBank, monkeypatch: Guard
 ) -> None:
     request = unconfirmed(Sum(bank))
-    off(monkeypatch, protocol, "Adversary", SimpleNamespace(SEMI_HONEST=Adversary.ACTIVE))
+    off(monkeypatch, secure_rounds, "Adversary", SimpleNamespace(SEMI_HONEST=Adversary.ACTIVE))
     assert isinstance(bank.step(VICTIM, request), Shares)
 
 
@@ -212,10 +212,10 @@ def test_memory_is_bounded_whatever_keys_are_asked_for(bank: SecureBank) -> None
         other = replace(bank, plan=secure_plan(seed=seed))
         bank.step(VICTIM, Sum(other, run=RunId(f"run-{16 + seed:016x}")).advertise_request())
     rounds = west._secure
-    assert len(rounds._attempts) <= protocol._KEPT_RUNS * protocol._KEPT_ATTEMPTS
+    assert len(rounds._attempts) <= secure_rounds._KEPT_RUNS * secure_rounds._KEPT_ATTEMPTS
     of_each = Counter(attempt.run for attempt in rounds._attempts)
-    assert max(of_each.values()) <= protocol._KEPT_ATTEMPTS
+    assert max(of_each.values()) <= secure_rounds._KEPT_ATTEMPTS
     assert set(of_each) <= set(rounds._runs)
-    assert len(rounds._runs) == protocol._KEPT_RUNS
+    assert len(rounds._runs) == secure_rounds._KEPT_RUNS
     assert len(west._set_ups) == door._KEPT_SET_UPS
     assert len(west._sessions) == len(west._accepted) == door._KEPT_SESSIONS

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from client.admission.trust import Trust
 from client.journal.entries import JournalBroken, Owner
 from client.journal.file import Journal
-from client.trust import Trust
 from protos.codec import decode_reply, encode_request
 from protos.frames import Moments, Refusal, RefusalCode, Stage, Update
 from protos.keys import create_node_key

@@ -10,8 +10,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from client import participant as door
-from client import plan_check, protocol
+from client import plain
+from client.admission import policy
+from client.secure import rounds as secure_rounds
 from protos.codec import decode_reply, encode_request
 from protos.frames import (
     Body,
@@ -65,7 +66,7 @@ def test_a_plain_request_under_a_secure_plan(standing: SecureBank, stage: Stage)
 def test_a_plain_request_under_a_secure_plan_shows_everything_without_the_guard(
     bank: SecureBank, monkeypatch: Guard, stage: Stage, shown: type
 ) -> None:
-    off(monkeypatch, door, "_require_plain")
+    off(monkeypatch, plain, "_require_plain")
     reply = bank.participant(VICTIM).answer(encode_request(plain_request(bank, stage)))
     assert isinstance(decode_reply(reply).body, shown)
 
@@ -110,7 +111,7 @@ def test_ghost_sites_that_fill_the_cohort_are_seen_in_its_keys_too(
 ) -> None:
     """The second line of defence: a plan may invite many, and a cohort be of few."""
     bank.edit(VICTIM, "recognise: [east, north, south]", f"recognise: {recognised}")
-    off(monkeypatch, plan_check, "sharing_an_honest_site", lambda *_: 0)
+    off(monkeypatch, policy, "sharing_an_honest_site", lambda *_: 0)
     asked = Sum(bank)
     words = "of 4 sites are not among the peers that this site recognises"
     bank.refuses(VICTIM, asked.request(asked.keys().request), words)
@@ -121,7 +122,7 @@ def test_ghost_sites_that_fill_the_cohort_learn_an_input_without_the_guard(
 ) -> None:
     """All other sites are the coordinator's own: they give it their shares, and it knows what they have added."""
     bank.edit(VICTIM, "recognise: [east, north, south]", "recognise: [left, right]")
-    off(monkeypatch, plan_check, "sharing_an_honest_site", lambda *_: 0)
+    off(monkeypatch, policy, "sharing_an_honest_site", lambda *_: 0)
     off(monkeypatch, site_side, "_check_strangers")
     off(monkeypatch, site_side, "_check_survivors")
     asked = Sum(bank)
@@ -231,7 +232,7 @@ def test_a_statement_of_something_that_the_site_has_not_accepted_gets_its_input_
 ) -> None:
     off(
         monkeypatch,
-        protocol.SecureRounds,
+        secure_rounds.SecureRounds,
         "_statement",
         lambda _self, _attempt, _ask, asked, _run: asked.statement,
     )

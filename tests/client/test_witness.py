@@ -10,16 +10,17 @@ from pathlib import Path
 
 import pytest
 
-from client.keystore import open_participant
+from client.admission.documents import Accepted
+from client.bootstrap import open_participant
 from client.participant import Participant
-from client.plan_check import Accepted
-from client.witness_report import report
+from client.transparency.report import report
 from protos.frames import Refusal, RefusalCode, SecureRequest, Task, WitnessAnswer, WitnessRequest
 from protos.keys import SigningKey
 from protos.log_entries import LogEntry, What
+from protos.log_proofs import Grown
 from protos.membership import MemberList
 from protos.site import load_site
-from protos.witness import Evidence, Grown, SignedWitness, WitnessBundle
+from protos.witness import Evidence, SignedWitness, WitnessBundle
 from strategies.encoding import sha256_hex
 from strategies.ids import RunId, SiteName
 from strategies.secagg import server as central
@@ -51,12 +52,12 @@ def signed(bank: SecureBank) -> dict[SiteName, WitnessAnswer]:
 
 def refused(bank: SecureBank, request: WitnessRequest, words: str, site: SiteName = VICTIM) -> Refusal:
     """A site signs nothing, and says why for good."""
-    before = bank.participant(site).witness.newest
+    before = bank.participant(site).witness.memory.newest
     body = asked(bank.participant(site), request)
     assert isinstance(body, Refusal), body
     assert body.code is RefusalCode.SIGNATURE
     assert words in body.reason
-    assert bank.participant(site).witness.newest == before
+    assert bank.participant(site).witness.memory.newest == before
     return body
 
 
@@ -92,7 +93,7 @@ def test_what_a_site_signs_is_in_its_journal_and_says_where_that_stood(bank: Sec
     assert (said.run, said.plan, said.head.size) == (RUN, bank.plan.digest, bank.log.tree.size)
     assert (said.position.sequence, said.position.head) == journal.head
     bank.crash(VICTIM)
-    assert bank.participant(VICTIM).witness.newest == answer.statement
+    assert bank.participant(VICTIM).witness.memory.newest == answer.statement
 
 
 def test_a_site_that_was_asked_from_another_size_says_which_it_is_at(bank: SecureBank) -> None:

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import pyarrow as pa
 from sqlalchemy import Engine, select
 
+from client.bootstrap import open_participant
 from client.data import table_from
-from client.keystore import open_participant
 from client.participant import Participant
 from client.training import TrainingSession
 from coordinator.bootstrap import Centre

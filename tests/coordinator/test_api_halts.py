@@ -13,7 +13,8 @@ from coordinator.api.client import ControlClient
 from coordinator.ledger.ceilings import Proposal
 from protos import governance_pb2 as governance
 from protos.ceilings import SignedCeiling
-from protos.halts import HaltOrder, LiftStatement
+from protos.halt_lifts import LiftStatement
+from protos.halts import HaltOrder
 from protos.log_entries import LogEntry
 from strategies.errors import Refused, UsageError
 from strategies.ids import Digest, SiteName

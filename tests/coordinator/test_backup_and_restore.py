@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import Engine, select
 
-from client.budget import _stated, views
+from client.accounts.views import _stated, views
 from coordinator.db import open_database, reading, writing
 from coordinator.db.recovery_schema import Restore
 from coordinator.db.schema import Base, Checkpoint, Model, Round, Run, RunState
@@ -526,7 +526,7 @@ def test_with_a_later_head_known_nothing_is_done_before_a_gap_is_signed(life: Li
         apply_gap(log, gap)
     export_log(log, "demo", life.folder / "gap.jsonl")
     story = verify_file(life.folder / "gap.jsonl", life.pinned).story
-    ((seq, sound),) = story.gaps
+    ((seq, sound),) = story.gaps.met
     assert (seq, sound.declared.reason) == (found.head.size, "the disk of the database failed")
     (run,) = story.runs.values()
     assert run.state == "failed"

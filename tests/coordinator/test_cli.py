@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from client.cli import init as init_site
+from client.enrolment.new_site import NewSite
 from protos.documents import load_document
 from protos.membership import Membership
 from protos.root import SignedRoot
@@ -153,16 +153,16 @@ def federation(folder: Path, *sites: str) -> None:
 def enrol(folder: Path, site: str) -> None:
     home, root = folder / "home", folder / "officers" / "root.json"
     contract, rows = folder / data.CONTRACT, folder / "rows.parquet"
-    init_site(
-        folder / site,
-        site,
-        "demo",
-        "127.0.0.1:9",
-        home / "tls" / "ca.crt",
-        root,
-        contract,
-        rows,
-        ["credit-risk"],
+    made = NewSite(
+        site=site,
+        federation="demo",
+        superlink="127.0.0.1:9",
+        ca=home / "tls" / "ca.crt",
+        root=root,
+        contract=contract,
+        data=rows,
+        purposes=["credit-risk"],
     )
+    made.make(folder / site)
     for key in ("site.key", "node.key"):
         assert (folder / site / key).stat().st_mode & 0o777 == 0o600

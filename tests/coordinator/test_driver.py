@@ -26,7 +26,8 @@ from coordinator.rounds.store import RoundStore
 from protos.codec import decode_reply, encode_reply
 from protos.frames import Refusal, RefusalCode, Reply, Stage, Update, WitnessRequest
 from protos.keys import public_bytes
-from protos.log_entries import LogEntry, SiteRefused
+from protos.log_entries import LogEntry
+from protos.log_run_events import SiteRefused
 from protos.plan import Plan
 from protos.secure_codec import decode_asked
 from strategies.encoding import vector_digest

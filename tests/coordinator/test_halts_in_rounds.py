@@ -22,7 +22,8 @@ from coordinator.rounds.exchange import Answered, Unanswered
 from coordinator.runs import resume
 from protos.documents import load_document
 from protos.frames import Stage
-from protos.halts import HaltLift, HaltOrder
+from protos.halt_lifts import HaltLift
+from protos.halts import HaltOrder
 from protos.log_audit import Audit, AuditRefused, audit
 from protos.log_entries import Halted as HaltedEntry
 from protos.log_entries import HaltLifted, LogEntry, LoggedDocument, What

@@ -102,7 +102,7 @@ def test_an_export_overwrites_nothing(covenant: Command, tmp_path: Path) -> None
     (tmp_path / "log.jsonl").write_text("mine")
     left, _, err = covenant("log", "export", "log.jsonl")
     assert left == 2
-    assert "exists; name another file" in " ".join(err.split())
+    assert "exists and is never overwritten" in " ".join(err.split())
     assert (tmp_path / "log.jsonl").read_text() == "mine"
 
 

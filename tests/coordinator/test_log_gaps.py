@@ -11,17 +11,9 @@ import pytest
 
 from coordinator.governance.log import TransparencyLog
 from protos.gaps import GapDeclared, GapHead, SignedGap
-from protos.log_entries import (
-    AccountsAdopted,
-    AdoptedCharge,
-    GapLogged,
-    LogEntry,
-    LoggedDocument,
-    RunEnded,
-    RunResumed,
-    What,
-)
+from protos.log_entries import AccountsAdopted, AdoptedCharge, GapLogged, LogEntry, LoggedDocument, What
 from protos.log_export import Export
+from protos.log_run_events import RunEnded, RunResumed
 from protos.root import SignedRoot
 from simulation.world.layout import _signing_key
 from strategies.errors import Refused
@@ -102,7 +94,7 @@ def scene(log: TransparencyLog, federation: Private, pinned: SignedRoot) -> Scen
 
 def test_a_gap_is_believed_and_reported(scene: Scene) -> None:
     story = scene.verify(scene.gap(), RunEnded(run=RUN, state="failed", reason="restored"))
-    ((seq, sound),) = story.gaps
+    ((seq, sound),) = story.gaps.met
     assert (seq, sound.declared.kept.size) == (len(scene.kept), len(scene.kept))
     assert story.runs[RUN].state == "failed"
 

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import typer
 
+from client.bootstrap import open_halts, open_participant
 from client.cli import app as agent
-from client.keystore import open_halts, open_participant
 from client.participant import Participant
 from coordinator.api.server import ControlServer
 from coordinator.bootstrap import open_centre

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import pytest
 
-from client.protocol import SecureRounds
+from client.secure.rounds import SecureRounds
 from coordinator.rounds.asking import StaysClosed, TooFewSurvivors
 from coordinator.rounds.exchange import Answered, Outcome
 from coordinator.rounds.roster import Roster

@@ -16,8 +16,9 @@ from sqlalchemy.exc import DBAPIError
 from coordinator.db import writing
 from coordinator.db.log_schema import LoggedCheckpoint, LoggedEntry
 from coordinator.governance.log import TransparencyLog, append
-from protos.log_entries import LogEntry, RunEnded, RunResumed, What
+from protos.log_entries import LogEntry, What
 from protos.log_office import CallDenied
+from protos.log_run_events import RunEnded, RunResumed
 from strategies.errors import CovenantError, Refused, UsageError
 from strategies.ids import RunId
 from strategies.transparency.merkle import leaf_hash, verify_consistency, verify_inclusion

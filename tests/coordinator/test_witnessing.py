@@ -19,7 +19,8 @@ from protos.codec import encode_reply
 from protos.documents import load_document
 from protos.frames import REFUSAL, Refusal, RefusalCode, Reply, WitnessAnswer
 from protos.log_audit import Audit, audit
-from protos.log_entries import LogEntry, RunWitnessed, SiteRefused
+from protos.log_entries import LogEntry
+from protos.log_run_events import RunWitnessed, SiteRefused
 from protos.root import SignedRoot
 from protos.secure_codec import decode_answer
 from protos.witness import Evidence, SignedWitness, view_digest
@@ -214,7 +215,7 @@ def test_a_head_that_a_site_made_up_is_no_fork(make: Make, shows: str) -> None:
     """The site signs what it likes; neither the log's key has signed that head, nor was it an answer to one that was shown."""
     federation = make(secure_plan())
     federation.driver()._witnessing.ensure(federation.sites)
-    own = federation.wire.participants[WEST].witness.newest
+    own = federation.wire.participants[WEST].witness.memory.newest
     assert own is not None
     size = own.statement.head.size + (10**6 if shows == "shorter" else 0)
     head = Checkpoint(origin=own.statement.head.origin, size=size, root=bytes(32))

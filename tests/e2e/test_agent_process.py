@@ -86,7 +86,7 @@ def test_an_idle_agent_asks_less_than_twice_a_second(
 ) -> None:
     """Counts the real requests of a real agent object against the real SuperLink."""
     from client import app as client_app
-    from client import bootstrap
+    from client import process
 
     calls: list[float] = []
     pull = FleetConnection.pull
@@ -98,7 +98,7 @@ def test_an_idle_agent_asks_less_than_twice_a_second(
     monkeypatch.setattr(FleetConnection, "pull", counting)
     federation.deployment.end("west")
     site_file = federation.deployment.site_folder("west") / "site.yaml"
-    agent = bootstrap.open_agent(site_file)
+    agent = process.open_agent(site_file)
     import threading
 
     thread = threading.Thread(target=agent.serve)

@@ -7,13 +7,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from protos.halts import (
-    HaltLift,
-    HaltOrder,
-    LiftRule,
-    require_halt,
-    require_lift,
-)
+from protos.halt_lifts import HaltLift, LiftRule, require_lift
+from protos.halts import HaltOrder, require_halt
 from protos.keys import SigningKey, create_node_key
 from protos.membership import Member, MemberList, Officer, Role
 from strategies.encoding import canonical_json

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import pytest
 
-import client.inputs
+import client.secure.inputs
 import coordinator.rounds.opened
-from client.accounts import ChargeReceipt
-from client.inputs import Inputs
+from client.accounts.book import ChargeReceipt
+from client.secure.inputs import Inputs
 from client.training import local, private
 from client.training.private import PrivateSession
 from protos.frames import Stage, Statement
@@ -160,7 +160,7 @@ def noise_is_told_apart_only_by(*names: str) -> Plant:
         def unsafe(inputs: Inputs, said: Statement, *given: object) -> np.ndarray:
             facts = {"site": inputs.site, "round": said.round, "attempt": said.attempt}
             key = hashlib.sha256(repr([facts[name] for name in names]).encode()).digest()
-            patch.setattr(client.inputs, "NoiseSeed", lambda _: NoiseSeed(key))
+            patch.setattr(client.secure.inputs, "NoiseSeed", lambda _: NoiseSeed(key))
             return real(inputs, said, *given)
 
         patch.setattr(Inputs, "_noisy", unsafe)

@@ -143,7 +143,7 @@ def shows_its_input(patch: Patch) -> None:
         return PlainSums(self.documents, self.asking, self.task).pool(question, settle)
 
     patch.setattr(SecureSums, "pool", pool)
-    patch.setattr("client.participant._require_plain", lambda _: None)
+    patch.setattr("client.plain._require_plain", lambda _: None)
 
 
 def draws_the_same_secrets_again(patch: Patch) -> None:
@@ -165,7 +165,7 @@ def forgets_what_it_could_open(patch: Patch) -> None:
 
 def answers_what_rides_along(patch: Patch) -> None:
     """A site takes every step of a request, and its journal looks at the first only."""
-    patch.setattr("client.protocol._require_keys_ahead", lambda *_: None)
+    patch.setattr("client.secure.rounds._require_keys_ahead", lambda *_: None)
     patch.setattr("protos.secure_codec._require_keys_ahead", lambda _: None)
 
 

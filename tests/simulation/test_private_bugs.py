@@ -15,9 +15,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from client.accounts import ChargeReceipt
+from client.accounts.book import ChargeReceipt
 from client.data import Table, table_from
-from client.inputs import Inputs
+from client.secure.inputs import Inputs
 from client.training import PrivateSession, private, session_for
 from protos.documents import read_document
 from protos.frames import Stage, Statement

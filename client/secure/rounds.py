@@ -1,11 +1,11 @@
-"""A site's side of secure aggregation between messages: which keys it has, which model it is at, and what it computes for a sum.
+"""A site's side of secure aggregation between messages: which keys it has, and which step may follow.
 
 1. Secrets live in memory only, but for the shares that a confirmation promises. A site that is started again keeps that promise, and takes
    part again from the next fresh keys on.
 2. A state is taken out of memory before it is stepped from, so no key ever serves two requests. What is answered is in the journal
    before it leaves (`participant`), so a repeated request gets the same bytes.
 3. A statement must name what this site accepted (plan, contract, member list, component), the roster that it is asked to mask for, and the
-   model that this site has computed itself.
+   model that this site has computed itself (`run`).
 4. Keys for the next attempt are a favour: if their part of a request is wrong it goes unanswered, and the rest does not suffer. Nothing but
    keys and shares of keys rides along, because the journal guards the first step of a request and no other.
 """
@@ -15,32 +15,31 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TypeVar
 
 import structlog
 
-from client.charging import Charging
-from client.inputs import Inputs
-from client.journal.promise import promise_bytes, promised
-from client.model_chain import ModelChain, Witnesses
-from client.plan_check import Accepted, TaskRefused, check_statement
+from client.accounts.charging import Charging
+from client.admission.documents import Accepted
+from client.admission.requests import check_statement
+from client.refusal import TaskRefused
+from client.secure.promise import promise_bytes, promised
+from client.secure.run import Run
 from client.training import Session
-from protos.frames import RefusalCode, SecureAnswer, SecureRequest, Stage, Statement, Task
-from protos.identities import Identities
-from protos.plan import SecureAggregation
+from protos.frames import RefusalCode, SecureAnswer, SecureRequest, Statement, Task
 from protos.site import SiteConfig
 from strategies.errors import Refused
 from strategies.ids import RunId, SiteName
 from strategies.secagg.client import (
     Advertised,
-    Client,
     Confirmed,
     Masked,
     ProtocolAbort,
     Shared,
     advertise,
 )
-from strategies.secagg.identities import Peers, Sign
+from strategies.secagg.identities import Sign
 from strategies.secagg.labels import Attempt
 from strategies.secagg.messages import (
     AdvertiseRequest,
@@ -52,8 +51,6 @@ from strategies.secagg.messages import (
     UnmaskRequest,
 )
 from strategies.secagg.parameters import Adversary
-from strategies.secagg.payloads import Integers
-from strategies.secagg.rings import Ring
 from strategies.secagg.shamir import Entropy
 
 _KEPT_RUNS = 4
@@ -65,40 +62,32 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Run:
-    """What this site knows of a run that it takes part in."""
-
-    accepted: Accepted
-    secure: SecureAggregation
-    inputs: Inputs
-    identities: Identities
-    chain: ModelChain
-
-
-@dataclass(frozen=True, slots=True)
 class _Held:
     """Where an attempt stands, and the run that it belongs to."""
 
-    run: _Run
+    run: Run
     state: State
 
 
 @dataclass
 class SecureRounds:
-    """The secure aggregation of one site. `accept` judges the documents of a run, `require` whether they still hold (no newer member
-    list has come, and no approval is over before the run has begun), `require_all` whether a whole roster has witnessed a run, `session_of` loads the data that they are about, `charging` charges this
-    site's account, and `promise_of` finds in the journal what this site has confirmed before it was started again."""
+    """The secure aggregation of one site."""
 
     config: SiteConfig
     sign: Sign
     entropy: Entropy
     accept: Callable[[Task, RunId], Accepted]
+    """Judges the documents of a run."""
     require: Callable[[Accepted, RunId], None]
+    """Judges whether they still hold: a newer member list may have come, and approvals run out."""
     require_all: Callable[[Collection[SiteName], RunId], None]
+    """Judges whether a whole roster has witnessed a run."""
     session_of: Callable[[Accepted], Session]
+    """Loads the data that a run is about."""
     charging: Charging
     promise_of: Callable[[Attempt], bytes | None]
-    _runs: OrderedDict[RunId, _Run] = field(default_factory=OrderedDict)
+    """Finds in the journal what this site has confirmed before it was started again."""
+    _runs: OrderedDict[RunId, Run] = field(default_factory=OrderedDict)
     _attempts: OrderedDict[Attempt, _Held] = field(default_factory=OrderedDict)
 
     def answer(self, asked: SecureRequest) -> SecureAnswer:
@@ -146,43 +135,19 @@ class SecureRounds:
         # Keys that have masked nothing may be replaced: whoever was to share with them may have gone.
         if held is not None and isinstance(held.state, Masked | Confirmed):
             raise TaskRefused(RefusalCode.PROTOCOL, "this site has sent its input to this attempt already")
-        state = advertise(self._client(attempt, run), self.entropy)
+        state = advertise(run.client(attempt, self.sign), self.entropy)
         self._keep(attempt, run, state)
         return state.advertisement
 
-    def _client(self, attempt: Attempt, run: _Run) -> Client:
-        return Client(
-            site=self.config.site,
-            attempt=attempt,
-            parameters=run.accepted.plan.secure_parameters(run.secure),
-            peers=self._peers,
-            sign=self.sign,
-            verify=run.identities.verify,
-        )
-
-    @property
-    def _peers(self) -> Peers:
-        """Whom this site must be in a sum with.
-
-        The survivors that it recognises, itself among them, are at least the plan's minimum (`Client`), whoever else is in a sum: so many less
-        those who may collude add the noise that was charged for.
-        """
-        peers = self.config.peers
-        if peers is None:
-            raise TaskRefused(
-                RefusalCode.POLICY,
-                "`peers` is not configured at this site, so it recognises nobody to be in a sum with",
-            )
-        return Peers(recognised=frozenset(peers.recognise) - {self.config.site}, at_least=peers.at_least)
-
-    def _run_of(self, attempt: Attempt, task: Task | None) -> _Run:
+    def _run_of(self, attempt: Attempt, task: Task | None) -> Run:
         """The run that `attempt` belongs to; a new one is judged by its documents."""
         known = self._runs.get(attempt.run)
         if task is not None:
             accepted = self.accept(task, attempt.run)
             if known is None or known.accepted != accepted:
                 self.charging.foresee(accepted, attempt.run)
-                known = self._begun(accepted)
+                charge = partial(self.charging.charge, accepted)
+                known = Run.begin(accepted, self.config, self.session_of, charge, self.entropy)
                 self._runs[attempt.run] = known
                 while len(self._runs) > _KEPT_RUNS:
                     oldest, _ = self._runs.popitem(last=False)
@@ -196,34 +161,17 @@ class SecureRounds:
             raise TaskRefused(RefusalCode.PROTOCOL, "the attempt names another plan than this site accepted")
         return known
 
-    def _begun(self, accepted: Accepted) -> _Run:
-        plan = accepted.plan
-        if not isinstance(plan.aggregation, SecureAggregation):
-            raise TaskRefused(RefusalCode.PROTOCOL, "the plan is not one for secure aggregation")
-        session = self.session_of(accepted)
-        members = {member.site: member.identity_key for member in accepted.members.members}
-        identities = Identities({site: members[site] for site in plan.sites.invite})
-        inputs = Inputs(
-            self.config.site,
-            plan,
-            accepted.contract,
-            session,
-            lambda release, said: self.charging.charge(accepted, release, said),
-            self.entropy,
-        )
-        return _Run(accepted, plan.aggregation, inputs, identities, ModelChain.begin(plan, session.model))
-
     def _mask(self, attempt: Attempt, ask: MaskRequest, asked: SecureRequest) -> Body:
         run, shared = self._take(attempt, Shared)
         self.require(run.accepted, attempt.run)
         said = self._statement(attempt, ask, asked, run)
         shared.check(ask)
-        ring, integers = self._computed(run, said, asked)
+        ring, integers = run.computed(said, asked)
         masked, sent = shared.mask(ask, ring, integers)
         self._keep(attempt, run, masked)
         return sent
 
-    def _statement(self, attempt: Attempt, ask: MaskRequest, asked: SecureRequest, run: _Run) -> Statement:
+    def _statement(self, attempt: Attempt, ask: MaskRequest, asked: SecureRequest, run: Run) -> Statement:
         """The statement, if it is the one that the masks are bound to, of this attempt, and of what this site accepted."""
         said, accepted = asked.statement, run.accepted
         if said is None or said.digest != ask.statement:
@@ -242,24 +190,6 @@ class SecureRounds:
         check_statement(said, accepted, site=self.config.site)
         self.require_all(said.roster, said.run)
         return said
-
-    def _computed(self, run: _Run, said: Statement, asked: SecureRequest) -> tuple[Ring, Integers]:
-        """What this site adds to the sum, before it is masked."""
-        if said.stage is Stage.PREPARE:
-            return run.inputs.compute(said, None, None)
-        if asked.scaling is None:
-            raise TaskRefused(
-                RefusalCode.PROTOCOL, f"a request to {said.stage.name.lower()} without the scaling"
-            )
-        witnesses = Witnesses(
-            self.config.site,
-            run.secure.suite,
-            run.accepted.plan.secure_parameters(run.secure),
-            self._peers,
-            run.identities.verify,
-        )
-        model = run.chain.follow(said, asked.aggregate, asked.checkpoint, witnesses)
-        return run.inputs.compute(said, model, asked.scaling)
 
     def _unmask(self, attempt: Attempt, ask: UnmaskRequest) -> Body:
         state = self._promised(attempt) or self._unpromised(attempt, ask)
@@ -294,7 +224,7 @@ class SecureRounds:
         members = held.run.accepted.members.members
         return promise_bytes(held.state, {each.site: each.identity_key for each in members})
 
-    def _take(self, attempt: Attempt, kind: type[S]) -> tuple[_Run, S]:
+    def _take(self, attempt: Attempt, kind: type[S]) -> tuple[Run, S]:
         """The run and state of an attempt, which is in memory no more."""
         held = self._take_any(attempt)
         if not isinstance(held.state, kind):
@@ -313,12 +243,11 @@ class SecureRounds:
             )
         return held
 
-    def _keep(self, attempt: Attempt, run: _Run, state: State) -> None:
+    def _keep(self, attempt: Attempt, run: Run, state: State) -> None:
         self._attempts[attempt] = _Held(run, state)
         self._attempts.move_to_end(attempt)
-        self._runs.move_to_end(
-            attempt.run
-        )  # a run that is under way outlives others that are only asked about
+        # A run that is under way outlives others that are only asked about.
+        self._runs.move_to_end(attempt.run)
         self._forget(attempt.run, keep=_KEPT_ATTEMPTS)
 
     def _forget(self, run: RunId, *, keep: int) -> None:

@@ -15,7 +15,7 @@ from typing import TypeVar, assert_never
 import numpy as np
 import structlog
 
-from client.accounts import ChargeReceipt
+from client.accounts.book import ChargeReceipt
 from client.training import PrivateSession, Session, TrainingSession
 from protos.contract import Contract
 from protos.frames import Stage, Statement

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from client.plan_check import TaskRefused
+from client.refusal import TaskRefused
 from protos.frames import Checkpoint, RefusalCode, Stage, Statement, Testimony
 from protos.plan import Plan
 from strategies.encoding import Vector, vector_digest

@@ -10,15 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from protos.frames import LogLeaf
 from protos.gaps import SignedGap, SoundGap, require_bridges
 from protos.log_entries import GapLogged, LogEntry
+from protos.log_proofs import LogLeaf, Shown
 from protos.membership import Trusted
 from protos.root import SignedRoot
-from protos.witness import Shown
-from strategies.encoding import canonical_json
 from strategies.errors import Refused
-from strategies.transparency.merkle import leaf_hash, verify_inclusion
 from strategies.transparency.notes import Checkpoint
 
 
@@ -36,17 +33,10 @@ class Bridge:
         shown.require_extends(self.kept)
 
 
-def lost_of(gap: SignedGap) -> tuple[Checkpoint, ...]:
-    """The heads that a gap names as lost."""
-    return tuple(each.checkpoint() for each in gap.gap.lost)
-
-
 def signed_gap(body: bytes) -> SignedGap | None:
     """The gap in an entry of the log, unverified; None if it is another kind of entry."""
     what = LogEntry.from_canonical(body).what
-    return (
-        SignedGap.from_canonical(canonical_json(what.gap.document)) if isinstance(what, GapLogged) else None
-    )
+    return what.gap.read_as(SignedGap) if isinstance(what, GapLogged) else None
 
 
 def bridges_in(gaps: Iterable[LogLeaf], shown: Shown, pinned: SignedRoot) -> Iterator[Bridge]:
@@ -60,8 +50,6 @@ def bridges_in(gaps: Iterable[LogLeaf], shown: Shown, pinned: SignedRoot) -> Ite
             raise Refused(
                 f"the gap is entry {leaf.seq} of the log, and says that the log goes on after {kept.size} entries"
             )
-        verify_inclusion(
-            leaf_hash(leaf.body), index=leaf.seq, size=head.size, proof=leaf.hashes, root=head.root
-        )
+        leaf.require_in(head)
         at = Checkpoint(origin=head.origin, size=kept.size, root=bytes.fromhex(kept.root))
         yield Bridge(sound, at, leaf.body)

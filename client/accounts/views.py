@@ -1,24 +1,21 @@
-"""What `covenant-agent budget` shows and exports: the accounts of a site, from its own book."""
+"""The accounts of a site as its people see them, and as it states them, signed, to the centre."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from rich.table import Table
-
-from client.accounts import AccountBook, Charge
+from client.accounts.book import AccountBook, Charge
 from client.keystore import load_identity
 from protos.account_statement import StatedAccount, StatedEntry, sign
-from protos.shell import people
+from protos.files import new_file
 from protos.site import SiteConfig
 from strategies.dp.budget import Account
 from strategies.dp.units import Guarantee
 from strategies.encoding import digest_of
-from strategies.errors import UsageError
 from strategies.ids import Digest, run_id
 
 
@@ -63,52 +60,12 @@ def views(config: SiteConfig, book: AccountBook) -> Iterator[AccountView]:
             )
 
 
-def show(site: str, found: Sequence[AccountView]) -> None:
-    """A table for people."""
-    if not found:
-        people.print(
-            f"{site} has no account: no population has `account` in its configuration, so only plans without privacy take part"
-        )
-        return
-    table = Table(
-        "population",
-        "ceiling",
-        "spent",
-        "if only its own noise counted",
-        "releases",
-        title=f"accounts of {site}",
-    )
-    for each in found:
-        table.add_row(
-            each.population,
-            each.account.ceiling.words,
-            each.spent.words,
-            each.account.worst_own_noise().words,
-            str(len(each.charges)),
-        )
-    people.print(table)
-    for each in found:
-        for release in each.account.exempted():
-            people.print(
-                f"{each.population}: {release.what} left this site without noise, as plans said and policy allowed"
-            )
-        if each.overlaps:
-            people.print(
-                f"{each.population}: people may be at {', '.join(each.overlaps)} too. Tell the centre's privacy officer, who declares it with the ceiling:"
-                " `covenant ledger show` then has the worst case"
-            )
-
-
 def export_to(path: Path, config: SiteConfig, book: AccountBook) -> None:
     """Write all accounts, signed, for `covenant ledger reconcile`. Raises UsageError where there is a file already."""
     accounts = tuple(_stated(each, book, config.federation.name) for each in views(config, book))
     signed = sign(config.site, load_identity(config), book.clock(), accounts)
-    try:
-        with path.open("xb") as file:
-            file.write(signed.to_bytes())
-    except FileExistsError as error:
-        raise UsageError(f"{path} exists; name another file") from error
-    people.print(f"wrote {path}; send it to the centre for `covenant ledger reconcile`", highlight=False)
+    with new_file(path) as file:
+        file.write(signed.to_bytes())
 
 
 def _stated(view: AccountView, book: AccountBook, here: str) -> StatedAccount:

@@ -8,8 +8,9 @@ from typing import TypeVar
 
 import structlog
 
-from client.accounts import AccountBook, ChargeReceipt, Occasion
-from client.plan_check import Accepted, TaskRefused
+from client.accounts.book import AccountBook, ChargeReceipt, Occasion
+from client.admission.documents import Accepted
+from client.refusal import TaskRefused
 from protos.frames import RefusalCode, Statement
 from protos.site import AccountRule
 from strategies.dp.budget import BudgetRefused

@@ -20,7 +20,7 @@ import structlog
 
 from client.journal.entries import Owner, named
 from client.journal.file import Connect, connect
-from protos.witness import ProofMissing, Shown
+from protos.log_proofs import ProofMissing, Shown
 from strategies.encoding import canonical_json
 from strategies.errors import CovenantError, Refused
 from strategies.transparency.merkle import HASH_BYTES, Frontier, ProofRefused, leaf_hash

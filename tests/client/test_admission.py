@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from client.plan_check import Accepted, TaskRefused, check_documents, check_named, check_statement
+from client.admission.documents import Accepted, check_documents
+from client.admission.requests import check_named, check_statement
+from client.refusal import TaskRefused
 from protos.frames import RefusalCode, Request
 from protos.membership import MemberList
 from protos.plan import Plan

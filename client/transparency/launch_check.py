@@ -5,11 +5,11 @@ Nothing that the coordinator says beside the log counts: both entries are shown 
 
 from __future__ import annotations
 
-from client.plan_check import Accepted
-from protos.frames import LogLeaf, WitnessRequest
+from client.admission.documents import Accepted
+from protos.frames import WitnessRequest
 from protos.log_entries import LogEntry, PlanRecorded, RunLaunched, What
+from protos.log_proofs import LogLeaf
 from strategies.errors import Refused
-from strategies.transparency.merkle import leaf_hash, verify_inclusion
 from strategies.transparency.notes import Checkpoint
 
 
@@ -38,5 +38,5 @@ def require_launched(request: WitnessRequest, accepted: Accepted, head: Checkpoi
 
 def _in_log(leaf: LogLeaf, head: Checkpoint) -> What:
     """An entry, if it is in the log of `head`."""
-    verify_inclusion(leaf_hash(leaf.body), index=leaf.seq, size=head.size, proof=leaf.hashes, root=head.root)
+    leaf.require_in(head)
     return LogEntry.from_canonical(leaf.body).what

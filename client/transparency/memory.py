@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
 
-from client.gap_check import lost_of, signed_gap
+from client.admission.documents import Accepted
 from client.journal.entries import Entry
 from client.journal.file import Journal
-from client.plan_check import Accepted
+from client.transparency.gap_check import signed_gap
 from protos.frames import WitnessRequest
 from protos.keys import Signer
 from protos.membership import MemberList
@@ -106,6 +106,11 @@ class WitnessMemory:
         if self.last is None:
             return Checkpoint(origin="none", size=0, root=bytes(32))
         return Checkpoint.parse(self.last.text)
+
+    @property
+    def newest(self) -> SignedWitness | None:
+        """The last statement of this site."""
+        return self.known.get(self.site)
 
     def view(self, members: MemberList, news: Iterable[SignedWitness]) -> dict[SiteName, Position]:
         """What is known, with `news`, of the positions of all sites that are members with the same key."""
@@ -199,7 +204,7 @@ class WitnessMemory:
         gap = signed_gap(data)
         self.gaps.add(sha256_hex(data))
         if gap is not None:
-            self.lost.update(lost_of(gap))
+            self.lost.update(gap.gap.lost_heads)
         if gap is not None and body["before"]:
             kept = gap.gap.kept.size
             self.bridged.append(Bridged(body["before"], kept, gap.gap.reason, body["at"]))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import secrets
-from datetime import UTC, datetime
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, Any, Final
 
 import typer
 from rich.table import Table
 
-from client.halts import HaltBook
+from client.cli.options import HERE, ConfigFile, Json
+from client.keystore import load_identity, load_root
 from protos.files import write_new
 from protos.halts import HaltOrder, HaltScope, OrderedBy, order_halt
 from protos.shell import emit, people
@@ -20,17 +21,16 @@ from strategies.errors import Refused, UsageError
 _ID_BYTES: Final = 16
 _PUBLIC_MODE: Final = 0o644
 
-ConfigFile = Annotated[Path, typer.Option("--config", "-c", help="The site's configuration.")]
 RunOption = Annotated[str | None, typer.Option("--run", help="A run's id, such as run-0123456789abcdef.")]
 AllOption = Annotated[bool, typer.Option("--all", help="Every run of the federation.")]
 Reason = Annotated[str, typer.Option(help="Why, in at most 500 characters; the centre is told.")]
 
 
-def register(app: typer.Typer) -> None:
-    """Add these commands to `covenant-agent`."""
-    app.command("halt")(halt)
-    app.command("resume")(resume)
-    app.command("halts")(halts)
+def register(agent: typer.Typer) -> None:
+    """Add the commands."""
+    agent.command("halt")(halt)
+    agent.command("resume")(resume)
+    agent.command("halts")(halts)
 
 
 def halt(
@@ -41,10 +41,10 @@ def halt(
         Path | None,
         typer.Option(help="Also write the order to this new file, for `covenant halt apply` at the centre."),
     ] = None,
-    config: ConfigFile = Path("site.yaml"),
+    config: ConfigFile = HERE,
 ) -> None:
     """Refuse a run, or everything, from now on, also in the agent that runs. The centre takes the order from the refusals, and halts it for all."""
-    from client.keystore import load_identity, load_root, open_halts
+    from client.bootstrap import open_halts, utc_now
 
     scope = _scope(run, everything=everything)
     site = load_site(config)
@@ -56,14 +56,11 @@ def halt(
         reason,
         OrderedBy(kind="site", name=site.site),
         identity,
-        at=datetime.now(UTC),
+        at=utc_now(),
         entropy=secrets.token_bytes(_ID_BYTES),
     )
-    book = open_halts(site)
-    try:
+    with closing(open_halts(site)) as book:
         book.halt(order)
-    finally:
-        book.close()
     people.print(
         f"halt {order.id} stands at {site.site}: {order.what} is refused from now on", highlight=False
     )
@@ -79,14 +76,13 @@ def resume(
     reason: Annotated[str, typer.Option(help="Why; it stays in this site's own record.")],
     run: RunOption = None,
     everything: AllOption = False,
-    config: ConfigFile = Path("site.yaml"),
+    config: ConfigFile = HERE,
 ) -> None:
     """Lift this site's own halts of a run, or of everything. Where the centre has recorded them, two officers must lift them there."""
-    from client.keystore import open_halts
+    from client.bootstrap import open_halts
 
     scope, site = _scope(run, everything=everything), load_site(config)
-    book = open_halts(site)
-    try:
+    with closing(open_halts(site)) as book:
         found = [each for each in book.standing() if (each.scope, each.target) == (scope, run)]
         if not found:
             raise Refused(
@@ -94,26 +90,21 @@ def resume(
             )
         for order in found:
             book.lift(order, reason)
-    finally:
-        book.close()
     for order in found:
         people.print(f"halt {order.id} is lifted at {site.site}", highlight=False)
     people.print("the centre's record of it stands until two officers lift it", highlight=False)
 
 
 def halts(
-    config: ConfigFile = Path("site.yaml"),
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")] = False,
+    config: ConfigFile = HERE,
+    json: Json = False,
 ) -> None:
     """The halts that stand at this site."""
-    from client.keystore import open_halts
+    from client.bootstrap import open_halts
 
     site = load_site(config)
-    book: HaltBook = open_halts(site)
-    try:
+    with closing(open_halts(site)) as book:
         found = book.standing()
-    finally:
-        book.close()
     if json:
         emit({"site": site.site, "halts": [_facts(each) for each in found]})
         return

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from client import plan_check
-from client.plan_check import Accepted, TaskRefused, check_documents
+from client.admission import policy
+from client.admission.documents import Accepted, check_documents
+from client.refusal import TaskRefused
 from protos.contract import Contract
 from protos.frames import RefusalCode, Task
 from protos.plan import Plan
@@ -266,7 +267,7 @@ def test_a_component_that_does_not_do_what_the_plan_says(
 
 
 def test_dp_sgd_where_opacus_is_not_installed(bank: SecureBank, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plan_check, "find_spec", lambda _: None)
+    monkeypatch.setattr(policy, "find_spec", lambda _: None)
     said = refused(bank, config_of(bank), private_plan(LOCAL))
     assert "pip install 'covenant-fl[local]'" in said
     check(bank, config_of(bank), private_plan(CENTRAL))

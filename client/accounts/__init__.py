@@ -1,0 +1,1 @@
+"""The site's own account of what was released of its populations, and what charges it."""

@@ -1,0 +1,5 @@
+"""`python -m client.cli` is `covenant-agent`."""
+
+from client.cli import main
+
+main()

@@ -1,0 +1,166 @@
+"""A new site: its folder with configuration and keys, and the request that the federation's officers must certify."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from json import dumps
+from pathlib import Path
+from typing import Final
+
+from client.keystore import make_keys, read_root
+from protos.contract import Contract
+from protos.documents import load_document
+from protos.enrolment import EnrolmentRequest
+from protos.site import load_site
+from strategies.errors import UsageError
+
+CONFIG_FILE: Final = "site.yaml"
+REQUEST_FILE: Final = "enrolment.json"
+_FOLDER_MODE: Final = 0o700
+_FEWEST_PEERS: Final = 2
+
+_SITE: Final = """\
+covenant: site/v1
+site: {site}
+federation:
+  name: {federation}
+  superlink: {superlink}
+  ca: {ca}                      # the transport's certificate authority; nothing else is trusted
+  root: {root}                  # the federation's root, pinned; compare its fingerprint with the officers
+  proxy: none                   # or a URL; the environment is ignored, loopback is never proxied
+identity:
+  key: site.key
+  {passphrase}
+  node_key: node.key            # of the transport; it is not encrypted, so keep its mode 0600
+journal: journal.db             # what this site has answered; never copy it back from a backup, never delete it
+accounts: accounts.db           # what was released of its rows; the agents of other federations name this very file
+halts: halts.db                 # what people here have halted, with `covenant-agent halt`
+log_copy: log.db                # this site's copy of the transparency log, with which a lost coordinator is restored
+{peers}
+data:
+  {contract_name}:
+    contract: {contract}
+    contract_file: {contract_file}
+    file: {data}
+    # columns: {{contract_name: name_in_the_file}}
+{account}
+allow:
+  apps: ["client.app:app"]      # installed code that a run may name; code itself never travels
+  fab_sha256: []                # pin manifests here; empty admits any that names an allowed app
+policy:                         # default deny: what is not listed is refused
+  purposes: [{purposes}]
+  privacy_modes: [{modes}]   # of none, local, distributed, central; none: nothing protects a person's rows in what is released
+  aggregation: [{aggregation}]         # secure: the centre sees sums only; plain: it sees this site's updates
+  adversaries: [active]         # of secure aggregation: active protects from a centre that breaks the protocol, semi-honest does not
+  colluding_at_least: 1         # how many sites that collude with the centre a plan must bear
+  approvals: {{privacy_officer: 1, model_risk: 1}}   # officers on the member list who must have approved a plan, beside its author
+run:
+  cpu_threads: 1
+  idle_poll: 1s
+  busy_poll: 25ms
+"""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NewSite:
+    """What is known of a site before it is made. `account` is how much may become known of one unit, as `covenant-agent init --account` takes it."""
+
+    site: str
+    federation: str
+    superlink: str
+    ca: Path
+    root: Path
+    contract: Path
+    data: Path
+    purposes: Sequence[str]
+    peers: Sequence[str] = ()
+    allow_plain: bool = False
+    privacy: Sequence[str] = ("distributed",)
+    account: str | None = None
+    passphrase_file: Path | None = None
+
+    def make(self, folder: Path) -> EnrolmentRequest:
+        """Make the site in `folder`; what its officers must certify is in `REQUEST_FILE` there, too.
+
+        Raises UsageError for what cannot be used, and where there is a site already.
+        """
+        agreed = load_document(self.contract, Contract)
+        read_root(self.root, self.federation)
+        if not self.ca.exists():
+            raise UsageError(f"{self.ca} does not exist; the centre's `covenant init` made it as tls/ca.crt")
+        folder.mkdir(parents=True, exist_ok=True)
+        config = folder / CONFIG_FILE
+        if config.exists():
+            raise UsageError(f"{config} exists; a site is never overwritten, choose another folder")
+        folder.chmod(_FOLDER_MODE)
+        for source in (self.ca, self.root, self.contract):
+            (folder / source.name).write_bytes(source.read_bytes())
+        config.write_text(self._configuration(agreed))
+        try:
+            request = make_keys(load_site(config))
+        except UsageError:
+            config.unlink()
+            raise
+        (folder / REQUEST_FILE).write_bytes(request.canonical + b"\n")
+        return request
+
+    def _configuration(self, agreed: Contract) -> str:
+        return _SITE.format(
+            site=self.site,
+            federation=self.federation,
+            superlink=self.superlink,
+            ca=self.ca.name,
+            root=self.root.name,
+            contract=agreed.ref,
+            contract_name=agreed.name,
+            contract_file=self.contract.name,
+            data=self.data.resolve(),
+            purposes=", ".join(self.purposes),
+            peers=_peers(sorted(set(self.peers) - {self.site})),
+            aggregation="secure, plain" if self.allow_plain else "secure",
+            modes=", ".join(self.privacy),
+            account=_account(self.account),
+            passphrase=_passphrase(self.passphrase_file),
+        )
+
+
+def _passphrase(file: Path | None) -> str:
+    """The part of a configuration that says where the identity key's passphrase is."""
+    if file is None:
+        return "# passphrase: {credential: NAME}   # of systemd, or {file: PATH}; without it the key is not encrypted"
+    return f"passphrase: {{file: {dumps(str(file.resolve()))}}}"
+
+
+def _peers(names: Sequence[str]) -> str:
+    """The part of a configuration that says whom this site recognises."""
+    listed = ", ".join(names)
+    if len(names) < _FEWEST_PEERS:
+        return f"# peers: {{recognise: [{listed}], at_least: 2}}   # who must be in a sum with this site: needed for secure aggregation"
+    return f"peers:                          # who must be in a sum with this site, and how many of them\n  recognise: [{listed}]\n  at_least: 2"
+
+
+def _account(given: str | None) -> str:
+    """The part of a configuration that says how much may become known of one unit."""
+    what = "# how much may ever become known of one unit; order is of the filter that holds it, and stays"
+    if given is None:
+        return f"    # account: {{unit: {{kind: record}}, epsilon: 8.0, delta: 1.0e-5}}   {what}"
+    unit, _, rest = given.partition(",")
+    kind, *parts = unit.split(":")
+    names = ("column", "max_rows", "max_sites") if kind == "customer" else ("max_rows",)
+    try:
+        epsilon, delta, *order = rest.split(",")
+        figures = f"epsilon: {float(epsilon)}, delta: {float(delta)}"
+    except ValueError as error:
+        raise _no_account(given) from error
+    if len(order) > 1 or len(parts) > len(names):
+        raise _no_account(given)
+    told = "".join(f", {name}: {part}" for name, part in zip(names, parts, strict=False))
+    fixed = f", order: {order[0]}" if order else ""
+    return f"    account: {{unit: {{kind: {kind}{told}}}, {figures}{fixed}}}   {what}"
+
+
+def _no_account(given: str) -> UsageError:
+    return UsageError(
+        f"--account {given!r}: use UNIT,EPSILON,DELTA or UNIT,EPSILON,DELTA,ORDER, such as record,8,1e-5 or customer:customer_id:4,8,1e-6"
+    )

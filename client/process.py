@@ -1,0 +1,54 @@
+"""The process of a warm agent: what it logs, how many threads it computes with, and how it reaches the SuperLink."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from functools import partial
+from pathlib import Path
+
+import structlog
+import torch
+
+from client.agent import Agent
+from client.app import SITE_KEY, app, participant
+from client.fleet.connection import FleetConnection
+from client.keystore import load_node_key
+from protos.site import load_site
+
+_log = structlog.get_logger(__name__)
+
+
+def open_agent(site_file: Path, *, give_up_after_s: float | None = None) -> Agent:
+    """The warm agent of `site_file`, with its keys and torch loaded; raises `UsageError` naming what cannot be used."""
+    _log_to_stderr()
+    config = load_site(site_file)
+    torch.set_num_threads(config.run.cpu_threads)
+    participant(site_file)
+    if config.identity.passphrase is None:
+        _log.warning("the identity key is not encrypted", file=str(config.identity.key))
+    return Agent(
+        config=config,
+        app=app,
+        node_config={SITE_KEY: str(site_file)},
+        connect=partial(
+            FleetConnection,
+            address=config.federation.superlink,
+            ca_file=config.federation.ca,
+            key=load_node_key(config.identity.node_key),
+            node_file=site_file.parent / "flower" / "node-id",
+        ),
+        give_up_after_s=give_up_after_s,
+    )
+
+
+def _log_to_stderr() -> None:
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.dev.ConsoleRenderer() if sys.stderr.isatty() else structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
