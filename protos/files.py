@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from strategies.errors import UsageError
 
@@ -27,6 +30,25 @@ def write_new(path: Path, data: bytes, *, mode: int) -> None:
         _sync_folder(path.absolute().parent)
     except OSError as error:
         path.unlink(missing_ok=True)  # half a key would block the next attempt
+        raise UsageError(f"{path} cannot be written: {error.strerror}") from error
+
+
+@contextmanager
+def writing_new(path: Path) -> Iterator[BinaryIO]:
+    """A new file to write piece by piece: on disk when the block ends, and gone where it breaks off. Raises UsageError if it exists or cannot be written."""
+    try:
+        with path.open("xb") as file:
+            try:
+                yield file
+                file.flush()
+                os.fsync(file.fileno())
+            except BaseException:
+                path.unlink(missing_ok=True)
+                raise
+        _sync_folder(path.absolute().parent)
+    except FileExistsError as error:
+        raise UsageError(f"{path} exists; name another file") from error
+    except OSError as error:
         raise UsageError(f"{path} cannot be written: {error.strerror}") from error
 
 

@@ -19,14 +19,12 @@ from typing import Annotated, BinaryIO, Final, Literal, Self
 from pydantic import Field
 
 from protos.documents import Document
-from protos.keys import public_bytes
 from protos.log_audit import Audit
 from protos.log_entries import MOST_ENTRY_BYTES
-from protos.log_names import origin_of
 from protos.membership import Membership
 from protos.names import Name
 from protos.root import SignedRoot
-from protos.witness import MOST_WITNESSES, SignedWitness
+from protos.witness import MOST_WITNESSES, SignedWitness, log_key_of
 from strategies.errors import Refused, UsageError
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
@@ -84,7 +82,7 @@ class Export:
             )
         if story.members is None:
             raise Refused("this log has no member list yet, so nothing says whose key signs its head")
-        key = NoteKey(origin_of(federation), public_bytes(story.members.service("log").key))
+        key = log_key_of(story.members)
         note.require(key)
         if head.origin != key.name:
             raise Refused(f"the head is of log {head.origin}; the log of this federation is {key.name}")

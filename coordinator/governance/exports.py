@@ -9,9 +9,9 @@ from coordinator.bootstrap import Centre
 from coordinator.documents import read_members
 from coordinator.governance.log import TransparencyLog
 from coordinator.governance.witnesses import WitnessBook
+from protos.files import writing_new
 from protos.log_export import ExportHeader, write_export
 from protos.witness import SignedWitness
-from strategies.errors import UsageError
 from strategies.transparency.notes import Checkpoint, SignedNote
 
 
@@ -38,11 +38,6 @@ def export_log(
 ) -> Checkpoint:
     """Write all entries up to the newest head, which is returned, to a new file, with what `witnesses` have signed of them. Raises UsageError where there is one already."""
     header, head = header_of(log, log.checkpoint(), federation, witnesses)
-    try:
-        with file.open("xb") as opened:
-            write_export(opened, header, (each.body for each in log.entries(0, head.size)))
-    except FileExistsError as error:
-        raise UsageError(f"{file} exists; name another file") from error
-    except OSError as error:
-        raise UsageError(f"{file} cannot be written: {error.strerror}") from error
+    with writing_new(file) as opened:
+        write_export(opened, header, (each.body for each in log.entries(0, head.size)))
     return head
