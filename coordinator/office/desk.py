@@ -80,11 +80,11 @@ class LocalDesk:
 
     def propose(self, what: ProposedPlan, statement: PlanStatement) -> PlanStanding:
         """See `Desk.propose`."""
-        return self._standing(*plans.propose(self.centre, here(), what.plan, what.contract, statement))
+        return plans.propose(self.centre, here(), what.plan, what.contract, statement)
 
     def approve(self, statement: PlanStatement) -> PlanStanding:
         """See `Desk.approve`."""
-        return self._standing(*plans.approve(self.centre, here(), statement))
+        return plans.approve(self.centre, here(), statement)
 
     def plan(self, plan: str, contract: str) -> tuple[ProposedPlan, PlanStanding]:
         """See `Desk.plan`."""
@@ -159,9 +159,6 @@ class LocalDesk:
         return view_facts(
             self._ledger().show(site_name(site), population, None if unit is None else parse_unit(unit))
         )
-
-    def _standing(self, plan: str, contract: str) -> PlanStanding:
-        return plans.standing(self.centre, plans.find_plan(self.centre, plan, contract))
 
     def _log(self) -> TransparencyLog:
         return open_log(self.centre.engine, self.centre.settings, self.centre.clock)
