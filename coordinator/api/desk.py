@@ -12,7 +12,7 @@ from coordinator.api.client import ControlClient
 from coordinator.api.messages import halt_view, model_version, run_view, standing_view
 from coordinator.db.schema import FINAL_STATES
 from coordinator.governance.halts import HaltView
-from coordinator.governance.log import Position
+from coordinator.governance.log import RawEntry
 from coordinator.ledger.ceilings import Drafted, Proposal
 from coordinator.ledger.units import unit_text
 from coordinator.office.ceilings import AppliedCeiling
@@ -145,7 +145,7 @@ class RemoteDesk:
         ):
             yield from map(standing_view, page.plans)
 
-    def entries(self, last: int, kind: str | None) -> tuple[int, list[Position]]:
+    def entries(self, last: int, kind: str | None) -> tuple[int, list[RawEntry]]:
         """See `Desk.entries`."""
         size, found = 0, []
         for page in self.client.pages(
@@ -156,10 +156,10 @@ class RemoteDesk:
             governance.ListEntriesResponse,
         ):
             size = page.size
-            found += [Position(each.seq, each.body) for each in page.entries]
+            found += [RawEntry(each.seq, each.body) for each in page.entries]
         return size, found
 
-    def events(self, start: int | None) -> Iterator[Position]:
+    def events(self, start: int | None) -> Iterator[RawEntry]:
         """See `Desk.events`: a stream that ended is asked for again, from where it stopped."""
         position = self.entries(1, None)[0] if start is None else start
 
@@ -168,7 +168,7 @@ class RemoteDesk:
 
         for each in self.client.lasting(f"{_LOG}WatchEvents", from_there, governance.Entry):
             position = each.seq + 1
-            yield Position(each.seq, each.body)
+            yield RawEntry(each.seq, each.body)
 
     def checkpoint(self) -> tuple[SignedNote, NoteKey]:
         """See `Desk.checkpoint`."""

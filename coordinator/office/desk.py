@@ -14,7 +14,7 @@ from coordinator.db.schema import FINAL_STATES
 from coordinator.governance import halts as recorded
 from coordinator.governance.exports import export_log, newest_witnesses
 from coordinator.governance.halts import HaltView
-from coordinator.governance.log import Position, TransparencyLog, open_log
+from coordinator.governance.log import RawEntry, TransparencyLog, open_log
 from coordinator.ledger.ceilings import Drafted, Proposal
 from coordinator.ledger.facts import summary_facts, view_facts
 from coordinator.ledger.store import Ledger
@@ -95,13 +95,13 @@ class LocalDesk:
         """See `Desk.plans`."""
         return plans.list_plans(self.centre, 0, None)
 
-    def entries(self, last: int, kind: str | None) -> tuple[int, list[Position]]:
+    def entries(self, last: int, kind: str | None) -> tuple[int, list[RawEntry]]:
         """See `Desk.entries`."""
         log = self._log()
         size = log.size()
         return size, list(log.entries(max(0, size - last), kind=kind))
 
-    def events(self, start: int | None) -> Iterator[Position]:
+    def events(self, start: int | None) -> Iterator[RawEntry]:
         """See `Desk.events`."""
         log = self._log()
         position = log.size() if start is None else start
