@@ -9,7 +9,7 @@ from rich.table import Table
 
 from coordinator.ledger.reconcile import AccountComparison, Reconciliation
 from coordinator.ledger.views import TIGHT_CAVEAT, AccountSummary, AccountView
-from protos.shell import people
+from protos.shell import people, tell
 
 _MOST_LINES = 20
 
@@ -38,8 +38,7 @@ def show_list(found: Sequence[AccountSummary]) -> None:
 
 def show_account(view: AccountView) -> None:
     """One account in full."""
-    say = _say
-    say(f"{view.key.words}, Rényi filter of order {view.ceiling.order}")
+    tell(f"{view.key.words}, Rényi filter of order {view.ceiling.order}")
     table = _folding("figure", "guarantee", show_header=False)
     table.add_row("ceiling", view.ceiling.words)
     table.add_row(f"spent ({view.fraction:.1%} of the ceiling)", view.spent.words)
@@ -49,8 +48,8 @@ def show_account(view: AccountView) -> None:
     if view.overlap is not None:
         table.add_row(f"worst person, at {', '.join(view.overlap.sites)}", view.overlap.worst.words)
     people.print(table)
-    say(f"{view.reserved_releases} releases are reserved and not opened; they count as spent")
-    say(f"the tighter figure is {TIGHT_CAVEAT}")
+    tell(f"{view.reserved_releases} releases are reserved and not opened; they count as spent")
+    tell(f"the tighter figure is {TIGHT_CAVEAT}")
     _show_what_is_left_out(view)
     _show_runs(view)
     _show_alerts(view)
@@ -59,14 +58,14 @@ def show_account(view: AccountView) -> None:
 
 def _show_what_is_left_out(view: AccountView) -> None:
     if view.exempted:
-        _say(
+        tell(
             f"not in any figure, because plans exempted it: {', '.join(view.exempted)}, released without noise"
         )
     if view.other_units:
         units = ", ".join(each.unit_option for each in view.other_units)
-        _say(f"not in any figure: what was charged to this population's accounts for other units ({units})")
+        tell(f"not in any figure: what was charged to this population's accounts for other units ({units})")
     if view.overlap is not None and view.overlap.without_account:
-        _say(
+        tell(
             f"not in the worst case: {', '.join(view.overlap.without_account)}, without an account for this unit"
         )
 
@@ -92,7 +91,7 @@ def _show_alerts(view: AccountView) -> None:
     for each in view.alerts:
         by = f" by {each.run}" if each.run else ""
         reached = "not reached" if each.at is None else f"reached {each.at:%Y-%m-%d %H:%M} UTC{by}"
-        _say(f"alert at {each.fraction:.0%} of the ceiling: {reached}")
+        tell(f"alert at {each.fraction:.0%} of the ceiling: {reached}")
 
 
 def _show_history(view: AccountView) -> None:
@@ -110,7 +109,7 @@ def _show_history(view: AccountView) -> None:
 
 def show_reconciliation(found: Reconciliation) -> None:
     """Both sides of a site's accounts, alarms first."""
-    _say(f"{found.site}, by its statement of {found.made_at:%Y-%m-%d %H:%M} UTC")
+    tell(f"{found.site}, by its statement of {found.made_at:%Y-%m-%d %H:%M} UTC")
     for account in found.accounts:
         _show_comparison(account)
 
@@ -118,11 +117,11 @@ def show_reconciliation(found: Reconciliation) -> None:
 def _show_comparison(account: AccountComparison) -> None:
     for alarm in account.alarms[:_MOST_LINES]:
         at = alarm.at
-        _say(
+        tell(
             f"ALARM {account.key.words}: {alarm.kind}: {at.run} {at.stage} round {at.round} attempt {at.attempt}, release {at.release[:16]}"
         )
     if len(account.alarms) > _MOST_LINES:
-        _say(f"ALARM {account.key.words}: and {len(account.alarms) - _MOST_LINES} more; --json has all")
+        tell(f"ALARM {account.key.words}: and {len(account.alarms) - _MOST_LINES} more; --json has all")
     table = Table("side", "guarantee", show_header=False, title=account.key.words)
     table.add_row("opened at the centre", account.centre.words)
     table.add_row("charged at the site", account.site.words)
@@ -132,13 +131,9 @@ def _show_comparison(account: AccountComparison) -> None:
         "ceiling at the site", "none" if account.site_ceiling is None else account.site_ceiling.words
     )
     people.print(table)
-    _say(f"{account.agreed} attempts are told alike")
+    tell(f"{account.agreed} attempts are told alike")
     alarms = set(account.alarms)
     for kind, times in sorted(
         Counter(str(each.kind) for each in account.differences if each not in alarms).items()
     ):
-        _say(f"expected: {times} attempts were {kind}")
-
-
-def _say(text: str) -> None:
-    people.print(text, markup=False, highlight=False, soft_wrap=True)
+        tell(f"expected: {times} attempts were {kind}")
