@@ -65,7 +65,8 @@ class Replay:
             self._session.flush()
         except CovenantError as error:
             raise CovenantError(
-                f"the effect of entry {seq} ({entry.what.kind}) cannot be replayed: {error}"
+                f"the effect of entry {seq} ({entry.what.kind}) cannot be replayed: {error}. Nothing was restored; use another backup, and keep this one"
+                " for the officers"
             ) from error
 
     def _learn(self, what: What) -> None:
