@@ -20,9 +20,14 @@ def test_a_file_is_there_when_all_of_it_was_written(tmp_path: Path) -> None:
 
 def test_a_part_of_a_file_is_none(tmp_path: Path) -> None:
     path = tmp_path / "export"
-    with pytest.raises(Refused), writing_new(path) as file:
-        file.write(b"one ")
-        raise Refused("the rest does not come")
+
+    def break_off() -> None:
+        with writing_new(path) as file:
+            file.write(b"one ")
+            raise Refused("the rest does not come")
+
+    with pytest.raises(Refused):
+        break_off()
     assert not path.exists()
 
 
