@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from coordinator.governance.halts import HaltView
-from coordinator.governance.log import Position
+from coordinator.governance.log import RawEntry
 from coordinator.ledger.ceilings import Drafted, Proposal
 from coordinator.office.ceilings import AppliedCeiling
 from coordinator.office.plans import ProposedPlan
@@ -65,11 +65,11 @@ class Desk(Protocol):
         """All plans that were proposed, the latest first."""
         ...
 
-    def entries(self, last: int, kind: str | None) -> tuple[int, list[Position]]:
+    def entries(self, last: int, kind: str | None) -> tuple[int, list[RawEntry]]:
         """The size of the log, and those of its `last` entries that are of `kind`."""
         ...
 
-    def events(self, start: int | None) -> Iterator[Position]:
+    def events(self, start: int | None) -> Iterator[RawEntry]:
         """Entries as they are committed, from `start` or from now on, until the caller has enough."""
         ...
 

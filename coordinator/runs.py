@@ -9,7 +9,7 @@ from datetime import datetime
 from pathlib import Path
 
 import structlog
-from sqlalchemy import Engine, func, select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from coordinator.bootstrap import Centre
@@ -292,21 +292,6 @@ def views(engine: Engine, start: int = 0, limit: int | None = None) -> Iterator[
         ids = session.scalars(query).all()
     for each in ids:
         yield view(engine, RunId(each))
-
-
-def last_metrics(engine: Engine, run: RunId) -> dict[str, object] | None:
-    """The metrics of the latest evaluated round of `run`."""
-    with reading(engine, f"reading {run}") as session:
-        latest = (
-            select(func.max(Round.number))
-            .where(Round.run_id == run, Round.metrics.is_not(None))
-            .scalar_subquery()
-        )
-        return session.scalar(
-            select(Round.metrics).where(
-                Round.run_id == run, Round.number == latest, Round.state == RoundState.COMMITTED
-            )
-        )
 
 
 def _unknown(run: RunId) -> UsageError:

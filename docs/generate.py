@@ -3,7 +3,7 @@
 
 Run as `python docs/generate.py`, or with `--check` to write nothing and leave with 1 if something is stale:
 
-1. `what-leaves-the-site.md` from the comments of the .proto files: every field needs a mark.
+1. `what-leaves-the-site.md` from the comments of the .proto files (`leaving.py`): every field needs a mark.
 2. `reference/commands.md` from the help texts of every command.
 3. `reference/roles.md` from the control API's rules and the comments of its .proto files.
 4. `reference/plan-matrix.md` from the plans that `protos/plan_matrix.py` judges.
@@ -16,12 +16,12 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, get_args
 
 import click
 import typer.main
+from leaving import leaving_page
 from pydantic import BaseModel
 
 from client.cli import app as agent
@@ -35,197 +35,8 @@ from protos.plan_matrix import algorithms, matrix
 from protos.site import SiteConfig
 
 DOCS: Final = Path(__file__).parent
-PROTOS: Final = tuple(DOCS.parent / "protos" / name for name in ("training.proto", "secagg.proto"))
 _STALE: Final = 1
-
-_BLOCK: Final = re.compile(r"^\s*(message|enum|oneof) (\w+) \{")
-_FIELD: Final = re.compile(r"^\s*(?:repeated )?([\w.]+) (\w+) = \d+;\s*(?://\s*(.*))?$")
-_VALUE: Final = re.compile(r"^\s*([A-Z_]+) = \d+;\s*(?://\s*(.*))?$")
-_COMMENT: Final = re.compile(r"^//\s?(.*)$")
-_MARK: Final = re.compile(r"\[(operational|public|data-dependent|sealed|masked|share)\]\s*(.*)")
 _UNMERGED: Final = re.compile(r"^(<{7}|>{7}) ", re.MULTILINE)
-_SCALARS: Final = frozenset({"bytes", "string", "uint32", "double", "int64"})
-
-
-class Unmarked(ValueError):  # noqa: N818 (the message says what it is)
-    """A field of the wire that does not say what an observer learns from it."""
-
-
-# --- what leaves the site ---------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Row:
-    """One field of a message, or one value of an enumeration."""
-
-    name: str
-    kind: str
-    mark: str
-    meaning: str
-
-
-@dataclass(frozen=True)
-class Block:
-    """A message or an enumeration with the comment above it."""
-
-    name: str
-    about: str
-    rows: list[Row]
-
-
-def read_proto(text: str) -> dict[str, Block]:
-    """The messages and enumerations of a proto file by name. Raises `Unmarked`."""
-    blocks: dict[str, Block] = {}
-    open_blocks: list[str] = []
-    comment: list[str] = []
-    for line in text.splitlines():
-        if found := _COMMENT.match(line):
-            comment.append(found[1])
-        elif found := _BLOCK.match(line):
-            # A field of a oneof belongs to the message around it.
-            name = open_blocks[-1] if found[1] == "oneof" else found[2]
-            open_blocks.append(name)
-            blocks.setdefault(name, Block(name, " ".join(comment), []))
-            comment = []
-        elif line.strip() == "}":
-            open_blocks.pop()
-        elif open_blocks and (row := _row(line, open_blocks[-1])):
-            blocks[open_blocks[-1]].rows.append(row)
-        else:
-            comment = []
-    return blocks
-
-
-def _row(line: str, block: str) -> Row | None:
-    if found := _FIELD.match(line):
-        kind, name, comment = found[1], found[2], found[3] or ""
-    elif found := _VALUE.match(line):
-        kind, name, comment = "value", found[1], found[2] or ""
-        if name.endswith("UNSPECIFIED"):
-            return None
-    else:
-        return None
-    marked = _MARK.search(comment)
-    if marked is None and (kind in _SCALARS or (kind == "value" and block == "Code")):
-        raise Unmarked(
-            f"{block}.{name} has no mark; add [operational], [public], [sealed], [masked], [share] or [data-dependent]"
-        )
-    return Row(name, kind, marked[1] if marked else "", marked[2] if marked else comment)
-
-
-def leaving_page() -> str:
-    """`what-leaves-the-site.md`."""
-    blocks: dict[str, Block] = {}
-    for proto in PROTOS:
-        blocks |= read_proto(proto.read_text())
-    parts = {part: "\n\n".join(_message(blocks[name]) for name in names) for part, names in _PARTS.items()}
-    covered = {"Stage", "Opening"}.union(*_PARTS.values())
-    if set(blocks) != covered:
-        raise Unmarked(
-            f"the .proto files have other messages than this page: {sorted(set(blocks) ^ covered)}"
-        )
-    return _LEAVING.format(**parts)
-
-
-_PARTS: Final = {
-    "replies": ("Reply", "SecureAnswer", "Refusal", "Code", "WitnessAnswer"),
-    "steps": ("Advertisement", "Envelopes", "Envelope", "MaskedInput", "Confirmation", "Shares", "Share"),
-    "requests": (
-        "Request", "Statement", "Task", "Scaling", "Secure", "Checkpoint", "Testimony", "Upload", "Frame", "Attempt",
-        "AdvertiseRequest", "ShareRequest", "MaskRequest", "ConfirmRequest", "UnmaskRequest",
-        "WitnessRequest", "Growth", "LogLeaf",
-    ),
-}  # fmt: skip
-
-
-def _message(block: Block) -> str:
-    title = "Refusal.Code" if block.name == "Code" else block.name
-    about = f"{block.about}\n\n" if block.about else ""
-    rows = "\n".join(f"| `{r.name}` | {_kind(r)} | {_marked(r)} | {r.meaning} |" for r in block.rows)
-    return f"### {title}\n\n{about}| field | type | mark | meaning |\n|---|---|---|---|\n{rows}"
-
-
-def _kind(row: Row) -> str:
-    if row.kind == "value":
-        return "code"
-    return row.kind if row.kind in _SCALARS else f"`{row.kind}`"
-
-
-def _marked(row: Row) -> str:
-    if row.mark in {"data-dependent", "masked", "share"}:
-        return f"**[{row.mark}]**"
-    return f"[{row.mark}]" if row.mark else "see below"
-
-
-_LEAVING: Final = """\
-# What leaves the site
-
-Generated by `docs/generate.py` from the comments in `protos/*.proto`; do not edit it by hand.
-
-Rows never leave a site. What is *computed* from rows does. With **secure** aggregation, which plans have unless they say otherwise, it
-leaves masked, and the centre sees sums over at least three sites ([secure aggregation](secagg.md)). With **plain** aggregation, which a site
-must admit by name, the centre sees each site's own numbers.
-
-Under a **private** plan noise is added to what is computed: in mode `distributed` a share of it and in mode `local` all of it at the site, before it is masked; in mode `central` by
-the centre, which sees the sum without it. What a plan exempts has none, and under mode `none` nothing has. The site charges its own account before it answers. The
-[privacy model](privacy-model.md) says what that protects.
-
-Each field carries one of these marks:
-
-- [operational] says nothing about rows.
-- [public] is in the plan, the contract or the member list, which everybody has.
-- [sealed] can be opened by the one other site that it is for.
-- **[masked]** is computed from rows and masked: uniformly random unless enough sites give the shares that open the sum.
-- **[share]** opens the sum over the survivors, and nothing else.
-- **[data-dependent]** is computed from rows, of this site or of all of them, and readable. Under a private plan it comes of noisy sums only, exemptions and refusals aside.
-
-## From the site to the centre
-
-One `Reply` for each `Request` (the same bytes again if the same request comes twice), and nothing else. Its body
-is exactly one of `moments`, `update` and `score_counts` (plain aggregation), `secure`, `witness` and `refusal`.
-
-{replies}
-
-{steps}
-
-### What the three data-dependent bodies are
-
-They are of plans without privacy. In secure aggregation the same three are computed, but leave as a `MaskedInput`.
-
-- `moments`, once a run: for each numeric feature how many training rows have a value, the sum of the values and the sum of their
-  squares, after clipping to the contract's range and mapping to 0..1. One row moves each entry by at most 1. A feature without
-  missing values tells the centre how many training rows the site has.
-- `update`, once a training round: the site's model minus the round's model. It has as many values as the model has parameters. Updates
-  of a small site or over many epochs can reveal a good deal about single rows; treat them as confidential.
-- `score_counts`, once an evaluation: how many held-out rows of each class fell into each bin of the score. With many bins and few rows
-  most counts are 0 or 1. Their total is the number of held-out rows.
-
-### What is masked under a private plan
-
-Never anything else than these three, as integers, each clamped, with the site's noise if the mode has any.
-
-- Moments, once a run: how many training rows; of each feature that may be missing how many are there; of each numeric feature the sums of (value - 1/2) and of its square.
-- Each training round: with `dp-fedsgd` the sum of clipped gradients over a secret sample of units, rounded to a grid; with `dp-sgd` the update after the plan's noisy steps.
-- Counts of held-out rows, once, after the last round: by class and at most 32 bins of the score's logit.
-
-## From the centre to the site
-
-{requests}
-
-## What the transport shows besides
-
-The frames above are the content of Flower messages over TLS. The SuperLink also sees the site's address, its public node key, when it is
-online (a poll at most every `idle_poll`, a heartbeat every 15 s), and when each reply comes. Computing time grows with
-the number of rows, so it hints at the size of a site's data; the agent does not tell it, but whoever delivers a request sees when its answer comes. A run whose bundle the site does not allow is answered with an error message
-that names the rule and this site's allowed apps.
-
-## What never leaves
-
-Rows, record keys, private keys, `site.yaml` itself, file names, which units were sampled, the seeds of samples and noise, and the reason of a `contract` refusal: the last stands
-in the site's own log only. A `policy` refusal does quote what the site's policy admits, and a `budget` refusal the account's ceiling and what is spent of it.
-
-`accounts.db` stays too. `covenant-agent budget --export` writes a signed copy of its charges to a file; a person sends that, or does not.
-"""
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------

@@ -14,15 +14,14 @@ from strategies.errors import Refused
 CLOCKS_DIFFER: Final = timedelta(minutes=5)
 
 
-def earliest_after(newest: datetime | None) -> datetime | None:
-    """The earliest moment of an entry after others of which the `newest` says when it was written; None if there are no others."""
-    return None if newest is None else newest - CLOCKS_DIFFER
+def is_in_time(at: datetime, newest: datetime | None) -> bool:
+    """Whether an entry of the moment `at` may follow others up to `newest`; None if there are no others."""
+    return newest is None or at >= newest - CLOCKS_DIFFER
 
 
 def require_in_time(at: datetime, newest: datetime | None) -> None:
-    """Check that an entry of the moment `at` may follow others up to `newest`. Raises Refused."""
-    earliest = earliest_after(newest)
-    if earliest is not None and at < earliest:
+    """Check that an entry `is_in_time`. Raises Refused."""
+    if newest is not None and not is_in_time(at, newest):
         raise Refused(
             f"the entry says {at:%Y-%m-%d %H:%M:%S} UTC, and the log already has one of {newest:%Y-%m-%d %H:%M:%S} UTC: the clock was set back, or"
             f" the entry is backdated. Clocks may differ by {CLOCKS_DIFFER.seconds // 60} minutes; set the coordinator's clock right, then try again"

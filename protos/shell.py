@@ -17,6 +17,11 @@ people = Console(stderr=True)
 """For people: tables and progress on stderr. Results for machines go to stdout, through `emit`."""
 
 
+def tell(text: str) -> None:
+    """A sentence for people as it stands, whatever the width of their terminal: nothing in it is markup."""
+    people.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
 def emit(value: object) -> None:
     """Print one JSON object on stdout."""
     sys.stdout.write(json.dumps(value, indent=2, sort_keys=True) + "\n")
@@ -30,7 +35,7 @@ def run_command(command: Callable[[], object]) -> NoReturn:
         code = command()
     except CovenantError as error:
         people.print("[bold red]error:[/]", end=" ")
-        people.print(str(error), markup=False, highlight=False, soft_wrap=True)
+        tell(str(error))
         sys.exit(error.exit_code)
     except click.exceptions.NoArgsIsHelpError:
         sys.exit(UsageError.exit_code)  # its help has been shown

@@ -3,6 +3,7 @@
 1. The server is proved by the authority that the folder pins, and by nothing else; proxies of the environment are not looked at.
 2. Every call has a deadline, 30 s unless it streams. A change that gets no answer is sent again under its own request id, which changes nothing
    twice.
+3. A stream that ends before its caller has enough is asked for again, and a list is asked for page by page.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Final, Self, TypeVar
+from typing import Any, Final, Self, TypeVar
 from uuid import uuid4
 
 import grpc
@@ -27,6 +28,10 @@ DEADLINE_S: Final = 30.0
 STREAM_DEADLINE_S: Final = 3600.0
 _TRIES: Final = 3
 _PAUSE_S: Final = 0.5
+_LISTENING_TRIES: Final = 60
+_LISTENING_PAUSE_S: Final = 1.0
+_LASTED_S: Final = 60.0
+"""A stream that told nothing for so long before it broke was there."""
 _LONGEST_FILE: Final = 64 << 10
 _PASSING: Final = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
 M = TypeVar("M", bound=Message)
@@ -80,16 +85,16 @@ class ControlClient:
 
         Raises as `ask`.
         """
-        request = make(request_id or str(uuid4()))
-        for tries_left in reversed(range(_TRIES)):
+        request, tries_left = make(request_id or str(uuid4())), _TRIES
+        while True:
             try:
                 return self._call(method, answer)(request, timeout=self.deadline_s)
             except grpc.RpcError as error:
+                tries_left -= 1
                 passing = isinstance(error, grpc.Call) and error.code() in _PASSING
                 if not (passing and tries_left):
                     raise error_of(error, self.server) from None
-                time.sleep(_PAUSE_S)
-        raise Unreachable(f"{self.server} did not answer")  # unreachable: the last try raises
+            time.sleep(_PAUSE_S)
 
     def stream(self, method: str, request: Message, answer: type[M]) -> Iterator[M]:
         """What the server tells until it ends the stream. Raises as `ask`."""
@@ -102,6 +107,38 @@ class ControlClient:
             raise error_of(error, self.server) from None
         finally:
             calling.cancel()
+
+    def lasting(self, method: str, make: Callable[[], Message], answer: type[M]) -> Iterator[M]:
+        """What streams tell, one after the other, each asked for with what `make` gives then: a stream ends with its deadline, and a coordinator that
+        restarts is asked again for a while. The caller says when it has enough.
+
+        Raises Unreachable for one that was never there, or does not come back, and else as `ask`.
+        """
+        there, tries_left = False, _LISTENING_TRIES
+        while True:
+            began = time.monotonic()
+            try:
+                for each in self.stream(method, make(), answer):
+                    there, tries_left = True, _LISTENING_TRIES
+                    yield each
+                there = True
+            except Unreachable:
+                if time.monotonic() - began > _LASTED_S:
+                    there, tries_left = True, _LISTENING_TRIES
+                tries_left -= 1
+                if not there or not tries_left:
+                    raise
+            time.sleep(_LISTENING_PAUSE_S)
+
+    def pages(self, method: str, make: Callable[[str], Message], answer: type[Any]) -> Iterator[Any]:
+        """All pages of a list: `make` gives the request for a page's token. Raises as `ask`."""
+        token = ""
+        while True:
+            page = self.ask(method, make(token), answer)
+            yield page
+            token = page.next_page_token
+            if not token:
+                return
 
     def _call(self, method: str, answer: type[M]) -> grpc.UnaryUnaryMultiCallable[Message, M]:
         return self.channel.unary_unary(

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import base64
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
-
-from google.protobuf.message import Message
+from typing import Any, Final
 
 from coordinator.api.client import ControlClient
 from coordinator.api.messages import halt_view, model_version, run_view, standing_view
 from coordinator.db.schema import FINAL_STATES
 from coordinator.governance.halts import HaltView
-from coordinator.governance.log import Position
+from coordinator.governance.log import RawEntry
 from coordinator.ledger.ceilings import Drafted, Proposal
 from coordinator.ledger.units import unit_text
 from coordinator.office.ceilings import AppliedCeiling
@@ -34,16 +30,11 @@ from protos.halt_lifts import LiftStatement
 from protos.halts import HaltOrder
 from protos.log_export import ExportHeader
 from protos.plan import Plan
-from strategies.errors import Refused, Unreachable
+from strategies.errors import Refused
 from strategies.ids import RunId, SiteName, run_id
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
 _PAGE: Final = 500
-_TRIES: Final = 60
-_PAUSE_S: Final = 1.0
-_LASTED_S: Final = 60.0
-"""A stream that told nothing for so long before it broke was there."""
-M = TypeVar("M", bound=Message)
 _RUNS: Final = "covenant.control.v1.Runs/"
 _PLANS: Final = "covenant.governance.v1.Plans/"
 _HALTS: Final = "covenant.governance.v1.Halts/"
@@ -59,7 +50,7 @@ class RemoteDesk:
 
     def runs(self) -> Iterable[RunView]:
         """See `Desk.runs`."""
-        for page in self._pages(
+        for page in self.client.pages(
             f"{_RUNS}ListRuns",
             lambda token: control.ListRunsRequest(page_size=_PAGE, page_token=token),
             control.ListRunsResponse,
@@ -69,7 +60,7 @@ class RemoteDesk:
     def watch(self, run: RunId) -> Iterator[RunView]:
         """See `Desk.watch`: a stream that ended before the run is asked for again."""
         request = control.GetRunRequest(run=run)
-        for message in self._lasting(lambda: self.client.stream(f"{_RUNS}WatchRun", request, control.Run)):
+        for message in self.client.lasting(f"{_RUNS}WatchRun", lambda: request, control.Run):
             now = run_view(message)
             yield now
             if now.state in FINAL_STATES:
@@ -148,17 +139,17 @@ class RemoteDesk:
 
     def plans(self) -> Iterable[PlanStanding]:
         """See `Desk.plans`."""
-        for page in self._pages(
+        for page in self.client.pages(
             f"{_PLANS}ListPlans",
             lambda token: governance.ListPlansRequest(page_size=_PAGE, page_token=token),
             governance.ListPlansResponse,
         ):
             yield from map(standing_view, page.plans)
 
-    def entries(self, last: int, kind: str | None) -> tuple[int, list[Position]]:
+    def entries(self, last: int, kind: str | None) -> tuple[int, list[RawEntry]]:
         """See `Desk.entries`."""
         size, found = 0, []
-        for page in self._pages(
+        for page in self.client.pages(
             f"{_LOG}ListEntries",
             lambda token: governance.ListEntriesRequest(
                 last=last, kind=kind or "", page_size=_PAGE, page_token=token
@@ -166,27 +157,26 @@ class RemoteDesk:
             governance.ListEntriesResponse,
         ):
             size = page.size
-            found += [Position(each.seq, each.body) for each in page.entries]
+            found += [RawEntry(each.seq, each.body) for each in page.entries]
         return size, found
 
-    def events(self, start: int | None) -> Iterator[Position]:
+    def events(self, start: int | None) -> Iterator[RawEntry]:
         """See `Desk.events`: a stream that ended is asked for again, from where it stopped."""
         position = self.entries(1, None)[0] if start is None else start
 
-        def listen() -> Iterator[governance.Entry]:
-            request = governance.WatchEventsRequest(start=position)
-            return self.client.stream(f"{_LOG}WatchEvents", request, governance.Entry)
+        def from_there() -> governance.WatchEventsRequest:
+            return governance.WatchEventsRequest(start=position)
 
-        for each in self._lasting(listen):
+        for each in self.client.lasting(f"{_LOG}WatchEvents", from_there, governance.Entry):
             position = each.seq + 1
-            yield Position(each.seq, each.body)
+            yield RawEntry(each.seq, each.body)
 
     def checkpoint(self) -> tuple[SignedNote, NoteKey]:
         """See `Desk.checkpoint`."""
         head = self.client.ask(
             f"{_LOG}GetCheckpoint", governance.GetCheckpointRequest(), governance.SignedHead
         )
-        return SignedNote.parse(head.note), _note_key(head.key)
+        return SignedNote.parse(head.note), NoteKey.parse(head.key)
 
     def export(self, file: Path) -> Checkpoint:
         """See `Desk.export`. Nothing of it is believed: `covenant log verify` does."""
@@ -201,7 +191,7 @@ class RemoteDesk:
 
     def halts(self) -> Iterable[HaltView]:
         """See `Desk.halts`."""
-        for page in self._pages(
+        for page in self.client.pages(
             f"{_HALTS}ListHalts",
             lambda token: governance.ListHaltsRequest(page_size=_PAGE, page_token=token),
             governance.ListHaltsResponse,
@@ -268,7 +258,7 @@ class RemoteDesk:
 
     def models(self) -> Iterable[ModelVersion]:
         """See `Desk.models`."""
-        for page in self._pages(
+        for page in self.client.pages(
             "covenant.control.v1.Models/ListModels",
             lambda token: control.ListModelsRequest(page_size=_PAGE, page_token=token),
             control.ListModelsResponse,
@@ -277,7 +267,7 @@ class RemoteDesk:
 
     def accounts(self) -> Iterable[dict[str, Any]]:
         """See `Desk.accounts`."""
-        for page in self._pages(
+        for page in self.client.pages(
             f"{_LEDGER}ListAccounts",
             lambda token: governance.ListAccountsRequest(page_size=_PAGE, page_token=token),
             governance.ListAccountsResponse,
@@ -294,46 +284,3 @@ class RemoteDesk:
     def _launched(self, make: Callable[[str], control.LaunchRunRequest], request_id: str | None) -> RunId:
         done = self.client.change(f"{_RUNS}LaunchRun", make, control.LaunchRunResponse, request_id)
         return run_id(done.run)
-
-    def _lasting(self, open_: Callable[[], Iterator[M]]) -> Iterator[M]:
-        """What streams tell, one after the other: each ends with its deadline, and a coordinator that restarts is asked again for a while.
-
-        Raises Unreachable for one that was never there, or does not come back.
-        """
-        there, tries_left = False, _TRIES
-        while True:
-            began = time.monotonic()
-            try:
-                for each in open_():
-                    there, tries_left = True, _TRIES
-                    yield each
-                there = True
-            except Unreachable:
-                if time.monotonic() - began > _LASTED_S:
-                    there, tries_left = True, _TRIES
-                tries_left -= 1
-                if not there or not tries_left:
-                    raise
-            time.sleep(_PAUSE_S)
-
-    def _pages(self, method: str, make: Callable[[str], Any], answer: type[Any]) -> Iterator[Any]:
-        """All pages of a list."""
-        token = ""
-        while True:
-            page = self.client.ask(method, make(token), answer)
-            yield page
-            token = page.next_page_token
-            if not token:
-                return
-
-
-def _note_key(words: str) -> NoteKey:
-    """The key that `NoteKey.words` names. Raises Refused."""
-    try:
-        name, _, key = words.split("+", 2)
-        found = NoteKey(name, base64.b64decode(key, validate=True)[1:])
-    except ValueError as error:
-        raise Refused(f"the server names no key of a log: {words[:60]!r}") from error
-    if found.words != words:
-        raise Refused(f"the server names no key of a log: {words[:60]!r}")
-    return found

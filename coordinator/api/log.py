@@ -12,7 +12,7 @@ from coordinator.api.door import Call, Function
 from coordinator.api.pages import FULL_BYTES, limit_of, start_of
 from coordinator.bootstrap import Centre
 from coordinator.governance.exports import header_of, newest_witnesses
-from coordinator.governance.log import Position, TransparencyLog, open_log
+from coordinator.governance.log import RawEntry, TransparencyLog, open_log
 from protos import governance_pb2 as governance
 from strategies.errors import UsageError
 from strategies.transparency.notes import SignedNote
@@ -129,9 +129,9 @@ class Log:
             return log, log.checkpoint()
 
 
-def _kind(position: Position) -> str:
-    return str(json.loads(position.body)["what"]["kind"])
+def _kind(entry: RawEntry) -> str:
+    return str(json.loads(entry.body)["what"]["kind"])
 
 
-def _entry(position: Position) -> governance.Entry:
-    return governance.Entry(seq=position.seq, body=position.body)
+def _entry(entry: RawEntry) -> governance.Entry:
+    return governance.Entry(seq=entry.seq, body=entry.body)

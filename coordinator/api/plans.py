@@ -34,14 +34,14 @@ class Plans:
         """Keep a plan with its author's statement."""
         plan, contract = Plan.from_canonical(request.plan), Contract.from_canonical(request.contract)
         statement = PlanStatement.from_canonical(request.statement)
-        return self._standing(
-            *office.propose(self._centre, call.actor, plan, contract, statement, call.asked)
+        return standing_message(
+            office.propose(self._centre, call.actor, plan, contract, statement, call.asked)
         )
 
     def approve(self, request: governance.ApprovePlanRequest, call: Call) -> governance.PlanStanding:
         """Keep an approval."""
         statement = PlanStatement.from_canonical(request.statement)
-        return self._standing(*office.approve(self._centre, call.actor, statement, call.asked))
+        return standing_message(office.approve(self._centre, call.actor, statement, call.asked))
 
     def get(self, request: governance.GetPlanRequest, call: Call) -> governance.ProposedPlan:
         """A plan in full."""
@@ -61,7 +61,3 @@ class Plans:
         found = office.list_plans(self._centre, start, limit + 1)
         plans, token = page_of(start, limit, map(standing_message, found))
         return governance.ListPlansResponse(plans=plans, next_page_token=token)
-
-    def _standing(self, plan: str, contract: str) -> governance.PlanStanding:
-        found = office.find_plan(self._centre, plan, contract)
-        return standing_message(office.standing(self._centre, found))

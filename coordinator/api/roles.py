@@ -1,8 +1,10 @@
 """Who may call what. A method without a rule here is served to nobody: the server does not start with one.
 
 1. Who decides does not carry out: engineers propose and launch, privacy officers and model risk approve, and no role does both.
-2. Anybody who decides or runs the machines may stop a run; only an engineer opens it again. Everybody may halt; who lifts is `protos.halts.LIFT_RULE`.
-3. An admin runs the machines, and sees neither plans nor accounts. A site's operator sees no accounts: those of other sites are among them.
+2. Whoever proposes, decides or runs the machines may stop a run; only an engineer opens it again. Everybody may halt; who lifts is
+   `protos.halts.LIFT_RULE`.
+3. An admin and a site's operator are given no proposed plans, models or accounts. Everybody may read the log, which has the plans that were
+   launched and what was charged for them.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from coordinator.cli.options import Home, Json, centre_at
-from coordinator.cli.signing import PUBLIC_MODE, now, open_keys
+from coordinator.cli.signing import PUBLIC_MODE, OfficerKey, PassphraseFile, now, open_key
 from coordinator.control_tls import control_files, facts_of_certificate, fingerprint_of
 from coordinator.office.accesses import grant as grant_access
 from coordinator.office.accesses import list_accesses
@@ -30,15 +30,9 @@ _CA_NAME = "control-ca.crt"
 def request(
     name: Annotated[str, typer.Argument(help="Who asks, by the name on the member list.")],
     federation: Annotated[str, typer.Option(help="Name of the federation.")],
-    key: Annotated[Path, typer.Option("--key", help="The officer's private key.")],
+    key: OfficerKey,
     out: Annotated[Path, typer.Option(help="The access folder, for NAME-tls.key and NAME.access.json.")],
-    passphrase_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--passphrase-file",
-            help="File with the key's passphrase, mode 0600. Without it the terminal is asked.",
-        ),
-    ] = None,
+    passphrase_file: PassphraseFile = None,
     until: Annotated[
         str | None,
         typer.Option(
@@ -55,7 +49,7 @@ def request(
         )
     out.mkdir(parents=True, exist_ok=True)
     out.chmod(0o700)
-    (signer,) = open_keys([key], None if passphrase_file is None else [passphrase_file])
+    signer = open_key(key, passphrase_file)
     file = out / f"{name}-tls.key"
     public = create_node_key(file)
     wish = AccessRequest.create(federation, name, public, signer, until=min(last, latest))

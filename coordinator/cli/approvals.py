@@ -13,7 +13,17 @@ from rich.table import Table
 
 from coordinator.cli.options import Access, ContractFile, Home, Json, PlanFile, PlanName, desk_at
 from coordinator.cli.proposals import find, is_digest, show_standing
-from coordinator.cli.signing import PUBLIC_MODE, confirm, now, open_keys
+from coordinator.cli.signing import (
+    PUBLIC_MODE,
+    OfficerKey,
+    OfficerName,
+    PassphraseFile,
+    Yes,
+    confirm,
+    now,
+    open_key,
+    read_signed_root,
+)
 from coordinator.documents import evidence_file, read_evidence, read_members, read_plan
 from coordinator.office.plans import ProposedPlan
 from coordinator.office.standing import standing_of
@@ -25,7 +35,6 @@ from protos.approvals import (
     author,
 )
 from protos.contract import Contract
-from protos.documents import load_document
 from protos.files import replace_file
 from protos.keys import Signer, grouped
 from protos.membership import Role
@@ -33,27 +42,15 @@ from protos.moments import end_of_day
 from protos.plan import Plan
 from protos.plan_privacy import Privacy
 from protos.plan_words import mode_words
-from protos.root import SignedRoot
 from protos.shell import emit, people
 from strategies.errors import UsageError
 from strategies.ids import Digest
 
-OfficerName = Annotated[
-    str, typer.Option("--officer", help="Who signs, by the name on the member list; the key must be theirs.")
-]
-Key = Annotated[Path, typer.Option("--key", help="The officer's private key.")]
 RootFile = Annotated[
     Path,
     typer.Option(
         "--root",
         help="The federation's root, in any version that you trust: what is signed counts there only.",
-    ),
-]
-PassphraseFile = Annotated[
-    Path | None,
-    typer.Option(
-        "--passphrase-file",
-        help="File with the key's passphrase, mode 0600. Without it the terminal is asked.",
     ),
 ]
 Expires = Annotated[
@@ -64,13 +61,10 @@ Expires = Annotated[
 ]
 
 
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; needed where nobody is at a terminal.")]
-
-
 def sign(
     plan: PlanFile,
     officer: OfficerName,
-    key: Key,
+    key: OfficerKey,
     root: RootFile,
     contract: ContractFile = None,
     passphrase_file: PassphraseFile = None,
@@ -102,7 +96,7 @@ def approve_plan(
     plan: PlanName,
     role: Annotated[Role, typer.Option("--as", help="The role that is exercised.")],
     officer: OfficerName,
-    key: Key,
+    key: OfficerKey,
     root: RootFile,
     contract: ContractFile = None,
     passphrase_file: PassphraseFile = None,
@@ -181,8 +175,7 @@ class _Signing:
             )
         if self.question is not None or gone:
             confirm(self.question or "Sign it, and drop what was signed before?", yes=self.yes)
-        (signer,) = open_keys([self.key], None if self.passphrase_file is None else [self.passphrase_file])
-        return self.say(plan, contract, federation, signer)
+        return self.say(plan, contract, federation, open_key(self.key, self.passphrase_file))
 
 
 def _sign_beside(plan_file: Path, plan: Plan, contract: Contract, signing: _Signing) -> None:
@@ -192,14 +185,13 @@ def _sign_beside(plan_file: Path, plan: Plan, contract: Contract, signing: _Sign
 
 def _federation(plan: Plan, root_file: Path) -> Digest:
     """The federation of the root in `root_file`. Raises UsageError if the plan is for one of another name, Refused for a draft."""
-    signed = load_document(root_file, SignedRoot)
-    signed.require_own_quorum()
+    root = read_signed_root(root_file)
     name = plan.sites.members.partition("@")[0]
-    if signed.root.federation != name:
+    if root.federation != name:
         raise UsageError(
-            f"{root_file} is the root of {signed.root.federation}, and the plan is for member list {plan.sites.members}; name the root of {name}"
+            f"{root_file} is the root of {root.federation}, and the plan is for member list {plan.sites.members}; name the root of {name}"
         )
-    return signed.root.identity
+    return root.identity
 
 
 def _until(plan: Plan, day: str | None) -> datetime:

@@ -9,14 +9,14 @@ import click
 import typer
 from typer.core import TyperGroup
 
-from coordinator.cli.options import Home, Json, centre_at
+from coordinator.cli.options import Home, Json, TrustedRoot, centre_at
 from coordinator.cli.signing import now
 from coordinator.governance.log import open_log
 from coordinator.recovery.backup import make_backup
 from coordinator.recovery.checked import CheckedBackup, check_backup
 from protos.documents import load_document
 from protos.root import SignedRoot
-from protos.shell import emit, people
+from protos.shell import emit, people, tell
 
 
 class WithDefault(TyperGroup):
@@ -37,7 +37,6 @@ app = typer.Typer(
     help="Backups of the database, the artifacts and the log: `covenant backup FOLDER` makes one. Private keys are not in it.",
 )
 Folder = Annotated[Path, typer.Argument(help="The folder of the backups.")]
-Root = Annotated[Path, typer.Option(help="The federation's root.json, from where you trust it.")]
 Snapshot = Annotated[
     str | None, typer.Option(help="Which backup in the folder, by its time; the newest if left out.")
 ]
@@ -51,7 +50,7 @@ def make(folder: Folder, home: Home = None, json: Json = False) -> None:
     """
     centre = centre_at(home)
     log = open_log(centre.engine, centre.settings, centre.clock)
-    made = make_backup(centre.settings, log, centre.artifacts, folder, say)
+    made = make_backup(centre.settings, log, centre.artifacts, folder, tell)
     head = made.manifest.checkpoint()
     if json:
         emit(
@@ -72,7 +71,7 @@ def make(folder: Folder, home: Home = None, json: Json = False) -> None:
 
 
 @app.command("verify")
-def verify(folder: Folder, root: Root, snapshot: Snapshot = None, json: Json = False) -> None:
+def verify(folder: Folder, root: TrustedRoot, snapshot: Snapshot = None, json: Json = False) -> None:
     """Check a backup as a whole: every file, the signature, every artifact, and the log entry by entry."""
     with people.status(f"reading {folder}"):
         found = check_backup(folder, load_document(root, SignedRoot), snapshot)
@@ -102,13 +101,3 @@ def _facts(found: CheckedBackup) -> dict[str, Any]:
         "runs": len(found.story.runs),
         "models": len(found.story.models),
     }
-
-
-def say(text: str) -> None:
-    """A line of progress."""
-    people.print(text, highlight=False, markup=False)
-
-
-def tell(text: str) -> None:
-    """A sentence for people, whatever the width of their terminal."""
-    people.print(text, highlight=False, markup=False, soft_wrap=True)

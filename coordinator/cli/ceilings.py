@@ -8,15 +8,23 @@ from typing import Annotated, Any
 import typer
 
 from coordinator.cli.options import Access, Home, Json, desk_at
-from coordinator.cli.signing import PUBLIC_MODE, confirm, open_keys
+from coordinator.cli.signing import (
+    PUBLIC_MODE,
+    OfficerKey,
+    OfficerName,
+    PassphraseFile,
+    Yes,
+    confirm,
+    open_key,
+    read_signed_root,
+)
 from coordinator.ledger.ceilings import Proposal
 from coordinator.ledger.units import UNIT_HELP, parse_unit
 from protos.ceilings import CeilingDecision, SignedCeiling
 from protos.documents import load_document
 from protos.files import replace_file, write_new
 from protos.keys import grouped
-from protos.root import SignedRoot
-from protos.shell import emit, people
+from protos.shell import emit, tell
 from strategies.errors import UsageError
 from strategies.ids import site_name
 
@@ -83,9 +91,9 @@ def draft(
     if json:
         emit({**_facts(SignedCeiling(decision=drafted.decision)), "officers_needed": drafted.officers})
         return
-    _say(words(drafted.decision))
+    tell(words(drafted.decision))
     because = f", because of {drafted.loosens}" if drafted.loosens else ""
-    _say(
+    tell(
         f"a draft: it takes {drafted.officers} privacy officer{'s' * (drafted.officers > 1)}{because}: {out}"
     )
 
@@ -93,37 +101,27 @@ def draft(
 @app.command("sign")
 def sign(
     decision: DecisionFile,
-    officer: Annotated[
-        str,
-        typer.Option("--officer", help="Who signs, by the name on the member list; the key must be theirs."),
-    ],
-    key: Annotated[Path, typer.Option("--key", help="The officer's private key.")],
+    officer: OfficerName,
+    key: OfficerKey,
     root: Annotated[
         Path, typer.Option("--root", help="The federation's root, in any version that you trust.")
     ],
-    passphrase_file: Annotated[
-        Path | None,
-        typer.Option(
-            "--passphrase-file",
-            help="File with the key's passphrase, mode 0600. Without it the terminal is asked.",
-        ),
-    ] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask; needed without a terminal.")] = False,
+    passphrase_file: PassphraseFile = None,
+    *,
+    yes: Yes = False,
 ) -> None:
     """Sign a decision as a privacy officer, after reading what it says."""
-    signed, trusted = load_document(decision, SignedCeiling), load_document(root, SignedRoot)
-    trusted.require_own_quorum()
-    if signed.decision.federation != trusted.root.identity:
+    signed, trusted = load_document(decision, SignedCeiling), read_signed_root(root)
+    if signed.decision.federation != trusted.identity:
         raise UsageError(
             f"{decision} is for the federation with root {grouped(signed.decision.federation)}, and {root} is of the one with root"
-            f" {grouped(trusted.root.identity)}"
+            f" {grouped(trusted.identity)}"
         )
-    _say(words(signed.decision))
+    tell(words(signed.decision))
     confirm("Sign this decision?", yes=yes)
-    (signer,) = open_keys([key], None if passphrase_file is None else [passphrase_file])
-    signed = signed.signed_with(officer, signer)
+    signed = signed.signed_with(officer, open_key(key, passphrase_file))
     replace_file(decision, signed.canonical + b"\n", mode=PUBLIC_MODE)
-    _say(f"signed by {', '.join(each.officer for each in signed.statements)}: {decision}")
+    tell(f"signed by {', '.join(each.officer for each in signed.statements)}: {decision}")
 
 
 @app.command("show")
@@ -133,8 +131,8 @@ def show(decision: DecisionFile, json: Json = False) -> None:
     if json:
         emit(_facts(signed))
         return
-    _say(words(signed.decision))
-    _say(f"signed by {', '.join(each.officer for each in signed.statements) or 'nobody'}")
+    tell(words(signed.decision))
+    tell(f"signed by {', '.join(each.officer for each in signed.statements) or 'nobody'}")
 
 
 @app.command("apply")
@@ -146,9 +144,9 @@ def apply(decision: DecisionFile, home: Home = None, access: Access = None, json
         emit({**done.account, "alerts_reached_now": list(done.alerts)})
         return
     said = signed.decision
-    _say(f"{said.site}/{said.population}: the ceiling is {done.account['ceiling']['words']}")
+    tell(f"{said.site}/{said.population}: the ceiling is {done.account['ceiling']['words']}")
     for each in done.alerts:
-        _say(f"alert: {each['fraction']:.0%} of it is spent already")
+        tell(f"alert: {each['fraction']:.0%} of it is spent already")
 
 
 def words(decision: CeilingDecision) -> str:
@@ -172,7 +170,3 @@ def _facts(signed: SignedCeiling) -> dict[str, Any]:
         "digest": signed.decision.digest,
         "signed_by": [each.officer for each in signed.statements],
     }
-
-
-def _say(text: str) -> None:
-    people.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -23,7 +23,7 @@ from coordinator.ledger.forecast import (
     forecast,
 )
 from protos.plan_costs import required_releases
-from protos.shell import emit, people
+from protos.shell import emit, people, tell
 from strategies.dp.budget import BudgetRefused
 from strategies.errors import UsageError
 
@@ -157,12 +157,12 @@ def _show(found: Forecast, horizon: str | None, every: str) -> None:
             least = max(found.accounts, key=lambda each: each.then.fraction)
             table.add_row("least left then", f"{least.key.name}: {_left(least.then)}")
     people.print(table)
-    _say(
+    tell(
         "Figures are those of each account's Rényi filter, at the order that its first ceiling fixed; a plan alone may cost less"
         " (`covenant privacy explain`)."
     )
     if horizon is not None and 0 < found.possible < found.wanted:
-        _say(
+        tell(
             f"The budget lasts {found.possible} x {every}: launch less often, or fit the plan with `covenant privacy calibrate`."
         )
 
@@ -205,7 +205,3 @@ def _counted(number: int, most: int) -> str:
 
 def _pairs(title: str) -> Table:
     return Table("what", "value", show_header=False, title=title, title_justify="left")
-
-
-def _say(text: str) -> None:
-    people.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli.backup import Root, Snapshot, tell
-from coordinator.cli.options import Home, Json, centre_at
+from coordinator.cli.backup import Snapshot
+from coordinator.cli.options import Home, Json, TrustedRoot, centre_at
 from coordinator.cli.restores import Copies, Witnessed, reach_of
 from coordinator.cli.signing import (
     PUBLIC_MODE,
@@ -27,7 +27,7 @@ from protos.documents import load_document, make_document
 from protos.files import replace_file, write_new
 from protos.gaps import GapDeclared, GapHead, LostHead, SignedGap
 from protos.root import SignedRoot
-from protos.shell import emit
+from protos.shell import emit, tell
 from strategies.errors import UsageError
 
 app = typer.Typer(
@@ -104,7 +104,7 @@ def show(file: GapFile, root: RootFiles, json: Json = False) -> None:
 
 
 @app.command("apply")
-def apply(file: GapFile, root: Root, home: Home = None, json: Json = False) -> None:
+def apply(file: GapFile, root: TrustedRoot, home: Home = None, json: Json = False) -> None:
     """Let a restored coordinator that waits go on after a signed gap, which becomes the first entry of its log from there."""
     gap = load_document(file, SignedGap).verify(load_document(root, SignedRoot))
     centre = centre_at(home)

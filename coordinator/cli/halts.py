@@ -9,18 +9,23 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from coordinator.cli.approvals import Key, OfficerName, PassphraseFile
-from coordinator.cli.options import Access, Home, Json, desk_at
-from coordinator.cli.signing import PUBLIC_MODE, now, open_keys
+from coordinator.cli.options import Access, Home, Json, TrustedRoot, desk_at
+from coordinator.cli.signing import (
+    PUBLIC_MODE,
+    OfficerKey,
+    OfficerName,
+    PassphraseFile,
+    now,
+    open_key,
+    read_signed_root,
+)
 from coordinator.documents import read_root
 from coordinator.governance.halts import HaltView
 from coordinator.settings import load_settings
-from protos.documents import load_document
 from protos.files import write_new
 from protos.halt_lifts import LIFT_RULE, state_lift
 from protos.halts import MOST_ORDER_BYTES, HaltOrder, HaltScope, OrderedBy, order_halt
-from protos.keys import SigningKey, grouped
-from protos.root import SignedRoot
+from protos.keys import grouped
 from protos.shell import emit, people
 from strategies.errors import UsageError
 from strategies.ids import Digest
@@ -89,10 +94,10 @@ def give(  # noqa: PLR0917 (each is an option of the command)
 def order_file(
     *,
     out: Annotated[Path, typer.Option(help="The order to write, for `covenant halt apply`.")],
-    root: Annotated[Path, typer.Option(help="The federation's root.json, from where you trust it.")],
+    root: TrustedRoot,
     reason: Reason,
     officer: OfficerName,
-    key: Key,
+    key: OfficerKey,
     site: SiteOption = None,
     run: RunOption = None,
     everything: Everything = False,
@@ -100,7 +105,14 @@ def order_file(
 ) -> None:
     """Sign an order into a file, where no coordinator can be reached. Nothing stops before it is applied."""
     order = _order(
-        _identity_of(root), site, run, reason, officer, key, passphrase_file, everything=everything
+        read_signed_root(root).identity,
+        site,
+        run,
+        reason,
+        officer,
+        key,
+        passphrase_file,
+        everything=everything,
     )
     write_new(out, order.canonical + b"\n", mode=PUBLIC_MODE)
     people.print(f"wrote {out}; `covenant halt apply` carries it out", highlight=False)
@@ -130,7 +142,7 @@ def apply(
     json: Json = False,
 ) -> None:
     """Record an order that was signed elsewhere; what it covers stops at once."""
-    _show_one(desk_at(home, access).give_halt(read_order(file)), json=json)
+    _show_one(desk_at(home, access).give_halt(_read_order(file)), json=json)
 
 
 @app.command("lift")
@@ -138,7 +150,7 @@ def lift(
     halt_id: HaltId,
     reason: Reason,
     officer: OfficerName,
-    key: Key,
+    key: OfficerKey,
     passphrase_file: PassphraseFile = None,
     home: Home = None,
     access: Access = None,
@@ -148,7 +160,7 @@ def lift(
     desk = desk_at(home, access)
     order = desk.halt(halt_id).order
     people.print(f"lifting: {order.words}", highlight=False, markup=False)
-    said = state_lift(order.digest, officer, reason, _signer(key, passphrase_file), at=now())
+    said = state_lift(order.digest, officer, reason, open_key(key, passphrase_file), at=now())
     _show_one(desk.say_lift(order.id, said), json=json)
 
 
@@ -176,7 +188,7 @@ def _order(
         run or site,
         reason,
         OrderedBy(kind="officer", name=officer),
-        _signer(key, passphrase_file),
+        open_key(key, passphrase_file),
         at=now(),
         entropy=secrets.token_bytes(_ID_BYTES),
     )
@@ -185,20 +197,13 @@ def _order(
 def _federation(root: Path | None, home: Path | None, access: Path | None) -> Digest:
     """The federation whose root the officer names, or whose coordinator this is. No server is asked. Raises UsageError."""
     if root is not None:
-        return _identity_of(root)
+        return read_signed_root(root).identity
     if access is not None:
         raise UsageError("name the federation's root.json with --root: an order names the federation by it")
     return read_root(load_settings(home)).root.identity
 
 
-def _identity_of(root: Path) -> Digest:
-    """The federation of the root in a file. Raises Refused for a draft."""
-    signed = load_document(root, SignedRoot)
-    signed.require_own_quorum()
-    return signed.root.identity
-
-
-def read_order(file: Path) -> HaltOrder:
+def _read_order(file: Path) -> HaltOrder:
     """The order in `file`, judged by nobody yet. Raises `CovenantError`."""
     try:
         with file.open("rb") as opened:
@@ -206,11 +211,6 @@ def read_order(file: Path) -> HaltOrder:
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from error
     return HaltOrder.from_canonical(data.strip())
-
-
-def _signer(key: Path, passphrase_file: Path | None) -> SigningKey:
-    (signer,) = open_keys([key], None if passphrase_file is None else [passphrase_file])
-    return signer
 
 
 def _facts(found: HaltView) -> dict[str, Any]:

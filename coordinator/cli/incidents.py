@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli.options import Home, Json, KnownMembers, centre_at
+from coordinator.cli.options import Home, Json, KnownMembers, TrustedRoot, centre_at
 from coordinator.documents import read_membership
 from coordinator.governance.incidents import export_incident
 from protos.documents import load_document
@@ -54,7 +54,7 @@ def export(
 @app.command("verify")
 def verify(
     file: Annotated[Path, typer.Argument(help="What `covenant incident export` wrote.")],
-    root: Annotated[Path, typer.Option(help="The federation's root.json, from where you trust it.")],
+    root: TrustedRoot,
     members: KnownMembers = None,
     json: Json = False,
 ) -> None:

@@ -8,16 +8,15 @@ from typing import Annotated
 import typer
 
 from coordinator.cli import ceilings
-from coordinator.cli.ledger_facts import show_facts, show_facts_of_all
 from coordinator.cli.ledger_tables import show_account, show_list, show_reconciliation
 from coordinator.cli.options import Access, Home, Json, centre_at, desk_at
-from coordinator.ledger.facts import reconciliation_facts, summary_facts, view_facts
+from coordinator.ledger.facts import reconciliation_facts
 from coordinator.ledger.store import Ledger
-from coordinator.ledger.units import UNIT_HELP, parse_unit
+from coordinator.ledger.units import UNIT_HELP
 from protos.account_statement import MAX_STATEMENT_BYTES
 from protos.shell import emit, people
 from strategies.errors import Refused, UsageError
-from strategies.ids import run_id, site_name
+from strategies.ids import run_id
 
 app = typer.Typer(
     no_args_is_help=True, help="Privacy accounts: what was spent, what may be, and who decided so."
@@ -34,12 +33,9 @@ Reason = Annotated[str, typer.Option(help="Why; kept for good.")]
 @app.command("list")
 def list_accounts(home: Home = None, access: Access = None, json: Json = False) -> None:
     """All accounts, with ceilings and what is spent of them."""
-    if access is not None:
-        show_facts_of_all(list(desk_at(home, access).accounts()), json=json)
-        return
-    found = _ledger(home).accounts()
+    found = list(desk_at(home, access).accounts())
     if json:
-        emit({"accounts": [summary_facts(each) for each in found]})
+        emit({"accounts": found})
         return
     show_list(found)
 
@@ -56,12 +52,9 @@ def show(
     json: Json = False,
 ) -> None:
     """One account in full: figures, runs, alerts, exemptions, and every decision on its ceiling."""
-    if access is not None:
-        show_facts(desk_at(home, access).account(site, population, unit), json=json)
-        return
-    found = _ledger(home).show(site_name(site), population, None if unit is None else parse_unit(unit))
+    found = desk_at(home, access).account(site, population, unit)
     if json:
-        emit(view_facts(found))
+        emit(found)
         return
     show_account(found)
 

@@ -11,7 +11,8 @@ import typer
 
 from coordinator.cli.log_tables import show_entries, show_verified, words_of
 from coordinator.cli.log_witnesses import show_witnesses
-from coordinator.cli.options import Access, Home, Json, KnownMembers, centre_at, desk_at
+from coordinator.cli.options import Access, Home, Json, KnownMembers, TrustedRoot, centre_at, desk_at
+from coordinator.cli.signing import PUBLIC_MODE
 from coordinator.documents import read_membership
 from coordinator.governance.exports import newest_witnesses
 from coordinator.governance.log import open_log
@@ -62,7 +63,7 @@ def checkpoint(
     note, key = desk_at(home, access).checkpoint()
     head = Checkpoint.parse(note.require(key))
     if out is not None:
-        write_new(out, note.encoded.encode(), mode=0o644)
+        write_new(out, note.encoded.encode(), mode=PUBLIC_MODE)
     if json:
         emit({"size": head.size, "root": head.root.hex(), "note": note.encoded, "key": key.words})
         return
@@ -156,7 +157,7 @@ def settle_evidence(
 @app.command("verify")
 def verify(
     file: Annotated[Path, typer.Argument(help="An export of the log.")],
-    root: Annotated[Path, typer.Option(help="The federation's root.json, from where you trust it.")],
+    root: TrustedRoot,
     members: KnownMembers = None,
     json: Json = False,
 ) -> None:

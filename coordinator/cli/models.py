@@ -36,7 +36,7 @@ def list_models(home: Home = None, access: Access = None, json: Json = False) ->
 def export(model: ModelArgument, folder: Path, home: Home = None) -> None:
     """Write a model's files to a folder, verified against their digests."""
     centre = centre_at(home)
-    version = find(model, home)
+    version = find_version(centre.engine, model)
     folder.mkdir(parents=True, exist_ok=True)
     for name, digest in version.artifacts.items():
         (folder / name).write_bytes(centre.artifacts.get(digest))
@@ -54,7 +54,7 @@ def serve(
     from coordinator.deploy.scoring import serve as serve_model
 
     centre = centre_at(home)
-    version = find(model, home)
+    version = find_version(centre.engine, model)
     digest = version.artifacts[SCORING_FILE]
     serve_model(
         centre.artifacts.path(digest),
@@ -64,11 +64,6 @@ def serve(
         host=host,
         port=port,
     )
-
-
-def find(model: str, home: Path | None) -> ModelVersion:
-    """The version that NAME@VERSION names, or the latest of NAME."""
-    return find_version(centre_at(home).engine, model)
 
 
 def _facts(version: ModelVersion) -> dict[str, object]:

@@ -19,19 +19,15 @@ Home = Annotated[
 ]
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 
+TrustedRoot = Annotated[
+    Path, typer.Option("--root", help="The federation's root.json, from where you trust it.")
+]
 KnownMembers = Annotated[
     Path | None,
     typer.Option(
         "--members", help="The newest members.json that you have: a log that ends before it is refused."
     ),
 ]
-
-
-def centre_at(home: Path | None) -> Centre:
-    """The coordinator whose folder is `home`."""
-    return open_centre(load_settings(home))
-
-
 ACCESS_VARIABLE = "COVENANT_ACCESS"
 Access = Annotated[
     Path | None,
@@ -40,6 +36,18 @@ Access = Annotated[
         envvar=ACCESS_VARIABLE,
     ),
 ]
+PlanFile = Annotated[Path, typer.Argument(help="The plan, in YAML.")]
+ContractFile = Annotated[
+    Path | None, typer.Option("--contract", help="Its data contract; else NAME.yaml beside the plan.")
+]
+PlanName = Annotated[
+    Path, typer.Argument(metavar="PLAN", help="The plan, in YAML; or the digest of one that was proposed.")
+]
+
+
+def centre_at(home: Path | None) -> Centre:
+    """The coordinator whose folder is `home`."""
+    return open_centre(load_settings(home))
 
 
 def desk_at(home: Path | None, access: Path | None) -> Desk:
@@ -52,12 +60,3 @@ def desk_at(home: Path | None, access: Path | None) -> Desk:
     from coordinator.api.desk import RemoteDesk
 
     return RemoteDesk(ControlClient(access))
-
-
-PlanFile = Annotated[Path, typer.Argument(help="The plan, in YAML.")]
-ContractFile = Annotated[
-    Path | None, typer.Option("--contract", help="Its data contract; else NAME.yaml beside the plan.")
-]
-PlanName = Annotated[
-    Path, typer.Argument(metavar="PLAN", help="The plan, in YAML; or the digest of one that was proposed.")
-]

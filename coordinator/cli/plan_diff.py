@@ -16,7 +16,7 @@ from coordinator.documents import read_draft
 from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_diff import Change, PlanDiff, diff
-from protos.shell import emit, people
+from protos.shell import emit, tell
 from strategies.dp.units import Guarantee
 from strategies.errors import UsageError
 
@@ -68,19 +68,19 @@ def last_launched(home: Path | None, name: str) -> tuple[Plan, Contract, str]:
 
 
 def _show(found: PlanDiff, old: Plan, new: Plan, before: str) -> None:
-    _say(f"plan {new.name} {new.digest[:12]}, compared with {old.digest[:12]} of {before}")
+    tell(f"plan {new.name} {new.digest[:12]}, compared with {old.digest[:12]} of {before}")
     if not found.changes:
-        _say("nothing changed: it is the same plan, and what was approved stays approved")
+        tell("nothing changed: it is the same plan, and what was approved stays approved")
         return
     for part, changed in groupby(found.changes, key=lambda each: each.part):
-        _say(f"\n{part}")
+        tell(f"\n{part}")
         for each in changed:
-            _say(f"  - {each.sentence}{_LESS * each.loosens}")
-    _say(
+            tell(f"  - {each.sentence}{_LESS * each.loosens}")
+    tell(
         f"\nThe whole plan cost {_cost(found.cost_old)}, and costs {_cost(found.cost_new)}.{_LESS * found.costs_more}"
     )
     loosening = sum(each.loosens for each in found.changes)
-    _say(
+    tell(
         f"{len(found.changes)} changes, of which {loosening} protect less. All approvals are to be given again."
     )
 
@@ -117,7 +117,3 @@ def _change(change: Change) -> dict[str, Any]:
 
 def _plain(value: Any) -> Any:  # noqa: ANN401 (whatever a document holds)
     return dict(value) if hasattr(value, "items") else value
-
-
-def _say(text: str) -> None:
-    people.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -8,12 +8,11 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.options import ContractFile, Json, PlanFile
+from coordinator.cli.signing import PUBLIC_MODE
 from coordinator.documents import read_draft
 from protos.files import write_new
 from protos.plan_page import lines_of, page
-from protos.shell import emit, people
-
-_PUBLIC_MODE = 0o644
+from protos.shell import emit, tell
 
 
 def explain_page(
@@ -31,10 +30,10 @@ def explain_page(
     head = f"# Plan {parsed.name}"
     if out is not None:
         text = "\n".join((head, "", f"Digest {parsed.digest}", "", *lines_of(sections)))
-        write_new(out, text.encode(), mode=_PUBLIC_MODE)
+        write_new(out, text.encode(), mode=PUBLIC_MODE)
     if json:
         facts = [{"title": each.title, "sentences": list(each.sentences)} for each in sections]
         emit({"plan": parsed.name, "digest": parsed.digest, "sections": facts})
         return
     for line in (head, "", f"Digest {parsed.digest}", "", *lines_of(sections)):
-        people.print(line, highlight=False, markup=False, soft_wrap=True)
+        tell(line)

@@ -9,7 +9,7 @@ from rich.table import Table
 from coordinator.cli.options import Json
 from protos.plan_draft import Kind
 from protos.plan_matrix import algorithms, matrix
-from protos.shell import emit, people
+from protos.shell import emit, people, tell
 
 
 def show_matrix(json: Json = False) -> None:
@@ -40,13 +40,9 @@ def show_matrix(json: Json = False) -> None:
     people.print(table)
     for each in cells:
         if each.nearest is not None:
-            _say(f"{words(each.kind)}: {each.refusal}. Nearest: {words(each.nearest)}")
+            tell(f"{words(each.kind)}: {each.refusal}. Nearest: {words(each.nearest)}")
 
 
 def words(kind: Kind) -> str:
     """`fedavg, privacy none, secure aggregation`."""
     return f"{kind.algorithm}, privacy {kind.privacy}, {kind.aggregation} aggregation"
-
-
-def _say(text: str) -> None:
-    people.print(text, highlight=False, markup=False, soft_wrap=True)

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from coordinator.cli.options import Json
+from coordinator.cli.signing import PUBLIC_MODE
 from coordinator.documents import read_membership
 from protos.contract import Contract
 from protos.documents import load_document, read_document
@@ -17,11 +18,10 @@ from protos.plan_calibration import calibrate, values_of
 from protos.plan_draft import kind_of, written
 from protos.plan_fit import check_plan
 from protos.plan_privacy import Privacy
-from protos.shell import emit, people
+from protos.shell import emit, tell
 from protos.yaml_edit import with_values
 from strategies.errors import UsageError
 
-_PUBLIC_MODE = 0o644
 _SHARES = {"preparation": 0.1, "evaluation": 0.1}
 _FEWEST_SITES = 3
 
@@ -55,15 +55,12 @@ def new_plan(
         )
     text = written(kind_of(mode), agreed, name=name, purpose=purpose, members=listed.ref, sites=sites)
     text, plan = fitted(text, agreed, str(target))
-    write_new(target, text.encode(), mode=_PUBLIC_MODE)
+    write_new(target, text.encode(), mode=PUBLIC_MODE)
     if json:
         emit({"plan": plan.name, "digest": plan.digest, "written": str(target)})
         return
-    people.print(
-        f"wrote {target}: check it with `covenant plan check {target}`, and read it with `covenant plan explain {target}`",
-        highlight=False,
-        markup=False,
-        soft_wrap=True,
+    tell(
+        f"wrote {target}: check it with `covenant plan check {target}`, and read it with `covenant plan explain {target}`"
     )
 
 

@@ -18,7 +18,7 @@ from protos.plan_calibration import Calibration, calibrate, values_of
 from protos.plan_dials import Vary
 from protos.plan_explanation import explain
 from protos.plan_shares import Split
-from protos.shell import emit, people
+from protos.shell import emit, tell
 from protos.yaml_edit import with_values
 from strategies.errors import CovenantError, UsageError
 
@@ -86,7 +86,7 @@ def calibrate_plan(
         return
     show_calibration(found)
     if write is not None:
-        people.print(f"wrote {write}", highlight=False, markup=False, soft_wrap=True)
+        tell(f"wrote {write}")
 
 
 def parse_split(text: str) -> Split:

@@ -10,7 +10,7 @@ from coordinator.cli.epsilon_chart import EpsilonChart
 from protos.plan_calibration import Calibration
 from protos.plan_explanation import Explanation, Figures, StageExplained
 from protos.plan_snippet import snippet
-from protos.shell import people
+from protos.shell import people, tell
 from strategies.dp.events import Mechanism
 
 _NAMES = {"prepare": "preparation", "train": "training", "evaluate": "evaluation"}
@@ -26,17 +26,17 @@ def chart_of(found: Explanation) -> EpsilonChart | None:
 
 def show_explanation(found: Explanation, chart: EpsilonChart | None) -> None:
     """All of an explanation."""
-    _say(f"plan {found.plan} {found.digest}")
-    _say(f"Privacy mode {found.words}")
+    tell(f"plan {found.plan} {found.digest}")
+    tell(f"Privacy mode {found.words}")
     for stage in found.stages:
         people.print(_stage_table(stage))
     if found.figures is not None:
         _show_figures(found.figures)
     for line in [] if chart is None else chart.lines():
-        _say(line)
-    _say("Not protected, whatever the figures say:" if found.figures else "Not protected:")
+        tell(line)
+    tell("Not protected, whatever the figures say:" if found.figures else "Not protected:")
     for sentence in found.not_protected:
-        _say(f"- {sentence}")
+        tell(f"- {sentence}")
 
 
 def _stage_table(stage: StageExplained) -> Table:
@@ -76,26 +76,22 @@ def _show_figures(figures: Figures) -> None:
     for about, figure in figures.tight.items():
         table.add_row(f"{about}, tight (pld)", figure.words)
     people.print(table)
-    _say(figures.words)
+    tell(figures.words)
     if figures.over_limit is not None:
         people.print("[bold red]above its limit:[/]", end=" ")
-        _say(f"{figures.over_limit}. `covenant plan check` refuses this plan")
+        tell(f"{figures.over_limit}. `covenant plan check` refuses this plan")
 
 
 def show_calibration(found: Calibration) -> None:
     """What was fitted, and the lines to paste."""
-    _say(f"plan {found.plan.name}, {found.vary} fitted to its budget")
+    tell(f"plan {found.plan.name}, {found.vary} fitted to its budget")
     table = _pairs(None)
     table.add_row("cost before", found.before.words)
     table.add_row("cost now", found.after.words)
     people.print(table)
-    _say("In the plan:")
-    _say(snippet(found))
+    tell("In the plan:")
+    tell(snippet(found))
 
 
 def _pairs(title: str | None) -> Table:
     return Table("what", "value", show_header=False, title=title, title_justify="left")
-
-
-def _say(text: str) -> None:
-    people.print(text, markup=False, highlight=False, soft_wrap=True)

@@ -11,11 +11,12 @@ import typer
 from sqlalchemy import func, select
 from sqlalchemy.engine import make_url
 
-from coordinator.cli.backup import Folder, Root, Snapshot, WithDefault, say, tell
-from coordinator.cli.options import Home, Json
+from coordinator.cli.backup import Folder, Snapshot, WithDefault
+from coordinator.cli.options import Home, Json, TrustedRoot
 from coordinator.cli.signing import now
 from coordinator.db.engine import open_database, reading
 from coordinator.db.log_schema import LoggedEntry
+from coordinator.documents import read_membership
 from coordinator.recovery.checked import check_backup
 from coordinator.recovery.copies import Reach, reach
 from coordinator.recovery.restore import Restored, restore
@@ -23,9 +24,9 @@ from coordinator.registry.artifacts import ArtifactStore
 from coordinator.settings import Settings, load_settings
 from protos.documents import load_document
 from protos.gaps import SignedGap
-from protos.membership import MemberList, Membership
+from protos.membership import MemberList
 from protos.root import SignedRoot
-from protos.shell import emit, people
+from protos.shell import emit, people, tell
 from strategies.errors import Refused, UsageError
 
 
@@ -51,7 +52,7 @@ Witnessed = Annotated[
 @app.command("into")
 def into(
     folder: Folder,
-    root: Root,
+    root: TrustedRoot,
     *,
     copy: Copies = None,
     witnessed: Witnessed = None,
@@ -77,7 +78,7 @@ def into(
         artifacts=ArtifactStore(settings.artifacts),
         gap=signed,
         clock=now,
-        say=say,
+        say=tell,
     )
     if json:
         emit(_outcome(found, done))
@@ -88,7 +89,7 @@ def into(
 @app.command("drill")
 def drill(
     folder: Folder,
-    root: Root,
+    root: TrustedRoot,
     *,
     copy: Copies = None,
     witnessed: Witnessed = None,
@@ -105,7 +106,7 @@ def drill(
     with TemporaryDirectory(prefix="covenant-drill-") as scratch:
         engine = open_database(database or f"sqlite:///{Path(scratch) / 'drill.db'}")
         try:
-            done = restore(found, engine, artifacts=None, gap=None, clock=now, say=say)
+            done = restore(found, engine, artifacts=None, gap=None, clock=now, say=tell)
         finally:
             engine.dispose()
     behind = _entries_behind(found, home)
@@ -143,7 +144,7 @@ def _listed(settings: Settings, pinned: SignedRoot) -> MemberList | None:
     """The member list that lies in the coordinator's home, if there is one. Raises Refused for one that does not lead from the root."""
     if not settings.members_file.exists():
         return None
-    return load_document(settings.members_file, Membership).verify(pinned).members
+    return read_membership(settings.members_file).verify(pinned).members
 
 
 def _require_same_federation(settings: Settings, pinned: SignedRoot) -> None:

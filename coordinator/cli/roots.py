@@ -18,6 +18,7 @@ from coordinator.cli.signing import (
     last_moment,
     open_keys,
     read_card,
+    read_signed_root,
     show_standings,
     standings,
 )
@@ -73,9 +74,7 @@ def next_root(
     expires: Day = None,
 ) -> None:
     """Draft the next version of a root. It counts once the quorums of both versions have signed it."""
-    newest = load_document(root, SignedRoot)
-    newest.require_own_quorum()
-    following = newest.root.next(
+    following = read_signed_root(root).next(
         add=_keys(add or ()), remove=remove or (), quorum=quorum, expires=last_moment(expires)
     )
     _write_draft(following, out)
@@ -148,11 +147,7 @@ def _write_draft(root: Root, out: Path) -> None:
 
 
 def _before(after: Path | None) -> Root | None:
-    if after is None:
-        return None
-    signed = load_document(after, SignedRoot)
-    signed.require_own_quorum()
-    return signed.root
+    return None if after is None else read_signed_root(after)
 
 
 def _require_after(root: Root, after: Path | None) -> None:

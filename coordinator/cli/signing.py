@@ -25,6 +25,18 @@ from strategies.errors import Refused, UsageError
 PUBLIC_MODE: Final = 0o644
 _GOOD_FOR: Final = timedelta(days=730)
 
+OfficerName = Annotated[
+    str, typer.Option("--officer", help="Who signs, by the name on the member list; the key must be theirs.")
+]
+OfficerKey = Annotated[Path, typer.Option("--key", help="The officer's private key.")]
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--passphrase-file",
+        help="File with the key's passphrase, mode 0600. Without it the terminal is asked.",
+    ),
+]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask; needed where nobody is at a terminal.")]
 SigningKeys = Annotated[
     list[Path] | None, typer.Option("--key", help="Private key of an officer who signs; repeatable.")
 ]
@@ -81,13 +93,21 @@ def open_keys(keys: Sequence[Path] | None, passphrase_files: Sequence[Path] | No
         raise UsageError(
             f"{len(passphrases)} passphrase files for {len(files)} keys; name one for each --key, in their order"
         )
-    return [_open_key(key, passphrase) for key, passphrase in zip_longest(files, passphrases)]
+    return [open_key(key, passphrase) for key, passphrase in zip_longest(files, passphrases)]
 
 
-def _open_key(key: Path, passphrase_file: Path | None) -> SigningKey:
+def open_key(key: Path, passphrase_file: Path | None) -> SigningKey:
+    """The private key in the file `key`; without a passphrase's file the terminal is asked, if it takes one. Raises UsageError."""
     if passphrase_file is not None:
         return SigningKey.load(key, read_passphrase(passphrase_file))
     return SigningKey.load(key, ask_passphrase(key) if is_encrypted(key) else None)
+
+
+def read_signed_root(path: Path) -> Root:
+    """The root in `path`, of any version. Raises `CovenantError`, also for a draft that its own quorum has not signed."""
+    signed = load_document(path, SignedRoot)
+    signed.require_own_quorum()
+    return signed.root
 
 
 def read_card(path: Path) -> IdentityCard:

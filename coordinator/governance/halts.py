@@ -136,6 +136,18 @@ def views(engine: Engine, start: int = 0, limit: int | None = None) -> list[Halt
         return [_view(each) for each in rows]
 
 
+def row_of(order: HaltOrder, at: datetime) -> HaltRow:
+    """An order as it is kept, once it was recorded."""
+    return HaltRow(
+        digest=order.digest,
+        id=order.id,
+        scope=order.scope,
+        target=order.target,
+        order=order.canonical.decode(),
+        halted_at=at,
+    )
+
+
 def _is_known(engine: Engine, order: HaltOrder) -> bool:
     with reading(engine, f"looking for halt {order.id}") as session:
         return session.get(HaltRow, order.digest) is not None
@@ -173,16 +185,7 @@ def _halted(
         members.member(SiteName(order.target or ""))
     elif order.scope == "run" and session.get(Run, order.target) is None:
         raise UsageError(f"there is no run {order.target}; `covenant run list` shows those there are")
-    session.add(
-        HaltRow(
-            digest=order.digest,
-            id=order.id,
-            scope=order.scope,
-            target=order.target,
-            order=order.canonical.decode(),
-            halted_at=at,
-        )
-    )
+    session.add(row_of(order, at))
     session.flush()
     yield Halted(order=LoggedDocument.of(order))
     for run in runs:

@@ -196,7 +196,7 @@ SOURCES: Final[tuple[Callable[[Concern, Secrets], Iterator[File]], ...]] = (
     _ledger,
     _logs,
 )
-"""What is packed, in this order. Witnesses and forks, where the coordinator keeps them, come as one more."""
+"""What is packed, in this order. What sites have witnessed is in the log; evidence of forks is not packed, `covenant log witnesses --json` has it."""
 
 
 def _concerned(centre: Centre, runs: tuple[RunId, ...], since: datetime | None) -> tuple[RunId, ...]:

@@ -10,10 +10,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final, TypeVar, get_args
+from typing import Final, get_args
 
 from sqlalchemy import Engine, func, insert, select, text
 from sqlalchemy.dialects import postgresql
@@ -22,19 +22,18 @@ from sqlalchemy.orm import Session
 from coordinator.db.engine import reading, writing
 from coordinator.db.log_schema import LoggedCheckpoint, LoggedEntry
 from coordinator.db.recovery_schema import Restore
+from coordinator.governance.log_tree import proved
 from coordinator.keys import log_signer
 from coordinator.settings import Settings
 from protos.keys import public_bytes
-from protos.log_clock import earliest_after, require_in_time
+from protos.log_clock import is_in_time, require_in_time
 from protos.log_entries import LogEntry, ModelRegistered, What
 from protos.log_names import origin_of
 from protos.log_proofs import MOST_ENTRY_BYTES
 from protos.log_run_events import RunEvent
 from strategies.errors import CovenantError, Refused, UsageError
 from strategies.transparency.merkle import (
-    HASH_BYTES,
     Frontier,
-    Subtree,
     leaf_hash,
     prove_consistency,
     prove_inclusion,
@@ -42,7 +41,6 @@ from strategies.transparency.merkle import (
 )
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
-T = TypeVar("T")
 _PAGE: Final = 1000
 _LOOKED_BACK: Final = 100
 _FEW: Final = 20
@@ -55,6 +53,7 @@ def append(session: Session, at: datetime, what: Iterable[What]) -> int:
     looks at `what` only then, so that it may depend on what the log has.
 
     Raises UsageError for an entry that is too long, and Refused for a decision where `at` is before what the log has; nothing is appended then.
+    For this rule of time only the last 100 entries are looked at; an auditor looks at all.
     """
     _take_turn(session)
     require_not_waiting(session)
@@ -64,8 +63,7 @@ def append(session: Session, at: datetime, what: Iterable[What]) -> int:
 
 def _moment(at: datetime, newest: datetime | None, what: What) -> datetime:
     """When an entry says that it was written. Raises Refused for a decision before what the log has."""
-    earliest = earliest_after(newest)
-    if newest is not None and earliest is not None and at < earliest and isinstance(what, _COURSE):
+    if newest is not None and isinstance(what, _COURSE) and not is_in_time(at, newest):
         return newest
     require_in_time(at, newest)
     return at
@@ -89,7 +87,7 @@ def _in_order(entries: Iterable[LogEntry], newest: datetime | None) -> Iterator[
 def require_head(session: Session, head: Checkpoint) -> None:
     """Check, within a transaction, that the log has come to `head` and no further. Raises CovenantError."""
     size = _size(session)
-    if size != head.size or _proved(session, lambda subtree: root_at(size, subtree)) != head.root:
+    if size != head.size or proved(session, lambda subtree: root_at(size, subtree)) != head.root:
         raise CovenantError(
             f"the log has {size} entries that are not those of the head of {head.size} entries: a file was changed after it was verified; nothing was kept"
         )
@@ -112,7 +110,7 @@ def require_open(engine: Engine) -> None:
 
 def _append(session: Session, entries: Iterable[LogEntry]) -> int:
     size = _size(session)
-    tree = _proved(session, lambda subtree: Frontier.of(size, subtree))
+    tree = proved(session, lambda subtree: Frontier.of(size, subtree))
     rows = []
     for each in entries:
         body, kind = each.canonical, each.what.kind
@@ -130,8 +128,8 @@ def _append(session: Session, entries: Iterable[LogEntry]) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Position:
-    """An entry of the log: its number, from 0, and its bytes."""
+class RawEntry:
+    """An entry as the log has it: its number, from 0, and its bytes."""
 
     seq: int
     body: bytes
@@ -177,15 +175,15 @@ class TransparencyLog:
         """The proof that entry `seq` is in the log of `size` entries. Raises UsageError where it is not."""
         with reading(self.engine, f"proving entry {seq}") as session:
             self._require(session, size)
-            return _proved(session, lambda subtree: prove_inclusion(seq, size, subtree))
+            return proved(session, lambda subtree: prove_inclusion(seq, size, subtree))
 
     def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
         """The proof that the log of `new` entries begins with the `old`. Raises UsageError where it does not."""
         with reading(self.engine, f"proving that the log grew from {old} to {new}") as session:
             self._require(session, new)
-            return _proved(session, lambda subtree: prove_consistency(old, new, subtree))
+            return proved(session, lambda subtree: prove_consistency(old, new, subtree))
 
-    def entries(self, start: int = 0, stop: int | None = None, kind: str | None = None) -> Iterator[Position]:
+    def entries(self, start: int = 0, stop: int | None = None, kind: str | None = None) -> Iterator[RawEntry]:
         """The entries from `start` up to `stop`, in order, read piece by piece."""
         position = start
         while stop is None or position < stop:
@@ -197,12 +195,12 @@ class TransparencyLog:
             with reading(self.engine, "reading the log") as session:
                 rows = session.execute(query.order_by(LoggedEntry.seq).limit(_PAGE)).all()
             for seq, body in rows:
-                yield Position(seq, bytes(body))
+                yield RawEntry(seq, bytes(body))
             if len(rows) < _PAGE:
                 return
             position = rows[-1].seq + 1
 
-    def newest_first(self, kind: str, before: int | None = None) -> Iterator[Position]:
+    def newest_first(self, kind: str, before: int | None = None) -> Iterator[RawEntry]:
         """The entries of a kind from the newest back, or from entry `before`, which is not among them."""
         while True:
             query = select(LoggedEntry.seq, LoggedEntry.body).where(LoggedEntry.kind == kind)
@@ -211,7 +209,7 @@ class TransparencyLog:
             with reading(self.engine, "reading the log") as session:
                 rows = session.execute(query.order_by(LoggedEntry.seq.desc()).limit(_FEW)).all()
             for seq, body in rows:
-                yield Position(seq, bytes(body))
+                yield RawEntry(seq, bytes(body))
             if len(rows) < _FEW:
                 return
             before = rows[-1].seq
@@ -223,7 +221,7 @@ class TransparencyLog:
             return self._head(session, size)
 
     def _head(self, session: Session, size: int) -> Checkpoint:
-        root = _proved(session, lambda subtree: root_at(size, subtree))
+        root = proved(session, lambda subtree: root_at(size, subtree))
         return Checkpoint(origin=self.key.name, size=size, root=root)
 
     def _checked(self, encoded: str, head: Checkpoint) -> SignedNote:
@@ -256,7 +254,7 @@ def _take_turn(session: Session) -> None:
 
 
 def _newest(session: Session) -> datetime | None:
-    """The latest moment of the newest entries, which is the log's: each of them was written by this rule."""
+    """The latest moment of the last `_LOOKED_BACK` entries: the log's own, unless so many in a row were written by a clock that had gone back."""
     newest = select(LoggedEntry.at).order_by(LoggedEntry.seq.desc()).limit(_LOOKED_BACK).subquery()
     found: datetime | None = session.scalar(select(func.max(newest.c.at)))
     return found
@@ -265,39 +263,3 @@ def _newest(session: Session) -> datetime | None:
 def _size(session: Session) -> int:
     last = session.scalar(select(func.max(LoggedEntry.seq)))
     return 0 if last is None else last + 1
-
-
-def _proved(session: Session, prove: Callable[[Subtree], T]) -> T:
-    """What follows from hashes of subtrees, such as a head or a proof, from one query: which ones it takes does not depend on what they are."""
-    asked: list[int] = []
-
-    def note(level: int, index: int) -> bytes:
-        asked.append(_place(level, index))
-        return bytes(HASH_BYTES)
-
-    prove(note)
-    return prove(_subtrees(session, asked))
-
-
-def _place(level: int, index: int) -> int:
-    """The entry that ends a complete subtree, and has its hash."""
-    return ((index + 1) << level) - 1
-
-
-def _subtrees(session: Session, places: Sequence[int]) -> Subtree:
-    found: Mapping[int, bytes] = {}
-    if places:
-        query = select(LoggedEntry.seq, LoggedEntry.nodes).where(LoggedEntry.seq.in_(set(places)))
-        found = {row.seq: row.nodes for row in session.execute(query)}
-
-    def subtree(level: int, index: int) -> bytes:
-        nodes = found.get(_place(level, index), b"")
-        node = bytes(nodes[level * HASH_BYTES : (level + 1) * HASH_BYTES])
-        if len(node) != HASH_BYTES:
-            raise CovenantError(
-                f"entry {_place(level, index)} of the transparency log is missing or incomplete: the database was changed by somebody. Stop, keep"
-                " it as it is, and restore it from a backup"
-            )
-        return node
-
-    return subtree

@@ -1,36 +1,26 @@
 """The effects of log entries, written into the tables again: how a restored database comes to what a copy of the log tells.
 
-1. Each kind of entry has one effect, and each effect is written by the very functions that wrote it first, where there are any: a charge is judged,
-   reserved, settled and given back by the ledger's own.
-2. A charge that the tables cannot bear stops everything: none is passed over.
-3. What the log does not tell stays empty: scaling, checkpoints, testimony, durations, views of witnesses, who was asked and did not answer. A run
-   does not go on from there.
-4. A kind without an effect on tables is one line in `_take`; one that is not there does not pass the type check.
-5. A version of a model keeps its number, whether its files are there or not.
+1. Each kind of entry has one effect, and each effect is written by the very functions that wrote it first, where there are any.
+2. What happened to runs is in a room of its own (`replay_runs`). A kind that is dealt with in neither does not pass the type check.
+3. A kind without an effect on tables is one line in `_take`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from datetime import datetime
-from itertools import groupby
-from typing import assert_never
+from typing import Final
 
 from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from coordinator.db.halt_schema import HaltRow
 from coordinator.db.log_schema import LoggedEntry
-from coordinator.db.schema import Attempt, Model, Round, RoundState, Run, RunState, Site, Stage
-from coordinator.governance.witnesses import Seen, keep
-from coordinator.ledger import Ledger, Need, Planned
+from coordinator.db.schema import Site
+from coordinator.governance.halts import row_of
+from coordinator.governance.replay_runs import RunReplay
 from coordinator.ledger.adoption import write_adopted
 from coordinator.ledger.ceilings import carry_out
-from coordinator.ledger.entries import lock_run, write_settled, write_voided
-from coordinator.ledger.needs import AccountKey
-from coordinator.rounds.record import committed_round
 from protos.ceilings import SignedCeiling
-from protos.frames import scaling_digest
 from protos.halt_lifts import HaltLift
 from protos.halts import HaltOrder
 from protos.log_entries import (
@@ -40,38 +30,17 @@ from protos.log_entries import (
     Halted,
     HaltLifted,
     LogEntry,
-    LoggedDocument,
     MembersSigned,
-    ModelRegistered,
     PlanRecorded,
-    RunLaunched,
     What,
 )
 from protos.log_office import AccessGranted, CallDenied, PlanApproved, PlanProposed
-from protos.log_run_events import (
-    AttemptVoided,
-    ReservationGivenUp,
-    Reserved,
-    RoundCommitted,
-    RoundEvaluated,
-    RoundPrepared,
-    RunEnded,
-    RunResumed,
-    RunWitnessed,
-    SiteRefused,
-    SumSettled,
-)
 from protos.membership import Membership, Trusted
-from protos.plan import Plan
-from protos.plan_releases import EVALUATE, PREPARE, TRAIN
 from protos.root import SignedRoot
-from strategies.dp.events import Release
 from strategies.encoding import canonical_json
 from strategies.errors import CovenantError
-from strategies.features import Scaling
-from strategies.ids import Digest, RunId
 
-_DOCUMENTS = ("members", "plan")
+_BRING_DOCUMENTS: Final = ("members", "plan", "launch")
 
 
 class Replay:
@@ -81,12 +50,10 @@ class Replay:
         """`session` has the tables as they were after the last entry of its own log, whose documents are known then. Member lists lead from
         the `pinned` root."""
         self._session = session
-        self._engine = engine
         self._pinned = pinned
         self._trusted: Trusted | None = None
-        self._documents: dict[Digest, str] = {}
-        self._releases: dict[Digest, Release] = {}
-        query = select(LoggedEntry.body).where(LoggedEntry.kind.in_((*_DOCUMENTS, "launch")))
+        self._runs = RunReplay(session, engine)
+        query = select(LoggedEntry.body).where(LoggedEntry.kind.in_(_BRING_DOCUMENTS))
         for body in session.scalars(query.order_by(LoggedEntry.seq)):
             self._learn(LogEntry.from_canonical(bytes(body)).what)
 
@@ -99,80 +66,37 @@ class Replay:
             self._session.flush()
         except CovenantError as error:
             raise CovenantError(
-                f"the effect of entry {seq} ({entry.what.kind}) cannot be replayed: {error}"
+                f"the effect of entry {seq} ({entry.what.kind}) cannot be replayed: {error}. Nothing was restored; use another backup, and keep this one"
+                " for the officers"
             ) from error
 
-    def _take(self, at: datetime, what: What) -> None:  # noqa: C901, PLR0912  (one line a kind)
+    def _learn(self, what: What) -> None:
+        self._runs.learn(what)
+        if isinstance(what, MembersSigned):
+            document = canonical_json(what.members.document)
+            self._trusted = Membership.from_canonical(document).verify(self._pinned)
+
+    def _take(self, at: datetime, what: What) -> None:
         match what:
             case MembersSigned():
                 self._members(at, what)
             case PlanRecorded():
                 pass  # a document, which launches name
-            case RunLaunched():
-                self._launch(at, what)
-            case RoundPrepared():
-                self._prepared(at, what)
-            case SumSettled():
-                self._settled(at, what)
-            case AttemptVoided():
-                self._voided(at, what)
-            case RoundCommitted():
-                self._committed(at, what)
-            case RoundEvaluated():
-                self._evaluated(at, what)
-            case RunEnded():
-                self._ended(at, what)
-            case RunResumed():
-                self._resumed(at, what)
-            case ReservationGivenUp():
-                self._given_up(at, what)
             case CeilingSet():
                 self._ceiling(at, what)
-            case RunWitnessed():
-                keep(self._session, at, (Seen(each, {}) for each in what.statements))
-            case SiteRefused():
-                pass  # an answer, which only the log has
             case Halted():
-                self._halted(at, what)
+                order = HaltOrder.from_canonical(canonical_json(what.order.document))
+                self._session.add(row_of(order, at))
             case HaltLifted():
                 self._lifted(at, what)
-            case ModelRegistered():
-                self._model(at, what)
             case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied():
                 pass  # officers ask for access, and propose, anew: the log has what they signed, and not the documents
             case GapLogged():
                 pass  # the log itself is what it changes
             case AccountsAdopted():
                 write_adopted(self._session, what, at)
-            case unreachable:
-                assert_never(unreachable)
-
-    # --- documents ----------------------------------------------------------------------------------------------------
-
-    def _learn(self, what: What) -> None:
-        match what:
-            case MembersSigned():
-                self._know(what.members)
-                self._trusted = what.members.read_as(Membership).verify(self._pinned)
-            case PlanRecorded():
-                for each in (what.plan, what.contract, what.evidence):
-                    if each is not None:
-                        self._know(each)
-            case RunLaunched() | AccountsAdopted():
-                for digest, facts in what.releases.items():
-                    self._releases[digest] = Release.from_facts(dict(facts))
             case _:
-                pass
-
-    def _know(self, logged: LoggedDocument) -> None:
-        self._documents[logged.digest] = canonical_json(logged.document).decode()
-
-    def _document(self, digest: Digest) -> str:
-        if digest not in self._documents:
-            raise CovenantError(f"the document {digest} is not in the log before it")
-        return self._documents[digest]
-
-    # --- kinds --------------------------------------------------------------------------------------------------------
+                self._runs.take(at, what)
 
     def _members(self, at: datetime, what: MembersSigned) -> None:
         listed = what.members.read_as(Membership).signed.list
@@ -184,193 +108,13 @@ class Replay:
             known.identity_key, known.node_key = member.identity_key, member.node_key
             known.members_ref = listed.ref
 
-    def _launch(self, at: datetime, what: RunLaunched) -> None:
-        plan = self._document(what.plan)
-        self._session.add(
-            Run(
-                id=what.run,
-                plan_name=Plan.from_canonical(plan.encode()).name,
-                plan_digest=what.plan,
-                plan=plan,
-                contract=self._document(what.contract),
-                members=self._document(what.members),
-                evidence=None if what.evidence is None else self._document(what.evidence),
-                state=RunState.SUBMITTED,
-                submitted_at=at,
-            )
-        )
-        self._reserve(at, what.run, what.reserved)
-
-    def _reserve(self, at: datetime, run: RunId, reserved: tuple[Reserved, ...]) -> None:
-        if reserved:
-            Ledger(self._engine, lambda: at).reserve(self._session, run, self._needs(reserved))
-
-    def _needs(self, reserved: tuple[Reserved, ...]) -> list[Need]:
-        """What was reserved as the needs that it came from."""
-
-        def key(each: Reserved) -> AccountKey:
-            return AccountKey.of(each.site, each.population, self._release(each.release).unit)
-
-        return [
-            Need(
-                site=account.site,
-                population=account.population,
-                unit=self._release(mine[0].release).unit,
-                planned=[
-                    Planned(stage=each.stage, release=self._release(each.release), times=each.times)
-                    for each in mine
-                ],
-            )
-            for account, found in groupby(reserved, key)
-            for mine in [list(found)]
-        ]
-
-    def _release(self, digest: Digest) -> Release:
-        if digest not in self._releases:
-            raise CovenantError(f"release {digest} is nowhere described")
-        return self._releases[digest]
-
-    def _prepared(self, at: datetime, what: RoundPrepared) -> None:
-        run = self._running(at, what.run)
-        kept = run.scaling
-        if (
-            kept is None
-            or scaling_digest(Scaling(mean=tuple(kept["mean"]), std=tuple(kept["std"]))) != what.scaling
-        ):
-            run.scaling = None
-        self._answered(at, what.run, PREPARE, 0, what.attempt, what.survivors)
-
-    def _settled(self, at: datetime, what: SumSettled) -> None:
-        run = self._running(at, what.run)
-        if what.stage == TRAIN:
-            row = self._round(at, run, what.round, what.attempt, what.sites)
-            row.survivors, row.statement_digest = list(what.sites), what.statement
-        else:
-            self._attempt(at, what.run, what.stage, what.round, what.attempt, what.sites)
-        if not what.releases:
-            return
-        lock_run(self._session, what.run)
-        place = (what.stage, what.round, what.attempt)
-        charged = write_settled(self._session, what.run, place, what.sites, at)
-        if charged != what.releases:
-            raise CovenantError(f"{what.run} holds other releases than those that were settled")
-
-    def _voided(self, at: datetime, what: AttemptVoided) -> None:
-        run = self._session.get_one(Run, what.run)
-        row = self._round(at, run, what.round, what.attempt, ())
-        row.state, row.reason, row.closed_at, row.opening = RoundState.VOIDED, what.reason, at, None
-
-    def _committed(self, at: datetime, what: RoundCommitted) -> None:
-        run = self._running(at, what.run)
-        row = self._round(at, run, what.round, what.attempt, what.roster)
-        row.roster, row.survivors = list(what.roster), list(what.survivors)
-        row.statement_digest, row.aggregate_digest = what.statement, what.aggregate
-        row.model_digest, row.optimizer_digest = what.model, what.optimizer
-        row.state, row.closed_at, row.opening = RoundState.COMMITTED, at, None
-
-    def _evaluated(self, at: datetime, what: RoundEvaluated) -> None:
-        self._running(at, what.run)
-        self._answered(at, what.run, EVALUATE, what.round, what.attempt, what.survivors)
-        row = committed_round(self._session, what.run, what.round)
-        if row is None:
-            raise CovenantError(f"round {what.round} of {what.run} is not committed")
-        if what.metrics is not None:
-            row.metrics = dict(what.metrics)
-
-    def _ended(self, at: datetime, what: RunEnded) -> None:
-        run = self._session.get_one(Run, what.run)
-        run.state, run.reason, run.finished_at = RunState(what.state), what.reason, at
-
-    def _resumed(self, at: datetime, what: RunResumed) -> None:
-        run = self._session.get_one(Run, what.run)
-        run.state, run.reason, run.finished_at, run.idle_starts = RunState.SUBMITTED, None, None, 0
-        self._session.flush()
-        self._reserve(at, what.run, what.reserved)
-
-    def _given_up(self, at: datetime, what: ReservationGivenUp) -> None:
-        lock_run(self._session, what.run)
-        if write_voided(self._session, what.run, what.reason, at) != what.releases:
-            raise CovenantError(f"{what.run} holds other reservations than it gave up")
-
     def _ceiling(self, at: datetime, what: CeilingSet) -> None:
         if self._trusted is None:
             raise CovenantError("no member list before it says who may decide a ceiling")
         signed = what.decision.read_as(SignedCeiling)
         carry_out(self._session, signed.require(self._trusted, at), at)
 
-    def _halted(self, at: datetime, what: Halted) -> None:
-        order = what.order.read_as(HaltOrder)
-        self._session.add(
-            HaltRow(
-                digest=order.digest,
-                id=order.id,
-                scope=order.scope,
-                target=order.target,
-                order=order.canonical.decode(),
-                halted_at=at,
-            )
-        )
-
     def _lifted(self, at: datetime, what: HaltLifted) -> None:
         lift = what.lift.read_as(HaltLift)
         row = self._session.get_one(HaltRow, lift.order)
         row.lift, row.lifted_at = lift.canonical.decode(), at
-
-    def _model(self, at: datetime, what: ModelRegistered) -> None:
-        latest = (
-            select(Round.metrics)
-            .where(Round.run_id == what.run, Round.metrics.is_not(None))
-            .order_by(Round.number.desc())
-        )
-        self._session.add(
-            Model(
-                name=what.name,
-                version=what.version,
-                stage=Stage.CANDIDATE,
-                run_id=what.run,
-                digest=what.digest,
-                artifacts=dict(what.artifacts),
-                metrics=self._session.scalar(latest.limit(1)),
-                created_at=at,
-            )
-        )
-
-    # --- rows ---------------------------------------------------------------------------------------------------------
-
-    def _running(self, at: datetime, name: RunId) -> Run:
-        run = self._session.get_one(Run, name)
-        run.state, run.idle_starts = RunState.RUNNING, 0
-        run.started_at = run.started_at or at
-        return run
-
-    def _round(self, at: datetime, run: Run, number: int, attempt: int, roster: Iterable[str]) -> Round:
-        row = self._session.get(Round, (run.id, number, attempt))
-        if row is None:
-            row = Round(
-                run_id=run.id,
-                number=number,
-                attempt=attempt,
-                state=RoundState.OPEN,
-                roster=sorted(roster),
-                opened_at=at,
-            )
-            self._session.add(row)
-        return row
-
-    def _attempt(
-        self, at: datetime, run: RunId, stage: str, number: int, attempt: int, roster: Iterable[str]
-    ) -> Attempt:
-        row = self._session.get(Attempt, (run, stage, number, attempt))
-        if row is None:
-            row = Attempt(
-                run_id=run, stage=stage, round=number, attempt=attempt, roster=sorted(roster), asked_at=at
-            )
-            self._session.add(row)
-        return row
-
-    def _answered(
-        self, at: datetime, run: RunId, stage: str, number: int, attempt: int, survivors: Iterable[str]
-    ) -> None:
-        survivors = sorted(survivors)
-        row = self._attempt(at, run, stage, number, attempt, survivors)
-        row.survivors, row.opening = survivors, None

@@ -1,1 +1,1 @@
-"""What officers do at the centre: launch, stop, propose, approve, come in. The control API and the local command line both call it."""
+"""What officers do at the centre: come in, propose, approve, launch, stop, halt, decide on ceilings. The control API and the local command line both call it."""

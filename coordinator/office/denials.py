@@ -1,6 +1,6 @@
 """Changes that officers were refused, told to the transparency log; nothing else is changed.
 
-At most `MOST_AN_HOUR` are told for an officer, the last of them saying so: nobody fills the log, or hides among refusals. Further ones are not
+At most `MOST_AN_HOUR` are told for an officer, and one more that says so: nobody fills the log, or hides among refusals. Further ones are not
 remembered as answers either, so that nobody fills the database: such a request that comes again is judged again.
 """
 

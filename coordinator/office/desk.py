@@ -14,7 +14,7 @@ from coordinator.db.schema import FINAL_STATES
 from coordinator.governance import halts as recorded
 from coordinator.governance.exports import export_log, newest_witnesses
 from coordinator.governance.halts import HaltView
-from coordinator.governance.log import Position, TransparencyLog, open_log
+from coordinator.governance.log import RawEntry, TransparencyLog, open_log
 from coordinator.ledger.ceilings import Drafted, Proposal
 from coordinator.ledger.facts import summary_facts, view_facts
 from coordinator.ledger.store import Ledger
@@ -81,11 +81,11 @@ class LocalDesk:
 
     def propose(self, what: ProposedPlan, statement: PlanStatement) -> PlanStanding:
         """See `Desk.propose`."""
-        return self._standing(*plans.propose(self.centre, here(), what.plan, what.contract, statement))
+        return plans.propose(self.centre, here(), what.plan, what.contract, statement)
 
     def approve(self, statement: PlanStatement) -> PlanStanding:
         """See `Desk.approve`."""
-        return self._standing(*plans.approve(self.centre, here(), statement))
+        return plans.approve(self.centre, here(), statement)
 
     def plan(self, plan: str, contract: str) -> tuple[ProposedPlan, PlanStanding]:
         """See `Desk.plan`."""
@@ -96,13 +96,13 @@ class LocalDesk:
         """See `Desk.plans`."""
         return plans.list_plans(self.centre, 0, None)
 
-    def entries(self, last: int, kind: str | None) -> tuple[int, list[Position]]:
+    def entries(self, last: int, kind: str | None) -> tuple[int, list[RawEntry]]:
         """See `Desk.entries`."""
         log = self._log()
         size = log.size()
         return size, list(log.entries(max(0, size - last), kind=kind))
 
-    def events(self, start: int | None) -> Iterator[Position]:
+    def events(self, start: int | None) -> Iterator[RawEntry]:
         """See `Desk.events`."""
         log = self._log()
         position = log.size() if start is None else start
@@ -160,9 +160,6 @@ class LocalDesk:
         return view_facts(
             self._ledger().show(site_name(site), population, None if unit is None else parse_unit(unit))
         )
-
-    def _standing(self, plan: str, contract: str) -> PlanStanding:
-        return plans.standing(self.centre, plans.find_plan(self.centre, plan, contract))
 
     def _log(self) -> TransparencyLog:
         return open_log(self.centre.engine, self.centre.settings, self.centre.clock)

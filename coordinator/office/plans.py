@@ -34,7 +34,6 @@ from protos.membership import Trusted, check_members
 from protos.plan import Plan
 from protos.plan_fit import check_contract, check_plan
 from strategies.errors import Refused, UsageError
-from strategies.ids import Digest
 
 FEWEST_DIGITS: Final = 12
 
@@ -55,10 +54,9 @@ def propose(
     contract: Contract,
     statement: PlanStatement,
     asked: Asked | None = None,
-) -> tuple[Digest, Digest]:
-    """Keep a plan with its author's statement; returns the digests of plan and contract. Raises `CovenantError`."""
+) -> PlanStanding:
+    """Keep a plan with its author's statement; returns how far it is approved then. Raises `CovenantError`."""
     at = centre.clock()
-    key = (plan.digest, contract.digest)
 
     def act(remember: Remember) -> str:
         listed = read_listed(centre.settings)
@@ -71,40 +69,19 @@ def propose(
         require_statement(statement, plan, contract, listed.trusted, [plan.approval_rule], at)
         with writing(centre.engine, f"proposing plan {plan.name}") as session:
             remember(session, "")
-            row = session.get(StoredPlan, key, with_for_update=True)
-            before = PlanEvidence() if row is None else PlanEvidence.from_canonical(row.evidence.encode())
-            if statement in before.statements:
-                return ""
-            evidence = _adding(before, statement)
-            if row is None:
-                session.add(
-                    StoredPlan(
-                        digest=plan.digest,
-                        contract_digest=contract.digest,
-                        name=plan.name,
-                        plan=plan.canonical.decode(),
-                        contract=contract.canonical.decode(),
-                        evidence=evidence.canonical.decode(),
-                        proposed_by=statement.officer,
-                        proposed_at=at,
-                    )
-                )
-            else:
-                row.evidence = evidence.canonical.decode()
-            _flush(session, plan)
-            _tell(session, at, listed, PlanProposed(plan=plan.name, statement=statement))
+            if _keep(session, plan, contract, statement, at):
+                _tell(session, at, listed, PlanProposed(plan=plan.name, statement=statement))
         return ""
 
     once(centre, asked, at, act)
-    return key
+    return standing(centre, find_plan(centre, plan.digest, contract.digest))
 
 
 def approve(
     centre: Centre, actor: Actor, statement: PlanStatement, asked: Asked | None = None
-) -> tuple[Digest, Digest]:
-    """Keep an approval of a plan that was proposed; returns the digests of plan and contract. Raises `CovenantError`."""
+) -> PlanStanding:
+    """Keep an approval of a plan that was proposed; returns how far it is approved then. Raises `CovenantError`."""
     at = centre.clock()
-    key = (statement.plan, statement.contract)
 
     def act(remember: Remember) -> str:
         listed = read_listed(centre.settings)
@@ -114,7 +91,7 @@ def approve(
             raise Refused(f"{statement.words} approves nothing; propose the plan with it")
         with writing(centre.engine, f"approving plan {statement.plan[:FEWEST_DIGITS]}") as session:
             remember(session, "")
-            row = session.get(StoredPlan, key, with_for_update=True)
+            row = session.get(StoredPlan, (statement.plan, statement.contract), with_for_update=True)
             if row is None:
                 raise Refused(
                     f"no plan {statement.plan[:FEWEST_DIGITS]} with contract {statement.contract[:FEWEST_DIGITS]} was proposed here: a plan"
@@ -131,7 +108,7 @@ def approve(
         return ""
 
     once(centre, asked, at, act)
-    return key
+    return standing(centre, find_plan(centre, statement.plan, statement.contract))
 
 
 def find_plan(centre: Centre, plan: str, contract: str = "") -> ProposedPlan:
@@ -165,6 +142,32 @@ def list_plans(centre: Centre, start: int, limit: int | None) -> Sequence[PlanSt
         rows = session.scalars(select(StoredPlan).order_by(*order).offset(start).limit(limit)).all()
     trusted = read_members(centre.settings)[1] if rows else None
     return [standing(centre, _proposed(row), trusted) for row in rows]
+
+
+def _keep(session: Session, plan: Plan, contract: Contract, statement: PlanStatement, at: datetime) -> bool:
+    """Whether its author's statement is a new one, which the plan's row has then."""
+    row = session.get(StoredPlan, (plan.digest, contract.digest), with_for_update=True)
+    before = PlanEvidence() if row is None else PlanEvidence.from_canonical(row.evidence.encode())
+    if statement in before.statements:
+        return False
+    evidence = _adding(before, statement)
+    if row is None:
+        session.add(
+            StoredPlan(
+                digest=plan.digest,
+                contract_digest=contract.digest,
+                name=plan.name,
+                plan=plan.canonical.decode(),
+                contract=contract.canonical.decode(),
+                evidence=evidence.canonical.decode(),
+                proposed_by=statement.officer,
+                proposed_at=at,
+            )
+        )
+    else:
+        row.evidence = evidence.canonical.decode()
+    _flush(session, plan)
+    return True
 
 
 def _adding(before: PlanEvidence, statement: PlanStatement) -> PlanEvidence:

@@ -15,7 +15,7 @@ def launch(centre: Centre, actor: Actor, what: ProposedPlan, asked: Asked | None
 
     Who launches needs no part in the plan: it is launched as its author and its approvers signed it.
     """
-    del actor  # the role is checked where the actor is made
+    del actor  # its role is all that is asked, and was checked at the door
 
     def act(remember: Remember) -> str:
         return runs.launch_read(centre, what.plan, what.contract, what.evidence, first=remember)
@@ -35,7 +35,7 @@ def stop(centre: Centre, actor: Actor, run: RunId, asked: Asked | None = None) -
 
 def resume(centre: Centre, actor: Actor, run: RunId, asked: Asked | None = None) -> None:
     """Go on with a failed or stopped run. Raises `CovenantError`."""
-    del actor  # the role is checked where the actor is made
+    del actor  # its role is all that is asked, and was checked at the door
 
     def act(remember: Remember) -> str:
         runs.resume(centre, run, first=lambda session, _run: remember(session, ""))

@@ -17,6 +17,7 @@ import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -46,7 +47,7 @@ ARTIFACT_LIST: Final = "documents/artifacts.txt"
 MEMBERS: Final = "documents/members.json"
 LOG_TABLE: Final = "log_entries"
 _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
-NAMING: Final = {
+_NAMING: Final = {
     "checkpoints": ("model_artifact", "optimizer_artifact"),
     "rounds": ("aggregate_digest",),
     "models": ("artifacts",),
@@ -82,27 +83,10 @@ def make_backup(
         raise UsageError(f"{final} exists; a backup of this second is there already")
     try:
         making.mkdir(mode=0o700)
-        files, named, note, revision = _write_tables(log, making, say)
-        copied, missing, artifact_list = _copy_artifacts(
-            artifacts, ArtifactStore(folder / ARTIFACTS), named, say
-        )
-        files += _write_documents(settings, making, artifact_list)
-        manifest = BackupManifest(
-            federation=settings.config.federation,
-            fingerprint=root.root.digest,
-            revision=revision,
-            made=now,
-            head=note.encoded,
-            files=tuple(files),
-            artifacts=len(named) - missing,
-            missing=missing,
-        )
-        signed = SignedManifest.of(manifest, log_signer(settings))
-        _write(making / MANIFEST, [signed.canonical + b"\n"])
-        for each in (making / "tables", making / "documents", making):
-            sync_folder(each)
+        stores = artifacts, ArtifactStore(folder / ARTIFACTS)
+        manifest, copied = _write_snapshot(settings, root.root.digest, log, stores, making, now, say)
         making.rename(final)
-        sync_folder(folder / SNAPSHOTS)
+        _sync_folder(folder / SNAPSHOTS)
     except OSError as error:
         raise CovenantError(
             f"{making} cannot be written: {error.strerror}; no backup was made, earlier ones are as they were"
@@ -121,9 +105,9 @@ def snapshots_of(folder: Path) -> list[Path]:
     return found
 
 
-def artifacts_named(table: str, columns: Sequence[str], row: Sequence[Any]) -> Iterator[Digest]:
+def _artifacts_named(table: str, columns: Sequence[str], row: Sequence[Any]) -> Iterator[Digest]:
     """The artifacts that a row names."""
-    for column in NAMING.get(table, ()):
+    for column in _NAMING.get(table, ()):
         value = row[columns.index(column)] if column in columns else None
         found = value.values() if isinstance(value, dict) else [value]
         yield from (Digest(each) for each in found if isinstance(each, str) and _DIGEST.fullmatch(each))
@@ -137,6 +121,39 @@ def _prepare(folder: Path) -> None:
         folder.chmod(0o700)
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror}") from error
+
+
+def _write_snapshot(
+    settings: Settings,
+    fingerprint: Digest,
+    log: TransparencyLog,
+    stores: tuple[ArtifactStore, ArtifactStore],
+    making: Path,
+    now: datetime,
+    say: Say,
+) -> tuple[BackupManifest, int]:
+    """Write all that a snapshot holds into the folder `making`, on disk, and its artifacts from the first of `stores` to the second.
+
+    Returns the manifest, and how many artifacts the second did not have.
+    """
+    files, named, note, revision = _write_tables(log, making, say)
+    copied, missing, artifact_list = _copy_artifacts(*stores, named, say)
+    files += _write_documents(settings, making, artifact_list)
+    manifest = BackupManifest(
+        federation=settings.config.federation,
+        fingerprint=fingerprint,
+        revision=revision,
+        made=now,
+        head=note.encoded,
+        files=tuple(files),
+        artifacts=len(named) - missing,
+        missing=missing,
+    )
+    signed = SignedManifest.of(manifest, log_signer(settings))
+    _write(making / MANIFEST, [signed.canonical + b"\n"])
+    for each in (making / "tables", making / "documents", making):
+        _sync_folder(each)
+    return manifest, copied
 
 
 def _write_tables(
@@ -182,7 +199,7 @@ def _write_table(
         yield header_of(table)
         for row in read_rows(connection, table):
             rows += 1
-            named.update(artifacts_named(table.name, columns, row))
+            named.update(_artifacts_named(table.name, columns, row))
             if table.name == LOG_TABLE:
                 head.take(row[columns.index("seq")], bytes(row[columns.index("body")]))
             yield line_of(row, table)
@@ -278,7 +295,7 @@ def _write(path: Path, lines: Iterable[bytes]) -> tuple[Digest, int]:
     return Digest(digest.hexdigest()), size
 
 
-def sync_folder(folder: Path) -> None:
+def _sync_folder(folder: Path) -> None:
     """Flush the entries of a folder: a rename is not durable before that."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,19 +18,19 @@ from coordinator.recovery.backup import (
     LOG_TABLE,
     MANIFEST,
     MEMBERS,
+    SNAPSHOTS,
     snapshots_of,
 )
 from coordinator.recovery.rows import Row, lines, parse_header, parse_line
 from coordinator.registry.artifacts import ArtifactStore
 from protos.backups import BackupFile, BackupManifest, SignedManifest
-from protos.keys import public_bytes
 from protos.log_audit import Audit
-from protos.log_names import origin_of
+from protos.log_proofs import log_key_of
 from protos.membership import MemberList, Membership
 from protos.root import SignedRoot
 from strategies.errors import Refused, UsageError
 from strategies.ids import Digest, digest
-from strategies.transparency.merkle import EMPTY_ROOT, Frontier, leaf_hash
+from strategies.transparency.merkle import Frontier, leaf_hash
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
 _PIECE = 1 << 20
@@ -78,7 +78,7 @@ class CheckedBackup:
 def check_backup(folder: Path, pinned: SignedRoot, snapshot: str | None = None) -> CheckedBackup:
     """Verify the backup in `folder`, its newest one unless a `snapshot` is named. Raises CovenantError at the first thing that is wrong."""
     known = snapshots_of(folder)
-    chosen = known[-1] if snapshot is None else folder / "snapshots" / snapshot
+    chosen = known[-1] if snapshot is None else folder / SNAPSHOTS / snapshot
     if chosen not in known:
         raise UsageError(
             f"{folder} has no backup {snapshot}; it has {', '.join(each.name for each in known)}"
@@ -104,11 +104,9 @@ def _checked(folder: Path, chosen: Path, pinned: SignedRoot) -> CheckedBackup:
             raise Refused(f"entry {seq} of the log in this backup is not stored as it must be")
         story.take(seq, row["body"])
     membership, members = _members(chosen, story, pinned)
-    key = members.service("log").key
-    manifest = signed.require(key)
-    note_key = NoteKey(origin_of(manifest.federation), public_bytes(key))
-    head, tree = Checkpoint.parse(SignedNote.parse(manifest.head).require(note_key)), story.witnesses.tree
-    if (head.origin, head.size, head.root) != (note_key.name, tree.size, tree.root):
+    manifest, key = signed.require(members.service("log").key), log_key_of(members)
+    head, tree = Checkpoint.parse(SignedNote.parse(manifest.head).require(key)), story.witnesses.tree
+    if (head.origin, head.size, head.root) != (key.name, tree.size, tree.root):
         raise Refused(
             f"the head of this backup is of {head.size} entries, and the {tree.size} in it are not those: entries were changed, added or removed"
         )
@@ -118,7 +116,7 @@ def _checked(folder: Path, chosen: Path, pinned: SignedRoot) -> CheckedBackup:
         manifest=manifest,
         digest=manifest.digest,
         head=head,
-        key=note_key,
+        key=key,
         members=members,
         membership=membership,
         story=story,
@@ -194,16 +192,3 @@ def _digest_of(path: Path) -> tuple[str, int]:
             found.update(piece)
             size += len(piece)
     return found.hexdigest(), size
-
-
-def roots_at(bodies: Iterable[bytes], sizes: Iterable[int]) -> dict[int, bytes]:
-    """The heads that a log with these entries had at each of `sizes`; a size beyond its end has none."""
-    wanted = sorted(set(sizes))
-    tree, found = Frontier(), {0: EMPTY_ROOT}
-    for body in bodies:
-        if not wanted or tree.size >= wanted[-1]:
-            break
-        tree, _ = tree.append(leaf_hash(body))
-        if tree.size in wanted:
-            found[tree.size] = tree.root
-    return {size: found[size] for size in wanted if size in found}

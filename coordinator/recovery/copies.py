@@ -8,16 +8,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from coordinator.recovery.checked import CheckedBackup, roots_at
-from protos.keys import public_bytes
+from coordinator.recovery.checked import CheckedBackup
 from protos.log_export import Export, Verified, verify_file
+from protos.log_proofs import log_key_of
 from protos.membership import MemberList
 from protos.root import SignedRoot
 from strategies.errors import Refused, UsageError
+from strategies.transparency.merkle import EMPTY_ROOT, Frontier, leaf_hash
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
 _LONGEST_NOTE = 64 * 1024
@@ -75,9 +76,7 @@ def reach(
             longest, head, note = path, found.head, _note_of(path, found)
             if found.story.members is not None and found.story.members.version >= members.version:
                 members = found.story.members
-    note_keys = {
-        NoteKey(backup.key.name, public_bytes(each.service("log").key)) for each in (backup.members, members)
-    }
+    note_keys = {log_key_of(each) for each in (backup.members, members)}
     heads = [Known(found.head, _note_of(path, found), path) for path, found in verified]
     heads += [_known(path, note_keys) for path in witnessed]
     heads.append(Known(backup.head, SignedNote.parse(backup.manifest.head), backup.snapshot))
@@ -99,10 +98,10 @@ def _require_one_history(
     """Check that every head up to the longest copy's is one of its own. Raises Refused."""
     sizes = [each.head.size for each in known if each.head.size <= head.size]
     if longest is None:
-        roots = roots_at(backup.bodies(), sizes)
+        roots = _roots_at(backup.bodies(), sizes)
     else:
         with longest.open("rb") as file:
-            roots = roots_at(Export.read(file).entries, sizes)
+            roots = _roots_at(Export.read(file).entries, sizes)
     ours = longest or backup.snapshot
     for each in known:
         if each.head.size <= head.size and roots.get(each.head.size) != each.head.root:
@@ -110,6 +109,19 @@ def _require_one_history(
                 f"this is a fork: {each.source} has the head {each.head.root.hex()} at {each.head.size} entries, and {ours} has"
                 f" {roots[each.head.size].hex()} there. The log's key signed both: nothing was restored. Keep both files, and tell the officers"
             )
+
+
+def _roots_at(bodies: Iterable[bytes], sizes: Iterable[int]) -> dict[int, bytes]:
+    """The roots that a log with these entries had at each of `sizes`; a size beyond its end has none."""
+    wanted = sorted(set(sizes))
+    tree, found = Frontier(), {0: EMPTY_ROOT}
+    for body in bodies:
+        if not wanted or tree.size >= wanted[-1]:
+            break
+        tree, _ = tree.append(leaf_hash(body))
+        if tree.size in wanted:
+            found[tree.size] = tree.root
+    return {size: found[size] for size in wanted if size in found}
 
 
 def _known(path: Path, keys: set[NoteKey]) -> Known:

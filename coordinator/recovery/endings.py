@@ -18,8 +18,9 @@ from sqlalchemy.orm import Session
 from coordinator.db.log_schema import LoggedEntry
 from coordinator.db.schema import FINAL_STATES, Attempt, Checkpoint, Round, RoundState, Run, RunState
 from coordinator.ledger.adoption import newest_gap
+from coordinator.rounds.ending import end_run
 from protos.log_entries import LogEntry, RunLaunched, What
-from protos.log_run_events import AttemptVoided, RunEnded, reason_of
+from protos.log_run_events import AttemptVoided
 from protos.plan import Plan
 from protos.plan_releases import EVALUATE, PREPARE
 from strategies.errors import Refused
@@ -33,10 +34,7 @@ def end_open_runs(session: Session, now: datetime, why: str) -> Iterator[What]:
     """End every run that is not over, for the reason `why`; the entries that tell so. A gap has to be in the log before."""
     query = select(Run).where(Run.state.not_in(FINAL_STATES)).order_by(Run.submitted_at, Run.id)
     for run in session.scalars(query).all():
-        name = RunId(run.id)
-        yield from _void_unopened(session, run, now, why)
-        run.state, run.reason, run.finished_at = RunState.FAILED, why, now
-        yield RunEnded(run=name, state="failed", reason=reason_of(why))
+        yield from end_run(session, run, "failed", why, now)
     for run in session.scalars(
         select(Run)
         .where(Run.state.in_([RunState.FAILED, RunState.STOPPED]))
@@ -75,15 +73,6 @@ def _launched_after(session: Session, gap: int, run: str) -> bool:
     query = select(LoggedEntry.body).where(LoggedEntry.kind == "launch", LoggedEntry.seq > gap)
     found = (LogEntry.from_canonical(bytes(body)).what for body in session.scalars(query))
     return any(isinstance(each, RunLaunched) and each.run == run for each in found)
-
-
-def _void_unopened(session: Session, run: Run, now: datetime, why: str) -> Iterator[What]:
-    """As a run's end does: a sum that can still be opened is kept."""
-    for row in session.scalars(
-        select(Round).where(Round.run_id == run.id, Round.state == RoundState.OPEN, Round.opening.is_(None))
-    ):
-        row.state, row.reason, row.closed_at = RoundState.VOIDED, why, now
-        yield AttemptVoided(run=RunId(run.id), round=row.number, attempt=row.attempt, reason=reason_of(why))
 
 
 def _skip_attempts(session: Session, run: Run, now: datetime) -> Iterator[What]:

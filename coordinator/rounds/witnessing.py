@@ -4,8 +4,7 @@
 2. As many as the plan asks for sign one head of the log. Only then is the run witnessed, and the entry that says so is in the log before any sum
    is settled; who signs later is in a further entry before it is on a roster that settles.
 3. Every request with documents carries the statements (`task`): sites count for themselves.
-4. Requests carry entries of the log for the sites' copies. Who has not copied all when it has signed is sent more at once, within bounds, and
-   nothing depends on it; so does nothing on the gaps of the log, which every request has.
+4. Who has not copied all of the log (`log_shown`) when it has signed is sent more at once, within bounds, and nothing depends on it.
 5. A site whose statement is behind one that it has signed before was set back, or runs twice, and is not asked again.
 6. What a site says of other journals is passed on if they have signed it: a made-up place would keep its site from every run. Whoever says such a
    thing is not counted, and heard again at the next attempt, since a database that was set back knows less than sites.
@@ -15,27 +14,26 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import cache, cached_property
+from functools import cache
 from typing import Final
 
 import structlog
 
-from coordinator.governance.gaps import gap_leaves, lost_heads
+from coordinator.governance.gaps import lost_heads
 from coordinator.governance.log import TransparencyLog
 from coordinator.governance.witnesses import SET_BACK, Seen, WitnessBook, keep
 from coordinator.rounds.asking import Asked, Asking, TooFewSurvivors, note_missing
+from coordinator.rounds.log_shown import LogShown
 from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.roster import because
 from coordinator.rounds.store import RoundStore
 from protos.frames import Body, Stage, Task, WitnessAnswer, WitnessRequest
-from protos.log_entries import LogEntry, PlanRecorded, RunLaunched
-from protos.log_proofs import MOST_COPIED, MOST_COPIED_BYTES, Grown, LogLeaf, Shown
 from protos.log_run_events import RunWitnessed
 from protos.membership import MemberList
 from protos.secure_codec import encode_witness_request
-from protos.witness import Evidence, WitnessBundle, Witnessed, difference_of, view_digest
+from protos.witness import Evidence, Witnessed, difference_of, view_digest
 from strategies.encoding import sha256_hex
-from strategies.errors import CovenantError, Refused
+from strategies.errors import Refused
 from strategies.ids import SiteName
 
 _LONGEST_S: Final = 60.0
@@ -50,13 +48,16 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class _Launch:
-    """Where a run stands in the log."""
+class _Answers:
+    """What came of one exchange, by site."""
 
-    launch: int
-    launch_body: bytes
-    plan: int
-    plan_body: bytes
+    signed: dict[SiteName, Seen] = field(default_factory=dict)
+    missing: dict[SiteName, str] = field(default_factory=dict)
+    """Why a site has signed nothing that counts."""
+    behind: dict[SiteName, int] = field(default_factory=dict)
+    """Who has witnessed so many entries, and was sent no proof from there."""
+    heard: list[Seen] = field(default_factory=list)
+    """Statements that are kept, and do not count."""
 
 
 @dataclass
@@ -76,6 +77,10 @@ class Witnessing:
     _bundle: bytes = b""
     _copied: dict[SiteName, int] = field(default_factory=dict)
     """How much of the log each site has said that it has copied."""
+    _shown: LogShown = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._shown = LogShown(self.documents, self.log)
 
     @property
     def task(self) -> Task:
@@ -111,41 +116,22 @@ class Witnessing:
             signed, _ = self._ask(asked, _AT_THE_END_S)
             self._record(signed)
 
-    @cached_property
-    def _launch(self) -> _Launch:
-        """The run's own entries. Raises CovenantError where the log does not have them."""
-        run, plan = self.documents.run, self.documents.plan.digest
-        for position in self.log.newest_first("launch"):
-            launch = LogEntry.from_canonical(position.body).what
-            if isinstance(launch, RunLaunched) and launch.run == run:
-                break
-        else:
-            raise CovenantError(f"the log has no launch of {run}; no site would take part in it")
-        wanted = (plan, launch.contract, launch.evidence)
-        for recorded in self.log.newest_first("plan", before=position.seq):
-            what = LogEntry.from_canonical(recorded.body).what
-            if isinstance(what, PlanRecorded):
-                evidence = None if what.evidence is None else what.evidence.digest
-                if (what.plan.digest, what.contract.digest, evidence) == wanted:
-                    return _Launch(position.seq, position.body, recorded.seq, recorded.body)
-        raise CovenantError(f"the log does not have the plan of {run} before its launch")
-
     def _ask(
         self, sites: Collection[SiteName], deadline_s: float
     ) -> tuple[dict[SiteName, Seen], dict[SiteName, str]]:
         """One exchange, and another for those who need a proof from a head that is not the last that is known of them."""
         known = self.book.newest(self.members)
         asking = replace(self.asking, deadline_s=deadline_s)
-        behind: dict[SiteName, int] = {}
-        signed, missing = self._exchange(asking, sites, known, (), behind)
-        if behind:
-            more, still = self._exchange(asking, tuple(behind), known, behind.values(), {})
-            signed, missing = signed | more, missing | still
-            if more and len({each.signed.statement.checkpoint for each in signed.values()}) > 1:
+        answers = self._exchange(asking, sites, known)
+        signed, missing = answers.signed, answers.missing
+        if answers.behind:
+            more = self._exchange(asking, tuple(answers.behind), known, answers.behind.values())
+            signed, missing = signed | more.signed, missing | more.missing
+            if more.signed and len({each.signed.statement.checkpoint for each in signed.values()}) > 1:
                 # All that are counted first are over one head.
-                rest = [site for site in signed if site not in more]
-                again, _ = self._exchange(asking, rest, self.book.newest(self.members), (), {})
-                signed |= again
+                rest = [site for site in signed if site not in more.signed]
+                signed |= self._exchange(asking, rest, self.book.newest(self.members)).signed
+        missing = {site: why for site, why in missing.items() if site not in signed}
         note_missing(Stage.PREPARE, 0, missing)
         return signed, missing
 
@@ -154,65 +140,39 @@ class Witnessing:
         asking: Asking,
         sites: Collection[SiteName],
         known: Mapping[SiteName, Seen],
-        sizes: Collection[int],
-        behind: dict[SiteName, int],
-    ) -> tuple[dict[SiteName, Seen], dict[SiteName, str]]:
-        request = self._request(known, sizes)
+        sizes: Collection[int] = (),
+    ) -> _Answers:
+        """Ask `sites` to sign the newest head, with proofs from what is `known` of them and from heads of `sizes`."""
+        request = self._shown.request(known, sizes)
         frames = self._frames(request, sites, known)
         echoes = {site: sha256_hex(frame) for site, frame in frames.items()}
-        signed: dict[SiteName, Seen] = {}
-        unfit: dict[SiteName, str] = {}
-        heard: list[Seen] = []
+        answers = _Answers()
         unsigned = cache(lambda view: self.book.unsigned(dict(view), self.members))
 
         def take(site: SiteName, body: Body) -> None:
-            if not isinstance(body, WitnessAnswer):
-                unfit[site] = f"sent {type(body).__name__}"
+            if isinstance(body, WitnessAnswer):
+                self._copied[site] = body.copied
+                if body.statement is None:
+                    answers.behind[site] = body.size
+            try:
+                seen = self._judged(site, body, request, known.get(site))
+            except Refused as refused:
+                answers.missing[site] = str(refused)
                 return
-            self._copied[site] = body.copied
-            if body.statement is None:
-                behind[site] = body.size
-                unfit[site] = f"has witnessed {body.size} entries, from which it was sent no proof"
+            strangers = sorted(unsigned(tuple(sorted(seen.view.items()))) - {site})
+            if strangers:
+                answers.missing[site] = (
+                    f"says of the journal of {strangers[0]} what {strangers[0]} has not signed"
+                )
+                answers.heard.append(Seen(seen.signed, {}))
             else:
-                try:
-                    seen = self._judged(site, body, request, known.get(site))
-                except Refused as refused:
-                    unfit[site] = str(refused)
-                    return
-                strangers = sorted(unsigned(tuple(sorted(seen.view.items()))) - {site})
-                if strangers:
-                    unfit[site] = f"says of the journal of {strangers[0]} what {strangers[0]} has not signed"
-                    heard.append(Seen(seen.signed, {}))
-                else:
-                    signed[site] = seen
+                answers.signed[site] = seen
 
-        asked = Asked(frames, echoes.__getitem__)
-        missing = asking.ask(Stage.PREPARE, 0, asked, take) | unfit
-        self._keep((*signed.values(), *heard))
-        if signed:
+        answers.missing.update(asking.ask(Stage.PREPARE, 0, Asked(frames, echoes.__getitem__), take))
+        self._keep((*answers.signed.values(), *answers.heard))
+        if answers.signed:
             self._note = request.note
-        return signed, missing
-
-    def _request(self, known: Mapping[SiteName, Seen], sizes: Collection[int]) -> WitnessRequest:
-        note, run = self.log.checkpoint(), self._launch
-        head = Shown.of(note.encoded, (), self.log.key).head
-        invited = [known[site] for site in self.documents.plan.sites.invite if site in known]
-        told = [each for each in invited if each.signed.statement.head.size <= head.size]
-        gaps = gap_leaves(self.log, head.size)
-        starts = {each.signed.statement.head.size for each in told} | {size for size in sizes if size}
-        starts |= {each.seq for each in gaps}
-        return WitnessRequest(
-            run=self.documents.run,
-            note=note.encoded,
-            task=self.documents.task,
-            launch=LogLeaf(run.launch, run.launch_body, self.log.inclusion(run.launch, head.size)),
-            plan=LogLeaf(run.plan, run.plan_body, self.log.inclusion(run.plan, head.size)),
-            grown=self._grown(starts, head.size),
-            statements=tuple(each.signed for each in told),
-            views=tuple({view_digest(each.view): each.view for each in told if each.view}.values()),
-            again=bool(sizes),
-            gaps=gaps,
-        )
+        return answers
 
     def _frames(
         self, request: WitnessRequest, sites: Collection[SiteName], known: Mapping[SiteName, Seen]
@@ -224,53 +184,33 @@ class Witnessing:
             for site in sites
         }
         for first in set(starts.values()):
-            made[first] = encode_witness_request(self._with_entries(request, first))
+            made[first] = encode_witness_request(self._shown.with_entries(request, first))
         return {site: made[first] for site, first in starts.items()}
-
-    def _with_entries(self, request: WitnessRequest, first: int) -> WitnessRequest:
-        size = Shown.of(request.note, (), self.log.key).head.size
-        entries, left = [], MOST_COPIED_BYTES
-        for each in self.log.entries(first, min(size, first + MOST_COPIED)):
-            left -= len(each.body)
-            if left < 0:
-                break
-            entries.append(each.body)
-        if not entries:
-            return request
-        there = {each.size for each in request.grown}
-        grown = self._grown({first, first + len(entries)} - there, size)
-        return replace(request, first=first, entries=tuple(entries), grown=(*request.grown, *grown))
 
     def _have_copied(self, sites: Collection[SiteName]) -> None:
         """Send more of the log to those of `sites` whose copies do not reach the head that they have just signed, as long as they grow."""
         if not sites:
             return
-        size = Shown.of(self._note, (), self.log.key).head.size
+        size = self._shown.head_of(self._note).size
         asking = replace(self.asking, deadline_s=min(self.asking.deadline_s, _COPYING_S))
         lacking = [site for site in sites if self._copied.get(site, size) < size]
         for _ in range(_MOST_PIECES):
             if not lacking:
                 return
             before = dict(self._copied)
-            self._exchange(asking, lacking, self.book.newest(self.members), (), {})
+            self._exchange(asking, lacking, self.book.newest(self.members))
             lacking = [site for site in lacking if before[site] < self._copied[site] < size]
 
-    def _grown(self, sizes: Iterable[int], size: int) -> tuple[Grown, ...]:
-        """Proofs that the log of `size` entries extends each of the smaller ones."""
-        return tuple(
-            Grown.of(each, self.log.consistency(each, size)) for each in sorted(set(sizes)) if 0 < each < size
-        )
-
-    def _judged(
-        self, site: SiteName, answer: WitnessAnswer, request: WitnessRequest, known: Seen | None
-    ) -> Seen:
+    def _judged(self, site: SiteName, answer: Body, request: WitnessRequest, known: Seen | None) -> Seen:
         """A statement that is the answer to this request, from a journal that has gone on since the last. Raises Refused."""
+        if not isinstance(answer, WitnessAnswer):
+            raise Refused(f"sent {type(answer).__name__}")
         if answer.statement is None:
-            raise Refused("sent no statement")
+            raise Refused(f"has witnessed {answer.size} entries, from which it was sent no proof")
         witness = answer.statement.verify(self.members)
-        said, shown = witness.said, Shown.of(request.note, (), self.log.key)
+        said = witness.said
         named = (said.site, said.run, said.launch, said.plan, said.view)
-        if witness.head != shown.head or named != (
+        if witness.head != self._shown.head_of(request.note) or named != (
             site,
             request.run,
             request.launch.seq,
@@ -308,7 +248,7 @@ class Witnessing:
         self._record(signed)
         self._seen |= signed
         if signed:
-            self._bundle = self._bundled().canonical
+            self._bundle = self._shown.bundle(self._note, self._seen).canonical
 
     def _record(self, signed: Mapping[SiteName, Seen]) -> None:
         statements = tuple(signed[site].signed for site in sorted(signed))
@@ -318,13 +258,3 @@ class Witnessing:
         ]
         if entries:
             self.store.tell("recording the witnesses of", entries)
-
-    def _bundled(self) -> WitnessBundle:
-        size = Shown.of(self._note, (), self.log.key).head.size
-        sizes = {each.signed.statement.head.size for each in self._seen.values()}
-        return WitnessBundle(
-            note=self._note,
-            statements=tuple(self._seen[site].signed for site in sorted(self._seen)),
-            views={view_digest(each.view): dict(each.view) for each in self._seen.values()},
-            grown=self._grown(sizes, size),
-        )

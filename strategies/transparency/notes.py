@@ -91,6 +91,18 @@ class NoteKey:
         """As tools take it: `name+hash+key`."""
         return f"{self.name}+{self.id.hex()}+{base64.b64encode(_ED25519 + self.public).decode()}"
 
+    @classmethod
+    def parse(cls, words: str) -> Self:
+        """The key that `words` name, in the one form that they have. Raises NoteRefused."""
+        try:
+            name, _, key = words.split("+", 2)
+            found = cls(name, base64.b64decode(key, validate=True)[1:])
+        except ValueError as error:
+            raise NoteRefused(f"this names no key of a log: {words[:60]!r}") from error
+        if found.words != words:
+            raise NoteRefused(f"this names no key of a log: {words[:60]!r}")
+        return found
+
     def line(self, signature: bytes) -> str:
         """The line of a note that carries this key's `signature`."""
         return f"\u2014 {self.name} {base64.b64encode(self.id + signature).decode()}"

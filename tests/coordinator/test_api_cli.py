@@ -108,12 +108,13 @@ def test_what_an_auditor_reads(away: Command, bank: Bank) -> None:
     assert facts_of(away, "log", "verify", "log.jsonl", "--root", "root.json")["verified"] is True
     assert facts_of(away, "model", "list", "--access", auditor) == {"models": []}
     assert len(facts_of(away, "ledger", "list", "--access", auditor)["accounts"]) == 4
-    facts = facts_of(away, "ledger", "show", "west", "lending-club", "--access", auditor)
-    assert facts == facts_of(
-        away, "ledger", "show", "west", "lending-club", "--home", str(bank.centre.settings.home)
-    )
-    assert "epsilon 60.000" in away("ledger", "show", "west", "lending-club", "--access", auditor)[2]
-    assert "west/lending-club per record" in away("ledger", "list", "--access", auditor)[2]
+    show = ("ledger", "show", "west", "lending-club")
+    home = ("--home", str(bank.centre.settings.home))
+    assert facts_of(away, *show, "--access", auditor) == facts_of(away, *show, *home)
+    for command, words in ((show, "epsilon 60.000"), (("ledger", "list"), "west/lending-club")):
+        told = away(*command, "--access", auditor)[2]
+        assert words in told
+        assert told == away(*command, *home)[2]
 
 
 def test_the_folder_may_come_from_the_environment(

@@ -13,10 +13,10 @@ import typer
 
 from coordinator.bootstrap import Centre, open_centre
 from coordinator.cli import register
-from coordinator.cli.ledger import parse_unit
 from coordinator.db import writing
 from coordinator.db.schema import Run, RunState, Site
 from coordinator.ledger import Ledger
+from coordinator.ledger.units import parse_unit
 from coordinator.settings import load_settings
 from protos.account_statement import StatedAccount, sign
 from protos.keys import SigningKey

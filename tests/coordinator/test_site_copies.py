@@ -212,7 +212,7 @@ def test_a_coordinator_that_goes_on_without_what_it_lost_is_found_out(loss: Loss
 
 @pytest.mark.slow
 def test_who_joins_late_is_sent_the_whole_log_in_pieces(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("coordinator.rounds.witnessing.MOST_COPIED", 2)
+    monkeypatch.setattr("coordinator.rounds.log_shown.MOST_COPIED", 2)
     federation = make(secure_plan(rounds=2))
     absent: set[SiteName] = {WEST}
     federation.wire.absent = lambda: absent if federation.store.last_committed() is None else ()

@@ -28,12 +28,21 @@ def signed(text: str, key: NoteKey = KEY) -> SignedNote:
 
 
 def test_the_published_example_verifies() -> None:
-    name, _, key = EXAMPLE_KEY.split("+", 2)
-    signer = NoteKey(name, base64.b64decode(key)[1:])
+    signer = NoteKey.parse(EXAMPLE_KEY)
     assert signer.words == EXAMPLE_KEY
     note = SignedNote.parse(EXAMPLE)
     assert note.require(signer).startswith("If you think")
     assert note.encoded == EXAMPLE
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["", "PeterNeumann", EXAMPLE_KEY[:-1], EXAMPLE_KEY.replace("c74f20a3", "c74f20a4"), f"{EXAMPLE_KEY}\n"],
+    ids=["empty", "a name", "cut short", "another hash", "a line more"],
+)
+def test_a_key_has_one_form(words: str) -> None:
+    with pytest.raises(NoteRefused, match="names no key of a log"):
+        NoteKey.parse(words)
 
 
 def test_a_checkpoint_is_read_back_from_the_note_that_its_log_signed() -> None:
