@@ -9,6 +9,7 @@ from typing import NoReturn
 
 import click
 from rich.console import Console
+from rich.text import Text
 
 from strategies.errors import CovenantError, UsageError
 
@@ -17,9 +18,15 @@ people = Console(stderr=True)
 """For people: tables and progress on stderr. Results for machines go to stdout, through `emit`."""
 
 
+def as_written(text: str) -> Text:
+    """What others may have written, as it stands: nothing in it is markup, and nothing moves a terminal's cursor."""
+    shown = (each if each.isprintable() or each == "\n" else "\N{REPLACEMENT CHARACTER}" for each in text)
+    return Text("".join(shown))
+
+
 def tell(text: str) -> None:
-    """A sentence for people as it stands, whatever the width of their terminal: nothing in it is markup."""
-    people.print(text, highlight=False, markup=False, soft_wrap=True)
+    """A sentence for people `as_written`, whatever the width of their terminal."""
+    people.print(as_written(text), soft_wrap=True)
 
 
 def emit(value: object) -> None:

@@ -26,7 +26,7 @@ from protos.files import write_new
 from protos.halt_lifts import LIFT_RULE, state_lift
 from protos.halts import MOST_ORDER_BYTES, HaltOrder, HaltScope, OrderedBy, order_halt
 from protos.keys import grouped
-from protos.shell import emit, people
+from protos.shell import as_written, emit, people
 from strategies.errors import UsageError
 from strategies.ids import Digest
 
@@ -129,9 +129,14 @@ def list_halts(home: Home = None, access: Access = None, json: Json = False) -> 
     for each in found:
         order = each.order
         table.add_row(
-            order.id, order.what, order.by.words, f"{order.at:%Y-%m-%d %H:%M:%S}", each.state, order.reason
+            order.id,
+            order.what,
+            order.by.words,
+            f"{order.at:%Y-%m-%d %H:%M:%S}",
+            each.state,
+            as_written(order.reason),
         )
-    people.print(table, markup=False)
+    people.print(table)
 
 
 @app.command("apply")

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from coordinator.ledger.facts import Facts
 from coordinator.ledger.reconcile import AccountComparison, Reconciliation
-from protos.shell import people, tell
+from protos.shell import as_written, people, tell
 
 _MOST_LINES = 20
 
@@ -109,7 +109,7 @@ def _show_history(history: Sequence[Facts]) -> None:
             _minute(each["set_at"]),
             each["ceiling"]["words"],
             ", ".join(each["officers"]),
-            each["reason"],
+            as_written(each["reason"]),
             ", ".join(each["overlaps"]),
         )
     people.print(table)

@@ -42,18 +42,13 @@ from protos.log_run_events import (
     SumSettled,
 )
 from protos.root import SignedRoot
-from protos.shell import people
+from protos.shell import as_written, people
 
 _SHORT = 12
 
 
-def _cell(text: str) -> Text:
-    """What others wrote, as it stands: no markup, and nothing that moves a terminal's cursor."""
-    return Text("".join(each if each.isprintable() else "\N{REPLACEMENT CHARACTER}" for each in text))
-
-
 def _row(table: Table, *texts: str) -> None:
-    table.add_row(*map(_cell, texts))
+    table.add_row(*map(as_written, texts))
 
 
 def show_entries(size: int, found: Sequence[tuple[int, LogEntry]]) -> None:
@@ -173,7 +168,7 @@ def show_verified(found: Verified, pinned: SignedRoot) -> None:
     for gap in found.story.gaps.met:
         _show_gap(gap)
     for halt in found.story.halts.standing.values():
-        people.print(_cell(f"under a halt: {halt.order.words}"))
+        people.print(as_written(f"under a halt: {halt.order.words}"))
     people.print(
         _witnesses(found.story)
         + f"verified: all {found.head.size} entries of the log of {found.federation} (fingerprint {pinned.root.fingerprint}), in order and"

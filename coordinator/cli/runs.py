@@ -16,7 +16,7 @@ from coordinator.cli.options import Access, Home, Json, desk_at
 from coordinator.db.schema import FINAL_STATES, RunState
 from coordinator.office.desk import LocalDesk
 from coordinator.runs import RunView
-from protos.shell import emit, people
+from protos.shell import as_written, emit, people
 from strategies.errors import CovenantError
 from strategies.ids import RunId, run_id
 
@@ -35,7 +35,12 @@ def list_runs(home: Home = None, access: Access = None, json: Json = False) -> N
     for each in found:
         auc = f"{list(each.aucs.values())[-1]:.4f}" if each.aucs else ""
         table.add_row(
-            each.run, each.plan, each.state, f"{each.committed}/{each.rounds}", auc, each.reason or ""
+            each.run,
+            each.plan,
+            each.state,
+            f"{each.committed}/{each.rounds}",
+            auc,
+            as_written(each.reason or ""),
         )
     people.print(table)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 import pytest
 
-from protos.shell import INTERRUPTED, emit, run_command
+from protos.shell import INTERRUPTED, emit, run_command, tell
 from strategies.errors import CovenantError, Refused, Unreachable, UsageError
 
 
@@ -58,3 +58,8 @@ def test_other_ends() -> None:
 def test_emit_prints_exactly_one_object(capsys: pytest.CaptureFixture[str]) -> None:
     emit({"b": 1, "a": [2]})
     assert capsys.readouterr().out == '{\n  "a": [\n    2\n  ],\n  "b": 1\n}\n'
+
+
+def test_what_others_wrote_is_neither_markup_nor_moves_the_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    tell("a reason \x1b[2J\x1b]0;title\x07 in [bold]two[/bold]\nlines\r")
+    assert capsys.readouterr().err == "a reason �[2J�]0;title� in [bold]two[/bold]\nlines�\n"
