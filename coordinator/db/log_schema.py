@@ -25,7 +25,7 @@ class LoggedEntry(Base):
 
     seq: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
     kind: Mapped[str] = mapped_column(String(_KIND_LENGTH), index=True)
-    at: Mapped[datetime] = mapped_column(UtcDateTime)
+    at: Mapped[datetime] = mapped_column(UtcDateTime, index=True)
     body: Mapped[bytes] = mapped_column(LargeBinary)
     nodes: Mapped[bytes] = mapped_column(LargeBinary)
 

@@ -42,7 +42,6 @@ from strategies.transparency.merkle import (
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
 _PAGE: Final = 1000
-_LOOKED_BACK: Final = 100
 _FEW: Final = 20
 _COURSE: Final = (*get_args(RunEvent), ModelRegistered)
 """The course of runs that were launched: judged by what was decided before, and by no clock."""
@@ -53,7 +52,6 @@ def append(session: Session, at: datetime, what: Iterable[What]) -> int:
     looks at `what` only then, so that it may depend on what the log has.
 
     Raises UsageError for an entry that is too long, and Refused for a decision where `at` is before what the log has; nothing is appended then.
-    For this rule of time only the last 100 entries are looked at; an auditor looks at all.
     """
     _take_turn(session)
     require_not_waiting(session)
@@ -254,9 +252,8 @@ def _take_turn(session: Session) -> None:
 
 
 def _newest(session: Session) -> datetime | None:
-    """The latest moment of the last `_LOOKED_BACK` entries: the log's own, unless so many in a row were written by a clock that had gone back."""
-    newest = select(LoggedEntry.at).order_by(LoggedEntry.seq.desc()).limit(_LOOKED_BACK).subquery()
-    found: datetime | None = session.scalar(select(func.max(newest.c.at)))
+    """The latest moment of any entry."""
+    found: datetime | None = session.scalar(select(func.max(LoggedEntry.at)))
     return found
 
 
