@@ -87,6 +87,7 @@ def test_a_budget_that_bears_all_rows_takes_no_more_than_there_are() -> None:
     assert found.training.expected_batch == found.training.nominal_rows
 
 
+@pytest.mark.slow
 @given(epsilon=st.floats(1.5, 30.0), retries=st.integers(0, 20))
 @settings(max_examples=8, deadline=None)
 def test_whatever_the_budget_and_the_retries_the_result_fits(epsilon: float, retries: int) -> None:
@@ -97,6 +98,7 @@ def test_whatever_the_budget_and_the_retries_the_result_fits(epsilon: float, ret
     assert found.plan.privacy.retries == retries
 
 
+@pytest.mark.slow
 def test_a_larger_budget_takes_less_noise_and_a_smaller_delta_more() -> None:
     def noise(epsilon: float, delta: float | None = None) -> float:
         return calibrate(private_plan(), contract(), epsilon=epsilon, delta=delta).plan.privacy.noise.training

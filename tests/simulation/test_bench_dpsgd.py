@@ -64,6 +64,7 @@ def test_each_kind_of_step_is_taken_as_often_and_has_its_seconds() -> None:
     assert min(found.values()) > 0
 
 
+@pytest.mark.slow
 def test_figures_are_measured_and_ratios_are_theirs_over_ours() -> None:
     result = measure(rows=16, inputs=5, hidden=(4,))
     assert result.peer is not None

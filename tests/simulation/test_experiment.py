@@ -227,6 +227,7 @@ def test_a_campaign_from_the_command_line(capsys: pytest.CaptureFixture[str]) ->
         assert sentence in " ".join(capsys.readouterr().err.split())
 
 
+@pytest.mark.slow
 def test_a_campaign_that_finds_something_says_how_to_replay_it(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

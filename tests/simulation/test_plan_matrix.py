@@ -29,7 +29,13 @@ def name_of(kind: Kind) -> str:
     return f"{kind.algorithm}-{kind.privacy}-{kind.aggregation}"
 
 
-@pytest.mark.parametrize("kind", ALLOWED, ids=name_of)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(each, marks=[pytest.mark.slow] * (n % 4 > 0), id=name_of(each))
+        for n, each in enumerate(ALLOWED)
+    ],
+)
 def test_every_allowed_kind_runs_to_its_end(kind: Kind) -> None:
     be_quiet()
     plan = read_document(example(kind, CONTRACT), Plan, "plan.yaml")

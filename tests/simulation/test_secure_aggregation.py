@@ -52,6 +52,7 @@ def test_a_semi_honest_coordinator_and_an_active_one_open_the_same_sums() -> Non
     assert sum(each.traffic for each in curious.rounds) < sum(each.traffic for each in active.rounds)
 
 
+@pytest.mark.slow
 def test_either_suite_opens_the_same_sums() -> None:
     suites = ("x25519-aes256-sha256", "p256-aes256-sha256")
     digests = {demo(SecureAggregation(suite=suite)).model_digest for suite in suites}
