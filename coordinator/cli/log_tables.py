@@ -21,6 +21,7 @@ from protos.log_entries import (
     LogEntry,
     MembersSigned,
     ModelRegistered,
+    PersonalTold,
     PlanRecorded,
     RunLaunched,
     What,
@@ -76,6 +77,9 @@ def words_of(what: What) -> str:
             return f"plan {what.plan.document['name']} {what.plan.digest[:_SHORT]}, contract {what.contract.digest[:_SHORT]}, signed by {by}"
         case ModelRegistered():
             return f"{what.name}@{what.version} {what.digest[:_SHORT]} from {what.run}"
+        case PersonalTold():
+            said = what.statement.document
+            return f"{said['site']} personalises the model {said['model'][:_SHORT]}"
         case (
             CeilingSet()
             | Halted()

@@ -43,6 +43,7 @@ from protos.log_entries import (
     LoggedDocument,
     MembersSigned,
     ModelRegistered,
+    PersonalTold,
     PlanRecorded,
     RunLaunched,
     What,
@@ -138,6 +139,8 @@ class Replay:
                 self._lifted(at, what)
             case ModelRegistered():
                 self._model(at, what)
+            case PersonalTold():
+                pass  # a site's word, which only the log has
             case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied():
                 pass  # officers ask for access, and propose, anew: the log has what they signed, and not the documents
             case GapLogged():
