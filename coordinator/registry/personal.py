@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 
-from sqlalchemy import select
+from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from coordinator.bootstrap import Centre
-from coordinator.db.engine import writing
+from coordinator.db.engine import reading, writing
 from coordinator.db.log_schema import LoggedEntry
 from coordinator.documents import read_root
 from coordinator.governance.log import append
@@ -25,10 +25,8 @@ from strategies.ids import SiteName
 First = Callable[[Session], None]
 
 
-def tell(
-    centre: Centre, statement: PersonalStatement, listed: Listed, first: First | None = None
-) -> tuple[str, ...]:
-    """Record a statement; the versions that it is about, as NAME@VERSION. `first` is the first thing that the transaction does.
+def tell(centre: Centre, statement: PersonalStatement, listed: Listed, first: First | None = None) -> None:
+    """Record a statement. `first` is the first thing that the transaction does.
 
     Raises Refused for a statement that does not count, and UsageError for a model that is not registered.
     """
@@ -36,7 +34,14 @@ def tell(
         if first is not None:
             first(session)
         append(session, centre.clock(), _told(centre, session, statement, listed))
-        return tuple(f"{each.name}@{each.version}" for each in _models(session) if each.holds(statement.model))
+
+
+def versions_of(engine: Engine, statement: PersonalStatement) -> tuple[str, ...]:
+    """The versions that a statement is about, as NAME@VERSION."""
+    with reading(engine, f"looking for what {statement.site} tells of") as session:
+        return tuple(
+            f"{each.name}@{each.version}" for each in _models(session) if each.holds(statement.model)
+        )
 
 
 def personal_sites(session: Session) -> Mapping[tuple[str, int], tuple[SiteName, ...]]:
