@@ -70,7 +70,9 @@ def open_participant(
 
 def open_shared_models(config: SiteConfig) -> KeepModel:
     """What keeps the shared models of finished runs, if this site has personal models."""
-    return keep_nothing if config.personal is None else SharedModels(config.personal.folder / "shared").keep_last
+    return (
+        keep_nothing if config.personal is None else SharedModels(config.personal.folder / "shared").keep_last
+    )
 
 
 def open_accounts(config: SiteConfig) -> AccountBook:

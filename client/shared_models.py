@@ -7,7 +7,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import json
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Self
@@ -23,7 +24,7 @@ from protos.documents import Document
 from protos.files import replace_file
 from protos.frames import Stage, Statement
 from protos.plan import Plan
-from strategies.encoding import Vector, sha256_hex, vector_digest
+from strategies.encoding import Vector, canonical_json, sha256_hex, vector_digest
 from strategies.errors import CovenantError, Refused, UsageError
 from strategies.features import FeatureSpec, Scaling
 from strategies.ids import Digest, RunId, run_id
@@ -34,6 +35,7 @@ _MODE: Final = 0o600
 _MOST_BYTES: Final = 1 << 30
 _SUFFIX: Final = ".safetensors"
 _VECTOR: Final = "model"
+_HEADER: Final = "shared"
 _WEIGHTS_FILE: Final = "model.safetensors"
 KeepModel = Callable[[Accepted, Statement, Vector, Scaling], None]
 """Is shown what a site accepted, a statement, and the model and scaling that it is about."""
@@ -100,20 +102,22 @@ class SharedModel:
         return self.plan.dense_model(self.features.width)
 
     @property
-    def metadata(self) -> dict[str, str]:
-        """All but the vector, for the header of a file."""
-        return {
+    def header(self) -> dict[str, str]:
+        """All but the vector, under one key: of several the library writes a random order, and equal models would have unequal files."""
+        facts = {
             "plan": self.plan.canonical.decode(),
             "contract": self.contract.canonical.decode(),
             "scaling": ScalingDocument.of(self.scaling).canonical.decode(),
             "digest": self.digest,
             "run": self.run or "",
         }
+        return {_HEADER: canonical_json(facts).decode()}
 
     @classmethod
-    def from_metadata(cls, facts: dict[str, str], vector: Vector) -> Self:
-        """Read what `metadata` gave. Raises Refused."""
+    def from_header(cls, header: Mapping[str, str], vector: Vector) -> Self:
+        """Read what `header` gave. Raises Refused."""
         try:
+            facts: dict[str, str] = json.loads(header[_HEADER])
             return cls(
                 plan=Plan.from_canonical(facts["plan"].encode()),
                 contract=Contract.from_canonical(facts["contract"].encode()),
@@ -122,8 +126,10 @@ class SharedModel:
                 digest=Digest(facts["digest"]),
                 run=run_id(facts["run"]) if facts["run"] else None,
             )
-        except KeyError as error:
-            raise Refused(f"the file's header has no {error}; it was not written by this program") from error
+        except (KeyError, ValueError) as error:
+            raise Refused(
+                "the model file's header was not written by this program; remove the file"
+            ) from error
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +150,7 @@ class SharedModels:
                 run=run,
             )
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            data = save({_VECTOR: vector}, metadata=kept.metadata)
+            data = save({_VECTOR: vector}, metadata=kept.header)
             replace_file(self.folder / f"{run}{_SUFFIX}", data, mode=_MODE)
             self._let_go()
         except (CovenantError, OSError) as trouble:
@@ -230,7 +236,7 @@ def _read_kept(path: Path) -> SharedModel:
     facts, tensors = read_tensors(path)
     if _VECTOR not in tensors:
         raise Refused(f"{path} holds no model; remove it")
-    model = SharedModel.from_metadata(facts, tensors[_VECTOR].astype(np.float64))
+    model = SharedModel.from_header(facts, tensors[_VECTOR].astype(np.float64))
     if vector_digest(model.vector) != model.digest:
         raise Refused(f"{path} was changed after it was written: its model has another digest; remove it")
     return model

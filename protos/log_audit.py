@@ -65,7 +65,7 @@ from protos.plan_releases import EVALUATE, PREPARE, TRAIN, PlannedReleases, rele
 from protos.root import SignedRoot
 from protos.succession import Newest, newest_after
 from strategies.errors import CovenantError, Refused
-from strategies.ids import Digest, RunId
+from strategies.ids import Digest, RunId, SiteName
 from strategies.transparency.notes import Checkpoint
 
 PLAN_FILE: Final = "plan.json"
@@ -248,7 +248,9 @@ class Audit:
             raise Refused(f"{said.site} tells of a personal model before any member list has its key")
         require_personal(said, self.members, self.pinned.root.identity)
         if not any(each.holds(said.model) for each in self.models):
-            raise Refused(f"{said.site} is said to personalise {said.model}, which is not registered before it")
+            raise Refused(
+                f"{said.site} is said to personalise {said.model}, which is not registered before it"
+            )
         if (said.site, said.model) in self.personal:
             raise Refused(f"{said.site} tells of {said.model} twice")
         self.personal.add((said.site, said.model))

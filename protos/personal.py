@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Final, Literal
 
-from protos.documents import Document, make_document
+from protos.documents import Document
 from protos.keys import Signature, Signer, grouped, verify
 from protos.membership import MemberList
 from protos.moments import Moment
@@ -50,7 +50,7 @@ def state_personal(
 ) -> PersonalStatement:
     """The statement of `site`, whose identity key `signer` is. Of `at` it has the day alone."""
     day = at.replace(hour=0, minute=0, second=0, microsecond=0)
-    said = make_document(_Said, "the statement", federation=federation, site=site, model=model, at=day)
+    said = _Said(federation=federation, site=site, model=model, at=day)
     return PersonalStatement(**dict(said), signature=signer.sign(_LABEL, said.canonical))
 
 

@@ -58,7 +58,7 @@ def make(
     """Make a personal model of a shared one. It is offered only if it is better on rows that had no part in making it, by more than chance."""
     room = _room(config)
     with people.status("reading rows") as status:
-        card = room.make(model, lambda text: status.update(text))
+        card = room.make(model, status.update)
     if json:
         emit(_facts(card))
         return
@@ -204,4 +204,7 @@ def _show_verdict(found: PersonalModel, verdict: Verdict) -> None:
     for sentence in verdict.sentences:
         people.print(sentence, highlight=False, markup=False, soft_wrap=True)
     if not found.card.gate.offered:
-        people.print("The gate did not offer this personal model; `covenant-agent personal show` says why.", highlight=False)
+        people.print(
+            "The gate did not offer this personal model; `covenant-agent personal show` says why.",
+            highlight=False,
+        )

@@ -57,15 +57,16 @@ def fit(
     size = min(_LARGEST_BATCH, max(_SMALLEST_BATCH, len(train) // _BATCHES_A_PASS))
     best = Fitted(start, loss_on(shape, start, tune), 0)
     for number in range(1, MOST_PASSES + 1):
-        for rows in torch.randperm(len(train), generator=order).split(size):
+        shuffled = torch.randperm(len(train), generator=order)
+        for first in range(0, len(train), size):
+            rows = shuffled[first : first + size]
             x, y, importance = (each[rows] for each in data)
             loss = torch.nn.functional.binary_cross_entropy_with_logits(
                 network.logits(x), y, weight=importance
             )
-            for parameter, origin in zip(network.parameters, origins, strict=True):
-                loss = loss + mu / 2 * (parameter - origin.detach()).square().sum()
-            optimiser.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
+            slopes = torch.autograd.grad(loss, network.parameters)
+            for parameter, origin, slope in zip(network.parameters, origins, slopes, strict=True):
+                parameter.grad = slope + mu * (parameter - origin).detach()
             optimiser.step()
         vector = network.vector()
         found = loss_on(shape, vector, tune)

@@ -45,7 +45,11 @@ class Chosen:
     @property
     def words(self) -> str:
         """How it was made."""
-        own = f"fine-tuned with pull {self.pull:g}" if self.method == "fine-tuned" else "trained on local rows alone"
+        own = (
+            f"fine-tuned with pull {self.pull:g}"
+            if self.method == "fine-tuned"
+            else "trained on local rows alone"
+        )
         if self.blend.alpha == 1.0:
             return f"the shared model, {own}, {self.passes} passes"
         return f"{self.blend.alpha:.0%} of a model {own}, {self.passes} passes, and {1 - self.blend.alpha:.0%} of the shared one"

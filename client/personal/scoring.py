@@ -22,10 +22,13 @@ from protos.contract import CategoryColumn
 from strategies.encoding import Vector
 from strategies.errors import UsageError
 
+Encoded = npt.NDArray[np.float32]
 _MOST_BYTES: Final = 1 << 30
 
 
-def read_applications(file: Path, shared: SharedModel, renamed: Mapping[str, str]) -> tuple[list[str], Vector]:
+def read_applications(
+    file: Path, shared: SharedModel, renamed: Mapping[str, str]
+) -> tuple[list[str], Encoded]:
     """Keys, and rows as the model sees them, of a Parquet or CSV file of at most 1 GiB; `renamed` maps contract names to its names.
 
     Without the contract's key column rows are numbered from 1. Raises DataError, and as `FeatureSpec.encode` does.
@@ -51,7 +54,7 @@ def read_applications(file: Path, shared: SharedModel, renamed: Mapping[str, str
     return keys, shared.features.encode(columns, shared.scaling)
 
 
-def scored(keys: list[str], rows: Any, model: Blend) -> bytes:  # noqa: ANN401  ((n, width) float32)
+def scored(keys: list[str], rows: Encoded, model: Blend) -> bytes:
     """A CSV file of keys and scores."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -71,16 +74,21 @@ def _read(file: Path, shared: SharedModel, renamed: Mapping[str, str]) -> pa.Tab
             words = [
                 renamed.get(name, name)
                 for name in (*shared.plan.features, shared.contract.key)
-                if isinstance(shared.contract.columns.get(name, None), CategoryColumn) or name == shared.contract.key
+                if isinstance(shared.contract.columns.get(name, None), CategoryColumn)
+                or name == shared.contract.key
             ]
             options = pa_csv.ConvertOptions(
-                column_types=dict.fromkeys(words, pa.string()), strings_can_be_null=True, quoted_strings_can_be_null=False
+                column_types=dict.fromkeys(words, pa.string()),
+                strings_can_be_null=True,
+                quoted_strings_can_be_null=False,
             )
             return pa_csv.read_csv(opened, convert_options=options)
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror or error}") from error
     except pa.ArrowException as error:
-        raise DataError(f"{file} is not a readable Parquet or CSV file ({' '.join(str(error).split())[:200]})") from error
+        raise DataError(
+            f"{file} is not a readable Parquet or CSV file ({' '.join(str(error).split())[:200]})"
+        ) from error
 
 
 def _cast(column: pa.ChunkedArray, kind: pa.DataType, stored: str, file: Path) -> pa.ChunkedArray:
@@ -95,5 +103,7 @@ def _cast(column: pa.ChunkedArray, kind: pa.DataType, stored: str, file: Path) -
 def _numbers(column: pa.ChunkedArray, stored: str, file: Path) -> Vector:
     numbers = np.asarray(column.to_numpy(), dtype=np.float64)
     if np.isinf(numbers).any():
-        raise DataError(f"column {stored!r} of {file.name} has infinite values; a number must be finite or missing")
+        raise DataError(
+            f"column {stored!r} of {file.name} has infinite values; a number must be finite or missing"
+        )
     return numbers

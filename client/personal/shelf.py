@@ -8,12 +8,14 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
+import numpy as np
+import numpy.typing as npt
 from pydantic import Field
 from safetensors.numpy import save
 
@@ -132,12 +134,20 @@ class Shelf:
                 yield Asked.from_canonical(_read(folder / _ASKED))
 
     def keep(
-        self, shared: SharedModel, chosen: Chosen, parts: Parts, gain: Gain, looks: int, *, site: SiteName, population: str
+        self,
+        shared: SharedModel,
+        chosen: Chosen,
+        parts: Parts,
+        gain: Gain,
+        looks: int,
+        *,
+        site: SiteName,
+        population: str,
     ) -> Card:
         """Keep a model in the place of an earlier one of the same shared model."""
         place = self._place(shared.digest)
         tensors = {"shared": shared.vector, "own": chosen.blend.own, "local": chosen.local}
-        data = save(tensors, metadata=shared.metadata)
+        data = save(tensors, metadata=shared.header)
         card = Card(
             site=site,
             shared=shared.digest,
@@ -194,11 +204,11 @@ class Shelf:
         if sha256_hex(_read(place / _MODEL)) != card.file:
             raise Refused(f"{place / _MODEL} is not the file that its card names; make the model again")
         facts, tensors = read_tensors(place / _MODEL)
-        grown = SharedModel.from_metadata(facts, tensors["shared"])
-        blend = Blend(shape=grown.shape, shared=grown.vector, own=tensors["own"], alpha=card.alpha)
+        grown = SharedModel.from_header(facts, _vector(tensors, "shared"))
+        blend = Blend(shape=grown.shape, shared=grown.vector, own=_vector(tensors, "own"), alpha=card.alpha)
         if blend.digest != card.model or grown.digest != card.shared:
             raise Refused(f"{place / _CARD} was changed after it was written; make the model again")
-        return PersonalModel(card=card, shared=grown, blend=blend, local=tensors["local"])
+        return PersonalModel(card=card, shared=grown, blend=blend, local=_vector(tensors, "local"))
 
     def drop(self, shared: Digest) -> None:
         """Delete a model and its card. That it was asked for stays, and so does the count of looks."""
@@ -243,3 +253,9 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _vector(tensors: Mapping[str, npt.NDArray[np.floating]], name: str) -> Vector:
+    if name not in tensors:
+        raise Refused(f"the model's file has no tensor {name}; make the model again")
+    return tensors[name].astype(np.float64)

@@ -56,9 +56,7 @@ class Verdict:
 
     def _against_global(self, name: str, gain: Gain) -> str:
         title = {PERSONAL: "The personal model", LOCAL: "The purely local model"}[name]
-        figures = (
-            f"{self.loss_name} lower by {_signed(gain.loss)}, AUC higher by {_signed(gain.auc)}, at {level(self.comparison.looks):.2%} confidence"
-        )
+        figures = f"{self.loss_name} lower by {_signed(gain.loss)}, AUC higher by {_signed(gain.auc)}, at {level(self.comparison.looks):.2%} confidence"
         if gain.is_better:
             return f"{title} is better than the global one on these {self.rows} rows: {figures}."
         if gain.is_worse:
@@ -70,7 +68,11 @@ class Verdict:
         if len(best) == 1:
             return f"Best here: the {_title(best[0])} model, by more than chance."
         listed = f"{', '.join(map(_title, best[:-1]))} and {_title(best[-1])}"
-        keep = " The global model is as good as any here, and is the one that others look after." if GLOBAL in best else ""
+        keep = (
+            " The global model is as good as any here, and is the one that others look after."
+            if GLOBAL in best
+            else ""
+        )
         return f"These {self.rows} rows show no difference between {listed}.{keep}"
 
     def facts(self) -> dict[str, Any]:
@@ -105,7 +107,9 @@ def judge(
     held_out.require_enough()
     alone = Blend(shape=personal.shape, shared=personal.shared, own=local, alpha=1.0)
     none = Blend(shape=personal.shape, shared=personal.shared, own=local, alpha=0.0)
-    scores = {name: each.scores(held_out.x) for name, each in zip(NAMES, (none, personal, alone), strict=True)}
+    scores = {
+        name: each.scores(held_out.x) for name, each in zip(NAMES, (none, personal, alone), strict=True)
+    }
     weights = shared.plan.training.class_weights
     return Verdict(
         compare(scores, held_out, seed=seed_of(shared, site, "held-out"), looks=looks),

@@ -77,5 +77,3 @@ def _entries(session: Session, kind: str) -> Iterator[What]:
     query = select(LoggedEntry.body).where(LoggedEntry.kind == kind).order_by(LoggedEntry.seq)
     for body in session.scalars(query):
         yield LogEntry.from_canonical(bytes(body)).what
-
-

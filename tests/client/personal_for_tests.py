@@ -41,12 +41,19 @@ personal: {tell_registry: true}
 def shared_of(model: str = "{kind: logistic}") -> SharedModel:
     """Ten rounds on the rows of others."""
     plan = loans.plan(model=model, learning_rate=0.3)
-    session = TrainingSession(plan, loans.CONTRACT, loans.table(3000, seed=77, first=10**6), site=site_name("south"))
+    session = TrainingSession(
+        plan, loans.CONTRACT, loans.table(3000, seed=77, first=10**6), site=site_name("south")
+    )
     scaling, vector = scaling_from(session.moments()), session.model.initial(plan.training.seed)
     for number in range(1, 11):
         vector = vector + session.train(vector, scaling, number)
     return SharedModel(
-        plan=plan, contract=loans.CONTRACT, scaling=scaling, vector=vector, digest=vector_digest(vector), run=RUN
+        plan=plan,
+        contract=loans.CONTRACT,
+        scaling=scaling,
+        vector=vector,
+        digest=vector_digest(vector),
+        run=RUN,
     )
 
 

@@ -84,7 +84,9 @@ def test_held_out_rows_that_are_too_few_are_not_compared_and_not_looked_at(tmp_p
     site = make_site(tmp_path, odd(ROWS))
     site.room.make("default", quiet)
     rows = odd(ROWS)
-    few = held_out([str(each) for each in rows.column("loan_id").to_pylist()], "1", 0.3) & (np.arange(ROWS) > 90)
+    few = held_out([str(each) for each in rows.column("loan_id").to_pylist()], "1", 0.3) & (
+        np.arange(ROWS) > 90
+    )
     site.has(rows.filter(pa.array(~few)))
     with pytest.raises(Refused, match="the held-out part has"):
         site.room.compare("default")
@@ -97,7 +99,9 @@ def test_figures_and_words_say_the_same(odd_site: Site) -> None:
     assert facts["words"] == verdict.sentences
     assert facts["rows"] == verdict.rows == int(held_out(as_table(odd(ROWS)).keys, "1", 0.3).sum())
     gained = facts["gain_over_global"]["personal"]["auc"]
-    assert gained["value"] == pytest.approx(facts["models"]["personal"]["auc"]["value"] - facts["models"]["global"]["auc"]["value"])
+    assert gained["value"] == pytest.approx(
+        facts["models"]["personal"]["auc"]["value"] - facts["models"]["global"]["auc"]["value"]
+    )
     assert gained["low"] < gained["value"] < gained["high"]
 
 
@@ -115,7 +119,9 @@ def test_held_out_rows_and_those_of_the_gate_choose_nothing() -> None:
     tune = ~out & ~gate & held_out(table.keys, "1/personal/tune", 0.25)
 
     def chosen(of: Table) -> str:
-        return choose(shared, divide(of, shared, most_rows=10**6), site=WEST, threads=1, tell=quiet).blend.digest
+        return choose(
+            shared, divide(of, shared, most_rows=10**6), site=WEST, threads=1, tell=quiet
+        ).blend.digest
 
     assert chosen(_flipped(table, out | gate)) == chosen(table)
     assert chosen(_flipped(table, tune)) != chosen(table)
@@ -136,7 +142,11 @@ def _of_customers() -> tuple[SharedModel, Table]:
     contract = Contract.model_validate({**loans.CONTRACT.model_dump(), "customer": "customer_id"})
     customers = [f"c{place // 4}" for place in range(ROWS)]
     with_customers = SharedModel(
-        plan=shared.plan, contract=contract, scaling=shared.scaling, vector=shared.vector, digest=shared.digest
+        plan=shared.plan,
+        contract=contract,
+        scaling=shared.scaling,
+        vector=shared.vector,
+        digest=shared.digest,
     )
     return with_customers, Table(table.columns, table.target, table.keys, customers)
 

@@ -103,7 +103,9 @@ def test_scores_are_those_of_the_model_and_of_nobody_elses_business(suffix: str,
         assert rows["key"].to_pylist() == list(range(50))
         np.testing.assert_allclose(rows["score"].to_numpy(), scores, atol=1e-9)
         assert stat.S_IMODE(out.stat().st_mode) == 0o600
-        assert left(site, "score", "default", str(file), "--out", str(out), "--by", by) == 2  # never overwritten
+        assert (
+            left(site, "score", "default", str(file), "--out", str(out), "--by", by) == 2
+        )  # never overwritten
         out.unlink()
 
 
@@ -155,7 +157,9 @@ def test_what_is_told_is_the_same_whatever_came_of_it(site: Site, capsys: pytest
 def test_a_site_that_does_not_tell_writes_nothing(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     make_keys(load_site(site.config_file))
     assert left(site, "make", "default") == 0
-    site.config_file.write_text(site.config_file.read_text().replace("{tell_registry: true}", "{folder: personal}"))
+    site.config_file.write_text(
+        site.config_file.read_text().replace("{tell_registry: true}", "{folder: personal}")
+    )
     out = site.folder / "told.json"
     assert left(site, "tell", "default", "--out", str(out)) == 3
     assert "`personal.tell_registry` is not set" in said(capsys)

@@ -84,7 +84,11 @@ def test_two_models_that_are_equally_good_are_told_apart_as_often_as_was_said() 
     called = 0
     for seed in range(200):
         source = np.random.default_rng(1000 + seed)
-        common, first, second = source.normal(-1, 1.2, 400), source.normal(0, 0.7, 400), source.normal(0, 0.7, 400)
+        common, first, second = (
+            source.normal(-1, 1.2, 400),
+            source.normal(0, 0.7, 400),
+            source.normal(0, 0.7, 400),
+        )
         y = (source.uniform(size=400) < sigmoid(common)).astype(np.float64)
         scores = {"a": sigmoid(common + first), "b": sigmoid(common + second)}
         gain = compare(scores, rows_of(y), seed=seed, draws=150).gain("a", "b")

@@ -27,7 +27,16 @@ from strategies.features import Scaling
 from tests.bank_for_tests import make_bank
 from tests.client import loans_for_tests as loans
 from tests.client.personal_for_tests import NOW, RUN, odd, quiet, shared_of
-from tests.client.secure_for_tests import SCALING, VICTIM, SecureBank, Sum, Told, begun, secure_bank, secure_plan
+from tests.client.secure_for_tests import (
+    SCALING,
+    VICTIM,
+    SecureBank,
+    Sum,
+    Told,
+    begun,
+    secure_bank,
+    secure_plan,
+)
 
 ROWS = 1500
 _PERSONAL = "personal: {tell_registry: true}\n"
@@ -118,7 +127,9 @@ class _Recorded:
         self.inner.close()
 
 
-def _answers(folder: Path, frames: list[bytes], entropy: str, between: Callable[[int], object]) -> list[bytes]:
+def _answers(
+    folder: Path, frames: list[bytes], entropy: str, between: Callable[[int], object]
+) -> list[bytes]:
     agent = open_participant(folder / "site.yaml", entropy=_entropy(entropy))
     try:
         replies = []

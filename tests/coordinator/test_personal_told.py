@@ -115,7 +115,7 @@ def test_what_does_not_count_is_neither_taken_nor_believed(words: str, federatio
 def test_an_auditor_does_not_take_it_twice(federation: Private) -> None:
     for _ in range(2):
         _log(federation, said(federation))
-    with pytest.raises(AuditRefused, match="tells of .* twice"):
+    with pytest.raises(AuditRefused, match=r"tells of .* twice"):
         audit((each.body for each in log_of(federation).entries()), pinned_by(federation))
 
 
@@ -151,4 +151,3 @@ def test_a_sites_operator_hands_it_in_and_the_same_request_gets_the_same_answer(
     assert len(bank.told("personal")) == 1
     (version,) = bank.desk("auditor-1").models()
     assert version.personal == (site,)
-
