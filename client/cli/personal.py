@@ -189,14 +189,14 @@ def _show_card(card: Card) -> None:
 def _show_verdict(found: PersonalModel, verdict: Verdict) -> None:
     rate = verdict.positives / verdict.rows
     table = Table(
-        "model", "AUC", verdict.loss_name, f"mean score (rate {rate:.2%})", "calibration error",
-        title=f"{found.card.plan} at {found.card.site}: {verdict.rows} held-out rows, {verdict.positives} positive",
+        "model", "AUC", verdict.loss_name, "mean score", "calibration error",
+        title=f"{found.card.plan} at {found.card.site}: {verdict.rows} held-out rows, {rate:.2%} of them positive",
     )  # fmt: skip
     for name, each in verdict.comparison.measured.items():
         table.add_row(
             name,
-            f"{each.auc.value:.4f} ({each.auc.low:.4f} to {each.auc.high:.4f})",
-            f"{each.loss.value:.4f} ({each.loss.low:.4f} to {each.loss.high:.4f})",
+            f"{each.auc.value:.4f} ± {each.auc.half:.4f}",
+            f"{each.loss.value:.4f} ± {each.loss.half:.4f}",
             f"{each.mean_score:.2%}",
             f"{each.calibration_error:.4f}",
         )

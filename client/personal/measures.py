@@ -33,6 +33,11 @@ class Interval:
     high: float
 
     @property
+    def half(self) -> float:
+        """How far it reaches to either side of the estimate."""
+        return (self.high - self.low) / 2
+
+    @property
     def is_above_zero(self) -> bool:
         """Positive, by more than chance."""
         return self.low > 0

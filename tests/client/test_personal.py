@@ -33,7 +33,7 @@ from tests.client.personal_for_tests import (
     shared_of,
 )
 
-ROWS = 3000
+ROWS = 2000
 
 
 @pytest.fixture(scope="module")

@@ -45,9 +45,8 @@ _PERSONAL = "personal: {tell_registry: true}\n"
 # --- the room is closed to whoever answers --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("module", ["client.process", "client.app", "client.participant", "client.cli"])
-def test_the_process_that_answers_has_not_loaded_the_room(module: str) -> None:
-    code = f"import {module}, sys; sys.exit(any(each.startswith('client.personal') for each in sys.modules))"
+def test_the_process_that_answers_has_not_loaded_the_room() -> None:
+    code = "import client.cli, client.process, sys; sys.exit(any(each.startswith('client.personal') for each in sys.modules))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -160,7 +159,7 @@ def test_secure_answers_are_the_same_bytes_with_personal_models_and_without(
 
     beside = tmp_path / "with" / VICTIM
     _make_personal(beside)
-    made = lambda number: _make_personal(beside) if number in {3, len(frames) - 1} else None  # noqa: E731
+    made = lambda number: _make_personal(beside) if number == len(frames) // 2 else None  # noqa: E731
     assert _answers(plain.parent, frames, "a", lambda _: None) == replies
     assert _answers(beside, frames, "a", made) == replies
     assert _answers(tmp_path / "other-randomness" / VICTIM, frames, "b", lambda _: None) != replies
@@ -189,7 +188,7 @@ def test_plain_updates_are_the_same_bytes_with_personal_models_and_without(tmp_p
     (beside / "site.yaml").write_text((beside / "site.yaml").read_text() + _PERSONAL)
     _make_personal(beside)
     first = _answers(tmp_path / "without" / "west", frames, "a", lambda _: None)
-    assert _answers(beside, frames, "a", lambda _: _make_personal(beside)) == first
+    assert _answers(beside, frames, "a", lambda number: number == 1 and _make_personal(beside)) == first
     kept = {each.digest for each in SharedModels(beside / "personal" / "shared").all()}
     assert vector_digest(model) in kept
 

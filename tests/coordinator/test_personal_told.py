@@ -138,7 +138,11 @@ def test_a_sites_operator_hands_it_in_and_the_same_request_gets_the_same_answer(
         bank.centre.engine, bank.centre.artifacts, name="default", run_id=run, files={"model.safetensors": b"weights"},
         weights=Digest("cd" * 32), metrics=None, clock=bank.centre.clock,
     )  # fmt: skip
-    site = bank.listed.members[0].site
+    first, *others = bank.listed.members
+    site = first.site
+    bank.certify(
+        bank.listed.next(members=(first.model_copy(update={"identity_key": key_of(site).public}), *others))
+    )
     statement = state_personal(FEDERATION, site, Digest("cd" * 32), key_of(site), at=bank.centre.clock())
     assert bank.desk("operator-1").tell_personal(statement) == ("default@1",)
     client, id_ = bank.client("operator-1"), new_id()
