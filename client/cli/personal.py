@@ -178,7 +178,7 @@ def _show_card(card: Card) -> None:
         markup=False,
     )
     gate = card.gate
-    figures = f"loss lower by {gate.loss.value:+.4f} ({gate.loss.low:+.4f} to {gate.loss.high:+.4f}), AUC higher by {gate.auc.value:+.4f} ({gate.auc.low:+.4f} to {gate.auc.high:+.4f})"
+    figures = f"loss lower by {gate.loss.value:+.4f} ({gate.loss.low:+.4f} to {gate.loss.high:+.4f}), AUC changes by {gate.auc.value:+.4f} ({gate.auc.low:+.4f} to {gate.auc.high:+.4f})"
     if gate.offered:
         words = f"offered: better than the shared model on {rows['gate']} rows that had no part in making it: {figures}"
     else:

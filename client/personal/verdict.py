@@ -56,9 +56,14 @@ class Verdict:
 
     def _against_global(self, name: str, gain: Gain) -> str:
         title = {PERSONAL: "The personal model", LOCAL: "The purely local model"}[name]
-        figures = f"{self.loss_name} lower by {_signed(gain.loss)}, AUC higher by {_signed(gain.auc)}, at {level(self.comparison.looks):.2%} confidence"
+        figures = f"{gain_words(gain, self.loss_name)}, at {level(self.comparison.looks):.2%} confidence"
         if gain.is_better:
-            return f"{title} is better than the global one on these {self.rows} rows: {figures}."
+            order = (
+                ""
+                if gain.auc.is_above_zero
+                else " That it ranks better, they do not show: its scores are nearer to what happens."
+            )
+            return f"{title} is better than the global one on these {self.rows} rows: {figures}.{order}"
         if gain.is_worse:
             return f"{title} is worse than the global one on these {self.rows} rows: {figures}."
         return f"{title} and the global one: no difference that these {self.rows} rows can show ({figures})."
@@ -122,6 +127,11 @@ def judge(
 def gain_facts(gain: Gain) -> dict[str, Any]:
     """A gain as JSON."""
     return {"loss": _facts(gain.loss), "auc": _facts(gain.auc)}
+
+
+def gain_words(gain: Gain, loss_name: str) -> str:
+    """A gain with its intervals."""
+    return f"{loss_name} lower by {_signed(gain.loss)}, AUC changes by {_signed(gain.auc)}"
 
 
 def _facts(found: Interval) -> dict[str, float]:
