@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import stat
 from pathlib import Path
 
@@ -44,6 +45,23 @@ def site(tmp_path: Path) -> Site:
     return make_site(tmp_path, odd(ROWS))
 
 
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Site:
+    """A site with a personal model that was offered."""
+    folder = tmp_path_factory.mktemp("template")
+    officers().save(folder)
+    site = make_site(folder, odd(ROWS))
+    make_keys(load_site(site.config_file))
+    site.room.make("default", lambda _: None)
+    return site
+
+
+@pytest.fixture
+def made(template: Site, tmp_path: Path) -> Site:
+    shutil.copytree(template.folder, tmp_path / "made")
+    return Site(tmp_path / "made")
+
+
 def test_make_show_compare_list_and_drop(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
     assert left(site, "make", "default") == 0
     made = said(capsys)
@@ -79,12 +97,11 @@ def test_too_few_rows_are_a_refusal(site: Site, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize("suffix", ["parquet", "csv"])
-def test_scores_are_those_of_the_model_and_of_nobody_elses_business(suffix: str, site: Site) -> None:
-    assert left(site, "make", "default") == 0
+def test_scores_are_those_of_the_model_and_of_nobody_elses_business(suffix: str, made: Site) -> None:
     table = odd(50, seed=9).drop_columns(["status"])
-    file, out = site.folder / f"new.{suffix}", site.folder / "scores.csv"
+    file, out = made.folder / f"new.{suffix}", made.folder / "scores.csv"
     (pq.write_table if suffix == "parquet" else pyarrow.csv.write_csv)(table, file)
-    found = site.room.shelf.load(shared_of().digest)
+    found = made.room.shelf.load(shared_of().digest)
     columns = {
         "amount": table["amount"].to_numpy(),
         "income": table["income"].to_numpy(),
@@ -98,13 +115,13 @@ def test_scores_are_those_of_the_model_and_of_nobody_elses_business(suffix: str,
         "global": shape.probabilities(shared, x),
     }
     for by, scores in expected.items():
-        assert left(site, "score", "default", str(file), "--out", str(out), "--by", by) == 0
+        assert left(made, "score", "default", str(file), "--out", str(out), "--by", by) == 0
         rows = pyarrow.csv.read_csv(out)
         assert rows["key"].to_pylist() == list(range(50))
         np.testing.assert_allclose(rows["score"].to_numpy(), scores, atol=1e-9)
         assert stat.S_IMODE(out.stat().st_mode) == 0o600
         assert (
-            left(site, "score", "default", str(file), "--out", str(out), "--by", by) == 2
+            left(made, "score", "default", str(file), "--out", str(out), "--by", by) == 2
         )  # never overwritten
         out.unlink()
 
@@ -117,11 +134,10 @@ def test_scores_are_those_of_the_model_and_of_nobody_elses_business(suffix: str,
         (lambda t: t.set_column(1, "amount", pa.array([np.inf] * len(t))), "infinite values"),
     ],
 )
-def test_a_file_that_does_not_fit_is_refused(change, words: str, site: Site, capsys) -> None:  # type: ignore[no-untyped-def]
-    assert left(site, "make", "default") == 0
-    file = site.folder / "new.parquet"
+def test_a_file_that_does_not_fit_is_refused(change, words: str, made: Site, capsys) -> None:  # type: ignore[no-untyped-def]
+    file = made.folder / "new.parquet"
     pq.write_table(change(odd(50, seed=9)), file)
-    assert left(site, "score", "default", str(file), "--out", str(site.folder / "scores.csv")) == 3
+    assert left(made, "score", "default", str(file), "--out", str(made.folder / "scores.csv")) == 3
     assert words in said(capsys)
 
 
@@ -154,14 +170,12 @@ def test_what_is_told_is_the_same_whatever_came_of_it(site: Site, capsys: pytest
     require_personal(first, MemberList(name="demo", version=1, members=(member,)), root.root.identity)
 
 
-def test_a_site_that_does_not_tell_writes_nothing(site: Site, capsys: pytest.CaptureFixture[str]) -> None:
-    make_keys(load_site(site.config_file))
-    assert left(site, "make", "default") == 0
-    site.config_file.write_text(
-        site.config_file.read_text().replace("{tell_registry: true}", "{folder: personal}")
+def test_a_site_that_does_not_tell_writes_nothing(made: Site, capsys: pytest.CaptureFixture[str]) -> None:
+    made.config_file.write_text(
+        made.config_file.read_text().replace("{tell_registry: true}", "{folder: personal}")
     )
-    out = site.folder / "told.json"
-    assert left(site, "tell", "default", "--out", str(out)) == 3
+    out = made.folder / "told.json"
+    assert left(made, "tell", "default", "--out", str(out)) == 3
     assert "`personal.tell_registry` is not set" in said(capsys)
     assert not out.exists()
 
