@@ -8,7 +8,7 @@
 5. Time goes on (`log_clock`): what was good when an entry says that it was written was good no more than minutes before it was.
 6. What sites have witnessed is this log, and they have witnessed each run before a sum over them is settled (`log_witnesses`).
 7. Nothing that a halt covers is launched, resumed or settled while it stands (`log_halts`).
-8. A site personalises a model that is registered, by its own signed word, told once.
+8. A site personalises a model that is registered, by its own signed word, told once (`log_personal`).
 9. What officers do through the control API is signed by them (`log_office`).
 10. Entries may be missing where the root's quorum declared a gap, after the very head that it names. No run from before goes on after it, and a
    site's accounts are charged again only once its own statement was adopted (`log_gaps`).
@@ -47,6 +47,7 @@ from protos.log_gaps import GapStory
 from protos.log_halts import HaltStory
 from protos.log_names import origin_of
 from protos.log_office import AccessGranted, CallDenied, PlanApproved, PlanProposed, judge_office
+from protos.log_personal import PersonalStory
 from protos.log_run_events import (
     ReservationGivenUp,
     RunEvent,
@@ -58,14 +59,14 @@ from protos.log_run_events import (
 from protos.log_runs import RunStory
 from protos.log_witnesses import Witnesses, require_refused
 from protos.membership import MemberList, Membership, Trusted, check_members
-from protos.personal import PersonalStatement, require_personal
+from protos.personal import PersonalStatement
 from protos.plan import Plan
 from protos.plan_fit import check_plan
 from protos.plan_releases import EVALUATE, PREPARE, TRAIN, PlannedReleases, releases_of
 from protos.root import SignedRoot
 from protos.succession import Newest, newest_after
 from strategies.errors import CovenantError, Refused
-from strategies.ids import Digest, RunId, SiteName
+from strategies.ids import Digest, RunId
 from strategies.transparency.notes import Checkpoint
 
 PLAN_FILE: Final = "plan.json"
@@ -84,8 +85,7 @@ class Audit:
     pinned: SignedRoot
     runs: dict[RunId, RunStory] = field(default_factory=dict)
     models: list[ModelRegistered] = field(default_factory=list)
-    personal: set[tuple[SiteName, Digest]] = field(default_factory=set)
-    """Sites, and the models that they state to personalise, by the digest that they use."""
+    personal: PersonalStory = field(default_factory=PersonalStory)
     budgets: Budgets = field(default_factory=Budgets)
     gaps: GapStory = field(default_factory=GapStory)
     halts: HaltStory = field(default_factory=HaltStory)
@@ -138,7 +138,8 @@ class Audit:
             case ModelRegistered():
                 self._model(what)
             case PersonalTold():
-                self._personal(what)
+                said = what.statement.read_as(PersonalStatement)
+                self.personal.take(said, self.models, self.members, self.pinned.root.identity)
             case GapLogged():
                 self._gap(what)
             case AccountsAdopted():
@@ -241,19 +242,6 @@ class Audit:
                 f"{what.name}@{what.version} is said to come from {what.run}, which has not made such a model"
             )
         self.models.append(what)
-
-    def _personal(self, what: PersonalTold) -> None:
-        said = what.statement.read_as(PersonalStatement)
-        if self.members is None:
-            raise Refused(f"{said.site} tells of a personal model before any member list has its key")
-        require_personal(said, self.members, self.pinned.root.identity)
-        if not any(each.holds(said.model) for each in self.models):
-            raise Refused(
-                f"{said.site} is said to personalise {said.model}, which is not registered before it"
-            )
-        if (said.site, said.model) in self.personal:
-            raise Refused(f"{said.site} tells of {said.model} twice")
-        self.personal.add((said.site, said.model))
 
     def _happen(self, what: RunEvent) -> None:
         run = self._run(what.run)

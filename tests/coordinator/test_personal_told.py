@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from sqlalchemy import Engine
 
 from client.keystore import load_identity
+from client.shared_models import read_exported
 from coordinator.db.engine import open_database, writing
 from coordinator.documents import read_root
 from coordinator.governance.log import append
@@ -22,7 +24,7 @@ from protos.log_entries import LoggedDocument, ModelRegistered, PersonalTold
 from protos.personal import PersonalStatement, state_personal
 from protos.site import load_site
 from strategies.encoding import sha256_hex
-from strategies.errors import CovenantError
+from strategies.errors import CovenantError, Refused
 from strategies.ids import Digest, site_name
 from tests.coordinator.api_for_tests import FEDERATION, Bank, approved, new_id, plan_of, serving
 from tests.coordinator.private_for_tests import Private, Templates, private_plan, templates
@@ -75,7 +77,7 @@ def test_it_is_logged_once_verified_by_auditors_and_shown_by_the_registry(federa
     assert version.personal == ("north", "south")
     assert get_version(federation.engine, "private", 1) == version
     story = verified(log_of(federation), pinned_by(federation)).story
-    assert story.personal == {(site, registered(federation).weights) for site in ("north", "south")}
+    assert story.personal.told == {(site, registered(federation).weights) for site in ("north", "south")}
 
 
 def test_a_model_may_be_named_by_the_file_that_was_handed_over(federation: Private) -> None:
@@ -83,6 +85,22 @@ def test_a_model_may_be_named_by_the_file_that_was_handed_over(federation: Priva
     statement = said(federation, sha256_hex(weights))
     assert LocalDesk(federation.centre).tell_personal(statement) == ("private@1",)
     assert list_versions(federation.engine)[0].personal == ("north",)
+
+
+def test_the_folder_of_an_exported_model_is_a_shared_model_at_a_site(
+    federation: Private, tmp_path: Path
+) -> None:
+    version = list_versions(federation.engine)[0]
+    for name, digest in version.artifacts.items():
+        (tmp_path / name).write_bytes(federation.centre.artifacts.get(digest))
+    shared = read_exported(tmp_path)
+    model = federation.committed().model
+    np.testing.assert_array_equal(shared.vector, model.astype(np.float32).astype(np.float64))
+    assert (shared.plan, shared.scaling) == (federation.plan, federation.scaling())
+    assert registered(federation).holds(shared.digest)
+    (tmp_path / "plan.json").write_bytes(private_plan({"seed: 1": "seed: 2"}).canonical)
+    with pytest.raises(Refused, match="names another plan"):
+        read_exported(tmp_path)
 
 
 def test_a_replayed_log_tells_the_same(federation: Private, tmp_path: Path) -> None:
