@@ -16,6 +16,7 @@ from client.journal.entries import Owner
 from client.journal.file import Connect, Journal, connect
 from client.keystore import load_identity, load_root
 from client.participant import Participant
+from client.shared_models import KeepModel, SharedModels, keep_nothing
 from client.transparency.log_copy import LogCopy
 from client.transparency.memory import WitnessMemory
 from client.transparency.witness import Witness
@@ -61,9 +62,17 @@ def open_participant(
                 config.policy.witnesses_at_least,
                 LogCopy.open(config.log_copy, owner, connect=connect),
             ),
+            keep_model=open_shared_models(config),
         )
         opened.pop_all()  # from here on `Participant.close` closes them
     return participant
+
+
+def open_shared_models(config: SiteConfig) -> KeepModel:
+    """What keeps the shared models of finished runs, if this site has personal models."""
+    return (
+        keep_nothing if config.personal is None else SharedModels(config.personal.folder / "shared").keep_last
+    )
 
 
 def open_accounts(config: SiteConfig) -> AccountBook:

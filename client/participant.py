@@ -31,6 +31,7 @@ from client.journal.entries import JournalBroken
 from client.plain import PlainRounds
 from client.refusal import TaskRefused
 from client.secure.rounds import SecureRounds
+from client.shared_models import KeepModel, keep_nothing
 from client.training import Session, session_for
 from client.transparency.witness import Witness
 from protos.codec import encode_reply
@@ -81,6 +82,8 @@ class Participant:
     """Where the secrets of secure aggregation come from."""
     witness: Witness
     """What this site has signed about the transparency log, on disk."""
+    keep_model: KeepModel = keep_nothing
+    """Keeps the shared models of finished runs for people here. Nothing that answers reads them."""
 
     _accepted: OrderedDict[tuple[Digest, Digest, Digest, Digest], Accepted] = field(
         default_factory=OrderedDict
@@ -92,7 +95,7 @@ class Participant:
 
     def __post_init__(self) -> None:
         self._plain = PlainRounds(
-            self.site, self._accepted_documents, self.witness.require_all, self._session
+            self.site, self._accepted_documents, self.witness.require_all, self._session, self.keep_model
         )
         self._secure = SecureRounds(
             self.config,
@@ -104,6 +107,7 @@ class Participant:
             self._session,
             Charging(self.book, self.config.federation.name),
             lambda made: self.answers.promise(made.run, made.stage, made.round, made.attempt),
+            self.keep_model,
         )
 
     @property

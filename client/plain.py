@@ -10,6 +10,7 @@ import structlog
 from client.admission.documents import Accepted
 from client.admission.requests import check_named, check_statement
 from client.refusal import TaskRefused
+from client.shared_models import KeepModel
 from client.training import Session, TrainingSession
 from protos.codec import CodecError
 from protos.frames import Moments, RefusalCode, Request, ScoreCounts, Stage, Task, Update
@@ -29,6 +30,8 @@ class PlainRounds:
     """Judges whether a whole roster has witnessed a run."""
     session_of: Callable[[Accepted], Session]
     """Loads the data that a run is about."""
+    keep_model: KeepModel
+    """Is shown each model that this site works on."""
 
     def answer(self, request: Request) -> Moments | Update | ScoreCounts:
         """What the request asks for. Raises `TaskRefused`, what `accept` and `session_of` raise, and `CodecError` for a request without its parts."""
@@ -40,7 +43,10 @@ class PlainRounds:
         session = self.session_of(accepted)
         if not isinstance(session, TrainingSession):
             raise TaskRefused(RefusalCode.PROTOCOL, "a private plan aggregates securely")
-        return _computed(request, session)
+        body = _computed(request, session)
+        if request.model is not None and request.scaling is not None:
+            self.keep_model(accepted, request.statement, request.model, request.scaling)
+        return body
 
 
 def _require_plain(accepted: Accepted) -> None:

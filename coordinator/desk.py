@@ -18,6 +18,7 @@ from protos.approvals import PlanStatement
 from protos.ceilings import SignedCeiling
 from protos.halt_lifts import LiftStatement
 from protos.halts import HaltOrder
+from protos.personal import PersonalStatement
 from strategies.ids import RunId, SiteName
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
@@ -107,6 +108,10 @@ class Desk(Protocol):
 
     def models(self) -> Iterable[ModelVersion]:
         """All versions of all models."""
+        ...
+
+    def tell_personal(self, statement: PersonalStatement) -> tuple[str, ...]:
+        """Hand in a site's word that it personalises a model; the versions that it is about."""
         ...
 
     def accounts(self) -> Iterable[dict[str, Any]]:

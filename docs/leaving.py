@@ -195,4 +195,7 @@ Rows, record keys, private keys, `site.yaml` itself, file names, which units wer
 in the site's own log only. A `policy` refusal does quote what the site's policy admits, and a `budget` refusal the account's ceiling and what is spent of it.
 
 `accounts.db` stays too. `covenant-agent budget --export` writes a signed copy of its charges to a file; a person sends that, or does not.
+
+[Personal models](site-it/personal.md) stay, with their cards, comparisons and scores. `covenant-agent personal tell` writes a signed statement to a file, if `site.yaml` lets it: the federation, this site, the
+shared model's digest and the day. A person hands that over, or does not. It says that the site personalises the model, and is the same whatever came of it. Nothing of it is in a `Reply`.
 """

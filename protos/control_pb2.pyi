@@ -138,7 +138,7 @@ class GetModelRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "stage", "run", "digest", "artifacts", "metrics", "created_us")
+    __slots__ = ("name", "version", "stage", "run", "digest", "artifacts", "metrics", "created_us", "personal")
     class ArtifactsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -154,6 +154,7 @@ class Model(_message.Message):
     ARTIFACTS_FIELD_NUMBER: _ClassVar[int]
     METRICS_FIELD_NUMBER: _ClassVar[int]
     CREATED_US_FIELD_NUMBER: _ClassVar[int]
+    PERSONAL_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     stage: str
@@ -162,4 +163,19 @@ class Model(_message.Message):
     artifacts: _containers.ScalarMap[str, str]
     metrics: str
     created_us: int
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., stage: _Optional[str] = ..., run: _Optional[str] = ..., digest: _Optional[str] = ..., artifacts: _Optional[_Mapping[str, str]] = ..., metrics: _Optional[str] = ..., created_us: _Optional[int] = ...) -> None: ...
+    personal: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., stage: _Optional[str] = ..., run: _Optional[str] = ..., digest: _Optional[str] = ..., artifacts: _Optional[_Mapping[str, str]] = ..., metrics: _Optional[str] = ..., created_us: _Optional[int] = ..., personal: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class TellPersonalRequest(_message.Message):
+    __slots__ = ("request_id", "statement")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    statement: bytes
+    def __init__(self, request_id: _Optional[str] = ..., statement: _Optional[bytes] = ...) -> None: ...
+
+class TellPersonalResponse(_message.Message):
+    __slots__ = ("models",)
+    MODELS_FIELD_NUMBER: _ClassVar[int]
+    models: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, models: _Optional[_Iterable[str]] = ...) -> None: ...

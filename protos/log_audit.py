@@ -8,8 +8,9 @@
 5. Time goes on (`log_clock`): what was good when an entry says that it was written was good no more than minutes before it was.
 6. What sites have witnessed is this log, and they have witnessed each run before a sum over them is settled (`log_witnesses`).
 7. Nothing that a halt covers is launched, resumed or settled while it stands (`log_halts`).
-8. What officers do through the control API is signed by them (`log_office`).
-9. Entries may be missing where the root's quorum declared a gap, after the very head that it names. No run from before goes on after it, and a
+8. A site personalises a model that is registered, by its own signed word, told once (`log_personal`).
+9. What officers do through the control API is signed by them (`log_office`).
+10. Entries may be missing where the root's quorum declared a gap, after the very head that it names. No run from before goes on after it, and a
    site's accounts are charged again only once its own statement was adopted (`log_gaps`).
 """
 
@@ -37,6 +38,7 @@ from protos.log_entries import (
     LogEntry,
     MembersSigned,
     ModelRegistered,
+    PersonalTold,
     PlanRecorded,
     RunLaunched,
     What,
@@ -45,6 +47,7 @@ from protos.log_gaps import GapStory
 from protos.log_halts import HaltStory
 from protos.log_names import origin_of
 from protos.log_office import AccessGranted, CallDenied, PlanApproved, PlanProposed, judge_office
+from protos.log_personal import PersonalStory
 from protos.log_run_events import (
     ReservationGivenUp,
     RunEvent,
@@ -56,6 +59,7 @@ from protos.log_run_events import (
 from protos.log_runs import RunStory
 from protos.log_witnesses import Witnesses, require_refused
 from protos.membership import MemberList, Membership, Trusted, check_members
+from protos.personal import PersonalStatement
 from protos.plan import Plan
 from protos.plan_fit import check_plan
 from protos.plan_releases import EVALUATE, PREPARE, TRAIN, PlannedReleases, releases_of
@@ -81,6 +85,7 @@ class Audit:
     pinned: SignedRoot
     runs: dict[RunId, RunStory] = field(default_factory=dict)
     models: list[ModelRegistered] = field(default_factory=list)
+    personal: PersonalStory = field(default_factory=PersonalStory)
     budgets: Budgets = field(default_factory=Budgets)
     gaps: GapStory = field(default_factory=GapStory)
     halts: HaltStory = field(default_factory=HaltStory)
@@ -132,6 +137,9 @@ class Audit:
                 self._launch(seq, at, what)
             case ModelRegistered():
                 self._model(what)
+            case PersonalTold():
+                said = what.statement.read_as(PersonalStatement)
+                self.personal.take(said, self.models, self.members, self.pinned.root.identity)
             case GapLogged():
                 self._gap(what)
             case AccountsAdopted():

@@ -18,7 +18,7 @@ from protos.log_run_events import Attempt, Facts, Reserved, RunEvent
 from protos.names import Name, Run, Sha256, Site
 from strategies.encoding import canonical_json, digest_of
 from strategies.errors import UsageError
-from strategies.ids import Digest
+from strategies.ids import Digest, SiteName
 
 D = TypeVar("D", bound=Document)
 
@@ -120,11 +120,26 @@ class ModelRegistered(Part):
     weights: Sha256
     artifacts: dict[str, Sha256]
 
+    def holds(self, digest: Digest) -> bool:
+        """Whether `digest` is of its weights or of one of its artifacts."""
+        return digest == self.weights or digest in self.artifacts.values()
+
     @model_validator(mode="after")
     def _digest_is_of_the_artifacts(self) -> Self:
         if digest_of(self.artifacts) != self.digest:
             raise FieldError("digest", "it is not of these artifacts")
         return self
+
+
+class PersonalTold(Part):
+    """A site personalises a registered model, by its own signed statement (`protos.personal`); what came of it is told to nobody."""
+
+    kind: Literal["personal"] = "personal"
+    statement: LoggedDocument
+
+    def is_of(self, site: SiteName, model: Digest) -> bool:
+        """Whether it is about that site and model."""
+        return (self.statement.document.get("site"), self.statement.document.get("model")) == (site, model)
 
 
 class GapLogged(Part):
@@ -174,6 +189,7 @@ What = Annotated[
     | RunEvent
     | CeilingSet
     | ModelRegistered
+    | PersonalTold
     | GapLogged
     | AccountsAdopted
     | Halted

@@ -179,6 +179,17 @@ class Run(Part):
         return self
 
 
+class Personal(Part):
+    """Personal models of this site: their `folder`, and how many rows one is made from at most. Without it the agent keeps no shared model either.
+
+    `tell_registry` lets a person here state to the centre that a shared model is personalised; what came of it is never told.
+    """
+
+    folder: Annotated[FilePath, Field(validate_default=True)] = cast("Path", "personal")
+    most_rows: Annotated[int, Field(ge=1000, le=5_000_000)] = 200_000
+    tell_registry: bool = False
+
+
 class SiteConfig(Document):
     """`site.yaml`."""
 
@@ -199,6 +210,7 @@ class SiteConfig(Document):
     allow: Allow = Allow()
     policy: Policy = Policy()
     run: Run = Run()
+    personal: Personal | None = None
 
     @model_validator(mode="after")
     def _one_source_a_contract(self) -> Self:

@@ -107,13 +107,17 @@ class DenseModel:
         The reference that trainers and exports are compared with; computed in float64. Raises UsageError for a shape
         that does not fit.
         """
+        return sigmoid(self.logits(vector, x))
+
+    def logits(self, vector: Vector, x: npt.NDArray[np.float32]) -> Vector:
+        """What `probabilities` are the sigmoid of, (n,) float64. Raises as it does."""
         if x.ndim != 2 or x.shape[1] != self.inputs:  # noqa: PLR2004
             raise UsageError(f"the rows have shape {x.shape}; this model takes (n, {self.inputs})")
         *hidden, (weight, bias) = self.split(vector)
         values = x.astype(np.float64)
         for inner_weight, inner_bias in hidden:
             values = np.maximum(values @ inner_weight.T + inner_bias, 0.0)
-        return sigmoid((values @ weight.T + bias)[:, 0])
+        return (values @ weight.T + bias)[:, 0]
 
 
 def sigmoid(logits: Vector) -> Vector:

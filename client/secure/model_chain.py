@@ -66,6 +66,11 @@ class ModelChain:
         return self._point.number
 
     @property
+    def model(self) -> Vector:
+        """The model after that round, (d,) float64."""
+        return self._point.model
+
+    @property
     def digest(self) -> Digest:
         """The digest of the model."""
         return vector_digest(self._point.model)

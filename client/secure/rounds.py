@@ -26,6 +26,7 @@ from client.admission.requests import check_statement
 from client.refusal import TaskRefused
 from client.secure.promise import promise_bytes, promised
 from client.secure.run import Run
+from client.shared_models import KeepModel
 from client.training import Session
 from protos.frames import RefusalCode, SecureAnswer, SecureRequest, Statement, Task
 from protos.site import SiteConfig
@@ -87,6 +88,8 @@ class SecureRounds:
     charging: Charging
     promise_of: Callable[[Attempt], bytes | None]
     """Finds in the journal what this site has confirmed before it was started again."""
+    keep_model: KeepModel
+    """Is shown each model that this site works on."""
     _runs: OrderedDict[RunId, Run] = field(default_factory=OrderedDict)
     _attempts: OrderedDict[Attempt, _Held] = field(default_factory=OrderedDict)
 
@@ -167,6 +170,8 @@ class SecureRounds:
         said = self._statement(attempt, ask, asked, run)
         shared.check(ask)
         ring, integers = run.computed(said, asked)
+        if asked.scaling is not None:
+            self.keep_model(run.accepted, said, run.chain.model, asked.scaling)
         masked, sent = shared.mask(ask, ring, integers)
         self._keep(attempt, run, masked)
         return sent

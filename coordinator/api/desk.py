@@ -29,6 +29,7 @@ from protos.files import new_file
 from protos.halt_lifts import LiftStatement
 from protos.halts import HaltOrder
 from protos.log_export import ExportHeader
+from protos.personal import PersonalStatement
 from protos.plan import Plan
 from strategies.errors import Refused
 from strategies.ids import RunId, SiteName, run_id
@@ -264,6 +265,15 @@ class RemoteDesk:
             control.ListModelsResponse,
         ):
             yield from map(model_version, page.models)
+
+    def tell_personal(self, statement: PersonalStatement) -> tuple[str, ...]:
+        """See `Desk.tell_personal`."""
+        done = self.client.change(
+            "covenant.control.v1.Models/TellPersonal",
+            lambda id_: control.TellPersonalRequest(request_id=id_, statement=statement.canonical),
+            control.TellPersonalResponse,
+        )
+        return tuple(done.models)
 
     def accounts(self) -> Iterable[dict[str, Any]]:
         """See `Desk.accounts`."""

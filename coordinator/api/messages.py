@@ -14,7 +14,7 @@ from protos import control_pb2 as control
 from protos import governance_pb2 as governance
 from protos.halt_lifts import HaltLift
 from protos.halts import HaltOrder
-from strategies.ids import digest, run_id
+from strategies.ids import digest, run_id, site_name
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MICROSECOND = timedelta(microseconds=1)
@@ -61,6 +61,7 @@ def model_message(version: ModelVersion) -> control.Model:
         artifacts=version.artifacts,
         metrics="" if version.metrics is None else json.dumps(dict(version.metrics)),
         created_us=(version.created_at - _EPOCH) // _MICROSECOND,
+        personal=version.personal,
     )
 
 
@@ -75,6 +76,7 @@ def model_version(message: control.Model) -> ModelVersion:
         artifacts={name: digest(each) for name, each in message.artifacts.items()},
         metrics=json.loads(message.metrics) if message.metrics else None,
         created_at=_EPOCH + message.created_us * _MICROSECOND,
+        personal=tuple(map(site_name, message.personal)),
     )
 
 

@@ -11,12 +11,14 @@ from coordinator.api.messages import model_message, run_message
 from coordinator.api.pages import limit_of, page_of, start_of
 from coordinator.bootstrap import Centre
 from coordinator.db.schema import FINAL_STATES
+from coordinator.office import personal
 from coordinator.office import runs as office
 from coordinator.office.plans import ProposedPlan, find_plan
 from coordinator.registry.versions import find_version, list_versions
 from protos import control_pb2 as control
 from protos.approvals import PlanEvidence
 from protos.contract import Contract
+from protos.personal import PersonalStatement
 from protos.plan import Plan
 from strategies.errors import UsageError
 from strategies.ids import run_id
@@ -39,6 +41,7 @@ class Runs:
             "covenant.control.v1.Runs/ResumeRun": self.resume,
             "covenant.control.v1.Models/ListModels": self.models,
             "covenant.control.v1.Models/GetModel": self.model,
+            "covenant.control.v1.Models/TellPersonal": self.tell_personal,
         }
 
     def launch(self, request: control.LaunchRunRequest, call: Call) -> control.LaunchRunResponse:
@@ -101,6 +104,12 @@ class Runs:
         del call
         version = f"@{request.version}" if request.version else ""
         return model_message(find_version(self._centre.engine, f"{request.name}{version}"))
+
+    def tell_personal(self, request: control.TellPersonalRequest, call: Call) -> control.TellPersonalResponse:
+        """Keep a site's word that it personalises a model."""
+        statement = PersonalStatement.from_canonical(request.statement)
+        found = personal.tell(self._centre, call.actor, statement, call.asked)
+        return control.TellPersonalResponse(models=found)
 
 
 def _documents(sent: control.Documents) -> ProposedPlan:

@@ -21,6 +21,7 @@ from protos.log_entries import (
     LogEntry,
     MembersSigned,
     ModelRegistered,
+    PersonalTold,
     PlanRecorded,
     RunLaunched,
     What,
@@ -83,8 +84,8 @@ def words_of(what: What) -> str:
             | AccountsAdopted()
         ):
             return _words_of_decision(what)
-        case RunWitnessed() | SiteRefused():
-            return f"{what.run}: {_words_of_sites(what)}"
+        case PersonalTold() | RunWitnessed() | SiteRefused():
+            return _words_of_sites(what)
         case _:
             return f"{what.run}: {_words_of_run(what)}"
 
@@ -124,11 +125,16 @@ def _words_of_decision(
             return _words_of_office(what)
 
 
-def _words_of_sites(what: RunWitnessed | SiteRefused) -> str:
-    if isinstance(what, SiteRefused):
-        return f"{what.site} refuses ({what.code}) {what.reason}".rstrip()
-    seen = [f"{each.statement.site} ({each.statement.head.size} entries)" for each in what.statements]
-    return f"witnessed by {', '.join(seen)}"
+def _words_of_sites(what: PersonalTold | RunWitnessed | SiteRefused) -> str:
+    match what:
+        case PersonalTold():
+            said = what.statement.document
+            return f"{said['site']} personalises the model {said['model'][:_SHORT]}"
+        case SiteRefused():
+            return f"{what.run}: {what.site} refuses ({what.code}) {what.reason}".rstrip()
+        case RunWitnessed():
+            seen = [f"{each.statement.site} ({each.statement.head.size} entries)" for each in what.statements]
+            return f"{what.run}: witnessed by {', '.join(seen)}"
 
 
 def _words_of_run(what: RunLaunched | RunEvent) -> str:

@@ -11,7 +11,9 @@ from rich.table import Table
 from coordinator.cli.options import Access, Home, Json, centre_at, desk_at
 from coordinator.registry.publish import SCORING_FILE
 from coordinator.registry.versions import ModelVersion, find_version
+from protos.personal import MOST_STATEMENT_BYTES, PersonalStatement
 from protos.shell import emit, people
+from strategies.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Registered models.")
 score = typer.Typer(no_args_is_help=True, help="Scoring with a registered model.")
@@ -25,10 +27,10 @@ def list_models(home: Home = None, access: Access = None, json: Json = False) ->
     if json:
         emit({"models": [_facts(each) for each in found]})
         return
-    table = Table("model", "stage", "AUC", "run", "digest")
+    table = Table("model", "stage", "AUC", "run", "digest", "personalised at")
     for each in found:
         auc = f"{each.metrics['auc']:.4f}" if each.metrics else ""
-        table.add_row(each.ref, each.stage, auc, each.run_id, each.digest[:16])
+        table.add_row(each.ref, each.stage, auc, each.run_id, each.digest[:16], ", ".join(each.personal))
     people.print(table)
 
 
@@ -41,6 +43,29 @@ def export(model: ModelArgument, folder: Path, home: Home = None) -> None:
     for name, digest in version.artifacts.items():
         (folder / name).write_bytes(centre.artifacts.get(digest))
     people.print(f"wrote {len(version.artifacts)} files of {version.ref} to {folder}", highlight=False)
+
+
+@app.command("personal")
+def personal(
+    file: Annotated[
+        Path, typer.Argument(help="The statement that `covenant-agent personal tell` wrote at a site.")
+    ],
+    home: Home = None,
+    access: Access = None,
+    json: Json = False,
+) -> None:
+    """Record that a site personalises a model, by its signed statement. What came of it stays at the site."""
+    try:
+        with file.open("rb") as opened:
+            data = opened.read(MOST_STATEMENT_BYTES + 1)
+    except OSError as error:
+        raise UsageError(f"{file} cannot be read: {error.strerror}") from error
+    statement = PersonalStatement.from_canonical(data.strip())
+    found = desk_at(home, access).tell_personal(statement)
+    if json:
+        emit({"site": statement.site, "models": list(found)})
+    else:
+        people.print(f"{statement.site} personalises {', '.join(found)}", highlight=False)
 
 
 @score.command("serve")
@@ -75,4 +100,5 @@ def _facts(version: ModelVersion) -> dict[str, object]:
         "digest": version.digest,
         "artifacts": dict(version.artifacts),
         "metrics": dict(version.metrics) if version.metrics else None,
+        "personal": list(version.personal),
     }

@@ -31,6 +31,7 @@ from protos.log_entries import (
     HaltLifted,
     LogEntry,
     MembersSigned,
+    PersonalTold,
     PlanRecorded,
     What,
 )
@@ -89,6 +90,8 @@ class Replay:
                 self._session.add(row_of(order, at))
             case HaltLifted():
                 self._lifted(at, what)
+            case PersonalTold():
+                pass  # a site's word, which only the log has
             case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied():
                 pass  # officers ask for access, and propose, anew: the log has what they signed, and not the documents
             case GapLogged():

@@ -19,7 +19,7 @@ from coordinator.ledger.ceilings import Drafted, Proposal
 from coordinator.ledger.facts import summary_facts, view_facts
 from coordinator.ledger.store import Ledger
 from coordinator.ledger.units import parse_unit
-from coordinator.office import ceilings, halts, plans, runs
+from coordinator.office import ceilings, halts, personal, plans, runs
 from coordinator.office.actors import here
 from coordinator.office.ceilings import AppliedCeiling
 from coordinator.office.plans import ProposedPlan
@@ -31,6 +31,7 @@ from protos.approvals import PlanStatement
 from protos.ceilings import SignedCeiling
 from protos.halt_lifts import LiftStatement
 from protos.halts import HaltOrder
+from protos.personal import PersonalStatement
 from strategies.encoding import digest_of
 from strategies.ids import RunId, SiteName, site_name
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
@@ -150,6 +151,10 @@ class LocalDesk:
     def models(self) -> Iterable[ModelVersion]:
         """See `Desk.models`."""
         return list_versions(self.centre.engine)
+
+    def tell_personal(self, statement: PersonalStatement) -> tuple[str, ...]:
+        """See `Desk.tell_personal`."""
+        return personal.tell(self.centre, here(), statement)
 
     def accounts(self) -> Iterable[dict[str, Any]]:
         """See `Desk.accounts`."""

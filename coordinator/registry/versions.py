@@ -18,10 +18,11 @@ from coordinator.db.engine import reading, writing
 from coordinator.db.schema import Model, Run, Stage
 from coordinator.governance.log import append
 from coordinator.registry.artifacts import ArtifactStore
+from coordinator.registry.personal import personal_sites
 from protos.log_entries import ModelRegistered
 from strategies.encoding import digest_of
 from strategies.errors import UsageError
-from strategies.ids import Digest, RunId
+from strategies.ids import Digest, RunId, SiteName
 
 _MODEL_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
@@ -39,6 +40,8 @@ class ModelVersion:
     artifacts: Mapping[str, Digest]
     metrics: Mapping[str, Any] | None
     created_at: datetime
+    personal: tuple[SiteName, ...] = ()
+    """Sites that state to personalise it."""
 
     @property
     def ref(self) -> str:
@@ -96,15 +99,17 @@ def list_versions(engine: Engine, name: str | None = None) -> tuple[ModelVersion
     if name is not None:
         query = query.where(Model.name == name)
     with reading(engine, "listing models") as session:
-        return tuple(_version(row) for row in session.scalars(query))
+        sites = personal_sites(session)
+        return tuple(_version(row, sites.get((row.name, row.version), ())) for row in session.scalars(query))
 
 
 def get_version(engine: Engine, name: str, version: int) -> ModelVersion:
     """One version. Raises UsageError, naming what exists, when it does not."""
     with reading(engine, f"looking up {name}@{version}") as session:
         row = session.get(Model, (name, version))
+        sites = personal_sites(session)
     if row is not None:
-        return _version(row)
+        return _version(row, sites.get((name, version), ()))
     known = list_versions(engine, name)
     hint = f"the latest is {known[-1].ref}" if known else f"there is no model called {name}"
     raise UsageError(f"the model {name}@{version} is not registered; {hint}")
@@ -138,7 +143,7 @@ def _next_version(session: Session, name: str) -> int:
     return (session.scalar(select(func.max(Model.version)).where(Model.name == name)) or 0) + 1
 
 
-def _version(row: Model) -> ModelVersion:
+def _version(row: Model, personal: tuple[SiteName, ...] = ()) -> ModelVersion:
     return ModelVersion(
         name=row.name,
         version=row.version,
@@ -148,6 +153,7 @@ def _version(row: Model) -> ModelVersion:
         artifacts={file: Digest(digest) for file, digest in sorted(row.artifacts.items())},
         metrics=row.metrics,
         created_at=row.created_at,
+        personal=personal,
     )
 
 
