@@ -10,6 +10,7 @@ from pathlib import Path
 
 from client.accounts.book import AccountBook
 from client.admission.trust import Trust
+from client.data.rows import SiteRows
 from client.halts import HaltBook
 from client.journal.answers import Answers
 from client.journal.entries import Owner
@@ -61,6 +62,7 @@ def open_participant(
                 config.policy.witnesses_at_least,
                 LogCopy.open(config.log_copy, owner, connect=connect),
             ),
+            rows=SiteRows(config.journal.parent, clock),
         )
         opened.pop_all()  # from here on `Participant.close` closes them
     return participant
