@@ -196,12 +196,12 @@ class DataSource(Part):
                 raise FieldError(key, f"is missing; rows in {kind} are found by their {key}")
             if given is not None and not belongs:
                 raise FieldError(key, f"does not belong to rows in {kind}; remove it")
-        for key, given, belongs in (
-            ("csv", self.csv, kind == "csv"),
-            ("password", self.password, kind == "url"),
-            ("format", self.format, kind != "url"),
+        for key, is_there, belongs in (
+            ("csv", self.csv is not None, kind == "csv"),
+            ("password", self.password is not None, kind == "url"),
+            ("format", self.format is not None, kind != "url"),
         ):
-            if given is not None and not belongs:
+            if is_there and not belongs:
                 raise FieldError(key, f"does not belong to rows in {kind}; remove it")
         return self
 

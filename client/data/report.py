@@ -19,7 +19,7 @@ class DataError(Refused):
     """Data that do not fit their contract, or cannot be read, in one line for the site's operator; the text may not leave the site."""
 
 
-class Unreadable(DataError):
+class Unreadable(DataError):  # noqa: N818 (like `Refused`)
     """Rows that could not be read this time; nothing is known about them, and a later try may succeed."""
 
 

@@ -18,7 +18,7 @@ from typing import Final
 import structlog
 
 from client.data.reading import Reading, read_source
-from client.data.report import DataError, Report, Unreadable
+from client.data.report import Report, Unreadable
 from client.data.table import Table
 from protos.contract import Contract, DateColumn
 from protos.documents import load_document
@@ -51,7 +51,8 @@ class _Kept:
         if age < timedelta(0):  # the clock was set back
             return False
         if self.trouble is not None:
-            return age < min(_FIRST_WAIT * 2 ** min(self.failures - 1, _MOST_DOUBLINGS), _LONGEST_WAIT)
+            wait: timedelta = _FIRST_WAIT * (1 << min(self.failures - 1, _MOST_DOUBLINGS))
+            return age < min(wait, _LONGEST_WAIT)
         if dated and _day(now) != _day(self.at):
             return False
         return mark == self.mark if mark is not None else self.mark is None and age < DATABASE_STAYS
@@ -143,6 +144,3 @@ def _mark(source: DataSource) -> tuple[int, ...] | None:
     except OSError:
         return (0,)
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns
-
-
-__all__ = ["DATABASE_STAYS", "DataError", "SiteRows", "tell"]

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client.data.table import Part, Table, blocks
+from client.training.encoded import Batches, Encoded
 from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_fit import check_plan
@@ -21,8 +22,6 @@ from strategies.features import NumericFeature, Scaling
 from strategies.ids import SiteName
 from strategies.models import DenseModel
 from strategies.sampling import held_out
-
-from client.training.encoded import Batches, Encoded
 
 if TYPE_CHECKING:
     from client.training.descent import Descent

@@ -99,7 +99,7 @@ BAD = {
     "vocabulary for a number": (
         "unit: USD, range: [0, 50000]",
         "unit: USD, range: [0, 50000], vocabulary: [a]",
-        "unknown key `columns.funded_amnt.vocabulary`; known here: missing, range, transform, type, unit",
+        "unknown key `columns.funded_amnt.vocabulary`; known here: missing, outside, range, transform, type, unit",
     ),
     "misspelt key in a column": ("vocabulary:", "vocabluary:", "did you mean `vocabulary`?"),
     "number without a range": (", range: [0, 50000]", "", "`columns.funded_amnt.range` is missing"),
@@ -108,7 +108,7 @@ BAD = {
         "{unit: USD}",
         "`columns.funded_amnt`",
     ),
-    "unknown type": ("type: category", "type: date", "`columns.term.type`"),
+    "unknown type": ("type: category", "type: colour", "`columns.term.type`"),
     "one class": (
         "negative: good",
         "negative: bad",

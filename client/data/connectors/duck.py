@@ -44,8 +44,8 @@ class DuckTable:
     def columns(self) -> list[str]:
         """Of the table."""
         with self._connected() as connection:
-            found = connection.execute(f"SELECT * FROM {self._quoted} LIMIT 0").description  # noqa: S608
-            return [str(column[0]) for column in found or ()]
+            found = connection.execute(f"SELECT * FROM {self._quoted} LIMIT 0")  # noqa: S608
+            return list(found.to_arrow_table().column_names)
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """All its rows, from one snapshot."""

@@ -112,7 +112,7 @@ def _ipc(file: IO[bytes]) -> pa.ipc.RecordBatchFileReader | pa.ipc.RecordBatchSt
 class CsvFile(_File):
     """A CSV file with a header. Every column is read as text: `007` is a key, and not seven."""
 
-    text: CsvText = CsvText()
+    text: CsvText
 
     textual = True
     damaged = "is not a readable CSV file; write it again as CSV"

@@ -27,6 +27,7 @@ from protos.names import ColumnName, matching
 _MOST_DIGITS: Final = 18
 _POSITIVE: Final = (0xA, 0xC, 0xE, 0xF)
 _NEGATIVE: Final = (0xB, 0xD)
+_BLANK: Final = 0x40
 _ASCII_NEGATIVE: Final = {0x70 + digit: digit for digit in range(10)}
 """Overpunched minus in ASCII exports: p to y."""
 
@@ -209,7 +210,7 @@ def _packed(raw: Bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.bool_], n
     sign, digits = digits[:, -1], digits[:, :-1]
     negative = np.isin(sign, _NEGATIVE)
     bad = (digits > 9).any(axis=1) | ~(negative | np.isin(sign, _POSITIVE)) | _too_long(digits)  # noqa: PLR2004
-    missing = (raw == 0).all(axis=1) | (raw == 0x40).all(axis=1)
+    missing = (raw == 0).all(axis=1) | (raw == _BLANK).all(axis=1)
     return np.where(negative, -_whole(digits), _whole(digits)), missing, bad & ~missing
 
 

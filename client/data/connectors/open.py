@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final, assert_never
 from urllib.parse import urlsplit
 
@@ -21,25 +22,29 @@ _POSTGRES: Final = ("postgresql", "postgres")
 
 def connector_of(source: DataSource) -> Connector:
     """The connector for `source`; opens nothing but a layout and a password. Raises `DataError`."""
-    if source.file is None:
-        return _database(source)
+    return _database(source) if source.file is None else _file(source, source.file)
+
+
+def _file(source: DataSource, path: Path) -> Connector:
+    made: Connector
     match source.kind:
         case "parquet":
-            return ParquetFile(source.file)
+            made = ParquetFile(path)
         case "csv":
-            return CsvFile(source.file, source.csv or CsvText())
+            made = CsvFile(path, source.csv or CsvText())
         case "arrow":
-            return ArrowFile(source.file)
+            made = ArrowFile(path)
         case "duckdb":
-            return DuckTable(source.file, str(source.table))
+            made = DuckTable(path, str(source.table))
         case "sqlite":
-            return SqlTable(url=sqlite_url(source.file), table=str(source.table), named=source.named)
+            made = SqlTable(url=sqlite_url(path), table=str(source.table), named=source.named)
         case "fixed-width":
-            return FixedWidthFile(source.file, load_layout(source.layout))
+            made = FixedWidthFile(path, load_layout(source.layout))
         case "url":
-            return _database(source)
+            made = _database(source)
         case _ as never:
             assert_never(never)
+    return made
 
 
 def _database(source: DataSource) -> Connector:

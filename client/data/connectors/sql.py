@@ -52,8 +52,13 @@ class SqlTable:
         from sqlalchemy import literal_column, select
 
         with self._connected() as connection:
-            found = connection.execute(select(literal_column("*")).select_from(self._from).limit(0))
-            return list(found.keys())
+            # A condition that no row meets, because not every dialect has a limit of 0.
+            nothing = (
+                select(literal_column("*"))
+                .select_from(self._from)
+                .where(literal_column("1") == literal_column("0"))
+            )
+            return list(connection.execute(nothing).keys())
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """All its rows, from one transaction."""
@@ -79,7 +84,7 @@ class SqlTable:
         *schema, name = self.table.split(".")
         return table(name, schema=".".join(schema) or None)
 
-    def _select(self, columns: Sequence[str]) -> Select[Any]:
+    def _select(self, columns: Sequence[str]) -> Select[*tuple[Any, ...]]:
         from sqlalchemy import column, select
 
         return select(*(column(name) for name in columns)).select_from(self._from)
