@@ -120,7 +120,7 @@ class Checks:
     def _boolean(self, name: str, column: BooleanColumn, values: pa.Array) -> Vector:
         """(m,) float64 of 0 and 1, NaN for missing."""
         if self.textual and _is_text(values):
-            words = pc.utf8_lower(pc.utf8_trim_whitespace(values))
+            words = pc.utf8_lower(_trimmed(values))
             places = pc.index_in(words, pa.array(list(_TRUTH), words.type))
             strays = _count(pc.and_(pc.is_valid(words), pc.is_null(places)))
             if strays:
@@ -185,13 +185,15 @@ class Checks:
 
     def _date(self, name: str, column: DateColumn, values: pa.Array) -> None:
         if self.textual and (_is_text(values) or pa.types.is_integer(values.type)):
-            written = pc.replace_substring_regex(pc.cast(values, pa.string()), _COMPACT_DATE, r"\1-\2-\3")
+            written = pc.replace_substring_regex(
+                _trimmed(pc.cast(values, pa.string())), _COMPACT_DATE, r"\1-\2-\3"
+            )
             days = pc.strptime(
                 pc.utf8_slice_codeunits(written, 0, 10), format="%Y-%m-%d", unit="s", error_is_null=True
             )
-            if days.null_count > values.null_count:
+            if days.null_count > written.null_count:
                 words = "has {rows} values that are no dates; write them as 2026-01-31 or 20260131"
-                self.found.note("type", name, days.null_count - values.null_count, words)
+                self.found.note("type", name, days.null_count - written.null_count, words)
             values = days
         if not (pa.types.is_temporal(values.type) or pa.types.is_null(values.type)) or pa.types.is_time(
             values.type
@@ -216,7 +218,7 @@ class Checks:
 
     def _parsed(self, name: str, values: pa.Array) -> pa.Array:
         """Text as float64; what is no number is noted, and missing."""
-        words = pc.utf8_trim_whitespace(values)
+        words = _trimmed(values)
         try:
             return pc.cast(words, pa.float64())
         except pa.ArrowInvalid:
@@ -277,6 +279,12 @@ class Checks:
 def _plain(values: pa.Array) -> pa.Array:
     """Without a dictionary."""
     return pc.cast(values, values.type.value_type) if pa.types.is_dictionary(values.type) else values
+
+
+def _trimmed(words: pa.Array) -> pa.Array:
+    """Without blanks around them, null where nothing is left."""
+    words = pc.utf8_trim_whitespace(words)
+    return pc.if_else(pc.equal(words, ""), pa.scalar(None, words.type), words)
 
 
 def _is_text(values: pa.Array) -> bool:

@@ -185,7 +185,6 @@ def test_what_the_server_says_is_not_repeated(server: URL) -> None:
     with pytest.raises(Unreadable) as caught:
         list(broken.batches(["n"]))
     assert "canary" not in str(caught.value)
-    assert "22P02" in str(caught.value)
 
 
 def test_a_server_that_is_not_there_is_unreadable(tmp_path: Path) -> None:
@@ -222,7 +221,7 @@ def test_the_environment_and_files_of_libpq_have_no_say(monkeypatch: pytest.Monk
     )
     said = given._conninfo()  # type: ignore[attr-defined]
     assert "sslmode='verify-full'" in said
-    assert "passfile='/dev/null'" in said
+    assert "passfile='/dev/null/none'" in said
     assert "default_transaction_read_only=on" in said
     with pytest.raises(DataError, match="has an option options"):
         connector_of(

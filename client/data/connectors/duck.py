@@ -44,14 +44,14 @@ class DuckTable:
     def columns(self) -> list[str]:
         """Of the table."""
         with self._connected() as connection:
-            found = connection.execute(f"SELECT * FROM {self._quoted} LIMIT 0")  # noqa: S608
+            found = connection.sql(f"SELECT * FROM {self._quoted} LIMIT 0")  # noqa: S608
             return list(found.to_arrow_table().column_names)
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """All its rows, from one snapshot."""
         with self._connected() as connection:
             listed = ", ".join(map(_quoted, columns))
-            found = connection.execute(f"SELECT {listed} FROM {self._quoted}")  # noqa: S608
+            found = connection.sql(f"SELECT {listed} FROM {self._quoted}")  # noqa: S608
             for batch in found.to_arrow_reader(BATCH_ROWS):
                 yield from sliced(batch)
 

@@ -36,7 +36,7 @@ _FIXED: Final = {
     "keepalives_interval": "10",
     "keepalives_count": "3",
     "tcp_user_timeout": "60000",
-    "passfile": "/dev/null",
+    "passfile": "/dev/null/none",
     "service": "",
     "options": _OPTIONS,
 }
@@ -159,4 +159,8 @@ def _escaped(value: str) -> str:
 def _class_of(trouble: Any) -> str:  # noqa: ANN401
     """The driver's class, and the SQLSTATE if there is one."""
     state = getattr(trouble, "sqlstate", None)
+    if not state and (
+        found := _SQLSTATE.search(str(trouble))
+    ):  # in the middle of rows the driver has it in its text alone
+        state = found[1]
     return f"{type(trouble).__name__} {state}" if state else type(trouble).__name__
