@@ -68,9 +68,14 @@ FROM generate_series(1::bigint, :rows) n
 
 
 def _plans() -> dict[str, Plan]:
-    plain = loans_for_tests.PLAN.replace("MODEL", "{kind: logistic}").replace("batch_size: 16", "batch_size: 4096")
+    plain = loans_for_tests.PLAN.replace("MODEL", "{kind: logistic}").replace(
+        "batch_size: 16", "batch_size: 4096"
+    )
     texts = {"none": plain, "distributed": private_for_tests.TEXT}
-    return {name: read_document(text.replace("[amount, income, term]", FEATURES), Plan, name) for name, text in texts.items()}
+    return {
+        name: read_document(text.replace("[amount, income, term]", FEATURES), Plan, name)
+        for name, text in texts.items()
+    }
 
 
 def _peak_mib() -> float:
@@ -96,16 +101,21 @@ def measure(url: str, folder: Path) -> dict[str, object]:
     source = DataSource(contract="loans@1", contract_file=Path("loans.yaml"), url=url, table="loans")
     reading, found["validation_s"] = _timed(lambda: read_source(source, CONTRACT, today=TODAY, spool=folder))
     table = reading.accepted()
+    found["validation_cpu_s"] = round(time.process_time(), 1)
     found |= {"rows": reading.report.rows, "peak_mib_after_validation": _peak_mib()}
     for name, plan in _plans().items():
-        session, found[f"{name}_session_s"] = _timed(lambda: session_for(plan, CONTRACT, table, site=site_name("west")))  # noqa: B023
+        session, found[f"{name}_session_s"] = _timed(
+            lambda: session_for(plan, CONTRACT, table, site=site_name("west"))
+        )  # noqa: B023
         _, found[f"{name}_moments_s"] = _timed(session.moments)
         scaling = Scaling(mean=(0.5,) * 7, std=(0.3,) * 7)
         model = session.model.initial(1)
         if isinstance(session, TrainingSession):
             _, found[f"{name}_train_s"] = _timed(lambda: session.train(model, scaling, 1))  # noqa: B023
         else:
-            _, found[f"{name}_train_s"] = _timed(lambda: session.gradient_sum(model, scaling, MaskSeed(bytes(32))))  # noqa: B023
+            _, found[f"{name}_train_s"] = _timed(
+                lambda: session.gradient_sum(model, scaling, MaskSeed(bytes(32)))
+            )  # noqa: B023
         _, found[f"{name}_evaluate_s"] = _timed(lambda: session.evaluate(model, scaling))  # noqa: B023
         found[f"{name}_peak_mib"] = _peak_mib()
         del session
@@ -125,7 +135,9 @@ def main() -> None:
     with places.postgres() as url, tempfile.TemporaryDirectory() as folder:
         _, made = _timed(lambda: places.execute(url, MAKE.replace(":rows", str(given.rows))))
         command = [sys.executable, __file__, "--measure", places.named(url, given.driver), folder]
-        done = subprocess.run(command, check=True, capture_output=True, text=True, env={"PYTHONPATH": str(Path.cwd())})
+        done = subprocess.run(
+            command, check=True, capture_output=True, text=True, env={"PYTHONPATH": str(Path.cwd())}
+        )
         emit({"driver": given.driver, "made_s": made, **json.loads(done.stdout)})
 
 

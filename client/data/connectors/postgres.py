@@ -159,8 +159,4 @@ def _escaped(value: str) -> str:
 def _class_of(trouble: Any) -> str:  # noqa: ANN401
     """The driver's class, and the SQLSTATE if there is one."""
     state = getattr(trouble, "sqlstate", None)
-    if not state and (
-        found := _SQLSTATE.search(str(trouble))
-    ):  # in the middle of rows the driver has it in its text alone
-        state = found[1]
     return f"{type(trouble).__name__} {state}" if state else type(trouble).__name__
