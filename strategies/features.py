@@ -10,7 +10,7 @@
 import difflib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self, TypeAlias
 
 import numpy as np
@@ -27,7 +27,7 @@ class Coded:
     Otherwise it is like an (n,) array of str, with None for what is in no vocabulary.
     """
 
-    codes: npt.NDArray[np.uint16]
+    codes: npt.NDArray[np.uint16] = field(repr=False)
     vocabulary: tuple[str, ...]
 
     def __len__(self) -> int:

@@ -147,7 +147,13 @@ class SecureRounds:
             if known is None or known.accepted != accepted:
                 self.charging.foresee(accepted, attempt.run)
                 charge = partial(self.charging.charge, accepted)
-                known = Run.begin(accepted, self.config, lambda judged: self.session_of(judged, attempt.run), charge, self.entropy)
+                known = Run.begin(
+                    accepted,
+                    self.config,
+                    lambda judged: self.session_of(judged, attempt.run),
+                    charge,
+                    self.entropy,
+                )
                 self._runs[attempt.run] = known
                 while len(self._runs) > _KEPT_RUNS:
                     oldest, _ = self._runs.popitem(last=False)

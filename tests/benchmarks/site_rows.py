@@ -20,11 +20,16 @@ from datetime import date
 from pathlib import Path
 from typing import TypeVar
 
+from client.data import Table, read_source
+from client.training import TrainingSession, session_for
 from protos.contract import Contract
 from protos.documents import read_document
 from protos.plan import Plan
 from protos.shell import emit
 from protos.site import DataSource
+from strategies.features import Scaling
+from strategies.ids import site_name
+from strategies.secagg.secrets import MaskSeed
 from tests.client import loans_for_tests, private_for_tests
 from tests.contracts import sources_for_tests as places
 
@@ -88,37 +93,34 @@ def _timed(work: Callable[[], T]) -> tuple[T, float]:
     return found, round(time.perf_counter() - began, 1)
 
 
+def _rounds(name: str, plan: Plan, table: Table) -> dict[str, object]:
+    """A site's part in a run: its preparation, one round, one evaluation."""
+    session, made = _timed(lambda: session_for(plan, CONTRACT, table, site=site_name("west")))
+    scaling = Scaling(mean=(0.5,) * 7, std=(0.3,) * 7)
+    model = session.model.initial(1)
+    _, prepared = _timed(session.moments)
+    if isinstance(session, TrainingSession):
+        plain = session
+        _, trained = _timed(lambda: plain.train(model, scaling, 1))
+    else:
+        private = session
+        _, trained = _timed(lambda: private.gradient_sum(model, scaling, MaskSeed(bytes(32))))
+    _, evaluated = _timed(lambda: session.evaluate(model, scaling))
+    seconds = {"session_s": made, "moments_s": prepared, "train_s": trained, "evaluate_s": evaluated}
+    return {f"{name}_{what}": each for what, each in {**seconds, "peak_mib": _peak_mib()}.items()}
+
+
 def measure(url: str, folder: Path) -> dict[str, object]:
-    """What a fresh process needs."""
-    import client.process  # noqa: F401 (what an agent has loaded before it sees a row)
-    from client.data.reading import read_source
-    from client.training import TrainingSession, session_for
-    from strategies.features import Scaling
-    from strategies.ids import site_name
-    from strategies.secagg.secrets import MaskSeed
+    """What a fresh process needs that has loaded what an agent loads."""
+    import client.process  # noqa: F401
 
     found: dict[str, object] = {"peak_mib_before": _peak_mib()}
     source = DataSource(contract="loans@1", contract_file=Path("loans.yaml"), url=url, table="loans")
-    reading, found["validation_s"] = _timed(lambda: read_source(source, CONTRACT, today=TODAY, spool=folder))
-    table = reading.accepted()
-    found["validation_cpu_s"] = round(time.process_time(), 1)
+    reading, seconds = _timed(lambda: read_source(source, CONTRACT, today=TODAY, spool=folder))
+    found |= {"validation_s": seconds, "process_cpu_s": round(time.process_time(), 1)}
     found |= {"rows": reading.report.rows, "peak_mib_after_validation": _peak_mib()}
     for name, plan in _plans().items():
-        session, found[f"{name}_session_s"] = _timed(
-            lambda: session_for(plan, CONTRACT, table, site=site_name("west"))
-        )  # noqa: B023
-        _, found[f"{name}_moments_s"] = _timed(session.moments)
-        scaling = Scaling(mean=(0.5,) * 7, std=(0.3,) * 7)
-        model = session.model.initial(1)
-        if isinstance(session, TrainingSession):
-            _, found[f"{name}_train_s"] = _timed(lambda: session.train(model, scaling, 1))  # noqa: B023
-        else:
-            _, found[f"{name}_train_s"] = _timed(
-                lambda: session.gradient_sum(model, scaling, MaskSeed(bytes(32)))
-            )  # noqa: B023
-        _, found[f"{name}_evaluate_s"] = _timed(lambda: session.evaluate(model, scaling))  # noqa: B023
-        found[f"{name}_peak_mib"] = _peak_mib()
-        del session
+        found |= _rounds(name, plan, reading.accepted())
     return found
 
 

@@ -53,7 +53,7 @@ class SqlTable:
 
         with self._connected() as connection:
             # A condition that no row meets, because not every dialect has a limit of 0.
-            nothing = (
+            nothing: Select[*tuple[Any, ...]] = (
                 select(literal_column("*"))
                 .select_from(self._from)
                 .where(literal_column("1") == literal_column("0"))
