@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
+from typing import Final
 
 import pyarrow as pa
 
@@ -20,6 +21,9 @@ from client.data.storage import SPOOL_ABOVE_BYTES, Store
 from client.data.table import Table
 from protos.contract import Contract
 from protos.site import DataSource
+
+_UNFORESEEN: Final = (pa.ArrowException, ValueError, TypeError, ArithmeticError, AttributeError, LookupError)
+"""Of rows that are like nothing that was thought of: still a refusal that says `contract`, and not a crash that says something else."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +68,13 @@ def read(
     _check_renamed(renamed, contract, connector.named)
     found = Findings(connector.named, dict(renamed))
     checks = Checks(contract, found, today, textual=connector.textual)
-    table = _table(connector, contract, checks, Store(contract, spool, most=most))
+    try:
+        table = _table(connector, contract, checks, Store(contract, spool, most=most))
+    except _UNFORESEEN as error:
+        # Not what it says: Arrow quotes the value that it cannot take.
+        raise DataError(
+            f"{connector.named} has a column that cannot be judged ({type(error).__name__}); compare its types with the contract's"
+        ) from None
     report = Report(
         source=connector.named,
         contract=contract.ref,

@@ -135,6 +135,25 @@ def test_text_that_is_no_number_no_date_or_no_truth_is_counted(place: places.Pla
     assert "4711" not in json.dumps(found.facts())
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        pa.array([timedelta(days=1)] * 200),
+        pa.array([[1]] * 200),
+        pa.array([{"a": "canary"}] * 200),
+        pa.array([b"canary"] * 200),
+        pa.array([2**62] * 200, pa.timestamp("s")),
+    ],
+    ids=["duration", "list", "struct", "binary", "year 146 billion"],
+)
+@pytest.mark.parametrize("name", ["amount", "months", "married", "product", "account", "outcome", "opened"])
+def test_a_column_like_no_other_is_a_data_error_and_no_crash(name: str, values: pa.Array) -> None:
+    data = arrow(rows())
+    with pytest.raises(DataError) as caught:
+        judged(data.set_column(data.column_names.index(name), name, values)).accepted()
+    assert "canary" not in str(caught.value)
+
+
 def test_where_nobody_says_what_day_it_is_no_date_is_late_or_old() -> None:
     old = rows()
     for row in old:
