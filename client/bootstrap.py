@@ -10,6 +10,7 @@ from pathlib import Path
 
 from client.accounts.book import AccountBook
 from client.admission.trust import Trust
+from client.data.rows import SiteRows
 from client.halts import HaltBook
 from client.journal.answers import Answers
 from client.journal.entries import Owner
@@ -63,6 +64,7 @@ def open_participant(
                 LogCopy.open(config.log_copy, owner, connect=connect),
             ),
             keep_model=open_shared_models(config),
+            rows=SiteRows(config.journal.parent, clock),
         )
         opened.pop_all()  # from here on `Participant.close` closes them
     return participant

@@ -1,6 +1,6 @@
 """One site in the rounds of its federation: judges what it is asked, computes it, and answers the same request the same way.
 
-1. Nothing is read, and nothing computed, before the documents of the request have passed `admission`. Documents that have are
+1. Nothing that the centre asks for is read or computed before the documents of the request have passed `admission`. Documents that have are
    remembered by digest for as long as the agent runs with one configuration.
 2. An attempt at a round is answered once, and the answer is in the journal before it leaves: asked again, also after a restart,
    the site sends the same bytes; asked for another statement, it refuses.
@@ -24,7 +24,8 @@ from client.accounts.book import AccountBook
 from client.accounts.charging import Charging
 from client.admission.documents import Accepted, check_documents, check_trust
 from client.admission.trust import Trust
-from client.data import DataError, load_table
+from client.data.report import DataError
+from client.data.rows import SiteRows
 from client.halts import HaltBook
 from client.journal.answers import Answers, question_of, secure_question
 from client.journal.entries import JournalBroken
@@ -82,13 +83,15 @@ class Participant:
     """Where the secrets of secure aggregation come from."""
     witness: Witness
     """What this site has signed about the transparency log, on disk."""
+    rows: SiteRows
+    """This site's data, judged by their contracts."""
     keep_model: KeepModel = keep_nothing
     """Keeps the shared models of finished runs for people here. Nothing that answers reads them."""
 
     _accepted: OrderedDict[tuple[Digest, Digest, Digest, Digest], Accepted] = field(
         default_factory=OrderedDict
     )
-    _sessions: OrderedDict[tuple[Digest, Digest], Session] = field(default_factory=OrderedDict)
+    _sessions: OrderedDict[tuple[RunId, Digest, Digest], Session] = field(default_factory=OrderedDict)
     _set_ups: OrderedDict[Digest, bytes] = field(default_factory=OrderedDict)
     _plain: PlainRounds = field(init=False)
     _secure: SecureRounds = field(init=False)
@@ -236,11 +239,11 @@ class Participant:
         began = self.answers.began(run, accepted.plan.digest)
         check_trust(accepted, self.config, self.trust, began=began)
 
-    def _session(self, accepted: Accepted) -> Session:
-        """The training session of a plan on this site's data, made once."""
-        key = (accepted.plan.digest, accepted.contract.digest)
+    def _session(self, accepted: Accepted, run: RunId) -> Session:
+        """The training session of a run on this site's data, which stay as they were when it began here."""
+        key = (run, accepted.plan.digest, accepted.contract.digest)
         if key not in self._sessions:
-            table = load_table(accepted.source, accepted.contract)
+            table = self.rows.table(accepted.source, accepted.contract)
             session = session_for(
                 accepted.plan, accepted.contract, table, site=self.site, threads=self.config.run.cpu_threads
             )

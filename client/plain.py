@@ -28,7 +28,7 @@ class PlainRounds:
     """Judges the documents of a run."""
     require_all: Callable[[Collection[SiteName], RunId], None]
     """Judges whether a whole roster has witnessed a run."""
-    session_of: Callable[[Accepted], Session]
+    session_of: Callable[[Accepted, RunId], Session]
     """Loads the data that a run is about."""
     keep_model: KeepModel
     """Is shown each model that this site works on."""
@@ -40,7 +40,7 @@ class PlainRounds:
         check_statement(request.statement, accepted, site=self.site)
         self.require_all(request.statement.roster, request.statement.run)
         _require_plain(accepted)
-        session = self.session_of(accepted)
+        session = self.session_of(accepted, request.statement.run)
         if not isinstance(session, TrainingSession):
             raise TaskRefused(RefusalCode.PROTOCOL, "a private plan aggregates securely")
         body = _computed(request, session)

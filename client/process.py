@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import sys
+import threading
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +25,9 @@ def open_agent(site_file: Path, *, give_up_after_s: float | None = None) -> Agen
     _log_to_stderr()
     config = load_site(site_file)
     torch.set_num_threads(config.run.cpu_threads)
-    participant(site_file)
+    rows = participant(site_file).rows
+    # Beside the connection: whether rows are good is for the site to know before the centre asks, and they may be many.
+    threading.Thread(target=rows.warm, args=(list(config.data.values()),), daemon=True).start()
     if config.identity.passphrase is None:
         _log.warning("the identity key is not encrypted", file=str(config.identity.key))
     return Agent(

@@ -25,6 +25,7 @@ from leaving import leaving_page
 from pydantic import BaseModel
 
 from client.cli import app as agent
+from client.data.connectors.fixed_width import Layout
 from coordinator.api.roles import RULES
 from coordinator.main import build
 from protos.contract import Contract
@@ -179,6 +180,7 @@ _KEYS: Final[tuple[tuple[type[BaseModel], str], ...]] = (
     (Plan, "ml-team/plan.md"),
     (Contract, "ml-team/contract.md"),
     (SiteConfig, "site-it/site-yaml.md"),
+    (Layout, "site-it/data.md"),
 )
 
 

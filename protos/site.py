@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Final, Literal, Self, cast
+from urllib.parse import parse_qsl, urlsplit
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -96,8 +97,45 @@ class AccountRule(Part):
         return self
 
 
+Format = Literal["parquet", "csv", "arrow", "duckdb", "sqlite", "fixed-width"]
+
+_FORMATS: Final[Mapping[str, Format]] = {
+    ".parquet": "parquet",
+    ".pq": "parquet",
+    ".csv": "csv",
+    ".arrow": "arrow",
+    ".feather": "arrow",
+    ".ipc": "arrow",
+    ".duckdb": "duckdb",
+    ".sqlite": "sqlite",
+    ".sqlite3": "sqlite",
+}
+_HAVE_TABLES: Final = ("duckdb", "sqlite")
+_URL_WORDS: Final = "such as postgresql://reader@db.example/loans"
+_SECRET_OPTION: Final = re.compile(r"pass|pwd|secret|token", re.IGNORECASE)
+
+TableName = Annotated[
+    str,
+    matching(
+        r"[A-Za-z_][A-Za-z0-9_$ -]{0,127}(\.[A-Za-z_][A-Za-z0-9_$ -]{0,127}){0,2}",
+        "the name of a table or view, with its schema where that matters, such as risk.applications",
+    ),
+]
+
+
+class CsvText(Part):
+    """How a CSV file is written: its separator, its code page, and what stands before the decimals."""
+
+    delimiter: Literal[",", ";", "|", "\t"] = ","
+    encoding: Annotated[str, matching(r"[a-z0-9_-]{1,20}", "a code page, such as utf-8 or cp1252")] = "utf-8"
+    decimal: Literal[".", ","] = "."
+
+
 class DataSource(Part):
-    """Rows under one contract: their Parquet file, the file's own names for contract columns, and the account of their population.
+    """Rows under one contract: where they are, their own names for contract columns, and the account of their population.
+
+    They are in a `file`, of the `format` that its name's ending tells, else Parquet; or in the `table` of a database at `url`, or of one that is
+    a file. A file of fixed-width records has its `layout` described in another. A `url` holds no password; `password` says where it is.
 
     The key in `data` is the population's name, unless `population` gives it: the same rows under another contract are the same population,
     and have the same account. A population without an account takes part in nothing but plans without privacy. At sites that it `overlaps` with the same people may be.
@@ -105,11 +143,87 @@ class DataSource(Part):
 
     contract: Reference
     contract_file: FilePath
-    file: FilePath
+    file: FilePath | None = None
+    format: Format | None = None
+    csv: CsvText | None = None
+    layout: FilePath | None = None
+    url: Annotated[str, Field(min_length=1, max_length=1000)] | None = None
+    password: PassphraseSource | None = None
+    table: TableName | None = None
     columns: Annotated[Mapping[ColumnName, ColumnName], *FROZEN] = {}
     population: Name | None = None
     account: AccountRule | None = None
     overlaps: Annotated[tuple[Site, ...], AfterValidator(distinct)] = ()
+
+    @property
+    def kind(self) -> Format | Literal["url"]:
+        """What the rows are read with."""
+        if self.file is None:
+            return "url"
+        return self.format or _FORMATS.get(self.file.suffix.lower(), "parquet")
+
+    @property
+    def place(self) -> str:
+        """Where the rows are: two sources with one place are the same rows."""
+        where = str(self.url) if self.file is None else str(self.file.resolve())
+        return where if self.table is None else f"{where} table {self.table}"
+
+    @property
+    def named(self) -> str:
+        """Short, for messages."""
+        if self.file is None:
+            return str(self.table)
+        return self.file.name if self.table is None else f"{self.file.name} table {self.table}"
+
+    @model_validator(mode="after")
+    def _is_one_place(self) -> Self:
+        if (self.file is None) == (self.url is None):
+            raise FieldError(
+                "file", "name the file or the url of the database that has the rows, and not both"
+            )
+        if self.url is not None:
+            _require_url(self.url)
+        return self
+
+    @model_validator(mode="after")
+    def _what_belongs_together(self) -> Self:
+        kind = self.kind
+        for key, given, belongs in (
+            ("table", self.table, kind == "url" or kind in _HAVE_TABLES),
+            ("layout", self.layout, kind == "fixed-width"),
+        ):
+            if belongs and given is None:
+                raise FieldError(key, f"is missing; rows in {kind} are found by their {key}")
+            if given is not None and not belongs:
+                raise FieldError(key, f"does not belong to rows in {kind}; remove it")
+        for key, is_there, belongs in (
+            ("csv", self.csv is not None, kind == "csv"),
+            ("password", self.password is not None, kind == "url"),
+            ("format", self.format is not None, kind != "url"),
+        ):
+            if is_there and not belongs:
+                raise FieldError(key, f"does not belong to rows in {kind}; remove it")
+        return self
+
+
+def _require_url(url: str) -> None:
+    """Refuse a URL that could hold a secret, without repeating it."""
+    try:
+        parts = urlsplit(url)
+        has_password = parts.password is not None or any(
+            _SECRET_OPTION.search(name) for name, _ in parse_qsl(parts.query, keep_blank_values=True)
+        )
+    except ValueError as error:
+        raise FieldError("url", f"cannot be read as a URL; use one {_URL_WORDS}") from error
+    if has_password:
+        raise FieldError(
+            "url",
+            "a password is never written here; name its place with password: {credential: ...} or {file: ...}",
+        )
+    if parts.scheme.startswith("sqlite"):
+        raise FieldError("url", "a SQLite database is a file; name it with file and format: sqlite")
+    if not parts.scheme or not parts.hostname:
+        raise FieldError("url", f"names no database and host; use one {_URL_WORDS}")
 
 
 class Allow(Part):
@@ -228,15 +342,16 @@ class SiteConfig(Document):
     @model_validator(mode="after")
     def _one_population_a_file(self) -> Self:
         """The same rows have one account, whatever contracts they follow."""
-        by_file: dict[Path, str] = {}
+        by_place: dict[str, str] = {}
         by_population: dict[str, DataSource] = {}
         for name, source in self.data.items():
             population = source.population or name
-            other = by_file.setdefault(source.file.resolve(), population)
+            other = by_place.setdefault(source.place, population)
             if other != population:
+                what = "file" if source.table is None else "table"
                 raise FieldError(
                     "data",
-                    f"{name} and {other} are the same file, {source.file.name}, and would have an account each; write population: {other} in {name}",
+                    f"{name} and {other} are the same {what}, {source.named}, and would have an account each; write population: {other} in {name}",
                 )
             if by_population.setdefault(population, source).account != source.account:
                 raise FieldError(

@@ -10,7 +10,7 @@
 import difflib
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal, Self, TypeAlias
 
 import numpy as np
@@ -19,8 +19,52 @@ import numpy.typing as npt
 from strategies.encoding import Vector
 from strategies.errors import Refused, UsageError
 
-Columns: TypeAlias = Mapping[str, npt.NDArray[Any]]
-"""Column name to (n,) array: numbers with NaN for missing, or text with None or "" for missing."""
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Coded:
+    """A column of words, kept as numbers: `codes`, (n,) uint16; `code` i is vocabulary[i], and len(vocabulary) any other word, or none.
+
+    Otherwise it is like an (n,) array of str, with None for what is in no vocabulary.
+    """
+
+    codes: npt.NDArray[np.uint16] = field(repr=False)
+    vocabulary: tuple[str, ...]
+
+    def __len__(self) -> int:
+        return len(self.codes)
+
+    def __getitem__(self, chosen: Any) -> Any:  # noqa: ANN401 (as numpy's)
+        taken = self.codes[chosen]
+        return Coded(taken, self.vocabulary) if isinstance(taken, np.ndarray) else self._words[taken]
+
+    def __iter__(self) -> Iterator[str | None]:
+        return iter(np.asarray(self))
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:  # noqa: ANN401, FBT001
+        return np.asarray(self._words[self.codes], dtype=dtype)
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Of what it stands for."""
+        return np.dtype(object)
+
+    @property
+    def ndim(self) -> int:
+        """Of what it stands for."""
+        return self.codes.ndim
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of what it stands for."""
+        return self.codes.shape
+
+    @property
+    def _words(self) -> npt.NDArray[np.object_]:
+        return np.array([*self.vocabulary, None], dtype=object)
+
+
+Columns: TypeAlias = Mapping[str, npt.NDArray[Any] | Coded]
+"""Column name to (n,) array: numbers with NaN for missing, or words (coded, or text with None or "" for missing)."""
 
 STD_FLOOR: Final = 1e-6
 
@@ -54,7 +98,7 @@ class NumericFeature:
         Raises UsageError when the column is absent or not numeric, Refused when a value is missing and may not be.
         """
         column = _column(columns, self.name)
-        if column.dtype.kind not in "fiub":
+        if isinstance(column, Coded) or column.dtype.kind not in "fiub":
             raise UsageError(f"column {self.name} holds {column.dtype}; its contract says number")
         values = column.astype(np.float64)
         absent = int(np.count_nonzero(np.isnan(values)))
@@ -93,8 +137,12 @@ class CategoricalFeature:
                 f"column {self.name} holds {column.dtype}; its contract says category, which is text"
             )
         hot = np.zeros((len(column), len(self.vocabulary) + 1), dtype=np.float32)
+        if isinstance(column, Coded) and column.vocabulary == self.vocabulary:
+            hot[np.arange(len(column)), column.codes] = 1.0
+            return hot
+        words = np.asarray(column)
         for place, word in enumerate(self.vocabulary):
-            hot[:, place] = column == word
+            hot[:, place] = words == word
         hot[:, -1] = 1.0 - hot[:, :-1].sum(axis=1)
         return hot
 
@@ -201,7 +249,7 @@ class FeatureSpec:
         return next(iter(lengths.values()))
 
 
-def _column(columns: Columns, name: str) -> npt.NDArray[Any]:
+def _column(columns: Columns, name: str) -> npt.NDArray[Any] | Coded:
     """The column `name`, (n,). Raises UsageError with the nearest name when it is absent."""
     if name not in columns:
         near = difflib.get_close_matches(name, columns, n=1)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from client.data import Table, load_table
+from client.data import read_source
 from client.personal.making import choose, gate, seed_of
 from client.personal.parts import Parts, divide, holdout_digest
 from client.personal.shelf import Card, PersonalModel, Shelf
@@ -21,16 +21,13 @@ from protos.site import DataSource, Personal, SiteConfig
 from strategies.errors import Refused, UsageError
 from strategies.ids import Digest
 
-Load = Callable[[DataSource, Contract], Table]
-
 
 @dataclass(frozen=True, slots=True)
 class Room:
-    """The personal models of the site of `config`; `load` reads its rows."""
+    """The personal models of the site of `config`."""
 
     config: SiteConfig
     clock: Callable[[], datetime]
-    load: Load = load_table
 
     @property
     def settings(self) -> Personal:
@@ -99,4 +96,7 @@ class Room:
         return source
 
     def _parts(self, shared: SharedModel, source: DataSource, settings: Personal) -> Parts:
-        return divide(self.load(source, shared.contract), shared, most_rows=settings.most_rows)
+        reading = read_source(
+            source, shared.contract, today=self.clock().date(), spool=self.config.journal.parent
+        )
+        return divide(reading.accepted(), shared, most_rows=settings.most_rows)

@@ -83,7 +83,7 @@ class SecureRounds:
     """Judges whether they still hold: a newer member list may have come, and approvals run out."""
     require_all: Callable[[Collection[SiteName], RunId], None]
     """Judges whether a whole roster has witnessed a run."""
-    session_of: Callable[[Accepted], Session]
+    session_of: Callable[[Accepted, RunId], Session]
     """Loads the data that a run is about."""
     charging: Charging
     promise_of: Callable[[Attempt], bytes | None]
@@ -150,7 +150,13 @@ class SecureRounds:
             if known is None or known.accepted != accepted:
                 self.charging.foresee(accepted, attempt.run)
                 charge = partial(self.charging.charge, accepted)
-                known = Run.begin(accepted, self.config, self.session_of, charge, self.entropy)
+                known = Run.begin(
+                    accepted,
+                    self.config,
+                    lambda judged: self.session_of(judged, attempt.run),
+                    charge,
+                    self.entropy,
+                )
                 self._runs[attempt.run] = known
                 while len(self._runs) > _KEPT_RUNS:
                     oldest, _ = self._runs.popitem(last=False)

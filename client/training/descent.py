@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import torch
 
+from client.training.encoded import Batches
 from client.training.network import DenseNetwork
 from strategies.encoding import Vector
 from strategies.models import DenseModel
@@ -34,10 +35,8 @@ class Descent:
     positive_weight: float
 
 
-def descend(
-    rule: Descent, model: DenseModel, start: Vector, x: torch.Tensor, y: torch.Tensor, *, seed: int
-) -> Vector:
-    """Train from `start`, (d,) float64, on rows `x` (n, inputs) float32 and labels `y` (n,) 0/1 float32.
+def descend(rule: Descent, model: DenseModel, start: Vector, rows: Batches, *, seed: int) -> Vector:
+    """Train from `start`, (d,) float64, on `rows` with labels 0 and 1.
 
     Returns local minus global, (d,) float64, counted from `start` as rounded to float32, so a site that takes no step sends
     exactly zero. Each of `rule.epochs` passes draws its own order from `seed`; a last short batch is used as it is.
@@ -45,13 +44,12 @@ def descend(
     network = DenseNetwork(model, start)
     anchor = [parameter.detach().clone() for parameter in network.parameters]
     began = network.vector()
-    importance = torch.where(y > 0, rule.positive_weight, rule.negative_weight).to(torch.float32)
     generator = torch.Generator().manual_seed(seed)
     for _ in range(rule.epochs):
-        order = torch.randperm(len(y), generator=generator)
-        for first in range(0, len(y), rule.batch_size):
-            rows = order[first : first + rule.batch_size]
-            _step(rule, network, anchor, _loss(network, x[rows], y[rows], importance[rows]))
+        order = torch.randperm(len(rows), generator=generator)
+        for x, y in rows.of(order, rule.batch_size):
+            importance = torch.where(y > 0, rule.positive_weight, rule.negative_weight).to(torch.float32)
+            _step(rule, network, anchor, _loss(network, x, y, importance))
     return network.vector() - began
 
 

@@ -22,7 +22,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -58,6 +58,13 @@ _SAMPLE, _NOISE = "sample", "noise"
 Integers = npt.NDArray[np.int64]
 
 
+class Inputs(Protocol):
+    """Rows as the model sees them, (n, width) float32."""
+
+    def __getitem__(self, rows: Integers, /) -> npt.NDArray[np.float32]:
+        """Some of them, copied."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocalRule:
     """A plan's `training` constants, and its noise: standard deviation over clipping norm, above 0."""
@@ -82,7 +89,7 @@ def private_steps(
     rule: LocalRule,
     model: DenseModel,
     vector: Vector,
-    inputs: npt.NDArray[np.float32],
+    inputs: Inputs,
     target: Vector,
     unit: Integers,
     units: int,
@@ -166,7 +173,7 @@ class _Rows:
     """A site's rows, and the network with Opacus' hooks that finds their gradients."""
 
     network: GradSampleModule
-    inputs: npt.NDArray[np.float32]
+    inputs: Inputs
     target: Vector
     weights: ClassWeights
 

@@ -9,14 +9,17 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 import numpy.typing as npt
+import pyarrow as pa
+import pyarrow.compute as pc
 
-from client.data import Table
+from client.data.table import BLOCK_ROWS, Integers, Part, Table, Texts, blocks, texts
+from client.training.encoded import Encoded
 from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_fit import check_plan
@@ -38,14 +41,12 @@ from strategies.secagg.secrets import MaskSeed
 COMPONENT: Final = "tabular/2"
 """The behaviour version of private training; another behaviour takes another name."""
 
-Integers = npt.NDArray[np.int64]
-
 
 @dataclass(frozen=True, slots=True)
 class _Rows:
     """Rows of one part, each with the number of its unit, from 0 to `units` - 1."""
 
-    table: Table
+    table: Part
     unit: Integers
     units: int
 
@@ -75,9 +76,9 @@ class PrivateSession:
         told_by = _names(table, unit) if unit.kind is UnitKind.CUSTOMER else table.keys
         evaluating = held_out(told_by, holdout.salt, holdout.share)
         self._row_is_unit = unit.kind is UnitKind.RECORD  # by the plan, never by what rows happen to be there
-        self._training = _bounded(table.rows(~evaluating), unit)
-        self._evaluating = _bounded(table.rows(evaluating), unit)
-        self._encoded: tuple[Scaling, npt.NDArray[np.float32]] | None = None
+        self._training = _bounded(Part(table, np.flatnonzero(~evaluating)), unit)
+        self._evaluating = _bounded(Part(table, np.flatnonzero(evaluating)), unit)
+        self._encoded: Encoded | None = None
 
     @property
     def model(self) -> DenseModel:
@@ -87,34 +88,47 @@ class PrivateSession:
     @property
     def rows(self) -> tuple[int, int]:
         """Number of training and of held-out rows that count. Stays at the site."""
-        return len(self._training.table.keys), len(self._evaluating.table.keys)
+        return len(self._training.table), len(self._evaluating.table)
 
     def moments(self) -> Integers:
         """Exact moments of the training rows (`MomentCells.sums`). Data-dependent, and to be released with noise only."""
-        return self._cells.sums(self._spec.unit_values(self._training.table.columns))
+        part, names = self._training.table, [feature.name for feature in self._spec.features]
+        sums = (self._cells.sums(self._spec.unit_values(part.at(rows, names))) for rows in blocks(len(part)))
+        total: Integers = np.sum(
+            list(sums), axis=0, dtype=np.int64
+        )  # integers: exact, however they are added
+        return total
 
     def gradient_sum(self, model: Vector, scaling: Scaling, seed: MaskSeed) -> Integers:
         """The clipped gradient sum over the units that `seed` takes, (d,) in 2^-FRACTION_BITS clipping norms. To be released with noise only."""
         rule, part = self._rule, self._training
         taken = sampled(rule.sampling_rate, part.units, seed)
-        rows = np.flatnonzero(taken[part.unit]) if part.units else np.zeros(0, dtype=np.int64)
-        return clipped_sum(
-            self.model,
-            model,
-            self._inputs(scaling)[rows],
-            part.table.target[rows],
-            clip=rule.clip,
-            weights=rule.class_weights,
-            units=None if self._row_is_unit else part.unit[rows],
-        )
+        total = np.zeros(self.model.size, dtype=np.int64)
+        inputs, target = self._inputs(scaling), part.table.target
+        for rows in _whole_units(part.unit, taken):
+            # Integers: exact, however they are added.
+            total += clipped_sum(
+                self.model,
+                model,
+                inputs[rows],
+                target[rows],
+                clip=rule.clip,
+                weights=rule.class_weights,
+                units=None if self._row_is_unit else part.unit[rows],
+            )
+        return total
 
     def evaluate(self, model: Vector, scaling: Scaling) -> Integers:
         """Counts of held-out scores, (2 bins,): negatives, then positives. To be released with noise only, or by exemption."""
         bins, part = self._plan.evaluation.score_bins, self._evaluating.table
-        if not part.keys:
-            return np.zeros(2 * bins, dtype=np.int64)
-        logits = row_logits(self.model, model, self._spec.encode(part.columns, scaling))
-        return logit_counts(logits, part.target, bins).ravel()
+        counts, target, first = np.zeros(2 * bins, dtype=np.int64), part.target, 0
+        if not len(part):
+            return counts
+        for block in Encoded(self._spec, part, scaling, most_kept=0).by_blocks():
+            logits = row_logits(self.model, model, block)
+            counts += logit_counts(logits, target[first : first + len(block)], bins).ravel()
+            first += len(block)
+        return counts
 
     def local_update(self, model: Vector, scaling: Scaling, seed: MaskSeed) -> Vector:
         """Local minus global after this round's noisy steps, (d,) float64 (`client.training.local`): may leave as it is."""
@@ -136,44 +150,75 @@ class PrivateSession:
             threads=self._threads,
         )
 
-    def _inputs(self, scaling: Scaling) -> npt.NDArray[np.float32]:
-        """Encoded training rows, kept from round to round because a run has one scaling."""
-        if self._encoded is None or self._encoded[0] != scaling:
-            self._encoded = (scaling, self._spec.encode(self._training.table.columns, scaling))
-        return self._encoded[1]
+    def _inputs(self, scaling: Scaling) -> Encoded:
+        """Training rows as the model sees them, kept from round to round because a run has one scaling."""
+        if self._encoded is None or self._encoded.scaling != scaling:
+            self._encoded = None  # first, so that two runs' rows are never there at once
+            self._encoded = Encoded(self._spec, self._training.table, scaling)
+        return self._encoded
+
+
+def _whole_units(unit: Integers, taken: npt.NDArray[np.bool_]) -> Iterator[Integers]:
+    """The rows of units that were taken, some units at a time, all rows of each: `BLOCK_ROWS` or a few more. None where nobody was."""
+    rows = np.flatnonzero(taken[unit]) if len(taken) else np.zeros(0, dtype=np.int64)
+    if len(rows) <= BLOCK_ROWS:
+        yield rows
+        return
+    rows = rows[np.argsort(unit[rows], kind="stable")]
+    ends = np.append(np.flatnonzero(np.diff(unit[rows])) + 1, len(rows))
+    first = 0
+    while first < len(rows):
+        last = int(ends[np.searchsorted(ends, min(first + BLOCK_ROWS, len(rows)))])
+        yield rows[first:last]
+        first = last
 
 
 def _names(table: Table, unit: PrivacyUnit) -> Sequence[str]:
-    """What tells the units of `table` apart."""
+    """What tells the customers of `table` apart."""
+    if table.customers is None:
+        raise UsageError(f"units are customers by {unit.column}, but the contract has no customer column")
+    return table.customers
+
+
+def _bounded(part: Part, unit: PrivacyUnit) -> _Rows:
+    """The rows that count: at most `unit.max_rows` of each unit. A record is a row, also where two rows have one key."""
     match unit.kind:
         case UnitKind.RECORD:
-            return table.keys
-        case UnitKind.CUSTOMER:
-            if table.customers is None:
-                raise UsageError(
-                    f"units are customers by {unit.column}, but the contract has no customer column"
-                )
-            return table.customers
+            return _Rows(part, np.arange(len(part)), len(part))
         case UnitKind.SITE:
-            return [""] * len(table.keys)
+            number, units = np.zeros(len(part), dtype=np.int64), min(len(part), 1)
+        case UnitKind.CUSTOMER:
+            number, units = _numbered(texts(part.customers or ()))
+    counts = _first_of_each(number, part, unit.max_rows)
+    return _Rows(part.some(counts), number[counts], units)
 
 
-def _bounded(table: Table, unit: PrivacyUnit) -> _Rows:
-    """The rows that count: at most `unit.max_rows` of each unit. A record is a row, also where two rows have one key."""
-    if unit.kind is UnitKind.RECORD:
-        return _Rows(table, np.arange(len(table.keys)), len(table.keys))
-    names = _names(table, unit)
-    order = sorted(range(len(names)), key=lambda row: (names[row], _rank(table.keys[row]), row))
-    seen: dict[str, int] = {}
-    counts = np.zeros(len(names), dtype=np.bool_)
-    for row in order:
-        seen[names[row]] = seen.get(names[row], 0) + 1
-        counts[row] = seen[names[row]] <= unit.max_rows
-    # Numbered by the names themselves: as NumPy's text, those that differ in trailing NULs would be one unit.
-    number = {name: place for place, name in enumerate(seen)}
-    places = np.array([number[names[row]] for row in np.flatnonzero(counts).tolist()], dtype=np.int64)
-    return _Rows(table.rows(counts), places, len(number))
+def _numbered(names: Texts) -> tuple[Integers, int]:
+    """The number of each name among all names in order, (n,), and how many there are."""
+    coded = names.arrow.combine_chunks().dictionary_encode()
+    if isinstance(coded, pa.ChunkedArray):
+        coded = pa.concat_arrays(coded.chunks)
+    order = np.asarray(pc.sort_indices(coded.dictionary).to_numpy(), dtype=np.int64)
+    place = np.empty(len(order), dtype=np.int64)
+    place[order] = np.arange(len(order))
+    return place[np.asarray(coded.indices.to_numpy(), dtype=np.int64)], len(order)
+
+
+def _first_of_each(number: Integers, part: Part, most: int) -> npt.NDArray[np.bool_]:
+    """The rows that are among the first `most` of their unit by a hash of their keys, (n,)."""
+    counts = np.ones(len(number), dtype=np.bool_)
+    crowded = np.flatnonzero(np.bincount(number)[number] > most) if len(number) else number
+    if not len(crowded):
+        return counts
+    digests = b"".join(_rank(key) for key in part.some(crowded).keys)
+    high, low = np.frombuffer(digests, dtype=">u8").reshape(-1, 2).T
+    order = crowded[np.lexsort((low, high, number[crowded]))]
+    starts = np.flatnonzero(np.diff(number[order], prepend=-1))
+    rank = np.arange(len(order)) - np.repeat(starts, np.diff(np.append(starts, len(order))))
+    counts[order[rank >= most]] = False
+    return counts
 
 
 def _rank(key: str) -> bytes:
-    return hashlib.sha256(key.encode()).digest()
+    """The first half of a digest: two keys of one unit with the same are left in the order of rows."""
+    return hashlib.sha256(key.encode()).digest()[:16]

@@ -8,23 +8,22 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 
-from client.data import Table
+from client.data.table import Part, Table, blocks
+from client.training.encoded import Batches, Encoded
 from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_fit import check_plan
 from protos.plan_training import LocalTraining
 from strategies.analytics.histograms import score_counts
-from strategies.analytics.moments import moments
+from strategies.analytics.moments import moments_by_feature
 from strategies.encoding import Vector
 from strategies.errors import UsageError
-from strategies.features import Scaling
+from strategies.features import NumericFeature, Scaling
 from strategies.ids import SiteName
 from strategies.models import DenseModel
 from strategies.sampling import held_out
 
 if TYPE_CHECKING:
-    import torch
-
     from client.training.descent import Descent
 
 COMPONENT: Final = "tabular/1"
@@ -57,10 +56,10 @@ class TrainingSession:
         self._spec = contract.feature_spec(plan.features)
         holdout = plan.evaluation.holdout
         evaluating = held_out(table.keys, holdout.salt, holdout.share)
-        self._training = table.rows(~evaluating)
-        self._evaluating = table.rows(evaluating)
+        self._training = Part(table, np.flatnonzero(~evaluating))
+        self._evaluating = Part(table, np.flatnonzero(evaluating))
         # No row left to train on is no reason to refuse: a plan's hold-out could be made to leave exactly one key, and ask whether it is there.
-        self._tensors: tuple[Scaling, torch.Tensor, torch.Tensor] | None = None
+        self._batches: tuple[Scaling, Batches] | None = None
 
     @property
     def model(self) -> DenseModel:
@@ -70,14 +69,14 @@ class TrainingSession:
     @property
     def rows(self) -> tuple[int, int]:
         """Number of training and of held-out rows. Stays at the site."""
-        return len(self._training.keys), len(self._evaluating.keys)
+        return len(self._training), len(self._evaluating)
 
     def moments(self) -> Vector:
         """Counts, sums and sums of squares of the k numeric features over the training rows, (3k,) float64.
 
         Data-dependent. In unit values, so every row adds between 0 and 1 to each entry.
         """
-        return moments(self._spec.unit_values(self._training.columns))
+        return moments_by_feature(self._units(feature) for feature in self._spec.numeric)
 
     def train(self, model: Vector, scaling: Scaling, round_number: int) -> Vector:
         """Local minus global after this round's passes over the training rows, (d,) float64. Data-dependent."""
@@ -86,8 +85,9 @@ class TrainingSession:
         from client.training.descent import descend
 
         torch.set_num_threads(self._threads)
-        x, y = self._training_tensors(scaling)
-        return descend(_descent(self._rule), self.model, model, x, y, seed=self._seed(round_number))
+        return descend(
+            _descent(self._rule), self.model, model, self._rows_for(scaling), seed=self._seed(round_number)
+        )
 
     def evaluate(self, model: Vector, scaling: Scaling) -> npt.NDArray[np.int64]:
         """Counts of held-out scores, (2, bins) int64: negatives, then positives. Data-dependent.
@@ -95,20 +95,32 @@ class TrainingSession:
         Scored by the reference forward, which is also what an exported model is held to.
         """
         bins = self._plan.evaluation.score_bins
-        if not self._evaluating.keys:
-            return np.zeros((2, bins), dtype=np.int64)
-        scores = self.model.probabilities(model, self._spec.encode(self._evaluating.columns, scaling))
-        # A model with huge weights can score NaN, depending on the row. To refuse then would tell of that row.
-        return score_counts(np.nan_to_num(scores, nan=_NO_SCORE), self._evaluating.target, bins)
+        counts, first = np.zeros((2, bins), dtype=np.int64), 0
+        if not len(self._evaluating):
+            return counts
+        target = self._evaluating.target
+        for block in Encoded(self._spec, self._evaluating, scaling, most_kept=0).by_blocks():
+            scores = self.model.probabilities(model, block)
+            # A model with huge weights can score NaN, depending on the row. To refuse then would tell of that row.
+            labels = target[first : first + len(block)]
+            counts += score_counts(np.nan_to_num(scores, nan=_NO_SCORE), labels, bins)
+            first += len(block)
+        return counts
 
-    def _training_tensors(self, scaling: Scaling) -> tuple[torch.Tensor, torch.Tensor]:
-        """Encoded training rows and labels, kept from round to round because a run has one scaling."""
-        from client.training.network import tensor
+    def _units(self, feature: NumericFeature) -> Vector:
+        """One feature's unit values of the training rows, (n,)."""
+        units = np.empty(len(self._training))
+        for rows in blocks(len(units)):
+            units[rows] = feature.unit_values(self._training.at(rows, [feature.name]))
+        return units
 
-        if self._tensors is None or self._tensors[0] != scaling:
-            x = tensor(self._spec.encode(self._training.columns, scaling))
-            self._tensors = (scaling, x, tensor(self._training.target))
-        return self._tensors[1], self._tensors[2]
+    def _rows_for(self, scaling: Scaling) -> Batches:
+        """Training rows and labels, kept from round to round because a run has one scaling."""
+        if self._batches is None or self._batches[0] != scaling:
+            self._batches = None  # first, so that two runs' rows are never there at once
+            encoded = Encoded(self._spec, self._training, scaling)
+            self._batches = (scaling, Batches(encoded, self._training.target))
+        return self._batches[1]
 
     def _seed(self, round_number: int) -> int:
         """Names plan seed, site and round, length-prefixed: equal when a round is repeated, unrelated otherwise."""

@@ -179,5 +179,5 @@ def _given(setting: Audit, table: Table, most: int) -> Rows:
     firsts = np.zeros(len(names), dtype=np.bool_)
     firsts[list({name: place for place, name in reversed(list(enumerate(names)))}.values())] = True
     places = np.flatnonzero(training & firsts)[:most]
-    columns = {name: table.columns[name] for name in setting.plan.features}
+    columns = {name: np.asarray(table.columns[name]) for name in setting.plan.features}
     return Rows(columns, table.target).take(places)

@@ -18,7 +18,7 @@ from protos.contract import Contract
 from protos.plan import Plan
 from strategies.analytics.histograms import metrics_from, score_counts
 from strategies.encoding import sha256_hex
-from strategies.features import Scaling
+from strategies.features import Coded, Scaling
 
 _SCORE_BINS = 100_000
 
@@ -55,8 +55,8 @@ def exact_auc(onnx_file: Path, plan: Plan, rows: Table) -> float:
     return metrics_from(counts).auc
 
 
-def _raw(values: npt.NDArray[Any]) -> npt.NDArray[Any]:
+def _raw(values: npt.NDArray[Any] | Coded) -> npt.NDArray[Any]:
     """A column as a caller of the model sends it: (n, 1), the empty string for a missing word."""
-    if values.dtype == np.float64:
+    if not isinstance(values, Coded) and values.dtype == np.float64:
         return values.reshape(-1, 1)
     return np.asarray([word or "" for word in values], dtype=object).reshape(-1, 1)

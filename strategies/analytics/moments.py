@@ -4,6 +4,8 @@
 2. Only the total over sites is turned into a scaling.
 """
 
+from collections.abc import Iterable
+
 import numpy as np
 
 from strategies.encoding import Vector
@@ -28,6 +30,12 @@ def moments(units: Vector) -> Vector:
         raise UsageError("a unit value lies outside [0, 1]; take moments of FeatureSpec.unit_values only")
     counts = present.sum(axis=1, dtype=np.float64)
     return np.concatenate((counts, values.sum(axis=1), (values * values).sum(axis=1)))
+
+
+def moments_by_feature(features: Iterable[Vector]) -> Vector:
+    """The same from unit values, (n,), of one feature after the other, to the bit: only one of them need be there at a time."""
+    each = [moments(units[:, None]) for units in features]
+    return np.array(each, dtype=np.float64).reshape(-1, _MOMENTS).T.ravel()
 
 
 def scaling_from(total: Vector) -> Scaling:

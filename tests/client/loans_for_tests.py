@@ -1,5 +1,7 @@
 """A small bank: a contract, a plan and rows that follow them."""
 
+from datetime import date
+
 import numpy as np
 import pyarrow as pa
 
@@ -8,6 +10,7 @@ from protos.contract import Contract
 from protos.documents import read_document
 from protos.plan import Plan
 
+TODAY = date(2026, 7, 1)
 CONTRACT = read_document(
     """\
 covenant: contract/v1

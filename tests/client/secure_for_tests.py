@@ -17,7 +17,7 @@ import pyarrow.parquet as pq
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 
 from client.bootstrap import open_participant
-from client.data import load_table
+from client.data import read_source
 from client.keystore import make_keys
 from client.participant import Participant
 from client.secure.rounds import State
@@ -204,9 +204,8 @@ class SecureBank:
         config = load_site(self.folder / site / "site.yaml")
         source = config.source_for(loans.CONTRACT.ref)
         assert source is not None
-        return TrainingSession(
-            self.plan, loans.CONTRACT, load_table(source, loans.CONTRACT), site=config.site
-        )
+        reading = read_source(source, loans.CONTRACT, today=loans.TODAY, spool=None)
+        return TrainingSession(self.plan, loans.CONTRACT, reading.accepted(), site=config.site)
 
     def said(self, site: SiteName, request: SecureRequest) -> Reply:
         """One request and its reply, as bytes in between. Every reply says to which request it is, and whose."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 import pytest
 
-from client.data import DataError, Table, table_from
+from client.data import DataError, Part, Table, table_from
 from client.training import session_for
 from client.training.private import PrivateSession
 from protos.contract import Contract
@@ -57,6 +58,10 @@ def people(rows: int = 200, customers: int = 40) -> pa.Table:
     """Rows of customers who have about `rows` / `customers` each, dealt out of order."""
     numbers = np.random.default_rng(8).permutation(np.arange(rows) % customers)
     return loans.loans(rows).append_column("customer_id", pa.array([f"c{each}" for each in numbers]))
+
+
+def taken_rows(part: Part) -> Table:
+    return Table(part.columns, part.target, part.keys, part.customers)
 
 
 def table(rows: pa.Table, contract: Contract = CUSTOMERS) -> Table:
@@ -199,8 +204,7 @@ def test_a_site_counts_so_many_rows_of_each_part_and_the_same_ones() -> None:
 
 def test_every_record_is_a_unit_also_where_two_have_one_key() -> None:
     rows = people(60)
-    doubled = rows.set_column(0, "loan_id", pa.array(["same"] * 60))
-    one = session(RECORD, table(doubled, loans.CONTRACT))
+    one = session(RECORD, replace(table(rows, loans.CONTRACT), keys=["same"] * 60))
     assert sum(one.rows) == 60
     assert one._training.units + one._evaluating.units == 60
 
@@ -251,7 +255,7 @@ def test_a_sample_takes_whole_units_at_the_plans_rate_by_its_seed_alone(number: 
     taken = sampled(0.5, one._training.units, seed(number))
     assert 0 < taken.sum() < one._training.units
     chosen = taken[one._training.unit]
-    only = PrivateSession(CUSTOMER, contract, one._training.table.rows(chosen))
+    only = PrivateSession(CUSTOMER, contract, taken_rows(one._training.table.some(chosen)))
     found = one.gradient_sum(MODEL, SCALING, seed(number))
     assert np.array_equal(found, only.gradient_sum(MODEL, SCALING, seed(99)))
     assert np.array_equal(found, one.gradient_sum(MODEL, SCALING, seed(number)))
@@ -270,7 +274,7 @@ def test_units_are_taken_as_often_as_the_rate_says_and_independently() -> None:
 def test_the_sum_is_that_of_every_customers_mean_gradient_clipped() -> None:
     """By the textbook, in floating point, beside the exact one."""
     one = session(CUSTOMER)
-    inputs, part = one._inputs(SCALING).astype(np.float64), one._training
+    inputs, part = np.asarray(one._inputs(SCALING), dtype=np.float64), one._training
     weights, bias = MODEL[:-1], MODEL[-1]
     slope = 1 / (1 + np.exp(-(inputs @ weights + bias))) - part.table.target
     gradients = np.column_stack([inputs * slope[:, None], slope])

@@ -99,7 +99,7 @@ BAD = {
     "vocabulary for a number": (
         "unit: USD, range: [0, 50000]",
         "unit: USD, range: [0, 50000], vocabulary: [a]",
-        "unknown key `columns.funded_amnt.vocabulary`; known here: missing, range, transform, type, unit",
+        "unknown key `columns.funded_amnt.vocabulary`; known here: missing, outside, range, transform, type, unit",
     ),
     "misspelt key in a column": ("vocabulary:", "vocabluary:", "did you mean `vocabulary`?"),
     "number without a range": (", range: [0, 50000]", "", "`columns.funded_amnt.range` is missing"),
@@ -108,7 +108,7 @@ BAD = {
         "{unit: USD}",
         "`columns.funded_amnt`",
     ),
-    "unknown type": ("type: category", "type: date", "`columns.term.type`"),
+    "unknown type": ("type: category", "type: colour", "`columns.term.type`"),
     "one class": (
         "negative: good",
         "negative: bad",
@@ -136,4 +136,26 @@ def test_bad_contracts_are_refused(defect: str):
     old, new, sentence = BAD[defect]
     with pytest.raises(DocumentError) as caught:
         read(changed(CONTRACT, old, new))
+    assert sentence in str(caught.value)
+
+
+def test_what_may_be_left_out_leaves_the_digest_of_older_contracts():
+    assert read(CONTRACT).digest == "09446a26f43d442d5b7539bcf0a70e4c5be142af9b922e3efbc8d8df28ae5235"
+
+
+@pytest.mark.parametrize(
+    ("more", "sentence"),
+    [
+        ("protected: [incom]\n", "`protected`: incom is not a column; did you mean 'income'?"),
+        (
+            "freshness: {column: income, newest_within: 30d}\n",
+            "`freshness`: income is not a column of type date; add one to columns",
+        ),
+        ("minimum_rows: 0\n", "`minimum_rows`"),
+        ("protected: [income, income]\n", "'income' is named twice"),
+    ],
+)
+def test_rules_about_columns_that_are_not_there_are_refused(more: str, sentence: str):
+    with pytest.raises(DocumentError) as caught:
+        read(CONTRACT + more)
     assert sentence in str(caught.value)

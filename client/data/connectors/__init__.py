@@ -1,0 +1,1 @@
+"""Where rows can be: one connector for each kind of place, all behind `interface.Connector`."""

@@ -1,0 +1,88 @@
+"""Tables in a DuckDB file, natively: read-only, without access to anything outside that file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pyarrow as pa
+
+from client.data.connectors.interface import BATCH_ROWS, sliced
+from client.data.report import DataError, Unreadable
+
+if TYPE_CHECKING:
+    import duckdb
+
+_CONFIG: Final = {
+    "enable_external_access": "false",
+    "autoinstall_known_extensions": "false",
+    "autoload_known_extensions": "false",
+    "memory_limit": "256MB",
+    "threads": "1",
+    "lock_configuration": "true",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class DuckTable:
+    """A table or view of the DuckDB file at `path`."""
+
+    path: Path
+    table: str
+
+    textual = False
+    damaged = "cannot be read; check the file with DuckDB"
+
+    @property
+    def named(self) -> str:
+        """File and table."""
+        return f"{self.path.name} table {self.table}"
+
+    def columns(self) -> list[str]:
+        """Of the table."""
+        with self._connected() as connection:
+            found = connection.sql(f"SELECT * FROM {self._quoted} LIMIT 0")  # noqa: S608
+            return list(found.to_arrow_table().column_names)
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """All its rows, from one snapshot."""
+        with self._connected() as connection:
+            listed = ", ".join(map(_quoted, columns))
+            found = connection.sql(f"SELECT {listed} FROM {self._quoted}")  # noqa: S608
+            for batch in found.to_arrow_reader(BATCH_ROWS):
+                yield from sliced(batch)
+
+    @property
+    def _quoted(self) -> str:
+        return ".".join(map(_quoted, self.table.split(".")))
+
+    @contextmanager
+    def _connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        try:
+            import duckdb
+        except ImportError as error:
+            raise DataError(
+                f"{self.path.name} needs DuckDB, which is not installed here; run: pip install 'covenant-fl[duckdb]'"
+            ) from error
+        if not self.path.is_file():
+            raise Unreadable(
+                f"{self.path} does not exist; `file` must name the DuckDB file with this site's rows"
+            )
+        try:
+            with duckdb.connect(str(self.path), read_only=True, config=dict(_CONFIG)) as connection:
+                yield connection
+        except duckdb.CatalogException as error:
+            raise Unreadable(
+                f"{self.path.name} has no table {self.table}; `table` must name a table or view in it"
+            ) from error
+        except duckdb.Error as error:
+            raise Unreadable(
+                f"{self.named} cannot be read ({type(error).__name__}); check the file with DuckDB"
+            ) from error
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'

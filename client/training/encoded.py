@@ -1,0 +1,91 @@
+"""Rows as a model sees them: kept where they are small, and made again for the rows that are asked for where they are not.
+
+Either way the same bits: every value is computed from its own row alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from client.data.table import BLOCK_ROWS, Integers, Part, blocks
+from strategies.encoding import Vector
+from strategies.features import FeatureSpec, Scaling
+
+if TYPE_CHECKING:
+    import torch
+
+MOST_KEPT_BYTES: Final = 128 << 20
+"""How much encoded rows may take between rounds."""
+
+
+class Encoded:
+    """`part` through `spec` and `scaling`: like (m, width) float32, of which `[rows]` copies some."""
+
+    def __init__(
+        self, spec: FeatureSpec, part: Part, scaling: Scaling, *, most_kept: int = MOST_KEPT_BYTES
+    ) -> None:
+        self.scaling = scaling
+        self._spec, self._part = spec, part
+        self._names = [feature.name for feature in spec.features]
+        small = len(part) * spec.width * np.dtype(np.float32).itemsize <= most_kept
+        self._kept = np.concatenate(list(self.by_blocks())) if small else None
+
+    def __len__(self) -> int:
+        return len(self._part)
+
+    def __getitem__(self, rows: Integers) -> npt.NDArray[np.float32]:
+        if self._kept is not None:
+            return self._kept[rows]
+        return self._encode(rows)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> npt.NDArray[Any]:  # noqa: ANN401, FBT001
+        return np.asarray(np.concatenate(list(self.by_blocks())), dtype=dtype)
+
+    @property
+    def whole(self) -> npt.NDArray[np.float32] | None:
+        """All rows, (m, width), if they are kept."""
+        return self._kept
+
+    def by_blocks(self) -> Iterator[npt.NDArray[np.float32]]:
+        """All rows in order, `BLOCK_ROWS` at a time; one block without rows where there are none."""
+        return (self._encode(rows) for rows in blocks(len(self._part)))
+
+    def _encode(self, rows: Integers | slice) -> npt.NDArray[np.float32]:
+        return self._spec.encode(self._part.at(rows, self._names), self.scaling)
+
+
+class Batches:
+    """Training rows and labels for torch, in any order, a batch at a time."""
+
+    def __init__(self, encoded: Encoded, target: Vector) -> None:
+        from client.training.network import tensor
+
+        self._encoded = encoded
+        self._x = None if encoded.whole is None else tensor(encoded.whole)
+        self._y = tensor(target)
+
+    def __len__(self) -> int:
+        return len(self._y)
+
+    def of(self, order: torch.Tensor, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Inputs, (size, width) float32, and labels, (size,) float32, of the rows that `order` names, `size` at a time; the last batch may be short."""
+        import torch
+
+        from client.training.network import tensor
+
+        span = max(1, BLOCK_ROWS // size) * size
+        for first in range(0, len(order), span):
+            rows = order[first : first + span]
+            # Taken by number also from a block, so that a batch lies in torch's memory as it always does (`network.tensor`).
+            x, places = (
+                (tensor(self._encoded[rows.numpy()]), torch.arange(len(rows)))
+                if self._x is None
+                else (self._x, rows)
+            )
+            for start in range(0, len(rows), size):
+                part = slice(start, start + size)
+                yield x[places[part]], self._y[rows[part]]
