@@ -47,7 +47,7 @@ from protos.log_entries import (
     RunLaunched,
     What,
 )
-from protos.log_office import AccessGranted, CallDenied, PlanApproved, PlanProposed
+from protos.log_office import AccessGranted, CallDenied, EnrolmentDenied, PlanApproved, PlanProposed
 from protos.log_run_events import (
     AttemptVoided,
     ReservationGivenUp,
@@ -138,7 +138,7 @@ class Replay:
                 self._lifted(at, what)
             case ModelRegistered():
                 self._model(at, what)
-            case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied():
+            case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied() | EnrolmentDenied():
                 pass  # officers ask for access, and propose, anew: the log has what they signed, and not the documents
             case GapLogged():
                 pass  # the log itself is what it changes
