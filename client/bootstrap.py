@@ -82,6 +82,12 @@ def open_halts(
     return HaltBook.open(config.halts, config.site, federation, clock=clock, connect=connect)
 
 
+def open_trust(config: SiteConfig) -> Trust:
+    """What a site believes of its federation, in its journal. Raises `UsageError` while its agent runs."""
+    pinned, identity = load_root(config), load_identity(config)
+    return Trust(pinned, Journal.open(config.journal, _owner(config, pinned, identity)), utc_now)
+
+
 def open_witness_memory(config: SiteConfig, journal: Path) -> WitnessMemory:
     """What a site remembers as a witness in `journal`, its own or a snapshot of it. Raises `UsageError` while its agent runs."""
     identity = load_identity(config)
