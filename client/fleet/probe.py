@@ -71,11 +71,15 @@ class Seen:
         return self.leaf.not_valid_before_utc <= now <= self.leaf.not_valid_after_utc
 
 
-class ClockOff(CovenantError):  # noqa: N818  (names the state of this machine)
+class LocalFault(CovenantError):  # noqa: N818  (names where the fault is)
+    """This machine or its network is at fault: trying again does not help, somebody here must do something."""
+
+
+class ClockOff(LocalFault):
     """This machine's clock is so far off that nobody accepts what it signs."""
 
 
-class Intercepted(CovenantError):  # noqa: N818  (names what happens to the connection)
+class Intercepted(LocalFault):
     """Somebody else than the federation answers at its address."""
 
 
@@ -138,8 +142,8 @@ def require_usable(seen: Seen) -> None:
             f"{seen.address} shows a certificate of {seen.issuer!r}, and not of the pinned authority: a TLS-inspecting proxy or firewall answers in"
             " the federation's place. Ask the network team to exempt this address from TLS inspection. If the centre has a new authority, it says so, and sends ca.crt"
         )
-    if seen.skew_s is not None and not -BEHIND_S < seen.skew_s < AHEAD_S:
-        raise ClockOff(clock_words(seen))
+    if seen.date is not None:
+        require_clock(seen.address, seen.at, seen.date)
     if not seen.is_in_date:
         raise CovenantError(
             f"the certificate of {seen.address} was good until {seen.leaf.not_valid_after_utc:%Y-%m-%d}, and it is {seen.date or seen.at:%Y-%m-%d}; the centre"
@@ -152,12 +156,23 @@ def require_usable(seen: Seen) -> None:
         )
 
 
+def require_clock(address: str, here: datetime, there: datetime) -> None:
+    """Check that this machine's clock is near enough to the SuperLink's. Raises `ClockOff`."""
+    if not -BEHIND_S < (here - there).total_seconds() < AHEAD_S:
+        raise ClockOff(off_words(address, here, there))
+
+
 def clock_words(seen: Seen) -> str:
     """In which way this machine's clock is off, and what to do."""
-    skew = seen.skew_s or 0.0
+    return off_words(seen.address, seen.at, seen.date or seen.at)
+
+
+def off_words(address: str, here: datetime, there: datetime) -> str:
+    """The same, by the two clocks."""
+    skew = (here - there).total_seconds()
     return (
-        f"this machine's clock is {duration_words(abs(skew))} {'ahead of' if skew > 0 else 'behind'} the one of {seen.address}: here it is"
-        f" {seen.at:%Y-%m-%d %H:%M:%S} UTC, there {seen.date:%Y-%m-%d %H:%M:%S} UTC. The SuperLink refuses what is signed more than {AHEAD_S:.0f} s ahead or"
+        f"this machine's clock is {duration_words(abs(skew))} {'ahead of' if skew > 0 else 'behind'} the one of {address}: here it is"
+        f" {here:%Y-%m-%d %H:%M:%S} UTC, there {there:%Y-%m-%d %H:%M:%S} UTC. The SuperLink refuses what is signed more than {AHEAD_S:.0f} s ahead or"
         f" {BEHIND_S / _MINUTE:.0f} min behind. Set the clock right, and keep it so (`timedatectl set-ntp true`, or ask for an NTP server); the agent's time zone does not matter"
     )
 
