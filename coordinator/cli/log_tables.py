@@ -27,7 +27,14 @@ from protos.log_entries import (
 )
 from protos.log_export import Verified
 from protos.log_gaps import Gap
-from protos.log_office import AccessGranted, CallDenied, EnrolmentDenied, OfficeEvent, PlanApproved, PlanProposed
+from protos.log_office import (
+    AccessGranted,
+    CallDenied,
+    EnrolmentDenied,
+    OfficeEvent,
+    PlanApproved,
+    PlanProposed,
+)
 from protos.log_run_events import (
     AttemptVoided,
     ReservationGivenUp,
