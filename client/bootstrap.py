@@ -101,10 +101,14 @@ def open_standing(
     return StandingBook.open(file, config.site, federation, clock=clock, connect=connect)
 
 
+def open_journal(config: SiteConfig) -> Journal:
+    """A site's journal. Raises `UsageError` while its agent runs, and `JournalBroken` for a damaged one."""
+    return Journal.open(config.journal, _owner(config, load_root(config), load_identity(config)))
+
+
 def open_trust(config: SiteConfig) -> Trust:
     """What a site believes of its federation, in its journal. Raises `UsageError` while its agent runs."""
-    pinned, identity = load_root(config), load_identity(config)
-    return Trust(pinned, Journal.open(config.journal, _owner(config, pinned, identity)), utc_now)
+    return Trust(load_root(config), open_journal(config), utc_now)
 
 
 def open_witness_memory(config: SiteConfig, journal: Path) -> WitnessMemory:

@@ -98,7 +98,7 @@ class Driver:
             verify,
             judge,
             self.ordered,
-            lambda site, start: self._witnessing.note_start(site, start),
+            lambda site, start: self._witnessing.note_start(site, start),  # noqa: PLW0108 (it is made after this)
         )
         witnessing = Witnessing(self.documents, members, self.log, book, self.store, asking)
         self._witnessing, task = witnessing, lambda: witnessing.task
