@@ -21,8 +21,8 @@ from client.refusal import TaskRefused
 from client.transparency.memory import WitnessMemory
 from protos.frames import RefusalCode
 from protos.membership import MemberList
-from protos.vouching import SignedStart, SignedVoucher, Voucher
-from protos.witness import Position, key_part
+from protos.vouching import SignedStart, SignedVoucher, Start, Voucher
+from protos.witness import Position, WitnessStatement, key_part
 from strategies.errors import Refused
 from strategies.ids import SiteName
 
@@ -143,7 +143,7 @@ class Vouching:
 
 def _positions(said: Voucher, members: MemberList) -> list[Position]:
     """Where a voucher shows that the site's journal stood, by that site's own signatures. Raises Refused."""
-    found = []
+    found: list[WitnessStatement | Start] = []
     if said.statement is not None:
         found.append(said.statement.verify(members).said)
     if said.start is not None:
