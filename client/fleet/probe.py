@@ -26,7 +26,7 @@ from strategies.errors import CovenantError, Unreachable, UsageError
 
 WITHIN_S: Final = 10.0
 _MOST_BYTES: Final = 8192
-_NOT_YET_VALID, _EXPIRED, _WRONG_NAME = 9, 10, 62  # X509_V_ERR_* of OpenSSL
+_WRONG_NAME: Final = 62  # X509_V_ERR_HOSTNAME_MISMATCH of OpenSSL
 BEHIND_S: Final = 300.0
 AHEAD_S: Final = 5.0
 """How far a site's clock may be off, before the SuperLink refuses what it signs (flwr's bounds)."""
@@ -88,41 +88,55 @@ def look(address: str, ca: bytes, *, proxy: str | None = None, clock: Callable[[
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     authority = authority_of(ca)
-    verified, code = False, 0
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=ca.decode("ascii"))
     with _connected(host, int(port), proxy) as raw:
         try:
-            with context.wrap_socket(raw, server_hostname=host):
-                verified = True
+            with context.wrap_socket(raw, server_hostname=host) as tls:
+                leaf, date = _leaf(tls), _date(tls, host)
+                return Seen(address=address, at=clock(), leaf=leaf, is_pinned=True, has_name=True, date=date)
         except ssl.SSLCertVerificationError as error:
             code = error.verify_code
-        except OSError as error:
+        except (OSError, ValueError) as error:
             raise Unreachable(
                 f"{address} does not speak TLS ({error}); is another service on this port, or does a firewall end the connection?"
             ) from error
+    return _unverified(address, host, int(port), proxy, authority, code, clock)
+
+
+def _unverified(
+    address: str,
+    host: str,
+    port: int,
+    proxy: str | None,
+    authority: x509.Certificate,
+    code: int,
+    clock: Callable[[], datetime],
+) -> Seen:
+    """What a server shows whose certificate does not verify, for the reason `code`."""
     bare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     bare.check_hostname = False
     bare.verify_mode = ssl.CERT_NONE
     try:
-        with _connected(host, int(port), proxy) as raw, bare.wrap_socket(raw, server_hostname=host) as tls:
-            leaf = x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"")
-            said, at = _date(tls, host), clock()
+        with _connected(host, port, proxy) as raw, bare.wrap_socket(raw, server_hostname=host) as tls:
+            leaf, date = _leaf(tls), _date(tls, host)
     except (OSError, ValueError) as error:
         raise Unreachable(
             f"{address} ended the connection while its certificate was read: {error}"
         ) from error
-    pinned = verified or code == _WRONG_NAME or _issued(leaf, authority)
+    pinned = code == _WRONG_NAME or _issued(leaf, authority)
     return Seen(
         address=address,
-        at=at,
+        at=clock(),
         leaf=leaf,
         is_pinned=pinned,
-        has_name=verified
-        or (code in {_NOT_YET_VALID, _EXPIRED} and _names(leaf, host))
-        or (pinned and _names(leaf, host)),
-        date=said if pinned else None,
+        has_name=_names(leaf, host),
+        date=date if pinned else None,
     )
+
+
+def _leaf(tls: ssl.SSLSocket) -> x509.Certificate:
+    return x509.load_der_x509_certificate(tls.getpeercert(binary_form=True) or b"")
 
 
 def authority_of(ca: bytes) -> x509.Certificate:
