@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -10,13 +11,15 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import select
+from sqlalchemy.orm import Session
 
 from coordinator.cli.invitations import invite, requests
-from coordinator.cli.runs import watch
-from coordinator.cli.site_standing import shaped
 from coordinator.cli.sites import certify
-from coordinator.db.schema import RunState
-from coordinator.runs import launch
+from coordinator.db.schema import Round, RoundState
+from coordinator.governance.exports import export_log, newest_witnesses
+from coordinator.governance.log import open_log
+from coordinator.runs import launch, stop
 from protos.contract import Contract
 from protos.documents import load_document
 from protos.egress import child_environment
@@ -26,7 +29,7 @@ from protos.shell import people
 from simulation.demo import data
 from simulation.demo.accounts import account_option, open_accounts
 from simulation.deployment import Deployment, free_port
-from strategies.ids import SiteName
+from strategies.ids import RunId, SiteName
 
 PAGE = Path(__file__).parents[2] / "docs/site-it/first-hour.md"
 NEW = SiteName("west")
@@ -47,6 +50,7 @@ def typed(folder: Path, line: str) -> subprocess.CompletedProcess[str]:
         ["bash", "-ec", shim + line],
         cwd=folder,
         capture_output=True,
+        check=False,
         text=True,
         env=environment,
         timeout=MOST_S,
@@ -106,14 +110,53 @@ def test_a_site_that_follows_the_page_is_in_a_round_within_five_minutes(tmp_path
             deployment.approve(plan_file)
             centre = deployment.centre()
             _wait_for(deployment, agent)
-            found = watch(centre, launch(centre, plan_file), deployment.check)
+            run_id = launch(centre, plan_file)
+            survivors = _first_round(deployment, run_id)
             first_round_s = time.monotonic() - began
+            stop(centre, run_id)
         finally:
             agent.terminate()
             agent.wait(20)
-        assert found.state is RunState.COMPLETED
-        assert shaped(deployment.home, NEW), (folder / "agent.log").read_text()[-2000:]
+        assert NEW in survivors, (folder / "agent.log").read_text()[-2000:]
+        _goes_on_under_a_new_key(deployment, folder)
         assert first_round_s < MOST_S
+
+
+def _first_round(deployment: Deployment, run: RunId) -> list[str]:
+    """Who was in the first round of a run, once it is committed."""
+    query = select(Round.survivors).where(
+        Round.run_id == run, Round.number == 1, Round.state == RoundState.COMMITTED
+    )
+    until = time.monotonic() + MOST_S
+    while time.monotonic() < until:
+        deployment.check()
+        with Session(deployment.centre().engine) as session:
+            if (survivors := session.scalar(query)) is not None:
+                return list(survivors)
+        time.sleep(0.5)
+    raise AssertionError(deployment.log_of("coordinator").read_text()[-2000:])
+
+
+def _goes_on_under_a_new_key(deployment: Deployment, folder: Path) -> None:
+    """Journal and accounts of the site are lost; the centre's log says what was settled there."""
+    centre = deployment.centre()
+    log = open_log(centre.engine, centre.settings, centre.clock)
+    export_log(log, deployment.federation, folder / "log.export", newest_witnesses(centre))
+    site = folder / NEW
+    old = (site / "enrolment.json").read_bytes()
+    for lost in (*site.glob("journal.db*"), *site.glob("accounts.db*"), *site.glob("log.db*")):
+        lost.unlink()
+    command = f"covenant-agent reenrol --reason lost --config {NEW}/site.yaml --json"
+    assert "get an export of the log" in typed(folder, command).stderr
+    done = typed(folder, f"{command} --log log.export")
+    assert done.returncode == 0, done.stderr
+    facts = json.loads(done.stdout)
+    assert facts["charges_restored"] >= 2  # to prepare, and a round
+    assert facts["last_seen"]["sequence"] > 1
+    assert (site / "enrolment.json").read_bytes() != old
+    assert list(site.glob("site.key.retired-*"))
+    shown = json.loads(typed(folder, f"covenant-agent budget --config {NEW}/site.yaml --json").stdout)
+    assert shown["accounts"][0]["releases"] == facts["charges_restored"]
 
 
 def _certify(deployment: Deployment, folder: Path) -> None:
