@@ -5,12 +5,11 @@ from __future__ import annotations
 import sys
 import time
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from client.cli.options import HERE, ConfigFile, Json
-from client.enrolment.enrol import Enrolled, accept, request_of, require_fingerprint, submit
 from client.enrolment.new_site import REQUEST_FILE
 from client.keystore import load_root
 from protos.documents import load_document
@@ -20,6 +19,9 @@ from protos.membership import Membership
 from protos.shell import emit, people
 from protos.site import SiteConfig, load_site
 from strategies.errors import Refused, UsageError
+
+if TYPE_CHECKING:
+    from client.enrolment.enrol import Enrolled
 
 _POLL_S: Final = 2.0
 _PUBLIC_MODE: Final = 0o644
@@ -54,6 +56,8 @@ def enroll(
     json: Json = False,
 ) -> None:
     """Enrol this site: over the enrolment door with an invitation, or by files with --offline and --welcome. Asked again, it says how far the request is."""
+    from client.enrolment.enrol import accept
+
     site = load_site(config)
     if sum((invitation is not None and not offline, offline, welcome is not None)) != 1:
         raise UsageError("name an invitation, or use --offline, or --welcome with the officers' file")
@@ -72,6 +76,8 @@ def enroll(
 
 def _compare(site: SiteConfig, fingerprint: str | None) -> None:
     """Have a person compare the root's fingerprint. Raises Refused for another one, UsageError where nobody can be asked."""
+    from client.enrolment.enrol import require_fingerprint
+
     if fingerprint is not None:
         require_fingerprint(site, fingerprint)
         return
@@ -90,6 +96,7 @@ def _compare(site: SiteConfig, fingerprint: str | None) -> None:
 def _waited_for(site: SiteConfig, invited: Invitation, wait: float, *, json: bool) -> Membership | None:
     """The signed list, or None as long as the officers have not signed it."""
     from client.bootstrap import utc_now
+    from client.enrolment.enrol import request_of, submit
 
     until, told = time.monotonic() + wait, False
     while True:
@@ -110,6 +117,8 @@ def _waited_for(site: SiteConfig, invited: Invitation, wait: float, *, json: boo
 
 
 def _waiting(site: SiteConfig, reason: str | None) -> str:
+    from client.enrolment.enrol import request_of
+
     return (
         f"{reason or 'the request is with the officers'}. Tell them this fingerprint:\n  {request_of(site).fingerprint}\n"
         "The same command again asks how far it is."
@@ -117,6 +126,8 @@ def _waiting(site: SiteConfig, reason: str | None) -> str:
 
 
 def _write_request(site: SiteConfig, path: Path, *, json: bool) -> None:
+    from client.enrolment.enrol import request_of
+
     request = request_of(site)
     replace_file(path, request.canonical + b"\n", mode=_PUBLIC_MODE)
     if json:

@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from client.bootstrap import utc_now
 from client.cli.options import HERE, ConfigFile, Json
-from client.enrolment.anew import enrol_anew
 from client.enrolment.new_site import REQUEST_FILE
 from protos.shell import emit, people
 from protos.site import load_site
@@ -32,6 +30,9 @@ def reenrol(
     json: Json = False,
 ) -> None:
     """Retire this site's key and journal, and make a new key for the officers to certify. The accounts are kept, and get what any of the logs has more."""
+    from client.bootstrap import utc_now
+    from client.enrolment.anew import enrol_anew
+
     site = load_site(config)
     made = enrol_anew(site, log or (), reason, now=utc_now())
     if json:

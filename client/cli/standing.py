@@ -8,12 +8,7 @@ from typing import Annotated, Any
 import typer
 from rich.table import Table
 
-from client.bootstrap import open_accounts, open_log_copy, open_standing
 from client.cli.options import HERE, ConfigFile, Json
-from client.journal.snapshot import snapshot
-from client.keystore import load_root
-from protos.log_audit import audit
-from protos.log_models import shaped_by
 from protos.shell import emit, people
 from protos.site import SiteConfig, load_site
 from strategies.errors import CovenantError
@@ -33,6 +28,8 @@ def register(agent: typer.Typer) -> None:
 
 def suspend(reason: Reason, config: ConfigFile = HERE) -> None:
     """Take part in nothing until `return`, at once and in the middle of a run. The others go on while their plans allow."""
+    from client.bootstrap import open_standing
+
     site = load_site(config)
     with closing(open_standing(site)) as book:
         book.say("suspend", reason)
@@ -47,6 +44,8 @@ def withdraw(
     config: ConfigFile = HERE,
 ) -> None:
     """Answer a run no more, for good. What was released stays charged; the run goes on with the others if its plan allows."""
+    from client.bootstrap import open_standing
+
     site = load_site(config)
     with closing(open_standing(site)) as book:
         book.say("withdraw", reason, run_id(run))
@@ -55,6 +54,8 @@ def withdraw(
 
 def leave(reason: Reason, config: ConfigFile = HERE, json: Json = False) -> None:
     """Leave the federation: every run is refused, the accounts are frozen and kept, and the models that this site shaped are listed."""
+    from client.bootstrap import open_accounts, open_standing
+
     site = load_site(config)
     with closing(open_standing(site)) as book, closing(open_accounts(site)) as accounts:
         book.say("leave", reason)
@@ -78,6 +79,8 @@ def leave(reason: Reason, config: ConfigFile = HERE, json: Json = False) -> None
 
 def come_back(reason: Reason, config: ConfigFile = HERE) -> None:
     """Take part again after `suspend` or `leave`. The accounts go on where they were; a site that was taken off the list is certified again."""
+    from client.bootstrap import open_accounts, open_standing
+
     site = load_site(config)
     with closing(open_standing(site)) as book, closing(open_accounts(site)) as accounts:
         had_left = book.left is not None
@@ -89,6 +92,8 @@ def come_back(reason: Reason, config: ConfigFile = HERE) -> None:
 
 def standing(config: ConfigFile = HERE, json: Json = False) -> None:
     """How this site stands: taking part, suspended or left, and the runs that it has withdrawn from."""
+    from client.bootstrap import open_standing
+
     site = load_site(config)
     with closing(open_standing(site)) as book:
         state = (
@@ -112,6 +117,12 @@ def standing(config: ConfigFile = HERE, json: Json = False) -> None:
 
 def _shaped(site: SiteConfig) -> list[dict[str, Any]] | None:
     """The models that this site shaped, by its own copy of the log; None where that is not whole."""
+    from client.bootstrap import open_log_copy
+    from client.journal.snapshot import snapshot
+    from client.keystore import load_root
+    from protos.log_audit import audit
+    from protos.log_models import shaped_by
+
     if not site.log_copy.exists():
         return []
     try:
