@@ -26,6 +26,7 @@ from client.fleet.connection import (
     UnknownSiteError,
 )
 from client.fleet.manifest import BundleRefused, check_bundle
+from client.fleet.probe import LocalFault
 from client.journal.entries import JournalBroken
 from client.training import COMPONENTS
 from protos.codec import CodecError
@@ -34,6 +35,8 @@ from protos.site import SiteConfig
 from strategies.errors import CovenantError, Unreachable
 
 _HEARTBEAT_S = HEARTBEAT_INTERVAL_S * 0.6
+_FAULT_S = 10.0
+"""Until an agent that worked before looks whether somebody has set its machine right."""
 _log = structlog.get_logger(__name__)
 
 
@@ -59,7 +62,7 @@ class Agent:
     def serve(self) -> None:
         """Answer messages until stopped.
 
-        Raises `Unreachable` only before the first connection, and `JournalBroken` when this site can no longer record what it
+        Raises `Unreachable` and `LocalFault` only before the first connection, and `JournalBroken` when this site can no longer record what it
         says; then the process must end.
         """
         began, failures, ever = time.monotonic(), 0, False
@@ -78,6 +81,11 @@ class Agent:
                 self._answer_until_stopped(connection)
             except JournalBroken:
                 raise
+            except LocalFault as fault:
+                if not ever:
+                    raise
+                _log.error("this machine or its network is at fault", reason=str(fault))
+                self._stopping.wait(_FAULT_S)
             except CovenantError as trouble:
                 _log.warning("not connected; trying again", reason=str(trouble), attempt=failures + 1)
                 self._give_up_if_late(trouble, time.monotonic() - began, ever=ever)

@@ -18,8 +18,10 @@ from client.journal.file import Connect, Journal, connect
 from client.keystore import load_identity, load_root
 from client.participant import Participant
 from client.shared_models import KeepModel, SharedModels, keep_nothing
+from client.standing import FILE, StandingBook
 from client.transparency.log_copy import LogCopy
 from client.transparency.memory import WitnessMemory
+from client.transparency.vouching import Vouching
 from client.transparency.witness import Witness
 from protos.keys import Signer
 from protos.root import SignedRoot
@@ -49,18 +51,23 @@ def open_participant(
         journal = opened.enter_context(closing(Journal.open(config.journal, owner, connect=connect)))
         book = AccountBook.open(config.accounts, config.site, clock=clock, connect=connect)
         opened.enter_context(closing(book))
+        answers = Answers(journal, book.journal, clock)
+        memory = WitnessMemory(config.site, identity, journal, clock, entropy)
+        asks = config.policy.witnesses_at_least
         participant = Participant(
             config=config,
             trust=Trust(pinned, journal, clock),
             identity=identity,
-            answers=Answers(journal, book.journal, clock),
+            answers=answers,
             book=book,
             halts=opened.enter_context(closing(open_halts(config, clock=clock, connect=connect))),
+            standing=opened.enter_context(closing(open_standing(config, clock=clock, connect=connect))),
             entropy=entropy,
             witness=Witness(
-                WitnessMemory(config.site, identity, journal, clock, entropy),
+                memory,
                 pinned,
-                config.policy.witnesses_at_least,
+                Vouching(memory, answers, config.federation.name, asks),
+                asks,
                 LogCopy.open(config.log_copy, owner, connect=connect),
             ),
             keep_model=open_shared_models(config),
@@ -91,6 +98,28 @@ def open_halts(
     """What people at a site have halted, also while its agent runs."""
     federation = load_root(config).root.identity
     return HaltBook.open(config.halts, config.site, federation, clock=clock, connect=connect)
+
+
+def open_standing(
+    config: SiteConfig,
+    *,
+    clock: Clock = utc_now,
+    connect: Connect = connect,
+) -> StandingBook:
+    """How a site stands to its federation, also while its agent runs."""
+    federation = load_root(config).root.identity
+    file = config.halts.with_name(FILE)
+    return StandingBook.open(file, config.site, federation, clock=clock, connect=connect)
+
+
+def open_journal(config: SiteConfig) -> Journal:
+    """A site's journal. Raises `UsageError` while its agent runs, and `JournalBroken` for a damaged one."""
+    return Journal.open(config.journal, _owner(config, load_root(config), load_identity(config)))
+
+
+def open_trust(config: SiteConfig) -> Trust:
+    """What a site believes of its federation, in its journal. Raises `UsageError` while its agent runs."""
+    return Trust(load_root(config), open_journal(config), utc_now)
 
 
 def open_witness_memory(config: SiteConfig, journal: Path) -> WitnessMemory:

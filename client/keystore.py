@@ -46,6 +46,13 @@ def make_keys(config: SiteConfig) -> EnrolmentRequest:
     return EnrolmentRequest.create(config.site, identity, create_node_key(config.identity.node_key))
 
 
+def enrolment_request(config: SiteConfig) -> EnrolmentRequest:
+    """The enrolment request of a site that has its keys already. Raises `UsageError` where one cannot be opened."""
+    return EnrolmentRequest.create(
+        config.site, load_identity(config), node_public_pem(config.identity.node_key)
+    )
+
+
 def load_node_key(path: Path) -> ec.EllipticCurvePrivateKey:
     """The key that authenticates this site to the SuperLink; raises `UsageError` where there is none."""
     node_public_pem(path)

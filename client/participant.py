@@ -33,6 +33,7 @@ from client.plain import PlainRounds
 from client.refusal import TaskRefused
 from client.secure.rounds import SecureRounds
 from client.shared_models import KeepModel, keep_nothing
+from client.standing import StandingBook
 from client.training import Session, session_for
 from client.transparency.witness import Witness
 from protos.codec import encode_reply
@@ -79,6 +80,8 @@ class Participant:
     """What was released of this site's populations, on disk."""
     halts: HaltBook
     """What people at this site have halted, on disk."""
+    standing: StandingBook
+    """Whether people at this site let it take part at all, on disk."""
     entropy: Entropy
     """Where the secrets of secure aggregation come from."""
     witness: Witness
@@ -123,6 +126,7 @@ class Participant:
         self.answers.journal.close()
         self.book.close()
         self.halts.close()
+        self.standing.close()
         if self.witness.copy is not None:
             self.witness.copy.close()
 
@@ -146,13 +150,21 @@ class Participant:
             reply = self._answered(request, echo)
             self._require_free(run)
         except TaskRefused as refusal:
-            _log.error("refused", run=run, code=refusal.code.name, reason=str(refusal))
-            said = Refusal(refusal.code, str(refusal), refusal.accused, evidence=refusal.evidence)
+            said = self._said_of(refusal, request)
+            _log.error("refused", run=run, code=said.code.name, reason=said.reason)
             return self._reply(echo, said)
         except DataError as trouble:
             _log.error("refused", run=run, code="CONTRACT", reason=str(trouble))
             return self._reply(echo, Refusal(RefusalCode.CONTRACT))
         return reply
+
+    def _said_of(self, refusal: TaskRefused, request: Request | SecureRequest | WitnessRequest) -> Refusal:
+        """The refusal. A site that was started again and lacks keys says that it is to be vouched for first, so that it is back in the next attempt."""
+        fresh = self.witness.vouching.is_fresh and isinstance(request, SecureRequest)
+        if refusal.code is RefusalCode.PROTOCOL and refusal.accused is None and fresh:
+            start = self.witness.vouching.start()
+            return Refusal(RefusalCode.AWAY, str(refusal), evidence=start.canonical)
+        return Refusal(refusal.code, str(refusal), refusal.accused, evidence=refusal.evidence)
 
     def _answered(self, request: Request | SecureRequest | WitnessRequest, echo: Digest) -> bytes:
         match request:
@@ -169,6 +181,7 @@ class Participant:
         order = self.halts.covering(run)
         if order is not None:
             raise TaskRefused(RefusalCode.HALTED, order.words, evidence=order.canonical)
+        self.standing.require_taking_part(run)
 
     def _witnessed(self, request: WitnessRequest) -> WitnessAnswer:
         """Sign that the run was seen in the log; only of a run that this site would take part in."""

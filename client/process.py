@@ -40,6 +40,7 @@ def open_agent(site_file: Path, *, give_up_after_s: float | None = None) -> Agen
             ca_file=config.federation.ca,
             key=load_node_key(config.identity.node_key),
             node_file=site_file.parent / "flower" / "node-id",
+            proxy=None if config.federation.proxy == "none" else config.federation.proxy,
         ),
         give_up_after_s=give_up_after_s,
     )

@@ -21,6 +21,7 @@ from coordinator.bootstrap import Centre, lease_of
 from coordinator.db.engine import writing
 from coordinator.db.schema import Site
 from coordinator.documents import read_members, read_root
+from coordinator.enrolment.door import EnrolmentDoor
 from coordinator.flower.control import Control
 from coordinator.flower.executor import Executor
 from coordinator.flower.superlink import SuperLink
@@ -47,6 +48,7 @@ class Service:
     _executor: Executor | None = None
     _recorded: str | None = None
     _api: ControlServer | None = None
+    _door: EnrolmentDoor | None = None
 
     def stop(self) -> None:
         """Return from `serve` soon."""
@@ -93,7 +95,7 @@ class Service:
         self._executor = None
         with lease.kept(term, asked_at, partial(self._cut, superlink)) as leading:
             try:
-                with self._control(term) as self._api:
+                with self._control(term) as self._api, self._enrolment(term) as self._door:
                     while not (self._stopping.is_set() or leading.lost):
                         self._serve_until_it_ends(superlink, leading)
             except CovenantError as error:
@@ -108,10 +110,18 @@ class Service:
             return nullcontext()
         return ControlServer(replace(self.centre, term=term))
 
+    def _enrolment(self, term: Term) -> AbstractContextManager[EnrolmentDoor | None]:
+        """The enrolment door, where covenant.yaml has one."""
+        if self.centre.settings.config.enrolment is None:
+            return nullcontext()
+        return EnrolmentDoor(replace(self.centre, term=term))
+
     def _cut(self, superlink: SuperLink) -> None:
         """End at once what only a leader runs."""
         if (api := self._api) is not None:
             api.cut()
+        if (door := self._door) is not None:
+            door.cut()
         if (executor := self._executor) is not None:
             executor.cut()
         superlink.cut()
@@ -140,8 +150,9 @@ class Service:
                     return
                 if executor.failed is not None:
                     raise executor.failed
-                if self._api is not None and self._api.failed is not None:
-                    raise self._api.failed
+                for served in (self._api, self._door):
+                    if served is not None and served.failed is not None:
+                        raise served.failed
                 try:
                     self._register_members()
                 except DiskError:

@@ -36,6 +36,21 @@ class ControlSection(BaseModel):
     port: int = Field(default=9093, ge=1, le=65535)
 
 
+class EnrolmentSection(BaseModel):
+    """Where the enrolment door listens, and by which `address` sites reach it, if that is another one. Without this section requests travel as files."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=9094, ge=1, le=65535)
+    address: str | None = None
+
+    @property
+    def reached_at(self) -> str:
+        """host:port for invitations."""
+        return self.address or f"{self.host}:{self.port}"
+
+
 class KeysSection(BaseModel):
     """The private keys of the coordinator's services, and the `passphrase` that opens them; without it they are not encrypted."""
 
@@ -61,6 +76,7 @@ class CoordinatorConfig(BaseModel):
     keys: KeysSection = KeysSection()
     superlink: SuperLinkSection = SuperLinkSection()
     control: ControlSection | None = None
+    enrolment: EnrolmentSection | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protos.log_proofs import Grown, LogLeaf
+from protos.vouching import SignedStart, SignedVoucher
 from protos.witness import SignedWitness, View
 from strategies.encoding import Vector, canonical_json, digest_of, sha256_hex, vector_digest
 from strategies.features import Scaling
@@ -96,6 +97,7 @@ class WitnessRequest:
 
     `statements` are the newest that are known of the sites, this one among them; `views` are what they name. It is asked `again` when the site
     has said how much of the log it has seen. `entries` of the log, from number `first`, are for the site's copy; `gaps` say what of it is lost.
+    With `starts` the site is asked to vouch for those sites, and with `vouchers` it is told who vouches for it; then it is asked for nothing else.
     """
 
     run: RunId
@@ -110,6 +112,8 @@ class WitnessRequest:
     first: int = 0
     entries: tuple[bytes, ...] = ()
     gaps: tuple[LogLeaf, ...] = ()
+    starts: tuple[SignedStart, ...] = ()
+    vouchers: tuple[SignedVoucher, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -206,6 +210,7 @@ class RefusalCode(enum.IntEnum):
     FAILED = 5
     BUDGET = 6
     HALTED = 7
+    AWAY = 8
 
 
 MAX_REASON_CHARACTERS: Final = 500
@@ -259,13 +264,15 @@ def refusal_message(
 class WitnessAnswer:
     """A site's statement and the view that it names; without a statement, the `size` of the log from which it needs a proof.
 
-    It has a copy of the first `copied` entries.
+    It has a copy of the first `copied` entries. `start` says that it was started and is not vouched for yet; `vouchers` are its own for others.
     """
 
     size: int
     statement: SignedWitness | None = None
     view: View = field(default_factory=dict)
     copied: int = 0
+    start: SignedStart | None = None
+    vouchers: tuple[SignedVoucher, ...] = ()
 
 
 Body = Moments | Update | ScoreCounts | Refusal | SecureAnswer | WitnessAnswer

@@ -46,7 +46,14 @@ from protos.log_entries import (
 from protos.log_gaps import GapStory
 from protos.log_halts import HaltStory
 from protos.log_names import origin_of
-from protos.log_office import AccessGranted, CallDenied, PlanApproved, PlanProposed, judge_office
+from protos.log_office import (
+    AccessGranted,
+    CallDenied,
+    EnrolmentDenied,
+    PlanApproved,
+    PlanProposed,
+    judge_office,
+)
 from protos.log_personal import PersonalStory
 from protos.log_run_events import (
     ReservationGivenUp,
@@ -146,7 +153,7 @@ class Audit:
                 self._adopt(what)
             case CeilingSet() | Halted() | HaltLifted():
                 self._decide(at, what)
-            case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied():
+            case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied() | EnrolmentDenied():
                 judge_office(what, self._trusted, at)
             case _:
                 self._happen(what)

@@ -2,7 +2,7 @@
 
 1. An access that was granted, a plan that was proposed and an approval carry the officer's own signature, which is judged by the member list
    in force. Launches are judged by their own evidence, whether their plan was proposed here or signed elsewhere.
-2. A refusal carries none: it tells what the coordinator did not do.
+2. A refusal carries none: it tells what the coordinator did not do, for an officer or at the enrolment door.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from protos.access import AccessRequest
 from protos.approvals import PlanStatement, require_spoken
 from protos.documents import Part
 from protos.membership import Trusted
-from protos.names import Name
+from protos.names import Name, Site
 from strategies.errors import Refused
 
 LONGEST_REFUSAL: Final = 500
@@ -56,13 +56,21 @@ class CallDenied(Part):
     silent: bool = False
 
 
-OfficeEvent = AccessGranted | PlanProposed | PlanApproved | CallDenied
-"""What officers do through the control API."""
+class EnrolmentDenied(Part):
+    """Somebody who had the token of an invitation of `site` asked for something else than it gives; nothing was changed."""
+
+    kind: Literal["enrolment-denied"] = "enrolment-denied"
+    site: Site
+    reason: Annotated[str, Field(max_length=LONGEST_REFUSAL)]
+
+
+OfficeEvent = AccessGranted | PlanProposed | PlanApproved | CallDenied | EnrolmentDenied
+"""What officers do through the control API, and what was refused at the coordinator's doors."""
 
 
 def judge_office(what: OfficeEvent, trusted: Trusted | None, at: datetime) -> None:
     """Judge an entry by the member list in force. Raises Refused."""
-    if isinstance(what, CallDenied):
+    if isinstance(what, CallDenied | EnrolmentDenied):
         return
     if trusted is None:
         raise Refused("an officer acts before there is a member list in the log")

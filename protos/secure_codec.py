@@ -49,7 +49,9 @@ from protos.witness_codec import (
     read_gaps,
     read_growth,
     read_leaf,
+    read_starts,
     read_view,
+    read_vouchers,
     view_bytes,
 )
 from strategies.encoding import vector_bytes
@@ -95,6 +97,8 @@ def encode_witness_request(request: WitnessRequest) -> bytes:
     asked.first = request.first
     asked.entries.extend(request.entries)
     asked.gaps.extend(map(leaf_message, request.gaps))
+    asked.starts.extend(each.canonical for each in request.starts)
+    asked.vouchers.extend(each.canonical for each in request.vouchers)
     return frame.SerializeToString(deterministic=True)
 
 
@@ -161,6 +165,8 @@ def _witness_request(frame: pb.Request) -> WitnessRequest:
         first=bounded(asked.first),
         entries=read_copied(asked.entries),
         gaps=read_gaps(asked.gaps),
+        starts=read_starts(asked.starts),
+        vouchers=read_vouchers(asked.vouchers),
     )
 
 

@@ -88,7 +88,7 @@ class Request(_message.Message):
     def __init__(self, statement: _Optional[_Union[Statement, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., scaling: _Optional[_Union[Scaling, _Mapping]] = ..., model: _Optional[bytes] = ..., secure: _Optional[_Union[Secure, _Mapping]] = ..., witness: _Optional[_Union[WitnessRequest, _Mapping]] = ...) -> None: ...
 
 class WitnessRequest(_message.Message):
-    __slots__ = ("run", "note", "growth", "launch", "plan", "task", "statements", "views", "again", "first", "entries", "gaps")
+    __slots__ = ("run", "note", "growth", "launch", "plan", "task", "statements", "views", "again", "first", "entries", "gaps", "starts", "vouchers")
     RUN_FIELD_NUMBER: _ClassVar[int]
     NOTE_FIELD_NUMBER: _ClassVar[int]
     GROWTH_FIELD_NUMBER: _ClassVar[int]
@@ -101,6 +101,8 @@ class WitnessRequest(_message.Message):
     FIRST_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_FIELD_NUMBER: _ClassVar[int]
     GAPS_FIELD_NUMBER: _ClassVar[int]
+    STARTS_FIELD_NUMBER: _ClassVar[int]
+    VOUCHERS_FIELD_NUMBER: _ClassVar[int]
     run: str
     note: bytes
     growth: _containers.RepeatedCompositeFieldContainer[Growth]
@@ -113,7 +115,9 @@ class WitnessRequest(_message.Message):
     first: int
     entries: _containers.RepeatedScalarFieldContainer[bytes]
     gaps: _containers.RepeatedCompositeFieldContainer[LogLeaf]
-    def __init__(self, run: _Optional[str] = ..., note: _Optional[bytes] = ..., growth: _Optional[_Iterable[_Union[Growth, _Mapping]]] = ..., launch: _Optional[_Union[LogLeaf, _Mapping]] = ..., plan: _Optional[_Union[LogLeaf, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., statements: _Optional[_Iterable[bytes]] = ..., views: _Optional[_Iterable[bytes]] = ..., again: _Optional[bool] = ..., first: _Optional[int] = ..., entries: _Optional[_Iterable[bytes]] = ..., gaps: _Optional[_Iterable[_Union[LogLeaf, _Mapping]]] = ...) -> None: ...
+    starts: _containers.RepeatedScalarFieldContainer[bytes]
+    vouchers: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, run: _Optional[str] = ..., note: _Optional[bytes] = ..., growth: _Optional[_Iterable[_Union[Growth, _Mapping]]] = ..., launch: _Optional[_Union[LogLeaf, _Mapping]] = ..., plan: _Optional[_Union[LogLeaf, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., statements: _Optional[_Iterable[bytes]] = ..., views: _Optional[_Iterable[bytes]] = ..., again: _Optional[bool] = ..., first: _Optional[int] = ..., entries: _Optional[_Iterable[bytes]] = ..., gaps: _Optional[_Iterable[_Union[LogLeaf, _Mapping]]] = ..., starts: _Optional[_Iterable[bytes]] = ..., vouchers: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Growth(_message.Message):
     __slots__ = ("size", "hashes")
@@ -134,16 +138,20 @@ class LogLeaf(_message.Message):
     def __init__(self, seq: _Optional[int] = ..., body: _Optional[bytes] = ..., hashes: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class WitnessAnswer(_message.Message):
-    __slots__ = ("statement", "view", "size", "copied")
+    __slots__ = ("statement", "view", "size", "copied", "start", "vouchers")
     STATEMENT_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     COPIED_FIELD_NUMBER: _ClassVar[int]
+    START_FIELD_NUMBER: _ClassVar[int]
+    VOUCHERS_FIELD_NUMBER: _ClassVar[int]
     statement: bytes
     view: bytes
     size: int
     copied: int
-    def __init__(self, statement: _Optional[bytes] = ..., view: _Optional[bytes] = ..., size: _Optional[int] = ..., copied: _Optional[int] = ...) -> None: ...
+    start: bytes
+    vouchers: _containers.RepeatedScalarFieldContainer[bytes]
+    def __init__(self, statement: _Optional[bytes] = ..., view: _Optional[bytes] = ..., size: _Optional[int] = ..., copied: _Optional[int] = ..., start: _Optional[bytes] = ..., vouchers: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class Secure(_message.Message):
     __slots__ = ("frames", "aggregate", "checkpoint")
@@ -204,6 +212,7 @@ class Refusal(_message.Message):
         CODE_PROTOCOL: _ClassVar[Refusal.Code]
         CODE_FAILED: _ClassVar[Refusal.Code]
         CODE_BUDGET: _ClassVar[Refusal.Code]
+        CODE_AWAY: _ClassVar[Refusal.Code]
         CODE_HALTED: _ClassVar[Refusal.Code]
     CODE_UNSPECIFIED: Refusal.Code
     CODE_POLICY: Refusal.Code
@@ -212,6 +221,7 @@ class Refusal(_message.Message):
     CODE_PROTOCOL: Refusal.Code
     CODE_FAILED: Refusal.Code
     CODE_BUDGET: Refusal.Code
+    CODE_AWAY: Refusal.Code
     CODE_HALTED: Refusal.Code
     CODE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]

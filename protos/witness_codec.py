@@ -19,6 +19,7 @@ from protos.log_proofs import (
     LogLeaf,
 )
 from protos.names import Site
+from protos.vouching import SignedStart, SignedVoucher
 from protos.witness import MOST_WITNESSES, Position, SignedWitness, View
 from strategies.encoding import canonical_json
 from strategies.errors import UsageError
@@ -36,16 +37,38 @@ def put_witness_answer(frame: pb.Reply, answer: WitnessAnswer) -> None:
     if answer.statement is not None:
         frame.witness.statement = answer.statement.canonical
         frame.witness.view = view_bytes(answer.view)
+    if answer.start is not None:
+        frame.witness.start = answer.start.canonical
+    frame.witness.vouchers.extend(each.canonical for each in answer.vouchers)
 
 
 def read_witness_answer(frame: pb.WitnessAnswer) -> WitnessAnswer:
     """An answer; raises `CovenantError` for anything else."""
     size, copied = bounded(frame.size), bounded(frame.copied)
+    start = SignedStart.from_canonical(frame.start) if frame.start else None
+    vouchers = read_vouchers(frame.vouchers)
     if not frame.statement:
-        return WitnessAnswer(size, copied=copied)
+        return WitnessAnswer(size, copied=copied, start=start, vouchers=vouchers)
     return WitnessAnswer(
-        size, SignedWitness.from_canonical(frame.statement), read_view(frame.view), copied=copied
+        size,
+        SignedWitness.from_canonical(frame.statement),
+        read_view(frame.view),
+        copied=copied,
+        start=start,
+        vouchers=vouchers,
     )
+
+
+def read_starts(frames: Sequence[bytes]) -> tuple[SignedStart, ...]:
+    """Starts; raises `CovenantError` for anything else."""
+    few(frames, "starts")
+    return tuple(map(SignedStart.from_canonical, frames))
+
+
+def read_vouchers(frames: Sequence[bytes]) -> tuple[SignedVoucher, ...]:
+    """Vouchers; raises `CovenantError` for anything else."""
+    few(frames, "vouchers")
+    return tuple(map(SignedVoucher.from_canonical, frames))
 
 
 def leaf_message(leaf: LogLeaf) -> pb.LogLeaf:

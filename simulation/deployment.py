@@ -44,6 +44,8 @@ class Deployment:
     federation: str = "demo"
     port: int = 0
     control_port: int = 0
+    enrolment_port: int | None = None
+    """Of the enrolment door, if there is to be one."""
     _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _logs: list[IO[bytes]] = field(default_factory=list)
 
@@ -112,6 +114,7 @@ class Deployment:
                 [],
                 make_passphrase(self.home / "passphrase"),
                 self.control_port,
+                enrolment_port=self.enrolment_port,
             )
             (self.home / "root.json").write_bytes(self.officers.root.read_bytes())
             for site, table in tables.items():

@@ -24,7 +24,7 @@ from strategies.features import Scaling
 from strategies.ids import RunId, SiteName, site_name
 from tests.client import loans_for_tests as loans
 from tests.trust_for_tests import Officers, officers
-from tests.witness_for_tests import LOG_SERVICE, KeptLog
+from tests.witness_for_tests import LOG_SERVICE, KeptLog, vouched
 
 RUN = RunId("run-0123456789abcdef")
 SITES = (site_name("south"), site_name("west"))
@@ -68,7 +68,7 @@ class Bank:
         """The site's participant, started again if it was running: it has what is on disk and nothing else."""
         if site in self._running:
             self._running[site].close()
-        self._running[site] = open_participant(self.config_file(site))
+        self._running[site] = vouched(open_participant(self.config_file(site)), SITES)
         return self._running[site]
 
     def edit(self, site: str, old: str, new: str) -> None:

@@ -147,6 +147,12 @@ class KeptLog:
         return made.model_copy(update=changes)
 
 
+def vouched(site: Participant, others: Iterable[str]) -> Participant:
+    """A site for which `others` have vouched since it was started, in tests that are about something else."""
+    site.witness.vouching._by |= {SiteName(each) for each in others}
+    return site
+
+
 def _logged(document: bytes) -> LoggedDocument:
     """As it came, be it one that nobody could read."""
     parsed = json.loads(document)

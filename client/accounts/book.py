@@ -4,7 +4,8 @@
    has opened it, and a retry is a new charge. One attempt is charged once.
 2. A population is what the site calls so: its account outlives tables, files, contract versions, plans and federations. New rows do not renew it.
 3. The order of the filter is fixed with the first ceiling of an account. A ceiling that changed is recorded, and holds from then on.
-4. Every process that charges shares the one file, a turn at a time; nobody charges what another has spent already.
+4. Of a federation that the site has left nothing is charged. What was charged stays, and the accounts go on from there if it returns.
+5. Every process that charges shares the one file, a turn at a time; nobody charges what another has spent already.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ from strategies.ids import Digest, RunId, SiteName
 _CEILING: Final = "ceiling"
 _RELEASE: Final = "release"
 _CHARGED: Final = "charged"
+_FROZEN: Final = "frozen"
+_THAWED: Final = "thawed"
+_KINDS: Final = (_RELEASE, _CEILING, _CHARGED, _FROZEN, _THAWED)
 
 Key = tuple[str, str, str | None]
 """Population, kind of unit, and the column that tells units apart."""
@@ -82,6 +86,8 @@ class AccountBook:
     _attempts: dict[tuple[Key, RunId, str], int] = field(default_factory=dict)
     """By account, run and stage: how many inputs were charged."""
     _occasions: dict[Key, set[Occasion]] = field(default_factory=dict)
+    _frozen: set[str] = field(default_factory=set)
+    """The federations that this site has left."""
     _known: int = 0
     """The last entry that all of this is made from."""
 
@@ -91,7 +97,7 @@ class AccountBook:
     ) -> AccountBook:
         """Open the book at `path`, or begin it. Raises as `Journal.open` does."""
         book = cls(site, Journal.open(path, Holder(site=site), connect=connect, shared=True), clock)
-        kinds = [book.journal.entries(kind) for kind in (_RELEASE, _CEILING, _CHARGED)]
+        kinds = [book.journal.entries(kind) for kind in _KINDS]
         for entry in merge(*kinds, key=attrgetter("seq")):
             book._remember(entry)
         return book
@@ -104,6 +110,7 @@ class AccountBook:
         key = _key(population, rule.unit.unit)
         with self.journal.turn() as turn:
             self._catch_up(turn)
+            self._require_thawed(occasion)
             self._require_uncharged(key, occasion)
             self._require_one_unit(key)
             account = self._account(key, self._ceiling(key, rule))
@@ -117,6 +124,42 @@ class AccountBook:
         for entry in written:
             self._remember(entry)
         return ChargeReceipt(release, written[-1].seq, was, now)
+
+    def restore(self, population: str, rule: AccountRule, release: Release, occasion: Occasion) -> bool:
+        """Charge what others know to be released, whether it fits or not; False where this book has it. Raises `JournalBroken`."""
+        key = _key(population, rule.unit.unit)
+        with self.journal.turn() as turn:
+            self._catch_up(turn)
+            if occasion in self._occasions.get(key, ()):
+                return False
+            written = [
+                *self._news(turn, key, rule, release),
+                turn.append(_CHARGED, self._body(key, release, occasion)),
+            ]
+        for entry in written:
+            self._remember(entry)
+        return True
+
+    def freeze(self, federation: str, reason: str) -> None:
+        """Take no charge for `federation` from now on: the site has left it. What was charged stays. Raises `JournalBroken`."""
+        self._say(_FROZEN, federation, reason)
+
+    def thaw(self, federation: str, reason: str) -> None:
+        """Take charges for `federation` again, from where the accounts are. Raises `JournalBroken`."""
+        self._say(_THAWED, federation, reason)
+
+    def _say(self, kind: str, federation: str, reason: str) -> None:
+        with self.journal.turn() as turn:
+            self._catch_up(turn)
+            body = {"federation": federation, "reason": reason, "at": self.clock().isoformat()}
+            entry = turn.append(kind, body)
+        self._remember(entry)
+
+    def _require_thawed(self, occasion: Occasion) -> None:
+        if occasion.federation in self._frozen:
+            raise BudgetRefused(
+                f"{self.site}: its accounts are frozen for {occasion.federation}, which it has left; `covenant-agent return` lets them go on where they are"
+            )
 
     def require(self, population: str, rule: AccountRule, planned: Mapping[Release, int]) -> None:
         """Raise `BudgetRefused` unless all of `planned` would fit now; charges nothing."""
@@ -217,6 +260,10 @@ class AccountBook:
                 self._attempts[of_run] = self._attempts.get(of_run, 0) + 1
                 self._charges.setdefault(key, []).append(charge)
                 self._occasions.setdefault(key, set()).add(charge.occasion)
+            case "frozen":
+                self._frozen.add(body["federation"])
+            case "thawed":
+                self._frozen.discard(body["federation"])
         self._known = entry.seq
 
 

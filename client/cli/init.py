@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from client.enrolment.new_site import REQUEST_FILE, NewSite
+from client.enrolment.new_site import CONFIG_FILE, REQUEST_FILE, NewSite, unfolded
 from client.keystore import read_root
+from protos.documents import load_document
+from protos.invitation import Invitation
 from protos.shell import people
+from strategies.errors import UsageError
 
 
 def register(agent: typer.Typer) -> None:
@@ -19,14 +25,20 @@ def register(agent: typer.Typer) -> None:
 
 def init(  # noqa: PLR0917 (each is an option of the command)
     folder: Annotated[Path, typer.Argument(help="The folder to make for this site.")],
-    site: Annotated[str, typer.Option(help="This site's name, as agreed with the federation.")],
-    federation: Annotated[str, typer.Option(help="The federation's name.")],
-    superlink: Annotated[str, typer.Option(help="host:port of the federation's SuperLink.")],
-    ca: Annotated[Path, typer.Option(help="ca.crt, from the centre.")],
-    root: Annotated[Path, typer.Option(help="root.json, from the officers.")],
-    contract: Annotated[Path, typer.Option(help="The data contract that this site's data follows.")],
     data: Annotated[Path, typer.Option(help="The Parquet file with this site's rows.")],
     purpose: Annotated[list[str], typer.Option(help="A purpose that this site admits; repeatable.")],
+    invitation: Annotated[
+        Path | None,
+        typer.Option(help="SITE.invitation, from the centre: instead of the six options that follow."),
+    ] = None,
+    site: Annotated[str | None, typer.Option(help="This site's name, as agreed with the federation.")] = None,
+    federation: Annotated[str | None, typer.Option(help="The federation's name.")] = None,
+    superlink: Annotated[str | None, typer.Option(help="host:port of the federation's SuperLink.")] = None,
+    ca: Annotated[Path | None, typer.Option(help="ca.crt, from the centre.")] = None,
+    root: Annotated[Path | None, typer.Option(help="root.json, from the officers.")] = None,
+    contract: Annotated[
+        Path | None, typer.Option(help="The data contract that this site's data follows.")
+    ] = None,
     peer: Annotated[
         list[str] | None,
         typer.Option(
@@ -57,28 +69,81 @@ def init(  # noqa: PLR0917 (each is an option of the command)
         ),
     ] = None,
 ) -> None:
-    """Make a site's configuration and keys, and the enrolment request that the federation's officers must certify."""
-    made = NewSite(
-        site=site,
-        federation=federation,
-        superlink=superlink,
-        ca=ca,
-        root=root,
-        contract=contract,
-        data=data,
-        purposes=purpose,
-        peers=peer or (),
-        allow_plain=allow_plain,
-        privacy=privacy or ("distributed",),
-        account=account,
-        passphrase_file=passphrase_file,
-    )
-    request = made.make(folder)
+    """Make a site's configuration, with comments, its keys, and the enrolment request that the federation's officers must certify."""
+    with _given(invitation, site, federation, superlink, ca, root, contract) as given:
+        made = NewSite(
+            site=given.site,
+            federation=given.federation,
+            superlink=given.superlink,
+            ca=given.ca,
+            root=given.root,
+            contract=given.contract,
+            data=data,
+            purposes=purpose,
+            peers=peer or (),
+            allow_plain=allow_plain,
+            privacy=privacy or ("distributed",),
+            account=account,
+            passphrase_file=passphrase_file,
+        )
+        request = made.make(folder)
+        pinned = read_root(given.root, given.federation).root.fingerprint
+    _tell(folder, invitation, request.fingerprint, pinned)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """What a site is told of its federation."""
+
+    site: str
+    federation: str
+    superlink: str
+    ca: Path
+    root: Path
+    contract: Path
+
+
+@contextmanager
+def _given(
+    invitation: Path | None,
+    site: str | None,
+    federation: str | None,
+    superlink: str | None,
+    ca: Path | None,
+    root: Path | None,
+    contract: Path | None,
+) -> Iterator[_Given]:
+    """From an invitation, or one by one. Raises UsageError where something is missing, or given twice."""
+    if invitation is None:
+        if None in {site, federation, superlink, ca, root, contract}:
+            raise UsageError(
+                "name --invitation, or all of --site, --federation, --superlink, --ca, --root and --contract"
+            )
+        yield _Given(
+            site or "", federation or "", superlink or "", ca or Path(), root or Path(), contract or Path()
+        )
+        return
+    if any(each is not None for each in (site, federation, superlink, ca, root)):
+        raise UsageError(
+            "the invitation says site, federation, SuperLink, authority and root; leave those options out"
+        )
+    read = load_document(invitation, Invitation)
+    with unfolded(read, contract) as (its_ca, its_root, its_contract):
+        yield _Given(read.site, read.federation, read.superlink, its_ca, its_root, its_contract)
+
+
+def _tell(folder: Path, invitation: Path | None, fingerprint: str, pinned: str) -> None:
+    config = folder / CONFIG_FILE
+    people.print(f"made {folder}: read {config}, which says what this site admits", highlight=False)
+    if invitation is None:
+        people.print(f"send {folder / REQUEST_FILE} to the officers and tell them this fingerprint:")
+    else:
+        people.print(
+            f"then hand the request in with `covenant-agent enroll {invitation} --config {config}`, and tell the officers this fingerprint:",
+            highlight=False,
+        )
+    people.print(f"  {fingerprint}", highlight=False)
     people.print(
-        f"made {folder}; send {folder / REQUEST_FILE} to the officers and tell them this fingerprint:"
-    )
-    people.print(f"  {request.fingerprint}", highlight=False)
-    people.print(
-        f"the root that this site pins has fingerprint {read_root(root, federation).root.fingerprint}; compare it with theirs",
+        f"the root that this site pins has fingerprint {pinned}; compare it with theirs",
         highlight=False,
     )

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from json import dumps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 from client.keystore import make_keys, read_root
 from protos.contract import Contract
 from protos.documents import load_document
 from protos.enrolment import EnrolmentRequest
+from protos.invitation import Invitation
 from protos.site import load_site
 from strategies.errors import UsageError
 
@@ -123,6 +126,26 @@ class NewSite:
             account=_account(self.account),
             passphrase=_passphrase(self.passphrase_file),
         )
+
+
+@contextmanager
+def unfolded(invitation: Invitation, contract: Path | None) -> Iterator[tuple[Path, Path, Path]]:
+    """The files of an invitation as long as the block runs: authority, root, and contract, which is `contract` if the invitation has none.
+
+    Raises UsageError where there is no contract at all.
+    """
+    if contract is None and invitation.contract is None:
+        raise UsageError(
+            f"the invitation of {invitation.site} has no data contract; name the one that you were given with --contract"
+        )
+    with TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "ca.crt").write_text(invitation.ca)
+        (folder / "root.json").write_bytes(invitation.root.canonical + b"\n")
+        if contract is None and invitation.contract is not None:
+            contract = folder / f"{invitation.contract.name}.yaml"
+            contract.write_bytes(invitation.contract.canonical + b"\n")
+        yield folder / "ca.crt", folder / "root.json", contract or folder
 
 
 def _passphrase(file: Path | None) -> str:

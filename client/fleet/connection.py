@@ -2,7 +2,7 @@
 
 Three outcomes of a call matter to the agent, each an exception of its own: the SuperLink cannot be reached (`AwayError`), it does not
 know this site's key (`UnknownSiteError`: an in-memory SuperLink that restarted, or a site not yet registered), or it has ended the run
-that a message belongs to (`RunOverError`). Retrying is the agent's decision, never this module's.
+that a message belongs to (`RunOverError`). What is wrong with this machine or its network (`LocalFault`) is told apart from those. Retrying is the agent's decision, never this module's.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 import httpx
@@ -49,6 +51,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from google.protobuf.message import DecodeError
 
+from client.fleet.probe import look, require_clock, require_usable
 from protos.frame_size import MAX_FRAME_BYTES
 from strategies.errors import CovenantError, Unreachable
 
@@ -86,19 +89,28 @@ class FleetConnection:
     """Calls of one site's agent to one SuperLink. Not connected until `activate` returns."""
 
     def __init__(
-        self, *, address: str, ca_file: Path, key: ec.EllipticCurvePrivateKey, node_file: Path
+        self,
+        *,
+        address: str,
+        ca_file: Path,
+        key: ec.EllipticCurvePrivateKey,
+        node_file: Path,
+        proxy: str | None = None,
+        clock: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         """Prepare the TLS client; `address` is host:port, `ca_file` the PEM that alone is trusted, `key` the node key.
 
-        `node_file` remembers Flower's id of this site from one start to the next.
+        `node_file` remembers Flower's id of this site from one start to the next. `proxy` and `clock` are for finding out why there is no connection.
         """
         self._address = address
+        self._ca = ca_file.read_bytes()
+        self._proxy, self._clock = proxy, clock
         self._node_file = node_file
         self._public_key = public_key_to_bytes(key.public_key())
         self._client = FleetHttpClient.from_server_address(
             address,
             insecure=False,
-            root_certificates=ca_file.read_bytes(),
+            root_certificates=self._ca,
             interceptors=[
                 RuntimeVersionHttpInterceptor(component_name="SuperNode"),
                 NodeAuthHttpInterceptor(key, key.public_key()),
@@ -234,12 +246,20 @@ class FleetConnection:
                 )
             time.sleep(_OBJECT_POLL_S)
 
+    def _require_clock(self, response: httpx.Response) -> None:
+        """Raise `ClockOff` if that is why the SuperLink does not believe a signature: it came over TLS that was verified, so its clock counts."""
+        with suppress(ValueError, TypeError):
+            there = parsedate_to_datetime(response.headers.get("date", "")).astimezone(UTC)
+            require_clock(self._address, self._clock(), there)
+
     @contextmanager
     def _outcomes(self) -> Iterator[None]:
         try:
             yield
         except httpx.HTTPStatusError as error:
             status = error.response.status_code
+            if status == httpx.codes.UNAUTHORIZED:
+                self._require_clock(error.response)
             if status == httpx.codes.FORBIDDEN:
                 raise RunOverError("the run has ended") from error
             if error.response.is_client_error:
@@ -248,9 +268,12 @@ class FleetConnection:
                 ) from error
             raise AwayError(f"the SuperLink at {self._address} answered HTTP {status}") from error
         except (httpx.TransportError, ssl.SSLError) as error:
+            if _UNVERIFIED in str(error):
+                require_usable(look(self._address, self._ca, proxy=self._proxy, clock=self._clock))
             raise AwayError(f"the SuperLink at {self._address} cannot be reached: {error}") from error
 
 
+_UNVERIFIED = "CERTIFICATE_VERIFY_FAILED"
 _NO_MESSAGE = (ValueError, TypeError, LookupError, AttributeError, RecursionError, DecodeError)
 """What flwr raises on objects that make no message."""
 

@@ -26,8 +26,9 @@ from client.journal.file import Journal
 from client.refusal import TaskRefused
 from protos.frames import RefusalCode, SecureRequest, Stage, Statement
 from protos.secagg_codec import encode_frame
+from protos.vouching import MOST_MET, Met
 from strategies.encoding import sha256_hex
-from strategies.ids import Digest
+from strategies.ids import Digest, SiteName
 from strategies.secagg.labels import prefixed
 from strategies.secagg.messages import ConfirmRequest, MaskRequest, UnmaskRequest
 
@@ -41,7 +42,8 @@ PLAIN_STEP: Final = "answer"
 _CONFIRM: Final = "confirm"
 _UNMASK: Final = "unmask"
 _LENGTH_BYTES: Final = 4
-_STEPS: Final[Mapping[type, str]] = {MaskRequest: "mask", ConfirmRequest: _CONFIRM, UnmaskRequest: _UNMASK}
+_MASK: Final = "mask"
+_STEPS: Final[Mapping[type, str]] = {MaskRequest: _MASK, ConfirmRequest: _CONFIRM, UnmaskRequest: _UNMASK}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,6 +55,8 @@ class Question:
     plan: Digest
     history: Mapping[str, Digest] = field(default_factory=dict)
     """What an input is computed from, by name: of one run each name has one digest."""
+    together: tuple[SiteName, ...] = ()
+    """Where shares are asked for: the survivors, each of whom has sent an input to this attempt."""
 
     @property
     def words(self) -> str:
@@ -86,6 +90,8 @@ class Answers:
     """By run and name."""
     _began: dict[tuple[str, str], datetime] = field(default_factory=dict)
     """By run and plan: when this site gave its first answer."""
+    _met: dict[SiteName, dict[str, Met]] = field(default_factory=dict)
+    """By site and run, in the order in which they came: the last sum that this site was in with it."""
     _promised: dict[str, int] = field(default_factory=dict)
     """By run: the entry beside which the shares of its last confirmation are kept."""
 
@@ -103,6 +109,14 @@ class Answers:
     def began(self, run: str, plan: Digest) -> datetime | None:
         """When this site gave its first answer of `run` under `plan`; None if it has given none."""
         return self._began.get((run, plan))
+
+    def met(self, site: SiteName) -> tuple[Met, ...]:
+        """The last sum of each of the newest runs that this site was in with `site`."""
+        return tuple(self._met.get(site, {}).values())[-MOST_MET:]
+
+    def has_masked(self, met: Met) -> bool:
+        """Whether this site has sent an input to that attempt."""
+        return (met.run, met.stage, met.round, met.attempt, _MASK) in self._by_slot
 
     def kept(self, question: Question) -> bytes | None:
         """The frame that answered `question`, or None if its slot is free. Raises `TaskRefused` if another question has it."""
@@ -170,6 +184,8 @@ class Answers:
             "frame": sha256_hex(frame), "promise": _digest_of(promise), "accounts": list(self.accounts.head),
             "at": self.clock().isoformat(),
         }  # fmt: skip
+        if question.together:
+            body["together"] = list(question.together)
         entry = self.journal.append(
             _KIND, body, prefixed(frame) + promise, keep=_KEPT_FRAMES, forget=self._promised.get(run)
         )
@@ -187,6 +203,10 @@ class Answers:
             self._promised[body["run"]] = seq
         if slot[-1] == _UNMASK:
             self._opened[slot[:3]] = slot[3]
+        for site in body.get("together", ()):
+            last = self._met.setdefault(SiteName(site), {})
+            last.pop(slot[0], None)
+            last[slot[0]] = Met(run=slot[0], stage=slot[1], round=slot[2], attempt=slot[3])
 
 
 def _digest_of(promise: bytes) -> Digest | None:
@@ -218,7 +238,10 @@ def secure_question(request: SecureRequest) -> Question | None:
     slot = (said.run, said.stage, said.round, said.attempt, step)
     said_of = request.statement if isinstance(first.body, MaskRequest) else None  # the other steps check none
     history = {} if said_of is None else _history_of(said_of)
-    return Question(slot=slot, digest=sha256_hex(encode_frame(first)), plan=said.plan, history=history)
+    together = tuple(sorted(first.body.survivors)) if isinstance(first.body, UnmaskRequest) else ()
+    return Question(
+        slot=slot, digest=sha256_hex(encode_frame(first)), plan=said.plan, history=history, together=together
+    )
 
 
 def _history_of(statement: Statement) -> dict[str, Digest]:

@@ -20,6 +20,7 @@ from client.transparency.gap_check import signed_gap
 from protos.frames import WitnessRequest
 from protos.keys import Signer
 from protos.membership import MemberList
+from protos.vouching import SignedStart, Start
 from protos.witness import KEY_DIGITS, Position, SignedWitness, View, WitnessStatement, key_part, view_digest
 from strategies.encoding import sha256_hex
 from strategies.ids import Digest, RunId, SiteName
@@ -32,6 +33,9 @@ _PEERS: Final = "peers"
 _FORK: Final = "fork"
 _GAP: Final = "gap"
 _ANEW: Final = "history begun anew"
+_STARTED: Final = "started"
+_START_SEEN: Final = "start seen"
+_NONCE_BYTES: Final = 32
 _RANDOM_BYTES: Final = KEY_DIGITS // 2
 
 
@@ -84,6 +88,8 @@ class WitnessMemory:
     """The newest statement of each site, this one among them."""
     past: set[SiteName] = field(default_factory=set, init=False)
     """The sites whose newest statement is about the log before the history was begun anew."""
+    starts: dict[SiteName, SignedStart] = field(default_factory=dict, init=False)
+    """The start of each other site that was furthest in its journal."""
     signed: dict[RunId, list[Own]] = field(default_factory=dict, init=False)
     """By run: what this site has signed of it."""
 
@@ -95,6 +101,7 @@ class WitnessMemory:
             _FORK: self._read_fork,
             _GAP: self._read_gap,
             _ANEW: self._read_anew,
+            _START_SEEN: self._read_start,
         }
         entries = (entry for kind in readers for entry in self.journal.entries(kind))
         for entry in sorted(entries, key=lambda each: each.seq):
@@ -158,6 +165,41 @@ class WitnessMemory:
         """A person decides that what this site has seen of the log counts no more."""
         self._read_anew(self.journal.append(_ANEW, {"reason": reason, "at": self.clock().isoformat()}))
 
+    def record_start(self, federation: str) -> SignedStart:
+        """That this process was started: a fresh nonce, signed once it is on disk."""
+        epoch, at = self._epoch_now(), self.clock()
+        nonce = Digest(self.entropy(_NONCE_BYTES).hex())
+        entry = self.journal.append(_STARTED, {"nonce": nonce, "at": at.isoformat()})
+        sequence, head = self.journal.head_at(entry.seq)
+        start = Start(
+            federation=federation,
+            site=self.site,
+            identity=self.identity.public,
+            nonce=nonce,
+            position=Position(epoch=epoch, sequence=sequence, head=Digest(head)),
+            at=at,
+        )
+        return SignedStart.sign(start, self.identity)
+
+    def meet_start(self, signed: SignedStart) -> None:
+        """Keep the start of another site, unless one is kept that was further, or this one."""
+        known, start = self.starts.get(signed.start.site), signed.start
+        if (
+            known is not None
+            and known.start.identity == start.identity
+            and known.start.position.sequence >= start.position.sequence
+        ):
+            return
+        self._read_start(self.journal.append(_START_SEEN, {"start": signed.model_dump(mode="json")}))
+
+    def seen_of(self, site: SiteName, identity: str) -> tuple[SignedWitness | None, SignedStart | None]:
+        """The newest statement of a site under its key, and the start of it that was furthest."""
+        statement, start = self.known.get(site), self.starts.get(site)
+        return (
+            statement if statement is not None and statement.statement.identity == identity else None,
+            start if start is not None and start.start.identity == identity else None,
+        )
+
     def _epoch_now(self) -> str:
         """Which journal this is: drawn once, so that another one under the same key is told apart."""
         if self.epoch is None:
@@ -214,6 +256,10 @@ class WitnessMemory:
             }
             self.signed = {run: said for run, said in still.items() if said}
             self.last = SignedNote.parse(body["note"])
+
+    def _read_start(self, entry: Entry) -> None:
+        signed = SignedStart.model_validate(entry.body["start"])
+        self.starts[signed.start.site] = signed
 
     def _read_anew(self, _: Entry) -> None:
         self.last = None

@@ -14,6 +14,8 @@
 7. Two heads of one size are a split. It is kept with both signed notes, and this site signs nothing and takes part in nothing until a person
    here has dealt with it.
 
+8. Nothing is taken part in before as many others have vouched for this process's start (`vouching`).
+
 Rules 1, 6 and 7 are kept by a `History`, rule 4 by `Statements`, rule 2 by `launch_check`, rule 3 by a `WitnessMemory`.
 """
 
@@ -33,6 +35,7 @@ from client.transparency.launch_check import require_launched
 from client.transparency.log_copy import Contradicted, Fresh, LogCopy
 from client.transparency.memory import WitnessMemory
 from client.transparency.statements import Statements
+from client.transparency.vouching import Vouching
 from protos.frames import RefusalCode, WitnessAnswer, WitnessRequest
 from protos.log_proofs import Shown, log_key_of
 from protos.root import SignedRoot
@@ -53,6 +56,7 @@ class Witness:
 
     memory: WitnessMemory
     pinned: SignedRoot
+    vouching: Vouching
     policy_asks: int | None = None
     copy: LogCopy | None = None
     _good: OrderedDict[tuple[RunId, Digest, Digest], frozenset[SiteName]] = field(
@@ -78,6 +82,9 @@ class Witness:
         Raises `TaskRefused`, and `JournalBroken` if it could not be recorded.
         """
         self.require_sound()
+        if request.starts or request.vouchers:
+            return self._vouched(request, accepted)
+        start = self.vouching.asked_for(accepted)
         with refusing(RefusalCode.SIGNATURE, UsageError):
             shown = Shown.of(request.note, request.grown, log_key_of(accepted.members))
             # First, because a site that was set back does not know how much it has seen.
@@ -87,7 +94,7 @@ class Witness:
                     self._statements.require_mine(said.position, each, None)
             self._history.follow_over_gaps(request.gaps, shown, accepted.trusted, self.copy)
         if not self._history.extends_the_last(shown, again=request.again):
-            return WitnessAnswer(self.memory.last_head.size, copied=self._copied)
+            return WitnessAnswer(self.memory.last_head.size, copied=self._copied, start=start)
         fresh = self._weighed(request, shown)
         with refusing(RefusalCode.SIGNATURE):
             require_launched(request, accepted, shown.head)
@@ -101,7 +108,19 @@ class Witness:
         if self.copy is not None:
             self.copy.keep(fresh)
         _log.info("witnessed", run=request.run, entries=shown.head.size, copied=self._copied)
-        return WitnessAnswer(shown.head.size, signed, view, copied=self._copied)
+        return WitnessAnswer(shown.head.size, signed, view, copied=self._copied, start=start)
+
+    def _vouched(self, request: WitnessRequest, accepted: Accepted) -> WitnessAnswer:
+        """Vouch for others that were started, and take what they say of this site."""
+        with refusing(RefusalCode.SIGNATURE):
+            said = self.vouching.vouch(request.starts, accepted)
+        self.vouching.take(request.vouchers, accepted)
+        return WitnessAnswer(
+            self.memory.last_head.size,
+            copied=self._copied,
+            start=self.vouching.asked_for(accepted),
+            vouchers=said,
+        )
 
     def require(self, bundle: bytes, accepted: Accepted, run: RunId) -> None:
         """Check that enough sites have witnessed `run`, this one among them. Raises `TaskRefused`, and `JournalBroken`."""
@@ -112,6 +131,7 @@ class Witness:
                 self._good[key] = self._require_witnessed(bundle, accepted, run)
             while len(self._good) > _KEPT_BUNDLES:
                 self._good.popitem(last=False)
+        self.vouching.require(accepted)
         self._shown.pop(run, None)
         self._shown[run] = self._good[key]
         while len(self._shown) > _KEPT_RUNS:

@@ -31,6 +31,7 @@ root: root.json                 # the federation's root; sites compare its finge
 keys: {keys}
 superlink: {{host: {host}, port: {port}}}
 control: {{host: {control_host}, port: {control_port}}}   # the API that officers' commands call with --access; without this line there is none
+{enrolment}
 """
 
 db = typer.Typer(no_args_is_help=True, help="The database of record.")
@@ -43,7 +44,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(db, name="db")
 
 
-def init(
+def init(  # noqa: PLR0917 (each is an option of the command)
     folder: Path,
     federation: Annotated[
         str, typer.Option(help="Name of the federation: lower-case letters, digits, hyphens.")
@@ -61,6 +62,12 @@ def init(
     ] = None,
     control_port: Annotated[int, typer.Option(help="Port of the control API.")] = 9093,
     control_host: Annotated[str, typer.Option(help="Address that the control API listens on.")] = "127.0.0.1",
+    enrolment_port: Annotated[
+        int | None,
+        typer.Option(
+            help="Port of the enrolment door, at the SuperLink's address. Without it requests travel as files."
+        ),
+    ] = None,
 ) -> None:
     """Make a coordinator's folder: configuration, certificates of transport and control API, the log's key, database."""
     from coordinator.control_tls import control_files
@@ -78,6 +85,7 @@ def init(
         control_host=json.dumps(control_host),
         control_port=control_port,
         keys=_keys(passphrase_file),
+        enrolment=_enrolment(host, enrolment_port),
     )
     read_document(config, CoordinatorConfig, CONFIG_NAME)  # before anything is made
     folder.mkdir(parents=True, exist_ok=True)
@@ -100,6 +108,14 @@ def _keys(passphrase_file: Path | None) -> str:
     if passphrase_file is None:
         return f"{{log: {LOG_NAME}.key}}           # with passphrase: {{credential: NAME}} of systemd, or {{file: PATH}}; without it not encrypted"
     return f"{{log: {LOG_NAME}.key, passphrase: {{file: {json.dumps(str(passphrase_file.resolve()))}}}}}"
+
+
+def _enrolment(host: str, port: int | None) -> str:
+    """The part of a configuration that says whether there is an enrolment door."""
+    what = "# where sites with an invitation hand in their requests; without this line those travel as files"
+    if port is None:
+        return f"# enrolment: {{host: {json.dumps(host)}, port: 9094}}   {what}"
+    return f"enrolment: {{host: {json.dumps(host)}, port: {port}}}   {what}"
 
 
 def serve(home: Home = None) -> None:

@@ -85,9 +85,64 @@ def give(  # noqa: PLR0917 (each is an option of the command)
         return
     if reason is None or officer is None or key is None:
         raise UsageError(_INCOMPLETE)
+    give_order(
+        root=root,
+        home=home,
+        access=access,
+        reason=reason,
+        officer=officer,
+        key=key,
+        passphrase_file=passphrase_file,
+        site=site,
+        run=run,
+        everything=everything,
+        json=json,
+    )
+
+
+def give_order(
+    *,
+    root: Path | None,
+    home: Path | None,
+    access: Path | None,
+    reason: str,
+    officer: str,
+    key: Path,
+    passphrase_file: Path | None,
+    site: str | None = None,
+    run: str | None = None,
+    everything: bool = False,
+    json: bool = False,
+) -> None:
+    """Sign an order to halt, hand it in, and say what came of it."""
     where = _federation(root, home, access)
     order = _order(where, site, run, reason, officer, key, passphrase_file, everything=everything)
     _show_one(desk_at(home, access).give_halt(order), json=json)
+
+
+def lift_all(
+    site: str,
+    reason: str,
+    officer: str,
+    key: Path,
+    passphrase_file: Path | None,
+    home: Path | None,
+    access: Path | None,
+    *,
+    json: bool,
+) -> None:
+    """Say of each halt of `site` that it may be lifted. Raises UsageError where none stands."""
+    standing = [
+        each.order
+        for each in desk_at(home, access).halts()
+        if each.lifted_at is None and (each.order.scope, each.order.target) == ("site", site)
+    ]
+    if not standing:
+        raise UsageError(
+            f"{site} is not suspended; `covenant halt list` shows what stands. A site that was removed is certified again with `covenant site certify`"
+        )
+    for order in standing:
+        lift(order.id, reason, officer, key, passphrase_file, home, access, json)
 
 
 @app.command("order")

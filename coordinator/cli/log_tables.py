@@ -28,7 +28,14 @@ from protos.log_entries import (
 )
 from protos.log_export import Verified
 from protos.log_gaps import Gap
-from protos.log_office import AccessGranted, CallDenied, OfficeEvent, PlanApproved, PlanProposed
+from protos.log_office import (
+    AccessGranted,
+    CallDenied,
+    EnrolmentDenied,
+    OfficeEvent,
+    PlanApproved,
+    PlanProposed,
+)
 from protos.log_run_events import (
     AttemptVoided,
     ReservationGivenUp,
@@ -80,6 +87,7 @@ def words_of(what: What) -> str:
             | PlanProposed()
             | PlanApproved()
             | CallDenied()
+            | EnrolmentDenied()
             | GapLogged()
             | AccountsAdopted()
         ):
@@ -99,6 +107,8 @@ def _words_of_office(what: OfficeEvent) -> str:
         case CallDenied():
             more = "; further ones within the hour are not told" if what.silent else ""
             return f"{what.officer} was refused {what.method}: {what.reason}{more}"
+        case EnrolmentDenied():
+            return f"refused at the enrolment door, with a token of {what.site}: {what.reason}"
 
 
 def _words_of_decision(

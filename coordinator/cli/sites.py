@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from coordinator.cli import invitations, site_standing
 from coordinator.cli.members import Out, read_base, write_next
 from coordinator.cli.options import Home, Json
 from coordinator.cli.signing import (
@@ -22,15 +23,18 @@ from coordinator.cli.signing import (
     read_roots,
 )
 from coordinator.documents import read_members
-from coordinator.settings import load_settings
+from coordinator.settings import Settings, load_settings
 from protos.documents import make_document
 from protos.enrolment import EnrolmentRequest
 from protos.keys import fingerprint
 from protos.membership import Member, MemberList, Officer, Role, Service
 from protos.shell import emit, people
 from strategies.errors import UsageError
+from strategies.ids import SiteName
 
 app = typer.Typer(no_args_is_help=True, help="Sites of the federation.")
+for each in (invitations, site_standing):
+    each.register(app)
 
 
 @app.command("certify")
@@ -88,17 +92,37 @@ def certify(  # noqa: PLR0917 (each is an option of the command)
 
 @app.command("list")
 def list_sites(home: Home = None, json: Json = False) -> None:
-    """The member sites with the fingerprints of their keys."""
-    members = read_members(load_settings(home))[1].members
+    """The member sites with the fingerprints of their keys, who of them is suspended, and who is on the way in."""
+    settings = load_settings(home)
+    members = read_members(settings)[1].members
+    standing = _standing(settings, [each.site for each in members.members])
+    keys = {each.site: fingerprint(each.identity_key) for each in members.members}
     if json:
-        emit(
-            {"members": members.ref, "sites": {m.site: fingerprint(m.identity_key) for m in members.members}}
-        )
+        emit({"members": members.ref, "sites": keys, "standing": standing})
         return
-    table = Table("site", "identity key's fingerprint", title=members.ref)
-    for member in members.members:
-        table.add_row(member.site, fingerprint(member.identity_key))
+    table = Table("site", "standing", "identity key's fingerprint", title=members.ref)
+    for site, words in standing.items():
+        table.add_row(site, words, keys.get(SiteName(site), ""))
     people.print(table)
+
+
+def _standing(settings: Settings, members: Sequence[SiteName]) -> dict[str, str]:
+    """`member` or `suspended` for each member, `invited` or `waiting` for who is on the way in."""
+    from coordinator.bootstrap import open_centre
+    from coordinator.enrolment.invitations import InvitationBook
+    from coordinator.governance.halts import views
+
+    centre = open_centre(settings)
+    suspended = {
+        each.order.target
+        for each in views(centre.engine)
+        if each.lifted_at is None and each.order.scope == "site"
+    }
+    found: dict[str, str] = {site: "suspended" if site in suspended else "member" for site in members}
+    for each in InvitationBook(centre).all():
+        if each.site not in found and each.state in {"invited", "waiting"}:
+            found[each.site] = each.state
+    return found
 
 
 def _officer(text: str, expires: datetime) -> Officer:

@@ -1,5 +1,6 @@
 """The coordinator's database: the truth about sites, runs, rounds, models and what privacy was spent."""
 
+from coordinator.db import enrolment_schema as _enrolment_schema
 from coordinator.db import halt_schema as _halt_schema
 from coordinator.db import ledger_schema as _ledger_schema  # their tables belong to the one metadata
 from coordinator.db import log_schema as _log_schema
@@ -9,5 +10,13 @@ from coordinator.db import witness_schema as _witness_schema
 from coordinator.db.engine import open_database, reading, writing
 from coordinator.db.migrate import migrate
 
-del _halt_schema, _ledger_schema, _log_schema, _office_schema, _recovery_schema, _witness_schema
+del (
+    _enrolment_schema,
+    _halt_schema,
+    _ledger_schema,
+    _log_schema,
+    _office_schema,
+    _recovery_schema,
+    _witness_schema,
+)
 __all__ = ["migrate", "open_database", "reading", "writing"]

@@ -35,7 +35,7 @@ from protos.log_entries import (
     PlanRecorded,
     What,
 )
-from protos.log_office import AccessGranted, CallDenied, PlanApproved, PlanProposed
+from protos.log_office import AccessGranted, CallDenied, EnrolmentDenied, PlanApproved, PlanProposed
 from protos.membership import Membership, Trusted
 from protos.root import SignedRoot
 from strategies.encoding import canonical_json
@@ -92,7 +92,7 @@ class Replay:
                 self._lifted(at, what)
             case PersonalTold():
                 pass  # a site's word, which only the log has
-            case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied():
+            case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied() | EnrolmentDenied():
                 pass  # officers ask for access, and propose, anew: the log has what they signed, and not the documents
             case GapLogged():
                 pass  # the log itself is what it changes

@@ -47,6 +47,8 @@ class Asking:
     """Takes a refusal whose signature was checked; says whether it is for good."""
     ordered: Callable[[SiteName, bytes], None] = lambda _site, _order: None
     """Told of the order to halt that a site refuses with."""
+    started: Callable[[SiteName, bytes], None] = lambda _site, _start: None
+    """Told of a site that was started, and is to be vouched for before it takes part."""
 
     def ask(
         self, stage: Stage, number: int, asked: Asked, take: Callable[[SiteName, Body], None]
@@ -87,6 +89,8 @@ class Asking:
                 self.roster.accuse(reply.body.accused, by=site)
             if reply.body.code is RefusalCode.HALTED and reply.body.evidence:
                 self.ordered(site, reply.body.evidence)
+            if reply.body.code is RefusalCode.AWAY and reply.body.evidence:
+                self.started(site, reply.body.evidence)
             if self.judge(site, echo, reply.body):
                 self.roster.refused[site] = reason
             return reason

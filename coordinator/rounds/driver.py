@@ -91,7 +91,15 @@ class Driver:
         members, book = self.documents.member_list, WitnessBook(self.log.engine, self.log.clock)
         judge = Refusals(self.documents.run, members, self.log, book, self.store).take
         deadline_s = self._plan.training.round_deadline
-        asking = Asking(self.exchange, self._roster, deadline_s, verify, judge, self.ordered)
+        asking = Asking(
+            self.exchange,
+            self._roster,
+            deadline_s,
+            verify,
+            judge,
+            self.ordered,
+            lambda site, start: self._witnessing.note_start(site, start),  # noqa: PLW0108 (it is made after this)
+        )
         witnessing = Witnessing(self.documents, members, self.log, book, self.store, asking)
         self._witnessing, task = witnessing, lambda: witnessing.task
         match self._plan.aggregation:

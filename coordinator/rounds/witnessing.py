@@ -27,6 +27,7 @@ from coordinator.rounds.log_shown import LogShown
 from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.roster import because
 from coordinator.rounds.store import RoundStore
+from coordinator.rounds.vouching import Starts
 from protos.frames import Body, Stage, Task, WitnessAnswer, WitnessRequest
 from protos.log_run_events import RunWitnessed
 from protos.membership import MemberList
@@ -79,8 +80,11 @@ class Witnessing:
     """How much of the log each site has said that it has copied."""
     _shown: LogShown = field(init=False)
 
+    _starts: Starts = field(init=False)
+
     def __post_init__(self) -> None:
         self._shown = LogShown(self.documents, self.log)
+        self._starts = Starts(self.members, self.asking)
 
     @property
     def task(self) -> Task:
@@ -101,12 +105,25 @@ class Witnessing:
                 )
             self._count(signed)
             self._have_copied(signed)
-        ready = tuple(site for site in roster if site in self._seen)
+        self._starts.have_vouched(roster, self._bare())
+        waiting = self._starts.waiting
+        missing |= {
+            site: "was started, and too few have vouched for it" for site in waiting if site in roster
+        }
+        ready = tuple(site for site in roster if site in self._seen and site not in waiting)
         if len(ready) < self.documents.plan.sites.minimum:
             raise TooFewSurvivors(
                 f"{len(ready)} of at least {self.documents.plan.sites.minimum} sites have witnessed the run: {because(missing)}"
             )
         return ready
+
+    def note_start(self, site: SiteName, start: bytes) -> None:
+        """A site refuses because it was started, and is to be vouched for first."""
+        self._starts.note_bytes(site, start)
+
+    def _bare(self) -> WitnessRequest:
+        """A request of this run that asks for nothing yet."""
+        return replace(self._shown.request({}, ()), gaps=())
 
     def conclude(self) -> None:
         """Ask the sites once more when the run is done, so that they have seen what came of it. Nothing waits for it, and nothing fails by it."""
@@ -152,6 +169,7 @@ class Witnessing:
         def take(site: SiteName, body: Body) -> None:
             if isinstance(body, WitnessAnswer):
                 self._copied[site] = body.copied
+                self._starts.note(site, body.start)
                 if body.statement is None:
                     answers.behind[site] = body.size
             try:

@@ -55,7 +55,7 @@ from strategies.secagg.suites import PrivateKey
 from strategies.server_optimizers import OptimizerState
 from tests.client import loans_for_tests as loans
 from tests.trust_for_tests import officers
-from tests.witness_for_tests import LOG_SERVICE, KeptLog
+from tests.witness_for_tests import LOG_SERVICE, KeptLog, vouched
 
 RUN = RunId("run-0123456789abcdef")
 SITES = tuple(map(site_name, ("east", "north", "south", "west")))
@@ -175,7 +175,8 @@ class SecureBank:
     def start(self, site: SiteName, *, entropy: Entropy = os.urandom) -> Participant:
         """Start a site's process, ending the one that runs."""
         self._end(site)
-        self._running[site] = open_participant(self.folder / site / "site.yaml", entropy=entropy)
+        started = open_participant(self.folder / site / "site.yaml", entropy=entropy)
+        self._running[site] = vouched(started, self.plan.sites.invite)
         return self._running[site]
 
     def crash(self, site: SiteName, *, entropy: Entropy = os.urandom) -> Participant:

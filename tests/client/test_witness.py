@@ -27,7 +27,7 @@ from strategies.secagg import server as central
 from strategies.secagg.messages import AdvertiseRequest, Frame
 from tests.client.secure_for_tests import RUN, SITES, VICTIM, SecureBank, Sum, secure_bank
 from tests.trust_for_tests import officers
-from tests.witness_for_tests import KeptLog, asked
+from tests.witness_for_tests import KeptLog, asked, vouched
 
 EAST = SITES[0]
 OTHER = RunId("run-00000000000000aa")
@@ -390,7 +390,7 @@ def test_a_site_that_runs_twice_is_found_by_its_peers(bank: SecureBank, tmp_path
     first = answers[EAST].statement
     request = replace(bank.log.request(RUN, bank.bare_task), statements=(), views=())
     assert first is not None
-    with closing(open_participant(copy / "site.yaml")) as twin:
+    with closing(vouched(open_participant(copy / "site.yaml"), SITES)) as twin:
         twin.witness.memory._epoch_now()
         second = asked(twin, replace(request, grown=bank.log.grown([3])))
     assert isinstance(second, WitnessAnswer)

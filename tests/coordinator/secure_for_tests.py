@@ -238,7 +238,10 @@ class Wire:
     def _witnessed(self, frames: Mapping[SiteName, bytes]) -> Iterator[tuple[SiteName, Outcome]]:
         """What sites sign about the log comes through, and is no step of an attempt."""
         for site, frame in frames.items():
-            self.witnessed.append(site)
+            asked = decode_asked(frame)
+            assert isinstance(asked, WitnessRequest)
+            if not asked.starts and not asked.vouchers:
+                self.witnessed.append(site)
             yield site, Answered(self.participants[site].answer(frame))
 
     def exchanges(self) -> list[tuple[str, int, int]]:

@@ -63,7 +63,7 @@ def test_migrated_schema_equals_the_created_one_in_checks_and_partial_indexes(en
     ledger = {f"ledger_{name}" for name in ("accounts", "alerts", "ceilings", "entries", "releases")}
     recovery = {"adopted_charges", "adopted_sites", "restores"}
     log = {"log_checkpoints", "log_entries", "log_forks", "witness_statements"}
-    office = {"plans", "requests", "accesses"}
+    office = {"plans", "requests", "accesses", "invitations"}
     halts = {"halts", "leadership"}
     core = {"attempts", "checkpoints", "models", "rounds", "runs", "sites"}
     assert set(migrated) == core | ledger | log | halts | office | recovery

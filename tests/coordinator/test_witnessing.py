@@ -17,12 +17,12 @@ from coordinator.rounds.refusals import ForkFound
 from coordinator.runs import record
 from protos.codec import encode_reply
 from protos.documents import load_document
-from protos.frames import REFUSAL, Refusal, RefusalCode, Reply, WitnessAnswer
+from protos.frames import REFUSAL, Refusal, RefusalCode, Reply, WitnessAnswer, WitnessRequest
 from protos.log_audit import Audit, audit
 from protos.log_entries import LogEntry
 from protos.log_run_events import RunWitnessed, SiteRefused
 from protos.root import SignedRoot
-from protos.secure_codec import decode_answer
+from protos.secure_codec import decode_answer, decode_asked
 from protos.witness import Evidence, SignedWitness, view_digest
 from strategies.encoding import sha256_hex
 from strategies.errors import Refused
@@ -148,6 +148,9 @@ def test_a_statement_that_is_not_the_answer_is_not_counted(make: Make) -> None:
     answer = federation.wire.participants[WEST].answer
 
     def say_again(frame: bytes) -> bytes:
+        asked = decode_asked(frame)
+        if isinstance(asked, WitnessRequest) and (asked.starts or asked.vouchers):
+            return answer(frame)  # it is vouched for
         return kept.setdefault(WEST, answer(frame))
 
     federation.wire.participants[WEST].answer = say_again  # type: ignore[method-assign]

@@ -1,0 +1,73 @@
+"""What the site has on record: its journal, its accounts, and what it knows as a witness of the log."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from typing import Final
+
+from client.bootstrap import open_accounts, open_halts
+from client.doctor.findings import Check, Finding, Patient, doubtful, fine, wrong
+from client.transparency.report import report
+
+
+def _journal(patient: Patient) -> Iterator[Finding]:
+    config = patient.config
+    if not config.journal.exists():
+        yield fine("journal", "this site has not run yet", str(config.journal))
+        return
+    facts = report(config)  # walks the whole chain
+    if facts["forks"]:
+        yield wrong(
+            "witness",
+            "this site was shown two different heads of one size of the log, and takes part in nothing",
+            evidence=f"{len(facts['forks'])} splits",
+            then=f"covenant-agent witness --config {patient.file}, then the runbook on a forked log",
+        )
+    place = facts["position"]
+    seen = f"{facts['entries']} entries of the log witnessed"
+    where = "" if place is None else f", last at entry {place['sequence']} of journal {place['epoch'][:8]}"
+    yield fine("journal", "the journal is whole, and this site's own", seen + where)
+
+
+def _accounts(patient: Patient) -> Iterator[Finding]:
+    config = patient.config
+    if not config.accounts.exists():  # it would be begun
+        return
+    with closing(open_accounts(config)) as book:
+        for source in config.data.values():
+            if source.account is None:
+                continue
+            population = config.population_of(source)
+            account = book.account(population, source.account)
+            spent = account.ceiling.fraction(account.cost)
+            evidence = f"{account.guarantee().words} of {account.ceiling.words}"
+            if spent >= 1.0:
+                yield wrong(
+                    "accounts",
+                    f"the account of {population} is used up: no private plan is taken part in",
+                    evidence=evidence,
+                    then="the privacy officer decides about the ceiling; see docs/site-it/accounts.md",
+                )
+            else:
+                yield fine("accounts", f"{population}: {spent:.0%} of the account is spent", evidence)
+
+
+def _halts(patient: Patient) -> Iterator[Finding]:
+    if not patient.config.halts.exists():
+        return
+    with closing(open_halts(patient.config)) as book:
+        for order in book.standing():
+            yield doubtful(
+                "halts",
+                f"people here have halted {order.what}",
+                evidence=f"{order.at:%Y-%m-%d %H:%M}: {order.reason}",
+                then="covenant-agent resume, if that is over",
+            )
+
+
+CHECKS: Final[Sequence[Check]] = (
+    Check("journal", _journal),
+    Check("accounts", _accounts),
+    Check("halts", _halts),
+)

@@ -1,0 +1,138 @@
+"""How a site stands to its federation, by its own people's word: taking part, suspended, withdrawn from a run, or left.
+
+1. What is said is on disk before the command returns. The running agent looks at each request, and once more before its answer leaves.
+2. A suspended site says that it is away: it may be asked again, and the run goes on without it while its plan allows.
+3. Withdrawing from a run is for good, and so is leaving until the site returns: signed refusals by policy, which the log keeps.
+4. Nothing is forgotten by any of this. Who leaves has the accounts frozen (`client.accounts`), and goes on where it was on return.
+
+The file is a shared journal like that of the halts.
+"""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Final, Literal
+
+from client.journal.entries import Entry, Holder
+from client.journal.file import Connect, Journal, Turn, connect
+from client.refusal import TaskRefused
+from protos.frames import RefusalCode
+from strategies.errors import Refused
+from strategies.ids import Digest, RunId, SiteName
+
+FILE: Final = "standing.db"
+_SAID: Final = "standing"
+Act = Literal["suspend", "withdraw", "leave", "return"]
+
+
+@dataclass
+class StandingBook:
+    """The standing of one site in one federation."""
+
+    site: SiteName
+    federation: Digest
+    """That of root version 1. What was said of another federation is left alone."""
+    journal: Journal
+    clock: Callable[[], datetime]
+    suspended: str | None = None
+    """The reason, where the site is suspended."""
+    left: str | None = None
+    """The reason, where it has left."""
+    withdrawn: dict[RunId, str] = field(default_factory=dict)
+    """By run, the reason."""
+    _known: int = 0
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        site: SiteName,
+        federation: Digest,
+        *,
+        clock: Callable[[], datetime],
+        connect: Connect = connect,
+    ) -> StandingBook:
+        """Open the book at `path`, or begin it. Raises as `Journal.open` does."""
+        book = cls(
+            site, federation, Journal.open(path, Holder(site=site), connect=connect, shared=True), clock
+        )
+        for entry in book.journal.entries(_SAID):
+            book._remember(entry)
+        return book
+
+    def require_taking_part(self, run: RunId) -> None:
+        """Check that this site's people let it take part in `run`. Raises `TaskRefused`, and `JournalBroken`."""
+        self.refresh()
+        if self.left is not None:
+            raise TaskRefused(RefusalCode.POLICY, f"this site has left the federation: {self.left}")
+        if run in self.withdrawn:
+            raise TaskRefused(
+                RefusalCode.POLICY, f"this site has withdrawn from {run}: {self.withdrawn[run]}"
+            )
+        if self.suspended is not None:
+            raise TaskRefused(
+                RefusalCode.AWAY,
+                f"this site is suspended by its people: {self.suspended}; it may be asked again",
+            )
+
+    def say(self, act: Act, reason: str, run: RunId | None = None) -> None:
+        """Put an act on disk. Raises `Refused` for one that changes nothing, and `JournalBroken`."""
+        with self.journal.turn() as turn:
+            self._catch_up(turn)
+            self._require_change(act, run)
+            body = {
+                "federation": self.federation,
+                "act": act,
+                "run": run,
+                "reason": reason,
+                "by": getpass.getuser(),
+                "at": self.clock().isoformat(),
+            }
+            entry = turn.append(_SAID, body)
+        self._remember(entry)
+
+    def refresh(self) -> None:
+        """Take up what others have said since this process looked last."""
+        if self.journal.has_grown:
+            with self.journal.turn() as turn:
+                self._catch_up(turn)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.journal.close()
+
+    def _require_change(self, act: Act, run: RunId | None) -> None:
+        if act == "return" and self.left is None and self.suspended is None:
+            raise Refused(
+                f"{self.site} is neither suspended nor has it left: there is nothing to return from"
+            )
+        if act == "leave" and self.left is not None:
+            raise Refused(f"{self.site} has left already: {self.left}")
+        if act == "suspend" and self.suspended is not None:
+            raise Refused(f"{self.site} is suspended already: {self.suspended}")
+        if act == "withdraw" and run in self.withdrawn:
+            raise Refused(f"{self.site} has withdrawn from {run} already")
+
+    def _catch_up(self, turn: Turn) -> None:
+        for entry in turn.fresh:
+            if entry.seq > self._known:
+                self._remember(entry)
+
+    def _remember(self, entry: Entry) -> None:
+        body = entry.body
+        self._known = max(self._known, entry.seq)
+        if entry.kind != _SAID or body["federation"] != self.federation:
+            return
+        match body["act"]:
+            case "suspend":
+                self.suspended = body["reason"]
+            case "withdraw":
+                self.withdrawn[RunId(body["run"])] = body["reason"]
+            case "leave":
+                self.left = body["reason"]
+            case "return":
+                self.suspended = self.left = None

@@ -1,0 +1,1 @@
+"""How sites reach the officers: invitations, the enrolment door, and the pile of requests behind it."""
