@@ -8,12 +8,13 @@
 4. Nothing is computed for a run that this site, and as many others as are asked for, have not witnessed in the transparency log (`transparency`).
 5. Under a halt of this site nothing is answered, and an answer that is ready does not leave. It is given once the halt is lifted. Nor is
    anything answered, shares that were promised among it, while a split of the log is known here.
+6. A site that drains finishes what it has in hand, and begins nothing (`operation.drain`).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -28,6 +29,8 @@ from client.data import DataError, load_table
 from client.halts import HaltBook
 from client.journal.answers import Answers, question_of, secure_question
 from client.journal.entries import JournalBroken
+from client.operation.drain import Drain
+from client.operation.watching import ANSWERED, Asked
 from client.plain import PlainRounds
 from client.refusal import TaskRefused
 from client.secure.rounds import SecureRounds
@@ -81,6 +84,9 @@ class Participant:
     """Where the secrets of secure aggregation come from."""
     witness: Witness
     """What this site has signed about the transparency log, on disk."""
+    drain: Drain = field(default_factory=Drain)
+    told: Callable[[Asked, str], None] = lambda _asked, _outcome: None
+    """Told of each request and what became of it: `answered`, or the code of a refusal."""
 
     _accepted: OrderedDict[tuple[Digest, Digest, Digest, Digest], Accepted] = field(
         default_factory=OrderedDict
@@ -139,15 +145,22 @@ class Participant:
             reply = self._answered(request, echo)
             self._require_free(run)
         except TaskRefused as refusal:
-            _log.error("refused", run=run, code=refusal.code.name, reason=str(refusal))
+            self._note_refusal(request, run, refusal.code, str(refusal))
             said = Refusal(refusal.code, str(refusal), refusal.accused, evidence=refusal.evidence)
             return self._reply(echo, said)
         except DataError as trouble:
-            _log.error("refused", run=run, code="CONTRACT", reason=str(trouble))
+            self._note_refusal(request, run, RefusalCode.CONTRACT, str(trouble))
             return self._reply(echo, Refusal(RefusalCode.CONTRACT))
+        self.told(request, ANSWERED)
         return reply
 
-    def _answered(self, request: Request | SecureRequest | WitnessRequest, echo: Digest) -> bytes:
+    def _note_refusal(self, request: Asked, run: RunId, code: RefusalCode, reason: str) -> None:
+        """For this site's own people: in its log, and one that lasts in its journal."""
+        _log.error("refused", run=run, code=code.name, reason=reason)
+        self.answers.note_refusal(run, code, reason)
+        self.told(request, code.name.lower())
+
+    def _answered(self, request: Asked, echo: Digest) -> bytes:
         match request:
             case SecureRequest():
                 return self._secure_answer(request, echo)
@@ -174,6 +187,7 @@ class Participant:
         kept = self._set_ups.get(echo) if question is None else self.answers.kept(question)
         if kept is not None:
             return self._said_again(kept, echo)
+        self.drain.require(request)
         attempt = request.frames[0].attempt
         with _failing(attempt.run, attempt.stage):
             answer = self._secure.answer(request)
@@ -182,10 +196,12 @@ class Participant:
             _keep(self._set_ups, echo, reply, _KEPT_SET_UPS)
         else:
             self.answers.record(question, reply, self._secure.promise(attempt))
+            self.drain.answered(request)
         return reply
 
     def _first_answer(self, request: Request) -> bytes:
         """Judge, compute, record; raises `TaskRefused` and `DataError`, which are answers too."""
+        self.drain.require(request)
         with _failing(request.statement.run, request.statement.stage.name):
             body = self._plain.answer(request)
         reply = self._reply(request.statement.digest, body)

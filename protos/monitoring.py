@@ -5,26 +5,24 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import TYPE_CHECKING
 
 import structlog
-from pydantic import AfterValidator
 
 from protos.documents import Part
-from protos.names import address, address_parts
+from protos.names import Address, address_parts
 from strategies.errors import UsageError
 
 if TYPE_CHECKING:
     from prometheus_client import CollectorRegistry
 
 _log = structlog.get_logger(__name__)
-METRICS_TYPE: Final = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Monitoring(Part):
     """The section `monitoring` of a configuration: where `metrics` are served, as HOST:PORT; nowhere if it is left out."""
 
-    metrics: Annotated[str, AfterValidator(address)] | None = None
+    metrics: Address | None = None
 
 
 def new_registry() -> CollectorRegistry:

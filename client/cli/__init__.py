@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import typer
 
-from client.cli import budget, halts, init, log, run, witness
+from client.cli import budget, halts, init, log, run, status, witness
 from protos.egress import keep_quiet
+from protos.logs import configure
 from protos.shell import run_command
 
 app = typer.Typer(
@@ -15,11 +16,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for each in (init, budget, witness, halts, log, run):
+for each in (init, budget, witness, halts, log, run, status):
     each.register(app)
 
 
 def main() -> None:
     """Run `covenant-agent`."""
     keep_quiet()
+    configure()
     run_command(lambda: app(standalone_mode=False))
