@@ -2,8 +2,8 @@
 
 1. The contract decides: which columns, which type, whether values may be missing, what the two classes are called.
 2. Nothing is guessed or repaired: text in a number column, a third class, an empty file are refused.
-3. Messages name columns, files and counts for the site's own operator. They depend on the data: they stay in the site's log, and
-   the centre hears `contract` and nothing more.
+3. Messages name columns, files and counts for the site's own operator, and no value. They depend on the data: they stay in the site's log,
+   and the centre hears `contract` and nothing more.
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ from protos.contract import CategoryColumn, Contract, NumberColumn, Target
 from protos.site import DataSource
 from strategies.encoding import Vector
 from strategies.errors import Refused
-
-_SHOWN = 40
 
 
 class DataError(Refused):
@@ -103,7 +101,7 @@ def _read(path: Path) -> pa.Table:
                 f"{path} cannot be read ({error.strerror}); `file` must name a Parquet file that the agent's user may read"
             ) from error
         raise DataError(
-            f"{path} is not a readable Parquet file ({_one_line(error)}); write it again as Parquet"
+            f"{path} is not a readable Parquet file; write it again as Parquet"
         ) from error
     return data
 
@@ -147,7 +145,7 @@ class _Columns:
         if found and not found & set(column.vocabulary):
             raise self._error(
                 name,
-                f"holds {_shortened(min(found))} and no word of the contract's vocabulary, {_listed(column.vocabulary)}; "
+                f"holds {len(found)} words, none of them of the contract's vocabulary, {_listed(column.vocabulary)}; "
                 "use the contract's words",
             )
         return words
@@ -157,17 +155,16 @@ class _Columns:
         words = self._words(target.column, "category")
         classes = (target.positive, target.negative)
         self._check_missing(target.column, sum(word is None for word in words), "every row needs its class")
-        for word in words:
-            if word not in classes:
-                raise self._error(
-                    target.column,
-                    f"holds {_shortened(word)}; the contract's classes are {target.positive!r} and {target.negative!r}"
-                    f"{_nearest(word, classes)}",
-                )
+        strange = sum(word not in classes for word in words)
+        if strange:
+            raise self._error(
+                target.column,
+                f"has {strange} rows of neither class; the contract's classes are {target.positive!r} and {target.negative!r}",
+            )
         positive = words == target.positive
         if positive.all() or not positive.any():
             raise self._error(
-                target.column, f"is {words[0]!r} in every row; training needs rows of both classes"
+                target.column, "has one class in all rows; training needs rows of both classes"
             )
         return np.asarray(positive, dtype=np.float64)
 
@@ -224,14 +221,7 @@ def _nearest(name: str, known: Iterable[str]) -> str:
     return f"; the nearest is {folded[near[0]]!r}" if near else ""
 
 
-def _shortened(word: str) -> str:
-    return repr(word if len(word) <= _SHOWN else word[:_SHOWN] + "...")
-
-
 def _listed(words: tuple[str, ...]) -> str:
     shown = ", ".join(words[:5])
     return f"{shown}, ..." if len(words) > 5 else shown  # noqa: PLR2004
 
-
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
