@@ -2,7 +2,7 @@
 
 1. An exception shows its type and the places that it passed. Its words are shown where this project wrote them, and elsewhere only by processes
    that have no rows: libraries quote the value that they could not use. Local variables are never shown.
-2. A value of an event is text, a number, or a list or table of such; anything else, an array for instance, shows its type.
+2. Where rows are, a value of an event is text, a number, or a list or table of such; anything else, an array for instance, shows its type.
 3. What another library logs shows its template. Its arguments are left out where rows are.
 4. Where rows are, a process that dies of an exception leaves one line of the same kind, and nothing else.
 """
@@ -89,7 +89,7 @@ def configure(section: Logging | None = None, *, words: bool = False) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             teller.processor,
-            _plain_values,
+            *(() if words else (_plain_values,)),
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, chosen.level.upper())),
