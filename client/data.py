@@ -100,9 +100,7 @@ def _read(path: Path) -> pa.Table:
             raise DataError(
                 f"{path} cannot be read ({error.strerror}); `file` must name a Parquet file that the agent's user may read"
             ) from error
-        raise DataError(
-            f"{path} is not a readable Parquet file; write it again as Parquet"
-        ) from error
+        raise DataError(f"{path} is not a readable Parquet file; write it again as Parquet") from error
     return data
 
 
@@ -163,9 +161,7 @@ class _Columns:
             )
         positive = words == target.positive
         if positive.all() or not positive.any():
-            raise self._error(
-                target.column, "has one class in all rows; training needs rows of both classes"
-            )
+            raise self._error(target.column, "has one class in all rows; training needs rows of both classes")
         return np.asarray(positive, dtype=np.float64)
 
     def keys(self, name: str) -> list[str]:
@@ -224,4 +220,3 @@ def _nearest(name: str, known: Iterable[str]) -> str:
 def _listed(words: tuple[str, ...]) -> str:
     shown = ", ".join(words[:5])
     return f"{shown}, ..." if len(words) > 5 else shown  # noqa: PLR2004
-

@@ -53,12 +53,22 @@ class CentreMetrics(Collector):
 
 def _counted(session: Session) -> Gauges:
     yield _by_state(session, "covenant_runs", "Runs, by state", Run.state, RunState)
-    yield _by_state(session, "covenant_round_attempts", "Attempts at rounds, by state", Round.state, RoundState)
+    yield _by_state(
+        session, "covenant_round_attempts", "Attempts at rounds, by state", Round.state, RoundState
+    )
     for name, about, query in (
         ("covenant_sites", "Member sites", select(func.count()).select_from(Site)),
         ("covenant_models", "Registered model versions", select(func.count()).select_from(Model)),
-        ("covenant_log_entries", "Entries of the transparency log", select(func.count()).select_from(LoggedEntry)),
-        ("covenant_halts_standing", "Halts that stand", select(func.count()).where(HaltRow.lifted_at.is_(None))),
+        (
+            "covenant_log_entries",
+            "Entries of the transparency log",
+            select(func.count()).select_from(LoggedEntry),
+        ),
+        (
+            "covenant_halts_standing",
+            "Halts that stand",
+            select(func.count()).where(HaltRow.lifted_at.is_(None)),
+        ),
         (
             "covenant_log_forks_standing",
             "Forks of the log that nobody has dealt with",
@@ -75,7 +85,8 @@ def _by_state(
     column: InstrumentedAttribute[str],
     states: type[RunState] | type[RoundState],
 ) -> GaugeMetricFamily:
-    found = {state: count for state, count in session.execute(select(column, func.count()).group_by(column))}
+    query = select(column, func.count()).group_by(column)
+    found = dict(session.execute(query).tuples().all())
     family = GaugeMetricFamily(name, about, labels=("state",))
     for state in states:
         family.add_metric((str(state),), float(found.get(str(state), 0)))

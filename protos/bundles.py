@@ -26,7 +26,7 @@ from uuid import NAMESPACE_URL, uuid5
 
 import typer
 
-from protos.keys import SigningKey, Signer
+from protos.keys import Signer, SigningKey
 from protos.passphrases import read_passphrase
 from protos.shell import people, run_command
 from strategies.errors import CovenantError, UsageError
@@ -74,7 +74,14 @@ def gather(what: For, folder: Path, *, torch_index: str | None = None) -> str:
     wheels.mkdir(parents=True)
     _pip("wheel", "--no-deps", "--no-build-isolation", "--wheel-dir", str(wheels), str(_HERE))
     own = next(wheels.glob("covenant_fl-*.whl"))
-    fetch = ("download", "--only-binary=:all:", "--dest", str(wheels), "--constraint", str(_HERE / "constraints.txt"))
+    fetch = (
+        "download",
+        "--only-binary=:all:",
+        "--dest",
+        str(wheels),
+        "--constraint",
+        str(_HERE / "constraints.txt"),
+    )
     if torch_index is not None:
         _pip(*fetch, "--index-url", torch_index, "torch")
     _pip(*fetch, "--find-links", str(wheels), f"{own}{_EXTRAS[what]}")
@@ -131,7 +138,9 @@ def bill(what: For, version: str, wheels: Iterable[Wheel], at: datetime) -> str:
 
 
 def make(
-    out: Annotated[Path, typer.Argument(help="The folder to make; a bundle of its own for each of those named.")],
+    out: Annotated[
+        Path, typer.Argument(help="The folder to make; a bundle of its own for each of those named.")
+    ],
     key: Annotated[Path, typer.Option(help="The release key: Ed25519, PKCS8 in PEM.")],
     whom: Annotated[str, typer.Option("--for", help="agent or centre.")] = "agent",
     passphrase_file: Annotated[
@@ -161,7 +170,14 @@ def _moment() -> datetime:
 
 
 def _pip(*arguments: str) -> None:
-    command: Sequence[str] = (sys.executable, "-m", "pip", "--disable-pip-version-check", "--quiet", *arguments)
+    command: Sequence[str] = (
+        sys.executable,
+        "-m",
+        "pip",
+        "--disable-pip-version-check",
+        "--quiet",
+        *arguments,
+    )
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["it said nothing"])[-1]

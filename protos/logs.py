@@ -18,7 +18,7 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TextIO
 
 import structlog
 
@@ -49,13 +49,14 @@ class Teller:
 
     def facts(self, error: BaseException) -> list[dict[str, Any]]:
         """An exception and those that it came from, the last first: type, places, and words if they may be told."""
-        told, current = [], error
+        told: list[dict[str, Any]] = []
+        current: BaseException | None = error
         while current is not None and len(told) < _DEEPEST:
             facts: dict[str, Any] = {"type": _name(type(current)), "at": _places(current.__traceback__)}
             if self.words or isinstance(current, CovenantError):
                 facts["words"] = str(current)[:_LONGEST]
             told.append(facts)
-            current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)  # type: ignore[assignment]
+            current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
         return told
 
     def processor(self, _logger: object, _method: str, event: Event) -> Event:
@@ -142,9 +143,14 @@ def _take_in_strangers(teller: Teller) -> None:
 
 
 def _told_warning(
-    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
 ) -> None:
-    del message
+    del message, file, line
     structlog.get_logger("warnings").warning("warning", type=_name(category), at=_place(filename, lineno, ""))
 
 

@@ -34,7 +34,8 @@ def run(
     drain_within: Annotated[
         float,
         typer.Option(
-            min=0.0, help="Once told to leave, wait so many seconds at most for the next message of an attempt in hand."
+            min=0.0,
+            help="Once told to leave, wait so many seconds at most for the next message of an attempt in hand.",
         ),
     ] = 60.0,
 ) -> None:

@@ -31,7 +31,8 @@ def status(
     check: Annotated[
         bool,
         typer.Option(
-            "--check", help="For monitoring: leave with 1 if the agent is down, 4 if it does not reach the centre."
+            "--check",
+            help="For monitoring: leave with 1 if the agent is down, 4 if it does not reach the centre.",
         ),
     ] = False,
     json: Json = False,
@@ -80,7 +81,9 @@ def show_history(
     if json:
         emit({"site": site.site, "runs": [each.facts() for each in found]})
         return
-    table = Table("run", "first", "last", "rounds", "evaluations", "charges", "refused", title=f"runs at {site.site}")
+    table = Table(
+        "run", "first", "last", "rounds", "evaluations", "charges", "refused", title=f"runs at {site.site}"
+    )
     for each in found:
         refused = ", ".join(refusal["code"] for refusal in each.refusals)
         table.add_row(
@@ -90,7 +93,9 @@ def show_history(
     for each in found:
         for refusal in each.refusals:
             people.print(
-                f"{each.run} was refused ({refusal['code']}): {refusal['reason']}", markup=False, highlight=False
+                f"{each.run} was refused ({refusal['code']}): {refusal['reason']}",
+                markup=False,
+                highlight=False,
             )
 
 
@@ -108,9 +113,7 @@ def _history_of(site: SiteConfig) -> list[RunHistory]:
 
 def drain(
     config: ConfigFile = HERE,
-    within: Annotated[
-        float, typer.Option(min=0.0, help="Wait so many seconds until it has gone.")
-    ] = 90.0,
+    within: Annotated[float, typer.Option(min=0.0, help="Wait so many seconds until it has gone.")] = 90.0,
 ) -> None:
     """Have the agent finish what others count on, begin nothing new, and leave. A service manager that restarts it must be told first."""
     site = load_site(config)

@@ -35,7 +35,8 @@ def _entries(file: Path) -> list[Entry]:
         rows: Iterable[tuple[int, str, bytes, bytes]] = connection.execute(
             "SELECT seq, kind, body, checksum FROM entries ORDER BY seq"
         )
-        found, last = [], b""
+        found: list[Entry] = []
+        last = b""
         for seq, kind, body, checksum in rows:
             if seq != len(found) + 1 or checksum != chained(last, seq, kind, body):
                 raise CovenantError(f"entry {len(found) + 1} does not fit the one before it")

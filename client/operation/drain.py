@@ -51,7 +51,8 @@ class Drain:
             self._in_hand.pop(made.run, None)
         if self.begun:
             raise TaskRefused(
-                RefusalCode.FAILED, "this site drains: it takes part in nothing new before it is started again"
+                RefusalCode.FAILED,
+                "this site drains: it takes part in nothing new before it is started again",
             )
 
     def answered(self, request: SecureRequest) -> None:

@@ -46,7 +46,9 @@ class AgentMetrics(Watcher):
             registry=registry,
         )
         self._draining = Gauge("covenant_agent_draining", "1 once it was told to leave", registry=registry)
-        self._failures = Counter("covenant_agent_connection_failures", "Failed connections", registry=registry)
+        self._failures = Counter(
+            "covenant_agent_connection_failures", "Failed connections", registry=registry
+        )
         labels = ("stage", "step", "outcome")
         self._requests = Counter(
             "covenant_agent_requests", "Requests, by what became of them", labels, registry=registry

@@ -64,7 +64,9 @@ def status_of(config: SiteConfig, clock: Callable[[], datetime]) -> Status:
             f"{free / 2**20:.0f} MiB are free where the journal is: the agent stops when it cannot record an answer; free some"
         )
     if halts:
-        warnings.append(f"{len(halts)} halts stand here: what they cover is refused; `covenant-agent halts` shows them")
+        warnings.append(
+            f"{len(halts)} halts stand here: what they cover is refused; `covenant-agent halts` shows them"
+        )
     return Status(
         site=config.site, word=word, state=state, accounts=accounts, halts=halts, free_bytes=free, warnings=warnings
     )  # fmt: skip
@@ -89,11 +91,15 @@ def _about_process(state: AgentState | None, word: str, now: datetime) -> list[s
         return [f"the agent ended at {state.ended_at}: {state.ended_because}"]
     if word == "connecting":
         reason = None if state is None else state.away_because
-        return [f"not connected: {reason or 'it is starting'}; the runbook `an agent does not connect` says what to do"]
+        return [
+            f"not connected: {reason or 'it is starting'}; the runbook `an agent does not connect` says what to do"
+        ]
     if state is not None and state.contact_at is not None:
         quiet = (now - datetime.fromisoformat(state.contact_at)).total_seconds()
         if abs(quiet) > _QUIET_S:
-            return [f"the SuperLink was last heard {quiet:.0f} s ago; the network or this machine's clock is not well"]
+            return [
+                f"the SuperLink was last heard {quiet:.0f} s ago; the network or this machine's clock is not well"
+            ]
     return []
 
 

@@ -6,7 +6,13 @@ from dataclasses import dataclass
 
 from protos.frames import Request, SecureRequest, WitnessRequest
 from strategies.ids import RunId
-from strategies.secagg.messages import AdvertiseRequest, ConfirmRequest, MaskRequest, ShareRequest, UnmaskRequest
+from strategies.secagg.messages import (
+    AdvertiseRequest,
+    ConfirmRequest,
+    MaskRequest,
+    ShareRequest,
+    UnmaskRequest,
+)
 
 Asked = Request | SecureRequest | WitnessRequest
 _STEPS: dict[type, str] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 import time
@@ -34,9 +35,11 @@ class CutOff:
 
 def play(folder: Path, *, mode: str, cut_s: float, rounds: int) -> CutOff:
     """A run of `rounds` rounds, with all agents cut off for `cut_s` after a few of them."""
-    deployment, plan = lay_out(folder, rounds=str(rounds), every="1000", round_deadline="5s", join_within="15m")
-    if mode == "secure":
-        plan.write_text(plan.read_text().replace("{mode: plain}", "{mode: secure}"))
+    deployment, plan = lay_out(
+        folder, rounds=str(rounds), every="1000", round_deadline="5s", join_within="15m"
+    )
+    if mode == "plain":
+        plan.write_text(re.sub(r"(?m)^aggregation: .*$", "aggregation: {mode: plain}", plan.read_text()))
     federation = Federation(deployment, plan)
     with CutNetwork(deployment.port) as network, deployment:
         for site in federation.sites:

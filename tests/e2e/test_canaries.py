@@ -67,6 +67,23 @@ def agent(deployment: Deployment, site: str, *arguments: str) -> str:
     return done.stdout + done.stderr
 
 
+def _damage(deployment: Deployment, canaries: dict[str, Canaries]) -> None:
+    """Make the rows of three sites such as the contract refuses, each with canaries in what is wrong."""
+    for site, rows in canaries.items():
+        file = deployment.site_folder(site) / "data" / "rows.parquet"
+        words = list(rows.words)
+        match site:
+            case "third-class":
+                write_rows(rows.table(status=words), file)
+            case "wrong-type":
+                write_rows(rows.table(amount=words), file)
+            case "torn-file":
+                write_rows(rows.table(), file)
+                file.write_bytes(file.read_bytes()[:-9])
+            case _:
+                write_rows(rows.table(), file)
+
+
 @pytest.fixture(scope="module")
 def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     folder = tmp_path_factory.mktemp("canaries")
@@ -81,22 +98,12 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
     played = Played(deployment, taps, {})
     tables = {site_name(site): rows.table() for site, rows in played.canaries.items()}
     deployment.lay_out(tables, folder / "loans.yaml", purpose="credit-risk", allow_plain=True)
+    _damage(deployment, played.canaries)
     port = free_port()
-    for site, rows in played.canaries.items():
-        file = deployment.site_folder(site) / "data" / "rows.parquet"
-        words = list(rows.words)
-        match site:
-            case "third-class":
-                write_rows(rows.table(status=words), file)
-            case "wrong-type":
-                write_rows(rows.table(amount=words), file)
-            case "torn-file":
-                write_rows(rows.table(), file)
-                file.write_bytes(file.read_bytes()[:-9])
-            case _:
-                write_rows(rows.table(), file)
     config = deployment.site_folder("east") / "site.yaml"
-    config.write_text(config.read_text() + f'monitoring: {{metrics: "127.0.0.1:{port}"}}\nlogging: {{level: debug}}\n')
+    config.write_text(
+        config.read_text() + f'monitoring: {{metrics: "127.0.0.1:{port}"}}\nlogging: {{level: debug}}\n'
+    )
     for name in plans:
         deployment.approve(folder / f"{name}.yaml")
     with pytest.MonkeyPatch.context() as patch, deployment:

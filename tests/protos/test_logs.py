@@ -88,7 +88,8 @@ def test_an_array_shows_its_type(capsys: pytest.CaptureFixture[str]) -> None:
 def test_libraries_show_templates(capsys: pytest.CaptureFixture[str]) -> None:
     configure(Logging(form="json"))
     logging.getLogger("driver").warning("bad value %s", SECRET)
-    logging.getLogger("driver").error(f"bad value {SECRET}")
+    whole = f"bad value {SECRET}"
+    logging.getLogger("driver").error(whole)
     warnings.warn(f"strange value {SECRET}", stacklevel=1)
     told = lines(capsys)
     assert [each.get("said") for each in told] == ["bad value %s", "a message", None]
