@@ -122,8 +122,10 @@ def _drive(centre: Centre, run: RunId, grid: Grid, flower_run: int) -> None:
         publish(centre, documents, finished)
         # While this process is still the run's: who stops everything when the run is over cuts nothing off.
         driver.conclude()
-    except DiskError:
-        raise  # not even the failure is recorded: this process writes no more
+    except DiskError as error:
+        # Not even the failure is recorded: this process writes no more than a line to its log.
+        structlog.get_logger(__name__).error("the disk failed", reason=str(error))
+        raise
     except Halted as halt:
         store.finish("stopped", halt.order.words)
         raise

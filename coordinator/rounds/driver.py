@@ -111,6 +111,7 @@ class Driver:
     def drive(self) -> Finished:
         """Run to the end from wherever the store left off; raises `CovenantError` with the reason if it cannot."""
         committed, scaling = self.store.last_committed(), self.store.scaling()
+        _log.info("driving", after=None if committed is None else committed.number)
         if committed is None or scaling is None:
             committed, scaling = self._again(self._prepare)
         metrics = self._evaluated(committed, scaling)
