@@ -42,7 +42,9 @@ def test_a_shared_journal_of_this_format_opens_too(tmp_path: Path) -> None:
 
 def newer(path: Path) -> None:
     """As a version that does not exist yet will write it: a journal that is whole, with a higher number."""
-    body = canonical_json({"format": 3, **{n: getattr(OWNER, n) for n in ("federation", "root", "site", "identity")}})
+    body = canonical_json(
+        {"format": 3, **{n: getattr(OWNER, n) for n in ("federation", "root", "site", "identity")}}
+    )
     with closing(Journal.open(path, OWNER)):
         pass
     with closing(sqlite3.connect(path)) as connection, connection:
@@ -56,7 +58,9 @@ def test_going_back_over_a_change_of_format_is_refused_in_words_and_changes_noth
     path = tmp_path / "journal.db"
     newer(path)
     before = [(each.kind, each.body) for each in read_journal(path)]
-    with pytest.raises(UsageError, match=r"written by a newer version of this agent \(format 3; this version knows 2\)"):
+    with pytest.raises(
+        UsageError, match=r"written by a newer version of this agent \(format 3; this version knows 2\)"
+    ):
         Journal.open(path, OWNER)
     assert [(each.kind, each.body) for each in read_journal(path)] == before
 
