@@ -68,7 +68,7 @@ PLANTED: Mapping[str, tuple[Misfortune, str | None]] = {
     "death of a site": (Death(party=WEST, step=9, down_s=100.0), "site-silent"),
     "torn write": (TornWrite(site=WEST, commit=5, share=0.5, down_s=100.0), "site-silent"),
     "failed flush at the centre": (FlushFails(party=SERVER, commit=12, written=False), "disk-failed"),
-    "failed flush at a site": (FlushFails(party=WEST, commit=7, written=False), "site-silent"),
+    "failed flush at a site": (FlushFails(party=WEST, commit=7, written=False), None),
     "full disk at the centre": (DiskFull(party=SERVER, commit=12, times=3), "disk-full"),
     "full disk at a site": (DiskFull(party=WEST, commit=9, times=2), "site-silent"),
     "rot": (Rot(site=WEST, at=60, place=0.0), "site-silent"),
