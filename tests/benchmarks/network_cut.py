@@ -13,7 +13,7 @@ from tests.e2e.cut_for_tests import play
 def main(seconds: float = 600.0, mode: str = "secure") -> None:
     """Print what became of it as JSON."""
     with TemporaryDirectory() as folder:
-        played = play(Path(folder), mode=mode, cut_s=seconds, rounds=60)
+        played = play(Path(folder), mode=mode, cut_s=seconds, rounds=10)
     facts = {
         "mode": mode, "cut_s": seconds, "state": str(played.finished.state), "committed": played.finished.committed,
         "committed_before": played.committed_before, "back_after_s": round(played.back_after_s, 1), "seconds": round(played.seconds, 1),

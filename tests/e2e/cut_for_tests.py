@@ -36,7 +36,7 @@ class CutOff:
 def play(folder: Path, *, mode: str, cut_s: float, rounds: int) -> CutOff:
     """A run of `rounds` rounds, with all agents cut off for `cut_s` after a few of them."""
     deployment, plan = lay_out(
-        folder, rounds=str(rounds), every="1000", round_deadline="5s", join_within="15m"
+        folder, rounds=str(rounds), every="1000", round_deadline="10s", join_within="15m"
     )
     if mode == "plain":
         plan.write_text(re.sub(r"(?m)^aggregation: .*$", "aggregation: {mode: plain}", plan.read_text()))
@@ -48,7 +48,7 @@ def play(folder: Path, *, mode: str, cut_s: float, rounds: int) -> CutOff:
         start(deployment, federation.sites)
         began = time.monotonic()
         run = federation.launch(plan)
-        federation.wait(lambda: federation.view(run).committed >= 3, "the third round")
+        federation.wait(lambda: federation.view(run).committed >= 3, "the third round", _TOO_LONG_S)
         network.cut()
         time.sleep(2.0)  # what had arrived is committed
         before = federation.view(run).committed
