@@ -86,7 +86,7 @@ def _by_state(
     states: type[RunState] | type[RoundState],
 ) -> GaugeMetricFamily:
     query = select(column, func.count()).group_by(column)
-    found = dict(session.execute(query).tuples().all())
+    found = {str(row[0]): int(row[1]) for row in session.execute(query)}
     family = GaugeMetricFamily(name, about, labels=("state",))
     for state in states:
         family.add_metric((str(state),), float(found.get(str(state), 0)))

@@ -134,7 +134,7 @@ def read_events(file: Path, run: RunId) -> list[Event]:
             lines = log.read(_MOST_BYTES).splitlines()
     except FileNotFoundError:
         return []
-    found = []
+    found: list[Event] = []
     for line in lines:
         if run.encode() not in line:
             continue
