@@ -12,7 +12,7 @@ TORCH_FROM := $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
 # Two cores are what the suites are sized for.
 WORKERS ?= 2
 
-.PHONY: install demo test test-long gates check format docs bench protos clean
+.PHONY: install bundle demo test test-long gates check format docs bench protos clean
 
 install: $(VENV)/.installed
 
@@ -59,8 +59,14 @@ docs: $(VENV)/.installed-dev
 bench: $(VENV)/.installed
 	$(BIN)/covenant bench exchange --peer
 
+# Installations without the internet, for a site and for the centre; RELEASE_KEY is an Ed25519 key in PEM.
+bundle: $(VENV)/.installed-dev
+	@test -n "$(RELEASE_KEY)" || { echo "name the key that signs: make bundle RELEASE_KEY=release.key (openssl genpkey -algorithm ed25519 makes one)"; exit 2; }
+	@for each in agent centre; do \
+	  $(BIN)/python -m protos.bundles make bundle --for $$each --key $(RELEASE_KEY) $(if $(TORCH_INDEX_URL),--torch-index $(TORCH_INDEX_URL)) || exit; done
+
 clean:
-	rm -rf $(VENV) covenant-demo site reports
+	rm -rf $(VENV) bundle covenant-demo site reports
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

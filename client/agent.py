@@ -1,7 +1,7 @@
 """The warm agent: one process that keeps the ClientApp, the data and torch loaded, and answers the rounds of its federation.
 
 It polls quickly while a round is open and slowly when all is quiet, survives a SuperLink that goes away and comes back without
-memory of it, runs only code that is installed here, and stops cleanly when told to.
+memory of it, runs only code that is installed here, and leaves cleanly when told to: it first finishes what others count on.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ from client.fleet.connection import (
 from client.fleet.manifest import BundleRefused, check_bundle
 from client.fleet.probe import LocalFault
 from client.journal.entries import JournalBroken
+from client.operation.drain import Drain
+from client.operation.watching import Watcher
 from client.training import COMPONENTS
 from protos.codec import CodecError
 from protos.release import package_version
@@ -37,12 +39,13 @@ from strategies.errors import CovenantError, Unreachable
 _HEARTBEAT_S = HEARTBEAT_INTERVAL_S * 0.6
 _FAULT_S = 10.0
 """Until an agent that worked before looks whether somebody has set its machine right."""
+_NOTICE_S = 0.2
 _log = structlog.get_logger(__name__)
 
 
 @dataclass
 class Agent:
-    """One site's agent. `serve` blocks until `stop` is called, from a signal handler for instance."""
+    """One site's agent. `serve` blocks until `drain` is called, from a signal handler for instance."""
 
     config: SiteConfig
     app: ClientApp
@@ -50,23 +53,29 @@ class Agent:
     connect: Connect
     give_up_after_s: float | None = None
     """Leave with `Unreachable` if the SuperLink could not be reached for this long from the start; None waits for ever."""
+    draining: Drain = field(default_factory=Drain)
+    """What the participant behind `app` has in hand."""
+    drain_within_s: float = 60.0
+    """How long after its last message an agent that drains waits for the next one of what it has in hand."""
+    watcher: Watcher = field(default_factory=Watcher)
 
-    _stopping: threading.Event = field(default_factory=threading.Event)
     _contexts: dict[int, Context] = field(default_factory=dict)
     _chance: Callable[[], float] = SystemRandom().random
+    _told_drain: bool = False
+    _last_message: float = float("-inf")
 
-    def stop(self) -> None:
-        """Finish the message in hand, say goodbye, and return from `serve`."""
-        self._stopping.set()
+    def drain(self) -> None:
+        """Finish what is in hand, begin nothing new, say goodbye, and return from `serve`. Safe in a signal handler."""
+        self.draining.begin()
 
     def serve(self) -> None:
-        """Answer messages until stopped.
+        """Answer messages until told to leave.
 
         Raises `Unreachable` and `LocalFault` only before the first connection, and `JournalBroken` when this site can no longer record what it
         says; then the process must end.
         """
         began, failures, ever = time.monotonic(), 0, False
-        while not self._stopping.is_set():
+        while not self._is_over():
             connection = self.connect()
             try:
                 connection.activate()
@@ -77,22 +86,45 @@ class Agent:
                     version=package_version(),
                     components=list(COMPONENTS),
                 )
+                self.watcher.connected()
                 failures, ever = 0, True
-                self._answer_until_stopped(connection)
+                self._answer_until_over(connection)
             except JournalBroken:
                 raise
             except LocalFault as fault:
                 if not ever:
                     raise
                 _log.error("this machine or its network is at fault", reason=str(fault))
-                self._stopping.wait(_FAULT_S)
+                self.watcher.away(str(fault))
+                self._wait(_FAULT_S)
             except CovenantError as trouble:
                 _log.warning("not connected; trying again", reason=str(trouble), attempt=failures + 1)
+                self.watcher.away(str(trouble))
                 self._give_up_if_late(trouble, time.monotonic() - began, ever=ever)
-                self._stopping.wait(Backoff().wait_s(failures, self._chance()))
+                self._wait(Backoff().wait_s(failures, self._chance()))
                 failures += 1
             finally:
                 connection.close()
+
+    def _is_over(self) -> bool:
+        """Whether to leave: told to drain, and nothing is in hand, or what is in hand does not go on."""
+        if not self.draining.begun:
+            return False
+        if not self._told_drain:
+            self._told_drain = True
+            _log.info("draining", in_hand=not self.draining.done)
+            self.watcher.draining()
+        late = time.monotonic() - self._last_message > self.drain_within_s
+        if late and not self.draining.done:
+            _log.warning("leaving with an attempt in hand: its next message did not come")
+        return late or self.draining.done
+
+    def _wait(self, seconds: float) -> None:
+        """Wait; when told to drain, no longer than it takes to notice."""
+        if self.draining.begun:
+            time.sleep(min(seconds, _NOTICE_S))
+        else:
+            self.draining.wait(seconds)
 
     def _give_up_if_late(self, trouble: Exception, waited_s: float, *, ever: bool) -> None:
         if ever or self.give_up_after_s is None or waited_s < self.give_up_after_s:
@@ -102,7 +134,7 @@ class Agent:
             f"`federation.ca`, and that the centre has registered site {self.config.site!r}"
         )
 
-    def _answer_until_stopped(self, connection: FleetConnection) -> None:
+    def _answer_until_over(self, connection: FleetConnection) -> None:
         cadence = Cadence(busy_s=self.config.run.busy_poll, idle_s=self.config.run.idle_poll)
         self._contexts.clear()
         lost = threading.Event()
@@ -110,20 +142,21 @@ class Agent:
         beating.start()
         last = time.monotonic() - cadence.idle_s / 0.05
         try:
-            while not self._stopping.is_set():
+            while not self._is_over():
                 if lost.is_set():
                     raise UnknownSiteError("the SuperLink forgot this site")
                 if self._answer_next(connection):
-                    last = time.monotonic()
-                self._stopping.wait(cadence.wait_s(time.monotonic() - last, self._chance()))
+                    last = self._last_message = time.monotonic()
+                self._wait(cadence.wait_s(time.monotonic() - last, self._chance()))
             connection.deactivate()
         finally:
             lost.set()
 
     def _keep_beating(self, connection: FleetConnection, lost: threading.Event) -> None:
-        while not (lost.wait(_HEARTBEAT_S) or self._stopping.is_set()):
+        while not lost.wait(_HEARTBEAT_S):
             try:
                 connection.heartbeat()
+                self.watcher.contact()
             except UnknownSiteError:
                 lost.set()
             except (CovenantError, RuntimeError) as trouble:
@@ -134,6 +167,7 @@ class Agent:
         try:
             message = connection.pull()
             if message is not None:
+                self.watcher.began()
                 self._answer(connection, message)
                 connection.confirm(message)
         except RunOverError as over:

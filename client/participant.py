@@ -8,12 +8,13 @@
 4. Nothing is computed for a run that this site, and as many others as are asked for, have not witnessed in the transparency log (`transparency`).
 5. Under a halt of this site nothing is answered, and an answer that is ready does not leave. It is given once the halt is lifted. Nor is
    anything answered, shares that were promised among it, while a split of the log is known here.
+6. A site that drains finishes what it has in hand, and begins nothing (`operation.drain`).
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
@@ -29,6 +30,8 @@ from client.data.rows import SiteRows
 from client.halts import HaltBook
 from client.journal.answers import Answers, question_of, secure_question
 from client.journal.entries import JournalBroken
+from client.operation.drain import Drain
+from client.operation.watching import ANSWERED, Asked
 from client.plain import PlainRounds
 from client.refusal import TaskRefused
 from client.secure.rounds import SecureRounds
@@ -88,6 +91,9 @@ class Participant:
     """What this site has signed about the transparency log, on disk."""
     rows: SiteRows
     """This site's data, judged by their contracts."""
+    drain: Drain = field(default_factory=Drain)
+    told: Callable[[Asked, str], None] = lambda _asked, _outcome: None
+    """Told of each request and what became of it: `answered`, or the code of a refusal."""
     keep_model: KeepModel = keep_nothing
     """Keeps the shared models of finished runs for people here. Nothing that answers reads them."""
 
@@ -151,14 +157,21 @@ class Participant:
             self._require_free(run)
         except TaskRefused as refusal:
             said = self._said_of(refusal, request)
-            _log.error("refused", run=run, code=said.code.name, reason=said.reason)
+            self._note_refusal(request, run, said.code, said.reason)
             return self._reply(echo, said)
         except DataError as trouble:
-            _log.error("refused", run=run, code="CONTRACT", reason=str(trouble))
+            self._note_refusal(request, run, RefusalCode.CONTRACT, str(trouble))
             return self._reply(echo, Refusal(RefusalCode.CONTRACT))
+        self.told(request, ANSWERED)
         return reply
 
-    def _said_of(self, refusal: TaskRefused, request: Request | SecureRequest | WitnessRequest) -> Refusal:
+    def _note_refusal(self, request: Asked, run: RunId, code: RefusalCode, reason: str) -> None:
+        """For this site's own people: in its log, and one that lasts in its journal."""
+        _log.error("refused", run=run, code=code.name, reason=reason)
+        self.answers.note_refusal(run, code, reason)
+        self.told(request, code.name.lower())
+
+    def _said_of(self, refusal: TaskRefused, request: Asked) -> Refusal:
         """The refusal. A site that was started again and lacks keys says that it is to be vouched for first, so that it is back in the next attempt."""
         fresh = self.witness.vouching.is_fresh and isinstance(request, SecureRequest)
         if refusal.code is RefusalCode.PROTOCOL and refusal.accused is None and fresh:
@@ -166,7 +179,7 @@ class Participant:
             return Refusal(RefusalCode.AWAY, str(refusal), evidence=start.canonical)
         return Refusal(refusal.code, str(refusal), refusal.accused, evidence=refusal.evidence)
 
-    def _answered(self, request: Request | SecureRequest | WitnessRequest, echo: Digest) -> bytes:
+    def _answered(self, request: Asked, echo: Digest) -> bytes:
         match request:
             case SecureRequest():
                 return self._secure_answer(request, echo)
@@ -194,6 +207,7 @@ class Participant:
         kept = self._set_ups.get(echo) if question is None else self.answers.kept(question)
         if kept is not None:
             return self._said_again(kept, echo)
+        self.drain.require(request)
         attempt = request.frames[0].attempt
         with _failing(attempt.run, attempt.stage):
             answer = self._secure.answer(request)
@@ -202,10 +216,12 @@ class Participant:
             _keep(self._set_ups, echo, reply, _KEPT_SET_UPS)
         else:
             self.answers.record(question, reply, self._secure.promise(attempt))
+            self.drain.answered(request)
         return reply
 
     def _first_answer(self, request: Request) -> bytes:
         """Judge, compute, record; raises `TaskRefused` and `DataError`, which are answers too."""
+        self.drain.require(request)
         with _failing(request.statement.run, request.statement.stage.name):
             body = self._plain.answer(request)
         reply = self._reply(request.statement.digest, body)

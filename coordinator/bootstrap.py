@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
 
+import structlog
 from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
@@ -82,6 +83,11 @@ def lease_of(centre: Centre, seat: Seat) -> Lease:
 
 def drive_run(centre: Centre, run: RunId, grid: Grid, *, flower_run: int) -> None:
     """Drive `run` over the Grid of its ServerApp and register what comes of it; a failure is recorded, then raised."""
+    with structlog.contextvars.bound_contextvars(run=run):
+        _drive(centre, run, grid, flower_run)
+
+
+def _drive(centre: Centre, run: RunId, grid: Grid, flower_run: int) -> None:
     from coordinator.flower.grid import PromptGrid
     from coordinator.flower.wire import wire_over
     from coordinator.governance.halted import Halted, HaltWatch
@@ -116,8 +122,10 @@ def drive_run(centre: Centre, run: RunId, grid: Grid, *, flower_run: int) -> Non
         publish(centre, documents, finished)
         # While this process is still the run's: who stops everything when the run is over cuts nothing off.
         driver.conclude()
-    except DiskError:
-        raise  # not even the failure is recorded: this process writes no more
+    except DiskError as error:
+        # Not even the failure is recorded: this process writes no more than a line to its log.
+        structlog.get_logger(__name__).error("the disk failed", reason=str(error))
+        raise
     except Halted as halt:
         store.finish("stopped", halt.order.words)
         raise

@@ -6,8 +6,8 @@ from importlib.metadata import entry_points
 
 import typer
 
-from coordinator.logs import configure
 from protos.egress import keep_quiet
+from protos.logs import configure
 from protos.shell import run_command
 
 COMMANDS = "covenant.commands"
@@ -30,7 +30,7 @@ def build() -> typer.Typer:
 def main() -> None:
     """Run `covenant`."""
     keep_quiet()
-    configure()
+    configure(words=True)
     run_command(lambda: build()(standalone_mode=False))
 
 

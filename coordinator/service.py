@@ -9,8 +9,8 @@ Of several coordinators over one database one leads, and runs all of this. The o
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
 
@@ -30,6 +30,7 @@ from coordinator.governance.members import Listed, members_signed
 from coordinator.leadership import Keeper, Lease, Term, seat_in
 from coordinator.supervisor import Supervisor
 from protos.membership import MemberList, Membership
+from protos.monitoring import new_registry, served
 from strategies.errors import CovenantError, DiskError
 
 _WATCH_S = 2.0
@@ -49,6 +50,7 @@ class Service:
     _recorded: str | None = None
     _api: ControlServer | None = None
     _door: EnrolmentDoor | None = None
+    _leads: bool = False
 
     def stop(self) -> None:
         """Return from `serve` soon."""
@@ -60,12 +62,26 @@ class Service:
         settings = self.centre.settings
         require_open(self.centre.engine)
         settings.logs.mkdir(parents=True, exist_ok=True)
-        with (settings.logs / "superlink.log").open("ab") as log:
+        with self._measured(), (settings.logs / "superlink.log").open("ab") as log:
             superlink = SuperLink(address=settings.superlink, home=settings.home, log=log)
             with seat_in(settings.home) as seat:
                 lease = lease_of(self.centre, seat)
                 while (led := self._wait_to_lead(lease)) is not None:
                     self._lead(lease, *led, superlink)
+
+    @contextmanager
+    def _measured(self) -> Iterator[None]:
+        """Metrics, where covenant.yaml has an address for them: also of a coordinator that waits."""
+        section = self.centre.settings.config.monitoring
+        if section.metrics is None:
+            yield
+            return
+        from coordinator.metrics import CentreMetrics
+
+        registry = new_registry()
+        registry.register(CentreMetrics(self.centre, lambda: self._leads))
+        with served(section, registry):
+            yield
 
     def _wait_to_lead(self, lease: Lease) -> tuple[Term, float] | None:
         """The term in which this coordinator leads, and when it asked for that; None once it is to stop."""
@@ -92,7 +108,7 @@ class Service:
 
     def _lead(self, lease: Lease, term: Term, asked_at: float, superlink: SuperLink) -> None:
         """Run everything while this coordinator leads."""
-        self._executor = None
+        self._executor, self._leads = None, True
         with lease.kept(term, asked_at, partial(self._cut, superlink)) as leading:
             try:
                 with self._control(term) as self._api, self._enrolment(term) as self._door:
@@ -102,6 +118,7 @@ class Service:
                 if isinstance(error, DiskError) or not leading.lost:
                     raise
             finally:
+                self._leads = False
                 superlink.stop()
 
     def _control(self, term: Term) -> AbstractContextManager[ControlServer | None]:

@@ -10,6 +10,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from protos.documents import load_document
+from protos.logs import Logging
+from protos.monitoring import Monitoring
 from protos.passphrases import PassphraseSource
 from strategies.errors import UsageError
 
@@ -77,6 +79,8 @@ class CoordinatorConfig(BaseModel):
     superlink: SuperLinkSection = SuperLinkSection()
     control: ControlSection | None = None
     enrolment: EnrolmentSection | None = None
+    monitoring: Monitoring = Monitoring()
+    logging: Logging = Logging()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,9 +19,8 @@ from protos.enrolment import EnrolmentRequest
 from protos.keys import decode_base64
 from protos.membership import Membership
 from protos.moments import Moment
-from protos.names import Name, Site, checked
+from protos.names import Address, Name, Site, checked
 from protos.root import SignedRoot
-from protos.site import Address
 from strategies.encoding import sha256_hex
 from strategies.errors import Refused
 from strategies.ids import Digest

@@ -12,6 +12,8 @@ from strategies.ids import Digest, RunId, SiteName, digest, run_id, site_name
 V = TypeVar("V")
 
 _LONGEST_TEXT: Final = 128
+_HIGHEST_PORT: Final = 65535
+_HOST_PORT: Final = re.compile(r"(?:\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):([0-9]{1,5})")
 
 
 def checked(parse: Callable[[str], object]) -> AfterValidator:
@@ -55,6 +57,20 @@ def _printable(text: str) -> str:
     return text
 
 
+def _address(text: str) -> str:
+    found = _HOST_PORT.fullmatch(text)
+    if found is None or not 1 <= int(found[1]) <= _HIGHEST_PORT:
+        raise ValueError(f"use host:port with a port from 1 to {_HIGHEST_PORT}, such as fl.example:9092")
+    return text
+
+
+def address_parts(address: str) -> tuple[str, int]:
+    """Host and port of an `Address`."""
+    host, _, port = address.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+Address = Annotated[str, AfterValidator(_address)]
 Site = Annotated[SiteName, checked(site_name)]
 Run = Annotated[RunId, checked(run_id)]
 Sha256 = Annotated[Digest, checked(digest)]

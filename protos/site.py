@@ -15,25 +15,15 @@ from pydantic import AfterValidator, Field, model_validator
 
 from protos.approval_rule import ApprovalRule
 from protos.documents import FROZEN, Document, FieldError, FilePath, Part, load_document
-from protos.names import ColumnName, Name, Reference, Sha256, Site, distinct, matching
+from protos.logs import Logging
+from protos.monitoring import Monitoring
+from protos.names import Address, ColumnName, Name, Reference, Sha256, Site, distinct, matching
 from protos.passphrases import PassphraseSource
 from protos.plan_privacy import Delta, Epsilon, ExemptStage, Unit
 from protos.quantities import Duration
 from strategies.dp.filters import Ceiling
 from strategies.errors import UsageError
 
-_HIGHEST_PORT: Final = 65535
-_HOST_PORT: Final = re.compile(r"(?:\[[0-9a-fA-F:.]{2,45}\]|[A-Za-z0-9._-]{1,253}):([0-9]{1,5})")
-
-
-def _address(text: str) -> str:
-    found = _HOST_PORT.fullmatch(text)
-    if found is None or not 1 <= int(found[1]) <= _HIGHEST_PORT:
-        raise ValueError(f"use host:port with a port from 1 to {_HIGHEST_PORT}, such as fl.example:9092")
-    return text
-
-
-Address = Annotated[str, AfterValidator(_address)]
 Proxy = Annotated[
     str,
     matching(r"none|https?://[A-Za-z0-9._-]{1,253}:[0-9]{1,5}", "none, or a URL with a port and no password"),
@@ -325,6 +315,8 @@ class SiteConfig(Document):
     policy: Policy = Policy()
     run: Run = Run()
     personal: Personal | None = None
+    monitoring: Monitoring = Monitoring()
+    logging: Logging = Logging()
 
     @model_validator(mode="after")
     def _one_source_a_contract(self) -> Self:

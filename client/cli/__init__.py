@@ -16,9 +16,11 @@ from client.cli import (
     reenrol,
     run,
     standing,
+    status,
     witness,
 )
 from protos.egress import keep_quiet
+from protos.logs import configure
 from protos.shell import run_command
 
 app = typer.Typer(
@@ -28,11 +30,26 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for each in (init, enroll, doctor, data, reenrol, standing, budget, witness, halts, log, personal, run):
+for each in (
+    init,
+    enroll,
+    doctor,
+    data,
+    reenrol,
+    standing,
+    budget,
+    witness,
+    halts,
+    log,
+    personal,
+    run,
+    status,
+):
     each.register(app)
 
 
 def main() -> None:
     """Run `covenant-agent`."""
     keep_quiet()
+    configure()
     run_command(lambda: app(standalone_mode=False))

@@ -57,6 +57,7 @@ def _show(site: str, found: Sequence[AccountView]) -> None:
         "population",
         "ceiling",
         "spent",
+        "of it",
         "if only its own noise counted",
         "releases",
         title=f"accounts of {site}",
@@ -66,6 +67,7 @@ def _show(site: str, found: Sequence[AccountView]) -> None:
             each.population,
             each.account.ceiling.words,
             each.spent.words,
+            _bar(each.account.ceiling.fraction(each.account.cost)),
             each.account.worst_own_noise().words,
             str(len(each.charges)),
         )
@@ -80,3 +82,9 @@ def _show(site: str, found: Sequence[AccountView]) -> None:
                 f"{each.population}: people may be at {', '.join(each.overlaps)} too. Tell the centre's privacy officer, who declares it with the ceiling:"
                 " `covenant ledger show` then has the worst case"
             )
+
+
+def _bar(share: float) -> str:
+    """How much of a ceiling is spent, as a bar of ten."""
+    full = min(10, round(10 * share))
+    return f"{'█' * full}{'░' * (10 - full)} {share:.0%}"

@@ -10,7 +10,7 @@
    refused, whatever attempt it is asked for and however often the site was started since.
 5. What a confirmation promises, shares of both kinds among it, stays on disk until the next step of its run: shares that were
    given, or another attempt, need it no more.
-6. A refusal releases nothing and is not recorded.
+6. A refusal releases nothing. That a run was refused for good, and why, is recorded once a run and code, for this site's own people.
 7. Each entry names the last entry of the site's accounts. Accounts that do not hold it were set back, and nothing leaves any more.
 """
 
@@ -32,7 +32,12 @@ from strategies.ids import Digest, SiteName
 from strategies.secagg.labels import prefixed
 from strategies.secagg.messages import ConfirmRequest, MaskRequest, UnmaskRequest
 
-_KIND: Final = "answered"
+ANSWERED: Final = "answered"
+REFUSED: Final = "refused"
+_LASTING: Final = frozenset(
+    {RefusalCode.POLICY, RefusalCode.SIGNATURE, RefusalCode.CONTRACT, RefusalCode.BUDGET, RefusalCode.HALTED}
+)
+_LONGEST_REASON: Final = 500
 _KEPT_FRAMES: Final = 16
 """Answers of a few runs at once that can be said again."""
 
@@ -94,10 +99,13 @@ class Answers:
     """By site and run, in the order in which they came: the last sum that this site was in with it."""
     _promised: dict[str, int] = field(default_factory=dict)
     """By run: the entry beside which the shares of its last confirmation are kept."""
+    _refused: set[tuple[str, str]] = field(default_factory=set)
+    """By run and code."""
 
     def __post_init__(self) -> None:
         head = None
-        for entry in self.journal.entries(_KIND):
+        self._refused = {(each.body["run"], each.body["code"]) for each in self.journal.entries(REFUSED)}
+        for entry in self.journal.entries(ANSWERED):
             self._remember(entry.seq, entry.body)
             head = entry.body.get("accounts", head)
         if head is not None and not self.accounts.holds((head[0], head[1])):
@@ -187,9 +195,19 @@ class Answers:
         if question.together:
             body["together"] = list(question.together)
         entry = self.journal.append(
-            _KIND, body, prefixed(frame) + promise, keep=_KEPT_FRAMES, forget=self._promised.get(run)
+            ANSWERED, body, prefixed(frame) + promise, keep=_KEPT_FRAMES, forget=self._promised.get(run)
         )
         self._remember(entry.seq, body)
+
+    def note_refusal(self, run: str, code: RefusalCode, reason: str) -> None:
+        """Put on disk that `run` was refused for good, unless that stands there already. Raises `JournalBroken`."""
+        if code not in _LASTING or (run, code.name) in self._refused:
+            return
+        self._refused.add((run, code.name))
+        at = self.clock().isoformat()
+        self.journal.append(
+            REFUSED, {"run": run, "code": code.name, "reason": reason[:_LONGEST_REASON], "at": at}
+        )
 
     def _remember(self, seq: int, body: Mapping[str, Any]) -> None:
         slot = (body["run"], body["stage"], body["round"], body["attempt"], body["step"])

@@ -247,6 +247,11 @@ class Journal:
                 return
         first = next(self.entries(_OPENED)).body
         if first != expected:
+            if isinstance(written := first.get("format"), int) and written > _FORMAT:
+                raise UsageError(
+                    f"{self._path} was written by a newer version of this agent (format {written}; this version knows {_FORMAT}): go on with that"
+                    " version. Do not put an older copy in its place: it has forgotten what this site answered"
+                )
             whose = (
                 f"of {first.get('site')} in federation {first.get('federation')}"
                 if "federation" in first

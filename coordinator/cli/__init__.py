@@ -8,6 +8,7 @@ from coordinator.cli import (
     access,
     backup,
     centre,
+    diagnose,
     forecast,
     gaps,
     halts,
@@ -32,6 +33,7 @@ restores.app.add_typer(gaps.app, name="gap")
 def register(app: typer.Typer) -> None:
     """Add the centre's commands to `covenant`."""
     centre.register(app)
+    diagnose.register(app)
     app.add_typer(plans.app, name="plan")
     app.add_typer(runs.app, name="run")
     app.add_typer(keys.app, name="key")

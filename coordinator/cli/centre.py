@@ -14,9 +14,9 @@ from coordinator.cli.options import Home, centre_at
 from coordinator.db.engine import open_database
 from coordinator.db.migrate import migrate
 from coordinator.keys import CARD_SUFFIX, LOG_NAME, make_key, warn_of_bare_keys
-from coordinator.logs import configure
 from coordinator.settings import CONFIG_NAME, CoordinatorConfig, load_settings
 from protos.documents import read_document
+from protos.logs import configure
 from protos.passphrases import read_passphrase
 from protos.shell import people
 from strategies.errors import UsageError
@@ -127,8 +127,8 @@ def run_service(home: Path | None) -> None:
     """Serve in the foreground; SIGTERM and SIGINT end it cleanly."""
     from coordinator.service import Service
 
-    configure()
     centre = centre_at(home)
+    configure(centre.settings.config.logging, words=True)
     warn_of_bare_keys(centre.settings)
     service = Service(centre)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -12,7 +12,7 @@ import httpx
 from flwr.common.serde import fab_to_proto, user_config_to_proto
 from flwr.proto.control_pb2 import ListNodesRequest, RegisterNodeRequest, StartRunRequest, StopRunRequest
 from flwr.proto.runtime_pb2 import AcquireTaskRequest
-from flwr.supercore.constant import TaskType
+from flwr.supercore.constant import NodeStatus, TaskType
 from flwr.supercore.control.control_http_client import ControlHttpClient
 from flwr.supercore.fab import Fab
 from flwr.supercore.interceptors import RuntimeVersionHttpInterceptor
@@ -73,6 +73,12 @@ class Control:
         with outcomes(self._address):
             nodes = self._client.ListNodes(ListNodesRequest()).nodes_info
         return frozenset(bytes(node.public_key) for node in nodes)
+
+    def online(self) -> frozenset[bytes]:
+        """The public node keys (PEM) of the sites that the SuperLink has heard of lately."""
+        with outcomes(self._address):
+            nodes = self._client.ListNodes(ListNodesRequest()).nodes_info
+        return frozenset(bytes(node.public_key) for node in nodes if node.status == NodeStatus.ONLINE)
 
     def start_run(self, bundle: Bundle, run: RunId) -> int:
         """Start the Flower run that carries `run`; returns Flower's id of it."""

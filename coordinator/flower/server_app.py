@@ -32,9 +32,9 @@ def server_app(opened: Callable[[], Centre]) -> ServerApp:
 
 def _open() -> Centre:
     from coordinator.bootstrap import open_centre
-    from coordinator.logs import configure
+    from protos.logs import configure
 
-    configure()
+    configure(words=True)
     return open_centre()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -25,6 +25,14 @@ class TooFewSurvivors(Refused):
 
 class StaysClosed(CovenantError):  # noqa: N818 (names what the sum does)
     """The survivors of an attempt are recorded, and too few of their shares came. Sites give them for no other attempt at this round."""
+
+
+class SharesMissing(StaysClosed):
+    """So, and some of `sites` may still give theirs: they were not heard of."""
+
+    def __init__(self, reason: str, sites: Collection[SiteName]) -> None:
+        super().__init__(reason)
+        self.sites = frozenset(sites)
 
 
 @dataclass(frozen=True, slots=True)

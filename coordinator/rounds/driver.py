@@ -22,7 +22,7 @@ import structlog
 from coordinator.governance.halted import SitesHalted
 from coordinator.governance.log import TransparencyLog
 from coordinator.governance.witnesses import WitnessBook
-from coordinator.rounds.asking import Asking, TooFewSurvivors
+from coordinator.rounds.asking import Asking, SharesMissing, TooFewSurvivors
 from coordinator.rounds.exchange import Exchange
 from coordinator.rounds.opened import OpenedSums
 from coordinator.rounds.plain import PlainSums
@@ -119,6 +119,7 @@ class Driver:
     def drive(self) -> Finished:
         """Run to the end from wherever the store left off; raises `CovenantError` with the reason if it cannot."""
         committed, scaling = self.store.last_committed(), self.store.scaling()
+        _log.info("driving", after=None if committed is None else committed.number)
         if committed is None or scaling is None:
             committed, scaling = self._again(self._prepare)
         metrics = self._evaluated(committed, scaling)
@@ -152,15 +153,22 @@ class Driver:
         return self._again(partial(self._evaluate, committed, scaling))
 
     def _again(self, step: Callable[[], T]) -> T:
-        """Take a step, and take it again if too few sites answered."""
+        """Take a step, and take it again if too few sites answered; or if a sum lacks shares of sites that are away, once they are back."""
+        tries, until = _ATTEMPTS, self.monotonic() + self._plan.sites.join_within
         try:
-            for left in reversed(range(1, _ATTEMPTS)):
+            while True:
                 try:
                     return step()
                 except TooFewSurvivors as few:
-                    _log.warning("too few survivors; trying again", tries_left=left, reason=str(few))
+                    tries -= 1
+                    if not tries:
+                        raise
+                    _log.warning("too few survivors; trying again", tries_left=tries, reason=str(few))
                     self._retrying = True
-            return step()
+                except SharesMissing as missing:
+                    _log.warning("a sum lacks shares; waiting for its sites", reason=str(missing))
+                    if not self._roster.return_of(missing.sites, until=until):
+                        raise
         finally:
             self._retrying = False
 

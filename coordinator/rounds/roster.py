@@ -48,6 +48,15 @@ class Roster:
                 raise self._missing(ready, willing)
             self.sleep(_JOIN_POLL_S)
 
+    def return_of(self, sites: Collection[SiteName], *, until: float) -> bool:
+        """Wait for one of those of `sites` that are away; False if none is away, or none is back at `until` by the monotonic clock."""
+        away = set(sites) - set(self.exchange.online())
+        while away and self.monotonic() < until:
+            if away & set(self.exchange.online()):
+                return True
+            self.sleep(_JOIN_POLL_S)
+        return False
+
     def _willing(self) -> set[SiteName]:
         """The invited sites that may be asked and have not refused. Raises `Refused` below the plan's minimum."""
         halted = set(self.sites.invite) & set(self.halted())

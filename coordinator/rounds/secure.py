@@ -16,7 +16,7 @@ from typing import TypeVar
 
 import structlog
 
-from coordinator.rounds.asking import Asking, StaysClosed, TooFewSurvivors
+from coordinator.rounds.asking import Asking, SharesMissing, StaysClosed, TooFewSurvivors
 from coordinator.rounds.exchanges import Exchanges, Expected, Said
 from coordinator.rounds.opened import OpenedSums
 from coordinator.rounds.question import Pooled, Question, Receipt, RunDocuments, Settle, Settled
@@ -233,9 +233,10 @@ class SecureSums:
             raise StaysClosed(
                 f"{what}. All survivors have given their shares, so asking again changes nothing: launch a new run without the site that is named"
             ) from closed
-        raise StaysClosed(
+        raise SharesMissing(
             f"{what}: {because(exchange.missing)}. Bring those sites up, then `covenant run resume` sends the same request again; if their"
-            " shares are lost, launch a new run"
+            " shares are lost, launch a new run",
+            unmasking.waiting_for,
         ) from closed
 
     def _told_of_doubts(self, opened: central.Opened) -> central.Opened:

@@ -95,8 +95,8 @@ def serve(tmp_path: Path) -> Callable[..., Agent]:
 
     def run(superlink: FakeSuperLink, **options: Any) -> Agent:
         agent = Agent(config=config, app=app, node_config={}, connect=superlink.connect, **options)
-        superlink.on_empty = agent.stop
-        thread = threading.Timer(20, agent.stop)
+        superlink.on_empty = agent.drain
+        thread = threading.Timer(20, agent.drain)
         thread.start()
         try:
             agent.serve()

@@ -10,6 +10,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from client.agent import Agent
 from client.fleet.connection import FleetConnection
 from client.keystore import load_node_key
 from protos.egress import child_environment
@@ -98,10 +99,19 @@ def test_an_idle_agent_asks_less_than_twice_a_second(
     monkeypatch.setattr(FleetConnection, "pull", counting)
     federation.deployment.end("west")
     site_file = federation.deployment.site_folder("west") / "site.yaml"
-    agent = process.open_agent(site_file)
     import threading
 
-    thread = threading.Thread(target=agent.serve)
+    agents: list[Agent] = []
+
+    def serve() -> None:
+        with process.open_agent(site_file) as agent:
+            agents.append(agent)
+            agent.serve()
+        # An agent's process lets go of its journal when it ends; this one goes on with the tests.
+        client_app.participant(site_file).close()
+        client_app.participant.cache_clear()
+
+    thread = threading.Thread(target=serve)
     thread.start()
     try:
         federation.wait(lambda: len(calls) > 0, "the first poll")
@@ -109,11 +119,8 @@ def test_an_idle_agent_asks_less_than_twice_a_second(
         time.sleep(8)
         rate = (len(calls) - before) / (time.monotonic() - began)
     finally:
-        agent.stop()
+        agents[0].drain()
         thread.join(20)
-        # An agent's process lets go of its journal when it ends; this one goes on with the tests.
-        client_app.participant(site_file).close()
-        client_app.participant.cache_clear()
         federation.restart("west")
     assert 0 < rate <= 1.5, (
         "with a heartbeat every 15 s an idle agent must stay at two requests a second at most"
