@@ -9,10 +9,10 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +26,8 @@ from strategies.encoding import Vector
 from strategies.errors import Refused
 
 _SHOWN = 40
+BLOCK_ROWS: Final = 1 << 16
+"""How many rows are encoded and scored at a time."""
 
 
 class DataError(Refused):
@@ -44,6 +46,12 @@ class Table:
     target: Vector
     keys: list[str]
     customers: list[str] | None = None
+
+    def blocks(self) -> Iterator[tuple[Mapping[str, npt.NDArray[Any]], Vector]]:
+        """Columns and target of `BLOCK_ROWS` rows at a time, in order: nothing of a table without rows."""
+        for first in range(0, len(self.keys), BLOCK_ROWS):
+            part = slice(first, first + BLOCK_ROWS)
+            yield {name: values[part] for name, values in self.columns.items()}, self.target[part]
 
     def rows(self, chosen: npt.NDArray[np.bool_]) -> Self:
         """The rows for which `chosen`, (n,), is true, in order."""

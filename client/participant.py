@@ -13,6 +13,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -21,15 +22,18 @@ import structlog
 from client.accounts.book import AccountBook
 from client.accounts.charging import Charging
 from client.admission.documents import Accepted, check_documents, check_trust
+from client.admission.presence import Presence
 from client.admission.statements import check_named, check_statement
 from client.admission.trust import Trust
 from client.data import DataError, load_table
 from client.halts import HaltBook
 from client.journal.answers import Answers, question_of, secure_question
 from client.journal.entries import JournalBroken
+from client.limits import told_of_memory
 from client.refusal import TaskRefused
 from client.secure.rounds import SecureRounds
 from client.training import Session, TrainingSession, session_for
+from client.training.pace import Pace, Paced, Progress, no_progress
 from client.transparency.witness import Witness
 from protos.codec import CodecError, encode_reply
 from protos.frames import (
@@ -44,6 +48,7 @@ from protos.frames import (
     SecureAnswer,
     SecureRequest,
     Stage,
+    Statement,
     Task,
     Update,
     WitnessAnswer,
@@ -55,6 +60,7 @@ from protos.site import SiteConfig
 from strategies.encoding import sha256_hex
 from strategies.errors import CovenantError
 from strategies.ids import Digest, RunId, SiteName
+from strategies.secagg.messages import Frame, MaskRequest, UnmaskRequest
 from strategies.secagg.shamir import Entropy
 
 _KEPT_SESSIONS = 4
@@ -83,7 +89,13 @@ class Participant:
     """Where the secrets of secure aggregation come from."""
     witness: Witness
     """What this site has signed about the transparency log, on disk."""
+    presence: Presence
+    """Its hours, and what people here have said of plans."""
+    monotonic: Callable[[], float]
+    progress: Progress = no_progress
 
+    _arrived: float = 0.0
+    """When the request in hand came."""
     _accepted: OrderedDict[tuple[Digest, Digest, Digest, Digest], Accepted] = field(
         default_factory=OrderedDict
     )
@@ -102,6 +114,7 @@ class Participant:
             self._session,
             Charging(self.book, self.config.federation.name),
             lambda made: self.answers.promise(made.run, made.stage, made.round, made.attempt),
+            self._pace,
         )
 
     @property
@@ -111,6 +124,7 @@ class Participant:
 
     def close(self) -> None:
         """Let go of journal and accounts."""
+        self.presence.consents.close()
         self.answers.journal.close()
         self.book.close()
         self.halts.close()
@@ -123,7 +137,7 @@ class Participant:
         Raises `CodecError` if that is no request at all, and `JournalBroken` if the reply could not be recorded: then nothing
         may leave this site any more.
         """
-        request = decode_asked(frame)
+        self._arrived, request = self.monotonic(), decode_asked(frame)
         match request:
             case SecureRequest():
                 run, echo = request.frames[0].attempt.run, sha256_hex(frame)
@@ -133,11 +147,12 @@ class Participant:
                 run, echo = request.statement.run, request.statement.digest
         try:
             self._require_free(run)
+            self.presence.require_hours(request)
             self.witness.require_sound()
             reply = self._answered(request, echo)
             self._require_free(run)
         except TaskRefused as refusal:
-            _log.error("refused", run=run, code=refusal.code.name, reason=str(refusal))
+            _log.error("refused", run=run, code=refusal.code.name, reason=refusal.local)
             said = Refusal(refusal.code, str(refusal), refusal.accused, evidence=refusal.evidence)
             return self._reply(echo, said)
         except DataError as trouble:
@@ -177,7 +192,8 @@ class Participant:
         if kept is not None:
             return self._said_again(kept, echo)
         try:
-            answer = self._secure.answer(request)
+            with told_of_memory(self.config):
+                answer = self._secure.answer(request)
         except (TaskRefused, DataError, JournalBroken):
             raise
         except CovenantError as trouble:
@@ -189,7 +205,15 @@ class Participant:
             _keep(self._set_ups, echo, reply, _KEPT_SET_UPS)
         else:
             self.answers.record(question, reply, self._secure.promise(request.frames[0].attempt))
+            self._note_owed(request.frames[0])
         return reply
+
+    def _note_owed(self, asked: Frame) -> None:
+        """Whoever has sent a masked input stays for the rest of that sum."""
+        if isinstance(asked.body, MaskRequest):
+            self.presence.begun(asked.attempt, self._secure.deadline_s(asked.attempt.run))
+        elif isinstance(asked.body, UnmaskRequest):
+            self.presence.finished(asked.attempt)
 
     def _first_answer(self, request: Request) -> bytes:
         """Judge, compute, record; raises `TaskRefused` and `DataError`, which are answers too."""
@@ -198,7 +222,8 @@ class Participant:
             check_statement(request.statement, accepted, site=self.site)
             self.witness.require_all(request.statement.roster, request.statement.run)
             _require_plain(accepted)
-            body = self._compute(request, self._plain_session(accepted))
+            with told_of_memory(self.config):
+                body = self._compute(request, self._plain_session(accepted))
         except (TaskRefused, DataError, JournalBroken):
             raise
         except CovenantError as trouble:
@@ -246,13 +271,15 @@ class Participant:
             accepted = check_documents(
                 task, config=self.config, trust=self.trust, identity_key=self.identity.public, began=began
             )
+            self.presence.require_consent(accepted, began)
             _keep(self._accepted, key, accepted, _KEPT_SESSIONS)
         return self._accepted[key]
 
     def _require_trust(self, accepted: Accepted, run: RunId) -> None:
         self.witness.require_sound()
         began = self.answers.began(run, accepted.plan.digest)
-        check_trust(accepted, self.config, self.trust, began=began)
+        check_trust(accepted, self.trust, began=began)
+        self.presence.require_consent(accepted, began)
 
     def _accepted_task(self, request: Request) -> Accepted:
         """The documents of `request`; their bytes hash to the statement's digests each time."""
@@ -290,8 +317,18 @@ class Participant:
             )
         _log.info("computing", run=said.run, stage=said.stage.name, round=said.round)
         if said.stage is Stage.TRAIN:
-            return Update(session.train(model, scaling, said.round))
+            return Update(session.train(model, scaling, said.round, self._pace(said, session.deadline_s)))
         return ScoreCounts(session.evaluate(model, scaling))
+
+    def _pace(self, said: Statement, deadline_s: float) -> Pace:
+        """How long a computation for the request in hand is worth anything."""
+        return Paced(
+            what=f"{said.stage.name.lower()} stage of round {said.round} of {said.run}",
+            began=self._arrived,
+            deadline_s=deadline_s,
+            monotonic=self.monotonic,
+            progress=self.progress,
+        )
 
 
 def _require_plain(accepted: Accepted) -> None:

@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 
 import structlog
-import torch
 
 from client.agent import Agent
 from client.app import SITE_KEY, app, participant
 from client.fleet.connection import FleetConnection
 from client.keystore import load_node_key
+from client.limits import apply_limits
 from protos.site import load_site
 
 _log = structlog.get_logger(__name__)
@@ -23,8 +23,8 @@ def open_agent(site_file: Path, *, give_up_after_s: float | None = None) -> Agen
     """The warm agent of `site_file`, with its keys and torch loaded; raises `UsageError` naming what cannot be used."""
     _log_to_stderr()
     config = load_site(site_file)
-    torch.set_num_threads(config.run.cpu_threads)
-    participant(site_file)
+    apply_limits(config.run)
+    site = participant(site_file)
     if config.identity.passphrase is None:
         _log.warning("the identity key is not encrypted", file=str(config.identity.key))
     return Agent(
@@ -39,6 +39,7 @@ def open_agent(site_file: Path, *, give_up_after_s: float | None = None) -> Agen
             node_file=site_file.parent / "flower" / "node-id",
         ),
         give_up_after_s=give_up_after_s,
+        is_away=lambda: site.presence.is_away,
     )
 
 

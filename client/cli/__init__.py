@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from client.cli import budget, halts, init, log, run, witness
+from client.cli import budget, halts, init, log, plans, rehearse, run, witness
 from protos.egress import keep_quiet
 from protos.shell import run_command
 
@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for each in (init, budget, witness, halts, log, run):
+for each in (init, plans, rehearse, budget, witness, halts, log, run):
     each.register(app)
 
 

@@ -27,6 +27,7 @@ from client.secure.inputs import Inputs
 from client.secure.model_chain import ModelChain, Witnesses
 from client.secure.promise import promise_bytes, promised
 from client.training import Session
+from client.training.pace import Pace
 from protos.frames import RefusalCode, SecureAnswer, SecureRequest, Stage, Statement, Task
 from protos.identities import Identities
 from protos.plan import SecureAggregation
@@ -100,6 +101,8 @@ class SecureRounds:
     session_of: Callable[[Accepted], Session]
     charging: Charging
     promise_of: Callable[[Attempt], bytes | None]
+    pace_of: Callable[[Statement, float], Pace]
+    """The pace of a computation for a statement, whose round has so many seconds."""
     _runs: OrderedDict[RunId, _Run] = field(default_factory=OrderedDict)
     _attempts: OrderedDict[Attempt, _Held] = field(default_factory=OrderedDict)
 
@@ -212,6 +215,7 @@ class SecureRounds:
             session,
             lambda release, said: self.charging.charge(accepted, release, said),
             self.entropy,
+            lambda said: self.pace_of(said, plan.training.round_deadline),
         )
         return _Run(accepted, plan.aggregation, inputs, identities, ModelChain.begin(plan, session.model))
 
@@ -287,6 +291,11 @@ class SecureRounds:
         kept = None if attempt in self._attempts else self.promise_of(attempt)
         state = promised(kept) if kept else None
         return state if state is not None and state.bound.attempt == attempt else None
+
+    def deadline_s(self, run: RunId) -> float:
+        """How long a round of `run` takes at most; 0 for one that this site knows nothing of."""
+        known = self._runs.get(run)
+        return 0.0 if known is None else known.accepted.plan.training.round_deadline
 
     def promise(self, attempt: Attempt) -> bytes:
         """What must be on disk with the confirmation of an attempt, or nothing."""

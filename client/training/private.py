@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client.data import Table
+from client.training.pace import Pace, unhurried
 from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_fit import check_plan
@@ -110,13 +111,14 @@ class PrivateSession:
 
     def evaluate(self, model: Vector, scaling: Scaling) -> Integers:
         """Counts of held-out scores, (2 bins,): negatives, then positives. To be released with noise only, or by exemption."""
-        bins, part = self._plan.evaluation.score_bins, self._evaluating.table
-        if not part.keys:
-            return np.zeros(2 * bins, dtype=np.int64)
-        logits = row_logits(self.model, model, self._spec.encode(part.columns, scaling))
-        return logit_counts(logits, part.target, bins).ravel()
+        bins = self._plan.evaluation.score_bins
+        counts = np.zeros(2 * bins, dtype=np.int64)
+        for columns, target in self._evaluating.table.blocks():
+            logits = row_logits(self.model, model, self._spec.encode(columns, scaling))
+            counts += logit_counts(logits, target, bins).ravel()
+        return counts
 
-    def local_update(self, model: Vector, scaling: Scaling, seed: MaskSeed) -> Vector:
+    def local_update(self, model: Vector, scaling: Scaling, seed: MaskSeed, pace: Pace = unhurried) -> Vector:
         """Local minus global after this round's noisy steps, (d,) float64 (`client.training.local`): may leave as it is."""
         from client.training.local import LocalRule, private_steps
 
@@ -134,6 +136,7 @@ class PrivateSession:
             part.units,
             seed=seed,
             threads=self._threads,
+            pace=pace,
         )
 
     def _inputs(self, scaling: Scaling) -> npt.NDArray[np.float32]:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client.data import Table
+from client.training.pace import Pace, unhurried
 from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_fit import check_plan
@@ -68,6 +69,11 @@ class TrainingSession:
         return self._plan.dense_model(self._spec.width)
 
     @property
+    def deadline_s(self) -> float:
+        """How long a round may take, seconds."""
+        return self._plan.training.round_deadline
+
+    @property
     def rows(self) -> tuple[int, int]:
         """Number of training and of held-out rows. Stays at the site."""
         return len(self._training.keys), len(self._evaluating.keys)
@@ -79,7 +85,7 @@ class TrainingSession:
         """
         return moments(self._spec.unit_values(self._training.columns))
 
-    def train(self, model: Vector, scaling: Scaling, round_number: int) -> Vector:
+    def train(self, model: Vector, scaling: Scaling, round_number: int, pace: Pace = unhurried) -> Vector:
         """Local minus global after this round's passes over the training rows, (d,) float64. Data-dependent."""
         import torch
 
@@ -87,19 +93,20 @@ class TrainingSession:
 
         torch.set_num_threads(self._threads)
         x, y = self._training_tensors(scaling)
-        return descend(_descent(self._rule), self.model, model, x, y, seed=self._seed(round_number))
+        seed = self._seed(round_number)
+        return descend(_descent(self._rule), self.model, model, x, y, seed=seed, pace=pace)
 
     def evaluate(self, model: Vector, scaling: Scaling) -> npt.NDArray[np.int64]:
         """Counts of held-out scores, (2, bins) int64: negatives, then positives. Data-dependent.
 
         Scored by the reference forward, which is also what an exported model is held to.
         """
-        bins = self._plan.evaluation.score_bins
-        if not self._evaluating.keys:
-            return np.zeros((2, bins), dtype=np.int64)
-        scores = self.model.probabilities(model, self._spec.encode(self._evaluating.columns, scaling))
-        # A model with huge weights can score NaN, depending on the row. To refuse then would tell of that row.
-        return score_counts(np.nan_to_num(scores, nan=_NO_SCORE), self._evaluating.target, bins)
+        counts = np.zeros((2, self._plan.evaluation.score_bins), dtype=np.int64)
+        for columns, target in self._evaluating.blocks():
+            scores = self.model.probabilities(model, self._spec.encode(columns, scaling))
+            # A model with huge weights can score NaN, depending on the row. To refuse then would tell of that row.
+            counts += score_counts(np.nan_to_num(scores, nan=_NO_SCORE), target, counts.shape[1])
+        return counts
 
     def _training_tensors(self, scaling: Scaling) -> tuple[torch.Tensor, torch.Tensor]:
         """Encoded training rows and labels, kept from round to round because a run has one scaling."""

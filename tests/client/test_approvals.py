@@ -218,7 +218,7 @@ def test_approvals_expire_by_the_sites_own_clock_also_where_the_plan_is_known(si
 
 
 def test_a_site_may_ask_for_shorter_approvals_than_the_plan(site: Site) -> None:
-    site.bank.edit("west", "aggregation: [plain]\n", "aggregation: [plain]\n  approvals: {valid_for: 10d}\n")
+    site.bank.edit("west", "approvals: {privacy_officer: 0, model_risk: 0}", "approvals: {valid_for: 10d}")
     site.restart()
     assert "`approvals.valid_for` admits 10 days" in site.refusal(asking(), said(asking()))
     shorter = said(asking(), expires=NOW + timedelta(days=10))
