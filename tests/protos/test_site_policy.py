@@ -132,7 +132,7 @@ def test_a_whole_day_is_open_to_its_end():
 
 
 @given(
-    now=st.datetimes(datetime(2020, 1, 1), datetime(2035, 1, 1)).map(lambda at: at.replace(tzinfo=UTC)),
+    now=st.integers(0, 15 * 366 * 86400).map(lambda after: utc("2020-01-01T00:00:00") + timedelta(seconds=after)),
     opens=st.times(), closes=st.times(),
     zone=st.sampled_from(["UTC", "Europe/Oslo", "America/St_Johns", "Australia/Lord_Howe", "Pacific/Apia"]),
     days=st.sampled_from(["daily", "mon-fri", "sat,sun", "fri-mon", "wed"]),
