@@ -151,8 +151,9 @@ class Driver:
                 try:
                     done = step()
                 except TooFewSurvivors as few:
-                    left -= not (isinstance(few, NotYet) and self._roster.is_worth_waiting())
-                    if not left:
+                    waited_s = self._roster.waited_s if isinstance(few, NotYet) else None
+                    left -= waited_s is None
+                    if not left or (waited_s or 0.0) > self._plan.sites.join_within:
                         raise
                     _log.warning("too few survivors; trying again", tries_left=left, reason=str(few))
                     self._retrying = True
