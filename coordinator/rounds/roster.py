@@ -44,11 +44,10 @@ class Roster:
         if self._later_since is None:
             self._later_since = self.monotonic()
 
-    def is_worth_waiting(self) -> bool:
-        """Whether somebody who is to be asked later may still make enough, within `join_within` of the first who said so."""
-        return (
-            self._later_since is not None and self.monotonic() - self._later_since <= self.sites.join_within
-        )
+    @property
+    def waited_s(self) -> float | None:
+        """How long ago a site said for the first time that it is to be asked later, while too few were there; None if none has."""
+        return None if self._later_since is None else self.monotonic() - self._later_since
 
     def enough(self) -> None:
         """There were enough: who says later from now on is waited for anew."""
