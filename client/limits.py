@@ -12,6 +12,7 @@ import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Final
 
 from protos.quantities import format_size
@@ -28,6 +29,11 @@ _NO_MEMORY: Final = (
     "failed to allocate",
 )
 """How torch, Arrow and DuckDB say it, whose errors have no class of their own."""
+
+
+_KIB: Final = 1 << 10
+_MIB: Final = 1 << 20
+_TO_WORK_WITH: Final = 64 << 20
 
 
 class OutOfMemory(CovenantError):  # noqa: N818 (names the state)
@@ -62,7 +68,20 @@ def _limit_memory(most: int) -> None:
         raise UsageError(
             f"`run.memory` is {format_size(most)}, and the service manager allows this process {format_size(hard)}; make them the same"
         )
+    taken = _taken()
+    if most < taken + _TO_WORK_WITH:
+        raise UsageError(
+            f"`run.memory` is {format_size(most)}, and the agent's libraries alone take {taken / _MIB:.0f} MiB; use {(taken + _TO_WORK_WITH) / _MIB:.0f} MiB or more"
+        )
     resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+
+
+def _taken() -> int:
+    """What this process has allocated so far, in bytes, as the kernel counts it for the limit."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmData:"):
+            return int(line.split()[1]) * _KIB
+    return 0
 
 
 @contextmanager

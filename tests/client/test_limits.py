@@ -73,6 +73,15 @@ def test_an_allocation_beyond_the_limit_is_one_sentence_and_the_process_goes_on(
     )
 
 
+def test_less_than_the_libraries_take_is_refused_before_anything_fails() -> None:
+    text = changed(SITE, "run: {cpu_threads: 1,", "run: {memory: 256 MiB,")
+    hungry = HEAD.replace("apply_limits(config.run)", "kept = numpy.ones(1 << 25); apply_limits(config.run)")
+    done = subprocess.run(
+        [sys.executable, "-c", hungry.format(text=text)], capture_output=True, text=True, check=False
+    )
+    assert "`run.memory` is 256 MiB, and the agent's libraries alone take" in done.stderr
+
+
 def test_other_errors_are_what_they_were() -> None:
     config = read_document(SITE, SiteConfig, "site.yaml")
     with pytest.raises(RuntimeError, match="shapes differ"), told_of_memory(config):
