@@ -47,6 +47,8 @@ class Agent:
     connect: Connect
     give_up_after_s: float | None = None
     """Leave with `Unreachable` if the SuperLink could not be reached for this long from the start; None waits for ever."""
+    is_away: Callable[[], bool] = lambda: False
+    """Whether the site's hours are over, and it owes nobody the rest of a sum: then it is not at the SuperLink."""
 
     _stopping: threading.Event = field(default_factory=threading.Event)
     _contexts: dict[int, Context] = field(default_factory=dict)
@@ -64,6 +66,8 @@ class Agent:
         """
         began, failures, ever = time.monotonic(), 0, False
         while not self._stopping.is_set():
+            if self._waits_for_hours():
+                continue
             connection = self.connect()
             try:
                 connection.activate()
@@ -86,6 +90,15 @@ class Agent:
             finally:
                 connection.close()
 
+    def _waits_for_hours(self) -> bool:
+        """Wait until the site takes part again; whether there was anything to wait for."""
+        if not self.is_away():
+            return False
+        _log.info("outside this site's hours; not connected", window=_window_words(self.config))
+        while self.is_away() and not self._stopping.wait(self.config.run.idle_poll):
+            pass
+        return True
+
     def _give_up_if_late(self, trouble: Exception, waited_s: float, *, ever: bool) -> None:
         if ever or self.give_up_after_s is None or waited_s < self.give_up_after_s:
             return
@@ -105,6 +118,8 @@ class Agent:
             while not self._stopping.is_set():
                 if lost.is_set():
                     raise UnknownSiteError("the SuperLink forgot this site")
+                if self.is_away():
+                    break
                 if self._answer_next(connection):
                     last = time.monotonic()
                 self._stopping.wait(cadence.wait_s(time.monotonic() - last, self._chance()))
@@ -172,3 +187,7 @@ class Agent:
                 series_id=bundle.series,
             )
         return self._contexts[run]
+
+
+def _window_words(config: SiteConfig) -> str:
+    return "always" if config.run.window is None else config.run.window.words

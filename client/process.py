@@ -9,13 +9,14 @@ from functools import partial
 from pathlib import Path
 
 import structlog
-import torch
 
 from client.agent import Agent
 from client.app import SITE_KEY, app, participant
 from client.fleet.connection import FleetConnection
 from client.keystore import load_node_key
-from protos.site import load_site
+from client.limits import OutOfMemory, apply_limits, told_of_memory
+from client.participant import Participant
+from protos.site import SiteConfig, load_site
 
 _log = structlog.get_logger(__name__)
 
@@ -24,10 +25,10 @@ def open_agent(site_file: Path, *, give_up_after_s: float | None = None) -> Agen
     """The warm agent of `site_file`, with its keys and torch loaded; raises `UsageError` naming what cannot be used."""
     _log_to_stderr()
     config = load_site(site_file)
-    torch.set_num_threads(config.run.cpu_threads)
-    rows = participant(site_file).rows
+    apply_limits(config.run)
+    site = participant(site_file)
     # Beside the connection: whether rows are good is for the site to know before the centre asks, and they may be many.
-    threading.Thread(target=rows.warm, args=(list(config.data.values()),), daemon=True).start()
+    threading.Thread(target=_warm, args=(site, config), daemon=True).start()
     if config.identity.passphrase is None:
         _log.warning("the identity key is not encrypted", file=str(config.identity.key))
     return Agent(
@@ -42,7 +43,17 @@ def open_agent(site_file: Path, *, give_up_after_s: float | None = None) -> Agen
             node_file=site_file.parent / "flower" / "node-id",
         ),
         give_up_after_s=give_up_after_s,
+        is_away=lambda: site.presence.is_away,
     )
+
+
+def _warm(site: Participant, config: SiteConfig) -> None:
+    """Read and judge all rows; what is wrong with them is for the log."""
+    try:
+        with told_of_memory(config):
+            site.rows.warm(list(config.data.values()))
+    except OutOfMemory as trouble:
+        _log.error("data cannot be used", reason=str(trouble))
 
 
 def _log_to_stderr() -> None:

@@ -206,6 +206,7 @@ class RefusalCode(enum.IntEnum):
     FAILED = 5
     BUDGET = 6
     HALTED = 7
+    LATER = 8
 
 
 MAX_REASON_CHARACTERS: Final = 500

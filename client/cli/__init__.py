@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from client.cli import budget, data, halts, init, log, personal, run, witness
+from client.cli import budget, data, halts, init, log, personal, plans, rehearse, run, witness
 from protos.egress import keep_quiet
 from protos.shell import run_command
 
@@ -15,7 +15,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for each in (init, data, budget, witness, halts, log, personal, run):
+for each in (init, data, plans, rehearse, budget, witness, halts, log, personal, run):
     each.register(app)
 
 

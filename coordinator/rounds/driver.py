@@ -22,7 +22,7 @@ import structlog
 from coordinator.governance.halted import SitesHalted
 from coordinator.governance.log import TransparencyLog
 from coordinator.governance.witnesses import WitnessBook
-from coordinator.rounds.asking import Asking, TooFewSurvivors
+from coordinator.rounds.asking import Asking, NotYet, TooFewSurvivors
 from coordinator.rounds.exchange import Exchange
 from coordinator.rounds.opened import OpenedSums
 from coordinator.rounds.plain import PlainSums
@@ -144,15 +144,22 @@ class Driver:
         return self._again(partial(self._evaluate, committed, scaling))
 
     def _again(self, step: Callable[[], T]) -> T:
-        """Take a step, and take it again if too few sites answered."""
+        """Take a step, and take it again if too few sites answered: some times, or for as long as sites may join that ask for time."""
+        left = _ATTEMPTS
         try:
-            for left in reversed(range(1, _ATTEMPTS)):
+            while True:
                 try:
-                    return step()
+                    done = step()
                 except TooFewSurvivors as few:
+                    waited_s = self._roster.waited_s if isinstance(few, NotYet) else None
+                    left -= waited_s is None
+                    if not left or (waited_s or 0.0) > self._plan.sites.join_within:
+                        raise
                     _log.warning("too few survivors; trying again", tries_left=left, reason=str(few))
                     self._retrying = True
-            return step()
+                else:
+                    self._roster.enough()
+                    return done
         finally:
             self._retrying = False
 
