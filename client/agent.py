@@ -58,6 +58,8 @@ class Agent:
     drain_within_s: float = 60.0
     """How long after its last message an agent that drains waits for the next one of what it has in hand."""
     watcher: Watcher = field(default_factory=Watcher)
+    is_away: Callable[[], bool] = lambda: False
+    """Whether the site's hours are over, and it owes nobody the rest of a sum: then it is not at the SuperLink."""
 
     _contexts: dict[int, Context] = field(default_factory=dict)
     _chance: Callable[[], float] = SystemRandom().random
@@ -76,6 +78,8 @@ class Agent:
         """
         began, failures, ever = time.monotonic(), 0, False
         while not self._is_over():
+            if self._waits_for_hours():
+                continue
             connection = self.connect()
             try:
                 connection.activate()
@@ -126,6 +130,15 @@ class Agent:
         else:
             self.draining.wait(seconds)
 
+    def _waits_for_hours(self) -> bool:
+        """Wait until the site takes part again; whether there was anything to wait for."""
+        if not self.is_away():
+            return False
+        _log.info("outside this site's hours; not connected", window=_window_words(self.config))
+        while self.is_away() and not self._is_over():
+            self._wait(self.config.run.idle_poll)
+        return True
+
     def _give_up_if_late(self, trouble: Exception, waited_s: float, *, ever: bool) -> None:
         if ever or self.give_up_after_s is None or waited_s < self.give_up_after_s:
             return
@@ -145,6 +158,8 @@ class Agent:
             while not self._is_over():
                 if lost.is_set():
                     raise UnknownSiteError("the SuperLink forgot this site")
+                if self.is_away():
+                    break
                 if self._answer_next(connection):
                     last = self._last_message = time.monotonic()
                 self._wait(cadence.wait_s(time.monotonic() - last, self._chance()))
@@ -214,3 +229,7 @@ class Agent:
                 series_id=bundle.series,
             )
         return self._contexts[run]
+
+
+def _window_words(config: SiteConfig) -> str:
+    return "always" if config.run.window is None else config.run.window.words

@@ -15,7 +15,9 @@ from flwr.clientapp import ClientApp
 
 from client.bootstrap import open_participant
 from client.participant import Participant
+from client.progress import progress_for
 from protos.envelope import seal, unseal
+from protos.shell import people
 from strategies.errors import UsageError
 
 SITE_KEY = "site"
@@ -39,7 +41,7 @@ def client_app(participant_of: Callable[[Context], Participant]) -> ClientApp:
 @cache
 def participant(path: Path) -> Participant:
     """The site of a configuration file, opened once a process."""
-    return open_participant(path)
+    return open_participant(path, progress=progress_for(people))
 
 
 def _configured(context: Context) -> Participant:

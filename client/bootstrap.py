@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 from client.accounts.book import AccountBook
+from client.admission.presence import Presence
 from client.admission.trust import Trust
+from client.consents import ConsentBook
 from client.data.rows import SiteRows
 from client.halts import HaltBook
 from client.journal.answers import Answers
@@ -19,6 +22,7 @@ from client.keystore import load_identity, load_root
 from client.participant import Participant
 from client.shared_models import KeepModel, SharedModels, keep_nothing
 from client.standing import FILE, StandingBook
+from client.training.pace import Progress, no_progress
 from client.transparency.log_copy import LogCopy
 from client.transparency.memory import WitnessMemory
 from client.transparency.vouching import Vouching
@@ -42,6 +46,8 @@ def open_participant(
     connect: Connect = connect,
     entropy: Entropy = os.urandom,
     clock: Clock = utc_now,
+    monotonic: Callable[[], float] = time.monotonic,
+    progress: Progress = no_progress,
 ) -> Participant:
     """The participant that `site.yaml` describes; raises `CovenantError` naming the file that cannot be used."""
     config = load_site(site_file)
@@ -63,6 +69,14 @@ def open_participant(
             halts=opened.enter_context(closing(open_halts(config, clock=clock, connect=connect))),
             standing=opened.enter_context(closing(open_standing(config, clock=clock, connect=connect))),
             entropy=entropy,
+            presence=Presence(
+                config.run.window,
+                consents_of(config, identity, clock=clock, connect=connect),
+                clock,
+                monotonic,
+            ),
+            monotonic=monotonic,
+            progress=progress,
             witness=Witness(
                 memory,
                 pinned,
@@ -120,6 +134,14 @@ def open_journal(config: SiteConfig) -> Journal:
 def open_trust(config: SiteConfig) -> Trust:
     """What a site believes of its federation, in its journal. Raises `UsageError` while its agent runs."""
     return Trust(load_root(config), open_journal(config), utc_now)
+
+
+def consents_of(
+    config: SiteConfig, identity: Signer, *, clock: Clock = utc_now, connect: Connect = connect
+) -> ConsentBook:
+    """What people at a site have said of plans, also while its agent runs. Nothing is opened before it is asked for."""
+    federation = load_root(config).root.identity
+    return ConsentBook(config.consents, config.site, federation, identity.public, clock, connect)
 
 
 def open_witness_memory(config: SiteConfig, journal: Path) -> WitnessMemory:

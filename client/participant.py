@@ -24,12 +24,14 @@ import structlog
 from client.accounts.book import AccountBook
 from client.accounts.charging import Charging
 from client.admission.documents import Accepted, check_documents, check_trust
+from client.admission.presence import Presence
 from client.admission.trust import Trust
 from client.data.report import DataError
 from client.data.rows import SiteRows
 from client.halts import HaltBook
 from client.journal.answers import Answers, question_of, secure_question
 from client.journal.entries import JournalBroken
+from client.limits import told_of_memory
 from client.operation.drain import Drain
 from client.operation.watching import ANSWERED, Asked
 from client.plain import PlainRounds
@@ -38,6 +40,7 @@ from client.secure.rounds import SecureRounds
 from client.shared_models import KeepModel, keep_nothing
 from client.standing import StandingBook
 from client.training import Session, session_for
+from client.training.pace import Pace, Paced, Progress, no_progress
 from client.transparency.witness import Witness
 from protos.codec import encode_reply
 from protos.frames import (
@@ -49,6 +52,7 @@ from protos.frames import (
     Request,
     SecureAnswer,
     SecureRequest,
+    Statement,
     Task,
     WitnessAnswer,
     WitnessRequest,
@@ -59,6 +63,7 @@ from protos.site import SiteConfig
 from strategies.encoding import sha256_hex
 from strategies.errors import CovenantError
 from strategies.ids import Digest, RunId, SiteName
+from strategies.secagg.messages import Frame, MaskRequest, UnmaskRequest
 from strategies.secagg.shamir import Entropy
 
 _KEPT_SESSIONS = 4
@@ -91,12 +96,18 @@ class Participant:
     """What this site has signed about the transparency log, on disk."""
     rows: SiteRows
     """This site's data, judged by their contracts."""
+    presence: Presence
+    """Its hours, and what people here have said of plans."""
+    monotonic: Callable[[], float]
+    progress: Progress = no_progress
     drain: Drain = field(default_factory=Drain)
     told: Callable[[Asked, str], None] = lambda _asked, _outcome: None
     """Told of each request and what became of it: `answered`, or the code of a refusal."""
     keep_model: KeepModel = keep_nothing
     """Keeps the shared models of finished runs for people here. Nothing that answers reads them."""
 
+    _arrived: float = 0.0
+    """When the request in hand came."""
     _accepted: OrderedDict[tuple[Digest, Digest, Digest, Digest], Accepted] = field(
         default_factory=OrderedDict
     )
@@ -107,7 +118,12 @@ class Participant:
 
     def __post_init__(self) -> None:
         self._plain = PlainRounds(
-            self.site, self._accepted_documents, self.witness.require_all, self._session, self.keep_model
+            self.site,
+            self._accepted_documents,
+            self.witness.require_all,
+            self._session,
+            self.keep_model,
+            self._pace,
         )
         self._secure = SecureRounds(
             self.config,
@@ -120,6 +136,7 @@ class Participant:
             Charging(self.book, self.config.federation.name),
             lambda made: self.answers.promise(made.run, made.stage, made.round, made.attempt),
             self.keep_model,
+            self._pace,
         )
 
     @property
@@ -129,6 +146,7 @@ class Participant:
 
     def close(self) -> None:
         """Close every file that this site has open."""
+        self.presence.consents.close()
         self.answers.journal.close()
         self.book.close()
         self.halts.close()
@@ -142,7 +160,7 @@ class Participant:
         Raises `CodecError` if that is no request at all, and `JournalBroken` if the reply could not be recorded: then nothing
         may leave this site any more.
         """
-        request = decode_asked(frame)
+        self._arrived, request = self.monotonic(), decode_asked(frame)
         match request:
             case SecureRequest():
                 run, echo = request.frames[0].attempt.run, sha256_hex(frame)
@@ -152,12 +170,13 @@ class Participant:
                 run, echo = request.statement.run, request.statement.digest
         try:
             self._require_free(run)
+            self.presence.require_hours(request)
             self.witness.require_sound()
             reply = self._answered(request, echo)
             self._require_free(run)
         except TaskRefused as refusal:
             said = self._said_of(refusal, request)
-            self._note_refusal(request, run, said.code, said.reason)
+            self._note_refusal(request, run, said.code, refusal.local)
             return self._reply(echo, said)
         except DataError as trouble:
             self._note_refusal(request, run, RefusalCode.CONTRACT, str(trouble))
@@ -198,7 +217,7 @@ class Participant:
 
     def _witnessed(self, request: WitnessRequest) -> WitnessAnswer:
         """Sign that the run was seen in the log; only of a run that this site would take part in."""
-        with _failing(request.run, "witness"):
+        with self._failing(request.run, "witness"):
             return self.witness.sign(request, self._judged_documents(request.task, request.run))
 
     def _secure_answer(self, request: SecureRequest, echo: Digest) -> bytes:
@@ -209,7 +228,7 @@ class Participant:
             return self._said_again(kept, echo)
         self.drain.require(request)
         attempt = request.frames[0].attempt
-        with _failing(attempt.run, attempt.stage):
+        with self._failing(attempt.run, attempt.stage):
             answer = self._secure.answer(request)
         reply = encode_secure_reply(echo, self.site, answer)
         if question is None:
@@ -217,12 +236,20 @@ class Participant:
         else:
             self.answers.record(question, reply, self._secure.promise(attempt))
             self.drain.answered(request)
+            self._note_owed(request.frames[0])
         return reply
+
+    def _note_owed(self, asked: Frame) -> None:
+        """Whoever has sent a masked input stays for the rest of that sum."""
+        if isinstance(asked.body, MaskRequest):
+            self.presence.begun(asked.attempt, self._secure.deadline_s(asked.attempt.run))
+        elif isinstance(asked.body, UnmaskRequest):
+            self.presence.finished(asked.attempt)
 
     def _first_answer(self, request: Request) -> bytes:
         """Judge, compute, record; raises `TaskRefused` and `DataError`, which are answers too."""
         self.drain.require(request)
-        with _failing(request.statement.run, request.statement.stage.name):
+        with self._failing(request.statement.run, request.statement.stage.name):
             body = self._plain.answer(request)
         reply = self._reply(request.statement.digest, body)
         self.answers.record(question_of(request.statement), reply)
@@ -260,13 +287,15 @@ class Participant:
             accepted = check_documents(
                 task, config=self.config, trust=self.trust, identity_key=self.identity.public, began=began
             )
+            self.presence.require_consent(accepted, began)
             _keep(self._accepted, key, accepted, _KEPT_SESSIONS)
         return self._accepted[key]
 
     def _require_trust(self, accepted: Accepted, run: RunId) -> None:
         self.witness.require_sound()
         began = self.answers.began(run, accepted.plan.digest)
-        check_trust(accepted, self.config, self.trust, began=began)
+        check_trust(accepted, self.trust, began=began)
+        self.presence.require_consent(accepted, began)
 
     def _session(self, accepted: Accepted, run: RunId) -> Session:
         """The training session of a run on this site's data, which stay as they were when it began here."""
@@ -281,19 +310,29 @@ class Participant:
             _keep(self._sessions, key, session, _KEPT_SESSIONS)
         return self._sessions[key]
 
+    def _pace(self, said: Statement, deadline_s: float) -> Pace:
+        """How long a computation for the request in hand is worth anything."""
+        return Paced(
+            what=f"{said.stage.name.lower()} stage of round {said.round} of {said.run}",
+            began=self._arrived,
+            deadline_s=deadline_s,
+            monotonic=self.monotonic,
+            progress=self.progress,
+        )
 
-@contextmanager
-def _failing(run: RunId, stage: str) -> Iterator[None]:
-    """What goes wrong in this block, and is no refusal, is told to the site's own log alone: its words might depend on rows."""
-    try:
-        yield
-    except (TaskRefused, DataError, JournalBroken):
-        raise
-    except CovenantError as trouble:
-        _log.error("failed", run=run, stage=stage, reason=str(trouble))
-        raise TaskRefused(
-            RefusalCode.FAILED, f"could not compute the {stage.lower()} stage; the site's log says why"
-        ) from trouble
+    @contextmanager
+    def _failing(self, run: RunId, stage: str) -> Iterator[None]:
+        """What goes wrong in this block, memory among it, and is no refusal, is told to the site's own log alone: its words might depend on rows."""
+        try:
+            with told_of_memory(self.config):
+                yield
+        except (TaskRefused, DataError, JournalBroken):
+            raise
+        except CovenantError as trouble:
+            _log.error("failed", run=run, stage=stage, reason=str(trouble))
+            raise TaskRefused(
+                RefusalCode.FAILED, f"could not compute the {stage.lower()} stage; the site's log says why"
+            ) from trouble
 
 
 def _keep(kept: OrderedDict[K, V], key: K, value: V, most: int) -> None:

@@ -12,8 +12,9 @@ from client.admission.requests import check_named, check_statement
 from client.refusal import TaskRefused
 from client.shared_models import KeepModel
 from client.training import Session, TrainingSession
+from client.training.pace import Pace
 from protos.codec import CodecError
-from protos.frames import Moments, RefusalCode, Request, ScoreCounts, Stage, Task, Update
+from protos.frames import Moments, RefusalCode, Request, ScoreCounts, Stage, Statement, Task, Update
 from strategies.ids import RunId, SiteName
 
 _log = structlog.get_logger(__name__)
@@ -32,6 +33,8 @@ class PlainRounds:
     """Loads the data that a run is about."""
     keep_model: KeepModel
     """Is shown each model that this site works on."""
+    pace_of: Callable[[Statement, float], Pace]
+    """The pace of a computation for a statement, whose round has so many seconds."""
 
     def answer(self, request: Request) -> Moments | Update | ScoreCounts:
         """What the request asks for. Raises `TaskRefused`, what `accept` and `session_of` raise, and `CodecError` for a request without its parts."""
@@ -43,7 +46,8 @@ class PlainRounds:
         session = self.session_of(accepted, request.statement.run)
         if not isinstance(session, TrainingSession):
             raise TaskRefused(RefusalCode.PROTOCOL, "a private plan aggregates securely")
-        body = _computed(request, session)
+        pace = self.pace_of(request.statement, accepted.plan.training.round_deadline)
+        body = _computed(request, session, pace)
         if request.model is not None and request.scaling is not None:
             self.keep_model(accepted, request.statement, request.model, request.scaling)
         return body
@@ -58,7 +62,7 @@ def _require_plain(accepted: Accepted) -> None:
         )
 
 
-def _computed(request: Request, session: TrainingSession) -> Moments | Update | ScoreCounts:
+def _computed(request: Request, session: TrainingSession, pace: Pace) -> Moments | Update | ScoreCounts:
     said, model, scaling = request.statement, request.model, request.scaling
     if said.stage is Stage.PREPARE:
         return Moments(session.moments())
@@ -70,5 +74,5 @@ def _computed(request: Request, session: TrainingSession) -> Moments | Update | 
         )
     _log.info("computing", run=said.run, stage=said.stage.name, round=said.round)
     if said.stage is Stage.TRAIN:
-        return Update(session.train(model, scaling, said.round))
+        return Update(session.train(model, scaling, said.round, pace))
     return ScoreCounts(session.evaluate(model, scaling))

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 
 import structlog
-import torch
 
 from client.accounts.views import AccountView, views
 from client.agent import Agent
@@ -20,9 +19,11 @@ from client.app import SITE_KEY, app, participant
 from client.bootstrap import open_accounts, utc_now
 from client.fleet.connection import FleetConnection
 from client.keystore import load_node_key
+from client.limits import OutOfMemory, apply_limits, told_of_memory
 from client.operation.reporter import StateReporter, Watchers
 from client.operation.state import AgentState, StateFolder
 from client.operation.watching import Asked, Watcher, occurrence
+from client.participant import Participant
 from protos.logs import configure
 from protos.monitoring import new_registry, served
 from protos.release import package_version
@@ -42,14 +43,13 @@ def open_agent(
     """
     config = load_site(site_file)
     configure(config.logging)
-    torch.set_num_threads(config.run.cpu_threads)
+    apply_limits(config.run)
     with ExitStack() as running:
         folder = StateFolder(config.journal.parent)
         running.enter_context(folder.held())
         taking_part = participant(site_file)
         # Beside the connection: whether rows are good is for the site to know before the centre asks, and they may be many.
-        warming = partial(taking_part.rows.warm, list(config.data.values()))
-        threading.Thread(target=warming, daemon=True).start()
+        threading.Thread(target=_warm, args=(taking_part, config), daemon=True).start()
         if config.identity.passphrase is None:
             _log.warning("the identity key is not encrypted", file=str(config.identity.key))
         watcher = running.enter_context(_watched(config, folder))
@@ -71,6 +71,7 @@ def open_agent(
                 proxy=None if config.federation.proxy == "none" else config.federation.proxy,
             ),
             give_up_after_s=give_up_after_s,
+            is_away=lambda: taking_part.presence.is_away,
             draining=taking_part.drain,
             drain_within_s=drain_within_s,
             watcher=watcher,
@@ -107,3 +108,12 @@ def _accounts(config: SiteConfig) -> list[AccountView]:
     """The accounts, from their file: the participant's own connection belongs to its thread."""
     with closing(open_accounts(config)) as book:
         return list(views(config, book))
+
+
+def _warm(site: Participant, config: SiteConfig) -> None:
+    """Read and judge all rows; what is wrong with them is for the log."""
+    try:
+        with told_of_memory(config):
+            site.rows.warm(list(config.data.values()))
+    except OutOfMemory as trouble:
+        _log.error("data cannot be used", reason=str(trouble))

@@ -11,7 +11,7 @@ from strategies.ids import SiteName
 
 
 class TaskRefused(Refused):
-    """A task that this site does not take part in. The reason does not depend on data, so the centre may hear it."""
+    """A task that this site does not take part in. The reason does not depend on data, so the centre may hear it; `local` is for the site's own log."""
 
     def __init__(
         self,
@@ -20,11 +20,13 @@ class TaskRefused(Refused):
         *,
         accused: SiteName | None = None,
         evidence: bytes = b"",
+        local: str = "",
     ) -> None:
         super().__init__(reason)
         self.code = code
         self.accused = accused
         self.evidence = evidence
+        self.local = local or reason
 
 
 @contextmanager

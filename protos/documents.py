@@ -260,7 +260,7 @@ def _known_keys(loc: yaml12.Path, model: type[BaseModel]) -> str:
     models = [model]
     for step in parents:
         models = _models_at(models, step)
-    known = sorted({name for one in models for name in one.model_fields})
+    known = sorted({each.alias or name for one in models for name, each in one.model_fields.items()})
     near = difflib.get_close_matches(str(unknown), known, n=1)
     return f"did you mean `{near[0]}`?" if near else f"known here: {', '.join(known)}"
 

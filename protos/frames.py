@@ -211,6 +211,7 @@ class RefusalCode(enum.IntEnum):
     BUDGET = 6
     HALTED = 7
     AWAY = 8
+    LATER = 9
 
 
 MAX_REASON_CHARACTERS: Final = 500

@@ -11,16 +11,17 @@ from pathlib import Path
 from typing import Annotated, Final, Literal, Self, cast
 from urllib.parse import parse_qsl, urlsplit
 
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from pydantic import AfterValidator, Field, model_validator
 
-from protos.approval_rule import ApprovalRule
 from protos.documents import FROZEN, Document, FieldError, FilePath, Part, load_document
 from protos.logs import Logging
 from protos.monitoring import Monitoring
 from protos.names import Address, ColumnName, Name, Reference, Sha256, Site, distinct, matching
 from protos.passphrases import PassphraseSource
-from protos.plan_privacy import Delta, Epsilon, ExemptStage, Unit
-from protos.quantities import Duration
+from protos.plan_privacy import Delta, Epsilon, Unit
+from protos.site_policy import Policy
+from protos.site_run import Run
 from strategies.dp.filters import Ceiling
 from strategies.errors import UsageError
 
@@ -34,6 +35,11 @@ AppReference = Annotated[
         r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*",
         "an installed module and its app, such as client.app:app",
     ),
+]
+
+
+PackageName = Annotated[
+    str, matching(r"[a-z0-9]([a-z0-9._-]{0,62}[a-z0-9])?", "a package's name in lower case, such as torch")
 ]
 
 
@@ -216,35 +222,23 @@ def _require_url(url: str) -> None:
         raise FieldError("url", f"names no database and host; use one {_URL_WORDS}")
 
 
+def _specifier(text: str) -> str:
+    try:
+        SpecifierSet(text)
+    except InvalidSpecifier as error:
+        raise ValueError("use versions such as >=2.9,<3 or ==0.1.0") from error
+    return text
+
+
 class Allow(Part):
-    """Which code may run: installed apps, and the digests of the manifests that may name them (empty: any)."""
+    """Which code may run: installed apps, and the digests of the manifests that may name them (empty: any).
 
-    apps: Annotated[tuple[AppReference, ...], AfterValidator(distinct)] = ()
-    fab_sha256: Annotated[tuple[Sha256, ...], AfterValidator(distinct)] = ()
-
-
-class Policy(Part):
-    """What plans may ask for. Each list is closed; an empty one allows nothing.
-
-    Of secure aggregation: against which coordinators, and how many colluding sites a plan must bear at least. Of privacy: in which modes, with
-    which limit of a plan at most (for the unit of the account), and which stages may be released without noise.
-    `approvals` says who must have approved a plan: one of each role, unless something else is written down.
+    Of `packages`, by name as they are installed, only these versions may be.
     """
 
-    purposes: Annotated[tuple[Name, ...], AfterValidator(distinct)] = ()
-    privacy_modes: Annotated[
-        tuple[Literal["none", "local", "distributed", "central"], ...], AfterValidator(distinct)
-    ] = ()
-    max_epsilon_per_plan: Epsilon | None = None
-    exemptions: Annotated[tuple[ExemptStage, ...], AfterValidator(distinct)] = ()
-    aggregation: Annotated[tuple[Literal["secure", "plain"], ...], AfterValidator(distinct)] = ()
-    adversaries: Annotated[tuple[Literal["active", "semi-honest"], ...], AfterValidator(distinct)] = (
-        "active",
-    )
-    colluding_at_least: Annotated[int, Field(ge=0, le=1000)] = 1
-    approvals: ApprovalRule = ApprovalRule()
-    witnesses_at_least: Annotated[int, Field(ge=1, le=1000)] | None = None
-    """How many sites must have witnessed a run in the log before this one takes part; the plan's number, where that is larger."""
+    apps: Annotated[tuple[AppReference, ...], AfterValidator(distinct)] = ()
+    packages: Annotated[Mapping[PackageName, Annotated[str, AfterValidator(_specifier)]], *FROZEN] = {}
+    fab_sha256: Annotated[tuple[Sha256, ...], AfterValidator(distinct)] = ()
 
 
 class Peers(Part):
@@ -262,23 +256,6 @@ class Peers(Part):
             raise FieldError(
                 "at_least",
                 f"{self.at_least} of {len(self.recognise)} recognised sites can never take part; lower it",
-            )
-        return self
-
-
-class Run(Part):
-    """How much of the machine the agent takes, and how often it asks for work (seconds)."""
-
-    cpu_threads: Annotated[int, Field(ge=1, le=256)] = 1
-    idle_poll: Duration = 1.0
-    busy_poll: Duration = 0.025
-
-    @model_validator(mode="after")
-    def _busy_is_not_slower(self) -> Self:
-        if self.busy_poll > self.idle_poll:
-            raise FieldError(
-                "busy_poll",
-                f"{self.busy_poll} s is longer than idle_poll, {self.idle_poll} s; make it shorter",
             )
         return self
 
@@ -307,11 +284,13 @@ class SiteConfig(Document):
     """What was released of this site's populations. Agents of one site in several federations name the same file."""
     halts: Annotated[FilePath, Field(validate_default=True)] = cast("Path", "halts.db")
     """What people at this site have halted; `covenant-agent halt` writes it while the agent runs."""
+    consents: Annotated[FilePath, Field(validate_default=True)] = cast("Path", "consents.db")
+    """Which plans people at this site have consented to; `covenant-agent plan` writes it while the agent runs."""
     log_copy: Annotated[FilePath, Field(validate_default=True)] = cast("Path", "log.db")
     """This site's copy of the transparency log."""
     peers: Peers | None = None
     data: Annotated[Mapping[Name, DataSource], Field(min_length=1, max_length=100), *FROZEN]
-    allow: Allow = Allow()
+    allow: Annotated[Allow, Field(default_factory=Allow)]
     policy: Policy = Policy()
     run: Run = Run()
     personal: Personal | None = None

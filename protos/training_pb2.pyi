@@ -214,6 +214,7 @@ class Refusal(_message.Message):
         CODE_BUDGET: _ClassVar[Refusal.Code]
         CODE_AWAY: _ClassVar[Refusal.Code]
         CODE_HALTED: _ClassVar[Refusal.Code]
+        CODE_LATER: _ClassVar[Refusal.Code]
     CODE_UNSPECIFIED: Refusal.Code
     CODE_POLICY: Refusal.Code
     CODE_SIGNATURE: Refusal.Code
@@ -223,6 +224,7 @@ class Refusal(_message.Message):
     CODE_BUDGET: Refusal.Code
     CODE_AWAY: Refusal.Code
     CODE_HALTED: Refusal.Code
+    CODE_LATER: Refusal.Code
     CODE_FIELD_NUMBER: _ClassVar[int]
     REASON_FIELD_NUMBER: _ClassVar[int]
     ACCUSED_FIELD_NUMBER: _ClassVar[int]

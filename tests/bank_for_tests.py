@@ -38,10 +38,13 @@ data:
   loans: {{contract: loans@1, contract_file: loans.yaml, file: rows.parquet}}
 allow: {{apps: ["client.app:app"]}}
 policy:
-  purposes: [credit-risk]
-  privacy_modes: [none]
-  aggregation: [plain]
-  approvals: {{privacy_officer: 0, model_risk: 0}}
+  accept:
+    - purpose: credit-risk
+      contracts: [loans@1]
+      components: [tabular/1, tabular/2]
+      privacy: {{modes: [none]}}
+      aggregation: {{modes: [plain]}}
+      approvals: {{privacy_officer: 0, model_risk: 0}}
 """
 
 

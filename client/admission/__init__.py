@@ -5,11 +5,12 @@
    every invited site is a member (`documents`).
 3. The plan has the author and the approvals that the plan itself and this site's policy ask for, by officers on that list, when the run
    begins here. A run outlives them by as long as approvals may be good, so that none is begun to be carried out some day (`documents`).
-4. This site's policy admits the plan's purpose, privacy mode and aggregation, and what that protects against; it recognises peers (`policy`).
-5. A private plan is about the unit of this population's own account, costs no more than the site admits a plan, and leaves nothing without
-   noise that the site has not named (`policy`). Whether the account has that much left is asked at each charge (`client.accounts`).
+4. One rule of this site's policy admits all of the plan: purpose, contract, component, privacy and its cost, aggregation and what that protects against
+   (`rules`). It takes no feature that the site forbids, and this site recognises peers (`policy`).
+5. A private plan is about the unit of this population's own account (`policy`). Whether the account has that much left is asked at each charge (`client.accounts`).
 6. The data contract is, to the byte, the one that this site holds for one of its own data sets (`documents`).
 7. The training component is installed here, and is the one for the plan's privacy mode (`policy`).
-8. Each statement's roster is a part of the plan's invitation, and names this site; its stage and round are ones that the plan has
+8. It is an hour in which this site takes part, and a person here has allowed the plan where the rule asks for one (`consent`, `presence`).
+9. Each statement's roster is a part of the plan's invitation, and names this site; its stage and round are ones that the plan has
    (`requests`).
 """

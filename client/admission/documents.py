@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 
-from client.admission.policy import require_admitted, require_installed, require_privacy_admitted
+from client.admission.policy import judge
 from client.admission.trust import Trust
 from client.refusal import TaskRefused, refusing
+from protos.approval_rule import ApprovalRule
 from protos.approvals import PlanEvidence, require_approved
 from protos.contract import Contract
 from protos.documents import load_document
@@ -17,6 +19,7 @@ from protos.plan import Plan
 from protos.plan_fit import check_plan
 from protos.plan_releases import PlannedReleases, releases_of
 from protos.site import DataSource, SiteConfig
+from protos.site_policy import Acceptance
 from strategies.encoding import digest_of, sha256_hex
 from strategies.errors import CovenantError
 from strategies.ids import Digest
@@ -32,6 +35,8 @@ class Accepted:
     evidence: PlanEvidence
     members_digest: Digest
     """Of the document that arrived, roots and signatures included."""
+    rule: Acceptance
+    """The rule of this site's policy that admits the plan."""
     source: DataSource
     population: str
     releases: PlannedReleases | None
@@ -52,17 +57,17 @@ def check_documents(
     plan, contract = _documents(task)
     trusted = _membership(task, plan, config, trust, identity_key, begun=began is not None)
     evidence = _evidence(task)
-    _approved(plan, contract, evidence, trusted, config, trust, began=began)
-    require_admitted(plan, config)
+    approved = partial(_require_approved, plan, contract, evidence, trusted, trust, began=began)
+    approved()
+    rule = judge(plan, contract, config, approved=approved).require()
     source = _source(plan, contract, config)
-    require_installed(plan)
-    require_privacy_admitted(plan, contract, source, config)
     return Accepted(
         plan=plan,
         contract=contract,
         trusted=trusted,
         evidence=evidence,
         members_digest=sha256_hex(task.members),
+        rule=rule,
         source=source,
         population=config.population_of(source),
         releases=releases_of(plan, contract),
@@ -81,12 +86,18 @@ def _digest_of_all(plan: Plan, contract: Contract, members: Digest, evidence: Pl
     )
 
 
-def check_trust(accepted: Accepted, config: SiteConfig, trust: Trust, *, began: datetime | None) -> None:
+def check_trust(accepted: Accepted, trust: Trust, *, began: datetime | None) -> None:
     """Judge again what time changes in an accepted task: a newer member list may have come since, and approvals expire. Raises `TaskRefused`."""
     with refusing(RefusalCode.SIGNATURE):
         trust.require(accepted.trusted, begun=began is not None)
-    _approved(
-        accepted.plan, accepted.contract, accepted.evidence, accepted.trusted, config, trust, began=began
+    _require_approved(
+        accepted.plan,
+        accepted.contract,
+        accepted.evidence,
+        accepted.trusted,
+        trust,
+        accepted.rule.approvals,
+        began=began,
     )
 
 
@@ -118,18 +129,17 @@ def _evidence(task: Task) -> PlanEvidence:
         return PlanEvidence.from_canonical(task.evidence) if task.evidence else PlanEvidence()
 
 
-def _approved(
+def _require_approved(
     plan: Plan,
     contract: Contract,
     evidence: PlanEvidence,
     trusted: Trusted,
-    config: SiteConfig,
     trust: Trust,
-    *,
+    *rules: ApprovalRule,
     began: datetime | None,
 ) -> None:
-    """Judge the approvals as of the moment at which this site began the run, which outlives them by what they are good for, and no longer."""
-    rules, now = (plan.approval_rule, config.policy.approvals), trust.clock()
+    """Judge the approvals, by the plan's own rule and by `rules`, as of the moment at which this site began the run, which outlives them by what they are good for, and no longer."""
+    rules, now = (plan.approval_rule, *rules), trust.clock()
     with refusing(RefusalCode.SIGNATURE):
         require_approved(plan, contract, evidence, trusted, rules, began or now)
     longest = min(rule.valid_for for rule in rules)

@@ -1,138 +1,281 @@
-"""What this site's own configuration admits of a plan, and what is installed here. Default deny: what no rule admits is refused."""
+"""What this site's own configuration admits of a plan, and what is installed here. Default deny: what no rule admits is refused.
+
+`judge` is a pure function of plan, contract, configuration and what is installed. The agent raises what it refuses; `covenant-agent plan test` prints all of it.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 
+from packaging.specifiers import SpecifierSet
+
+from client.admission.findings import Finding, Outcome, found, listed, passed, refusals, refused, require
+from client.admission.rules import judge_rule
 from client.refusal import TaskRefused
 from client.training import COMPONENT, COMPONENTS, PRIVATE
+from protos.approval_rule import ApprovalRule
 from protos.contract import Contract
 from protos.frames import RefusalCode
 from protos.plan import Plan, SecureAggregation
 from protos.plan_privacy import Privacy
-from protos.plan_releases import releases_of
 from protos.plan_training import PrivateSteps
-from protos.site import AccountRule, DataSource, SiteConfig
-from strategies.dp.budget import cost_of
+from protos.site import DataSource, SiteConfig
+from protos.site_policy import Acceptance
 from strategies.secagg.parameters import sharing_an_honest_site
 
+Approved = Callable[[ApprovalRule], None]
+"""Raises `TaskRefused` where the approvals that a rule asks for are not there."""
 
-def require_admitted(plan: Plan, config: SiteConfig) -> None:
-    """The site's policy admits the plan's purpose, privacy mode and aggregation, and what that protects against. Raises `TaskRefused`."""
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What was found, and the rule of `policy.accept` that it is about: the one that admits the plan, or that refuses the least of it."""
+
+    findings: tuple[Finding, ...]
+    rule: Acceptance | None
+
+    def require(self) -> Acceptance:
+        """The rule that admits the plan. Raises the `TaskRefused` of the first finding that refuses."""
+        require(self.findings)
+        if self.rule is None:
+            raise TaskRefused(RefusalCode.POLICY, "no rule of `policy.accept` at this site admits the plan")
+        return self.rule
+
+
+def judge(plan: Plan, contract: Contract, config: SiteConfig, *, approved: Approved | None = None) -> Verdict:
+    """Judge `plan` on data under `contract` by what this site admits. Without `approved`, approvals are left open."""
+    rule, findings = _by_rules(plan, contract, config, approved)
+    source = config.source_for(plan.contract)
+    return Verdict(
+        rule=rule,
+        findings=(
+            *findings,
+            *_beside_rules(plan, config),
+            *_peers(plan, config),
+            no_data(plan.contract, "no data under it")
+            if source is None
+            else passed("data", plan.contract, source.contract),
+            *_installed(plan),
+            *_packages(config.allow.packages),
+            *([] if source is None else _account(plan, source, config)),
+        ),
+    )
+
+
+def _by_rules(
+    plan: Plan, contract: Contract, config: SiteConfig, approved: Approved | None
+) -> tuple[Acceptance | None, list[Finding]]:
+    """The first rule for the plan's purpose that refuses the least of it, and what it says."""
+    accept = config.policy.accept
+    admitted = listed(dict.fromkeys(each.purpose for each in accept))
+    judged = [
+        (rule, _by_rule(f"policy.accept[{place}]", rule, plan, contract, config, approved))
+        for place, rule in enumerate(accept)
+        if rule.purpose == plan.purpose
+    ]
+    purpose = found(
+        "policy.accept",
+        bool(judged),
+        f"purpose {plan.purpose}",
+        admitted,
+        f"`policy.accept` at this site admits purpose {admitted}; the plan has {plan.purpose}",
+        "add a rule for this purpose, if this site agrees with it",
+    )
+    if not judged:
+        return None, [purpose]
+    rule, findings = min(judged, key=lambda each: len(refusals(each[1])))
+    return rule, [purpose, *findings]
+
+
+def _by_rule(
+    key: str, rule: Acceptance, plan: Plan, contract: Contract, config: SiteConfig, approved: Approved | None
+) -> list[Finding]:
+    findings = judge_rule(key, rule, plan, contract, config)
+    return [*findings, _approvals(rule, plan, approved, f"{key}.approvals")]
+
+
+def _approvals(rule: Acceptance, plan: Plan, approved: Approved | None, key: str) -> Finding:
+    asked = rule.approvals
+    admits = f"privacy_officer {asked.privacy_officer}, model_risk {asked.model_risk}"
+    if approved is None:
+        who = f"approvals of plan {plan.name}"
+        return Finding(
+            rule=key,
+            outcome=Outcome.OPEN,
+            asks=who,
+            admits=admits,
+            remedy="judged when a run is launched: approvals come with it",
+        )
+    try:
+        approved(asked)
+    except TaskRefused as lack:
+        return refused(
+            key,
+            "too few approvals",
+            admits,
+            str(lack),
+            "have the plan approved",
+            code=RefusalCode.SIGNATURE,
+        )
+    return passed(key, "approved", admits)
+
+
+def _beside_rules(plan: Plan, config: SiteConfig) -> Iterator[Finding]:
+    """What holds whatever a rule says."""
     policy = config.policy
-    for rule, value, admitted in (
-        ("purposes", plan.purpose, policy.purposes),
-        ("privacy_modes", plan.privacy.mode, policy.privacy_modes),
-        ("aggregation", plan.aggregation.mode, policy.aggregation),
-    ):
-        if value not in admitted:
-            raise TaskRefused(
-                RefusalCode.POLICY,
-                f"`policy.{rule}` at this site admits {', '.join(admitted) or 'nothing'}; the plan has {value}",
-            )
-    _secure_policy(plan, config)
+    barred = [each for each in plan.features if each in policy.forbid_features]
+    yield found(
+        "policy.forbid_features",
+        not barred,
+        listed(plan.features),
+        f"all but {listed(policy.forbid_features)}",
+        f"`policy.forbid_features` at this site forbids {listed(barred)}, which the plan has among its features",
+        f"the plan must leave {listed(barred)} out of its features",
+    )
+    if policy.minimum_cohort is not None:
+        yield found(
+            "policy.minimum_cohort",
+            plan.sites.minimum >= policy.minimum_cohort,
+            f"at least {plan.sites.minimum} sites",
+            f"{policy.minimum_cohort} or more",
+            f"`policy.minimum_cohort` at this site is {policy.minimum_cohort}; the plan goes on with {plan.sites.minimum} sites",
+            f"the plan must have sites.minimum: {policy.minimum_cohort} or more",
+        )
 
 
-def _secure_policy(plan: Plan, config: SiteConfig) -> None:
-    chosen, policy = plan.aggregation, config.policy
+def _peers(plan: Plan, config: SiteConfig) -> Iterator[Finding]:
+    """Of a plan that aggregates securely: enough of those whom this site recognises must be in each sum."""
+    chosen = plan.aggregation
     if not isinstance(chosen, SecureAggregation):
         return
+    yield found(
+        "peers",
+        config.peers is not None,
+        "secure aggregation",
+        "nobody" if config.peers is None else listed(config.peers.recognise),
+        "`peers` is not configured at this site, so it recognises nobody to be in a sum with",
+        "write `peers` with the sites that you know to be real",
+    )
     if config.peers is None:
-        raise TaskRefused(
-            RefusalCode.POLICY,
-            "`peers` is not configured at this site, so it recognises nobody to be in a sum with",
-        )
-    if chosen.adversary not in policy.adversaries:
-        raise TaskRefused(
-            RefusalCode.POLICY,
-            f"`policy.adversaries` at this site admits {', '.join(policy.adversaries) or 'nothing'}; the plan's secure aggregation is"
-            f" {chosen.adversary}",
-        )
+        return
     strangers = len(set(plan.sites.invite) - set(config.peers.recognise) - {config.site})
     needed = sharing_an_honest_site(len(plan.sites.invite), chosen.colluding + strangers)
-    if chosen.adversary == "active" and plan.sites.minimum < needed:
-        raise TaskRefused(
-            RefusalCode.POLICY,
-            f"{strangers} of the plan's sites are not among the `peers` that this site recognises, and count as colluding: a minimum of"
-            f" {plan.sites.minimum} lets two sums of one round be opened over different sites; {needed} would not",
-        )
-    if chosen.colluding < policy.colluding_at_least:
-        raise TaskRefused(
-            RefusalCode.POLICY,
-            f"`policy.colluding_at_least` at this site is {policy.colluding_at_least}; the plan bears {chosen.colluding} colluding sites",
-        )
+    yield found(
+        "peers.recognise",
+        chosen.adversary != "active" or plan.sites.minimum >= needed,
+        f"a minimum of {plan.sites.minimum} with {strangers} sites that are not recognised",
+        f"a minimum of {needed} or more",
+        f"{strangers} of the plan's sites are not among the `peers` that this site recognises, and count as colluding: a minimum of"
+        f" {plan.sites.minimum} lets two sums of one round be opened over different sites; {needed} would not",
+        "recognise the sites that you know to be real, or ask for a larger minimum",
+    )
 
 
-def _require_modest(plan: Plan, contract: Contract, account: AccountRule, most: float | None) -> None:
-    """The plan costs what the site admits a plan at most: at the account's own delta and order, because the plan chooses its own."""
-    planned = releases_of(plan, contract)
-    if most is None or planned is None:
-        return
-    ceiling = account.ceiling
-    costs = ceiling.guarantee(cost_of(planned.planned(), ceiling.order))
-    if not costs.epsilon <= most:
-        raise TaskRefused(
-            RefusalCode.POLICY,
-            f"`policy.max_epsilon_per_plan` at this site is {most:g}; the plan costs {costs.words} at the account's order {ceiling.order}",
-        )
+def no_data(contract: str, held: str) -> Finding:
+    """The finding of a site that has no data under `contract`, but under those that are `held`."""
+    return refused(
+        "data",
+        contract,
+        held,
+        f"this site has no data under contract {contract}",
+        "add the data to `data`, if this site has them",
+    )
 
 
-def require_privacy_admitted(plan: Plan, contract: Contract, source: DataSource, config: SiteConfig) -> None:
-    """A private plan is about the unit that the population's account is about, within the site's limit, and exempts only what may be.
-
-    Raises `TaskRefused`.
-    """
-    privacy, policy, account = plan.privacy, config.policy, source.account
-    if not isinstance(privacy, Privacy):
-        if account is not None:
-            raise TaskRefused(
-                RefusalCode.POLICY,
-                f"population {config.population_of(source)} has an account at this site; a plan without privacy would release of it what no"
-                " account bounds",
-            )
-        return
-    if account is None:
-        raise TaskRefused(
-            RefusalCode.POLICY,
-            f"`data.{config.population_of(source)}.account` is not configured at this site, so nothing may be released of it",
-        )
-    named, called = plan.population_of(config.site), config.population_of(source)
-    if named != called:
-        raise TaskRefused(
-            RefusalCode.POLICY,
-            f"the plan charges population {named} of this site, which calls it {called}; `sites.populations` must say so",
-        )
-    ours, theirs = account.unit.unit, privacy.unit.unit
-    if not ours.is_same_person(theirs) or theirs.max_sites < ours.max_sites:
-        raise TaskRefused(
-            RefusalCode.POLICY,
-            f"the account at this site is per {ours.words}; the plan protects a {theirs.words}, and one says nothing about the other",
-        )
-    _require_modest(plan, contract, account, policy.max_epsilon_per_plan)
-    exempt = sorted(set(privacy.exempt) - set(policy.exemptions))
-    if exempt:
-        raise TaskRefused(
-            RefusalCode.POLICY,
-            f"`policy.exemptions` at this site admits {', '.join(policy.exemptions) or 'nothing'}; the plan releases {', '.join(exempt)}"
-            " without noise",
-        )
-
-
-def require_installed(plan: Plan) -> None:
-    """What the plan computes is installed: its component, and for local privacy the library that it stands on. Raises `TaskRefused`."""
-    if isinstance(plan.training, PrivateSteps) and find_spec("opacus") is None:
-        raise TaskRefused(
-            RefusalCode.POLICY,
-            "algorithm dp-sgd needs Opacus, which is not installed at this site: pip install 'covenant-fl[local]'",
-        )
-    if plan.training.component not in COMPONENTS:
-        raise TaskRefused(
-            RefusalCode.POLICY,
-            f"training component {plan.training.component} is not installed; this site has {', '.join(COMPONENTS)}",
-        )
+def _installed(plan: Plan) -> Iterator[Finding]:
+    """What the plan computes is installed: its component, and for local privacy the library that it stands on."""
+    component = plan.training.component
+    yield found(
+        "opacus",
+        not isinstance(plan.training, PrivateSteps) or find_spec("opacus") is not None,
+        plan.training.algorithm,
+        "installed" if find_spec("opacus") else "not installed",
+        "algorithm dp-sgd needs Opacus, which is not installed at this site: pip install 'covenant-fl[local]'",
+        "install it from the bundle",
+    )
+    yield found(
+        "components",
+        component in COMPONENTS,
+        component,
+        listed(COMPONENTS),
+        f"training component {component} is not installed; this site has {', '.join(COMPONENTS)}",
+        "install the release that has it",
+    )
     wanted = PRIVATE if isinstance(plan.privacy, Privacy) else COMPONENT
-    if plan.training.component != wanted:
-        raise TaskRefused(
-            RefusalCode.PROTOCOL,
-            f"training component {plan.training.component} does not do privacy mode {plan.privacy.mode}; the plan must name {wanted}",
+    yield found(
+        "components",
+        component == wanted,
+        f"{component} in mode {plan.privacy.mode}",
+        wanted,
+        f"training component {component} does not do privacy mode {plan.privacy.mode}; the plan must name {wanted}",
+        f"the plan must have training.component: {wanted}",
+        code=RefusalCode.PROTOCOL,
+    )
+
+
+def _packages(pinned: Mapping[str, str]) -> Iterator[Finding]:
+    for name, admitted in pinned.items():
+        installed = _version(name)
+        passes = installed is not None and SpecifierSet(admitted).contains(installed, prereleases=True)
+        yield found(
+            f"allow.packages.{name}",
+            passes,
+            installed or "not installed",
+            admitted,
+            f"`allow.packages` at this site does not admit the {name} that is installed there",
+            f"install {name} {admitted}, or change `allow.packages`",
         )
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _account(plan: Plan, source: DataSource, config: SiteConfig) -> Iterator[Finding]:
+    """A private plan is about the unit that the population's own account is about; one without privacy is about no such population."""
+    privacy, account, population = plan.privacy, source.account, config.population_of(source)
+    key = f"data.{population}.account"
+    if not isinstance(privacy, Privacy):
+        yield found(
+            key,
+            account is None,
+            "no privacy",
+            "none is needed" if account is None else "plans with privacy",
+            f"population {population} has an account at this site; a plan without privacy would release of it what no account bounds",
+            "the plan must have a privacy mode",
+        )
+        return
+    yield found(
+        key,
+        account is not None,
+        f"privacy mode {privacy.mode}",
+        "nothing" if account is None else account.ceiling.words,
+        f"`data.{population}.account` is not configured at this site, so nothing may be released of it",
+        "write the account that this site's privacy officer says",
+    )
+    if account is None:
+        return
+    named = plan.population_of(config.site)
+    yield found(
+        "data",
+        named == population,
+        f"population {named}",
+        population,
+        f"the plan charges population {named} of this site, which calls it {population}; `sites.populations` must say so",
+        f"the plan must have sites.populations: {{{config.site}: {population}}}",
+    )
+    ours, theirs = account.unit.unit, privacy.unit.unit
+    yield found(
+        f"{key}.unit",
+        ours.is_same_person(theirs) and theirs.max_sites >= ours.max_sites,
+        theirs.words,
+        ours.words,
+        f"the account at this site is per {ours.words}; the plan protects a {theirs.words}, and one says nothing about the other",
+        "the plan must protect the account's unit",
+    )

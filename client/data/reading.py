@@ -70,6 +70,8 @@ def read(
     checks = Checks(contract, found, today, textual=connector.textual)
     try:
         table = _table(connector, contract, checks, Store(contract, spool, most=most))
+    except MemoryError:  # Arrow's is an ArrowException too
+        raise
     except _UNFORESEEN as error:
         # Not what it says: Arrow quotes the value that it cannot take.
         raise DataError(
@@ -102,6 +104,8 @@ def _batches(connector: Connector, stored: list[str]) -> Iterator[pa.RecordBatch
     for batch in connector.batches(stored):
         try:
             batch.validate(full=True)  # reading does not check that text is UTF-8
+        except MemoryError:
+            raise
         except pa.ArrowException as error:
             raise Unreadable(f"{connector.named} {connector.damaged}") from error
         yield batch

@@ -89,15 +89,19 @@ def _approvers(patient: Patient, members: MemberList) -> Iterator[Finding]:
     """Whether those who must approve a plan by this site's policy exist, and may still sign."""
     now = patient.clock()
     current = [each for each in members.officers if each.expires >= now]
-    rule = patient.config.policy.approvals
-    for role, needed in ((Role.PRIVACY_OFFICER, rule.privacy_officer), (Role.MODEL_RISK, rule.model_risk)):
+    rules = [each.approvals for each in patient.config.policy.accept]
+    most = (
+        (Role.PRIVACY_OFFICER, max((each.privacy_officer for each in rules), default=0)),
+        (Role.MODEL_RISK, max((each.model_risk for each in rules), default=0)),
+    )
+    for role, needed in most:
         have = [each.name for each in current if role in each.roles]
         if len(have) < needed:
             yield wrong(
                 "approvers",
-                f"`policy.approvals` asks for {needed} {role}, and member list {members.ref} has {len(have)} whose key is still good: no plan can be approved",
+                f"a rule of `policy.accept` asks for {needed} {role}, and member list {members.ref} has {len(have)} whose key is still good: no plan can be approved",
                 evidence=", ".join(have) or "nobody",
-                then="ask the officers to certify one, or lower `policy.approvals`",
+                then="ask the officers to certify one, or lower the rule's `approvals`",
             )
         else:
             yield fine("approvers", f"{role}: {', '.join(have)}")

@@ -57,7 +57,8 @@ def _versions(patient: Patient) -> Iterator[Finding]:
         )
         return
     yield fine("versions", "what is installed fits together", f"{told}, flwr {flwr}")
-    if "local" in patient.config.policy.privacy_modes and find_spec("opacus") is None:
+    admitted = {mode for rule in patient.config.policy.accept for mode in rule.privacy.modes}
+    if "local" in admitted and find_spec("opacus") is None:
         yield doubtful(
             "versions",
             "policy admits mode local, and Opacus is not installed",

@@ -43,36 +43,32 @@ def _data(patient: Patient) -> Iterator[Finding]:
 
 
 def _policy(patient: Patient) -> Iterator[Finding]:
-    config, policy = patient.config, patient.config.policy
-    lists = {
-        "purposes": policy.purposes,
-        "privacy_modes": policy.privacy_modes,
-        "aggregation": policy.aggregation,
-    }
-    for rule, admitted in lists.items():
-        if not admitted:
-            yield doubtful(
-                "policy",
-                f"`policy.{rule}` admits nothing, so this site takes part in no plan",
-                then=f"have the privacy officer list what is admitted in {patient.file}",
-            )
-    if "secure" in policy.aggregation and config.peers is None:
+    config, rules = patient.config, patient.config.policy.accept
+    if not rules:
+        yield doubtful(
+            "policy",
+            "`policy.accept` has no rule, so this site takes part in no plan",
+            then=f"have the privacy officer write down what is admitted in {patient.file}",
+        )
+        return
+    if any("secure" in rule.aggregation.modes for rule in rules) and config.peers is None:
         yield doubtful(
             "policy",
             "`peers` is not configured, so this site is in no secure sum",
             then="list the sites that you know to be real under `peers`",
         )
-    private = set(policy.privacy_modes) - {"none"}
     for name, source in config.data.items():
+        about = [rule for rule in rules if source.contract in rule.contracts]
+        private = {mode for rule in about for mode in rule.privacy.modes} - {"none"}
         if private and source.account is None:
             yield doubtful(
                 "policy",
                 f"{', '.join(sorted(private))} plans are admitted, and `data.{name}` has no account for them",
                 then=f"have the privacy officer set `data.{name}.account`",
             )
-    if all(lists.values()):
-        said = ", ".join(policy.purposes)
-        yield fine("policy", f"plans for {said} are admitted", f"modes {', '.join(policy.privacy_modes)}")
+    modes = sorted({mode for rule in rules for mode in rule.privacy.modes})
+    said = ", ".join(sorted({rule.purpose for rule in rules}))
+    yield fine("policy", f"plans for {said} are admitted", f"modes {', '.join(modes)}")
 
 
 CHECKS: Final[Sequence[Check]] = (

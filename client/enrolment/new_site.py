@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
+from client.enrolment.starting_policy import starting_policy
 from client.keystore import make_keys, read_root
 from protos.contract import Contract
 from protos.documents import load_document
@@ -39,6 +40,7 @@ identity:
 journal: journal.db             # what this site has answered; never copy it back from a backup, never delete it
 accounts: accounts.db           # what was released of its rows; the agents of other federations name this very file
 halts: halts.db                 # what people here have halted, with `covenant-agent halt`
+consents: consents.db           # which plans people here have allowed, with `covenant-agent plan allow`
 log_copy: log.db                # this site's copy of the transparency log, with which a lost coordinator is restored
 {peers}
 data:
@@ -51,14 +53,7 @@ data:
 allow:
   apps: ["client.app:app"]      # installed code that a run may name; code itself never travels
   fab_sha256: []                # pin manifests here; empty admits any that names an allowed app
-policy:                         # default deny: what is not listed is refused
-  purposes: [{purposes}]
-  privacy_modes: [{modes}]   # of none, local, distributed, central; none: nothing protects a person's rows in what is released
-  aggregation: [{aggregation}]         # secure: the centre sees sums only; plain: it sees this site's updates
-  adversaries: [active]         # of secure aggregation: active protects from a centre that breaks the protocol, semi-honest does not
-  colluding_at_least: 1         # how many sites that collude with the centre a plan must bear
-  approvals: {{privacy_officer: 1, model_risk: 1}}   # officers on the member list who must have approved a plan, beside its author
-run:
+{policy}run:
   cpu_threads: 1
   idle_poll: 1s
   busy_poll: 25ms
@@ -119,10 +114,13 @@ class NewSite:
             contract_name=agreed.name,
             contract_file=self.contract.name,
             data=self.data.resolve(),
-            purposes=", ".join(self.purposes),
+            policy=starting_policy(
+                purposes=self.purposes,
+                contract=agreed.ref,
+                modes=self.privacy,
+                allow_plain=self.allow_plain,
+            ),
             peers=_peers(sorted(set(self.peers) - {self.site})),
-            aggregation="secure, plain" if self.allow_plain else "secure",
-            modes=", ".join(self.privacy),
             account=_account(self.account),
             passphrase=_passphrase(self.passphrase_file),
         )

@@ -17,6 +17,7 @@ import structlog
 
 from client.accounts.book import ChargeReceipt
 from client.training import PrivateSession, Session, TrainingSession
+from client.training.pace import Pace, unhurried
 from protos.contract import Contract
 from protos.frames import Stage, Statement
 from protos.payloads import payload_of, turning_seed
@@ -49,6 +50,7 @@ class Inputs:
     session: Session
     charge: Callable[[Release, Statement], ChargeReceipt]
     entropy: Entropy
+    pace: Callable[[Statement], Pace] = lambda _: unhurried
 
     def compute(
         self, said: Statement, model: Vector | None, scaling: Scaling | None
@@ -89,10 +91,12 @@ class Inputs:
     ) -> Vector:
         """The update; under a private plan from noisy steps. Raises UsageError for a receipt of another release."""
         if isinstance(self.session, TrainingSession):
-            return self.session.train(model, scaling, said.round)
+            return self.session.train(model, scaling, said.round, self.pace(said))
         releases = releases_of(self.plan, self.contract)
         _require(receipt, None if releases is None else releases.train)
-        return self.session.local_update(model, scaling, MaskSeed(self.entropy(SECRET_BYTES)))
+        return self.session.local_update(
+            model, scaling, MaskSeed(self.entropy(SECRET_BYTES)), self.pace(said)
+        )
 
     def _embedded(self, said: Statement, updates: WeightedUpdates, update: Vector) -> Integers:
         clipped = int(np.count_nonzero(~(np.abs(update) <= updates.bound)))  # phrased so that NaN counts

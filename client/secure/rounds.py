@@ -28,6 +28,7 @@ from client.secure.promise import promise_bytes, promised
 from client.secure.run import Run
 from client.shared_models import KeepModel
 from client.training import Session
+from client.training.pace import Pace
 from protos.frames import RefusalCode, SecureAnswer, SecureRequest, Statement, Task
 from protos.site import SiteConfig
 from strategies.errors import Refused
@@ -90,6 +91,8 @@ class SecureRounds:
     """Finds in the journal what this site has confirmed before it was started again."""
     keep_model: KeepModel
     """Is shown each model that this site works on."""
+    pace_of: Callable[[Statement, float], Pace]
+    """The pace of a computation for a statement, whose round has so many seconds."""
     _runs: OrderedDict[RunId, Run] = field(default_factory=OrderedDict)
     _attempts: OrderedDict[Attempt, _Held] = field(default_factory=OrderedDict)
 
@@ -156,6 +159,7 @@ class SecureRounds:
                     lambda judged: self.session_of(judged, attempt.run),
                     charge,
                     self.entropy,
+                    self._pace(accepted),
                 )
                 self._runs[attempt.run] = known
                 while len(self._runs) > _KEPT_RUNS:
@@ -169,6 +173,9 @@ class SecureRounds:
         if known.accepted.plan.digest != attempt.plan:
             raise TaskRefused(RefusalCode.PROTOCOL, "the attempt names another plan than this site accepted")
         return known
+
+    def _pace(self, accepted: Accepted) -> Callable[[Statement], Pace]:
+        return lambda said: self.pace_of(said, accepted.plan.training.round_deadline)
 
     def _mask(self, attempt: Attempt, ask: MaskRequest, asked: SecureRequest) -> Body:
         run, shared = self._take(attempt, Shared)
@@ -226,6 +233,11 @@ class SecureRounds:
         kept = None if attempt in self._attempts else self.promise_of(attempt)
         state = promised(kept) if kept else None
         return state if state is not None and state.bound.attempt == attempt else None
+
+    def deadline_s(self, run: RunId) -> float:
+        """How long a round of `run` takes at most; 0 for one that this site knows nothing of."""
+        known = self._runs.get(run)
+        return 0.0 if known is None else known.accepted.plan.training.round_deadline
 
     def promise(self, attempt: Attempt) -> bytes:
         """What must be on disk with the confirmation of an attempt, or nothing."""

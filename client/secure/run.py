@@ -12,6 +12,7 @@ from client.refusal import TaskRefused
 from client.secure.inputs import Inputs
 from client.secure.model_chain import ModelChain, Witnesses
 from client.training import Session
+from client.training.pace import Pace, unhurried
 from protos.frames import RefusalCode, SecureRequest, Stage, Statement
 from protos.identities import Identities
 from protos.plan import SecureAggregation
@@ -51,6 +52,7 @@ class Run:
         session_of: Callable[[Accepted], Session],
         charge: Callable[[Release, Statement], ChargeReceipt],
         entropy: Entropy,
+        pace: Callable[[Statement], Pace] = lambda _: unhurried,
     ) -> Self:
         """A run of the plan that was `accepted`, before its first round. Raises `TaskRefused`, and what `session_of` raises."""
         plan = accepted.plan
@@ -64,7 +66,7 @@ class Run:
             accepted=accepted,
             secure=plan.aggregation,
             peers=peers,
-            inputs=Inputs(config.site, plan, accepted.contract, session, charge, entropy),
+            inputs=Inputs(config.site, plan, accepted.contract, session, charge, entropy, pace),
             identities=Identities({site: members[site] for site in plan.sites.invite}),
             chain=ModelChain.begin(plan, session.model),
         )

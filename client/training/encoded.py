@@ -5,7 +5,8 @@ Either way the same bits: every value is computed from its own row alone.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -58,6 +59,24 @@ class Encoded:
         return self._spec.encode(self._part.at(rows, self._names), self.scaling)
 
 
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some of the rows that `inputs` copies and that have `labels`: those of these `numbers`, (m,) int64."""
+
+    inputs: Callable[[torch.Tensor], torch.Tensor]
+    labels: torch.Tensor
+    numbers: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.numbers)
+
+    def blocks(self, most: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Inputs, (k, width) float32, and labels, (k,) float32, at most `most` rows at a time, in order."""
+        for first in range(0, len(self), most):
+            part = self.numbers[first : first + most]
+            yield self.inputs(part), self.labels[part]
+
+
 class Batches:
     """Training rows and labels for torch, in any order, a batch at a time."""
 
@@ -71,21 +90,28 @@ class Batches:
     def __len__(self) -> int:
         return len(self._y)
 
-    def of(self, order: torch.Tensor, size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Inputs, (size, width) float32, and labels, (size,) float32, of the rows that `order` names, `size` at a time; the last batch may be short."""
+    def of(self, order: torch.Tensor, size: int) -> Iterator[Batch]:
+        """The rows that `order` names, `size` at a time; the last batch may be short."""
         import torch
 
+        ahead = max(1, BLOCK_ROWS // size) * size
+        for first in range(0, len(order), ahead):
+            rows = order[first : first + ahead]
+            inputs, labels = self._inputs(rows), self._y[rows]
+            for start in range(0, len(rows), size):
+                yield Batch(inputs, labels, torch.arange(start, min(start + size, len(rows))))
+
+    def _inputs(self, rows: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
+        """What copies inputs of `rows`, by number among them: made at once, or where they are many for the numbers that are asked for.
+
+        Taken by number and not as a slice, so that a block lies in torch's memory as it always does (`network.tensor`).
+        """
         from client.training.network import tensor
 
-        span = max(1, BLOCK_ROWS // size) * size
-        for first in range(0, len(order), span):
-            rows = order[first : first + span]
-            # Taken by number also from a block, so that a batch lies in torch's memory as it always does (`network.tensor`).
-            x, places = (
-                (tensor(self._encoded[rows.numpy()]), torch.arange(len(rows)))
-                if self._x is None
-                else (self._x, rows)
-            )
-            for start in range(0, len(rows), size):
-                part = slice(start, start + size)
-                yield x[places[part]], self._y[rows[part]]
+        whole = self._x
+        if whole is not None:
+            return lambda numbers: whole[rows[numbers]]
+        if len(rows) > BLOCK_ROWS:
+            return lambda numbers: tensor(self._encoded[rows[numbers].numpy()])
+        made = tensor(self._encoded[rows.numpy()])
+        return lambda numbers: made[numbers]

@@ -31,6 +31,7 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from torch import nn
 
+from client.training.pace import Pace, unhurried
 from protos.plan_training import ClassWeights, PrivateSteps
 from strategies.dp.mechanisms import LOCAL_DEVIATION_STEPS as DEVIATION_STEPS
 from strategies.dp.noise import NoiseSeed, discrete_gaussian
@@ -96,18 +97,21 @@ def private_steps(
     *,
     seed: MaskSeed,
     threads: int,
+    pace: Pace = unhurried,
 ) -> Vector:
     """Local minus global, (d,) finite float64, after `rule.training.local_steps` noisy steps from `vector`, (d,) float64.
 
     Row i has features inputs[i], (n, width) float32, label target[i], 0 or 1, and belongs to unit unit[i], from 0 to `units` - 1. A pure function
     of its arguments on one machine; `seed` is for one call only, and whoever has it can take the noise off again. `threads` is torch's,
-    for the whole process. Raises UsageError where `vector` does not fit the model, never because of rows.
+    for the whole process. `pace` hears of each step, and may raise. Raises UsageError where `vector` does not fit the model, never because of rows.
     """
     torch.set_num_threads(threads)
     network = _network(model, vector)
     rows = _Rows(GradSampleModule(network, loss_reduction="sum"), inputs, target, rule.training.class_weights)
     optimiser = SecureOptimiser(rule, network, _noise_seeds(seed))
-    for step in range(rule.training.local_steps):
+    steps = rule.training.local_steps
+    for step in range(steps):
+        pace(step, steps)
         taken = sampled(rule.training.sampling_rate, units, MaskSeed(_derived(seed, _SAMPLE, step)))
         blocks = list(_blocks(unit, taken, most_units=_at_a_time(model.size)))
         for block in blocks:
@@ -115,6 +119,7 @@ def private_steps(
             rows.find_gradients(block)
             optimiser.signal_skip_step(do_skip=block is not blocks[-1])
             optimiser.step()
+    pace(steps, steps)
     with torch.no_grad():
         ended = torch.cat([parameter.reshape(-1) for parameter in network.parameters()]).numpy()
     # A function of noisy sums, so that it tells nothing more of rows: what has left the range of float64 comes back to it.

@@ -20,6 +20,7 @@ import pyarrow.compute as pc
 
 from client.data.table import BLOCK_ROWS, Integers, Part, Table, Texts, blocks, texts
 from client.training.encoded import Encoded
+from client.training.pace import Pace, unhurried
 from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_fit import check_plan
@@ -130,7 +131,7 @@ class PrivateSession:
             first += len(block)
         return counts
 
-    def local_update(self, model: Vector, scaling: Scaling, seed: MaskSeed) -> Vector:
+    def local_update(self, model: Vector, scaling: Scaling, seed: MaskSeed, pace: Pace = unhurried) -> Vector:
         """Local minus global after this round's noisy steps, (d,) float64 (`client.training.local`): may leave as it is."""
         from client.training.local import LocalRule, private_steps
 
@@ -148,6 +149,7 @@ class PrivateSession:
             part.units,
             seed=seed,
             threads=self._threads,
+            pace=pace,
         )
 
     def _inputs(self, scaling: Scaling) -> Encoded:

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from client.data.table import Part, Table, blocks
 from client.training.encoded import Batches, Encoded
+from client.training.pace import Pace, unhurried
 from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_fit import check_plan
@@ -78,16 +79,15 @@ class TrainingSession:
         """
         return moments_by_feature(self._units(feature) for feature in self._spec.numeric)
 
-    def train(self, model: Vector, scaling: Scaling, round_number: int) -> Vector:
+    def train(self, model: Vector, scaling: Scaling, round_number: int, pace: Pace = unhurried) -> Vector:
         """Local minus global after this round's passes over the training rows, (d,) float64. Data-dependent."""
         import torch
 
         from client.training.descent import descend
 
         torch.set_num_threads(self._threads)
-        return descend(
-            _descent(self._rule), self.model, model, self._rows_for(scaling), seed=self._seed(round_number)
-        )
+        rows, seed = self._rows_for(scaling), self._seed(round_number)
+        return descend(_descent(self._rule), self.model, model, rows, seed=seed, pace=pace)
 
     def evaluate(self, model: Vector, scaling: Scaling) -> npt.NDArray[np.int64]:
         """Counts of held-out scores, (2, bins) int64: negatives, then positives. Data-dependent.

@@ -23,6 +23,10 @@ class TooFewSurvivors(Refused):
     """Fewer sites answered than the plan's minimum."""
 
 
+class NotYet(TooFewSurvivors):
+    """Too few sites take part so far, and nothing was asked of them that is computed from rows."""
+
+
 class StaysClosed(CovenantError):  # noqa: N818 (names what the sum does)
     """The survivors of an attempt are recorded, and too few of their shares came. Sites give them for no other attempt at this round."""
 
@@ -99,6 +103,8 @@ class Asking:
                 self.ordered(site, reply.body.evidence)
             if reply.body.code is RefusalCode.AWAY and reply.body.evidence:
                 self.started(site, reply.body.evidence)
+            if reply.body.code is RefusalCode.LATER:
+                self.roster.ask_later(site)
             if self.judge(site, echo, reply.body):
                 self.roster.refused[site] = reason
             return reason

@@ -22,7 +22,7 @@ import structlog
 from coordinator.governance.halted import SitesHalted
 from coordinator.governance.log import TransparencyLog
 from coordinator.governance.witnesses import WitnessBook
-from coordinator.rounds.asking import Asking, SharesMissing, TooFewSurvivors
+from coordinator.rounds.asking import Asking, NotYet, SharesMissing, TooFewSurvivors
 from coordinator.rounds.exchange import Exchange
 from coordinator.rounds.opened import OpenedSums
 from coordinator.rounds.plain import PlainSums
@@ -153,22 +153,27 @@ class Driver:
         return self._again(partial(self._evaluate, committed, scaling))
 
     def _again(self, step: Callable[[], T]) -> T:
-        """Take a step, and take it again if too few sites answered; or if a sum lacks shares of sites that are away, once they are back."""
-        tries, until = _ATTEMPTS, self.monotonic() + self._plan.sites.join_within
+        """Take a step, and take it again if too few sites answered: some times, or for as long as sites may join that ask for time; or if a sum
+        lacks shares of sites that are away, once they are back."""
+        left, until = _ATTEMPTS, self.monotonic() + self._plan.sites.join_within
         try:
             while True:
                 try:
-                    return step()
+                    done = step()
                 except TooFewSurvivors as few:
-                    tries -= 1
-                    if not tries:
+                    waited_s = self._roster.waited_s if isinstance(few, NotYet) else None
+                    left -= waited_s is None
+                    if not left or (waited_s or 0.0) > self._plan.sites.join_within:
                         raise
-                    _log.warning("too few survivors; trying again", tries_left=tries, reason=str(few))
+                    _log.warning("too few survivors; trying again", tries_left=left, reason=str(few))
                     self._retrying = True
                 except SharesMissing as missing:
                     _log.warning("a sum lacks shares; waiting for its sites", reason=str(missing))
                     if not self._roster.return_of(missing.sites, until=until):
                         raise
+                else:
+                    self._roster.enough()
+                    return done
         finally:
             self._retrying = False
 

@@ -13,6 +13,8 @@ from strategies.errors import Refused, Unreachable
 from strategies.ids import SiteName
 
 _JOIN_POLL_S = 0.1
+_ASK_AGAIN_S = 10.0
+"""A site that does not take part at present is asked again after so long: a person there may have been asked, or an hour has struck."""
 _log = structlog.get_logger(__name__)
 
 
@@ -31,6 +33,29 @@ class Roster:
     accused: dict[SiteName, set[SiteName]] = field(default_factory=dict)
     halted: Callable[[], Collection[SiteName]] = frozenset
     """The sites that nobody may ask; raises what ends the run."""
+    _later: dict[SiteName, float] = field(default_factory=dict)
+    """When a site said last that it is to be asked later."""
+    _later_since: float | None = None
+    """When a site said so for the first time since enough were there."""
+
+    def ask_later(self, site: SiteName) -> None:
+        """Note that `site` does not take part at present, and has not refused the plan."""
+        self._later[site] = self.monotonic()
+        if self._later_since is None:
+            self._later_since = self.monotonic()
+
+    @property
+    def waited_s(self) -> float | None:
+        """How long ago a site said for the first time that it is to be asked later, while too few were there; None if none has."""
+        return None if self._later_since is None else self.monotonic() - self._later_since
+
+    def enough(self) -> None:
+        """There were enough: who says later from now on is waited for anew."""
+        self._later_since = None
+
+    def _is_due(self, site: SiteName) -> bool:
+        said = self._later.get(site)
+        return said is None or self.monotonic() - said >= _ASK_AGAIN_S
 
     def ready(self, *, patience_s: float) -> tuple[SiteName, ...]:
         """The sites to ask, sorted, at least the plan's minimum; waits up to `join_within` for them.
@@ -40,7 +65,7 @@ class Roster:
         began = self.monotonic()
         while True:
             willing = self._willing()
-            ready = tuple(sorted(willing & set(self.exchange.online())))
+            ready = tuple(sorted(filter(self._is_due, willing & set(self.exchange.online()))))
             enough, waited = len(ready) >= self.sites.minimum, self.monotonic() - began
             if len(ready) == len(willing) or (enough and waited >= patience_s):
                 return ready

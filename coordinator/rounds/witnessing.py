@@ -22,7 +22,7 @@ import structlog
 from coordinator.governance.gaps import lost_heads
 from coordinator.governance.log import TransparencyLog
 from coordinator.governance.witnesses import SET_BACK, Seen, WitnessBook, keep
-from coordinator.rounds.asking import Asked, Asking, TooFewSurvivors, note_missing
+from coordinator.rounds.asking import Asked, Asking, NotYet, note_missing
 from coordinator.rounds.log_shown import LogShown
 from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.roster import because
@@ -92,7 +92,7 @@ class Witnessing:
         return replace(self.documents.task, witness=self._bundle)
 
     def ensure(self, roster: tuple[SiteName, ...]) -> tuple[SiteName, ...]:
-        """Those of `roster` that have witnessed the run; asks whoever has not. Raises `TooFewSurvivors`, and CovenantError for a forked log."""
+        """Those of `roster` that have witnessed the run; asks whoever has not. Raises `NotYet`, and CovenantError for a forked log."""
         needed = self.documents.plan.witnesses
         asked = [site for site in roster if site not in self._seen]
         missing: dict[SiteName, str] = {}
@@ -100,7 +100,7 @@ class Witnessing:
             deadline = min(self.asking.deadline_s, _LONGEST_S)
             signed, missing = self._ask(asked, deadline)
             if not self._seen and len(signed) < needed:
-                raise TooFewSurvivors(
+                raise NotYet(
                     f"{len(signed)} of at least {needed} sites have witnessed {self.documents.run} in the log: {because(missing)}"
                 )
             self._count(signed)
@@ -112,7 +112,7 @@ class Witnessing:
         }
         ready = tuple(site for site in roster if site in self._seen and site not in waiting)
         if len(ready) < self.documents.plan.sites.minimum:
-            raise TooFewSurvivors(
+            raise NotYet(
                 f"{len(ready)} of at least {self.documents.plan.sites.minimum} sites have witnessed the run: {because(missing)}"
             )
         return ready

@@ -195,13 +195,23 @@ def _lay_out_site(
         },
         "peers": {"recognise": [each for each in everybody if each != site], "at_least": 2},
         "policy": {
-            "purposes": [plan.purpose],
-            "privacy_modes": [plan.privacy.mode],
-            "exemptions": list(plan.privacy.exempt) if isinstance(plan.privacy, Privacy) else [],
-            "aggregation": [plan.aggregation.mode],
-            "adversaries": ["active", "semi-honest"],
-            "colluding_at_least": 0,
-            "approvals": plan.approval_rule.model_dump(mode="json"),
+            "accept": [
+                {
+                    "purpose": plan.purpose,
+                    "contracts": [contract.ref],
+                    "components": [plan.training.component],
+                    "privacy": {
+                        "modes": [plan.privacy.mode],
+                        "exemptions": list(plan.privacy.exempt) if isinstance(plan.privacy, Privacy) else [],
+                    },
+                    "aggregation": {
+                        "modes": [plan.aggregation.mode],
+                        "adversaries": ["active", "semi-honest"],
+                        "colluding_at_least": 0,
+                    },
+                    "approvals": plan.approval_rule.model_dump(mode="json"),
+                }
+            ]
         },
     }
     if len(everybody) <= _FEWEST_PEERS:

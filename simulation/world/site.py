@@ -75,6 +75,7 @@ class SimulatedSite:
                 connect=self._connect,
                 entropy=self._unsafe_entropy(),
                 clock=lambda: self.world.clock.wall(0.0),
+                monotonic=self.world.clock.monotonic,
             )
         except Crash as crash:
             self.die(crash)

@@ -78,7 +78,7 @@ def admit(bank: SecureBank, site: SiteName, *, epsilon: float = 12.0, more: str 
     bank.edit(
         site, "file: rows.parquet}", f"file: rows.parquet, account: {{unit: {{kind: record}}, epsilon: {epsilon}, delta: 1.0e-5}}}}"
     )  # fmt: skip
-    bank.edit(site, "privacy_modes: [none]", f"privacy_modes: [none, local, distributed, central]{more}")
+    bank.edit(site, "modes: [none]", f"modes: [none, local, distributed, central]{more}")
 
 
 @contextmanager

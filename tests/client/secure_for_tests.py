@@ -96,11 +96,13 @@ peers: {{recognise: [{peers}], at_least: 2}}
 data:
   loans: {{contract: loans@1, contract_file: loans.yaml, file: rows.parquet}}
 policy:
-  purposes: [credit-risk]
-  privacy_modes: [none]
-  aggregation: [secure, plain]
-  adversaries: [active, semi-honest]
-  approvals: {{privacy_officer: 0, model_risk: 0}}
+  accept:
+    - purpose: credit-risk
+      contracts: [loans@1]
+      components: [tabular/1, tabular/2]
+      privacy: {{modes: [none]}}
+      aggregation: {{modes: [secure, plain], adversaries: [active, semi-honest]}}
+      approvals: {{privacy_officer: 0, model_risk: 0}}
 """
 
 

@@ -106,14 +106,20 @@ def test_a_plan_that_invites_a_stranger(bank: Bank) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rule", "line"),
-    [("purposes", "credit-risk"), ("privacy_modes", "none"), ("aggregation", "plain")],
-)
-def test_a_policy_that_does_not_list_it(bank: Bank, rule: str, line: str) -> None:
-    bank.edit("west", f"{rule}: [{line}]", f"{rule}: []")
+    ("old", "new", "sentence"),
+    [
+        ("purpose: credit-risk", "purpose: other", "`policy.accept` at this site admits purpose other; the plan has credit-risk"),
+        ("contracts: [loans@1]", "contracts: [cards@1]", "`policy.accept.contracts` at this site admits cards@1; the plan has loans@1"),
+        ("[tabular/1, tabular/2]", "[tabular/2]", "`policy.accept.components` at this site admits tabular/2; the plan has tabular/1"),
+        ("modes: [none]", "modes: [distributed]", "`policy.accept.privacy.modes` at this site admits distributed; the plan has none"),
+        ("modes: [plain]", "modes: [secure]", "`policy.accept.aggregation.modes` at this site admits secure; the plan has plain"),
+    ],
+)  # fmt: skip
+def test_a_policy_that_does_not_list_it(bank: Bank, old: str, new: str, sentence: str) -> None:
+    bank.edit("west", old, new)
     refused = refusal(bank, bank.request(plan()))
     assert refused.code is RefusalCode.POLICY
-    assert str(refused) == f"`policy.{rule}` at this site admits nothing; the plan has {line}"
+    assert str(refused) == sentence
 
 
 def test_a_contract_that_differs_from_the_sites_copy(bank: Bank) -> None:
@@ -132,6 +138,7 @@ def test_a_contract_for_which_the_site_has_no_data(bank: Bank) -> None:
 
 
 def test_a_component_that_is_not_installed(bank: Bank) -> None:
+    bank.edit("west", "[tabular/1, tabular/2]", "[tabular/1, tabular/9]")
     refused = refusal(bank, bank.request(plan(component="tabular/9")))
     assert refused.code is RefusalCode.POLICY
     assert "tabular/9 is not installed" in str(refused)

@@ -36,7 +36,9 @@ def bank() -> Iterator[SecureBank]:
 
 def config_of(bank: SecureBank, **policy: Any) -> SiteConfig:
     config = bank.participant(VICTIM).config
-    return config.model_copy(update={"policy": config.policy.model_copy(update=policy)})
+    (rule,) = config.policy.accept
+    changed = rule.model_copy(update={"privacy": rule.privacy.model_copy(update=policy)})
+    return config.model_copy(update={"policy": config.policy.model_copy(update={"accept": (changed,)})})
 
 
 def with_source(config: SiteConfig, **source: Any) -> SiteConfig:
@@ -103,12 +105,14 @@ def test_a_plan_without_privacy_about_a_population_that_has_an_account(bank: Sec
 def test_a_mode_that_the_policy_does_not_name(bank: SecureBank, mode: str) -> None:
     plan = private_plan({"distributed": {}, "central": CENTRAL, "local": LOCAL}[mode])
     others = tuple(each for each in ("none", "local", "distributed", "central") if each != mode)
-    said = refused(bank, config_of(bank, privacy_modes=others), plan)
-    assert f"`policy.privacy_modes` at this site admits {', '.join(others)}; the plan has {mode}" in said
+    said = refused(bank, config_of(bank, modes=others), plan)
+    assert (
+        f"`policy.accept.privacy.modes` at this site admits {', '.join(others)}; the plan has {mode}" in said
+    )
 
 
 def test_a_plan_without_privacy_where_the_policy_asks_for_some(bank: SecureBank) -> None:
-    bare = with_source(config_of(bank, privacy_modes=("distributed",)), account=None)
+    bare = with_source(config_of(bank, modes=("distributed",)), account=None)
     said = refused(bank, bare, secure_plan())
     assert said.endswith("admits distributed; the plan has none")
 
@@ -205,7 +209,7 @@ def test_a_plan_dearer_than_the_site_admits_a_plan(bank: SecureBank) -> None:
     said = refused(bank, config_of(bank, max_epsilon_per_plan=cost * 0.999))
     assert f"the plan costs epsilon {cost:.3f} at delta 1e-05 per record (add-or-remove-one)" in said
     with_smaller_limit = private_plan({"epsilon: 9.0": "epsilon: 7.0", "delta: 1.0e-5": "delta: 1.0e-3"})
-    assert "policy.max_epsilon_per_plan" in refused(
+    assert "policy.accept.privacy.max_epsilon_per_plan" in refused(
         bank, config_of(bank, max_epsilon_per_plan=cost * 0.999), with_smaller_limit
     )
 
@@ -235,7 +239,8 @@ def test_a_stage_without_noise_that_the_policy_does_not_name(
     said = refused(bank, config, private_plan(EXEMPT))
     admits = ", ".join(allowed) or "nothing"
     assert (
-        f"`policy.exemptions` at this site admits {admits}; the plan releases {missing} without noise" in said
+        f"`policy.accept.privacy.exemptions` at this site admits {admits}; the plan releases {missing} without noise"
+        in said
     )
 
 
@@ -287,7 +292,7 @@ def test_what_a_plan_costs_is_judged_by_the_accounts_delta_and_not_by_the_delta_
     said = refused(bank, config_of(bank, max_epsilon_per_plan=0.5), generous)
     account = config_of(bank).data["loans"].account
     assert account is not None
-    assert "`policy.max_epsilon_per_plan` at this site is 0.5; the plan costs epsilon " in said
+    assert "`policy.accept.privacy.max_epsilon_per_plan` at this site is 0.5; the plan costs epsilon " in said
     assert (
         f"at delta 1e-05 per record (add-or-remove-one) at the account's order {account.ceiling.order}"
         in said

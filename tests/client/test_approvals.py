@@ -120,7 +120,7 @@ def test_a_site_that_says_nothing_asks_for_one_of_each_role(site: Site) -> None:
 
 
 def test_where_neither_plan_nor_site_asks_no_evidence_is_needed(site: Site) -> None:
-    site.bank.edit("west", "aggregation: [plain]\n", f"aggregation: [plain]\n  {NOBODY}\n")
+    site.bank.edit("west", "{modes: [plain]}\n", f"{{modes: [plain]}}\n      {NOBODY}\n")
     site.restart()
     lenient = asking(ApprovalRule(privacy_officer=0, model_risk=0))
     assert isinstance(site.body(lenient, b""), Moments)
@@ -218,7 +218,7 @@ def test_approvals_expire_by_the_sites_own_clock_also_where_the_plan_is_known(si
 
 
 def test_a_site_may_ask_for_shorter_approvals_than_the_plan(site: Site) -> None:
-    site.bank.edit("west", "aggregation: [plain]\n", "aggregation: [plain]\n  approvals: {valid_for: 10d}\n")
+    site.bank.edit("west", "{modes: [plain]}\n", "{modes: [plain]}\n      approvals: {valid_for: 10d}\n")
     site.restart()
     assert "`approvals.valid_for` admits 10 days" in site.refusal(asking(), said(asking()))
     shorter = said(asking(), expires=NOW + timedelta(days=10))

@@ -356,9 +356,9 @@ def test_init_admits_the_modes_that_were_asked_for_and_distributed_if_none_was(
 ) -> None:
     more = [word for mode in modes for word in ("--privacy", mode)]
     assert left(*options(papers, tmp_path / "west"), *more) == 0
-    assert load_site(tmp_path / "west" / "site.yaml").policy.privacy_modes == modes
+    assert load_site(tmp_path / "west" / "site.yaml").policy.accept[0].privacy.modes == modes
     assert left(*options(papers, tmp_path / "south", site="south")) == 0
-    assert load_site(tmp_path / "south" / "site.yaml").policy.privacy_modes == ("distributed",)
+    assert load_site(tmp_path / "south" / "site.yaml").policy.accept[0].privacy.modes == ("distributed",)
 
 
 def test_init_refuses_a_mode_that_there_is_not(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from client.fleet.cadence import Backoff, Cadence
-from protos.site import Run
+from protos.site_run import Run
 
 DEFAULT = Cadence(busy_s=Run().busy_poll, idle_s=Run().idle_poll)
 chances = st.floats(0, 1, exclude_max=True)

@@ -65,7 +65,7 @@ def test_init_makes_a_site_that_opens(papers, tmp_path, capsys):
     assert (config.site, config.federation.superlink) == ("west", "fl.example:9092")
     assert config.data["loans"].contract == "loans@1"
     assert config.data["loans"].file == papers / "loans.parquet"
-    assert config.policy.purposes == ("credit-risk",)
+    assert [each.purpose for each in config.policy.accept] == ["credit-risk"]
     participant = open_participant(folder / "site.yaml")
     pinned = participant.trust.pinned
     assert pinned.canonical == (papers / "root.json").read_bytes()

@@ -101,20 +101,20 @@ def test_nothing_leaves_when_it_cannot_be_recorded(bank: Bank, monkeypatch: pyte
 
 def test_a_refusal_is_judged_anew_when_it_is_asked_again(bank: Bank) -> None:
     frame = encode_request(bank.request(plan()))
-    bank.edit("west", "purposes: [credit-risk]", "purposes: []")
+    bank.edit("west", "purpose: credit-risk", "purpose: another")
     assert isinstance(decode_reply(bank.participant("west").answer(frame)).body, Refusal)
-    bank.edit("west", "purposes: []", "purposes: [credit-risk]")
+    bank.edit("west", "purpose: another", "purpose: credit-risk")
     assert isinstance(decode_reply(bank.participant("west").answer(frame)).body, Moments)
 
 
 def test_a_refused_request_stays_refused_and_is_not_computed(bank: Bank) -> None:
-    bank.edit("west", "purposes: [credit-risk]", "purposes: []")
+    bank.edit("west", "purpose: credit-risk", "purpose: another")
     west = bank.participant("west")
     (bank.folder / "west" / "rows.parquet").unlink()
     body = decode_reply(west.answer(encode_request(bank.request(plan())))).body
     assert isinstance(body, Refusal)
     assert body.code is RefusalCode.POLICY
-    assert body.reason.startswith("`policy.purposes`")
+    assert body.reason.startswith("`policy.accept` at this site admits purpose another")
 
 
 @pytest.mark.parametrize("defect", ["missing column", "one class", "no rows", "no file"])

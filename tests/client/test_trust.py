@@ -271,12 +271,12 @@ def test_what_was_answered_under_an_older_list_is_said_again(bank: Bank) -> None
 
 
 def test_a_list_is_remembered_also_if_its_plan_is_refused(bank: Bank) -> None:
-    bank.edit("west", "purposes: [credit-risk]", "purposes: []")
+    bank.edit("west", "purpose: credit-risk", "purpose: another")
     bank.participant("west")
     refusal = body_of(bank, named(2), bank.officers.sign(bank.members.signed.list.next()))
     assert isinstance(refusal, Refusal)
     assert refusal.code is RefusalCode.POLICY
-    bank.edit("west", "purposes: []", "purposes: [credit-risk]")
+    bank.edit("west", "purpose: another", "purpose: credit-risk")
     bank.participant("west")
     refusal = body_of(bank, named(1), bank.members)
     assert isinstance(refusal, Refusal)

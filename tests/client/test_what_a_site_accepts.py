@@ -138,14 +138,14 @@ def test_ghost_sites_that_fill_the_cohort_learn_an_input_without_the_guard(
 WEAKER = {
     "semi-honest": (
         SecureAggregation(adversary="semi-honest"),
-        "`policy.adversaries` at this site admits active; the plan's secure aggregation is semi-honest",
+        "`policy.accept.aggregation.adversaries` at this site admits active; the plan's secure aggregation is semi-honest",
     ),
     "nobody colludes": (
         SecureAggregation(colluding=0),
-        "`policy.colluding_at_least` at this site is 1; the plan bears 0 colluding sites",
+        "`policy.accept.aggregation.colluding_at_least` at this site is 1; the plan bears 0 colluding sites",
     ),
 }
-_SAYS = "  adversaries: [active, semi-honest]\n"
+_SAYS = ", adversaries: [active, semi-honest]"
 
 
 @pytest.mark.parametrize("weaker", list(WEAKER))
@@ -181,7 +181,7 @@ def test_partitions_that_contradict_each_other_are_answered_under_a_policy_that_
     weaker = SecureAggregation(adversary="semi-honest", colluding=0)
     with secure_bank(secure_plan().model_copy(update={"aggregation": weaker})) as bank:
         for site in SITES:
-            bank.edit(site, _SAYS, f"{_SAYS}  colluding_at_least: 0\n")
+            bank.edit(site, _SAYS, f"{_SAYS}, colluding_at_least: 0")
         given = [answer.frames[0].body for answer in partitions(bank).values()]  # type: ignore[union-attr]
     assert {site for shares in given for site in shares.own_seeds} == set(SITES)  # type: ignore[union-attr]
     assert {site for shares in given for site in shares.mask_keys} == set(SITES)  # type: ignore[union-attr]

@@ -238,7 +238,7 @@ def test_above_the_minimum_the_round_goes_on_with_the_survivors(bank: Bank, stor
 
 
 def test_a_site_that_refuses_is_not_asked_again_and_its_reason_is_told(bank: Bank, store: RoundStore) -> None:
-    bank.edit("west", "purposes: [credit-risk]", "purposes: []")
+    bank.edit("west", "purpose: credit-risk", "purpose: another")
     exchange = Memory(bank)
     drive(bank, exchange, store, minimum(1, plan()))
     assert [site for _, _, roster in exchange.asked for site in roster if site == WEST] == []
@@ -247,7 +247,7 @@ def test_a_site_that_refuses_is_not_asked_again_and_its_reason_is_told(bank: Ban
     (refused,) = [LogEntry.from_canonical(each.body).what for each in log.entries(kind="refused")]
     assert isinstance(refused, SiteRefused)
     assert (refused.site, refused.code) == (WEST, "policy")
-    assert refused.reason.startswith("`policy.purposes`")
+    assert refused.reason.startswith("`policy.accept` at this site admits purpose another")
 
 
 def test_a_site_that_refuses_one_attempt_is_asked_the_next(bank: Bank, store: RoundStore) -> None:
@@ -288,8 +288,8 @@ def test_an_evaluation_that_a_dead_driver_left_out_is_made_up_for(bank: Bank, st
 
 
 def test_too_many_refusals_end_the_run_with_the_reasons(bank: Bank, store: RoundStore) -> None:
-    bank.edit("west", "purposes: [credit-risk]", "purposes: []")
-    with pytest.raises(Refused, match=r"`policy\.purposes` at this site admits nothing"):
+    bank.edit("west", "purpose: credit-risk", "purpose: another")
+    with pytest.raises(Refused, match=r"`policy\.accept` at this site admits purpose another"):
         drive(bank, Memory(bank), store, plan())
 
 

@@ -55,7 +55,7 @@ def test_a_plan_whose_purpose_the_sites_do_not_admit_is_refused_in_words(
 ) -> None:
     run = federation.launch(federation.variant("marketing", purpose="marketing"))
     reason = failing(federation, run)
-    assert "`policy.purposes` at this site admits credit-risk; the plan has marketing" in reason
+    assert "`policy.accept` at this site admits purpose credit-risk; the plan has marketing" in reason
     assert federation.view(run).committed == 0
 
 

@@ -58,7 +58,13 @@ data:
     file: data/loans.parquet
     columns: {income: annual_inc}
 allow: {apps: ["client.app:app"], fab_sha256: []}
-policy: {purposes: [credit-risk], privacy_modes: [none], aggregation: [plain]}
+policy:
+  accept:
+    - purpose: credit-risk
+      contracts: [lending-club@1]
+      components: [tabular/1]
+      privacy: {modes: [none]}
+      aggregation: {modes: [plain]}
 run: {cpu_threads: 1, idle_poll: 1s, busy_poll: 25ms}
 """
 

@@ -113,14 +113,14 @@ def test_a_weight_that_outweighs_the_others_is_refused_under_secure_aggregation_
 
 def site(policy: str) -> SiteConfig:
     return read_document(
-        changed(SITE, "aggregation: [plain]", f"aggregation: [secure], {policy}"), SiteConfig, "site.yaml"
+        changed(SITE, "modes: [plain]", f"modes: [secure], {policy}"), SiteConfig, "site.yaml"
     )
 
 
 def test_a_site_admits_plans_against_an_active_coordinator_only_unless_it_says_otherwise() -> None:
-    assert read_document(SITE, SiteConfig, "site.yaml").policy.adversaries == ("active",)
-    assert read_document(SITE, SiteConfig, "site.yaml").policy.colluding_at_least == 1
-    chosen = site("adversaries: [active, semi-honest], colluding_at_least: 0").policy
+    (rule,) = read_document(SITE, SiteConfig, "site.yaml").policy.accept
+    assert (rule.aggregation.adversaries, rule.aggregation.colluding_at_least) == (("active",), 1)
+    chosen = site("adversaries: [active, semi-honest], colluding_at_least: 0").policy.accept[0].aggregation
     assert (chosen.adversaries, chosen.colluding_at_least) == (("active", "semi-honest"), 0)
 
 

@@ -36,9 +36,9 @@ def test_quantities_are_seconds():
 
 
 def test_what_is_not_allowed_is_denied():
-    bare = "\n".join(line for line in SITE.splitlines() if not line.startswith(("allow", "policy", "run")))
-    config = read(bare)
-    assert config.policy.purposes == config.policy.privacy_modes == config.policy.aggregation == ()
+    head, _ = SITE.split("allow:")
+    config = read(head)
+    assert config.policy.accept == ()
     assert config.allow.apps == ()
     assert config.run.idle_poll == 1.0
 
@@ -65,15 +65,15 @@ BAD = {
         "a passphrase is never written here; name a credential or a file",
     ),
     "misspelt policy": (
-        "purposes:",
         "purpose:",
-        "line 12: unknown key `policy.purpose`; did you mean `purposes`?",
+        "purposes:",
+        "line 14: unknown key `policy.accept[0].purposes`; did you mean `purpose`?",
     ),
-    "policy of an unknown mode": ("privacy_modes: [none]", "privacy_modes: [any]", "it should be 'none'"),
+    "policy of an unknown mode": ("modes: [none]", "modes: [any]", "it should be 'none'"),
     "word for a list": (
-        "purposes: [credit-risk]",
-        "purposes: credit-risk",
-        '`policy.purposes` is "credit-risk"',
+        "contracts: [lending-club@1]",
+        "contracts: lending-club@1",
+        '`policy.accept[0].contracts` is "lending-club@1"',
     ),
     "digest that is none": ("fab_sha256: []", "fab_sha256: [abc]", "'abc' is not a SHA-256 digest"),
     "app that is a path": ('"client.app:app"', '"/tmp/app.py"', "an installed module and its app"),
@@ -172,13 +172,13 @@ def test_a_population_is_what_the_site_calls_it():
 
 
 def test_no_stage_may_be_without_noise_unless_the_policy_names_it():
-    assert read(SITE).policy.exemptions == ()
-    policy = read(
-        changed(SITE, "privacy_modes: [none]", "privacy_modes: [none, distributed], exemptions: [evaluation]")
-    ).policy
-    assert policy.exemptions == ("evaluation",)
-    assert policy.privacy_modes == ("none", "distributed")
-    assert policy.max_epsilon_per_plan is None
+    assert read(SITE).policy.accept[0].privacy.exemptions == ()
+    (rule,) = read(
+        changed(SITE, "modes: [none]", "modes: [none, distributed], exemptions: [evaluation]")
+    ).policy.accept
+    assert rule.privacy.exemptions == ("evaluation",)
+    assert rule.privacy.modes == ("none", "distributed")
+    assert rule.privacy.max_epsilon_per_plan is None
 
 
 def test_accounts_lie_beside_the_journal_unless_they_are_shared(tmp_path):
@@ -225,10 +225,10 @@ def test_bad_accounts_are_refused(old: str, new: str, sentence: str):
 @pytest.mark.parametrize(
     ("old", "new", "sentence"),
     [
-        ("privacy_modes: [none]", "privacy_modes: [none, none]", "'none' is named twice"),
-        ("privacy_modes: [none]", "privacy_modes: [none], exemptions: [training]", "it should be 'preparation' or 'evaluation'"),
-        ("privacy_modes: [none]", "privacy_modes: [none], max_epsilon_per_plan: 0", "`policy.max_epsilon_per_plan` is 0"),
-        ("privacy_modes: [none]", "privacy_modes: [none], max_epsilon_per_plan: .nan", "`policy.max_epsilon_per_plan` is NaN"),
+        ("modes: [none]", "modes: [none, none]", "'none' is named twice"),
+        ("modes: [none]", "modes: [none], exemptions: [training]", "it should be 'preparation' or 'evaluation'"),
+        ("modes: [none]", "modes: [none], max_epsilon_per_plan: 0", "`policy.accept[0].privacy.max_epsilon_per_plan` is 0"),
+        ("modes: [none]", "modes: [none], max_epsilon_per_plan: .nan", "`policy.accept[0].privacy.max_epsilon_per_plan` is NaN"),
         ("    columns: {income: annual_inc}\n", "    overlaps: [West]\n", "'West' is not a site name"),
         ("    columns: {income: annual_inc}\n", "    overlaps: [south, south]\n", "'south' is named twice"),
     ],

@@ -16,6 +16,7 @@ from client.data.report import DataError, Unreadable
 if TYPE_CHECKING:
     import duckdb
 
+# Within `run` of every site: one thread, and what the least `run.memory` is.
 _CONFIG: Final = {
     "enable_external_access": "false",
     "autoinstall_known_extensions": "false",
@@ -78,6 +79,8 @@ class DuckTable:
             raise Unreadable(
                 f"{self.path.name} has no table {self.table}; `table` must name a table or view in it"
             ) from error
+        except duckdb.OutOfMemoryException as error:
+            raise MemoryError("DuckDB is out of memory") from error
         except duckdb.Error as error:
             raise Unreadable(
                 f"{self.named} cannot be read ({type(error).__name__}); check the file with DuckDB"

@@ -46,6 +46,8 @@ class _File:
             raise Unreadable(
                 f"{self.path} does not exist; `file` must name the {kind} file with this site's rows"
             ) from error
+        except MemoryError:  # Arrow's is an ArrowException too
+            raise
         except (OSError, pa.ArrowException, UnicodeError) as error:
             # pyarrow reports a damaged file as an OSError too, but only the operating system's carry a number.
             if isinstance(error, OSError) and error.errno is not None:

@@ -109,6 +109,8 @@ class PostgresTable:
         try:
             with dbapi.connect(self._conninfo()) as connection:
                 yield connection
+        except MemoryError:  # Arrow's is an ArrowException too
+            raise
         except (Error, pa.ArrowException, OSError) as trouble:
             raise Unreadable(
                 f"{self.named} cannot be read ({_class_of(trouble)}); check that PostgreSQL is up, and that its user may read the table"

@@ -74,6 +74,8 @@ class SqlTable:
         """As Arrow infers it; values of several kinds, which SQLite allows, as text."""
         try:
             return pa.array(values)
+        except MemoryError:  # Arrow's is an ArrowException too
+            raise
         except (pa.ArrowException, OverflowError):
             return pa.array([None if value is None else str(value) for value in values], pa.string())
 
