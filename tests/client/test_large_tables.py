@@ -81,13 +81,16 @@ def test_local_privacy_in_blocks_changes_nothing(request: pytest.FixtureRequest)
     assert one.tobytes() == again.tobytes()
 
 
-def test_batches_of_blocks_are_the_batches_of_the_whole(small_blocks: None) -> None:
+@pytest.mark.parametrize("size", [7, 50], ids=["several batches in a block", "several blocks in a batch"])
+def test_batches_of_blocks_are_the_batches_of_the_whole(small_blocks: None, size: int) -> None:
     part = table.Part(loans.table(300), np.arange(300))
     spec = loans.CONTRACT.feature_spec(loans.plan().features)
     order = torch.randperm(300, generator=torch.Generator().manual_seed(1))
     kept, made = (Batches(Encoded(spec, part, SCALING, most_kept=most), part.target) for most in (1 << 20, 0))
-    for one, other in zip(kept.of(order, 7), made.of(order, 7), strict=True):
-        assert all(torch.equal(*pair) for pair in zip(one, other, strict=True))
+    for one, other in zip(kept.of(order, size), made.of(order, size), strict=True):
+        blocks = list(zip(one.blocks(5), other.blocks(5), strict=True))
+        assert all(torch.equal(*pair) for block in blocks for pair in zip(*block, strict=True))
+        assert [len(y) for (_, y), _ in blocks] == [5] * (len(one) // 5) + [len(one) % 5] * (len(one) % 5 > 0)
 
 
 @pytest.mark.usefixtures("small_blocks")

@@ -55,6 +55,22 @@ CAUSES: dict[str, Callable[[Path], None]] = {
 }
 
 
+def test_memory_that_runs_out_while_rows_are_read_is_no_trouble_of_the_rows(
+    bank: SecureBank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Arrow's own error: the centre hears that something failed, and the next request reads again."""
+    frame = encode_secure_request(Sum(bank).advertise_request())
+    bank.start(VICTIM)
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", lambda *_, **__: [pa.allocate_buffer(1 << 62)])
+    with capture_logs() as told:
+        said = decode_answer(bank.participant(VICTIM).answer(frame)).body
+    assert isinstance(said, Refusal)
+    assert said.code is RefusalCode.FAILED
+    assert any(str(each.get("reason")).startswith("an allocation failed") for each in told)
+    monkeypatch.undo()
+    assert not isinstance(decode_answer(bank.participant(VICTIM).answer(frame)).body, Refusal)
+
+
 def test_every_cause_gives_the_same_signed_bytes(bank: SecureBank) -> None:
     """`contract`, whatever it was and however far the checks had come: the centre cannot ask for a record by what is refused."""
     frame = encode_secure_request(Sum(bank).advertise_request())
