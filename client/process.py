@@ -49,7 +49,11 @@ def open_agent(
         running.enter_context(folder.held())
         taking_part = participant(site_file)
         # Beside the connection: whether rows are good is for the site to know before the centre asks, and they may be many.
-        threading.Thread(target=_warm, args=(taking_part, config), daemon=True).start()
+        warming = threading.Thread(target=_warm, args=(taking_part, config), daemon=True)
+        warming.start()
+        # A thread within a library when the interpreter ends would abort it.
+        running.callback(warming.join)
+        running.callback(taking_part.rows.leave)
         if config.identity.passphrase is None:
             _log.warning("the identity key is not encrypted", file=str(config.identity.key))
         watcher = running.enter_context(_watched(config, folder))

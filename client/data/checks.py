@@ -253,8 +253,7 @@ class Checks:
     def _both_classes(self) -> None:
         target = self.contract.target
         if 0 in self._classes and any(self._classes):
-            word = target.positive if self._classes[1] else target.negative
-            words = f"is {word!r} in every row; training needs rows of both classes"
+            words = "has one class in all rows; training needs rows of both classes"
             self.found.note("classes", target.column, self.rows, words)
 
     def _fresh(self) -> None:

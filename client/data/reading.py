@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -41,9 +41,18 @@ class Reading:
         return self.table
 
 
-def read_source(source: DataSource, contract: Contract, *, today: date, spool: Path | None) -> Reading:
-    """Read and judge all rows of `source`. Raises `Unreadable` where they cannot be read, and `DataError` where the source is configured wrongly."""
-    return read(connector_of(source), contract, renamed=source.columns, today=today, spool=spool)
+def read_source(
+    source: DataSource,
+    contract: Contract,
+    *,
+    today: date,
+    spool: Path | None,
+    leaving: Callable[[], bool] = lambda: False,
+) -> Reading:
+    """Read and judge all rows of `source`. Raises `Unreadable` where they cannot be read, or need not be any more because the process is
+    `leaving`, and `DataError` where the source is configured wrongly."""
+    connector = connector_of(source)
+    return read(connector, contract, renamed=source.columns, today=today, spool=spool, leaving=leaving)
 
 
 def table_from(data: pa.Table, contract: Contract, *, renamed: Mapping[str, str], named: str) -> Table:
@@ -62,6 +71,7 @@ def read(
     today: date | None,
     spool: Path | None,
     most: int = SPOOL_ABOVE_BYTES,
+    leaving: Callable[[], bool] = lambda: False,
 ) -> Reading:
     """As `read_source`, through `connector`; up to `most` bytes stay in memory."""
     began = time.monotonic()
@@ -69,7 +79,7 @@ def read(
     found = Findings(connector.named, dict(renamed))
     checks = Checks(contract, found, today, textual=connector.textual)
     try:
-        table = _table(connector, contract, checks, Store(contract, spool, most=most))
+        table = _table(connector, contract, checks, Store(contract, spool, most=most), leaving)
     except MemoryError:  # Arrow's is an ArrowException too
         raise
     except _UNFORESEEN as error:
@@ -88,12 +98,16 @@ def read(
     return Reading(report, table if report.accepted else None)
 
 
-def _table(connector: Connector, contract: Contract, checks: Checks, store: Store) -> Table | None:
+def _table(
+    connector: Connector, contract: Contract, checks: Checks, store: Store, leaving: Callable[[], bool]
+) -> Table | None:
     wanted = {name: checks.found.renamed.get(name, name) for name in _names(contract)}
     if not _all_there(wanted, connector.columns(), checks.found):
         return None
     stored = list(dict.fromkeys(wanted.values()))
     for batch in _batches(connector, stored):
+        if leaving():
+            raise Unreadable(f"{connector.named} is not read to its end: the agent is leaving")
         store.append(*checks.take({name: batch.column(place) for name, place in _places(wanted, stored)}))
     table, repeated = store.finish()
     checks.finish(repeated)

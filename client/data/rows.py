@@ -66,6 +66,7 @@ class SiteRows:
     clock: Callable[[], datetime]
     _kept: OrderedDict[Place, _Kept] = field(default_factory=OrderedDict)
     _turn: threading.Lock = field(default_factory=threading.Lock)
+    _leaving: threading.Event = field(default_factory=threading.Event)
 
     def table(self, source: DataSource, contract: Contract) -> Table:
         """The rows of `source`. Raises `DataError`, which is for this site alone."""
@@ -94,7 +95,9 @@ class SiteRows:
     ) -> _Kept:
         began = self.clock()
         try:
-            reading = read_source(source, contract, today=_day(began), spool=self.spool)
+            reading = read_source(
+                source, contract, today=_day(began), spool=self.spool, leaving=self._leaving.is_set
+            )
         except Unreadable as trouble:
             _log.warning(
                 "data could not be read", contract=contract.ref, reason=str(trouble), attempt=failures + 1
@@ -106,10 +109,16 @@ class SiteRows:
     def warm(self, sources: list[DataSource]) -> None:
         """Read and judge each source now, so that its people hear of what is wrong before the centre asks."""
         for source in sources:
+            if self._leaving.is_set():
+                return
             try:
                 self.reading(source, load_document(source.contract_file, Contract))
             except CovenantError as trouble:
                 _log.error("data cannot be used", contract=source.contract, reason=str(trouble))
+
+    def leave(self) -> None:
+        """Have whatever is being read end at its next batch: the process is about to."""
+        self._leaving.set()
 
 
 def tell(report: Report) -> None:

@@ -80,8 +80,8 @@ def test_rows_are_judged_when_the_agent_starts(
         "client.process.threading.Thread", lambda target, args, daemon: _Started(target, args, seen)
     )
     monkeypatch.setattr("client.process.participant", lambda file: bank.participant(VICTIM))
-    monkeypatch.setattr("client.process._log_to_stderr", lambda: None)
-    open_agent(config)
+    with open_agent(config):
+        pass
     (kept,) = bank.participant(VICTIM).rows._kept.values()
     assert seen == [1]
     assert kept.reading is not None
@@ -93,3 +93,4 @@ class _Started:
 
     def __init__(self, target, args, seen) -> None:  # type: ignore[no-untyped-def]
         self.start = lambda: (target(*args), seen.append(1))
+        self.join = lambda: None

@@ -29,6 +29,7 @@ from tests.client import loans_for_tests as loans
 from tests.client.personal_for_tests import NOW, RUN, odd, quiet, shared_of
 from tests.client.secure_for_tests import (
     SCALING,
+    SITES,
     VICTIM,
     SecureBank,
     Sum,
@@ -37,6 +38,7 @@ from tests.client.secure_for_tests import (
     secure_bank,
     secure_plan,
 )
+from tests.witness_for_tests import vouched
 
 ROWS = 1500
 _PERSONAL = "personal: {tell_registry: true}\n"
@@ -129,7 +131,7 @@ class _Recorded:
 def _answers(
     folder: Path, frames: list[bytes], entropy: str, between: Callable[[int], object]
 ) -> list[bytes]:
-    agent = open_participant(folder / "site.yaml", entropy=_entropy(entropy))
+    agent = vouched(open_participant(folder / "site.yaml", entropy=_entropy(entropy)), SITES)
     try:
         replies = []
         for number, frame in enumerate(frames):
