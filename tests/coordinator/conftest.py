@@ -20,7 +20,7 @@ from sqlalchemy.exc import DBAPIError
 from structlog.testing import capture_logs
 
 from coordinator.db import migrate, open_database, writing
-from coordinator.db.schema import Run, RunState
+from coordinator.db.schema import Base, Run, RunState
 from coordinator.registry.artifacts import ArtifactStore
 from protos.plan import Plan
 from simulation.experiment import memory_folder
@@ -124,6 +124,8 @@ class Reused:
     _made: ExitStack = field(default_factory=ExitStack)
     _url: URL | None = None
     _schema: tuple[object, ...] = ()
+    _rows: dict[str, list[dict[str, object]]] = field(default_factory=dict)
+    """What migrations wrote."""
 
     def emptied(self) -> str:
         """Its URL. A database whose schema a test has changed is made anew."""
@@ -135,6 +137,10 @@ class Reused:
             migrate(engine)
             with engine.connect() as connection:
                 self._schema = tuple(connection.execute(text(_SCHEMA)).one())
+                for table in Base.metadata.sorted_tables:
+                    self._rows[table.name] = [
+                        dict(row) for row in connection.execute(table.select()).mappings()
+                    ]
             engine.dispose()
         return self._text(self._url)
 
@@ -148,6 +154,9 @@ class Reused:
             with engine.connect() as connection:
                 connection.execute(text(_OTHERS))
                 connection.execute(text(_EMPTY))
+                for table in Base.metadata.sorted_tables:
+                    if self._rows[table.name]:
+                        connection.execute(table.insert(), self._rows[table.name])
                 return tuple(connection.execute(text(_SCHEMA)).one()) == self._schema
         except DBAPIError:
             return False
