@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
-from client.accounts.views import views
+from client.accounts.views import AccountView, views
 from client.bootstrap import open_accounts
 from client.cli import app as commands
 from client.journal.answers import ANSWERED
@@ -170,6 +170,25 @@ def test_metrics_are_a_page_for_prometheus(tmp_path: Path) -> None:
         assert line in page
     assert "why not" not in page
     assert "process_resident_memory_bytes" in generate_latest(registry).decode()
+
+
+def test_accounts_that_cannot_be_read_cost_their_figures_only(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever serves the page would print a traceback otherwise, words and all, beside the log."""
+
+    def damaged() -> list[AccountView]:
+        raise CovenantError("the accounts are damaged")
+
+    registry = new_registry()
+    registry.register(AccountMetrics(damaged, lambda: 4096))
+    section = Monitoring(metrics=f"127.0.0.1:{free_port()}")
+    with (
+        served(section, registry),
+        urllib.request.urlopen(f"http://{section.metrics}/metrics", timeout=10) as answer,
+    ):
+        assert "covenant_agent_disk_free_bytes 4096.0" in answer.read().decode()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_nothing_is_served_where_no_address_is_written(tmp_path: Path) -> None:
