@@ -11,6 +11,7 @@ from client.journal.entries import JournalBroken
 from client.operation.state import AgentState, StateFolder
 from protos.codec import decode_reply, encode_request
 from protos.frames import Moments, Refusal
+from protos.logs import configure
 from tests.bank_for_tests import SITES, make_bank
 from tests.client.loans_for_tests import plan
 from tests.witness_for_tests import vouched
@@ -59,4 +60,5 @@ def after(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    configure()  # logs go to stderr
     {"before": before, "after": after}[sys.argv[1]](Path(sys.argv[2]))
