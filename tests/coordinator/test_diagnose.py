@@ -65,7 +65,7 @@ PLANTED: Mapping[str, tuple[Misfortune, str | None]] = {
         "driver-died",
     ),
     "death of the coordinator": (Death(party=COORDINATOR, step=1, down_s=5.0), None),
-    "death of a site": (Death(party=WEST, step=9, down_s=100.0), "site-silent"),
+    "death of a site": (Death(party=WEST, step=16, down_s=100.0), "site-silent"),
     "torn write": (TornWrite(site=WEST, commit=5, share=0.5, down_s=100.0), "site-silent"),
     "failed flush at the centre": (FlushFails(party=SERVER, commit=12, written=False), "disk-failed"),
     "failed flush at a site": (FlushFails(party=WEST, commit=7, written=False), None),
