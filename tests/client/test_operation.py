@@ -23,6 +23,7 @@ from client.operation.watching import Occurrence, occurrence
 from protos.frames import RefusalCode
 from protos.monitoring import Monitoring, new_registry, served
 from protos.secure_codec import decode_asked, encode_secure_request
+from protos.shell import people
 from simulation.deployment import free_port
 from strategies.errors import CovenantError, Unreachable, UsageError
 from strategies.ids import RunId
@@ -112,6 +113,15 @@ def test_history_has_answers_and_each_lasting_refusal_once(
     assert [(each["code"], each["reason"]) for each in runs[other]["refusals"]] == [
         ("policy", "`policy.purposes` admits nothing")
     ]
+
+
+def test_what_the_centre_wrote_moves_no_cursor_where_it_is_shown(bank: SecureBank) -> None:
+    reason = "the plan \x1b[2J[bold]x is not admitted"
+    bank.participant(VICTIM).answers.note_refusal(RUN, RefusalCode.POLICY, reason)
+    with people.capture() as shown:
+        commands(["history", "--config", str(bank.folder / VICTIM / "site.yaml")], standalone_mode=False)
+    assert "[bold]x is not admitted" in shown.get()
+    assert "\x1b[2J" not in shown.get()
 
 
 def test_a_refusal_in_the_journal_is_no_answer(bank: SecureBank) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from coordinator.cli.diagnose import diagnose_run
+from coordinator.cli.diagnose import _show, diagnose_run
 from coordinator.db.schema import RunState
 from coordinator.diagnosis.causes import CAUSES
 from coordinator.diagnosis.diagnose import Finding, diagnose
@@ -171,6 +171,14 @@ def test_a_cause_names_the_sites_that_its_evidence_is_about() -> None:
     )
     assert {each.cause: each.sites for each in found} == {"policy": ("west",), "site-silent": ("east",)}
     assert found[0].next[0] == "at west: covenant-agent history --run run-0123456789abcdef"
+
+
+def test_what_a_site_wrote_moves_no_cursor_where_it_is_shown() -> None:
+    said = evidence(Symptom("now", "refused (policy) \x1b[2J[bold]no", "west"))
+    with people.capture() as shown:
+        _show(said, diagnose(said))
+    assert "[bold]no" in shown.get()
+    assert "\x1b[2J" not in shown.get()
 
 
 def test_a_run_of_which_nothing_was_said_has_no_findings() -> None:
