@@ -48,7 +48,7 @@ RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
 _OF_THE_SERVER = frozenset(
     {
         "a sum lacks shares; waiting for its sites", "driving", "evaluation without metrics", "site left out", "site set back",
-        "sites missing", "the disk failed", "too few survivors; trying again",
+        "sites missing", "the disk failed", "the run failed", "too few survivors; trying again",
     }
 )  # fmt: skip
 """What a server process logs: in a simulation sites log in the same process."""
@@ -66,7 +66,7 @@ PLANTED: Mapping[str, tuple[Misfortune, str | None]] = {
     ),
     "death of the coordinator": (Death(party=COORDINATOR, step=1, down_s=5.0), None),
     "death of a site": (Death(party=WEST, step=16, down_s=100.0), "site-silent"),
-    "torn write": (TornWrite(site=WEST, commit=5, share=0.5, down_s=100.0), "site-silent"),
+    "torn write": (TornWrite(site=WEST, commit=9, share=0.5, down_s=100.0), "site-silent"),
     "failed flush at the centre": (FlushFails(party=SERVER, commit=12, written=False), "disk-failed"),
     "failed flush at a site": (FlushFails(party=WEST, commit=7, written=False), None),
     "full disk at the centre": (DiskFull(party=SERVER, commit=12, times=3), "disk-full"),
