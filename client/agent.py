@@ -65,6 +65,9 @@ class Agent:
     _chance: Callable[[], float] = SystemRandom().random
     _told_drain: bool = False
     _last_message: float = float("-inf")
+    """When a message came; while it drains, one that went on with what is in hand."""
+    _unsent: bool = False
+    """Whether a step that others count on was taken, and the reply was lost on its way: they ask for it again."""
 
     def drain(self) -> None:
         """Finish what is in hand, begin nothing new, say goodbye, and return from `serve`. Safe in a signal handler."""
@@ -118,10 +121,18 @@ class Agent:
             self._told_drain = True
             _log.info("draining", in_hand=not self.draining.done)
             self.watcher.draining()
-        late = time.monotonic() - self._last_message > self.drain_within_s
-        if late and not self.draining.done:
+        done = self.draining.done and not self._unsent
+        if self._is_late and not done:
             _log.warning("leaving with an attempt in hand: its next message did not come")
-        return late or self.draining.done
+        return done or self._is_late
+
+    @property
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._last_message > self.drain_within_s
+
+    def _is_out(self) -> bool:
+        """Whether this site is not to be at the SuperLink now."""
+        return self.is_away() and (not self._unsent or self._is_late)
 
     def _wait(self, seconds: float) -> None:
         """Wait; when told to drain, no longer than it takes to notice."""
@@ -132,10 +143,10 @@ class Agent:
 
     def _waits_for_hours(self) -> bool:
         """Wait until the site takes part again; whether there was anything to wait for."""
-        if not self.is_away():
+        if not self._is_out():
             return False
         _log.info("outside this site's hours; not connected", window=_window_words(self.config))
-        while self.is_away() and not self._is_over():
+        while self._is_out() and not self._is_over():
             self._wait(self.config.run.idle_poll)
         return True
 
@@ -158,10 +169,10 @@ class Agent:
             while not self._is_over():
                 if lost.is_set():
                     raise UnknownSiteError("the SuperLink forgot this site")
-                if self.is_away():
+                if self._is_out():
                     break
                 if self._answer_next(connection):
-                    last = self._last_message = time.monotonic()
+                    last = time.monotonic()
                 self._wait(cadence.wait_s(time.monotonic() - last, self._chance()))
             connection.deactivate()
         finally:
@@ -179,16 +190,26 @@ class Agent:
 
     def _answer_next(self, connection: FleetConnection) -> bool:
         """Answer one message if there is one; says whether there was."""
+        steps = self.draining.steps
         try:
             message = connection.pull()
-            if message is not None:
-                self.watcher.began()
-                self._answer(connection, message)
-                connection.confirm(message)
+            if message is None:
+                return False
+            self.watcher.began()
+            self._answer(connection, message)
+            connection.confirm(message)
         except RunOverError as over:
             _log.info("message dropped", reason=str(over))
-            return True
-        return message is not None
+        except CovenantError:
+            self._unsent |= self.draining.steps != steps
+            raise
+        finally:
+            if self.draining.steps != steps:
+                self._last_message = time.monotonic()
+        self._unsent = False
+        if not self.draining.begun:
+            self._last_message = time.monotonic()
+        return True
 
     def _answer(self, connection: FleetConnection, message: Message) -> None:
         run = message.metadata.run_id

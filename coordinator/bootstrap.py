@@ -130,6 +130,8 @@ def _drive(centre: Centre, run: RunId, grid: Grid, flower_run: int) -> None:
         store.finish("stopped", halt.order.words)
         raise
     except CovenantError as error:
+        # Before it is recorded: where the disk is full, it is not.
+        structlog.get_logger(__name__).error("the run failed", reason=str(error))
         store.finish("failed", str(error))
         raise
     store.finish("completed")

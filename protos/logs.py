@@ -23,6 +23,7 @@ from typing import Any, Final, Literal, TextIO
 import structlog
 
 from protos.documents import Part
+from protos.shell import as_written
 from strategies.errors import CovenantError
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -91,6 +92,7 @@ def configure(section: Logging | None = None, *, words: bool = False) -> None:
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             teller.processor,
             *(() if words else (_plain_values,)),
+            *((_printable,) if text else ()),
             render,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, chosen.level.upper())),
@@ -104,6 +106,11 @@ def configure(section: Logging | None = None, *, words: bool = False) -> None:
 
 def _plain_values(_logger: object, _method: str, event: Event) -> Event:
     return {str(key): _plain(value, _DEEPEST) for key, value in event.items()}
+
+
+def _printable(_logger: object, _method: str, event: Event) -> Event:
+    """What others may have written moves no terminal's cursor."""
+    return {key: as_written(each).plain if isinstance(each, str) else each for key, each in event.items()}
 
 
 def _plain(value: object, depth: int) -> object:

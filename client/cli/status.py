@@ -14,7 +14,7 @@ from client.journal.reading import read_journal
 from client.operation.history import RunHistory, history
 from client.operation.state import StateFolder
 from client.operation.status import Status, status_of
-from protos.shell import emit, people
+from protos.shell import emit, people, tell
 from protos.site import SiteConfig, load_site
 from strategies.errors import CovenantError, Unreachable
 
@@ -67,7 +67,7 @@ def _show_status(found: Status) -> None:
         )
     people.print(table)
     for each in found.warnings:
-        people.print(f"! {each}", markup=False, highlight=False)
+        tell(f"! {each}")
 
 
 def show_history(
@@ -92,11 +92,7 @@ def show_history(
     people.print(table)
     for each in found:
         for refusal in each.refusals:
-            people.print(
-                f"{each.run} was refused ({refusal['code']}): {refusal['reason']}",
-                markup=False,
-                highlight=False,
-            )
+            tell(f"{each.run} was refused ({refusal['code']}): {refusal['reason']}")
 
 
 def _history_of(site: SiteConfig) -> list[RunHistory]:

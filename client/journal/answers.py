@@ -10,12 +10,14 @@
    refused, whatever attempt it is asked for and however often the site was started since.
 5. What a confirmation promises, shares of both kinds among it, stays on disk until the next step of its run: shares that were
    given, or another attempt, need it no more.
-6. A refusal releases nothing. That a run was refused for good, and why, is recorded once a run and code, for this site's own people.
+6. A refusal releases nothing. That a run was refused for good, and why, is recorded once a run and code, for this site's own people; so many
+   a day at most, since whoever can send to this site can name runs that there are not.
 7. Each entry names the last entry of the site's accounts. Accounts that do not hold it were set back, and nothing leaves any more.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
@@ -38,6 +40,8 @@ _LASTING: Final = frozenset(
     {RefusalCode.POLICY, RefusalCode.SIGNATURE, RefusalCode.CONTRACT, RefusalCode.BUDGET, RefusalCode.HALTED}
 )
 _LONGEST_REASON: Final = 500
+_MOST_REFUSALS: Final = 100
+"""Refusals of one day that are recorded; all are in the log."""
 _KEPT_FRAMES: Final = 16
 """Answers of a few runs at once that can be said again."""
 
@@ -101,10 +105,13 @@ class Answers:
     """By run: the entry beside which the shares of its last confirmation are kept."""
     _refused: set[tuple[str, str]] = field(default_factory=set)
     """By run and code."""
+    _refusals: Counter[str] = field(default_factory=Counter)
+    """By day in ISO 8601: how many were recorded."""
 
     def __post_init__(self) -> None:
         head = None
-        self._refused = {(each.body["run"], each.body["code"]) for each in self.journal.entries(REFUSED)}
+        for entry in self.journal.entries(REFUSED):
+            self._remember_refusal(entry.body)
         for entry in self.journal.entries(ANSWERED):
             self._remember(entry.seq, entry.body)
             head = entry.body.get("accounts", head)
@@ -200,14 +207,21 @@ class Answers:
         self._remember(entry.seq, body)
 
     def note_refusal(self, run: str, code: RefusalCode, reason: str) -> None:
-        """Put on disk that `run` was refused for good, unless that stands there already. Raises `JournalBroken`."""
-        if code not in _LASTING or (run, code.name) in self._refused:
-            return
-        self._refused.add((run, code.name))
+        """Put on disk that `run` was refused for good, unless that stands there already or the day has had enough. Raises `JournalBroken`."""
         at = self.clock().isoformat()
-        self.journal.append(
-            REFUSED, {"run": run, "code": code.name, "reason": reason[:_LONGEST_REASON], "at": at}
-        )
+        if (
+            code not in _LASTING
+            or (run, code.name) in self._refused
+            or self._refusals[_day(at)] >= _MOST_REFUSALS
+        ):
+            return
+        body = {"run": run, "code": code.name, "reason": reason[:_LONGEST_REASON], "at": at}
+        self.journal.append(REFUSED, body)
+        self._remember_refusal(body)
+
+    def _remember_refusal(self, body: Mapping[str, Any]) -> None:
+        self._refused.add((body["run"], body["code"]))
+        self._refusals[_day(body["at"])] += 1
 
     def _remember(self, seq: int, body: Mapping[str, Any]) -> None:
         slot = (body["run"], body["stage"], body["round"], body["attempt"], body["step"])
@@ -225,6 +239,10 @@ class Answers:
             last = self._met.setdefault(SiteName(site), {})
             last.pop(slot[0], None)
             last[slot[0]] = Met(run=slot[0], stage=slot[1], round=slot[2], attempt=slot[3])
+
+
+def _day(at: str) -> str:
+    return at[: len("2026-01-01")]
 
 
 def _digest_of(promise: bytes) -> Digest | None:

@@ -15,9 +15,11 @@ has a rollback journal with synchronous=EXTRA.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sqlite3
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -62,6 +64,24 @@ def connect(path: str) -> sqlite3.Connection:
     return sqlite3.connect(path, timeout=0.0, isolation_level=None)
 
 
+def _make_sure_of(path: Path) -> None:
+    """Begin an empty file at `path`, or find a writable one that is no link. Raises OSError.
+
+    One that is there is not opened: to close it again would drop the locks that this process has on it, and let another process into a turn.
+    """
+    try:
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, _MODE))
+    except FileExistsError:
+        kind = path.lstat().st_mode
+        if not stat.S_ISREG(kind):
+            number = (
+                errno.ELOOP if stat.S_ISLNK(kind) else errno.EISDIR if stat.S_ISDIR(kind) else errno.EINVAL
+            )
+            raise OSError(number, os.strerror(number)) from None
+        if not os.access(path, os.R_OK | os.W_OK, effective_ids=True):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES)) from None
+
+
 @dataclass(frozen=True, slots=True)
 class Turn:
     """Sole use of a shared journal: `fresh` is what others have appended since this process had its last.
@@ -95,7 +115,7 @@ class Journal:
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, _MODE))
+            _make_sure_of(path)
             path.chmod(_MODE)  # it holds updates, which are confidential, whoever put the file there
         except OSError as error:
             raise UsageError(

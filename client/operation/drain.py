@@ -7,8 +7,9 @@
 
 from __future__ import annotations
 
-import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
+from queue import Empty, SimpleQueue
 
 from client.refusal import TaskRefused
 from protos.frames import RefusalCode, Request, SecureRequest
@@ -21,21 +22,24 @@ from strategies.secagg.messages import ConfirmRequest, MaskRequest, UnmaskReques
 class Drain:
     """Whether a site drains, and what it has in hand, by run."""
 
-    _asked: threading.Event = field(default_factory=threading.Event)
+    begun: bool = False
+    """Whether the site drains."""
+    steps: int = 0
+    """How many steps it has taken of what others count on: each attempt has few, and while it drains no other begins."""
     _in_hand: dict[RunId, Attempt] = field(default_factory=dict)
+    _wake: SimpleQueue[None] = field(default_factory=SimpleQueue)
+    """Not an event, whose lock the thread that a signal interrupts may hold: `put` may come at any moment of a `get`."""
 
     def begin(self) -> None:
-        """From now on nothing new is begun."""
-        self._asked.set()
+        """From now on nothing new is begun. Safe in a signal handler."""
+        self.begun = True
+        self._wake.put(None)
 
     def wait(self, seconds: float) -> None:
         """Return when it begins, or after `seconds`."""
-        self._asked.wait(seconds)
-
-    @property
-    def begun(self) -> bool:
-        """Whether the site drains."""
-        return self._asked.is_set()
+        if not self.begun:
+            with suppress(Empty):
+                self._wake.get(timeout=max(seconds, 0.0))
 
     @property
     def done(self) -> bool:
@@ -58,6 +62,7 @@ class Drain:
     def answered(self, request: SecureRequest) -> None:
         """Note that the steps of `request` were taken."""
         first = request.frames[0]
+        self.steps += 1
         match first.body:
             case MaskRequest() | ConfirmRequest():
                 self._in_hand[first.attempt.run] = first.attempt

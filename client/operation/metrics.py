@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Final
 
+import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
@@ -16,8 +17,10 @@ from client.accounts.views import AccountView
 from client.operation.watching import ANSWERED, Occurrence, Watcher
 from protos.release import package_version
 from protos.site import SiteConfig
+from strategies.errors import CovenantError
 
 _BUCKETS_S: Final = (0.1, 1.0, 10.0, 60.0, 600.0)
+_log = structlog.get_logger(__name__)
 
 
 class AgentMetrics(Watcher):
@@ -109,7 +112,7 @@ class AccountMetrics(Collector):
         share = GaugeMetricFamily(
             "covenant_agent_account_spent_ratio", "How much of the ceiling is spent; 1 is all", labels=labels
         )
-        for each in self._views():
+        for each in self._read():
             most = each.account.ceiling
             told = (each.population, str(most.unit.words), f"{most.delta:g}")
             spent.add_metric(told, each.spent.epsilon)
@@ -119,3 +122,11 @@ class AccountMetrics(Collector):
             "covenant_agent_disk_free_bytes", "Free space where the journal is", value=self._free_bytes()
         )
         return (spent, ceiling, share, free)
+
+    def _read(self) -> list[AccountView]:
+        """The accounts, or none where they cannot be read: whoever serves the page would print a traceback, with its words."""
+        try:
+            return list(self._views())
+        except CovenantError as trouble:
+            _log.warning("the accounts are missing from the metrics", reason=str(trouble))
+            return []

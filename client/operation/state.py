@@ -24,6 +24,7 @@ _LOCK: Final = "agent.lock"
 _STATE: Final = "agent.json"
 _MODE: Final = 0o600
 _POLL_S: Final = 0.05
+_LOOK_S: Final = 1.0
 _MOST_BYTES: Final = 64 << 10
 
 
@@ -63,13 +64,11 @@ class StateFolder:
                 f"{self.folder / _LOCK} cannot be opened ({error.strerror}); `journal` must name a file in a folder, on a local disk, that the"
                 " agent's user may write"
             ) from error
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
+        if not _locked(descriptor):
             os.close(descriptor)
             raise UsageError(
                 f"another agent of this site runs already on {self.folder}; `covenant-agent status` shows it, and `covenant-agent drain` ends it"
-            ) from error
+            )
         try:
             with suppress(OSError):  # on a full disk it runs, and cannot be drained by command
                 os.ftruncate(descriptor, 0)
@@ -108,6 +107,10 @@ class StateFolder:
             descriptor = os.open(self.folder / _LOCK, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
+        except OSError as error:
+            raise UsageError(
+                f"{self.folder / _LOCK} cannot be read ({error.strerror}); be the agent's user, or root"
+            ) from error
         try:
             fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:
@@ -124,15 +127,14 @@ class StateFolder:
         except (OSError, ValueError) as error:
             raise self._nobody() from error
         try:
-            # The process is held fast now: that it still has the lock shows that it is the agent, and no other of its number.
+            # The process is held fast now: that it has the lock's file open shows that it is the agent, and no other of its number.
             if not self.alive or self._living() != number:
                 raise self._nobody()
+            self._require_holder(number)
             try:
                 signal.pidfd_send_signal(process, signal.SIGTERM)
             except PermissionError as error:
-                raise UsageError(
-                    f"the agent on {self.folder} belongs to another user; drain it as that user, or with `systemctl stop`"
-                ) from error
+                raise self._foreign() from error
         finally:
             os.close(process)
         ends = time.monotonic() + within_s
@@ -141,6 +143,25 @@ class StateFolder:
                 return False
             time.sleep(_POLL_S)
         return True
+
+    def _require_holder(self, number: int) -> None:
+        """Raise UsageError unless the process has the lock's file open: in a container the agent has a number that is another's outside."""
+        try:
+            lock = (self.folder / _LOCK).stat()
+            if any(_is_same(each, lock) for each in Path(f"/proc/{number}/fd").iterdir()):
+                return
+        except PermissionError as error:
+            raise self._foreign() from error
+        except OSError as error:
+            raise self._nobody() from error
+        raise UsageError(
+            f"the agent on {self.folder} runs in a container, where it is process {number}; drain it there, or stop its container with SIGTERM"
+        )
+
+    def _foreign(self) -> UsageError:
+        return UsageError(
+            f"the agent on {self.folder} belongs to another user; drain it as that user, or with `systemctl stop`"
+        )
 
     def _living(self) -> int:
         try:
@@ -155,3 +176,24 @@ class StateFolder:
         return UsageError(
             f"no agent runs on {self.folder}; `covenant-agent status` says when it was last heard of"
         )
+
+
+def _locked(descriptor: int) -> bool:
+    """Lock a file for this process alone; who asks whether an agent lives has it for a moment, and is waited for."""
+    ends = time.monotonic() + _LOOK_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            if time.monotonic() > ends:
+                return False
+            time.sleep(_POLL_S)
+        else:
+            return True
+
+
+def _is_same(link: Path, lock: os.stat_result) -> bool:
+    try:
+        return os.path.samestat(link.stat(), lock)
+    except OSError:
+        return False

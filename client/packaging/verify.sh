@@ -13,8 +13,10 @@ openssl pkeyutl -verify -pubin -inkey "$key" -rawin -in "$signed" -sigfile SHA25
   echo "refused: SHA256SUMS is not signed by $key; do not install this bundle, and tell whoever sent it" >&2; exit 3; }
 sha256sum --check --strict --quiet SHA256SUMS || {
   echo "refused: a file is not the one that was signed; copy the bundle again" >&2; exit 3; }
-# What the list does not name was not signed.
-extra=$(find . -type f ! -name SHA256SUMS ! -name SHA256SUMS.sig | sed 's|^\./||' | sort | while read -r file; do
-  grep -qF "  $file" SHA256SUMS || echo "$file"; done)
+# What the list does not name, to the letter, was not signed; nor is a link, whose other end may change after this.
+odd=$(LC_ALL=C find . -name '*[!A-Za-z0-9._+-]*' -o ! -type f ! -type d)
+[ -z "$odd" ] || { echo "refused: neither a plain file nor a folder, or of a strange name: $odd" >&2; exit 3; }
+extra=$(find . -type f ! -path ./SHA256SUMS ! -path ./SHA256SUMS.sig | sed 's|^\./||' | sort | while read -r file; do
+  cut -c67- SHA256SUMS | grep -qxF -e "$file" || echo "$file"; done)
 [ -z "$extra" ] || { echo "refused: not in the signed list: $extra" >&2; exit 3; }
 echo "this bundle is whole, and signed by $(openssl pkey -pubin -in "$key" -outform DER | tail -c 32 | sha256sum | cut -c1-64 | sed 's/......../& /g')"

@@ -10,7 +10,7 @@ import typer
 from coordinator.cli.options import Home, Json, centre_at
 from coordinator.diagnosis.diagnose import Finding, diagnose
 from coordinator.diagnosis.evidence import RunEvidence, gather, read_events
-from protos.shell import emit, people
+from protos.shell import emit, people, tell
 from strategies.ids import run_id
 
 
@@ -56,11 +56,11 @@ def _show(evidence: RunEvidence, found: list[Finding]) -> None:
         people.print("nothing is known that kept it from going well", highlight=False)
     for each in found:
         sites = f" ({', '.join(each.sites)})" if each.sites else ""
-        people.print(f"\n{each.cause}{sites}: {each.means}", markup=False, highlight=False)
+        tell(f"\n{each.cause}{sites}: {each.means}")
         for line in each.evidence:
-            people.print(f"  seen: {line}", markup=False, highlight=False, soft_wrap=True)
+            tell(f"  seen: {line}")
         if each.seen > len(each.evidence):
             people.print(f"  seen {each.seen} times in all", highlight=False)
         for line in each.next:
-            people.print(f"  next: {line}", markup=False, highlight=False)
-        people.print(f"  more: docs/runbooks/{each.page}", markup=False, highlight=False)
+            tell(f"  next: {line}")
+        tell(f"  more: docs/runbooks/{each.page}")

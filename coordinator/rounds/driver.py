@@ -155,7 +155,7 @@ class Driver:
     def _again(self, step: Callable[[], T]) -> T:
         """Take a step, and take it again if too few sites answered: some times, or for as long as sites may join that ask for time; or if a sum
         lacks shares of sites that are away, once they are back."""
-        left, until = _ATTEMPTS, self.monotonic() + self._plan.sites.join_within
+        left, until = _ATTEMPTS, None
         try:
             while True:
                 try:
@@ -169,6 +169,8 @@ class Driver:
                     self._retrying = True
                 except SharesMissing as missing:
                     _log.warning("a sum lacks shares; waiting for its sites", reason=str(missing))
+                    if until is None:  # asking has taken its own deadlines
+                        until = self.monotonic() + self._plan.sites.join_within
                     if not self._roster.return_of(missing.sites, until=until):
                         raise
                 else:

@@ -11,8 +11,10 @@ from client.journal.entries import JournalBroken
 from client.operation.state import AgentState, StateFolder
 from protos.codec import decode_reply, encode_request
 from protos.frames import Moments, Refusal
-from tests.bank_for_tests import make_bank
+from protos.logs import configure
+from tests.bank_for_tests import SITES, make_bank
 from tests.client.loans_for_tests import plan
+from tests.witness_for_tests import vouched
 
 NAMES = ("first-request", "second-request", "first-answer")
 
@@ -24,7 +26,7 @@ def before(folder: Path) -> None:
         encode_request(bank.request(plan(), run=run))
         for run in ("run-0000000000000001", "run-0000000000000002")
     ]  # type: ignore[arg-type]
-    site = open_participant(bank.config_file("south"))
+    site = vouched(open_participant(bank.config_file("south")), SITES)
     first = site.answer(frames[0])
     for name, data in zip(NAMES, (*frames, first), strict=True):
         (folder / name).write_bytes(data)
@@ -50,7 +52,7 @@ def after(folder: Path) -> None:
     """What was answered is said again to the bit, and what was not recorded is answered now."""
     (folder / "filler").unlink()
     *frames, first = ((folder / name).read_bytes() for name in NAMES)
-    site = open_participant(folder / "south" / "site.yaml")
+    site = vouched(open_participant(folder / "south" / "site.yaml"), SITES)
     assert not isinstance(decode_reply(first).body, Refusal)
     assert site.answer(frames[0]) == first
     assert isinstance(decode_reply(site.answer(frames[1])).body, Moments)
@@ -58,4 +60,5 @@ def after(folder: Path) -> None:
 
 
 if __name__ == "__main__":
+    configure()  # logs go to stderr
     {"before": before, "after": after}[sys.argv[1]](Path(sys.argv[2]))

@@ -8,16 +8,17 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
+from client.journal import answers
 from client.journal.answers import Answers, Question, secure_question
 from client.journal.entries import Holder, JournalBroken, Owner
 from client.journal.file import Journal
 from client.refusal import TaskRefused
-from protos.frames import SecureRequest, Stage, Statement
+from protos.frames import RefusalCode, SecureRequest, Stage, Statement
 from strategies.encoding import digest_of
 from strategies.ids import RunId, site_name
 from strategies.secagg.labels import Attempt
@@ -310,3 +311,15 @@ def test_a_promise_goes_with_the_next_step_of_its_run(book: Book) -> None:
         book.answers.kept(confirm(said))
     book.close()
     assert not [path for path in book.path.parent.iterdir() if PROMISE in path.read_bytes()]
+
+
+def test_whoever_names_ever_new_runs_does_not_fill_the_disk(book: Book) -> None:
+    """A refusal of documents that anybody may have sent is recorded, and so many of a day, also after a restart."""
+    for number in range(answers._MOST_REFUSALS + 5):
+        book.answers.note_refusal(RunId(f"run-{number:016x}"), RefusalCode.SIGNATURE, "signed by nobody")
+    book.reopen()
+    book.answers.note_refusal(ANOTHER, RefusalCode.SIGNATURE, "signed by nobody")
+    assert len(list(book.answers.journal.entries(answers.REFUSED))) == answers._MOST_REFUSALS
+    book.answers.clock = lambda: NOW + timedelta(days=1)
+    book.answers.note_refusal(ANOTHER, RefusalCode.SIGNATURE, "signed by nobody")
+    assert len(list(book.answers.journal.entries(answers.REFUSED))) == answers._MOST_REFUSALS + 1

@@ -9,13 +9,15 @@ import stat
 import subprocess
 import sys
 import tempfile
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from client.journal.entries import Entry, JournalBroken, Owner
+from client.journal.entries import Entry, Holder, JournalBroken, Owner
 from client.journal.file import Journal, connect
 from simulation.experiment import memory_folder
 from strategies.errors import CovenantError, UsageError
@@ -300,3 +302,22 @@ def test_any_sequence_of_appends_and_restarts_is_kept(tmp_path_factory, steps):
     )
     assert [(kind, body) for _, kind, body in found] == said
     journal.close()
+
+
+def test_to_open_a_shared_journal_again_lets_no_other_process_into_a_turn(tmp_path: Path) -> None:
+    """The locks of a process on a file end when it closes any descriptor of it: the metrics of an agent open its accounts beside it."""
+    path, owner = tmp_path / "accounts.db", Holder(site="west")
+    intruder = "import sqlite3, sys; sqlite3.connect(sys.argv[1], timeout=0.0, isolation_level=None).execute('BEGIN IMMEDIATE')"
+    with closing(Journal.open(path, owner, shared=True)) as journal:
+        with journal.turn():
+            beside = threading.Thread(
+                target=lambda: Journal.open(path, owner, shared=True).close(), daemon=True
+            )
+            beside.start()
+            beside.join(1.0)
+            assert beside.is_alive()
+            done = subprocess.run(
+                [sys.executable, "-c", intruder, str(path)], capture_output=True, text=True, timeout=60, check=False
+            )  # fmt: skip
+        assert "database is locked" in done.stderr
+        beside.join(60.0)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import generate_latest
 
-from client.accounts.views import views
+from client.accounts.views import AccountView, views
 from client.bootstrap import open_accounts
 from client.cli import app as commands
 from client.journal.answers import ANSWERED
@@ -23,6 +23,7 @@ from client.operation.watching import Occurrence, occurrence
 from protos.frames import RefusalCode
 from protos.monitoring import Monitoring, new_registry, served
 from protos.secure_codec import decode_asked, encode_secure_request
+from protos.shell import people
 from simulation.deployment import free_port
 from strategies.errors import CovenantError, Unreachable, UsageError
 from strategies.ids import RunId
@@ -114,6 +115,15 @@ def test_history_has_answers_and_each_lasting_refusal_once(
     ]
 
 
+def test_what_the_centre_wrote_moves_no_cursor_where_it_is_shown(bank: SecureBank) -> None:
+    reason = "the plan \x1b[2J[bold]x is not admitted"
+    bank.participant(VICTIM).answers.note_refusal(RUN, RefusalCode.POLICY, reason)
+    with people.capture() as shown:
+        commands(["history", "--config", str(bank.folder / VICTIM / "site.yaml")], standalone_mode=False)
+    assert "[bold]x is not admitted" in shown.get()
+    assert "\x1b[2J" not in shown.get()
+
+
 def test_a_refusal_in_the_journal_is_no_answer(bank: SecureBank) -> None:
     site = bank.participant(VICTIM)
     site.answers.note_refusal(RUN, RefusalCode.CONTRACT, "x")
@@ -170,6 +180,25 @@ def test_metrics_are_a_page_for_prometheus(tmp_path: Path) -> None:
         assert line in page
     assert "why not" not in page
     assert "process_resident_memory_bytes" in generate_latest(registry).decode()
+
+
+def test_accounts_that_cannot_be_read_cost_their_figures_only(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Whoever serves the page would print a traceback otherwise, words and all, beside the log."""
+
+    def damaged() -> list[AccountView]:
+        raise CovenantError("the accounts are damaged")
+
+    registry = new_registry()
+    registry.register(AccountMetrics(damaged, lambda: 4096))
+    section = Monitoring(metrics=f"127.0.0.1:{free_port()}")
+    with (
+        served(section, registry),
+        urllib.request.urlopen(f"http://{section.metrics}/metrics", timeout=10) as answer,
+    ):
+        assert "covenant_agent_disk_free_bytes 4096.0" in answer.read().decode()
+    assert "Traceback" not in capfd.readouterr().err
 
 
 def test_nothing_is_served_where_no_address_is_written(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from coordinator.cli.diagnose import diagnose_run
+from coordinator.cli.diagnose import _show, diagnose_run
 from coordinator.db.schema import RunState
 from coordinator.diagnosis.causes import CAUSES
 from coordinator.diagnosis.diagnose import Finding, diagnose
@@ -48,7 +48,7 @@ RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
 _OF_THE_SERVER = frozenset(
     {
         "a sum lacks shares; waiting for its sites", "driving", "evaluation without metrics", "site left out", "site set back",
-        "sites missing", "the disk failed", "too few survivors; trying again",
+        "sites missing", "the disk failed", "the run failed", "too few survivors; trying again",
     }
 )  # fmt: skip
 """What a server process logs: in a simulation sites log in the same process."""
@@ -65,8 +65,8 @@ PLANTED: Mapping[str, tuple[Misfortune, str | None]] = {
         "driver-died",
     ),
     "death of the coordinator": (Death(party=COORDINATOR, step=1, down_s=5.0), None),
-    "death of a site": (Death(party=WEST, step=9, down_s=100.0), "site-silent"),
-    "torn write": (TornWrite(site=WEST, commit=5, share=0.5, down_s=100.0), "site-silent"),
+    "death of a site": (Death(party=WEST, step=16, down_s=100.0), "site-silent"),
+    "torn write": (TornWrite(site=WEST, commit=9, share=0.5, down_s=100.0), "site-silent"),
     "failed flush at the centre": (FlushFails(party=SERVER, commit=12, written=False), "disk-failed"),
     "failed flush at a site": (FlushFails(party=WEST, commit=7, written=False), None),
     "full disk at the centre": (DiskFull(party=SERVER, commit=12, times=3), "disk-full"),
@@ -171,6 +171,14 @@ def test_a_cause_names_the_sites_that_its_evidence_is_about() -> None:
     )
     assert {each.cause: each.sites for each in found} == {"policy": ("west",), "site-silent": ("east",)}
     assert found[0].next[0] == "at west: covenant-agent history --run run-0123456789abcdef"
+
+
+def test_what_a_site_wrote_moves_no_cursor_where_it_is_shown() -> None:
+    said = evidence(Symptom("now", "refused (policy) \x1b[2J[bold]no", "west"))
+    with people.capture() as shown:
+        _show(said, diagnose(said))
+    assert "[bold]no" in shown.get()
+    assert "\x1b[2J" not in shown.get()
 
 
 def test_a_run_of_which_nothing_was_said_has_no_findings() -> None:

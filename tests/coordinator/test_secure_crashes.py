@@ -146,6 +146,29 @@ def test_a_sum_with_too_few_shares_stays_closed_until_a_resumed_run_sends_the_sa
     assert [row.attempt for row in federation.attempts()] == [1, 1, 1]
 
 
+def test_asking_in_vain_takes_nothing_of_the_time_in_which_sites_may_come_back(make: Make) -> None:
+    """Three askings take three deadlines, which may be longer than `join_within`."""
+    federation = make(secure_plan(), begun=True)
+    within, shares = federation.documents.plan.sites.join_within, at(Stage.TRAIN, 1, Shares, [SOUTH, WEST])
+    back: list[float] = []
+
+    def lost(site: SiteName, ask: Ask) -> bool:
+        if not shares(site, ask) or (back and federation.clock.monotonic() >= back[-1]):
+            return False
+        federation.clock.sleep(within)
+        back[:] = [federation.clock.monotonic() + within / 2]
+        return True
+
+    federation.wire.request_lost = lost
+    federation.wire.absent = lambda: (
+        {SOUTH, WEST} if back and federation.clock.monotonic() < back[-1] else set()
+    )
+    federation.drive()
+    first, *again = [ask for ask in federation.wire.opening_asks() if ask.stage is Stage.TRAIN]
+    assert {ask.attempt for ask in again} == {first.attempt}
+    assert all(ask.frames[site] == first.frames[site] for ask in again for site in ask.frames)
+
+
 def test_a_sum_that_stays_closed_is_not_had_by_another_attempt(make: Make) -> None:
     """Whoever deletes the opening to try anew gets nothing from the sites that have given their shares."""
     federation = make(secure_plan(), begun=True)

@@ -116,6 +116,29 @@ def a_stranger(bundle: Path) -> None:
     tiny_wheel(bundle / "wheels", "tiny_stranger")
 
 
+def a_part_of_a_name(bundle: Path) -> None:
+    (bundle / "wheels" / "tiny_part").write_text("what a name in the list begins with")
+
+
+def a_link(bundle: Path) -> None:
+    (bundle / "wheels" / "tiny_stranger.whl").symlink_to(bundle / "VERSION")
+
+
+def a_link_to_the_same(bundle: Path) -> None:
+    elsewhere = bundle.parent / "elsewhere"
+    (bundle / "install.sh").rename(elsewhere)
+    (bundle / "install.sh").symlink_to(elsewhere)
+
+
+def a_second_list(bundle: Path) -> None:
+    (bundle / "wheels" / "SHA256SUMS").write_text("not the one that is signed")
+
+
+def a_name_of_two_lines(bundle: Path) -> None:
+    (bundle / "VERSION\n.").mkdir()
+    (bundle / "VERSION\n." / "requirements.txt").write_text("each line of it is in the list")
+
+
 def the_list(bundle: Path) -> None:
     a_wheel(bundle)
     lines = []
@@ -125,7 +148,21 @@ def the_list(bundle: Path) -> None:
     (bundle / "SHA256SUMS").write_text("\n".join(lines) + "\n")
 
 
-@pytest.mark.parametrize("change", [a_wheel, a_script, a_missing_file, a_stranger, the_list])
+@pytest.mark.parametrize(
+    "change",
+    [
+        a_wheel,
+        a_script,
+        a_missing_file,
+        a_stranger,
+        a_part_of_a_name,
+        a_link,
+        a_link_to_the_same,
+        a_second_list,
+        a_name_of_two_lines,
+        the_list,
+    ],
+)
 def test_a_bundle_that_was_changed_is_refused(
     bundle: Path, key: SigningKey, tmp_path: Path, change: Callable[[Path], None]
 ) -> None:

@@ -130,3 +130,14 @@ def test_a_crash_report_has_type_and_place_and_no_values(how: str) -> None:
     assert line["event"] in {"crashed", "ignored"}
     assert line["error"][0]["type"] == "ValueError"
     assert line["error"][0]["at"][-1].endswith("fail")
+
+
+def test_what_others_wrote_moves_no_terminals_cursor(capsys: pytest.CaptureFixture[str]) -> None:
+    """A word without a space is shown without quotes."""
+    configure(Logging.model_validate({"form": "text"}))
+    structlog.get_logger().warning("refused", reason="\x1b[2J\x9bnothing-happened\r")
+    structlog.get_logger().warning("refused", code="\x1b[2Jnothing")
+    said = capsys.readouterr().err
+    assert "nothing-happened" in said
+    assert "\x1b[2J" not in said
+    assert "\x9b" not in said
