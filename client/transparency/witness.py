@@ -82,6 +82,7 @@ class Witness:
         Raises `TaskRefused`, and `JournalBroken` if it could not be recorded.
         """
         self.require_sound()
+        self.vouching.require_not_behind()
         if request.starts or request.vouchers:
             return self._vouched(request, accepted)
         start = self.vouching.asked_for(accepted)
