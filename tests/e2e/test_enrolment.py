@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from client.cli import app as agent
@@ -107,7 +109,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Offic
         )
     shutil.copy(people_of.root, folder / "home/root.json")
     data.copy_document(data.CONTRACT, folder)
-    (folder / "rows.parquet").write_bytes(b"not read here")
+    pq.write_table(pa.table({"loan_id": [1]}), folder / "rows.parquet")
     centre = open_centre(load_settings(folder / "home"))
     with EnrolmentDoor(centre):
         yield folder, people_of, centre
