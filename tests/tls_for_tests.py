@@ -41,7 +41,9 @@ def answering(folder: Path, clock: datetime, status: str = "404 Not Found") -> I
                     if tls.recv(65536):
                         tls.sendall(said.encode())
                         tls.settimeout(0.5)
-                        while tls.recv(65536):  # what is closed upon unread bytes is cut off before it is read
+                        while tls.recv(
+                            65536
+                        ):  # what is closed upon unread bytes is cut off before it is read
                             pass
 
         serving = threading.Thread(target=serve, daemon=True)
