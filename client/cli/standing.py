@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from client.cli.options import HERE, ConfigFile, Json
-from protos.shell import emit, people
+from protos.shell import emit, people, tell
 from protos.site import SiteConfig, load_site
 from strategies.errors import CovenantError
 from strategies.ids import run_id
@@ -109,11 +109,9 @@ def standing(config: ConfigFile = HERE, json: Json = False) -> None:
     if json:
         emit(facts)
         return
-    people.print(
-        f"{site.site}: {state}{'' if facts['reason'] is None else ', ' + facts['reason']}", highlight=False
-    )
+    tell(f"{site.site}: {state}{'' if facts['reason'] is None else ', ' + facts['reason']}")
     for run, why in facts["withdrawn"].items():
-        people.print(f"withdrawn from {run}: {why}", highlight=False, markup=False)
+        tell(f"withdrawn from {run}: {why}")
 
 
 def _shaped(site: SiteConfig) -> list[dict[str, Any]] | None:

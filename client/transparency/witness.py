@@ -73,8 +73,9 @@ class Witness:
         self._statements = Statements(self.memory)
 
     def require_sound(self) -> None:
-        """Check that no split of the log is known here. Raises `TaskRefused`."""
+        """Check that no split of the log is known here, and that nobody has shown this site to be behind. Raises `TaskRefused`."""
         self._history.require_sound()
+        self.vouching.require_not_behind()
 
     def sign(self, request: WitnessRequest, accepted: Accepted) -> WitnessAnswer:
         """Witness a run whose documents were accepted; without a statement where a proof from this site's last head is needed.
@@ -82,7 +83,6 @@ class Witness:
         Raises `TaskRefused`, and `JournalBroken` if it could not be recorded.
         """
         self.require_sound()
-        self.vouching.require_not_behind()
         if request.starts or request.vouchers:
             return self._vouched(request, accepted)
         start = self.vouching.asked_for(accepted)
