@@ -83,7 +83,7 @@ class StandingBook:
         """Put an act on disk. Raises `Refused` for one that changes nothing, and `JournalBroken`."""
         with self.journal.turn() as turn:
             self._catch_up(turn)
-            self._require_change(act, run)
+            self.require_change(act, run)
             body = {
                 "federation": self.federation,
                 "act": act,
@@ -95,17 +95,8 @@ class StandingBook:
             entry = turn.append(_SAID, body)
         self._remember(entry)
 
-    def refresh(self) -> None:
-        """Take up what others have said since this process looked last."""
-        if self.journal.has_grown:
-            with self.journal.turn() as turn:
-                self._catch_up(turn)
-
-    def close(self) -> None:
-        """Close the file."""
-        self.journal.close()
-
-    def _require_change(self, act: Act, run: RunId | None) -> None:
+    def require_change(self, act: Act, run: RunId | None = None) -> None:
+        """Check that an act changes something, as far as this process has looked. Raises `Refused`."""
         if act == "return" and self.left is None and self.suspended is None:
             raise Refused(
                 f"{self.site} is neither suspended nor has it left: there is nothing to return from"
@@ -116,6 +107,16 @@ class StandingBook:
             raise Refused(f"{self.site} is suspended already: {self.suspended}")
         if act == "withdraw" and run in self.withdrawn:
             raise Refused(f"{self.site} has withdrawn from {run} already")
+
+    def refresh(self) -> None:
+        """Take up what others have said since this process looked last."""
+        if self.journal.has_grown:
+            with self.journal.turn() as turn:
+                self._catch_up(turn)
+
+    def close(self) -> None:
+        """Close the file."""
+        self.journal.close()
 
     def _catch_up(self, turn: Turn) -> None:
         for entry in turn.fresh:

@@ -54,6 +54,11 @@ def answering(folder: Path, clock: datetime, status: str = "404 Not Found") -> I
                     tls.settimeout(5)
                     if _read_request(tls):
                         tls.sendall(said.encode())
+                        tls.settimeout(0.5)
+                        while tls.recv(
+                            65536
+                        ):  # what is closed upon unread bytes is cut off before it is read
+                            pass
 
         serving = threading.Thread(target=serve, daemon=True)
         serving.start()

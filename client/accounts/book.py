@@ -180,6 +180,10 @@ class AccountBook:
         """All charges of an account, the oldest first."""
         return tuple(self._charges.get(_key(population, unit), ()))
 
+    def has(self, population: str, unit: PrivacyUnit, occasion: Occasion) -> bool:
+        """Whether `occasion` is charged to an account."""
+        return occasion in self._occasions.get(_key(population, unit), ())
+
     def attempts(self, population: str, unit: PrivacyUnit, run: RunId, stage: str) -> int:
         """How many inputs of a run's stage were charged to an account."""
         return self._attempts.get((_key(population, unit), run, stage), 0)

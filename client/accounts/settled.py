@@ -5,13 +5,14 @@ An account is never reset by this, nor lowered: what the site's own book has sta
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 from client.accounts.book import AccountBook, Occasion
 from protos.log_audit import Audit
-from protos.site import SiteConfig
+from protos.site import AccountRule, SiteConfig
 from strategies.dp.events import Release
+from strategies.errors import UsageError
 from strategies.ids import RunId
 
 
@@ -47,11 +48,25 @@ def settled_at(story: Audit, config: SiteConfig) -> Iterator[Settled]:
 
 
 def restore(book: AccountBook, config: SiteConfig, found: Iterable[Settled]) -> int:
-    """Charge what `book` lacks of `found`; how many charges that were. Raises `JournalBroken`."""
+    """Charge what `book` lacks of `found`; how many charges that were.
+
+    Raises `JournalBroken`, and UsageError, with nothing charged, where an account that lacks something is none of `config`.
+    """
     rules = {config.population_of(each): each.account for each in config.data.values()}
+    lacking = [each for each in found if not book.has(each.population, each.release.unit, each.occasion)]
     restored = 0
-    for each in found:
-        rule = rules.get(each.population)
-        if rule is not None and book.restore(each.population, rule, each.release, each.occasion):
-            restored += 1
+    for rule, each in [(_rule_of(rules, each), each) for each in lacking]:
+        restored += book.restore(each.population, rule, each.release, each.occasion)
     return restored
+
+
+def _rule_of(rules: Mapping[str, AccountRule | None], each: Settled) -> AccountRule:
+    rule = rules.get(each.population)
+    unit = each.release.unit
+    if rule is None or (rule.unit.unit.kind, rule.unit.unit.column) != (unit.kind, unit.column):
+        told = unit.kind if unit.column is None else f"{unit.kind} ({unit.column})"
+        raise UsageError(
+            f"the log shows what was released of population {each.population} of this site in {each.occasion.run}, and no `account` in site.yaml takes it:"
+            f" it is counted per {told}. If the account was taken out or changed, put it back as it was, then give the command again; nothing was changed"
+        )
+    return rule

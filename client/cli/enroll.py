@@ -16,7 +16,7 @@ from protos.documents import load_document
 from protos.files import replace_file
 from protos.invitation import Invitation
 from protos.membership import Membership
-from protos.shell import emit, people
+from protos.shell import emit, people, tell
 from protos.site import SiteConfig, load_site
 from strategies.errors import Refused, UsageError
 
@@ -105,13 +105,13 @@ def _waited_for(site: SiteConfig, invited: Invitation, wait: float, *, json: boo
             return answer.membership
         left = until - time.monotonic()
         if not told and left > 0:
-            people.print(_waiting(site, answer.reason), highlight=False)
+            tell(_waiting(site, answer.reason))
             told = True
         if left <= 0:
             if json:
                 emit({"state": answer.state, "site": site.site, "fingerprint": request_of(site).fingerprint})
             elif not told:
-                people.print(_waiting(site, answer.reason), highlight=False)
+                tell(_waiting(site, answer.reason))
             return None
         time.sleep(min(_POLL_S, left))
 

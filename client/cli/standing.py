@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from client.cli.options import HERE, ConfigFile, Json
-from protos.shell import emit, people
+from protos.shell import emit, people, tell
 from protos.site import SiteConfig, load_site
 from strategies.errors import CovenantError
 from strategies.ids import run_id
@@ -58,8 +58,9 @@ def leave(reason: Reason, config: ConfigFile = HERE, json: Json = False) -> None
 
     site = load_site(config)
     with closing(open_standing(site)) as book, closing(open_accounts(site)) as accounts:
+        book.require_change("leave")
+        accounts.freeze(site.federation.name, reason)  # first: a command that was cut off is given again
         book.say("leave", reason)
-        accounts.freeze(site.federation.name, reason)
     found = _shaped(site)
     if json:
         emit({"site": site.site, "left": reason, "models": found})
@@ -83,10 +84,10 @@ def come_back(reason: Reason, config: ConfigFile = HERE) -> None:
 
     site = load_site(config)
     with closing(open_standing(site)) as book, closing(open_accounts(site)) as accounts:
-        had_left = book.left is not None
-        book.say("return", reason)
-        if had_left:
+        book.require_change("return")
+        if book.left is not None:
             accounts.thaw(site.federation.name, reason)
+        book.say("return", reason)
     people.print(f"{site.site} takes part again, as its policy says", highlight=False)
 
 
@@ -108,11 +109,9 @@ def standing(config: ConfigFile = HERE, json: Json = False) -> None:
     if json:
         emit(facts)
         return
-    people.print(
-        f"{site.site}: {state}{'' if facts['reason'] is None else ', ' + facts['reason']}", highlight=False
-    )
+    tell(f"{site.site}: {state}{'' if facts['reason'] is None else ', ' + facts['reason']}")
     for run, why in facts["withdrawn"].items():
-        people.print(f"withdrawn from {run}: {why}", highlight=False, markup=False)
+        tell(f"withdrawn from {run}: {why}")
 
 
 def _shaped(site: SiteConfig) -> list[dict[str, Any]] | None:

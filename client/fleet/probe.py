@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import socket
 import ssl
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -20,13 +21,16 @@ from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
 from strategies.errors import CovenantError, Unreachable, UsageError
 
 WITHIN_S: Final = 10.0
 _MOST_BYTES: Final = 8192
-_WRONG_NAME: Final = 62  # X509_V_ERR_HOSTNAME_MISMATCH of OpenSSL
+_WRONG_NAME: Final = frozenset(
+    {62, 64}
+)  # X509_V_ERR_HOSTNAME_MISMATCH and X509_V_ERR_IP_ADDRESS_MISMATCH of OpenSSL
 BEHIND_S: Final = 300.0
 AHEAD_S: Final = 5.0
 """How far a site's clock may be off, before the SuperLink refuses what it signs (flwr's bounds)."""
@@ -89,7 +93,7 @@ def look(address: str, ca: bytes, *, proxy: str | None = None, clock: Callable[[
     host = host.strip("[]")
     authority = authority_of(ca)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.load_verify_locations(cadata=ca.decode("ascii"))
+    context.load_verify_locations(cadata=_pem(authority))
     with _connected(host, int(port), proxy) as raw:
         try:
             with context.wrap_socket(raw, server_hostname=host) as tls:
@@ -116,15 +120,21 @@ def _unverified(
     """What a server shows whose certificate does not verify, for the reason `code`."""
     bare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     bare.check_hostname = False
-    bare.verify_mode = ssl.CERT_NONE
+    # OpenSSL looks at names before it looks at signatures, so a wrong name alone does not show who certified it.
+    if code in _WRONG_NAME:
+        bare.load_verify_locations(cadata=_pem(authority))
+    else:
+        bare.verify_mode = ssl.CERT_NONE
     try:
         with _connected(host, port, proxy) as raw, bare.wrap_socket(raw, server_hostname=host) as tls:
             leaf, date = _leaf(tls), _date(tls, host)
+    except ssl.SSLCertVerificationError as error:
+        return _unverified(address, host, port, proxy, authority, error.verify_code, clock)
     except (OSError, ValueError) as error:
         raise Unreachable(
             f"{address} ended the connection while its certificate was read: {error}"
         ) from error
-    pinned = code == _WRONG_NAME or _issued(leaf, authority)
+    pinned = code in _WRONG_NAME or _issued(leaf, authority)
     return Seen(
         address=address,
         at=clock(),
@@ -147,6 +157,10 @@ def authority_of(ca: bytes) -> x509.Certificate:
         raise UsageError(
             "`federation.ca` holds no certificate in PEM; ask the centre for tls/ca.crt"
         ) from error
+
+
+def _pem(authority: x509.Certificate) -> str:
+    return authority.public_bytes(Encoding.PEM).decode("ascii")
 
 
 def require_usable(seen: Seen) -> None:
@@ -236,10 +250,14 @@ def _through(proxy: str, host: str, port: int) -> socket.socket:
 
 
 def _date(tls: ssl.SSLSocket, host: str) -> datetime | None:
+    until = time.monotonic() + WITHIN_S
     with suppress(OSError, ValueError, TypeError):
         tls.sendall(f"HEAD /covenant-clock HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode())
         answer = b""
-        while b"\r\n\r\n" not in answer and len(answer) < _MOST_BYTES and (more := tls.recv(_MOST_BYTES)):
+        while b"\r\n\r\n" not in answer and len(answer) < _MOST_BYTES:
+            tls.settimeout(max(until - time.monotonic(), 0.001))  # of all that comes, not of each piece
+            if not (more := tls.recv(_MOST_BYTES)):
+                break
             answer += more
         for line in answer.split(b"\r\n"):
             if line.lower().startswith(b"date:"):

@@ -92,6 +92,8 @@ class WitnessMemory:
     """The start of each other site that was furthest in its journal."""
     signed: dict[RunId, list[Own]] = field(default_factory=dict, init=False)
     """By run: what this site has signed of it."""
+    witnessed: set[RunId] = field(default_factory=set, init=False)
+    """All runs of which this journal has a statement of this site, whether what it said of the log counts or not."""
 
     def __post_init__(self) -> None:
         readers = {
@@ -235,6 +237,7 @@ class WitnessMemory:
         )
         self.known[self.site] = SignedWitness.sign(said, self.identity)
         self.signed.setdefault(RunId(body["run"]), []).append(Own(said, Digest(body.get("documents", ""))))
+        self.witnessed.add(RunId(body["run"]))
 
     def _read_fork(self, entry: Entry) -> None:
         signed, other = entry.body["notes"]

@@ -40,6 +40,8 @@ class Vouching:
     policy_asks: int | None = None
     _start: SignedStart | None = None
     _by: set[SiteName] = field(default_factory=set)
+    _behind: TaskRefused | None = None
+    """What was seen of this site that its journal does not have: for as long as this process lives, whoever vouches besides."""
 
     def start(self) -> SignedStart:
         """This process's start, as it asks to be vouched for. Raises `JournalBroken`."""
@@ -50,6 +52,11 @@ class Vouching:
     def asked_for(self, accepted: Accepted) -> SignedStart | None:
         """The start, as long as too few have vouched for it to take part under these documents."""
         return None if self._is_vouched(accepted) else self.start()
+
+    def require_not_behind(self) -> None:
+        """Check that nobody has shown this site to be behind, or to run twice. Raises `TaskRefused`."""
+        if self._behind is not None:
+            raise self._behind
 
     def vouch(self, starts: Iterable[SignedStart], accepted: Accepted) -> tuple[SignedVoucher, ...]:
         """This site's word on the starts of others. Raises Refused for one that is not signed, and `JournalBroken`."""
@@ -93,6 +100,7 @@ class Vouching:
 
     def require(self, accepted: Accepted) -> None:
         """Check that so many have vouched that this site may act. Raises `TaskRefused`, with the start to vouch for."""
+        self.require_not_behind()
         start = self.asked_for(accepted)
         if start is not None:
             raise TaskRefused(
@@ -116,13 +124,13 @@ class Vouching:
     def _require_held(self, said: Voucher, positions: Iterable[Position]) -> None:
         for position in positions:
             if not self._holds(position):
-                raise self._behind(
+                raise self._found_behind(
                     f"{said.by} has seen this site's journal at entry {position.sequence}, which it does not have: it has"
                     f" {self.memory.journal.head[0]} entries"
                 )
         for met in said.met:
-            if met.run in self.memory.signed and not self.answers.has_masked(met):
-                raise self._behind(
+            if met.run in self.memory.witnessed and not self.answers.has_masked(met):
+                raise self._found_behind(
                     f"{said.by} was in a sum with this site in round {met.round} of {met.run} (attempt {met.attempt}), which this site's journal does not have"
                 )
 
@@ -132,13 +140,13 @@ class Vouching:
         held = self.memory.journal.holds((position.sequence, position.head))
         return position.epoch == self.memory.epoch and held
 
-    @staticmethod
-    def _behind(why: str) -> TaskRefused:
+    def _found_behind(self, why: str) -> TaskRefused:
         _log.error("this site is behind what others have seen of it", reason=why)
-        return TaskRefused(
+        self._behind = TaskRefused(
             RefusalCode.SIGNATURE,
             f"this site's journal was set back to an older copy, or this site runs twice: {why}. {REENROL}",
         )
+        return self._behind
 
 
 def _positions(said: Voucher, members: MemberList) -> list[Position]:

@@ -73,8 +73,9 @@ class Witness:
         self._statements = Statements(self.memory)
 
     def require_sound(self) -> None:
-        """Check that no split of the log is known here. Raises `TaskRefused`."""
+        """Check that no split of the log is known here, and that nobody has shown this site to be behind. Raises `TaskRefused`."""
         self._history.require_sound()
+        self.vouching.require_not_behind()
 
     def sign(self, request: WitnessRequest, accepted: Accepted) -> WitnessAnswer:
         """Witness a run whose documents were accepted; without a statement where a proof from this site's last head is needed.

@@ -1,20 +1,22 @@
 """The enrolment door: one method over TLS for whoever has an invitation, on a port of its own.
 
 1. It proves itself with the SuperLink's certificate, whose authority the invitation has. It asks for no certificate, and opens nothing else.
-2. A call has 16 KiB at most, and ten seconds to come. Few are served at once and in a second; the others are told to wait.
+2. A connection has ten seconds for its call to come, head and body, and the call 16 KiB at most. Few are served at once and in a second; the
+   others are told to wait.
 3. What cannot be read is told so without a reason that repeats it: a token is in it.
 """
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 import threading
 import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Final, Self
+from typing import Any, Final, Self
 
 import structlog
 import uvicorn
@@ -23,6 +25,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from coordinator.bootstrap import Centre
 from coordinator.enrolment.invitations import InvitationBook
@@ -31,7 +34,9 @@ from strategies.errors import CovenantError, DiskError, Refused, UsageError
 
 _MOST_AT_ONCE: Final = 16
 _MOST_A_SECOND: Final = 20
+_MOST_CONNECTIONS: Final = 64
 _COMES_WITHIN_S: Final = 10.0
+_LASTS_S: Final = 30.0
 _STARTS_WITHIN_S: Final = 10.0
 _ENDS_WITHIN_S: Final = 3.0
 _NOTICE_S: Final = 0.02
@@ -48,6 +53,7 @@ class EnrolmentDoor:
     failed: DiskError | None = None
     """The disk's failure that a call met, after which this process must end."""
     _calls: deque[float] = field(default_factory=deque)
+    _at_once: int = 0
     _server: uvicorn.Server | None = None
     _thread: threading.Thread | None = None
 
@@ -69,15 +75,19 @@ class EnrolmentDoor:
             Starlette(routes=[Route(ENROLMENT_PATH, self._answer, methods=["POST"])]),
             ssl_certfile=str(link.certificate_file),
             ssl_keyfile=str(link.key_file),
+            loop="asyncio",  # which asks `_FewCallers` for each connection
+            http=_Impatient,
+            ws="none",
+            proxy_headers=False,
+            server_header=False,
             access_log=False,
             log_config=None,
-            limit_concurrency=_MOST_AT_ONCE,
             timeout_keep_alive=5,
             timeout_graceful_shutdown=2,
             lifespan="off",
         )
         self._server = server = uvicorn.Server(config)
-        self._thread = threading.Thread(target=server.run, args=([listening],), daemon=True)
+        self._thread = threading.Thread(target=server.run, args=([_FewCallers(listening)],), daemon=True)
         self._thread.start()
         deadline = self.monotonic() + _STARTS_WITHIN_S
         while not server.started and self._thread.is_alive() and self.monotonic() < deadline:
@@ -113,7 +123,13 @@ class EnrolmentDoor:
             submission = Submission.from_canonical(body)
         except (Refused, UsageError):
             return _said(_BAD, "this is no enrolment request of this version")
-        return await run_in_threadpool(self._judged, submission)
+        if self._at_once >= _MOST_AT_ONCE:
+            return _said(_BUSY, "too many calls just now; the same call again in a few seconds is answered")
+        self._at_once += 1
+        try:
+            return await run_in_threadpool(self._judged, submission)
+        finally:
+            self._at_once -= 1
 
     def _judged(self, submission: Submission) -> Response:
         site = submission.request.site
@@ -136,6 +152,42 @@ class EnrolmentDoor:
             return False
         self._calls.append(now)
         return True
+
+
+class _Impatient(H11Protocol):
+    """A connection that ends unless the whole head of a call comes in time, and some time after that in any case. h11 bounds a head's size."""
+
+    _patience: tuple[asyncio.TimerHandle, ...] = ()
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        later = self.loop.call_later
+        self._patience = (
+            later(_COMES_WITHIN_S, lambda: transport.abort() if self.cycle is None else None),
+            later(_LASTS_S, transport.abort),
+        )
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for each in self._patience:
+            each.cancel()
+        super().connection_lost(exc)
+
+
+class _FewCallers(socket.socket):
+    """A listening socket that has few connections open: whoever only connects takes this process no more files than that."""
+
+    def __init__(self, listening: socket.socket) -> None:
+        super().__init__(listening.family, listening.type, listening.proto, fileno=listening.detach())
+        self._open: list[socket.socket] = []
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        self._open = [each for each in self._open if each.fileno() != -1]
+        if len(self._open) >= _MOST_CONNECTIONS:
+            # asyncio looks again after a second.
+            raise OSError(errno.EMFILE, "the enrolment door has as many connections as it takes")
+        made = super().accept()
+        self._open.append(made[0])
+        return made
 
 
 async def _read(request: Request) -> bytes:

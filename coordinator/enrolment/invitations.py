@@ -97,6 +97,7 @@ class InvitationBook:
     def _put(self, submission: Submission) -> None:
         """Put a request behind its token. Raises Refused."""
         denied: str | None = None
+        self._require_known(submission)
         with writing(self.centre.engine, "taking an enrolment request") as session:
             self.centre.require_term(session)
             row = session.get(InvitationRow, token_digest(submission.token), with_for_update=True)
@@ -112,6 +113,12 @@ class InvitationBook:
                 append(session, now, [EnrolmentDenied(site=SiteName(row.site), reason=denied)])
         if denied is not None:
             raise Refused(denied)
+
+    def _require_known(self, submission: Submission) -> None:
+        """Turn strangers away before anything is locked, so that they keep no round from being written. Raises Refused."""
+        with reading(self.centre.engine, "looking up a token") as session:
+            if session.get(InvitationRow, token_digest(submission.token)) is None:
+                raise Refused(_UNKNOWN)
 
     def _members(self) -> tuple[Membership, MemberList] | None:
         """The list in use; None where there is none, or a draft lies in its place."""

@@ -2,7 +2,8 @@
 
 1. A start is noted from an answer, or from the refusal of a site that was started in the middle of a run.
 2. All who are asked vouch for all who were started, in one exchange; in another each of those is sent what was said of it.
-3. A site that is satisfied says so by asking no more. One that is not is left out until it is, or refuses for good because it is behind.
+3. Of each who vouches one voucher for each start is carried, if it is that: nobody fills the message to another until that cannot read it.
+4. A site that is satisfied says so by asking no more. One that is not is left out until it is, or refuses for good because it is behind.
 """
 
 from __future__ import annotations
@@ -63,12 +64,13 @@ class Starts:
         """Ask `sites` to vouch for those who wait, and tell these; `bare` is a request of the run that asks for nothing."""
         if not self._waiting:
             return
-        vouchers: dict[SiteName, list[SignedVoucher]] = {}
+        vouchers: dict[SiteName, dict[SiteName, SignedVoucher]] = {}
 
-        def collect(_: SiteName, body: Body) -> None:
+        def collect(by: SiteName, body: Body) -> None:
             if isinstance(body, WitnessAnswer):
                 for each in body.vouchers:
-                    vouchers.setdefault(each.voucher.site, []).append(each)
+                    if self._is_asked_for(each, by):
+                        vouchers.setdefault(each.voucher.site, {})[by] = each
 
         def hear(site: SiteName, body: Body) -> None:
             if isinstance(body, WitnessAnswer):
@@ -77,12 +79,24 @@ class Starts:
         starts = tuple(self._waiting.values())
         self._exchange({site: replace(bare, starts=starts) for site in sites}, collect)
         told = {
-            site: replace(bare, vouchers=tuple(vouchers[site])) for site in self._waiting if site in vouchers
+            site: replace(bare, vouchers=tuple(vouchers[site].values()))
+            for site in self._waiting
+            if site in vouchers and site in sites
         }
         self._exchange(told, hear)
         _log.info(
             "started sites", vouched=sorted(set(told) - self._waiting.keys()), waiting=sorted(self._waiting)
         )
+
+    def _is_asked_for(self, signed: SignedVoucher, by: SiteName) -> bool:
+        """Whether it is the word of `by` on a start that it was asked about. One site's other words would only fill the message to another."""
+        start = self._waiting.get(signed.voucher.site)
+        try:
+            said = signed.verify(self.members)
+        except Refused as refused:
+            _log.warning("a voucher that is none", site=by, reason=str(refused))
+            return False
+        return start is not None and (said.by, said.nonce) == (by, start.start.nonce)
 
     def _exchange(
         self, requests: dict[SiteName, WitnessRequest], take: Callable[[SiteName, Body], None]

@@ -7,10 +7,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from client.fleet.connection import FleetConnection
 from client.fleet.probe import ClockOff, Intercepted, duration_words, look, require_usable
+from coordinator.tls import make_transport_certificates
 from strategies.errors import CovenantError, Unreachable
 from tests.tls_for_tests import answering, certificates
 
@@ -65,6 +69,54 @@ def test_interception_names_who_answers_instead(tmp_path: Path) -> None:
     with pytest.raises(Intercepted, match="Covenant transport CA of inspection-proxy") as raised:
         seen_at(theirs, now() + timedelta(days=900), (pinned / "ca.crt").read_bytes())
     assert "exempt this address from TLS inspection" in str(raised.value)
+
+
+@pytest.mark.parametrize("host", ["localhost", "127.0.0.1"])
+def test_a_certificate_in_the_authoritys_name_that_it_has_not_signed_is_interception(
+    tmp_path: Path, host: str
+) -> None:
+    """OpenSSL tells of a wrong name before it looks at the signature: what such a server says of the time is not believed."""
+    pinned = certificates(tmp_path / "ours", now() - timedelta(days=1))
+    theirs = tmp_path / "theirs"
+    made_for = ("elsewhere.example",)
+    make_transport_certificates(theirs, federation="demo", hosts=made_for, now=now() - timedelta(days=1))
+    _with_key_id_of(pinned / "ca.crt", theirs)
+    with answering(theirs, now() + timedelta(days=900)) as address:
+        named = address.replace("127.0.0.1", host)
+        found = look(named, (pinned / "ca.crt").read_bytes(), clock=now)
+        assert found.date is None
+        with pytest.raises(Intercepted):
+            require_usable(found)
+
+
+def test_another_name_under_the_pinned_authority_is_the_centres_to_add(tmp_path: Path) -> None:
+    make_transport_certificates(
+        tmp_path, federation="demo", hosts=("elsewhere.example",), now=now() - timedelta(days=1)
+    )
+    with pytest.raises(CovenantError, match="for other names"):
+        seen_at(tmp_path, now())
+
+
+def _with_key_id_of(ca: Path, folder: Path) -> None:
+    """Sign the server's certificate in `folder` with a fresh key, in the name and with the key identifier of another authority."""
+    authority = x509.load_pem_x509_certificate(ca.read_bytes())
+    file = folder / "superlink.crt"
+    leaf = x509.load_pem_x509_certificate(file.read_bytes())
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(leaf.subject)
+        .issuer_name(authority.subject)
+        .public_key(leaf.public_key())
+        .serial_number(7)
+        .not_valid_before(leaf.not_valid_before_utc)
+        .not_valid_after(leaf.not_valid_after_utc)
+    )
+    for each in leaf.extensions:
+        value = each.value
+        if isinstance(value, x509.AuthorityKeyIdentifier):
+            value = x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key())  # type: ignore[arg-type]
+        made = made.add_extension(value, each.critical)
+    file.write_bytes(made.sign(ec.generate_private_key(ec.SECP256R1()), SHA256()).public_bytes(Encoding.PEM))
 
 
 def test_a_certificate_that_ended_by_both_clocks_is_the_centres_to_renew(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,13 +12,15 @@ import pytest
 
 from client.accounts.book import AccountBook
 from client.accounts.settled import Settled, restore
-from client.bootstrap import open_standing
+from client.bootstrap import open_accounts, open_standing
 from client.cli import app as agent
+from client.standing import StandingBook
 from protos.frames import RefusalCode
 from protos.shell import run_command
 from protos.site import load_site
 from strategies.dp.budget import BudgetRefused
-from strategies.errors import Refused
+from strategies.dp.units import PrivacyUnit, UnitKind
+from strategies.errors import Refused, UsageError
 from strategies.ids import Digest, RunId, SiteName
 from tests.client.accounts_for_tests import filling, occasion, rule
 from tests.client.secure_for_tests import RUN, SITES, SecureBank, Sum, secure_bank
@@ -92,6 +95,41 @@ def test_who_leaves_refuses_everything_and_returns_to_the_same_accounts(bank: Se
     assert answers(bank)
 
 
+class DiesError(Exception):
+    """The command's process ends here."""
+
+
+@pytest.mark.parametrize("dies_at", [(AccountBook, "freeze", "thaw"), (StandingBook, "say", "say")])
+def test_a_command_that_was_cut_off_is_given_again(
+    bank: SecureBank, monkeypatch: pytest.MonkeyPatch, dies_at: tuple[type, str, str]
+) -> None:
+    """Else the accounts of a site that has returned would stay frozen."""
+    where, leaving, returning = dies_at
+
+    def dies(*_: object) -> None:
+        raise DiesError
+
+    for act, step, frozen in (("leave", leaving, True), ("return", returning, False)):
+        typed = [act, "--config", str(file(bank)), "--reason", "moving"]
+        with monkeypatch.context() as cut:
+            cut.setattr(where, step, dies)
+            with pytest.raises(DiesError):
+                agent(typed, standalone_mode=False)
+        say(bank, act)
+        with closing(open_accounts(load_site(file(bank)))) as book:
+            _is_frozen(book, frozen=frozen)
+    assert answers(bank)
+
+
+def _is_frozen(book: AccountBook, *, frozen: bool) -> None:
+    try:
+        book.charge("loans", RULE, RELEASE, occasion(1))
+    except BudgetRefused:
+        assert frozen
+    else:
+        assert not frozen
+
+
 def test_standing_says_nothing_of_another_federation(bank: SecureBank) -> None:
     with closing(open_standing(load_site(file(bank)))) as book:
         book.say("leave", "enough")
@@ -132,3 +170,27 @@ def test_what_others_know_is_charged_once_and_nothing_is_taken_away(tmp_path: Pa
         assert (
             restore(book, config, [Settled(population, RELEASE, occasion(n)) for n in range(4, 400)]) == 396
         )
+
+
+def test_what_no_account_of_this_site_takes_is_not_forgotten(tmp_path: Path, bank: SecureBank) -> None:
+    """A population that was taken out of site.yaml, or is counted per another unit there, would begin from nothing later."""
+    given = load_site(file(bank))
+    name, source = next(iter(given.data.items()))
+    config = given.model_copy(update={"data": {name: source.model_copy(update={"account": RULE})}})
+    population = config.population_of(config.data[name])
+    per_customer = replace(
+        RELEASE, unit=PrivacyUnit(kind=UnitKind.CUSTOMER, column="customer", max_rows=4, max_sites=1)
+    )
+    with closing(AccountBook.open(tmp_path / "accounts.db", SITE, clock=lambda: datetime.now(UTC))) as book:
+        for lacking in (
+            Settled("mortgages", RELEASE, occasion(2)),
+            Settled(population, per_customer, occasion(2)),
+        ):
+            with pytest.raises(UsageError, match=f"{lacking.population}.*put it back"):
+                restore(book, config, [Settled(population, RELEASE, occasion(1)), lacking])
+            assert book.charges(population, RULE.unit.unit) == ()
+        gone = rule(unit={"kind": "customer", "column": "customer", "max_rows": 4, "max_sites": 1})
+        book.charge("mortgages", gone, per_customer, occasion(2))
+        assert (
+            restore(book, config, [Settled("mortgages", per_customer, occasion(2))]) == 0
+        )  # nothing is lost

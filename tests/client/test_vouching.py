@@ -159,6 +159,31 @@ def test_an_older_copy_is_behind_what_its_peers_have_seen(bank: SecureBank, tmp_
     assert request.statements
 
 
+def test_who_was_found_behind_stays_so_however_many_vouch(bank: SecureBank, tmp_path: Path) -> None:
+    """A coordinator shows the words of those who know nothing first, or again."""
+    witnessed(bank)
+    copy = kept_back(bank, tmp_path)
+    witnessed(bank)
+    del bank.log.known[SITE]
+    with closing(started(bank, copy)) as site:
+        start = site.witness.vouching.start()
+        knowing = vouchers(bank, start)
+        nothing = [
+            SignedVoucher.sign(
+                each.voucher.model_copy(update={"statement": None, "start": None, "met": ()}),
+                bank.participant(each.voucher.by).identity,
+            )
+            for each in knowing[1:]
+        ]
+        set_back(told(bank, site, [*nothing, knowing[0]]))
+        set_back(told(bank, site, nothing))
+        request = bank.log.request(
+            RUN, bank.bare_task, grown=bank.log.grown([site.witness.memory.last_head.size])
+        )
+        set_back(asked(site, request))
+        set_back(act(bank, site))
+
+
 def test_what_a_site_did_in_the_middle_of_a_run_is_known_to_who_was_in_the_sum(
     bank: SecureBank, tmp_path: Path
 ) -> None:

@@ -23,13 +23,14 @@ from protos.log_entries import LogEntry
 from protos.log_run_events import RunWitnessed, SiteRefused
 from protos.root import SignedRoot
 from protos.secure_codec import decode_answer, decode_asked
-from protos.witness import Evidence, SignedWitness, view_digest
+from protos.vouching import SignedVoucher
+from protos.witness import MOST_WITNESSES, Evidence, SignedWitness, view_digest
 from strategies.encoding import sha256_hex
 from strategies.errors import Refused
 from strategies.ids import RunId, SiteName
 from strategies.secagg.messages import ConfirmRequest
 from strategies.transparency.notes import Checkpoint
-from tests.coordinator.secure_for_tests import EAST, RUN, SOUTH, WEST, Ask, Secured, secure_plan
+from tests.coordinator.secure_for_tests import EAST, NORTH, RUN, SOUTH, WEST, Ask, Secured, secure_plan
 from tests.coordinator.sums_for_tests import Make
 
 OTHER = RunId("run-00000000000000aa")
@@ -184,6 +185,51 @@ def test_a_made_up_place_of_another_sites_journal_keeps_nobody_out(make: Make) -
     assert not book(federation).found()
     west.answer = answer  # type: ignore[method-assign]
     assert federation.driver()._witnessing.ensure(federation.sites) == federation.sites
+
+
+def test_a_site_that_vouches_a_thousand_times_keeps_nobody_out(make: Make) -> None:
+    """With more vouchers than there may be sites, the message to who was started could not be read there."""
+    federation = make(secure_plan())
+    west = federation.wire.participants[WEST]
+    answer = west.answer
+
+    def flood(frame: bytes) -> bytes:
+        reply = decode_answer(answer(frame))
+        if not isinstance(reply.body, WitnessAnswer) or not reply.body.vouchers:
+            return encode_reply(reply)
+        of_south = [each for each in reply.body.vouchers if each.voucher.site == SOUTH]
+        return encode_reply(
+            replace(reply, body=replace(reply.body, vouchers=tuple(of_south * MOST_WITNESSES)))
+        )
+
+    west.answer = flood  # type: ignore[method-assign]
+    assert SOUTH in federation.driver()._witnessing.ensure(federation.sites)
+
+
+def test_nobody_vouches_in_the_name_of_another(make: Make) -> None:
+    federation = make(secure_plan())
+    west, asked = federation.wire.participants[WEST], []
+    answers = {site: each.answer for site, each in federation.wire.participants.items()}
+
+    def forge(frame: bytes) -> bytes:
+        reply = decode_answer(answers[WEST](frame))
+        if not isinstance(reply.body, WitnessAnswer):
+            return encode_reply(reply)
+        forged = [
+            SignedVoucher.sign(each.voucher.model_copy(update={"by": NORTH}), west.identity)
+            for each in reply.body.vouchers
+        ]
+        return encode_reply(replace(reply, body=replace(reply.body, vouchers=tuple(forged))))
+
+    def listen(frame: bytes) -> bytes:
+        request = decode_asked(frame)
+        asked.extend(request.vouchers if isinstance(request, WitnessRequest) else ())
+        return answers[SOUTH](frame)
+
+    west.answer = forge  # type: ignore[method-assign]
+    federation.wire.participants[SOUTH].answer = listen  # type: ignore[method-assign]
+    federation.driver()._witnessing.ensure(federation.sites)
+    assert sorted(each.voucher.by for each in asked) == [EAST, NORTH]
 
 
 def test_sites_that_know_more_of_each_other_than_the_database_are_heard_again(make: Make) -> None:

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+import socket
+import ssl
+import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import text
 
 from client.cli import app as agent
 from client.doctor.disk import judge_space
@@ -21,13 +28,15 @@ from coordinator.bootstrap import Centre, open_centre
 from coordinator.cli.centre import init as init_centre
 from coordinator.cli.invitations import invite, requests, welcome
 from coordinator.cli.sites import certify
+from coordinator.db.engine import writing
+from coordinator.enrolment import door
 from coordinator.enrolment.door import EnrolmentDoor
 from coordinator.enrolment.invitations import InvitationBook
 from coordinator.governance.log import open_log
 from coordinator.settings import load_settings
 from protos.documents import load_document
 from protos.enrolment import EnrolmentRequest
-from protos.invitation import Invitation, Submission
+from protos.invitation import Invitation, Submission, token_of
 from protos.log_entries import LogEntry
 from protos.log_office import EnrolmentDenied
 from protos.shell import people, run_command
@@ -107,7 +116,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, Offic
         )
     shutil.copy(people_of.root, folder / "home/root.json")
     data.copy_document(data.CONTRACT, folder)
-    (folder / "rows.parquet").write_bytes(b"not read here")
+    pq.write_table(pa.table({"loan_id": [1]}), folder / "rows.parquet")
     centre = open_centre(load_settings(folder / "home"))
     with EnrolmentDoor(centre):
         yield folder, people_of, centre
@@ -244,6 +253,63 @@ def test_who_answers_in_the_doors_place_is_named_and_gets_no_token(
     assert code == 1
     assert "Covenant transport CA of inspection-proxy" in err
     assert read.token not in err
+
+
+def connected(federation: Federation) -> socket.socket:
+    """A stranger that only connects."""
+    section = federation.centre.settings.config.enrolment
+    assert section is not None
+    return socket.create_connection((section.host, section.port))
+
+
+def greeted(federation: Federation) -> ssl.SSLSocket:
+    """A stranger that says nothing more once TLS is up."""
+    bare = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    bare.check_hostname, bare.verify_mode = False, ssl.CERT_NONE
+    return bare.wrap_socket(connected(federation))
+
+
+def test_strangers_who_hold_connections_open_keep_no_site_out(
+    federation: Federation, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(door, "_COMES_WITHIN_S", 1.5)
+    invitation = federation.invitation("heath")
+    config = federation.made("heath", invitation)
+    with ExitStack() as held:
+        strangers = [held.enter_context(greeted(federation)) for _ in range(20)]
+        strangers[0].sendall(b"POST /covenant/enrolment/v1 HTTP/1.1\r\nHost: x\r\nX: ")
+        code, out, err = federation.enroll(config, str(invitation))
+        assert (code, facts_in(out)["state"]) == (0, "waiting"), err
+        for each in strangers:
+            each.settimeout(10)
+            with suppress(OSError):
+                assert each.recv(1) == b""  # they are sent away
+
+
+def test_strangers_who_only_connect_take_the_coordinator_few_files(federation: Federation) -> None:
+    def files() -> int:
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    before, many = files(), 150
+    with ExitStack() as held:
+        for _ in range(many):
+            held.enter_context(connected(federation))
+        time.sleep(1.0)  # for a server that takes all
+        assert files() - before - many <= 64 + 5
+    invitation = federation.invitation("brook")
+    config = federation.made("brook", invitation)
+    assert federation.enroll(config, str(invitation))[0] == 0
+
+
+def test_a_stranger_without_a_token_locks_nothing(federation: Federation) -> None:
+    """Else 20 calls a second would keep rounds from being written."""
+    invitation = federation.invitation("down")
+    request = load_document(federation.made("down", invitation).parent / "enrolment.json", EnrolmentRequest)
+    book = InvitationBook(federation.centre)
+    with writing(federation.centre.engine, "a round") as session:
+        session.execute(text("SELECT 1"))
+        answer = book.submit(Submission(token=token_of(bytes(32)), request=request))
+    assert answer.state == "refused"
 
 
 # --- doctor -----------------------------------------------------------------------------------------------------------

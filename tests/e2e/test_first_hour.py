@@ -116,7 +116,7 @@ def test_a_site_that_follows_the_page_is_in_a_round_within_five_minutes(tmp_path
             stop(centre, run_id)
         finally:
             agent.terminate()
-            agent.wait(20)
+            agent.wait(90)  # it stays up to a minute for the sum that the stop has left in its hand
         assert NEW in survivors, (folder / "agent.log").read_text()[-2000:]
         _goes_on_under_a_new_key(deployment, folder)
         assert first_round_s < MOST_S
