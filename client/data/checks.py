@@ -133,8 +133,7 @@ class Checks:
         ):
             return self._wrong_type(name, values, "boolean")
         numbers = np.array(
-            pc.cast(pc.cast(values, pa.int8(), safe=False), pa.float64()).to_numpy(zero_copy_only=False),
-            dtype=np.float64,
+            pc.cast(values, pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64
         )
         strays = int(np.count_nonzero(~np.isin(numbers, (0.0, 1.0)) & ~np.isnan(numbers)))
         if strays:

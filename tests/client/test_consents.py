@@ -234,6 +234,24 @@ def test_what_waits_is_listed_and_allowed_by_its_digits(
     assert west.refusal(plan(), again=True).code is RefusalCode.POLICY
 
 
+def test_a_plan_whose_consent_ran_out_waits_again_once_it_is_asked_for(west: West) -> None:
+    witnessed(west, plan())
+    west.ask("always")
+    west.record(plan(), days=1)
+    assert isinstance(west.says(plan()), Moments)
+    config = load_site(west.bank.config_file("west"))
+    book = consents_of(config, load_identity(config), clock=lambda: west.now)
+    west.now = NOW + timedelta(days=2)
+    assert book.waiting() == ()
+    for _ in range(3):
+        assert west.refusal(plan(), again=True).code is RefusalCode.LATER
+    assert [each.plan.digest for each in book.waiting()] == [plan().digest]
+    assert book.find(plan().digest[:12]) == plan()
+    west.record(plan())
+    assert book.waiting() == ()
+    book.close()
+
+
 def test_plan_test_names_the_command_and_leaves_with_3_until_it_was_allowed(
     west: West, capsys: pytest.CaptureFixture[str]
 ) -> None:
