@@ -252,8 +252,8 @@ class Checks:
     def _both_classes(self) -> None:
         target = self.contract.target
         if 0 in self._classes and any(self._classes):
-            word = target.positive if self._classes[1] else target.negative
-            words = f"is {word!r} in every row; training needs rows of both classes"
+            # Not which: it would be the class of every row.
+            words = "has one class in all rows; training needs rows of both classes"
             self.found.note("classes", target.column, self.rows, words)
 
     def _fresh(self) -> None:

@@ -23,8 +23,9 @@ from protos.plan import Plan
 from protos.shell import run_command
 from protos.site import load_site
 from strategies.ids import RunId
-from tests.bank_for_tests import Bank, make_bank
+from tests.bank_for_tests import SITES, Bank, make_bank
 from tests.client.loans_for_tests import CONTRACT, plan
+from tests.witness_for_tests import vouched
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 
@@ -46,7 +47,8 @@ class West:
     def start(self) -> None:
         if self._running is not None:
             self._running.close()
-        self._running = open_participant(self.bank.config_file("west"), clock=lambda: self.now)
+        started = open_participant(self.bank.config_file("west"), clock=lambda: self.now)
+        self._running = vouched(started, SITES)
 
     def says(self, to: Plan, *, again: bool = False) -> Body:
         assert self._running is not None

@@ -217,7 +217,7 @@ def test_a_file_that_is_written_while_it_is_read_is_no_table(
 
 def test_what_sqlite_has_committed_beside_its_file_is_seen(held: SiteRows, tmp_path: Path) -> None:
     source = places.sqlite(places.rows(), tmp_path)
-    with closing(sqlite3.connect(tmp_path / "cards.sqlite", autocommit=True)) as database:
+    with closing(sqlite3.connect(tmp_path / "cards.sqlite", isolation_level=None)) as database:
         database.execute("PRAGMA journal_mode = WAL")
         first = held.table(source, places.CONTRACT)
         database.execute("DELETE FROM cards WHERE months > 100")

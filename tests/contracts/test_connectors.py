@@ -267,7 +267,7 @@ def test_duckdb_leaves_no_rows_beside_its_file(tmp_path: Path) -> None:
     with pytest.raises(MemoryError):
         list(connector_of(place).batches(["word"]))
     with duckdb.connect(str(place.file), read_only=True, config=dict(_CONFIG)) as connection:
-        assert connection.sql("SELECT current_setting('temp_directory')").fetchone() == ("",)
+        assert connection.sql("SELECT current_setting('temp_directory')").fetchall() == [("",)]
     assert [each.name for each in tmp_path.iterdir()] == ["cards.duckdb"]
 
 
