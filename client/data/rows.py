@@ -1,6 +1,6 @@
 """The rows of a running site: read and judged when a run begins here and they may have changed, and shared by its sessions.
 
-1. A file is read again when it is another one, or was written; a database when ten minutes have passed. Within a run nothing is read twice.
+1. A file is read again when it is another one, or was written; a database when ten minutes have passed. A run keeps the rows that it has begun with, unless more than four go on at once or the agent is started again.
 2. Whatever was half read is forgotten, and so is a file that was written while it was read. After a failure the next try waits, longer each time; until then the same failure is the answer.
 3. Rows that break their contract are told to this site's log. They are judged again when they may have changed.
 """

@@ -234,6 +234,14 @@ def test_the_environment_and_files_of_libpq_have_no_say(monkeypatch: pytest.Monk
         )._conninfo()  # type: ignore[attr-defined]
 
 
+def test_a_sqlite_files_name_is_a_name_and_not_a_part_of_a_url(tmp_path: Path) -> None:
+    made = places.sqlite(rows(), tmp_path)
+    assert made.file is not None
+    odd = made.file.rename(tmp_path / "cards?mode=rwc#1%41.sqlite")
+    assert taken(made.model_copy(update={"file": odd})).report.accepted
+    assert list(tmp_path.iterdir()) == [odd]
+
+
 def test_a_sqlite_file_is_not_made_by_reading(tmp_path: Path) -> None:
     with pytest.raises(Unreadable, match="does not exist"):
         taken(places.source(file=tmp_path / "none.sqlite", table="cards"))
