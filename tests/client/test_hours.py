@@ -95,11 +95,11 @@ def test_the_agent_says_goodbye_and_comes_back_by_itself(tmp_path: Any) -> None:
     def empty() -> None:
         answered.append(superlink.goodbyes)
         if not away[0]:
-            agent.stop()
+            agent.drain()
 
     superlink.on_empty = empty
     agent = Agent(config=config, app=app, node_config={}, connect=superlink.connect, is_away=is_away)
-    late = threading.Timer(20, agent.stop)
+    late = threading.Timer(20, agent.drain)
     late.start()
     agent.serve()
     late.cancel()
@@ -115,7 +115,7 @@ def test_an_agent_that_starts_outside_the_hours_does_not_connect(tmp_path: Any) 
     def is_away() -> bool:
         looks.append(superlink.connections)
         if len(looks) > 2:
-            agent.stop()
+            agent.drain()
         return True
 
     fast = config.model_copy(update={"run": config.run.model_copy(update={"idle_poll": 0.01})})

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 _SMALL_BATCH: Final = 1 << 14
 """Rows are Python's objects here, each of them large."""
 _READ_ONLY: Final = {
-    "sqlite": ("PRAGMA query_only = ON", "BEGIN"),
+    "sqlite": ("PRAGMA query_only = ON", "PRAGMA trusted_schema = OFF", "BEGIN"),
     "postgresql": ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",),
     "oracle": ("SET TRANSACTION READ ONLY",),
 }
