@@ -30,7 +30,7 @@ _WAITS: Final = "waits"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """A plan that the agent has seen, `at` some time, and of which nobody has said anything."""
+    """A plan that the agent was asked for, `at` some time, when nobody had said anything of it, or nothing that still counted."""
 
     plan: Plan
     at: datetime
@@ -64,9 +64,9 @@ class ConsentBook:
         return tuple(self._said.values())
 
     def waiting(self) -> tuple[Waiting, ...]:
-        """The plans of which nobody has said anything, the oldest first."""
+        """The plans of which nobody has said anything since they were asked for, the oldest first."""
         self._look()
-        return tuple(each for digest, each in self._waiting.items() if digest not in self._said)
+        return tuple(each for each in self._waiting.values() if not self._is_said(each))
 
     def find(self, digits: str) -> Plan:
         """The plan whose digest begins with `digits`, among those that the agent has seen. Raises UsageError unless it is one."""
@@ -84,8 +84,10 @@ class ConsentBook:
         self._append(_SAID, {"consent": consent.canonical.decode()})
 
     def note(self, plan: Plan) -> bool:
-        """Keep a plan that waits, once; whether it is kept."""
-        if plan.digest in self._waiting:
+        """Keep a plan that waits, once, and once more after each consent that has run out; whether it is kept."""
+        known, said = self._waiting.get(plan.digest), self._said.get(plan.digest)
+        ran_out = said is not None and said.expires is not None and said.expires <= self.clock()
+        if known is not None and not (ran_out and self._is_said(known)):
             return True
         if len(self.waiting()) >= MOST_PENDING:
             return False
@@ -97,6 +99,11 @@ class ConsentBook:
         """Close the file."""
         if self._journal is not None:
             self._journal.close()
+
+    def _is_said(self, waiting: Waiting) -> bool:
+        """Whether somebody has said something of a plan that counts, or has not run out when it was asked for."""
+        said = self._said.get(waiting.plan.digest)
+        return said is not None and (said.expires is None or waiting.at < said.expires)
 
     def _append(self, kind: str, body: dict[str, str]) -> None:
         with self._opened().turn() as turn:
@@ -131,5 +138,5 @@ class ConsentBook:
         elif entry.kind == _WAITS and entry.body["in"] == self.federation:
             plan = Plan.from_canonical(entry.body["plan"].encode())
             at = datetime.fromisoformat(entry.body["at"])
-            self._waiting.setdefault(plan.digest, Waiting(plan=plan, at=at))
+            self._waiting[plan.digest] = Waiting(plan=plan, at=at)
         self._known = max(self._known, entry.seq)

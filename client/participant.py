@@ -298,7 +298,7 @@ class Participant:
         self.presence.require_consent(accepted, began)
 
     def _session(self, accepted: Accepted, run: RunId) -> Session:
-        """The training session of a run on this site's data, which stay as they were when it began here."""
+        """The training session of a run on this site's data, which stay as they were when it began here, as long as the session is kept."""
         key = (run, accepted.plan.digest, accepted.contract.digest)
         if key not in self._sessions:
             table = self.rows.table(accepted.source, accepted.contract)

@@ -109,6 +109,8 @@ _FORMATS: Final[Mapping[str, Format]] = {
 _HAVE_TABLES: Final = ("duckdb", "sqlite")
 _URL_WORDS: Final = "such as postgresql://reader@db.example/loans"
 _SECRET_OPTION: Final = re.compile(r"pass|pwd|secret|token", re.IGNORECASE)
+_SECRET_INSIDE: Final = re.compile(r"(pass|pwd|secret|token)\w*\s*=", re.IGNORECASE)
+"""Of an option that holds options, as `odbc_connect` does."""
 
 TableName = Annotated[
     str,
@@ -207,7 +209,8 @@ def _require_url(url: str) -> None:
     try:
         parts = urlsplit(url)
         has_password = parts.password is not None or any(
-            _SECRET_OPTION.search(name) for name, _ in parse_qsl(parts.query, keep_blank_values=True)
+            _SECRET_OPTION.search(name) or _SECRET_INSIDE.search(value)
+            for name, value in parse_qsl(parts.query, keep_blank_values=True)
         )
     except ValueError as error:
         raise FieldError("url", f"cannot be read as a URL; use one {_URL_WORDS}") from error
@@ -215,6 +218,11 @@ def _require_url(url: str) -> None:
         raise FieldError(
             "url",
             "a password is never written here; name its place with password: {credential: ...} or {file: ...}",
+        )
+    # One of these in a password ends the host for this reader, and not for the driver's.
+    if parts.fragment or "@" in parts.path + parts.query:
+        raise FieldError(
+            "url", f"has an @ or # after its host, where a password could hide; use one {_URL_WORDS}"
         )
     if parts.scheme.startswith("sqlite"):
         raise FieldError("url", "a SQLite database is a file; name it with file and format: sqlite")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Final
@@ -28,7 +28,7 @@ from protos.plan_releases import releases_of
 from protos.quantities import parse_duration
 from protos.shell import emit, people
 from protos.site import SiteConfig, load_site
-from strategies.dp.budget import BudgetRefused
+from strategies.dp.budget import Account, BudgetRefused
 from strategies.errors import Refused, UsageError
 
 app = typer.Typer(no_args_is_help=True, help="What this site says of a plan, and who here has allowed it.")
@@ -123,14 +123,16 @@ def _room(plan: Plan, site: SiteConfig) -> Iterator[Finding]:
     contract, source = contract_of(plan, site), site.source_for(plan.contract)
     if contract is None or source is None or source.account is None or plan.privacy.mode == "none":
         return
-    planned, reason = releases_of(plan, contract), ""
-    book = open_accounts(site)
+    planned, population, reason = releases_of(plan, contract), site.population_of(source), ""
+    asked = {} if planned is None else planned.planned()
     try:
-        book.require(site.population_of(source), source.account, {} if planned is None else planned.planned())
+        if site.accounts.exists():
+            with closing(open_accounts(site)) as book:
+                book.require(population, source.account, asked)
+        else:  # the agent begins it, and not whoever asks
+            Account(name=f"{site.site}/{population}", ceiling=source.account.ceiling).require(asked)
     except BudgetRefused as refused:
         reason = str(refused)
-    finally:
-        book.close()
     yield found(
         "account",
         not reason,

@@ -133,8 +133,7 @@ class Checks:
         ):
             return self._wrong_type(name, values, "boolean")
         numbers = np.array(
-            pc.cast(pc.cast(values, pa.int8(), safe=False), pa.float64()).to_numpy(zero_copy_only=False),
-            dtype=np.float64,
+            pc.cast(values, pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64
         )
         strays = int(np.count_nonzero(~np.isin(numbers, (0.0, 1.0)) & ~np.isnan(numbers)))
         if strays:
@@ -253,6 +252,7 @@ class Checks:
     def _both_classes(self) -> None:
         target = self.contract.target
         if 0 in self._classes and any(self._classes):
+            # Not which: it would be the class of every row.
             words = "has one class in all rows; training needs rows of both classes"
             self.found.note("classes", target.column, self.rows, words)
 

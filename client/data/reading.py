@@ -17,7 +17,7 @@ from client.data.connectors.interface import Connector
 from client.data.connectors.memory import InMemory
 from client.data.connectors.open import connector_of
 from client.data.report import DataError, Findings, Report, Unreadable
-from client.data.storage import SPOOL_ABOVE_BYTES, Store
+from client.data.storage import SPOOL_ABOVE_BYTES, Store, kept_columns
 from client.data.table import Table
 from protos.contract import Contract
 from protos.site import DataSource
@@ -76,6 +76,7 @@ def read(
     """As `read_source`, through `connector`; up to `most` bytes stay in memory."""
     began = time.monotonic()
     _check_renamed(renamed, contract, connector.named)
+    _check_apart(renamed, contract, connector.named)
     found = Findings(connector.named, dict(renamed))
     checks = Checks(contract, found, today, textual=connector.textual)
     try:
@@ -152,6 +153,18 @@ def _check_renamed(renamed: Mapping[str, str], contract: Contract, named: str) -
         if name not in known:
             raise DataError(
                 f"`columns` for {named} renames {name!r}, which is not a column of contract {contract.ref}{_nearest(name, known)}"
+            )
+
+
+def _check_apart(renamed: Mapping[str, str], contract: Contract, named: str) -> None:
+    """What is never a feature is none under a second name either."""
+    never = (contract.key, contract.customer, contract.target.column, *(contract.protected or ()))
+    barred = {renamed.get(name, name): name for name in never if name is not None}
+    for name in kept_columns(contract):
+        own = renamed.get(name, name)
+        if own in barred:
+            raise DataError(
+                f"`columns` for {named} takes {own!r} for {name!r} and for {barred[own]!r}, which is never a feature in {contract.ref}; map {name!r} to another column"
             )
 
 

@@ -1,7 +1,7 @@
 """The rows of a running site: read and judged when a run begins here and they may have changed, and shared by its sessions.
 
-1. A file is read again when it is another one, or was written; a database when ten minutes have passed. Within a run nothing is read twice.
-2. Whatever was half read is forgotten. After a failure the next try waits, longer each time; until then the same failure is the answer.
+1. A file is read again when it is another one, or was written; a database when ten minutes have passed. A run keeps the rows that it has begun with, unless more than four go on at once or the agent is started again.
+2. Whatever was half read is forgotten, and so is a file that was written while it was read. After a failure the next try waits, longer each time; until then the same failure is the answer.
 3. Rows that break their contract are told to this site's log. They are judged again when they may have changed.
 """
 
@@ -18,7 +18,7 @@ from typing import Final
 import structlog
 
 from client.data.reading import Reading, read_source
-from client.data.report import Report, Unreadable
+from client.data.report import DataError, Report, Unreadable
 from client.data.table import Table
 from protos.contract import Contract, DateColumn
 from protos.documents import load_document
@@ -30,6 +30,10 @@ _FIRST_WAIT: Final = timedelta(seconds=1)
 _LONGEST_WAIT: Final = timedelta(minutes=1)
 _MOST_DOUBLINGS: Final = 6
 _KEPT_TABLES: Final = 4
+_PLAIN_FILES: Final = ("parquet", "csv", "arrow", "fixed-width")
+"""Those that give no snapshot."""
+_LOGS: Final = {"sqlite": ("-wal",), "duckdb": (".wal",)}
+"""Where what was committed last may stand, with the file itself as it was."""
 _log = structlog.get_logger(__name__)
 
 Place = tuple[str, tuple[tuple[str, str], ...], str]
@@ -42,7 +46,7 @@ class _Kept:
     at: datetime
     mark: tuple[int, ...] | None
     reading: Reading | None
-    trouble: Unreadable | None = None
+    trouble: DataError | None = None
     failures: int = 0
 
     def stands(self, now: datetime, mark: tuple[int, ...] | None, *, dated: bool) -> bool:
@@ -86,7 +90,7 @@ class SiteRows:
             while len(self._kept) > _KEPT_TABLES:
                 self._kept.popitem(last=False)
         if kept.trouble is not None:
-            raise Unreadable(str(kept.trouble))
+            raise type(kept.trouble)(str(kept.trouble))
         assert kept.reading is not None  # noqa: S101 (one of the two)
         return kept.reading
 
@@ -98,7 +102,11 @@ class SiteRows:
             reading = read_source(
                 source, contract, today=_day(began), spool=self.spool, leaving=self._leaving.is_set
             )
-        except Unreadable as trouble:
+            if source.kind in _PLAIN_FILES and _mark(source) != mark:
+                raise Unreadable(
+                    f"{source.named} was written while it was read; put the new file in its place with one rename"
+                )
+        except DataError as trouble:
             _log.warning(
                 "data could not be read", contract=contract.ref, reason=str(trouble), attempt=failures + 1
             )
@@ -145,11 +153,20 @@ def _day(now: datetime) -> date:
 
 
 def _mark(source: DataSource) -> tuple[int, ...] | None:
-    """Of a file: another one, or a change in it, has another mark. None for a database."""
+    """Of a file, its database's log and its layout: another one, or a change in it, has another mark. None for a database."""
     if source.file is None:
         return None
+    places = [
+        source.file,
+        source.layout,
+        *(source.file.with_name(source.file.name + end) for end in _LOGS.get(source.kind, ())),
+    ]
+    return tuple(number for place in places if place is not None for number in _mark_of(place))
+
+
+def _mark_of(place: Path) -> tuple[int, ...]:
     try:
-        found = source.file.stat()
+        found = place.stat()
     except OSError:
         return (0,)
     return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns

@@ -68,7 +68,10 @@ class Spool:
             joined = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
             self._parts.clear()
             return pa.py_buffer(joined)
-        self._file.flush()
+        try:
+            self._file.flush()
+        except OSError as error:
+            raise _full(self.folder, error) from error
         mapped = mmap.mmap(self._file.fileno(), self._size, prot=mmap.PROT_READ)
         self._file.close()
         return pa.py_buffer(mapped)

@@ -86,6 +86,10 @@ class Room:
         return state_personal(federation, self.config.site, shared, identity, at=self.clock())
 
     def _source(self, shared: SharedModel) -> DataSource:
+        if barred := sorted(set(shared.plan.features) & set(self.config.policy.forbid_features)):
+            raise Refused(
+                f"`policy.forbid_features` at this site forbids {', '.join(barred)}, which the model of plan {shared.plan.name} takes as an input"
+            )
         source = self.config.source_for(shared.contract.ref)
         if source is None:
             raise UsageError(f"this site has no data under contract {shared.contract.ref}")

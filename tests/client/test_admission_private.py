@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from client.admission import policy
 from client.admission.documents import Accepted, check_documents
+from client.admission.findings import Outcome
+from client.cli.plans import _room
 from client.refusal import TaskRefused
 from protos.contract import Contract
 from protos.frames import RefusalCode, Task
@@ -314,3 +317,21 @@ def test_what_a_plan_costs_is_judged_at_the_accounts_order(bank: SecureBank) -> 
         costs[order] = spent.guarantee().epsilon
         assert f"the plan costs epsilon {costs[order]:.3f} at" in refused(bank, config)
     assert costs[4] != pytest.approx(costs[32], rel=0.01)
+
+
+@pytest.mark.parametrize(("epsilon", "outcome"), [(12.0, Outcome.PASSES), (0.01, Outcome.REFUSES)])
+def test_plan_test_judges_an_account_that_nobody_has_begun_and_begins_none(
+    bank: SecureBank, tmp_path: Path, epsilon: float, outcome: Outcome
+) -> None:
+    """Whoever asks may be another user than the agent's, who could not open the file then."""
+    config = bank.participant(VICTIM).config
+    (source,) = config.data.values()
+    assert source.account is not None
+    account = source.account.model_copy(update={"epsilon": epsilon})
+    changes = {
+        "accounts": tmp_path / "accounts.db",
+        "data": {"loans": source.model_copy(update={"account": account})},
+    }
+    (found,) = _room(bank.plan, config.model_copy(update=changes))
+    assert found.outcome is outcome
+    assert not list(tmp_path.iterdir())

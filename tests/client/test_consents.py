@@ -23,8 +23,9 @@ from protos.plan import Plan
 from protos.shell import run_command
 from protos.site import load_site
 from strategies.ids import RunId
-from tests.bank_for_tests import Bank, make_bank
+from tests.bank_for_tests import SITES, Bank, make_bank
 from tests.client.loans_for_tests import CONTRACT, plan
+from tests.witness_for_tests import vouched
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
 
@@ -46,7 +47,8 @@ class West:
     def start(self) -> None:
         if self._running is not None:
             self._running.close()
-        self._running = open_participant(self.bank.config_file("west"), clock=lambda: self.now)
+        started = open_participant(self.bank.config_file("west"), clock=lambda: self.now)
+        self._running = vouched(started, SITES)
 
     def says(self, to: Plan, *, again: bool = False) -> Body:
         assert self._running is not None
@@ -232,6 +234,24 @@ def test_what_waits_is_listed_and_allowed_by_its_digits(
     assert json.loads(capsys.readouterr().out)["pending"] == []
     assert west.agent("plan", "deny", plan().digest[:12]) == 0
     assert west.refusal(plan(), again=True).code is RefusalCode.POLICY
+
+
+def test_a_plan_whose_consent_ran_out_waits_again_once_it_is_asked_for(west: West) -> None:
+    witnessed(west, plan())
+    west.ask("always")
+    west.record(plan(), days=1)
+    assert isinstance(west.says(plan()), Moments)
+    config = load_site(west.bank.config_file("west"))
+    book = consents_of(config, load_identity(config), clock=lambda: west.now)
+    west.now = NOW + timedelta(days=2)
+    assert book.waiting() == ()
+    for _ in range(3):
+        assert west.refusal(plan(), again=True).code is RefusalCode.LATER
+    assert [each.plan.digest for each in book.waiting()] == [plan().digest]
+    assert book.find(plan().digest[:12]) == plan()
+    west.record(plan())
+    assert book.waiting() == ()
+    book.close()
 
 
 def test_plan_test_names_the_command_and_leaves_with_3_until_it_was_allowed(

@@ -183,3 +183,18 @@ def test_protected_attributes_and_dates_are_never_features(name: str, sentence: 
     with pytest.raises(UsageError) as caught:
         CONTRACT.feature_spec(["amount", name])
     assert str(caught.value) == sentence
+
+
+def test_a_protected_attribute_is_no_feature_under_another_columns_name() -> None:
+    with pytest.raises(DataError, match="takes 'sex' for 'product' and for 'sex', which is never a feature"):
+        read(InMemory(arrow(rows()), "cards"), CONTRACT, renamed={"product": "sex"}, today=TODAY, spool=None)
+
+
+@pytest.mark.parametrize("value", [2, -1, 256, 257, 1 << 40])
+def test_a_whole_number_is_a_truth_value_if_it_is_0_or_1(value: int) -> None:
+    """And not if its last byte is."""
+    data = arrow(rows())
+    place = data.column_names.index("married")
+    numbers = pa.array([value, *[place % 2 for place in range(len(data) - 1)]], pa.int64())
+    found = judged(data.set_column(place, "married", numbers)).report.violations
+    assert [(each.rule, each.column, each.rows) for each in found] == [("type", "married", 1)]

@@ -94,6 +94,12 @@ def test_a_translation_of_a_column_that_the_contract_lacks_is_refused():
     )
 
 
+def test_what_is_never_a_feature_is_none_under_a_second_name():
+    assert sentence(loans(), {"income": "status"}) == (
+        "`columns` for loans.parquet takes 'status' for 'income' and for 'status', which is never a feature in loans@1; map 'income' to another column"
+    )
+
+
 def test_a_column_that_is_there_twice_is_refused():
     assert "is there 2 times; keep one" in sentence(loans().append_column("term", loans()["term"]))
 

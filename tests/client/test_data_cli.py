@@ -80,9 +80,10 @@ def test_rows_are_judged_when_the_agent_starts(
         "client.process.threading.Thread", lambda target, args, daemon: _Started(target, args, seen)
     )
     monkeypatch.setattr("client.process.participant", lambda file: bank.participant(VICTIM))
+    monkeypatch.setattr("client.process.configure", lambda section: None)
+    running = bank.participant(VICTIM)
     with open_agent(config):
-        pass
-    (kept,) = bank.participant(VICTIM).rows._kept.values()
+        (kept,) = running.rows._kept.values()
     assert seen == [1]
     assert kept.reading is not None
     assert not kept.reading.report.accepted

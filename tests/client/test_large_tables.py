@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import resource
 import stat
 from pathlib import Path
 
@@ -147,6 +148,18 @@ def test_rows_beyond_a_bound_are_in_a_file_without_a_name(tmp_path: Path) -> Non
 def test_a_folder_that_takes_no_file_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(Unreadable, match="could not be put into a temporary file"):
         Spool(tmp_path / "none", most=1).write(b"12")
+
+
+def test_a_disk_that_is_full_at_the_last_bytes_is_one_sentence(tmp_path: Path) -> None:
+    """What stands in the file's buffer is written when the rows are asked for."""
+    spool, before = Spool(tmp_path, most=1), resource.getrlimit(resource.RLIMIT_FSIZE)
+    spool.write(b"123456")
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4, before[1]))
+    try:
+        with pytest.raises(Unreadable, match="could not be put into a temporary file"):
+            spool.buffer()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 def test_rows_are_in_order_of_their_keys_wherever_they_stood() -> None:

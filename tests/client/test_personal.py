@@ -258,6 +258,15 @@ def test_a_model_of_another_contract_than_the_sites_is_refused(tmp_path: Path) -
         site.room.make("default", quiet)
 
 
+def test_a_feature_that_the_site_forbids_is_in_no_personal_model_either(tmp_path: Path) -> None:
+    site = make_site(tmp_path, odd(ROWS))
+    with site.config_file.open("a") as config:
+        config.write("policy: {forbid_features: [term]}\n")
+    with pytest.raises(Refused, match=r"`policy\.forbid_features` at this site forbids term"):
+        site.room.make("default", quiet)
+    assert not list(site.room.shelf.asked())
+
+
 def test_an_unknown_model_is_an_error_that_names_those_that_are_there(tmp_path: Path) -> None:
     site = make_site(tmp_path, odd(ROWS))
     with pytest.raises(UsageError, match=f"there: default \\({RUN}\\)"):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL
 from structlog.testing import capture_logs
 
+from client.data.connectors.files import CsvFile
 from client.data.report import DataError, Unreadable
 from client.data.rows import DATABASE_STAYS, SiteRows
 from protos.frames import Refusal, RefusalCode
@@ -187,3 +190,62 @@ def _break_in_the_middle(url: URL) -> None:
                 " UNION ALL SELECT * FROM risk.kept WHERE pg_terminate_backend(pg_backend_pid())"
             )
         )
+
+
+def test_a_source_that_cannot_be_used_is_not_read_at_every_question(
+    held: SiteRows, clock: Clock, tmp_path: Path
+) -> None:
+    """All its records are read to count those that are no numbers: a question a second would be the machine's whole day."""
+    source = places.fixed(places.rows(), tmp_path)
+    assert source.file is not None
+    source.file.write_bytes(source.file.read_bytes().replace(b"\xf0", b"\x5c"))
+    tries = 0
+    for _ in range(20):
+        with capture_logs() as told, pytest.raises(DataError, match="hold no zoned number"):
+            held.table(source, places.CONTRACT)
+        tries += sum(each["event"] == "data could not be read" for each in told)
+    assert tries == 1
+    places.fixed(places.rows(), tmp_path)
+    clock.now += timedelta(seconds=1)
+    assert held.table(source, places.CONTRACT)
+
+
+def test_a_file_that_is_written_while_it_is_read_is_no_table(
+    held: SiteRows, clock: Clock, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file has no snapshot: what was read would be the one half of the old rows, and the other of the new."""
+    source, file = places.comma(places.rows(), tmp_path), tmp_path / "cards.csv"
+    read = CsvFile.batches
+
+    def written_meanwhile(self: CsvFile, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        yield from read(self, columns)
+        if self.path == file:
+            with file.open("a") as more:
+                more.write("\n")
+
+    monkeypatch.setattr(CsvFile, "batches", written_meanwhile)
+    with pytest.raises(Unreadable, match="was written while it was read"):
+        held.table(source, places.CONTRACT)
+    monkeypatch.undo()
+    clock.now += timedelta(seconds=1)
+    assert held.table(source, places.CONTRACT)
+
+
+def test_what_sqlite_has_committed_beside_its_file_is_seen(held: SiteRows, tmp_path: Path) -> None:
+    source = places.sqlite(places.rows(), tmp_path)
+    with closing(sqlite3.connect(tmp_path / "cards.sqlite", isolation_level=None)) as database:
+        database.execute("PRAGMA journal_mode = WAL")
+        first = held.table(source, places.CONTRACT)
+        database.execute("DELETE FROM cards WHERE months > 100")
+        assert len(held.table(source, places.CONTRACT).keys) < len(first.keys)
+
+
+def test_a_layout_that_was_mended_is_used(held: SiteRows, tmp_path: Path) -> None:
+    source = places.fixed(places.rows(), tmp_path)
+    assert source.layout is not None
+    good = source.layout.read_text()
+    source.layout.write_text(good.replace("months: {at: 25", "months: {at: 26"))
+    with pytest.raises(DataError):
+        held.table(source, places.CONTRACT)
+    source.layout.write_text(good)
+    assert held.table(source, places.CONTRACT)

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import duckdb
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -14,6 +15,7 @@ import pytest
 from sqlalchemy import create_engine, text
 from sqlalchemy.engine import URL
 
+from client.data.connectors.duck import _CONFIG
 from client.data.connectors.interface import BATCH_ROWS
 from client.data.connectors.open import connector_of
 from client.data.reading import Reading, read, read_source
@@ -223,10 +225,21 @@ def test_the_environment_and_files_of_libpq_have_no_say(monkeypatch: pytest.Monk
     assert "sslmode='verify-full'" in said
     assert "passfile='/dev/null/none'" in said
     assert "default_transaction_read_only=on" in said
+    for name in ("hostaddr", "password", "sslcert", "sslkey"):  # of PGHOSTADDR and so on
+        assert f"{name}=''" in said
+    assert "sslrootcert='/etc/ca.pem'" in said
     with pytest.raises(DataError, match="has an option options"):
         connector_of(
             places.source(url="postgresql://reader@db.example/loans?options=-c", table="c")
         )._conninfo()  # type: ignore[attr-defined]
+
+
+def test_a_sqlite_files_name_is_a_name_and_not_a_part_of_a_url(tmp_path: Path) -> None:
+    made = places.sqlite(rows(), tmp_path)
+    assert made.file is not None
+    odd = made.file.rename(tmp_path / "cards?mode=rwc#1%41.sqlite")
+    assert taken(made.model_copy(update={"file": odd})).report.accepted
+    assert list(tmp_path.iterdir()) == [odd]
 
 
 def test_a_sqlite_file_is_not_made_by_reading(tmp_path: Path) -> None:
@@ -236,6 +249,48 @@ def test_a_sqlite_file_is_not_made_by_reading(tmp_path: Path) -> None:
 
 
 # --- fixed-width ----------------------------------------------------------------------------------------------------------
+
+
+def in_duckdb(folder: Path, *statements: str) -> DataSource:
+    with duckdb.connect(str(folder / "cards.duckdb")) as connection:
+        for statement in statements:
+            connection.execute(statement)
+    return places.source(file=folder / "cards.duckdb", table="cards")
+
+
+def test_a_value_that_a_view_of_duckdb_cannot_take_is_unreadable_and_not_repeated(tmp_path: Path) -> None:
+    """It comes as an OSError of pyarrow in the middle of the rows, which is nobody's refusal."""
+    view = "CREATE VIEW cards AS SELECT n, CAST(IF(n = 250000, '{}', '1') AS INTEGER) AS m FROM range(300000) r(n)"
+    place = in_duckdb(tmp_path, view.format(places.SECRET))
+    with pytest.raises(Unreadable) as caught:
+        list(connector_of(place).batches(["n", "m"]))
+    assert places.SECRET not in str(caught.value)
+    assert caught.value.__cause__ is None
+
+
+def test_duckdb_leaves_no_rows_beside_its_file(tmp_path: Path) -> None:
+    """A view that sorts more than fits would spill rows into files that all may read: it is out of memory."""
+    rows_ = "SELECT md5(n::varchar) || md5((n + 1)::varchar) AS word FROM range(6000000) r(n)"
+    place = in_duckdb(tmp_path, f"CREATE VIEW cards AS {rows_} ORDER BY word DESC, md5(word)")
+    with pytest.raises(MemoryError):
+        list(connector_of(place).batches(["word"]))
+    with duckdb.connect(str(place.file), read_only=True, config=dict(_CONFIG)) as connection:
+        assert connection.sql("SELECT current_setting('temp_directory')").fetchall() == [("",)]
+    assert [each.name for each in tmp_path.iterdir()] == ["cards.duckdb"]
+
+
+def test_long_records_come_in_smaller_batches(tmp_path: Path) -> None:
+    layout = (
+        "covenant: layout/v1\ncode_page: cp037\nrecord_bytes: 100000\nfields:\n  account: {at: 1, bytes: 4}\n"
+    )
+    (tmp_path / "cards.layout.yaml").write_text(layout)
+    with (tmp_path / "cards.dat").open("wb") as file:
+        file.truncate(100_000 * 400)
+    place = places.source(
+        file=tmp_path / "cards.dat", format="fixed-width", layout=tmp_path / "cards.layout.yaml"
+    )
+    sizes = [each.num_rows for each in connector_of(place).batches(["account"])]
+    assert (sum(sizes), max(sizes)) == (400, 167)
 
 
 def test_a_field_that_is_no_number_is_counted_and_not_shown(tmp_path: Path) -> None:
@@ -321,6 +376,13 @@ def test_signs_of_zoned_and_packed_numbers_in_ebcdic_and_ascii() -> None:
         ({"url": f"postgresql://r:{places.SECRET}@h/d", "table": "t"}, "a password is never written here"),
         (
             {"url": f"postgresql://r@h/d?password={places.SECRET}", "table": "t"},
+            "a password is never written here",
+        ),
+        ({"url": f"mssql+pyodbc://r:{places.SECRET}#1@h/d", "table": "t"}, "has an @ or # after its host"),
+        ({"url": f"oracle://r:{places.SECRET}/1@h/d", "table": "t"}, "has an @ or # after its host"),
+        ({"url": f"oracle://r:{places.SECRET}?1@h/d", "table": "t"}, "has an @ or # after its host"),
+        (
+            {"url": f"mssql+pyodbc://h/d?odbc_connect=UID%3Dr%3BPWD%3D{places.SECRET}", "table": "t"},
             "a password is never written here",
         ),
         ({"url": "sqlite:///x.db", "table": "t"}, "a SQLite database is a file"),

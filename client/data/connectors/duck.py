@@ -1,4 +1,7 @@
-"""Tables in a DuckDB file, natively: read-only, without access to anything outside that file."""
+"""Tables in a DuckDB file, natively: read-only, without access to anything outside that file.
+
+What DuckDB says about a failure is not repeated, because it quotes the value; of one while rows are read pyarrow makes an OSError.
+"""
 
 from __future__ import annotations
 
@@ -22,9 +25,12 @@ _CONFIG: Final = {
     "autoinstall_known_extensions": "false",
     "autoload_known_extensions": "false",
     "memory_limit": "256MB",
+    # Else rows that a view sorts are left beside the database, in files that everybody may read.
+    "temp_directory": "",
     "threads": "1",
     "lock_configuration": "true",
 }
+_OUT_OF_MEMORY: Final = "Out of Memory Error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,10 +87,14 @@ class DuckTable:
             ) from error
         except duckdb.OutOfMemoryException as error:
             raise MemoryError("DuckDB is out of memory") from error
-        except duckdb.Error as error:
+        except MemoryError:  # Arrow's is an ArrowException too
+            raise
+        except (duckdb.Error, pa.ArrowException, OSError) as error:
+            if str(error).startswith(_OUT_OF_MEMORY):
+                raise MemoryError("DuckDB is out of memory") from None
             raise Unreadable(
                 f"{self.named} cannot be read ({type(error).__name__}); check the file with DuckDB"
-            ) from error
+            ) from None
 
 
 def _quoted(name: str) -> str:

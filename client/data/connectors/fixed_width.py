@@ -25,6 +25,8 @@ from protos.documents import FROZEN, Document, DocumentError, FieldError, Part, 
 from protos.names import ColumnName, matching
 
 _MOST_DIGITS: Final = 18
+_MOST_BYTES: Final = 16 << 20
+"""Of a batch, however long its records are."""
 _POSITIVE: Final = (0xA, 0xC, 0xE, 0xF)
 _NEGATIVE: Final = (0xB, 0xD)
 _BLANK: Final = 0x40
@@ -106,7 +108,7 @@ def load_layout(path: Path | None) -> Layout:
 
 @dataclass(frozen=True, slots=True)
 class FixedWidthFile:
-    """Records of one length, at most `BATCH_ROWS` at a time."""
+    """Records of one length, at most `BATCH_ROWS` and 16 MiB at a time."""
 
     path: Path
     layout: Layout
@@ -149,9 +151,10 @@ class FixedWidthFile:
         """(m, record bytes) of each batch; the line's end must be where it belongs."""
         ending = {"none": b"", "lf": b"\n", "crlf": b"\r\n"}[self.layout.line_end]
         length = self.layout.record_bytes + len(ending)
+        at_once = length * min(BATCH_ROWS, _MOST_BYTES // length)
         try:
             with self.path.open("rb") as file:
-                while data := file.read(length * BATCH_ROWS):
+                while data := file.read(at_once):
                     if len(data) % length:
                         raise Unreadable(
                             f"{self.named} ends within a record: its records are not {length} bytes long each"

@@ -1,7 +1,7 @@
 """Tables of PostgreSQL through Arrow's own driver (ADBC): rows come as binary COPY, straight into Arrow batches.
 
 1. The session is read-only and repeatable-read before its first statement: the server refuses whatever would change something.
-2. Nothing of the process's environment or of libpq's files has a say: host, user, database, password and TLS are given by name.
+2. Nothing of the process's environment or of libpq's files says who is asked, as whom, or how TLS is checked: all of it is given by name.
 3. What the server says about a failure is not repeated; it may quote a row.
 """
 
@@ -37,8 +37,13 @@ _FIXED: Final = {
     "keepalives_count": "3",
     "tcp_user_timeout": "60000",
     "passfile": "/dev/null/none",
-    "service": "",
     "options": _OPTIONS,
+    # Empty: libpq would ask the environment for what is not given.
+    "hostaddr": "",
+    "password": "",
+    "sslrootcert": "",
+    "sslcert": "",
+    "sslkey": "",
 }
 _COLUMNS: Final = """\
 SELECT attname::text, format_type(atttypid, atttypmod)
@@ -136,7 +141,9 @@ class PostgresTable:
         }
         if self.password is not None:
             said["password"] = self.password.reveal().decode(errors="replace")
-        return " ".join(f"{name}='{_escaped(value)}'" for name, value in said.items() if value)
+        return " ".join(
+            f"{name}='{_escaped(value)}'" for name, value in said.items() if value or name in _FIXED
+        )
 
 
 def _selected(name: str, kind: str) -> str:

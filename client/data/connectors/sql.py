@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import quote
 
 import pyarrow as pa
 
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 _SMALL_BATCH: Final = 1 << 14
 """Rows are Python's objects here, each of them large."""
 _READ_ONLY: Final = {
-    "sqlite": ("PRAGMA query_only = ON", "BEGIN"),
+    "sqlite": ("PRAGMA query_only = ON", "PRAGMA trusted_schema = OFF", "BEGIN"),
     "postgresql": ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",),
     "oracle": ("SET TRANSACTION READ ONLY",),
 }
@@ -127,7 +128,9 @@ def sqlite_url(path: Path) -> URL:
 
     if not path.is_file():
         raise Unreadable(f"{path} does not exist; `file` must name the SQLite file with this site's rows")
-    return URL.create("sqlite+pysqlite", database=f"file:{path}", query={"mode": "ro", "uri": "true"})
+    return URL.create(
+        "sqlite+pysqlite", database=f"file:{quote(str(path))}", query={"mode": "ro", "uri": "true"}
+    )
 
 
 def _class_of(error: BaseException) -> str:
