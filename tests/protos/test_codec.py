@@ -428,7 +428,10 @@ BAD_REPLIES: dict[str, tuple[Callable[[pb.Reply], object], str]] = {
         "'../west' is not a site name",
     ),
     "refusal without a code": (lambda f: f.refusal.SetInParent(), "0 is not a valid RefusalCode"),
-    "refusal with an unknown code": (lambda f: setattr(f.refusal, "code", 9), "9 is not a valid RefusalCode"),
+    "refusal with an unknown code": (
+        lambda f: setattr(f.refusal, "code", 10),
+        "10 is not a valid RefusalCode",
+    ),
 }
 
 
