@@ -250,6 +250,7 @@ def test_a_node_key_of_another_kind_is_refused(tmp_path):
         write_private(tmp_path / "node.key", load_node_key(tmp_path / "node.key"))
 
 
+@pytest.mark.slow
 def test_run_with_a_journal_of_another_federation_is_refused_in_one_sentence(papers, tmp_path):
     """A machine set up from another federation's snapshot, or a folder copied together."""
     folder = tmp_path / "west"

@@ -196,6 +196,7 @@ RARE = frozenset(
         answers_what_rides_along,
         takes_a_failed_flush_for_a_full_disk,
         counts_any_reply,
+        draws_the_same_secrets_again,
         forgets_what_it_could_open,
         shares_its_journal,
     }
@@ -249,6 +250,7 @@ def test_every_invariant_has_a_planted_bug() -> None:
 # --- what a failing seed gives ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_failing_schedule_is_shrunk_to_what_it_takes_and_replayed(monkeypatch: Patch) -> None:
     forgets_the_optimizer(monkeypatch)
     for seed in range(SEEDS):

@@ -210,6 +210,7 @@ def test_bad_input_is_one_clear_sentence(
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_a_campaign_from_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended("simulate", "campaign", "--seeds", "3", "--jobs", "1", "--json") == 0
     assert json.loads(capsys.readouterr().out)["seeds"] == 3
