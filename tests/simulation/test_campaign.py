@@ -42,6 +42,8 @@ from strategies.server_optimizers import OptimizerState
 
 Patch = pytest.MonkeyPatch
 SEEDS = 200
+# A bug is looked for in one schedule after another.
+pytestmark = pytest.mark.timeout(900)
 EPOCH_BYTES = 8
 
 
