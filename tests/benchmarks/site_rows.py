@@ -1,6 +1,6 @@
 """A site with millions of rows in PostgreSQL: how long reading and judging them takes, a round's work, and how much memory.
 
-    python tests/benchmarks/site_rows.py [--rows 5000000] [--driver postgresql]
+    python -m tests.benchmarks.site_rows [--rows 5000000] [--driver postgresql]
 
 Makes the rows in a database of its own, which is dropped at the end, and measures in a fresh process that has loaded what an agent loads. The
 server is COVENANT_TEST_POSTGRES (postgresql+pg8000://postgres@127.0.0.1:5432/test if that is not set).
