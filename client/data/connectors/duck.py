@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 import pyarrow as pa
 
-from client.data.connectors.interface import BATCH_ROWS, sliced
+from client.data.connectors.interface import BATCH_ROWS, quoted, quoted_path, sliced
 from client.data.report import DataError, Unreadable
 
 if TYPE_CHECKING:
@@ -51,20 +51,16 @@ class DuckTable:
     def columns(self) -> list[str]:
         """Of the table."""
         with self._connected() as connection:
-            found = connection.sql(f"SELECT * FROM {self._quoted} LIMIT 0")  # noqa: S608
+            found = connection.sql(f"SELECT * FROM {quoted_path(self.table)} LIMIT 0")  # noqa: S608
             return list(found.to_arrow_table().column_names)
 
     def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
         """All its rows, from one snapshot."""
         with self._connected() as connection:
-            listed = ", ".join(map(_quoted, columns))
-            found = connection.sql(f"SELECT {listed} FROM {self._quoted}")  # noqa: S608
+            listed = ", ".join(map(quoted, columns))
+            found = connection.sql(f"SELECT {listed} FROM {quoted_path(self.table)}")  # noqa: S608
             for batch in found.to_arrow_reader(BATCH_ROWS):
                 yield from sliced(batch)
-
-    @property
-    def _quoted(self) -> str:
-        return ".".join(map(_quoted, self.table.split(".")))
 
     @contextmanager
     def _connected(self) -> Iterator[duckdb.DuckDBPyConnection]:
@@ -95,7 +91,3 @@ class DuckTable:
             raise Unreadable(
                 f"{self.named} cannot be read ({type(error).__name__}); check the file with DuckDB"
             ) from None
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'

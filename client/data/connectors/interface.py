@@ -43,3 +43,13 @@ def sliced(batch: pa.RecordBatch) -> Iterator[pa.RecordBatch]:
     """`batch` in pieces of at most `BATCH_ROWS`."""
     for first in range(0, batch.num_rows, BATCH_ROWS):
         yield batch.slice(first, BATCH_ROWS)
+
+
+def quoted(name: str) -> str:
+    """An identifier of SQL, whatever characters it has."""
+    return '"' + name.replace('"', '""') + '"'
+
+
+def quoted_path(table: str) -> str:
+    """`table`, or `schema.table`, each part an identifier."""
+    return ".".join(map(quoted, table.split(".")))

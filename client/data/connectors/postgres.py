@@ -16,7 +16,7 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 
 import pyarrow as pa
 
-from client.data.connectors.interface import sliced
+from client.data.connectors.interface import quoted, quoted_path, sliced
 from client.data.report import DataError, Unreadable
 from protos.passphrases import Passphrase
 
@@ -84,23 +84,19 @@ class PostgresTable:
                 raise Unreadable(f"column {missing[0]!r} of {self.named} has gone while it was read")
             cursor.adbc_statement.set_options(**{"adbc.postgresql.batch_size_hint_bytes": str(_BATCH_BYTES)})
             listed = ", ".join(_selected(name, types[name]) for name in columns)
-            cursor.execute(f"SELECT {listed} FROM {self._quoted}")  # noqa: S608
+            cursor.execute(f"SELECT {listed} FROM {quoted_path(self.table)}")  # noqa: S608
             for batch in cursor.fetch_record_batch():
                 yield from sliced(batch)
 
     def _types(self, connection: Connection) -> dict[str, str]:
         with connection.cursor() as cursor:
-            cursor.execute(_COLUMNS, (self._quoted,))
+            cursor.execute(_COLUMNS, (quoted_path(self.table),))
             found = {str(name): str(kind) for name, kind in cursor.fetchall()}
         if not found:
             raise Unreadable(
                 f"there is no table {self.table}; `table` must name a table or view that the database's user may read"
             )
         return found
-
-    @property
-    def _quoted(self) -> str:
-        return ".".join(map(_quoted, self.table.split(".")))
 
     @contextmanager
     def _connected(self) -> Iterator[Connection]:
@@ -149,16 +145,12 @@ class PostgresTable:
 def _selected(name: str, kind: str) -> str:
     """A column as the driver has a plain type for it. Of exact decimals, whole ones stay exact: they may be keys."""
     if _AS_THEY_ARE.fullmatch(kind):
-        return _quoted(name)
+        return quoted(name)
     if found := _NUMERIC.fullmatch(kind):
         whole = found[2] == "0"
         cast = "float8" if not whole else "bigint" if int(found[1]) <= _INT64_DIGITS else "text"
-        return f"{_quoted(name)}::{cast}"
-    return f"{_quoted(name)}::{'numeric::float8' if kind == 'money' else 'text'}"
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
+        return f"{quoted(name)}::{cast}"
+    return f"{quoted(name)}::{'numeric::float8' if kind == 'money' else 'text'}"
 
 
 def _escaped(value: str) -> str:
