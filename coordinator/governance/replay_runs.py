@@ -220,10 +220,11 @@ class RunReplay:
             raise CovenantError(f"{what.run} holds other reservations than it gave up")
 
     def _model(self, at: datetime, what: ModelRegistered) -> None:
-        latest = (
+        last = (
             select(Round.metrics)
-            .where(Round.run_id == what.run, Round.metrics.is_not(None))
+            .where(Round.run_id == what.run, Round.state == RoundState.COMMITTED)
             .order_by(Round.number.desc())
+            .limit(1)
         )
         self._session.add(
             Model(
@@ -233,7 +234,7 @@ class RunReplay:
                 run_id=what.run,
                 digest=what.digest,
                 artifacts=dict(what.artifacts),
-                metrics=self._session.scalar(latest.limit(1)),
+                metrics=self._session.scalar(last),
                 created_at=at,
             )
         )

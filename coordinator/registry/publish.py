@@ -39,6 +39,6 @@ def publish(centre: Centre, documents: RunDocuments, finished: Finished) -> Mode
             CONTRACT_FILE: documents.contract.canonical,
         },
         weights=vector_digest(finished.model),
-        metrics=asdict(finished.metrics),
+        metrics=None if finished.metrics is None else asdict(finished.metrics),
         clock=centre.clock,
     )

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import replace
 from itertools import count
+from pathlib import Path
 
 import pytest
 
+from coordinator.registry.publish import publish
 from coordinator.rounds import driver as drivers
 from coordinator.rounds.asking import StaysClosed
 from coordinator.rounds.exchange import Answered, Outcome
@@ -18,6 +20,7 @@ from strategies.ids import SiteName
 from strategies.secagg.messages import UPLOAD, Body, Bound, MaskedInput, MaskRequest, Shares
 from strategies.secagg.payloads import Counts, Moments
 from strategies.secagg.rings import Ring
+from tests.coordinator.recovery_for_tests import told
 from tests.coordinator.secure_for_tests import (
     EAST,
     FOUR,
@@ -31,6 +34,7 @@ from tests.coordinator.secure_for_tests import (
     secure_plan,
 )
 from tests.coordinator.sums_for_tests import Make, at, close_to_the_mean, offends, sign
+from tests.coordinator.test_replay import require_same
 
 
 def lying(shares: Body) -> Body:
@@ -172,15 +176,28 @@ def test_counts_that_are_no_histogram_keep_the_run_from_going_on_without_the_gua
 
 
 @pytest.mark.parametrize("tries", [1, 2])
-def test_counts_of_the_last_round_that_are_no_histogram_end_the_run_with_the_reason(
+def test_counts_of_the_last_round_that_are_no_histogram_leave_a_model_without_metrics(
     make: Make, tries: int
 ) -> None:
     federation = make(secure_plan(), begun=True)
     adds(federation, Stage.EVALUATE, 1, Counts(4).ring, -(10**6))
     for _ in range(tries):
-        with pytest.raises(CovenantError, match="its evaluation gave no metrics"):
-            federation.drive()
+        assert federation.drive().metrics is None
     assert len(federation.wire.of(Stage.EVALUATE, 1)) == 3
+
+
+def test_a_model_without_metrics_has_none_after_a_replay_of_the_log_either(
+    make: Make, tmp_path: Path
+) -> None:
+    """An earlier round's metrics are not those of the model."""
+    federation = make(secure_plan(rounds=2, every=1), begun=True)
+    adds(federation, Stage.EVALUATE, 2, Counts(4).ring, -(10**6))
+    publish(federation.centre, federation.documents, federation.drive())
+    federation.store.finish("completed")
+    assert [federation.store.metrics(number) is None for number in (1, 2)] == [False, True]
+    (model,) = told(federation.engine)["models"]
+    assert model["metrics"] is None
+    require_same(federation, str(tmp_path))
 
 
 def test_moments_that_are_none_end_the_run_with_the_reason(make: Make) -> None:
