@@ -202,13 +202,13 @@ class Journal:
         )
         return entry, checksum
 
-    def entries(self, kind: str) -> Iterator[Entry]:
-        """All entries of a kind, the oldest first, as far as this process has verified them."""
+    def entries(self, *kinds: str) -> Iterator[Entry]:
+        """All entries of `kinds`, the oldest first, as far as this process has verified them."""
         self._require_whole()
-        query = "SELECT seq, body FROM entries WHERE kind = ? AND seq <= ? ORDER BY seq"
+        query = "SELECT seq, kind, body FROM entries WHERE kind IN (SELECT value FROM json_each(?)) AND seq <= ? ORDER BY seq"
         with self._breaking("reading"):
-            rows = self._connection.execute(query, (kind, self._seq)).fetchall()
-        return (Entry(seq, kind, json.loads(body)) for seq, body in rows)
+            rows = self._connection.execute(query, (json.dumps(kinds), self._seq)).fetchall()
+        return (Entry(seq, kind, json.loads(body)) for seq, kind, body in rows)
 
     def attachment(self, seq: int) -> bytes | None:
         """What is stored beside entry `seq`, or None if there was nothing or it is no longer kept."""
