@@ -52,6 +52,11 @@ class Federation(Part):
     root: FilePath
     proxy: Proxy = "none"
 
+    @property
+    def proxy_url(self) -> str | None:
+        """The proxy between this site and the centre, if there is one."""
+        return None if self.proxy == "none" else self.proxy
+
 
 class Identity(Part):
     """The site's private keys: `key` signs for Covenant (Ed25519), `node_key` authenticates the transport.
