@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from client.accounts.book import AccountBook
 from client.admission.presence import Presence
@@ -21,7 +22,7 @@ from client.journal.file import Connect, Journal, connect
 from client.keystore import load_identity, load_root
 from client.participant import Participant
 from client.shared_models import KeepModel, SharedModels, keep_nothing
-from client.standing import FILE, StandingBook
+from client.standing import StandingBook
 from client.training.pace import Progress, no_progress
 from client.transparency.log_copy import LogCopy
 from client.transparency.memory import WitnessMemory
@@ -32,6 +33,7 @@ from protos.root import SignedRoot
 from protos.site import SiteConfig, load_site
 from strategies.secagg.shamir import Entropy
 
+_STANDING: Final = "standing.db"
 Clock = Callable[[], datetime]
 
 
@@ -122,8 +124,12 @@ def open_standing(
 ) -> StandingBook:
     """How a site stands to its federation, also while its agent runs."""
     federation = load_root(config).root.identity
-    file = config.halts.with_name(FILE)
-    return StandingBook.open(file, config.site, federation, clock=clock, connect=connect)
+    return StandingBook.open(standing_file(config), config.site, federation, clock=clock, connect=connect)
+
+
+def standing_file(config: SiteConfig) -> Path:
+    """Where a site's standing is kept: beside its halts."""
+    return config.halts.with_name(_STANDING)
 
 
 def open_journal(config: SiteConfig) -> Journal:

@@ -25,9 +25,9 @@ from protos.frames import RefusalCode
 from strategies.errors import Refused
 from strategies.ids import Digest, RunId, SiteName
 
-FILE: Final = "standing.db"
 _SAID: Final = "standing"
 Act = Literal["suspend", "withdraw", "leave", "return"]
+State = Literal["taking part", "suspended", "left"]
 
 
 @dataclass
@@ -60,6 +60,18 @@ class StandingBook:
         book = cls(site, federation, clock)
         book._shared = SharedJournal.open(path, site, (_SAID,), book._remember, connect=connect)
         return book
+
+    @property
+    def state(self) -> State:
+        """How the site stands, as far as this process has looked."""
+        if self.left is not None:
+            return "left"
+        return "taking part" if self.suspended is None else "suspended"
+
+    @property
+    def reason(self) -> str | None:
+        """Why it stands so; None where it takes part."""
+        return self.suspended if self.left is None else self.left
 
     def require_taking_part(self, run: RunId) -> None:
         """Check that this site's people let it take part in `run`. Raises `TaskRefused`, and `JournalBroken`."""
