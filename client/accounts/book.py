@@ -19,7 +19,7 @@ from typing import Any, Final
 from client.journal.entries import Entry
 from client.journal.file import Connect, Journal, connect
 from client.journal.shared import Append, SharedJournal
-from protos.site import AccountRule
+from protos.site_data import AccountRule
 from strategies.dp.budget import Account, BudgetRefused
 from strategies.dp.events import Release
 from strategies.dp.filters import Ceiling

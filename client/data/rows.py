@@ -22,7 +22,7 @@ from client.data.report import DataError, Report, Unreadable
 from client.data.table import Table
 from protos.contract import Contract, DateColumn
 from protos.documents import load_document
-from protos.site import DataSource
+from protos.site_data import DataSource
 from strategies.errors import CovenantError
 
 DATABASE_STAYS: Final = timedelta(minutes=10)
