@@ -29,7 +29,7 @@ def damaged(path: Path, what: str, *, shared: bool) -> str:
             " known to the centre only, so compare with `covenant ledger reconcile` before this site takes part again"
         )
     return (
-        f"{path} is damaged: {what}. Keep the file for the officers and have this site enrolled anew under a new key; an "
+        f"{path} is damaged: {what}. Keep the file for the officers and have this site enrolled anew under a new key (`covenant-agent reenrol`); an "
         "older copy in its place would let this site answer a round a second time"
     )
 
