@@ -61,7 +61,6 @@ def open_participant(
         opened.enter_context(closing(book))
         answers = Answers(journal, book.journal, clock)
         memory = WitnessMemory(config.site, identity, journal, clock, entropy)
-        asks = config.policy.witnesses_at_least
         participant = Participant(
             config=config,
             trust=Trust(pinned, journal, clock),
@@ -79,18 +78,21 @@ def open_participant(
             ),
             monotonic=monotonic,
             progress=progress,
-            witness=Witness(
-                memory,
-                pinned,
-                Vouching(memory, answers, config.federation.name, asks),
-                asks,
-                LogCopy.open(config.log_copy, owner, connect=connect),
+            witness=_witness(
+                config, pinned, memory, answers, LogCopy.open(config.log_copy, owner, connect=connect)
             ),
             keep_model=open_shared_models(config),
             rows=SiteRows(config.journal.parent, clock),
         )
         opened.pop_all()  # from here on `Participant.close` closes them
     return participant
+
+
+def _witness(
+    config: SiteConfig, pinned: SignedRoot, memory: WitnessMemory, answers: Answers, copy: LogCopy
+) -> Witness:
+    asks = config.policy.witnesses_at_least
+    return Witness(memory, pinned, Vouching(memory, answers, config.federation.name, asks), asks, copy)
 
 
 def open_shared_models(config: SiteConfig) -> KeepModel:
