@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 from client.accounts.book import AccountBook
 from client.admission.presence import Presence
@@ -21,7 +22,7 @@ from client.journal.file import Connect, Journal, connect
 from client.keystore import load_identity, load_root
 from client.participant import Participant
 from client.shared_models import KeepModel, SharedModels, keep_nothing
-from client.standing import FILE, StandingBook
+from client.standing import StandingBook
 from client.training.pace import Progress, no_progress
 from client.transparency.log_copy import LogCopy
 from client.transparency.memory import WitnessMemory
@@ -32,6 +33,7 @@ from protos.root import SignedRoot
 from protos.site import SiteConfig, load_site
 from strategies.secagg.shamir import Entropy
 
+_STANDING: Final = "standing.db"
 Clock = Callable[[], datetime]
 
 
@@ -59,7 +61,6 @@ def open_participant(
         opened.enter_context(closing(book))
         answers = Answers(journal, book.journal, clock)
         memory = WitnessMemory(config.site, identity, journal, clock, entropy)
-        asks = config.policy.witnesses_at_least
         participant = Participant(
             config=config,
             trust=Trust(pinned, journal, clock),
@@ -77,18 +78,21 @@ def open_participant(
             ),
             monotonic=monotonic,
             progress=progress,
-            witness=Witness(
-                memory,
-                pinned,
-                Vouching(memory, answers, config.federation.name, asks),
-                asks,
-                LogCopy.open(config.log_copy, owner, connect=connect),
+            witness=_witness(
+                config, pinned, memory, answers, LogCopy.open(config.log_copy, owner, connect=connect)
             ),
             keep_model=open_shared_models(config),
             rows=SiteRows(config.journal.parent, clock),
         )
         opened.pop_all()  # from here on `Participant.close` closes them
     return participant
+
+
+def _witness(
+    config: SiteConfig, pinned: SignedRoot, memory: WitnessMemory, answers: Answers, copy: LogCopy
+) -> Witness:
+    asks = config.policy.witnesses_at_least
+    return Witness(memory, pinned, Vouching(memory, answers, config.federation.name, asks), asks, copy)
 
 
 def open_shared_models(config: SiteConfig) -> KeepModel:
@@ -122,8 +126,12 @@ def open_standing(
 ) -> StandingBook:
     """How a site stands to its federation, also while its agent runs."""
     federation = load_root(config).root.identity
-    file = config.halts.with_name(FILE)
-    return StandingBook.open(file, config.site, federation, clock=clock, connect=connect)
+    return StandingBook.open(standing_file(config), config.site, federation, clock=clock, connect=connect)
+
+
+def standing_file(config: SiteConfig) -> Path:
+    """Where a site's standing is kept: beside its halts."""
+    return config.halts.with_name(_STANDING)
 
 
 def open_journal(config: SiteConfig) -> Journal:

@@ -16,8 +16,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from client.journal.entries import Entry, Holder
-from client.journal.file import Connect, Journal, Turn, connect
+from client.journal.entries import Entry
+from client.journal.file import Connect, connect
+from client.journal.shared import SharedJournal
 from protos.consent import Consent
 from protos.plan import Plan
 from strategies.errors import UsageError
@@ -51,12 +52,10 @@ class ConsentBook:
     """The public key, in base64, with which consents must be signed."""
     clock: Callable[[], datetime]
     connect: Connect = connect
-    _journal: Journal | None = None
+    _shared: SharedJournal | None = None
     _said: dict[Digest, Consent] = field(default_factory=dict)
     """By plan, in the order in which they were said."""
     _waiting: dict[Digest, Waiting] = field(default_factory=dict)
-    _known: int = 0
-    """The last entry that all of this is made from."""
 
     def given(self) -> tuple[Consent, ...]:
         """The newest word on each plan, the newest last, whoever said it since this process looked last."""
@@ -97,8 +96,8 @@ class ConsentBook:
 
     def close(self) -> None:
         """Close the file."""
-        if self._journal is not None:
-            self._journal.close()
+        if self._shared is not None:
+            self._shared.close()
 
     def _is_said(self, waiting: Waiting) -> bool:
         """Whether somebody has said something of a plan that counts, or has not run out when it was asked for."""
@@ -106,28 +105,20 @@ class ConsentBook:
         return said is not None and (said.expires is None or waiting.at < said.expires)
 
     def _append(self, kind: str, body: dict[str, str]) -> None:
-        with self._opened().turn() as turn:
-            self._catch_up(turn)
-            entry = turn.append(kind, body)
-        self._remember(entry)
+        with self._opened().turn() as append:
+            append(kind, body)
 
-    def _opened(self) -> Journal:
-        if self._journal is None:
-            self._journal = Journal.open(self.path, Holder(site=self.site), connect=self.connect, shared=True)
-            entries = [entry for kind in (_SAID, _WAITS) for entry in self._journal.entries(kind)]
-            for entry in sorted(entries, key=lambda each: each.seq):
-                self._remember(entry)
-        return self._journal
+    def _opened(self) -> SharedJournal:
+        if self._shared is None:
+            kinds = (_SAID, _WAITS)
+            self._shared = SharedJournal.open(
+                self.path, self.site, kinds, self._remember, connect=self.connect
+            )
+        return self._shared
 
     def _look(self) -> None:
-        if (self._journal is not None or self.path.exists()) and self._opened().has_grown:
-            with self._opened().turn() as turn:
-                self._catch_up(turn)
-
-    def _catch_up(self, turn: Turn) -> None:
-        for entry in turn.fresh:
-            if entry.seq > self._known:
-                self._remember(entry)
+        if self._shared is not None or self.path.exists():
+            self._opened().refresh()
 
     def _remember(self, entry: Entry) -> None:
         if entry.kind == _SAID:
@@ -139,4 +130,3 @@ class ConsentBook:
             plan = Plan.from_canonical(entry.body["plan"].encode())
             at = datetime.fromisoformat(entry.body["at"])
             self._waiting[plan.digest] = Waiting(plan=plan, at=at)
-        self._known = max(self._known, entry.seq)

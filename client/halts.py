@@ -16,8 +16,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from client.journal.entries import Entry, Holder
-from client.journal.file import Connect, Journal, Turn, connect
+from client.journal.entries import Entry
+from client.journal.file import Connect, connect
+from client.journal.shared import SharedJournal
 from protos.halts import HaltOrder
 from strategies.errors import Refused
 from strategies.ids import Digest, RunId, SiteName
@@ -33,11 +34,9 @@ class HaltBook:
     site: SiteName
     federation: Digest
     """That of root version 1. Orders for another federation are left alone."""
-    journal: Journal
     clock: Callable[[], datetime]
+    _shared: SharedJournal = field(init=False)
     _standing: dict[Digest, HaltOrder] = field(default_factory=dict)
-    _known: int = 0
-    """The last entry that all of this is made from."""
 
     @classmethod
     def open(
@@ -50,19 +49,13 @@ class HaltBook:
         connect: Connect = connect,
     ) -> HaltBook:
         """Open the book at `path`, or begin it. Raises as `Journal.open` does."""
-        book = cls(
-            site, federation, Journal.open(path, Holder(site=site), connect=connect, shared=True), clock
-        )
-        for kind in (_HALTED, _LIFTED):  # an order comes before its lift
-            for entry in book.journal.entries(kind):
-                book._remember(entry)
+        book = cls(site, federation, clock)
+        book._shared = SharedJournal.open(path, site, (_HALTED, _LIFTED), book._remember, connect=connect)
         return book
 
     def standing(self) -> tuple[HaltOrder, ...]:
         """The orders that stand now, whoever gave them since this process looked last. Raises `JournalBroken`."""
-        if self.journal.has_grown:
-            with self.journal.turn() as turn:
-                self._catch_up(turn)
+        self._shared.refresh()
         return tuple(self._standing.values())
 
     def covering(self, run: RunId) -> HaltOrder | None:
@@ -71,15 +64,12 @@ class HaltBook:
 
     def halt(self, order: HaltOrder) -> None:
         """Put an order on disk; the agent refuses from now on. Raises `JournalBroken`."""
-        with self.journal.turn() as turn:
-            self._catch_up(turn)
-            entry = turn.append(_HALTED, {"order": order.canonical.decode(), "at": self.clock().isoformat()})
-        self._remember(entry)
+        with self._shared.turn() as append:
+            append(_HALTED, {"order": order.canonical.decode(), "at": self.clock().isoformat()})
 
     def lift(self, order: HaltOrder, reason: str) -> None:
         """Let go on what this site has halted. Raises `Refused` for an order that does not stand, and `JournalBroken`."""
-        with self.journal.turn() as turn:
-            self._catch_up(turn)
+        with self._shared.turn() as append:
             if order.digest not in self._standing:
                 raise Refused(f"halt {order.id} does not stand at this site")
             body = {
@@ -88,17 +78,11 @@ class HaltBook:
                 "by": getpass.getuser(),
                 "at": self.clock().isoformat(),
             }
-            entry = turn.append(_LIFTED, body)
-        self._remember(entry)
+            append(_LIFTED, body)
 
     def close(self) -> None:
         """Close the file."""
-        self.journal.close()
-
-    def _catch_up(self, turn: Turn) -> None:
-        for entry in turn.fresh:
-            if entry.seq > self._known:
-                self._remember(entry)
+        self._shared.close()
 
     def _remember(self, entry: Entry) -> None:
         if entry.kind == _HALTED:
@@ -107,4 +91,3 @@ class HaltBook:
                 self._standing[order.digest] = order
         elif entry.kind == _LIFTED:
             self._standing.pop(Digest(entry.body["order"]), None)
-        self._known = max(self._known, entry.seq)

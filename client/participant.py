@@ -13,17 +13,17 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import TypeVar
+from typing import Final
 
 import structlog
 
 from client.accounts.book import AccountBook
 from client.accounts.charging import Charging
-from client.admission.documents import Accepted, check_documents, check_trust
+from client.admission.documents import Accepted
+from client.admission.judged import Judged
 from client.admission.presence import Presence
 from client.admission.trust import Trust
 from client.data.report import DataError
@@ -32,6 +32,7 @@ from client.halts import HaltBook
 from client.journal.answers import Answers, question_of, secure_question
 from client.journal.entries import JournalBroken
 from client.limits import told_of_memory
+from client.newest import Newest
 from client.operation.drain import Drain
 from client.operation.watching import ANSWERED, Asked
 from client.plain import PlainRounds
@@ -66,10 +67,8 @@ from strategies.ids import Digest, RunId, SiteName
 from strategies.secagg.messages import Frame, MaskRequest, UnmaskRequest
 from strategies.secagg.shamir import Entropy
 
-_KEPT_SESSIONS = 4
-_KEPT_SET_UPS = 8
-K = TypeVar("K")
-V = TypeVar("V")
+_KEPT_SESSIONS: Final = 4
+_KEPT_SET_UPS: Final = 8
 _log = structlog.get_logger(__name__)
 
 
@@ -108,15 +107,24 @@ class Participant:
 
     _arrived: float = 0.0
     """When the request in hand came."""
-    _accepted: OrderedDict[tuple[Digest, Digest, Digest, Digest], Accepted] = field(
-        default_factory=OrderedDict
+    _sessions: Newest[tuple[RunId, Digest, Digest], Session] = field(
+        default_factory=lambda: Newest(_KEPT_SESSIONS)
     )
-    _sessions: OrderedDict[tuple[RunId, Digest, Digest], Session] = field(default_factory=OrderedDict)
-    _set_ups: OrderedDict[Digest, bytes] = field(default_factory=OrderedDict)
+    _set_ups: Newest[Digest, bytes] = field(default_factory=lambda: Newest(_KEPT_SET_UPS))
+    """Answers that release nothing, by their requests: they are said again as they were."""
+    _judged: Judged = field(init=False)
     _plain: PlainRounds = field(init=False)
     _secure: SecureRounds = field(init=False)
 
     def __post_init__(self) -> None:
+        self._judged = Judged(
+            self.config,
+            self.trust,
+            self.identity.public,
+            self.answers,
+            self.presence,
+            self.witness.require_sound,
+        )
         self._plain = PlainRounds(
             self.site,
             self._accepted_documents,
@@ -130,7 +138,7 @@ class Participant:
             self.identity.sign_raw,
             self.entropy,
             self._accepted_documents,
-            self._require_trust,
+            self._judged.require_trust,
             self.witness.require_all,
             self._session,
             Charging(self.book, self.config.federation.name),
@@ -218,7 +226,7 @@ class Participant:
     def _witnessed(self, request: WitnessRequest) -> WitnessAnswer:
         """Sign that the run was seen in the log; only of a run that this site would take part in."""
         with self._failing(request.run, "witness"):
-            return self.witness.sign(request, self._judged_documents(request.task, request.run))
+            return self.witness.sign(request, self._judged.documents(request.task, request.run))
 
     def _secure_answer(self, request: SecureRequest, echo: Digest) -> bytes:
         """Take the steps that are asked for; what leaves after a mask is in the journal first, and before one in memory."""
@@ -232,7 +240,7 @@ class Participant:
             answer = self._secure.answer(request)
         reply = encode_secure_reply(echo, self.site, answer)
         if question is None:
-            _keep(self._set_ups, echo, reply, _KEPT_SET_UPS)
+            self._set_ups[echo] = reply
         else:
             self.answers.record(question, reply, self._secure.promise(attempt))
             self.drain.answered(request)
@@ -268,34 +276,9 @@ class Participant:
 
     def _accepted_documents(self, task: Task, run: RunId) -> Accepted:
         """The documents of a run that was witnessed by as many sites as are asked for."""
-        accepted = self._judged_documents(task, run)
+        accepted = self._judged.documents(task, run)
         self.witness.require(task.witness, accepted, run)
         return accepted
-
-    def _judged_documents(self, task: Task, run: RunId) -> Accepted:
-        """The documents of a run, judged once but for what time changes: a newer member list may have come, and approvals expire."""
-        key = (
-            sha256_hex(task.plan),
-            sha256_hex(task.contract),
-            sha256_hex(task.members),
-            sha256_hex(task.evidence),
-        )
-        if key in self._accepted:
-            self._require_trust(self._accepted[key], run)
-        else:
-            began = self.answers.began(run, key[0])
-            accepted = check_documents(
-                task, config=self.config, trust=self.trust, identity_key=self.identity.public, began=began
-            )
-            self.presence.require_consent(accepted, began)
-            _keep(self._accepted, key, accepted, _KEPT_SESSIONS)
-        return self._accepted[key]
-
-    def _require_trust(self, accepted: Accepted, run: RunId) -> None:
-        self.witness.require_sound()
-        began = self.answers.began(run, accepted.plan.digest)
-        check_trust(accepted, self.trust, began=began)
-        self.presence.require_consent(accepted, began)
 
     def _session(self, accepted: Accepted, run: RunId) -> Session:
         """The training session of a run on this site's data, which stay as they were when it began here, as long as the session is kept."""
@@ -307,7 +290,7 @@ class Participant:
             )
             training, held_out = session.rows
             _log.info("data loaded", plan=accepted.plan.name, training_rows=training, held_out_rows=held_out)
-            _keep(self._sessions, key, session, _KEPT_SESSIONS)
+            self._sessions[key] = session
         return self._sessions[key]
 
     def _pace(self, said: Statement, deadline_s: float) -> Pace:
@@ -333,10 +316,3 @@ class Participant:
             raise TaskRefused(
                 RefusalCode.FAILED, f"could not compute the {stage.lower()} stage; the site's log says why"
             ) from trouble
-
-
-def _keep(kept: OrderedDict[K, V], key: K, value: V, most: int) -> None:
-    """Keep `value`, and let go of the oldest beyond `most`."""
-    kept[key] = value
-    while len(kept) > most:
-        kept.popitem(last=False)

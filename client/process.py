@@ -72,7 +72,7 @@ def open_agent(
                 ca_file=config.federation.ca,
                 key=load_node_key(config.identity.node_key),
                 node_file=site_file.parent / "flower" / "node-id",
-                proxy=None if config.federation.proxy == "none" else config.federation.proxy,
+                proxy=config.federation.proxy_url,
             ),
             give_up_after_s=give_up_after_s,
             is_away=lambda: taking_part.presence.is_away,

@@ -26,7 +26,8 @@ from protos.payloads import payload_of
 from protos.plan import Plan, SecureAggregation
 from protos.plan_releases import moment_cells, releases_of
 from protos.plan_training import GradientSums
-from protos.site import DataSource, SiteConfig
+from protos.site import SiteConfig
+from protos.site_data import DataSource
 from strategies.analytics.histograms import ScoreMetrics, metrics_from
 from strategies.analytics.moments import scaling_from
 from strategies.analytics.noisy import noisy_metrics, noisy_scaling

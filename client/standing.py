@@ -17,16 +17,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final, Literal
 
-from client.journal.entries import Entry, Holder
-from client.journal.file import Connect, Journal, Turn, connect
+from client.journal.entries import Entry
+from client.journal.file import Connect, connect
+from client.journal.shared import SharedJournal
 from client.refusal import TaskRefused
 from protos.frames import RefusalCode
 from strategies.errors import Refused
 from strategies.ids import Digest, RunId, SiteName
 
-FILE: Final = "standing.db"
 _SAID: Final = "standing"
 Act = Literal["suspend", "withdraw", "leave", "return"]
+State = Literal["taking part", "suspended", "left"]
 
 
 @dataclass
@@ -36,15 +37,14 @@ class StandingBook:
     site: SiteName
     federation: Digest
     """That of root version 1. What was said of another federation is left alone."""
-    journal: Journal
     clock: Callable[[], datetime]
+    _shared: SharedJournal = field(init=False)
     suspended: str | None = None
     """The reason, where the site is suspended."""
     left: str | None = None
     """The reason, where it has left."""
     withdrawn: dict[RunId, str] = field(default_factory=dict)
     """By run, the reason."""
-    _known: int = 0
 
     @classmethod
     def open(
@@ -57,12 +57,21 @@ class StandingBook:
         connect: Connect = connect,
     ) -> StandingBook:
         """Open the book at `path`, or begin it. Raises as `Journal.open` does."""
-        book = cls(
-            site, federation, Journal.open(path, Holder(site=site), connect=connect, shared=True), clock
-        )
-        for entry in book.journal.entries(_SAID):
-            book._remember(entry)
+        book = cls(site, federation, clock)
+        book._shared = SharedJournal.open(path, site, (_SAID,), book._remember, connect=connect)
         return book
+
+    @property
+    def state(self) -> State:
+        """How the site stands, as far as this process has looked."""
+        if self.left is not None:
+            return "left"
+        return "taking part" if self.suspended is None else "suspended"
+
+    @property
+    def reason(self) -> str | None:
+        """Why it stands so; None where it takes part."""
+        return self.suspended if self.left is None else self.left
 
     def require_taking_part(self, run: RunId) -> None:
         """Check that this site's people let it take part in `run`. Raises `TaskRefused`, and `JournalBroken`."""
@@ -81,8 +90,7 @@ class StandingBook:
 
     def say(self, act: Act, reason: str, run: RunId | None = None) -> None:
         """Put an act on disk. Raises `Refused` for one that changes nothing, and `JournalBroken`."""
-        with self.journal.turn() as turn:
-            self._catch_up(turn)
+        with self._shared.turn() as append:
             self.require_change(act, run)
             body = {
                 "federation": self.federation,
@@ -92,8 +100,7 @@ class StandingBook:
                 "by": getpass.getuser(),
                 "at": self.clock().isoformat(),
             }
-            entry = turn.append(_SAID, body)
-        self._remember(entry)
+            append(_SAID, body)
 
     def require_change(self, act: Act, run: RunId | None = None) -> None:
         """Check that an act changes something, as far as this process has looked. Raises `Refused`."""
@@ -109,24 +116,16 @@ class StandingBook:
             raise Refused(f"{self.site} has withdrawn from {run} already")
 
     def refresh(self) -> None:
-        """Take up what others have said since this process looked last."""
-        if self.journal.has_grown:
-            with self.journal.turn() as turn:
-                self._catch_up(turn)
+        """Take up what others have said since this process looked last. Raises `JournalBroken`."""
+        self._shared.refresh()
 
     def close(self) -> None:
         """Close the file."""
-        self.journal.close()
-
-    def _catch_up(self, turn: Turn) -> None:
-        for entry in turn.fresh:
-            if entry.seq > self._known:
-                self._remember(entry)
+        self._shared.close()
 
     def _remember(self, entry: Entry) -> None:
         body = entry.body
-        self._known = max(self._known, entry.seq)
-        if entry.kind != _SAID or body["federation"] != self.federation:
+        if body["federation"] != self.federation:
             return
         match body["act"]:
             case "suspend":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING
 import structlog
 
 from protos.documents import Part
-from protos.names import Address, address_parts
+from protos.names import Address, address_parts, is_loopback
 from strategies.errors import UsageError
 
 if TYPE_CHECKING:
@@ -49,7 +48,7 @@ def served(section: Monitoring, registry: CollectorRegistry) -> Iterator[None]:
         raise UsageError(
             f"`monitoring.metrics` is {section.metrics}, where nobody can listen ({error.strerror}); free the port or name another"
         ) from error
-    if not _is_loopback(host):
+    if not is_loopback(host):
         _log.warning("metrics can be read from other machines", address=section.metrics)
     try:
         yield
@@ -57,10 +56,3 @@ def served(section: Monitoring, registry: CollectorRegistry) -> Iterator[None]:
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable
+from ipaddress import ip_address
 from typing import Annotated, Final, TypeVar
 
 from pydantic import AfterValidator
@@ -68,6 +69,14 @@ def address_parts(address: str) -> tuple[str, int]:
     """Host and port of an `Address`."""
     host, _, port = address.rpartition(":")
     return host.strip("[]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, by name or number, is this machine."""
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 Address = Annotated[str, AfterValidator(_address)]

@@ -13,14 +13,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
-from heapq import merge
-from operator import attrgetter
 from pathlib import Path
 from typing import Any, Final
 
-from client.journal.entries import Entry, Holder
-from client.journal.file import Connect, Journal, Turn, connect
-from protos.site import AccountRule
+from client.journal.entries import Entry
+from client.journal.file import Connect, Journal, connect
+from client.journal.shared import Append, SharedJournal
+from protos.site_data import AccountRule
 from strategies.dp.budget import Account, BudgetRefused
 from strategies.dp.events import Release
 from strategies.dp.filters import Ceiling
@@ -76,8 +75,8 @@ class AccountBook:
     """The accounts of one site, in a journal that its agents share."""
 
     site: SiteName
-    journal: Journal
     clock: Callable[[], datetime]
+    _shared: SharedJournal = field(init=False)
     _releases: dict[Digest, Release] = field(default_factory=dict)
     _charges: dict[Key, list[Charge]] = field(default_factory=dict)
     _times: dict[Key, dict[Release, int]] = field(default_factory=dict)
@@ -88,19 +87,20 @@ class AccountBook:
     _occasions: dict[Key, set[Occasion]] = field(default_factory=dict)
     _frozen: set[str] = field(default_factory=set)
     """The federations that this site has left."""
-    _known: int = 0
-    """The last entry that all of this is made from."""
 
     @classmethod
     def open(
         cls, path: Path, site: SiteName, *, clock: Callable[[], datetime], connect: Connect = connect
     ) -> AccountBook:
         """Open the book at `path`, or begin it. Raises as `Journal.open` does."""
-        book = cls(site, Journal.open(path, Holder(site=site), connect=connect, shared=True), clock)
-        kinds = [book.journal.entries(kind) for kind in _KINDS]
-        for entry in merge(*kinds, key=attrgetter("seq")):
-            book._remember(entry)
+        book = cls(site, clock)
+        book._shared = SharedJournal.open(path, site, _KINDS, book._remember, connect=connect)
         return book
+
+    @property
+    def journal(self) -> Journal:
+        """What the book is kept in. Answers name its head, so that a book that was set back is found out."""
+        return self._shared.journal
 
     def charge(
         self, population: str, rule: AccountRule, release: Release, occasion: Occasion
@@ -108,8 +108,7 @@ class AccountBook:
         """Charge `release` of `population` durably. Raises `BudgetRefused` over the ceiling, and for an attempt that is charged already, with
         nothing charged; and `JournalBroken`."""
         key = _key(population, rule.unit.unit)
-        with self.journal.turn() as turn:
-            self._catch_up(turn)
+        with self._shared.turn() as append:
             self._require_thawed(occasion)
             self._require_uncharged(key, occasion)
             self._require_one_unit(key)
@@ -117,27 +116,16 @@ class AccountBook:
             account.require({release: 1})
             ceiling, after = account.ceiling, account.charged({release: 1})
             was, now = ceiling.fraction(account.cost), ceiling.fraction(after.cost)
-            written = [
-                *self._news(turn, key, rule, release),
-                turn.append(_CHARGED, self._body(key, release, occasion)),
-            ]
-        for entry in written:
-            self._remember(entry)
-        return ChargeReceipt(release, written[-1].seq, was, now)
+            entry = self._append_charge(append, key, rule, release, occasion)
+        return ChargeReceipt(release, entry.seq, was, now)
 
     def restore(self, population: str, rule: AccountRule, release: Release, occasion: Occasion) -> bool:
         """Charge what others know to be released, whether it fits or not; False where this book has it. Raises `JournalBroken`."""
         key = _key(population, rule.unit.unit)
-        with self.journal.turn() as turn:
-            self._catch_up(turn)
+        with self._shared.turn() as append:
             if occasion in self._occasions.get(key, ()):
                 return False
-            written = [
-                *self._news(turn, key, rule, release),
-                turn.append(_CHARGED, self._body(key, release, occasion)),
-            ]
-        for entry in written:
-            self._remember(entry)
+            self._append_charge(append, key, rule, release, occasion)
         return True
 
     def freeze(self, federation: str, reason: str) -> None:
@@ -149,11 +137,8 @@ class AccountBook:
         self._say(_THAWED, federation, reason)
 
     def _say(self, kind: str, federation: str, reason: str) -> None:
-        with self.journal.turn() as turn:
-            self._catch_up(turn)
-            body = {"federation": federation, "reason": reason, "at": self.clock().isoformat()}
-            entry = turn.append(kind, body)
-        self._remember(entry)
+        with self._shared.turn() as append:
+            append(kind, {"federation": federation, "reason": reason, "at": self.clock().isoformat()})
 
     def _require_thawed(self, occasion: Occasion) -> None:
         if occasion.federation in self._frozen:
@@ -164,17 +149,15 @@ class AccountBook:
     def require(self, population: str, rule: AccountRule, planned: Mapping[Release, int]) -> None:
         """Raise `BudgetRefused` unless all of `planned` would fit now; charges nothing."""
         key = _key(population, rule.unit.unit)
-        with self.journal.turn() as turn:
-            self._catch_up(turn)
+        with self._shared.turn():
             self._require_one_unit(key)
             self._account(key, self._ceiling(key, rule)).require(planned)
 
     def account(self, population: str, rule: AccountRule) -> Account:
         """The account as it stands."""
         key = _key(population, rule.unit.unit)
-        with self.journal.turn() as turn:
-            self._catch_up(turn)
-        return self._account(key, self._ceiling(key, rule))
+        with self._shared.turn():
+            return self._account(key, self._ceiling(key, rule))
 
     def charges(self, population: str, unit: PrivacyUnit) -> tuple[Charge, ...]:
         """All charges of an account, the oldest first."""
@@ -194,7 +177,7 @@ class AccountBook:
 
     def close(self) -> None:
         """Close the file."""
-        self.journal.close()
+        self._shared.close()
 
     def _require_uncharged(self, key: Key, occasion: Occasion) -> None:
         if occasion in self._occasions.get(key, ()):
@@ -229,23 +212,17 @@ class AccountBook:
             )
         return Ceiling.fixed(epsilon=rule.epsilon, delta=rule.delta, unit=rule.unit.unit, order=order)
 
-    def _news(self, turn: Turn, key: Key, rule: AccountRule, release: Release) -> list[Entry]:
-        """What must be known before the charge can be read: the release, and a ceiling that is new."""
-        written, ceiling = [], self._ceiling(key, rule)
+    def _append_charge(
+        self, append: Append, key: Key, rule: AccountRule, release: Release, occasion: Occasion
+    ) -> Entry:
+        """Append a charge, after what must be known to read it: the release, and a ceiling that is new."""
+        ceiling, at = self._ceiling(key, rule), self.clock().isoformat()
         if release.digest not in self._releases:
-            written.append(turn.append(_RELEASE, {"release": release.facts()}))
+            append(_RELEASE, {"release": release.facts()})
         if not self._ceilings.get(key) or self._ceilings[key][-1] != ceiling:
-            written.append(turn.append(_CEILING, {"key": list(key), "ceiling": ceiling.facts()}))
-        return written
-
-    def _body(self, key: Key, release: Release, occasion: Occasion) -> dict[str, Any]:
-        at = self.clock().isoformat()
-        return {"key": list(key), "release": release.digest, "occasion": asdict(occasion), "at": at}
-
-    def _catch_up(self, turn: Turn) -> None:
-        for entry in turn.fresh:
-            if entry.seq > self._known:
-                self._remember(entry)
+            append(_CEILING, {"key": list(key), "ceiling": ceiling.facts()})
+        body = {"key": list(key), "release": release.digest, "occasion": asdict(occasion), "at": at}
+        return append(_CHARGED, body)
 
     def _remember(self, entry: Entry) -> None:
         body = entry.body
@@ -268,7 +245,6 @@ class AccountBook:
                 self._frozen.add(body["federation"])
             case "thawed":
                 self._frozen.discard(body["federation"])
-        self._known = entry.seq
 
 
 def _key(population: str, unit: PrivacyUnit) -> Key:

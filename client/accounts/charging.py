@@ -12,7 +12,7 @@ from client.accounts.book import AccountBook, ChargeReceipt, Occasion
 from client.admission.documents import Accepted
 from client.refusal import TaskRefused
 from protos.frames import RefusalCode, Statement
-from protos.site import AccountRule
+from protos.site_data import AccountRule
 from strategies.dp.budget import BudgetRefused
 from strategies.dp.events import Release
 from strategies.ids import RunId

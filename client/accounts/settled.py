@@ -10,7 +10,8 @@ from dataclasses import dataclass
 
 from client.accounts.book import AccountBook, Occasion
 from protos.log_audit import Audit
-from protos.site import AccountRule, SiteConfig
+from protos.site import SiteConfig
+from protos.site_data import AccountRule
 from strategies.dp.events import Release
 from strategies.errors import UsageError
 from strategies.ids import RunId

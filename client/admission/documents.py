@@ -18,7 +18,8 @@ from protos.membership import MemberList, Trusted, check_members
 from protos.plan import Plan
 from protos.plan_fit import check_plan
 from protos.plan_releases import PlannedReleases, releases_of
-from protos.site import DataSource, SiteConfig
+from protos.site import SiteConfig
+from protos.site_data import DataSource
 from protos.site_policy import Acceptance
 from strategies.encoding import digest_of, sha256_hex
 from strategies.errors import CovenantError

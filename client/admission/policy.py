@@ -22,7 +22,8 @@ from protos.frames import RefusalCode
 from protos.plan import Plan, SecureAggregation
 from protos.plan_privacy import Privacy
 from protos.plan_training import PrivateSteps
-from protos.site import DataSource, SiteConfig
+from protos.site import SiteConfig
+from protos.site_data import DataSource
 from protos.site_policy import Acceptance
 from strategies.secagg.parameters import sharing_an_honest_site
 

@@ -9,7 +9,8 @@ from protos.contract import Contract
 from protos.plan import Plan, SecureAggregation
 from protos.plan_privacy import Privacy
 from protos.plan_releases import releases_of
-from protos.site import AccountRule, SiteConfig
+from protos.site import SiteConfig
+from protos.site_data import AccountRule
 from protos.site_policy import Acceptance
 from strategies.dp.budget import cost_of
 

@@ -14,7 +14,8 @@ from client.data.report import DataError, Report
 from protos.contract import Contract
 from protos.documents import load_document
 from protos.shell import emit, people
-from protos.site import DataSource, SiteConfig, load_site
+from protos.site import SiteConfig, load_site
+from protos.site_data import DataSource
 from strategies.errors import UsageError
 
 

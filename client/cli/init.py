@@ -17,6 +17,53 @@ from protos.invitation import Invitation
 from protos.shell import people
 from strategies.errors import UsageError
 
+Data = Annotated[
+    Path,
+    typer.Option(
+        help="The file with this site's rows: Parquet, CSV or Arrow, by its ending. Rows of another kind are named in site.yaml afterwards, in its place."
+    ),
+]
+Purpose = Annotated[list[str], typer.Option(help="A purpose that this site admits; repeatable.")]
+InvitationFile = Annotated[
+    Path | None,
+    typer.Option(help="SITE.invitation, from the centre: instead of the six options that follow."),
+]
+Site = Annotated[str | None, typer.Option(help="This site's name, as agreed with the federation.")]
+Federation = Annotated[str | None, typer.Option(help="The federation's name.")]
+SuperLink = Annotated[str | None, typer.Option(help="host:port of the federation's SuperLink.")]
+Authority = Annotated[Path | None, typer.Option(help="ca.crt, from the centre.")]
+Root = Annotated[Path | None, typer.Option(help="root.json, from the officers.")]
+ContractFile = Annotated[Path | None, typer.Option(help="The data contract that this site's data follows.")]
+Peers = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A site that this one recognises as real; repeatable. Secure aggregation needs two or more."
+    ),
+]
+AllowPlain = Annotated[
+    bool,
+    typer.Option("--allow-plain", help="Admit plans under which the centre sees this site's updates."),
+]
+Privacy = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="A privacy mode that this site admits: distributed (the default), local, central or none; repeatable."
+    ),
+]
+Account = Annotated[
+    str | None,
+    typer.Option(
+        help="The most that may ever become known of one unit, as UNIT,EPSILON,DELTA[,ORDER], such as record,8,1e-5 or"
+        " customer:customer_id:4,8,1e-6. Needed for every mode but none."
+    ),
+]
+PassphraseFile = Annotated[
+    Path | None,
+    typer.Option(
+        help="File with the passphrase that the identity key is to have, mode 0600. Without it the key is not encrypted."
+    ),
+]
+
 
 def register(agent: typer.Typer) -> None:
     """Add the command."""
@@ -25,49 +72,20 @@ def register(agent: typer.Typer) -> None:
 
 def init(  # noqa: PLR0917 (each is an option of the command)
     folder: Annotated[Path, typer.Argument(help="The folder to make for this site.")],
-    data: Annotated[Path, typer.Option(help="The Parquet file with this site's rows.")],
-    purpose: Annotated[list[str], typer.Option(help="A purpose that this site admits; repeatable.")],
-    invitation: Annotated[
-        Path | None,
-        typer.Option(help="SITE.invitation, from the centre: instead of the six options that follow."),
-    ] = None,
-    site: Annotated[str | None, typer.Option(help="This site's name, as agreed with the federation.")] = None,
-    federation: Annotated[str | None, typer.Option(help="The federation's name.")] = None,
-    superlink: Annotated[str | None, typer.Option(help="host:port of the federation's SuperLink.")] = None,
-    ca: Annotated[Path | None, typer.Option(help="ca.crt, from the centre.")] = None,
-    root: Annotated[Path | None, typer.Option(help="root.json, from the officers.")] = None,
-    contract: Annotated[
-        Path | None, typer.Option(help="The data contract that this site's data follows.")
-    ] = None,
-    peer: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A site that this one recognises as real; repeatable. Secure aggregation needs two or more."
-        ),
-    ] = None,
-    allow_plain: Annotated[
-        bool,
-        typer.Option("--allow-plain", help="Admit plans under which the centre sees this site's updates."),
-    ] = False,
-    privacy: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="A privacy mode that this site admits: distributed (the default), local, central or none; repeatable."
-        ),
-    ] = None,
-    account: Annotated[
-        str | None,
-        typer.Option(
-            help="The most that may ever become known of one unit, as UNIT,EPSILON,DELTA[,ORDER], such as record,8,1e-5 or"
-            " customer:customer_id:4,8,1e-6. Needed for every mode but none."
-        ),
-    ] = None,
-    passphrase_file: Annotated[
-        Path | None,
-        typer.Option(
-            help="File with the passphrase that the identity key is to have, mode 0600. Without it the key is not encrypted."
-        ),
-    ] = None,
+    data: Data,
+    purpose: Purpose,
+    invitation: InvitationFile = None,
+    site: Site = None,
+    federation: Federation = None,
+    superlink: SuperLink = None,
+    ca: Authority = None,
+    root: Root = None,
+    contract: ContractFile = None,
+    peer: Peers = None,
+    allow_plain: AllowPlain = False,
+    privacy: Privacy = None,
+    account: Account = None,
+    passphrase_file: PassphraseFile = None,
 ) -> None:
     """Make a site's configuration, with comments, its keys, and the enrolment request that the federation's officers must certify."""
     with _given(invitation, site, federation, superlink, ca, root, contract) as given:

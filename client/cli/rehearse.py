@@ -70,11 +70,6 @@ def rehearse(
     else:
         show_findings(tried, site, findings)
         _show(site, done)
-        if done.slowest_s > tried.training.round_deadline:
-            people.print(
-                "a round takes longer than the plan's round_deadline: this site would be late",
-                style="bold red",
-            )
     if refused:
         raise typer.Exit(Refused.exit_code)
 
@@ -100,3 +95,7 @@ def _show(site: SiteConfig, done: Rehearsal) -> None:
         "nothing was sent, and nothing charged",
     ):
         people.print(line, highlight=False, markup=False, soft_wrap=True)
+    if done.slowest_s > done.deadline_s:
+        people.print(
+            "a round takes longer than the plan's round_deadline: this site would be late", style="bold red"
+        )

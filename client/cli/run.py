@@ -41,8 +41,7 @@ def run(
 ) -> None:
     """Take part in the federation's rounds until told to leave (SIGTERM, Ctrl-C, `drain`); told again, leave at once."""
     site = load_site(config)
-    proxy = None if site.federation.proxy == "none" else site.federation.proxy
-    keep_quiet(flower_home=config.resolve().parent / "flower", proxy=proxy)
+    keep_quiet(flower_home=config.resolve().parent / "flower", proxy=site.federation.proxy_url)
     # After the environment is quiet: flwr reads its switches at import.
     from client.process import open_agent
 

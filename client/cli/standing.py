@@ -97,19 +97,16 @@ def standing(config: ConfigFile = HERE, json: Json = False) -> None:
 
     site = load_site(config)
     with closing(open_standing(site)) as book:
-        state = (
-            "left" if book.left is not None else "suspended" if book.suspended is not None else "taking part"
-        )
         facts: dict[str, Any] = {
             "site": site.site,
-            "standing": state,
-            "reason": book.left or book.suspended,
+            "standing": book.state,
+            "reason": book.reason,
             "withdrawn": dict(book.withdrawn),
         }
     if json:
         emit(facts)
         return
-    tell(f"{site.site}: {state}{'' if facts['reason'] is None else ', ' + facts['reason']}")
+    tell(f"{site.site}: {facts['standing']}{'' if facts['reason'] is None else ', ' + facts['reason']}")
     for run, why in facts["withdrawn"].items():
         tell(f"withdrawn from {run}: {why}")
 

@@ -20,7 +20,7 @@ from client.data.report import DataError, Findings, Report, Unreadable
 from client.data.storage import SPOOL_ABOVE_BYTES, Store, kept_columns
 from client.data.table import Table
 from protos.contract import Contract
-from protos.site import DataSource
+from protos.site_data import DataSource
 
 _UNFORESEEN: Final = (pa.ArrowException, ValueError, TypeError, ArithmeticError, AttributeError, LookupError)
 """Of rows that are like nothing that was thought of: still a refusal that says `contract`, and not a crash that says something else."""

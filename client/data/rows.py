@@ -8,7 +8,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -20,9 +19,10 @@ import structlog
 from client.data.reading import Reading, read_source
 from client.data.report import DataError, Report, Unreadable
 from client.data.table import Table
+from client.newest import Newest
 from protos.contract import Contract, DateColumn
 from protos.documents import load_document
-from protos.site import DataSource
+from protos.site_data import DataSource
 from strategies.errors import CovenantError
 
 DATABASE_STAYS: Final = timedelta(minutes=10)
@@ -68,7 +68,7 @@ class SiteRows:
 
     spool: Path
     clock: Callable[[], datetime]
-    _kept: OrderedDict[Place, _Kept] = field(default_factory=OrderedDict)
+    _kept: Newest[Place, _Kept] = field(default_factory=lambda: Newest(_KEPT_TABLES))
     _turn: threading.Lock = field(default_factory=threading.Lock)
     _leaving: threading.Event = field(default_factory=threading.Event)
 
@@ -87,8 +87,6 @@ class SiteRows:
                 kept = None  # so that the old rows need no room beside the new ones
                 kept = self._read(source, contract, mark, failures)
             self._kept[place] = kept
-            while len(self._kept) > _KEPT_TABLES:
-                self._kept.popitem(last=False)
         if kept.trouble is not None:
             raise type(kept.trouble)(str(kept.trouble))
         assert kept.reading is not None  # noqa: S101 (one of the two)

@@ -15,8 +15,8 @@ from protos.frames import PROTOCOL_VERSION
 from protos.release import package_version
 
 _FLWR: Final = "1.41."
-_NEEDED_KIB: Final = 1 << 20
-_WANTED_KIB: Final = 3 << 19
+_NEEDED_KIB: Final = 1024 << 10
+_WANTED_KIB: Final = 1536 << 10
 
 
 def _memory(_: Patient) -> Iterator[Finding]:

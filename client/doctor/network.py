@@ -14,10 +14,10 @@ from client.fleet.probe import (
     Intercepted,
     Seen,
     authority_of,
+    clock_words,
     look,
     require_usable,
 )
-from client.fleet.probe import clock_words as words_of_clock
 from strategies.errors import CovenantError, Unreachable
 
 _SOON: Final = timedelta(days=30)
@@ -26,9 +26,8 @@ _SOON: Final = timedelta(days=30)
 def _look(patient: Patient) -> Iterator[Finding]:
     link = patient.config.federation
     authority = authority_of(link.ca.read_bytes())
-    proxy = None if link.proxy == "none" else link.proxy
     try:
-        seen = look(link.superlink, link.ca.read_bytes(), proxy=proxy, clock=patient.clock)
+        seen = look(link.superlink, link.ca.read_bytes(), proxy=link.proxy_url, clock=patient.clock)
     except Unreachable as away:
         yield wrong(
             "superlink",
@@ -82,7 +81,7 @@ def _clock(seen: Seen) -> Finding:
     evidence = f"{skew:+.0f} s against {seen.address}; from {-BEHIND_S:.0f} s to {AHEAD_S:+.0f} s is accepted"
     if -BEHIND_S < skew < AHEAD_S:
         return fine("clock", "this machine's clock and the centre's agree", evidence)
-    return wrong("clock", words_of_clock(seen), evidence=evidence, then="timedatectl set-ntp true")
+    return wrong("clock", clock_words(seen), evidence=evidence, then="timedatectl set-ntp true")
 
 
 CHECKS: Final[Sequence[Check]] = (Check("superlink", _look),)

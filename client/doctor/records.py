@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Final
 
-from client.bootstrap import open_accounts, open_halts
+from client.bootstrap import open_accounts, open_halts, open_standing, standing_file
 from client.doctor.findings import Check, Finding, Patient, doubtful, fine, wrong
 from client.transparency.report import report
 
@@ -62,7 +62,20 @@ def _halts(patient: Patient) -> Iterator[Finding]:
                 "halts",
                 f"people here have halted {order.what}",
                 evidence=f"{order.at:%Y-%m-%d %H:%M}: {order.reason}",
-                then="covenant-agent resume, if that is over",
+                then=f"covenant-agent resume --config {patient.file}, if that is over",
+            )
+
+
+def _standing(patient: Patient) -> Iterator[Finding]:
+    if not standing_file(patient.config).exists():
+        return
+    with closing(open_standing(patient.config)) as book:
+        if book.state != "taking part":
+            yield doubtful(
+                "standing",
+                f"people here have said that this site is {book.state}: every request is refused",
+                evidence=book.reason or "",
+                then=f"covenant-agent return --config {patient.file}, if that is over",
             )
 
 
@@ -70,4 +83,5 @@ CHECKS: Final[Sequence[Check]] = (
     Check("journal", _journal),
     Check("accounts", _accounts),
     Check("halts", _halts),
+    Check("standing", _standing),
 )

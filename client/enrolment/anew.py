@@ -20,6 +20,7 @@ from typing import Any, Final
 from client.accounts.settled import restore, settled_at
 from client.bootstrap import open_accounts, open_journal, open_log_copy
 from client.enrolment.new_site import REQUEST_FILE
+from client.journal.entries import JournalInUse
 from client.journal.snapshot import snapshot
 from client.keystore import enrolment_request, load_identity, load_root, make_keys
 from protos.enrolment import EnrolmentRequest
@@ -94,15 +95,14 @@ def enrol_anew(config: SiteConfig, exports: Iterable[Path], reason: str, *, now:
 
 
 def _require_stopped(config: SiteConfig) -> None:
-    """An agent that runs would go on with what is retired here. Raises UsageError."""
+    """An agent that runs would go on with what is retired here. Raises `JournalInUse`."""
     if config.journal.exists() and config.identity.key.exists():
         try:
             open_journal(config).close()
-        except UsageError as error:
-            if "in use" in str(error):
-                raise
+        except JournalInUse:
+            raise
         except CovenantError:
-            pass  # damaged, which is why it is retired
+            pass  # damaged, or another's, which is why it is retired
 
 
 def _own_copy(config: SiteConfig) -> Audit | None:

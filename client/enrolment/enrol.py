@@ -26,6 +26,7 @@ from protos.files import replace_file
 from protos.invitation import ENROLMENT_PATH, MOST_ANSWER_BYTES, DoorAnswer, Invitation, Submission
 from protos.keys import fingerprint
 from protos.membership import Membership, Role, Trusted
+from protos.names import address_parts, is_loopback
 from protos.site import SiteConfig
 from strategies.errors import CovenantError, Refused, Unreachable, UsageError
 
@@ -98,7 +99,7 @@ def submit(invitation: Invitation, config: SiteConfig, *, clock: Callable[[], da
         raise UsageError(
             "this invitation names no enrolment door, so the request travels as a file: use --offline, and send enrolment.json to the centre"
         )
-    proxy = None if config.federation.proxy == "none" else config.federation.proxy
+    proxy = config.federation.proxy_url
     body = Submission(token=invitation.token, request=request_of(config)).canonical
     try:
         answer = _said(_post(invitation.door, invitation.ca, body, proxy))
@@ -138,12 +139,11 @@ def _post(door: str, ca: str, body: bytes, proxy: str | None) -> tuple[int, byte
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.load_verify_locations(cadata=ca)
-    loopback = door.startswith(("127.", "localhost:", "[::1]"))
     with (
         httpx.Client(
             verify=context,
             trust_env=False,
-            proxy=None if loopback else proxy,
+            proxy=None if is_loopback(address_parts(door)[0]) else proxy,
             timeout=_TIMEOUT_S,
             follow_redirects=False,
         ) as http,

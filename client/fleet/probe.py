@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import socket
 import ssl
 import time
 from collections.abc import Callable
@@ -17,16 +16,16 @@ from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
 from typing import Final
-from urllib.parse import urlsplit
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 
+from client.fleet.reach import WITHIN_S, connected
+from protos.names import address_parts
 from strategies.errors import CovenantError, Unreachable, UsageError
 
-WITHIN_S: Final = 10.0
 _MOST_BYTES: Final = 8192
 _WRONG_NAME: Final = frozenset(
     {62, 64}
@@ -89,12 +88,11 @@ class Intercepted(LocalFault):
 
 def look(address: str, ca: bytes, *, proxy: str | None = None, clock: Callable[[], datetime]) -> Seen:
     """What the server at `address` (host:port) shows, against the authority `ca` (PEM). Raises Unreachable, naming the step that failed."""
-    host, _, port = address.rpartition(":")
-    host = host.strip("[]")
+    host, port = address_parts(address)
     authority = authority_of(ca)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.load_verify_locations(cadata=_pem(authority))
-    with _connected(host, int(port), proxy) as raw:
+    with connected(host, port, proxy) as raw:
         try:
             with context.wrap_socket(raw, server_hostname=host) as tls:
                 leaf, date = _leaf(tls), _date(tls, host)
@@ -105,7 +103,7 @@ def look(address: str, ca: bytes, *, proxy: str | None = None, clock: Callable[[
             raise Unreachable(
                 f"{address} does not speak TLS ({error}); is another service on this port, or does a firewall end the connection?"
             ) from error
-    return _unverified(address, host, int(port), proxy, authority, code, clock)
+    return _unverified(address, host, port, proxy, authority, code, clock)
 
 
 def _unverified(
@@ -126,7 +124,7 @@ def _unverified(
     else:
         bare.verify_mode = ssl.CERT_NONE
     try:
-        with _connected(host, port, proxy) as raw, bare.wrap_socket(raw, server_hostname=host) as tls:
+        with connected(host, port, proxy) as raw, bare.wrap_socket(raw, server_hostname=host) as tls:
             leaf, date = _leaf(tls), _date(tls, host)
     except ssl.SSLCertVerificationError as error:
         return _unverified(address, host, port, proxy, authority, error.verify_code, clock)
@@ -174,8 +172,8 @@ def require_usable(seen: Seen) -> None:
         require_clock(seen.address, seen.at, seen.date)
     if not seen.is_in_date:
         raise CovenantError(
-            f"the certificate of {seen.address} was good until {seen.leaf.not_valid_after_utc:%Y-%m-%d}, and it is {seen.date or seen.at:%Y-%m-%d}; the centre"
-            " must renew it"
+            f"the certificate of {seen.address} is good from {seen.leaf.not_valid_before_utc:%Y-%m-%d} until {seen.leaf.not_valid_after_utc:%Y-%m-%d}, and it"
+            f" is {seen.date or seen.at:%Y-%m-%d}; the centre must renew it"
         )
     if not seen.has_name:
         raise CovenantError(
@@ -213,42 +211,6 @@ def duration_words(seconds: float) -> str:
     return f"{seconds:.0f} s"
 
 
-def _connected(host: str, port: int, proxy: str | None) -> socket.socket:
-    if proxy is None or _is_loopback(host):
-        try:
-            return socket.create_connection((host, port), timeout=WITHIN_S)
-        except socket.gaierror as error:
-            raise Unreachable(
-                f"the name {host} cannot be resolved ({error.strerror}); check `federation.superlink`, and this machine's DNS with `getent hosts {host}`"
-            ) from error
-        except TimeoutError as error:
-            raise Unreachable(
-                f"nothing answers at {host}:{port} within {WITHIN_S:.0f} s: a firewall drops the connection. Ask the network team to open TCP {port} outwards"
-            ) from error
-        except OSError as error:
-            raise Unreachable(
-                f"nothing listens at {host}:{port} ({error.strerror}); ask the centre whether its SuperLink runs, and check the port"
-            ) from error
-    return _through(proxy, host, port)
-
-
-def _through(proxy: str, host: str, port: int) -> socket.socket:
-    """A tunnel of the proxy's (CONNECT, RFC 9110)."""
-    at = urlsplit(proxy)
-    try:
-        made = socket.create_connection((at.hostname or "", at.port or 0), timeout=WITHIN_S)
-    except OSError as error:
-        raise Unreachable(f"the proxy {proxy} does not answer ({error}); check `federation.proxy`") from error
-    made.sendall(f"CONNECT {host}:{port} HTTP/1.1\r\nHost: {host}:{port}\r\n\r\n".encode())
-    answer = made.recv(_MOST_BYTES).split(b"\r\n", 1)[0]
-    if b" 200" not in answer:
-        made.close()
-        raise Unreachable(
-            f"the proxy {proxy} does not let this machine through to {host}:{port}: {answer[:100].decode('latin-1')!r}. Ask the network team"
-        )
-    return made
-
-
 def _date(tls: ssl.SSLSocket, host: str) -> datetime | None:
     until = time.monotonic() + WITHIN_S
     with suppress(OSError, ValueError, TypeError):
@@ -280,10 +242,3 @@ def _names(leaf: x509.Certificate, host: str) -> bool:
             return ip_address(host) in names.get_values_for_type(x509.IPAddress)
         return host.lower() in (each.lower() for each in names.get_values_for_type(x509.DNSName))
     return False
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

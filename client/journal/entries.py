@@ -1,4 +1,4 @@
-"""What a journal is made of: entries in a chain of checksums, and whose they are."""
+"""What a journal is made of: entries in a chain of checksums, whose they are, and what can be wrong with it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from strategies.errors import DiskError
+from strategies.errors import DiskError, UsageError
 
 
 class JournalBroken(DiskError):  # noqa: N818  (names the state that the process is left in)
     """The journal cannot be written, or is damaged. Nothing may leave this site any more: the process must end."""
+
+
+class JournalInUse(UsageError):  # noqa: N818  (names the state that it is in)
+    """Another process keeps the journal for itself, or has had its turn for too long."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,13 +51,3 @@ def chained(before: bytes, seq: int, kind: str, body: bytes) -> bytes:
     for part in (kind.encode(), body):
         digest.update(len(part).to_bytes(8, "big") + part)
     return digest.digest()
-
-
-def named(owner: Owner | Holder) -> list[str]:
-    """The site, and the federation where it is one's, for people."""
-    return [owner.site, owner.federation] if isinstance(owner, Owner) else [owner.site]
-
-
-def difference(found: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-    """In what two owners differ, for people."""
-    return "another " + ", ".join(sorted(name for name in expected if found.get(name) != expected[name]))

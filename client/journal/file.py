@@ -26,7 +26,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, NoReturn, Self
 
-from client.journal.entries import Entry, Holder, JournalBroken, Owner, chained, difference, named
+from client.journal import words
+from client.journal.entries import Entry, Holder, JournalBroken, JournalInUse, Owner, chained
 from strategies.encoding import canonical_json
 from strategies.errors import CovenantError, UsageError
 
@@ -110,18 +111,15 @@ class Journal:
     ) -> Self:
         """Open the journal at `path`, or begin it (mode 0600), and verify every entry; `shared` with other processes, or alone.
 
-        Raises `UsageError` if another process has it open or it is somebody else's, `JournalBroken` if it is damaged or cannot be
-        written.
+        Raises `JournalInUse` if another process has it, `UsageError` if it is somebody else's or of a newer version, and `JournalBroken`
+        if it is damaged or cannot be written.
         """
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             _make_sure_of(path)
             path.chmod(_MODE)  # it holds updates, which are confidential, whoever put the file there
         except OSError as error:
-            raise UsageError(
-                f"the journal {path} cannot be opened ({error.strerror}); `journal` must name a file, on a local disk, that the "
-                "agent's user may write"
-            ) from error
+            raise UsageError(words.cannot_be_opened(path, error)) from error
         journal = cls(path, connect(str(path)), shared=shared)
         try:
             journal._prepare()
@@ -202,13 +200,13 @@ class Journal:
         )
         return entry, checksum
 
-    def entries(self, kind: str) -> Iterator[Entry]:
-        """All entries of a kind, the oldest first, as far as this process has verified them."""
+    def entries(self, *kinds: str) -> Iterator[Entry]:
+        """All entries of `kinds`, the oldest first, as far as this process has verified them."""
         self._require_whole()
-        query = "SELECT seq, body FROM entries WHERE kind = ? AND seq <= ? ORDER BY seq"
+        query = "SELECT seq, kind, body FROM entries WHERE kind IN (SELECT value FROM json_each(?)) AND seq <= ? ORDER BY seq"
         with self._breaking("reading"):
-            rows = self._connection.execute(query, (kind, self._seq)).fetchall()
-        return (Entry(seq, kind, json.loads(body)) for seq, body in rows)
+            rows = self._connection.execute(query, (json.dumps(kinds), self._seq)).fetchall()
+        return (Entry(seq, kind, json.loads(body)) for seq, kind, body in rows)
 
     def attachment(self, seq: int) -> bytes | None:
         """What is stored beside entry `seq`, or None if there was nothing or it is no longer kept."""
@@ -268,19 +266,8 @@ class Journal:
         first = next(self.entries(_OPENED)).body
         if first != expected:
             if isinstance(written := first.get("format"), int) and written > _FORMAT:
-                raise UsageError(
-                    f"{self._path} was written by a newer version of this agent (format {written}; this version knows {_FORMAT}): go on with that"
-                    " version. Do not put an older copy in its place: it has forgotten what this site answered"
-                )
-            whose = (
-                f"of {first.get('site')} in federation {first.get('federation')}"
-                if "federation" in first
-                else f"of {first.get('site')}"
-            )
-            raise UsageError(
-                f"{self._path} is the journal {whose} ({difference(first, expected)}), not of {' in '.join(named(owner))}: an agent goes on"
-                " with its own journal only; put that back, or name another folder"
-            )
+                raise UsageError(words.too_new(self._path, written, _FORMAT))
+            raise UsageError(words.not_of(self._path, first, expected))
 
     def _catch_up(self) -> list[Entry]:
         """Walk the chain on from where this process has it."""
@@ -293,30 +280,17 @@ class Journal:
                 "SELECT 1 FROM entries WHERE seq = ? AND checksum = ?", (self._seq, self._checksum)
             ).fetchone()
         ):
-            self._fail(
-                self._damaged(f"entry {self._seq}, which this process has written or read, is not there")
-            )
+            self._fail_damaged(f"entry {self._seq}, which this process has written or read, is not there")
         total = self._seq + len(rows)
         for seq, kind, body, checksum in rows:
             if seq != self._seq + 1 or checksum != chained(self._checksum, seq, kind, body):
-                self._fail(self._damaged(f"entry {self._seq + 1} of {total} does not fit the one before it"))
+                self._fail_damaged(f"entry {self._seq + 1} of {total} does not fit the one before it")
             self._seq, self._checksum = seq, checksum
         return [Entry(seq, kind, json.loads(body)) for seq, kind, body, _ in rows]
 
-    def _fail(self, what: str) -> NoReturn:
-        self._broken = what
-        raise JournalBroken(what)
-
-    def _damaged(self, what: str) -> str:
-        if self._shared:
-            return (
-                f"{self._path} is damaged: {what}. Keep the file, and put its newest good copy back; what was released since that was made is"
-                " known to the centre only, so compare with `covenant ledger reconcile` before this site takes part again"
-            )
-        return (
-            f"{self._path} is damaged: {what}. Keep the file for the officers and have this site enrolled anew under a new key; an "
-            "older copy in its place would let this site answer a round a second time"
-        )
+    def _fail_damaged(self, what: str) -> NoReturn:
+        self._broken = words.damaged(self._path, what, shared=self._shared)
+        raise JournalBroken(self._broken)
 
     def _require_whole(self) -> None:
         if self._broken is not None:
@@ -333,19 +307,9 @@ class Journal:
     def _break(self, doing: str, error: sqlite3.Error) -> NoReturn:
         code = getattr(error, "sqlite_errorname", None) or type(error).__name__
         if code in _BUSY:
-            raise UsageError(
-                f"{self._path} is in use: another agent of this site "
-                + (
-                    "has kept it for itself; stop that one"
-                    if self._shared
-                    else "runs already; stop that one first"
-                )
-            ) from error
+            raise JournalInUse(words.in_use(self._path, shared=self._shared)) from error
         if any(code.startswith(name) for name in _NOT_A_JOURNAL):
-            self._broken = self._damaged(str(error))
+            self._broken = words.damaged(self._path, str(error), shared=self._shared)
         else:
-            self._broken = (
-                f"{doing} in {self._path} failed ({error}, {code}); this agent stops, and nothing that was not recorded has left. "
-                "Check the disk and its free space before it is started again"
-            )
+            self._broken = words.failed(self._path, doing, error, code)
         raise JournalBroken(self._broken) from error

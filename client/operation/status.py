@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import Any, Final
 
 from client.accounts.views import views
-from client.bootstrap import open_accounts, open_halts
+from client.bootstrap import open_accounts, open_halts, open_standing, standing_file
 from client.operation.state import AgentState, StateFolder
 from protos.site import SiteConfig
 from strategies.errors import CovenantError
@@ -19,6 +19,7 @@ _QUIET_S: Final = 60.0
 """Four heartbeats: a connected agent that was not answered for so long is not as it says."""
 _LITTLE_BYTES: Final = 1 << 30
 _NEARLY: Final = 0.8
+_STANDS: Final = {"suspended": "is suspended", "left": "has left the federation"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +55,7 @@ def status_of(config: SiteConfig, clock: Callable[[], datetime]) -> Status:
     halts = _halts(config, warnings)
     word = _word(state, alive=alive)
     warnings += _about_process(state, word, clock())
+    warnings += _about_standing(config)
     warnings += [
         f"{name}: {share:.0%} of the ceiling is spent; `covenant-agent budget` shows what is left"
         for name, share in accounts.items()
@@ -115,6 +117,20 @@ def _accounts(config: SiteConfig, warnings: list[str]) -> dict[str, float]:
     except CovenantError as error:
         warnings.append(f"the accounts cannot be read: {error}")
         return {}
+
+
+def _about_standing(config: SiteConfig) -> list[str]:
+    if not standing_file(config).exists():
+        return []
+    try:
+        with closing(open_standing(config)) as book:
+            if book.state == "taking part":
+                return []
+            return [
+                f"this site {_STANDS[book.state]} ({book.reason}), so every request is refused; `covenant-agent return` lets it take part again"
+            ]
+    except CovenantError as error:
+        return [f"the standing cannot be read: {error}"]
 
 
 def _halts(config: SiteConfig, warnings: list[str]) -> list[str]:

@@ -17,7 +17,8 @@ from protos.contract import Contract
 from protos.documents import load_document
 from protos.keys import Signer
 from protos.personal import PersonalStatement, state_personal
-from protos.site import DataSource, Personal, SiteConfig
+from protos.site import Personal, SiteConfig
+from protos.site_data import DataSource
 from strategies.errors import Refused, UsageError
 from strategies.ids import Digest
 

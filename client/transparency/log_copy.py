@@ -18,7 +18,8 @@ from typing import Final, Self
 
 import structlog
 
-from client.journal.entries import Owner, named
+from client.journal import words
+from client.journal.entries import Owner
 from client.journal.file import Connect, connect
 from protos.log_proofs import ProofMissing, Shown
 from strategies.encoding import canonical_json
@@ -152,9 +153,8 @@ class LogCopy:
             self._connection.execute("INSERT INTO owner VALUES (?)", (mine,))
             self._connection.commit()
         elif bytes(row[0]) != mine:
-            facts = json.loads(row[0])
             raise Refused(
-                f"it is the copy of {facts.get('site')} in federation {facts.get('federation')}, not of {' in '.join(named(owner))}"
+                f"it is the copy of {words.named(json.loads(row[0]))}, not of {words.named(asdict(owner))}"
             )
         self._tree = self._read_tree()
 

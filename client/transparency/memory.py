@@ -37,6 +37,8 @@ _STARTED: Final = "started"
 _START_SEEN: Final = "start seen"
 _NONCE_BYTES: Final = 32
 _RANDOM_BYTES: Final = KEY_DIGITS // 2
+REENROL: Final = "Put the newest journal back; if it is lost, or two agents were started under one key, run `covenant-agent reenrol`"
+"""What people do about a journal that others know to be an older copy, or one of two."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,14 +11,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from typing import Final
 
 import structlog
 
 from client.admission.documents import Accepted
 from client.journal.answers import Answers
 from client.refusal import TaskRefused
-from client.transparency.memory import WitnessMemory
+from client.transparency.memory import REENROL, WitnessMemory
 from protos.frames import RefusalCode
 from protos.membership import MemberList
 from protos.vouching import SignedStart, SignedVoucher, Start, Voucher
@@ -27,7 +26,6 @@ from strategies.errors import Refused
 from strategies.ids import SiteName
 
 _log = structlog.get_logger(__name__)
-REENROL: Final = "Put the newest journal back; if it is lost, or two agents were started under one key, run `covenant-agent reenrol`"
 
 
 @dataclass

@@ -1,6 +1,6 @@
 """What can be wrong with a run, by its signs: one table, from which the command and the runbook's page are both made.
 
-A cause names what the centre can see. Where something is wrong at a site that the centre does not see into, the next command is one for the site.
+A run keeps why it went as it did in words, and so do its refusals: a sign is a piece of such a sentence, and a test holds each to the code that says it. A cause names what the centre can see. Where something is wrong at a site that the centre does not see into, the next command is one for the site.
 """
 
 from __future__ import annotations
@@ -95,7 +95,11 @@ CAUSES: Final[tuple[Cause, ...]] = (
         name="budget",
         means="An account has not enough left for what the plan releases.",
         faults="earlier runs, retries, or a ceiling that is lower than the plan's costs",
-        signs=(r"refused \(budget\)", r"\bepsilon\b.*> ", r"over the ceiling"),
+        signs=(
+            r"refused \(budget\)",
+            r"would take the account to",
+            r"has nothing reserved left for stage",
+        ),
         next=("covenant ledger show", "at {site}: covenant-agent budget"),
         page="an-account-is-exhausted.md",
     ),
@@ -145,13 +149,13 @@ CAUSES: Final[tuple[Cause, ...]] = (
         means="A site was asked one attempt in two ways, or about two histories, and refuses the second: it never answers both.",
         faults="a coordinator that lies, two coordinators over one SuperLink, or a database that was set back",
         signs=(
-            r"for another statement",
+            r"(?:has answered|the request is) .*for another statement",
             r"a run has one history",
             r"has given its shares for attempt",
             r"too long ago to say it again",
             r"does not partition the roster",
             r"not those that this site has confirmed",
-            r"are asked to be masked for",
+            r"are to be masked for",
         ),
         next=("covenant log witnesses", "covenant halt --run {run}, if nobody can explain it"),
         page="a-fork-was-found.md",
@@ -163,6 +167,25 @@ CAUSES: Final[tuple[Cause, ...]] = (
         signs=(r"has no keys for this attempt", r"names other documents than this site accepted"),
         next=("at {site}: covenant-agent history --run {run}", "at {site}: covenant-agent status"),
         page="a-run-was-interrupted.md",
+    ),
+    Cause(
+        name="not-now",
+        means="A site does not take part at present. It does not say whether that is its hours, or a person there who has not allowed the plan yet.",
+        faults="a plan that is new to the site, or `run.window` in its site.yaml",
+        signs=(r"refused \(later\)",),
+        next=(
+            "at {site}: covenant-agent plan pending",
+            "covenant run resume {run}, once the site takes part",
+        ),
+        page="../site-it/policy.md",
+    ),
+    Cause(
+        name="away",
+        means="A site is away by its own word: its people have suspended it, or it was started and too few others have vouched for its journal since.",
+        faults="`covenant-agent suspend`, a restart in the middle of a run, too few sites that are online",
+        signs=(r"refused \(away\)",),
+        next=("at {site}: covenant-agent standing", "covenant site list"),
+        page="../site-it/standing.md",
     ),
     Cause(
         name="draining",
@@ -186,9 +209,11 @@ CAUSES: Final[tuple[Cause, ...]] = (
             r"is not signed by its identity",
             r"array of shape",
             r"do not fit",
+            r"bytes in this ring",
+            r"masked its input for another statement",
+            r"has signed other survivors",
             r"other shares than those",
             r"could not open",
-            r"values, not",
             r"not finite",
         ),
         next=("covenant run watch {run}", "at {site}: covenant-agent status"),

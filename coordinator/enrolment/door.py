@@ -16,6 +16,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Final, Self
 
 import structlog
@@ -71,22 +72,7 @@ class EnrolmentDoor:
             raise CovenantError(
                 f"the enrolment door cannot listen on {address} ({error.strerror}). Stop what uses that port, or set another `enrolment.port` in covenant.yaml"
             ) from error
-        config = uvicorn.Config(
-            Starlette(routes=[Route(ENROLMENT_PATH, self._answer, methods=["POST"])]),
-            ssl_certfile=str(link.certificate_file),
-            ssl_keyfile=str(link.key_file),
-            loop="asyncio",  # which asks `_FewCallers` for each connection
-            http=_Impatient,
-            ws="none",
-            proxy_headers=False,
-            server_header=False,
-            access_log=False,
-            log_config=None,
-            timeout_keep_alive=5,
-            timeout_graceful_shutdown=2,
-            lifespan="off",
-        )
-        self._server = server = uvicorn.Server(config)
+        self._server = server = uvicorn.Server(self._configuration(link.certificate_file, link.key_file))
         self._thread = threading.Thread(target=server.run, args=([_FewCallers(listening)],), daemon=True)
         self._thread.start()
         deadline = self.monotonic() + _STARTS_WITHIN_S
@@ -109,6 +95,23 @@ class EnrolmentDoor:
         """End, and wait for nothing: this process leads no longer."""
         if self._server is not None:
             self._server.should_exit = self._server.force_exit = True
+
+    def _configuration(self, certificate: Path, key: Path) -> uvicorn.Config:
+        return uvicorn.Config(
+            Starlette(routes=[Route(ENROLMENT_PATH, self._answer, methods=["POST"])]),
+            ssl_certfile=str(certificate),
+            ssl_keyfile=str(key),
+            loop="asyncio",  # which asks `_FewCallers` for each connection
+            http=_Impatient,
+            ws="none",
+            proxy_headers=False,
+            server_header=False,
+            access_log=False,
+            log_config=None,
+            timeout_keep_alive=5,
+            timeout_graceful_shutdown=2,
+            lifespan="off",
+        )
 
     async def _answer(self, request: Request) -> Response:
         if not self._has_room():

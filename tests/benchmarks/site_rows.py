@@ -26,7 +26,7 @@ from protos.contract import Contract
 from protos.documents import read_document
 from protos.plan import Plan
 from protos.shell import emit
-from protos.site import DataSource
+from protos.site_data import DataSource
 from strategies.features import Scaling
 from strategies.ids import site_name
 from strategies.secagg.secrets import MaskSeed

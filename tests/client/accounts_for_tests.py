@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from client.accounts.book import AccountBook, Occasion
-from protos.site import AccountRule
+from protos.site_data import AccountRule
 from strategies.dp.budget import BudgetRefused
 from strategies.dp.events import Mechanism, Release
 from strategies.dp.filters import Ceiling

@@ -16,7 +16,7 @@ from protos.frames import Stage
 from protos.payloads import payload_of
 from protos.plan import Plan
 from protos.plan_releases import PlannedReleases, releases_of
-from protos.site import AccountRule
+from protos.site_data import AccountRule
 from strategies.dp.mechanisms import NoisySum
 from strategies.encoding import Vector
 from strategies.features import Scaling

@@ -311,10 +311,10 @@ def test_a_charge_made_while_the_book_is_being_opened_is_seen_once(
     charge(other, 1)
     entries, numbers = Journal.entries, iter(range(10, 20))
 
-    def slowly(journal: Journal, kind: str) -> Iterator[Entry]:
+    def slowly(journal: Journal, *kinds: str) -> Iterator[Entry]:
         if journal is not other.journal:
-            other.charge(LOANS, rule(), filling(0.1, what=f"sum {kind}"), occasion(next(numbers)))
-        return entries(journal, kind)
+            other.charge(LOANS, rule(), filling(0.1, what=f"sum {kinds[0]}"), occasion(next(numbers)))
+        return entries(journal, *kinds)
 
     monkeypatch.setattr(Journal, "entries", slowly)
     book = book_at(path)

@@ -16,7 +16,8 @@ from client.refusal import TaskRefused
 from protos.contract import Contract
 from protos.frames import RefusalCode, Task
 from protos.plan import Plan
-from protos.site import AccountRule, SiteConfig
+from protos.site import SiteConfig
+from protos.site_data import AccountRule
 from strategies.dp.budget import Account
 from tests.client import loans_for_tests as loans
 from tests.client.local_for_tests import CUSTOMERS

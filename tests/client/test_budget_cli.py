@@ -15,7 +15,8 @@ from client.accounts.views import export_to, views
 from client.bootstrap import open_accounts, open_participant
 from protos.account_statement import SignedStatement
 from protos.keys import SigningKey
-from protos.site import AccountRule, SiteConfig, load_site
+from protos.site import SiteConfig, load_site
+from protos.site_data import AccountRule
 from strategies.dp.events import Mechanism
 from strategies.dp.filters import Ceiling
 from strategies.dp.units import PrivacyUnit, UnitKind

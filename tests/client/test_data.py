@@ -9,7 +9,7 @@ import pytest
 
 from client.data import DataError, Table, read_source, table_from
 from protos.contract import Contract
-from protos.site import DataSource
+from protos.site_data import DataSource
 from strategies.errors import Refused
 from tests.client.loans_for_tests import CONTRACT, TODAY, loans
 

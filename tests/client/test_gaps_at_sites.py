@@ -216,7 +216,7 @@ def test_peers_who_have_seen_what_is_lost_do_not_stand_in_the_way(bank: SecureBa
     task = replace(bank.bare_task, witness=log.bundle(log.known).canonical)
     for site in SITES:
         participant = bank.participant(site)
-        participant.witness.require(task.witness, participant._judged_documents(task, NEXT), NEXT)
+        participant.witness.require(task.witness, participant._judged.documents(task, NEXT), NEXT)
 
 
 def test_a_peers_old_statement_over_a_lost_head_is_no_fork(bank: SecureBank) -> None:

@@ -204,7 +204,7 @@ def test_a_file_that_is_no_journal_is_refused_and_kept(tmp_path, content):
 def test_a_journal_of_another_site_or_federation_is_refused_in_one_sentence(tmp_path, field, value):
     path = tmp_path / "journal.db"
     Journal.open(path, Owner(**{**OWNER_FIELDS, field: value})).close()
-    with pytest.raises(UsageError, match=f"another {field}\\), not of west in demo"):
+    with pytest.raises(UsageError, match=f"another {field}\\), not of west in federation demo"):
         Journal.open(path, OWNER)
     Journal.open(path, Owner(**{**OWNER_FIELDS, field: value}))
 

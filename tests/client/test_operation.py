@@ -12,14 +12,17 @@ import pytest
 from prometheus_client import generate_latest
 
 from client.accounts.views import AccountView, views
-from client.bootstrap import open_accounts
+from client.bootstrap import open_accounts, open_standing
 from client.cli import app as commands
+from client.doctor import disk, records
+from client.doctor.findings import Patient
 from client.journal.answers import ANSWERED
 from client.operation.metrics import AccountMetrics, AgentMetrics
 from client.operation.reporter import StateReporter, Watchers
 from client.operation.state import AgentState, StateFolder
 from client.operation.status import status_of
 from client.operation.watching import Occurrence, occurrence
+from client.standing import Act
 from protos.frames import RefusalCode
 from protos.monitoring import Monitoring, new_registry, served
 from protos.secure_codec import decode_asked, encode_secure_request
@@ -73,6 +76,38 @@ def test_one_that_was_killed_and_one_that_left_are_told_apart(tmp_path: Path) ->
     assert "without a word" in status_of(config, lambda: NOW).warnings[0]
     reporter.ended("it was told to")
     assert "it was told to" in status_of(config, lambda: NOW).warnings[0]
+
+
+@pytest.mark.parametrize(
+    ("act", "words"), [("suspend", "is suspended (moving)"), ("leave", "has left the federation (moving)")]
+)
+def test_a_site_that_its_people_keep_out_is_told_so_by_status_and_doctor(
+    tmp_path: Path, act: Act, words: str
+) -> None:
+    config = make_bank(tmp_path).config("south")
+    patient = Patient(config=config, file=tmp_path / "site.yaml", clock=lambda: NOW)
+    (standing,) = [each for each in records.CHECKS if each.name == "standing"]
+    with closing(open_standing(config)) as book:
+        assert list(standing.look(patient)) == []
+        book.say(act, "moving")
+    (told,) = [each for each in status_of(config, lambda: NOW).warnings if words in each]
+    (found,) = standing.look(patient)
+    assert found.level == "warning"
+    assert "covenant-agent return" in told
+    assert "covenant-agent return" in found.next
+    with closing(open_standing(config)) as book:
+        book.say("return", "moved")
+    assert list(standing.look(patient)) == []
+    assert not any(words in each for each in status_of(config, lambda: NOW).warnings)
+
+
+def test_doctor_looks_at_the_disk_of_every_file_that_the_agent_writes(tmp_path: Path) -> None:
+    config = make_bank(tmp_path).config("south")
+    elsewhere = config.model_copy(update={"consents": tmp_path / "elsewhere" / "consents.db"})
+    (tmp_path / "elsewhere").mkdir()
+    patient = Patient(config=elsewhere, file=tmp_path / "site.yaml", clock=lambda: NOW)
+    space = next(each for each in disk.CHECKS if each.name == "disk")
+    assert len(list(space.look(patient))) == 2
 
 
 @pytest.mark.parametrize(("state", "error"), [(None, CovenantError), (BEGAN, Unreachable)])

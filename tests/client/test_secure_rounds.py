@@ -218,4 +218,4 @@ def test_memory_is_bounded_whatever_keys_are_asked_for(bank: SecureBank) -> None
     assert set(of_each) <= set(rounds._runs)
     assert len(rounds._runs) == secure_rounds._KEPT_RUNS
     assert len(west._set_ups) == door._KEPT_SET_UPS
-    assert len(west._sessions) == len(west._accepted) == door._KEPT_SESSIONS
+    assert len(west._sessions) == len(west._judged._accepted) == door._KEPT_SESSIONS

@@ -530,7 +530,7 @@ def test_nothing_that_was_promised_is_opened_while_a_split_is_known(bank: Secure
 
 
 def _accepted(bank: SecureBank, site: SiteName = VICTIM) -> Accepted:
-    return bank.participant(site)._judged_documents(bank.bare_task, RUN)
+    return bank.participant(site)._judged.documents(bank.bare_task, RUN)
 
 
 def _first(bank: SecureBank) -> What:

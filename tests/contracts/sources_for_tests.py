@@ -23,7 +23,7 @@ from sqlalchemy.exc import DBAPIError
 
 from protos.contract import Contract
 from protos.documents import read_document
-from protos.site import DataSource
+from protos.site_data import DataSource
 
 CONTRACT = read_document(
     """\

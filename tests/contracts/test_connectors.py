@@ -22,7 +22,7 @@ from client.data.reading import Reading, read, read_source
 from client.data.report import DataError, Unreadable
 from protos.contract import Contract
 from protos.documents import DocumentError
-from protos.site import DataSource
+from protos.site_data import DataSource
 from strategies.features import Scaling
 from tests.contracts import sources_for_tests as places
 from tests.contracts.sources_for_tests import CONTRACT, FEATURES, TODAY, arrow, rows

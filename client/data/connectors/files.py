@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from client.data.connectors.interface import BATCH_ROWS, sliced
 from client.data.report import Unreadable
-from protos.site import CsvText
+from protos.site_data import CsvText
 
 _BLOCK_BYTES: Final = 4 << 20
 _LONGEST_HEADER: Final = 1 << 20

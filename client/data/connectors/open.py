@@ -14,7 +14,7 @@ from client.data.connectors.postgres import PostgresTable
 from client.data.connectors.sql import SqlTable, sqlite_url
 from client.data.report import DataError, Unreadable
 from protos.passphrases import Passphrase
-from protos.site import CsvText, DataSource
+from protos.site_data import CsvText, DataSource
 from strategies.errors import UsageError
 
 _POSTGRES: Final = ("postgresql", "postgres")

@@ -15,7 +15,6 @@ from urllib.parse import quote
 
 import pyarrow as pa
 
-from client.data.connectors.interface import BATCH_ROWS
 from client.data.report import DataError, Unreadable
 from protos.passphrases import Passphrase
 
@@ -24,7 +23,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import URL
 
 _SMALL_BATCH: Final = 1 << 14
-"""Rows are Python's objects here, each of them large."""
+"""Rows, fewer than in other connectors' batches: here they are Python's objects, each of them large."""
 _READ_ONLY: Final = {
     "sqlite": ("PRAGMA query_only = ON", "PRAGMA trusted_schema = OFF", "BEGIN"),
     "postgresql": ("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY",),
@@ -67,7 +66,7 @@ class SqlTable:
             found = connection.execution_options(stream_results=True, yield_per=_SMALL_BATCH).execute(
                 self._select(columns)
             )
-            for rows in found.partitions(min(_SMALL_BATCH, BATCH_ROWS)):
+            for rows in found.partitions(_SMALL_BATCH):
                 values = list(zip(*rows, strict=True))
                 yield pa.record_batch([self._array(each) for each in values], names=list(columns))
 
