@@ -15,6 +15,7 @@ from client.fleet.probe import (
     Seen,
     authority_of,
     look,
+    read_authority,
     require_usable,
 )
 from client.fleet.probe import clock_words as words_of_clock
@@ -25,10 +26,11 @@ _SOON: Final = timedelta(days=30)
 
 def _look(patient: Patient) -> Iterator[Finding]:
     link = patient.config.federation
-    authority = authority_of(link.ca.read_bytes())
+    ca = read_authority(link.ca)
+    authority = authority_of(ca)
     proxy = None if link.proxy == "none" else link.proxy
     try:
-        seen = look(link.superlink, link.ca.read_bytes(), proxy=proxy, clock=patient.clock)
+        seen = look(link.superlink, ca, proxy=proxy, clock=patient.clock)
     except Unreachable as away:
         yield wrong(
             "superlink",

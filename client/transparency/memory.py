@@ -37,6 +37,8 @@ _STARTED: Final = "started"
 _START_SEEN: Final = "start seen"
 _NONCE_BYTES: Final = 32
 _RANDOM_BYTES: Final = KEY_DIGITS // 2
+SET_BACK: Final = "this site's journal was set back to an older copy, or this site runs twice"
+"""What a refusal begins with once others have shown so; a journal that has one is not to be used any more."""
 
 
 @dataclass(frozen=True, slots=True)
