@@ -7,12 +7,15 @@ import shlex
 import shutil
 import subprocess
 import sys
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
 
+from client.accounts.views import AccountView, views
+from client.bootstrap import open_accounts
 from client.keystore import load_identity
 from client.operation.metrics import AccountMetrics, AgentMetrics
 from protos.egress import child_environment
@@ -56,12 +59,19 @@ def test_sentences_that_a_page_quotes_are_said(page: Path) -> None:
 
 
 def test_metrics_of_the_page_are_those_that_are_served(tmp_path: Path) -> None:
-    registry = new_registry()
-    AgentMetrics(make_bank(tmp_path).config("south"), registry, now=lambda: 0.0, monotonic=lambda: 0.0)
-    registry.register(AccountMetrics(list, lambda: 1))
-    served = {each.name for each in registry.collect()} | {"covenant_agent_epsilon_spent", "covenant_agent_epsilon_ceiling", "covenant_agent_account_spent_ratio"}  # fmt: skip
-    named = set(re.findall(r"`(covenant_agent_\w+?)(?:_total)?(?:\{[^`]*\})?`", (PAGES / "operation.md").read_text()))  # fmt: skip
-    assert {each for each in served if each.startswith("covenant_agent")} == named
+    bank, registry = make_bank(tmp_path), new_registry()
+    bank.edit("south", "file: rows.parquet}", "file: rows.parquet, account: {unit: {kind: record}, epsilon: 1.0, delta: 1.0e-5}}")  # fmt: skip
+    config = bank.config("south")
+
+    def accounts() -> list[AccountView]:
+        with closing(open_accounts(config)) as book:
+            return list(views(config, book))
+
+    AgentMetrics(config, registry, now=lambda: 0.0, monotonic=lambda: 0.0)
+    registry.register(AccountMetrics(accounts, lambda: 1))
+    served = {each.name for each in registry.collect() if each.name.startswith("covenant_agent")}
+    page = (PAGES / "operation.md").read_text()
+    assert served == set(re.findall(r"`(covenant_agent_\w+?)(?:_total)?(?:\{[^`]*\})?`", page))
 
 
 def test_the_command_of_the_index_makes_a_site(tmp_path: Path) -> None:
