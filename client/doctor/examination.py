@@ -7,7 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Final
 
-from client.doctor import disk, identity, machine, network, records, sources
+from client.doctor import disk, identity, machine, network, process, records, sources
 from client.doctor.findings import Check, Finding, Patient, fine, wrong
 from protos.site import load_site
 from strategies.errors import CovenantError
@@ -16,6 +16,7 @@ ROOMS: Final[Sequence[Sequence[Check]]] = (
     network.CHECKS,
     identity.CHECKS,
     disk.CHECKS,
+    process.CHECKS,
     records.CHECKS,
     sources.CHECKS,
     machine.CHECKS,

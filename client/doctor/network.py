@@ -16,6 +16,7 @@ from client.fleet.probe import (
     authority_of,
     clock_words,
     look,
+    read_authority,
     require_usable,
 )
 from strategies.errors import CovenantError, Unreachable
@@ -25,9 +26,10 @@ _SOON: Final = timedelta(days=30)
 
 def _look(patient: Patient) -> Iterator[Finding]:
     link = patient.config.federation
-    authority = authority_of(link.ca.read_bytes())
+    ca = read_authority(link.ca)
+    authority = authority_of(ca)
     try:
-        seen = look(link.superlink, link.ca.read_bytes(), proxy=link.proxy_url, clock=patient.clock)
+        seen = look(link.superlink, ca, proxy=link.proxy_url, clock=patient.clock)
     except Unreachable as away:
         yield wrong(
             "superlink",

@@ -51,7 +51,7 @@ from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
 from google.protobuf.message import DecodeError
 
-from client.fleet.probe import look, require_clock, require_usable
+from client.fleet.probe import look, read_authority, require_clock, require_usable
 from protos.frame_size import MAX_FRAME_BYTES
 from strategies.errors import CovenantError, Unreachable
 
@@ -101,9 +101,10 @@ class FleetConnection:
         """Prepare the TLS client; `address` is host:port, `ca_file` the PEM that alone is trusted, `key` the node key.
 
         `node_file` remembers Flower's id of this site from one start to the next. `proxy` and `clock` are for finding out why there is no connection.
+        Raises UsageError for a `ca_file` that cannot be used.
         """
         self._address = address
-        self._ca = ca_file.read_bytes()
+        self._ca = read_authority(ca_file)
         self._proxy, self._clock = proxy, clock
         self._node_file = node_file
         self._public_key = public_key_to_bytes(key.public_key())

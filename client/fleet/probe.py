@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from ipaddress import ip_address
+from pathlib import Path
 from typing import Final
 
 from cryptography import x509
@@ -155,6 +156,18 @@ def authority_of(ca: bytes) -> x509.Certificate:
         raise UsageError(
             "`federation.ca` holds no certificate in PEM; ask the centre for tls/ca.crt"
         ) from error
+
+
+def read_authority(file: Path) -> bytes:
+    """The pinned authority's file, in PEM. Raises UsageError where it cannot be read, or holds none."""
+    try:
+        ca = file.read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"{file}, which `federation.ca` names, cannot be read ({error.strerror}); the centre's `covenant init` made it as tls/ca.crt"
+        ) from error
+    authority_of(ca)
+    return ca
 
 
 def _pem(authority: x509.Certificate) -> str:

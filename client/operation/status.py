@@ -53,8 +53,8 @@ def status_of(config: SiteConfig, clock: Callable[[], datetime]) -> Status:
     warnings: list[str] = []
     accounts = _accounts(config, warnings)
     halts = _halts(config, warnings)
-    word = _word(state, alive=alive)
-    warnings += _about_process(state, word, clock())
+    word = word_of(state, alive=alive)
+    warnings += about_process(state, word, clock())
     warnings += _about_standing(config)
     warnings += [
         f"{name}: {share:.0%} of the ceiling is spent; `covenant-agent budget` shows what is left"
@@ -74,7 +74,8 @@ def status_of(config: SiteConfig, clock: Callable[[], datetime]) -> Status:
     )  # fmt: skip
 
 
-def _word(state: AgentState | None, *, alive: bool) -> str:
+def word_of(state: AgentState | None, *, alive: bool) -> str:
+    """How the process is: running, connecting, draining or down."""
     if not alive:
         return "down"
     if state is not None and state.draining:
@@ -82,7 +83,8 @@ def _word(state: AgentState | None, *, alive: bool) -> str:
     return "running" if state is not None and state.connected else "connecting"
 
 
-def _about_process(state: AgentState | None, word: str, now: datetime) -> list[str]:
+def about_process(state: AgentState | None, word: str, now: datetime) -> list[str]:
+    """What is not as it should be with the process that is `word`, and what to do, in sentences."""
     if word == "down":
         if state is None:
             return ["no agent has run here; start it with `covenant-agent run`"]

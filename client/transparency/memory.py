@@ -39,6 +39,8 @@ _NONCE_BYTES: Final = 32
 _RANDOM_BYTES: Final = KEY_DIGITS // 2
 REENROL: Final = "Put the newest journal back; if it is lost, or two agents were started under one key, run `covenant-agent reenrol`"
 """What people do about a journal that others know to be an older copy, or one of two."""
+SET_BACK: Final = "this site's journal was set back to an older copy, or this site runs twice"
+"""What a refusal begins with once others have shown so; a journal that has one is not to be used any more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,26 +6,39 @@ An agent that runs keeps its journal for itself, so a snapshot of it is read: it
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any
+from typing import Any, Final
 
 from client.bootstrap import open_log_copy, open_witness_memory
+from client.journal.entries import JournalBroken
 from client.journal.snapshot import snapshot
 from client.transparency.memory import WitnessMemory
 from protos.site import SiteConfig
 from strategies.errors import UsageError
 from strategies.transparency.notes import Checkpoint, SignedNote
 
+_TRIES: Final = 3
+
 
 def report(config: SiteConfig) -> dict[str, Any]:
-    """What stands in the journal, whether or not the agent runs. Raises UsageError where there is none, or it is somebody else's."""
+    """What stands in the journal, whether or not the agent runs. Raises UsageError where there is none, or it is somebody else's, and
+    `JournalBroken` where it is damaged.
+    """
     if not config.journal.exists():
         raise UsageError(
             f"{config.journal} does not exist: this site has not run yet, and has witnessed nothing"
         )
-    with snapshot(config.journal) as file:
-        memory = open_witness_memory(config, file)
-        with closing(memory.journal):
-            return _facts(memory)
+    for left in reversed(range(_TRIES)):
+        with snapshot(config.journal) as file:
+            try:
+                memory = open_witness_memory(config, file)
+                with closing(memory.journal):
+                    return _facts(memory)
+            except JournalBroken as broken:
+                # The agent may have written while it was copied.
+                if not left:
+                    said = str(broken).replace(str(file), str(config.journal))
+                    raise JournalBroken(said) from broken
+    raise AssertionError
 
 
 def begin_anew(config: SiteConfig, reason: str) -> None:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from client.refusal import TaskRefused, refusing
-from client.transparency.memory import REENROL, WitnessMemory
+from client.transparency.memory import REENROL, SET_BACK, WitnessMemory
 from protos.frames import RefusalCode
 from protos.log_proofs import ProofMissing, Shown
 from protos.membership import MemberList
@@ -76,7 +76,7 @@ class Statements:
         )
         raise TaskRefused(
             RefusalCode.SIGNATURE,
-            f"this site's journal was set back to an older copy, or this site runs twice: {whose} has signed that the journal had an entry"
+            f"{SET_BACK}: {whose} has signed that the journal had an entry"
             f" {claimed.sequence} which it does not have, and it has {journal.head[0]} entries. {REENROL}",
             evidence=evidence.encoded,
         )

@@ -17,7 +17,7 @@ import structlog
 from client.admission.documents import Accepted
 from client.journal.answers import Answers
 from client.refusal import TaskRefused
-from client.transparency.memory import REENROL, WitnessMemory
+from client.transparency.memory import REENROL, SET_BACK, WitnessMemory
 from protos.frames import RefusalCode
 from protos.membership import MemberList
 from protos.vouching import SignedStart, SignedVoucher, Start, Voucher
@@ -142,7 +142,7 @@ class Vouching:
         _log.error("this site is behind what others have seen of it", reason=why)
         self._behind = TaskRefused(
             RefusalCode.SIGNATURE,
-            f"this site's journal was set back to an older copy, or this site runs twice: {why}. {REENROL}",
+            f"{SET_BACK}: {why}. {REENROL}",
         )
         return self._behind
 

@@ -38,7 +38,7 @@ def export(
     home: Home = None,
     json: Json = False,
 ) -> None:
-    """Pack log, halts, runs, accounts and the ends of the logs into one signed file: no rows, no keys, nothing of a sum before noise."""
+    """Pack log, witnesses with evidence of forks, halts, runs, accounts and the ends of the logs into one signed file: no rows, no keys, nothing of a sum before noise."""
     runs = tuple(run_id(each) for each in run or ())
     path, manifest = export_incident(centre_at(home), target, runs, None if since is None else _begins(since))
     if json:

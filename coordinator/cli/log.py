@@ -14,7 +14,7 @@ from coordinator.cli.log_witnesses import show_witnesses
 from coordinator.cli.options import Access, Home, Json, KnownMembers, TrustedRoot, centre_at, desk_at
 from coordinator.cli.signing import PUBLIC_MODE
 from coordinator.documents import read_membership
-from coordinator.governance.exports import newest_witnesses
+from coordinator.governance.exports import newest_witnesses, witness_facts
 from coordinator.governance.log import open_log
 from coordinator.governance.witnesses import WitnessBook
 from protos.documents import load_document
@@ -118,28 +118,11 @@ def witnesses(home: Home = None, json: Json = False) -> None:
     """How far each site has witnessed the log, and the evidence of histories that do not fit."""
     centre = centre_at(home)
     log = open_log(centre.engine, centre.settings, centre.clock)
-    size, seen = log.size(), newest_witnesses(centre)
-    found = WitnessBook(centre.engine, centre.clock).found()
     if json:
-        emit(
-            {
-                "size": size,
-                "witnesses": [each.model_dump(mode="json") for each in seen],
-                "evidence": [
-                    {
-                        "number": each.number,
-                        "run": each.run,
-                        "found_at": each.found_at.isoformat(),
-                        "settled": each.settled,
-                        "keeps_runs_from_being_launched": each.stands,
-                        "evidence": each.evidence.model_dump(mode="json"),
-                    }
-                    for each in found
-                ],
-            }
-        )
+        emit(witness_facts(centre, log))
         return
-    show_witnesses(size, seen, found)
+    found = WitnessBook(centre.engine, centre.clock).found()
+    show_witnesses(log.size(), newest_witnesses(centre), found)
 
 
 @app.command("settle-evidence")

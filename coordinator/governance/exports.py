@@ -1,9 +1,10 @@
-"""Writing an export of the transparency log, for whoever has the root and nothing else."""
+"""Writing an export of the transparency log, for whoever has the root and nothing else; and what sites have witnessed of it."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 from coordinator.bootstrap import Centre
 from coordinator.documents import read_members
@@ -31,6 +32,25 @@ def newest_witnesses(centre: Centre) -> tuple[SignedWitness, ...]:
     members = read_members(centre.settings)[1].members
     newest = WitnessBook(centre.engine, centre.clock).newest(members)
     return tuple(newest[site].signed for site in sorted(newest))
+
+
+def witness_facts(centre: Centre, log: TransparencyLog) -> dict[str, Any]:
+    """As JSON: how far each site has witnessed the log, and the evidence of histories that do not fit, with what was done about it."""
+    return {
+        "size": log.size(),
+        "witnesses": [each.model_dump(mode="json") for each in newest_witnesses(centre)],
+        "evidence": [
+            {
+                "number": each.number,
+                "run": each.run,
+                "found_at": each.found_at.isoformat(),
+                "settled": each.settled,
+                "keeps_runs_from_being_launched": each.stands,
+                "evidence": each.evidence.model_dump(mode="json"),
+            }
+            for each in WitnessBook(centre.engine, centre.clock).found()
+        ],
+    }
 
 
 def export_log(

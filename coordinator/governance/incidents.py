@@ -1,4 +1,4 @@
-"""Packing the evidence of an incident into one zip file: the log, the halts, the runs concerned, the accounts, and the ends of the logs.
+"""Packing the evidence of an incident into one zip file: the log and its witnesses, the halts, the runs concerned, the accounts, and the ends of the logs.
 
 1. It holds no rows, no keys, and nothing of a sum before noise: of the rounds it takes what the log may hold, and not what opens a sum.
 2. Every file is looked through for the coordinator's secrets before it is packed; one that holds any ends the export, with nothing written.
@@ -28,7 +28,7 @@ from sqlalchemy.orm import Session
 from coordinator.bootstrap import Centre
 from coordinator.db.engine import reading
 from coordinator.db.schema import Attempt, Checkpoint, Round, Run
-from coordinator.governance.exports import export_log
+from coordinator.governance.exports import export_log, witness_facts
 from coordinator.governance.halts import views
 from coordinator.governance.log import TransparencyLog, open_log
 from coordinator.governance.redaction import Secrets
@@ -137,6 +137,11 @@ def _log(concern: Concern, _: Secrets) -> Iterator[File]:
         yield LOG, file.read_bytes()
 
 
+def _witnesses(concern: Concern, _: Secrets) -> Iterator[File]:
+    """What `covenant log witnesses` shows: each note and statement in it carries its own signature."""
+    yield "witnesses.json", _json(witness_facts(concern.centre, concern.log))
+
+
 def _halts(concern: Concern, _: Secrets) -> Iterator[File]:
     yield (
         HALTS,
@@ -191,12 +196,13 @@ def _logs(concern: Concern, known: Secrets) -> Iterator[File]:
 
 SOURCES: Final[tuple[Callable[[Concern, Secrets], Iterator[File]], ...]] = (
     _log,
+    _witnesses,
     _halts,
     _runs,
     _ledger,
     _logs,
 )
-"""What is packed, in this order. What sites have witnessed is in the log; evidence of forks is not packed, `covenant log witnesses --json` has it."""
+"""What is packed, in this order."""
 
 
 def _concerned(centre: Centre, runs: tuple[RunId, ...], since: datetime | None) -> tuple[RunId, ...]:

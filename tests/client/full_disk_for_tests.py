@@ -1,4 +1,4 @@
-"""What `test_full_disk` runs in a file system of its own: `before` answers, fills the disk and is asked again; `after` looks at what is left."""
+"""What is run in a file system of its own: `before` answers, fills the disk and is asked again; `after` looks at what is left; `examined` asks the doctor."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 from client.bootstrap import open_participant
+from client.cli import main
 from client.journal.entries import JournalBroken
 from client.operation.state import AgentState, StateFolder
 from protos.codec import decode_reply, encode_request
@@ -30,13 +31,7 @@ def before(folder: Path) -> None:
     first = site.answer(frames[0])
     for name, data in zip(NAMES, (*frames, first), strict=True):
         (folder / name).write_bytes(data)
-    with (folder / "filler").open("wb", buffering=0) as filler:
-        for size in (1 << 16, 1 << 10, 1):
-            try:
-                while True:
-                    filler.write(b"\0" * size)
-            except OSError:
-                continue
+    fill(folder)
     state = StateFolder(folder / "south")
     assert not state.write(AgentState(pid=1, version="1", started_at="2026-01-01T00:00:00+00:00"))
     try:
@@ -46,6 +41,25 @@ def before(folder: Path) -> None:
         sys.stdout.flush()
         os._exit(broken.exit_code)
     os._exit(99)
+
+
+def fill(folder: Path) -> None:
+    """Leave not a byte of the disk."""
+    with (folder / "filler").open("wb", buffering=0) as filler:
+        for size in (1 << 16, 1 << 10, 1):
+            try:
+                while True:
+                    filler.write(b"\0" * size)
+            except OSError:
+                continue
+
+
+def examined(folder: Path) -> None:
+    """Prints what the doctor says of a site on a full disk, and ends as its command does."""
+    config = make_bank(folder).config_file("south")
+    fill(folder)
+    sys.argv = ["covenant-agent", "doctor", "--json", "--config", str(config)]
+    main()
 
 
 def after(folder: Path) -> None:
@@ -61,4 +75,4 @@ def after(folder: Path) -> None:
 
 if __name__ == "__main__":
     configure()  # logs go to stderr
-    {"before": before, "after": after}[sys.argv[1]](Path(sys.argv[2]))
+    {"before": before, "after": after, "examined": examined}[sys.argv[1]](Path(sys.argv[2]))

@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from client.fleet.connection import FleetConnection
 from client.fleet.probe import ClockOff, Intercepted, duration_words, look, require_usable
 from coordinator.tls import make_transport_certificates
-from strategies.errors import CovenantError, Unreachable
+from strategies.errors import CovenantError, Unreachable, UsageError
 from tests.tls_for_tests import answering, certificates
 
 TEN_YEARS = timedelta(days=3653)
@@ -161,6 +161,23 @@ def test_an_agent_behind_an_inspecting_proxy_says_so(tmp_path: Path) -> None:
         with pytest.raises(Intercepted, match="inspection-proxy"):
             connection.activate()
         connection.close()
+
+
+@pytest.mark.parametrize(
+    ("content", "words"), [(None, "cannot be read .No such file"), (b"no PEM", "no certificate in PEM")]
+)
+def test_an_agent_without_the_authority_is_told_which_file_is_missing(
+    tmp_path: Path, content: bytes | None, words: str
+) -> None:
+    if content is not None:
+        (tmp_path / "ca.crt").write_bytes(content)
+    with pytest.raises(UsageError, match=rf"federation\.ca.*{words}"):
+        FleetConnection(
+            address="127.0.0.1:1",
+            ca_file=tmp_path / "ca.crt",
+            key=ec.generate_private_key(ec.SECP256R1()),
+            node_file=tmp_path / "node-id",
+        )
 
 
 def test_durations_are_said_as_people_do() -> None:

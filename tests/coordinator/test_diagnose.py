@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from structlog.testing import capture_logs
 
 from coordinator.cli.diagnose import _show, diagnose_run
 from coordinator.db.schema import RunState
 from coordinator.diagnosis.causes import CAUSES
 from coordinator.diagnosis.diagnose import Finding, diagnose
 from coordinator.diagnosis.evidence import RunEvidence, Symptom, gather, read_events
-from coordinator.runs import RunView
 from protos.shell import people
 from simulation.campaign.schedule import (
     TEN_YEARS_S,
@@ -36,23 +34,14 @@ from simulation.campaign.schedule import (
     TornWrite,
     Twin,
 )
-from simulation.campaign.stage import SITES, mode_of, stage
-from simulation.campaign.strikes import Strikes
-from simulation.world.federation import Federation
-from simulation.world.world import COORDINATOR, SERVER, World
+from simulation.campaign.stage import SITES
+from simulation.world.world import COORDINATOR, SERVER
 from strategies.errors import UsageError
 from strategies.ids import RunId
+from tests.campaign_for_tests import AFTER_A_SNAPSHOT, struck
 
 WEST = SITES[-1]
 RUNBOOKS = Path(__file__).parents[2] / "docs" / "runbooks"
-_OF_THE_SERVER = frozenset(
-    {
-        "a sum lacks shares; waiting for its sites", "driving", "evaluation without metrics", "site left out", "site set back",
-        "sites missing", "the disk failed", "the run failed", "too few survivors; trying again",
-    }
-)  # fmt: skip
-"""What a server process logs: in a simulation sites log in the same process."""
-
 PLANTED: Mapping[str, tuple[Misfortune, str | None]] = {
     "loss": (Loss(rate=0.4), "site-silent"),
     "delay": (Delay(most_s=70.0), "site-silent"),
@@ -84,43 +73,13 @@ PLANTED: Mapping[str, tuple[Misfortune, str | None]] = {
 }
 
 
-AFTERWARDS: Mapping[str, Misfortune] = {"snapshot": Death(party=SERVER, step=110, down_s=1.0)}
-"""What lets a misfortune show: a site that was set back is told so when it is next asked to witness, by another driver."""
+AFTERWARDS: Mapping[str, Misfortune] = {"snapshot": AFTER_A_SNAPSHOT}
 
 
 def played(folder: Path, seed: int, *misfortunes: Misfortune) -> list[Finding]:
-    """What is diagnosed after a federation met one misfortune; the operator resumes once, and looks at the run as it stands then."""
-    strikes = Strikes(seed, misfortunes, None)
-    world = World(faults=strikes, folder=str(folder))
-    strikes.world = world
-    federation = Federation(stage(mode_of(seed)).build(folder / "federation"), world, seed)
-    snapshots: dict[str, dict[str, bytes]] = {}
-
-    def set_back(site: Any, back: bool) -> None:
-        process = federation.sites[site]
-        if back:
-            process.restore(snapshots[site])
-        else:
-            snapshots[site] = process.snapshot()
-
-    strikes.set_back, strikes.start_twin = set_back, lambda _site: None
-    strikes.let_rot = lambda site, place: federation.sites[site].rot(place)
-    resumed: list[RunView] = []
-
-    def operator(run: RunView) -> bool:
-        world.clock.sleep(30.0)
-        resumed.append(run)
-        return len(resumed) < 12
-
-    with capture_logs() as lines:
-        try:
-            federation.start_sites()
-            run = federation.drive(federation.launch(), operator=operator).run
-            events = [line for line in lines if line["event"] in _OF_THE_SERVER]
-            return diagnose(gather(federation.centre().engine, run, events))
-        finally:
-            world.watchers.clear()
-            federation.close()
+    """What is diagnosed after a federation met one misfortune."""
+    with struck(folder, seed, *misfortunes) as found:
+        return diagnose(gather(found.federation.centre().engine, found.run, found.events))
 
 
 def test_every_misfortune_of_the_campaign_is_planted() -> None:

@@ -18,15 +18,18 @@ from coordinator.governance import incidents
 from coordinator.governance.halts import halt
 from coordinator.governance.incidents import export_incident
 from coordinator.governance.redaction import Secrets
+from coordinator.governance.witnesses import WitnessBook
 from coordinator.settings import load_settings
 from protos.approvals import PlanEvidence
 from protos.incident import MANIFEST, Manifest, SignedManifest, verify_incident
 from protos.keys import SigningKey
 from protos.passphrases import Passphrase
 from protos.root import SignedRoot
+from protos.witness import Evidence, SignedWitness
 from strategies.encoding import canonical_json, sha256_hex
 from strategies.errors import CovenantError, Refused, UsageError
 from strategies.ids import RunId
+from strategies.transparency.notes import Checkpoint, SignedNote
 from tests.coordinator.cli_for_tests import commands_in, facts_of
 from tests.coordinator.secure_for_tests import RUN, SOUTH, Secured, secure_plan
 from tests.coordinator.sums_for_tests import Make
@@ -97,6 +100,7 @@ def test_what_is_packed_is_verified_with_nothing_but_the_root(federation: Secure
         "log.jsonl",
         "halts.json",
         "ledger.json",
+        "witnesses.json",
         f"runs/{RUN}/plan.json",
         f"runs/{RUN}/rounds.json",
     } < set(found.manifest.files)
@@ -129,6 +133,45 @@ def test_no_secret_is_in_it(federation: Secured, packed: Path) -> None:
     assert b"PRIVATE KEY" not in everything
     assert b'{"event": "serving"}' in found["logs/serverapp.log"]
     assert b"the passphrase is <redacted>, they say" in found["logs/serverapp.log"]
+
+
+def split_log(federation: Secured) -> Evidence:
+    """Two heads of one size, both signed by the log's own key, as a site has shown them."""
+    log = federation.log
+    note = log.checkpoint()
+    head = Checkpoint.parse(note.text)
+    other = Checkpoint(origin=head.origin, size=head.size, root=bytes(32))
+    forked = SignedNote(other.text, (log.key.line(log.sign(other.text)),))
+    return Evidence(shows="split", site=SOUTH, notes=(note.encoded, forked.encoded))
+
+
+def test_the_evidence_of_a_forked_log_is_packed_and_proves_the_fork_by_itself(
+    federation: Secured, tmp_path: Path
+) -> None:
+    """As `covenant log witnesses` shows it, settled or not, with the heads that each site has signed."""
+    centre, split = federation.centre, split_log(federation)
+    book = WitnessBook(centre.engine, centre.clock)
+    book.add(RUN, split)
+    standing, _ = export_incident(centre, tmp_path / "standing.zip")
+    book.settle(1, "a copy of the database was in use")
+    settled, _ = export_incident(centre, tmp_path / "settled.zip")
+    for path, stands, said in (
+        (standing, True, None),
+        (settled, False, "a copy of the database was in use"),
+    ):
+        found = verify_incident(path, pinned(federation))
+        assert "witnesses.json" in found.manifest.files
+        packed = json.loads(contents(path)["witnesses.json"])
+        (evidence,) = packed["evidence"]
+        assert (evidence["run"], evidence["settled"], evidence["keeps_runs_from_being_launched"]) == (RUN, said, stands)  # fmt: skip
+        kept = Evidence.model_validate_json(json.dumps(evidence["evidence"]))
+        heads = [Checkpoint.parse(SignedNote.parse(each).require(federation.log.key)) for each in kept.notes]
+        assert heads[0].size == heads[1].size == packed["size"]
+        assert heads[0].root != heads[1].root
+        members = found.log.story.members
+        assert members is not None
+        signed = [SignedWitness.model_validate_json(json.dumps(each)) for each in packed["witnesses"]]
+        assert sorted(each.verify(members).said.site for each in signed) == sorted(federation.sites)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ from coordinator.cli.runs import watch
 from coordinator.runs import launch
 from protos.shell import people
 from simulation.deployment import Deployment, free_port
+from strategies.errors import Refused
 from strategies.ids import site_name
 from tests.canaries_for_tests import CONTRACT, Canaries, files_under, leaks, write_rows
 
@@ -61,9 +62,13 @@ class Played:
 def agent(deployment: Deployment, site: str, *arguments: str) -> str:
     """What a command of the site's operator prints, to both of its outputs."""
     config, out = str(deployment.site_folder(site) / "site.yaml"), io.StringIO()
+    refused = ""
     with people.capture() as shown, contextlib.redirect_stdout(out):
-        commands([*arguments, "--config", config], standalone_mode=False)
-    return out.getvalue() or shown.get()
+        try:
+            commands([*arguments, "--config", config], standalone_mode=False)
+        except Refused as error:  # rows that break their contract
+            refused = str(error)
+    return (out.getvalue() or shown.get()) + refused
 
 
 def _damage(deployment: Deployment, canaries: dict[str, Canaries]) -> None:
@@ -116,9 +121,16 @@ def played(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Played]:
         with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=10) as answer:
             played.pages["metrics"] = answer.read().decode()
         for site in SITES:
-            for command in ("status", "history", "budget"):
+            for command in (
+                ("status",),
+                ("history",),
+                ("budget",),
+                ("doctor",),
+                ("witness",),
+                ("data", "check"),
+            ):
                 for form in ((), ("--json",)):
-                    played.pages[f"{site} {command} {form}"] = agent(deployment, site, command, *form)
+                    played.pages[f"{site} {command} {form}"] = agent(deployment, site, *command, *form)
         yield played
 
 
@@ -127,6 +139,8 @@ def test_the_run_went_wrong_where_it_should_and_completed(played: Played) -> Non
         assert '"code": "CONTRACT"' in played.deployment.log_of(site).read_text()
         kept = json.loads(agent(played.deployment, site, "history", "--json"))
         assert [each["code"] for each in kept["runs"][0]["refusals"]] == ["contract"]
+        assert "1 runs were refused this week (contract)" in played.pages[f"{site} ('doctor',) ('--json',)"]
+        assert '"accepted": false' in played.pages[f"{site} ('data', 'check') ('--json',)"]
     assert json.loads(agent(played.deployment, "west", "history", "--json"))["runs"][1]["trained"] == 2
 
 

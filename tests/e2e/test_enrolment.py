@@ -341,6 +341,11 @@ def test_doctor_says_what_is_wrong_with_clock_and_tls(federation: Federation, tm
         (clock,) = found(changed, "clock", lambda: datetime.now(UTC) + timedelta(hours=2))
         assert (clock.level, clock.next) == ("wrong", "timedatectl set-ntp true")
         assert "2.0 h ahead of" in clock.what
+        for years, words in ((10, "10.0 years ahead of"), (-10, "10.0 years behind")):
+            off = timedelta(days=365.25 * years)
+            (clock,) = found(changed, "clock", lambda off=off: datetime.now(UTC) + off)  # type: ignore[misc]
+            assert (clock.level, clock.next) == ("wrong", "timedatectl set-ntp true")
+            assert words in clock.what
     theirs = certificates(tmp_path / "theirs", datetime.now(UTC), federation="inspection-proxy")
     with answering(theirs, datetime.now(UTC)) as address:
         (tls,) = found(at(config, address, ours / "ca.crt"), "tls")

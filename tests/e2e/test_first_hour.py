@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from tempfile import mkdtemp
 
 import pyarrow.parquet as pq
 import pytest
@@ -74,12 +75,12 @@ def test_a_site_that_follows_the_page_is_in_a_round_within_five_minutes(tmp_path
             contract_file,
             purpose=plan.purpose,
             privacy=[plan.privacy.mode],
-            account=account_option(plan, contract),
+            account=account_option(plan, contract, plan),
         )
         for site in set(tables) - {NEW}:  # their people know the new site to be real
             config = deployment.site_folder(site) / "site.yaml"
             config.write_text(re.sub(r"recognise: \[(.*?)\]", rf"recognise: [\1, {NEW}]", config.read_text()))
-        open_accounts(deployment, plan, contract)
+        open_accounts(deployment, plan, contract, plan)
         deployment.start_coordinator()
         for site in set(tables) - {NEW}:
             deployment.start_agent(site)
@@ -99,27 +100,51 @@ def test_a_site_that_follows_the_page_is_in_a_round_within_five_minutes(tmp_path
                 assert "Tell them this fingerprint" in done.stderr
                 _certify(deployment, folder)
                 assert "is on member list demo@2" in typed(folder, line).stderr
-        agent = subprocess.Popen(
-            [sys.executable, "-m", *run.replace("covenant-agent", "client.cli").split()],
-            cwd=folder,
-            env=child_environment() | {"PYTHONPATH": str(PAGE.parents[2])},
-            stdout=(folder / "agent.log").open("wb"),
-            stderr=subprocess.STDOUT,
-        )
-        try:
-            deployment.approve(plan_file)
-            centre = deployment.centre()
-            _wait_for(deployment, agent)
-            run_id = launch(centre, plan_file)
-            survivors = _first_round(deployment, run_id)
-            first_round_s = time.monotonic() - began
-            stop(centre, run_id)
-        finally:
-            agent.terminate()
-            agent.wait(90)  # it stays up to a minute for the sum that the stop has left in its hand
+        survivors = _in_a_round(deployment, folder, plan_file, run)
+        first_round_s = time.monotonic() - began
         assert NEW in survivors, (folder / "agent.log").read_text()[-2000:]
         _goes_on_under_a_new_key(deployment, folder)
+        survivors = _in_a_round(deployment, folder, _enrolled_again(deployment, folder, contract_file, plan_file), run)  # fmt: skip
+        assert NEW in survivors, (folder / "agent.log").read_text()[-2000:]
         assert first_round_s < MOST_S
+
+
+def _in_a_round(deployment: Deployment, folder: Path, plan_file: Path, line: str) -> list[str]:
+    """Who is in the first round of a run that is launched while the page's last command runs."""
+    agent = subprocess.Popen(
+        [sys.executable, "-m", *line.replace("covenant-agent", "client.cli").split()],
+        cwd=folder,
+        env=child_environment() | {"PYTHONPATH": str(PAGE.parents[2])},
+        stdout=(folder / "agent.log").open("wb"),
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        deployment.approve(plan_file)
+        centre = deployment.centre()
+        _wait_for(deployment, agent, load_document(plan_file, Plan).sites.members)
+        run_id = launch(centre, plan_file)
+        survivors = _first_round(deployment, run_id)
+        stop(centre, run_id)
+    finally:
+        agent.terminate()
+        agent.wait(90)  # it stays up to a minute for the sum that the stop has left in its hand
+    return survivors
+
+
+def _enrolled_again(deployment: Deployment, folder: Path, contract_file: Path, plan_file: Path) -> Path:
+    """The site comes in under its new key with a new invitation, as the page on standing says; a plan over the list that has it."""
+    invitation = folder / "again.invitation"
+    with people.capture():
+        invite(NEW, invitation, contract_file, 7, None, deployment.home)
+    fingerprint = load_document(invitation, Invitation).root.root.fingerprint
+    line = f'covenant-agent enroll {invitation.name} --config {NEW}/site.yaml --fingerprint "{fingerprint}"'
+    asked = typed(folder, line)
+    assert "Tell them this fingerprint" in asked.stderr, asked.stderr
+    _certify(deployment, folder)
+    assert "is on member list demo@3" in typed(folder, line).stderr
+    again = plan_file.with_name("again.yaml")
+    again.write_text(plan_file.read_text().replace("demo@2", "demo@3"))
+    return again
 
 
 def _first_round(deployment: Deployment, run: RunId) -> list[str]:
@@ -161,24 +186,25 @@ def _goes_on_under_a_new_key(deployment: Deployment, folder: Path) -> None:
 
 def _certify(deployment: Deployment, folder: Path) -> None:
     with people.capture():
-        requests(folder / "requests", deployment.home)
+        waiting = Path(mkdtemp(dir=folder)) / "requests"
+        requests(waiting, deployment.home)
         certify(
             members=deployment.members,
             root=[deployment.officers.root],
-            requests=[folder / "requests" / f"{NEW}.enrolment.json"],
+            requests=[waiting / f"{NEW}.enrolment.json"],
             key=deployment.officers._keys,
             passphrase_file=deployment.officers._passphrases,
         )
 
 
-def _wait_for(deployment: Deployment, agent: subprocess.Popen[bytes]) -> None:
+def _wait_for(deployment: Deployment, agent: subprocess.Popen[bytes], members: str) -> None:
     """Until the coordinator has recorded the new list."""
     until = time.monotonic() + 30
     while time.monotonic() < until and agent.poll() is None:
         deployment.check()
         if (
-            "members=demo@2" in deployment.log_of("coordinator").read_text()
-            or '"demo@2"' in deployment.log_of("coordinator").read_text()
+            f"members={members}" in deployment.log_of("coordinator").read_text()
+            or f'"{members}"' in deployment.log_of("coordinator").read_text()
         ):
             return
         time.sleep(0.2)
