@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 import typer
-from rich.markup import escape
 from rich.table import Table
 
 from client.cli.options import HERE, ConfigFile, Json
-from protos.shell import emit, people
+from protos.shell import as_written, emit, people, tell
 
 _WRONG: Final = 1
 _MARKS: Final = {"ok": "[green]ok[/]", "warning": "[yellow]warning[/]", "wrong": "[bold red]wrong[/]"}
@@ -32,10 +31,10 @@ def doctor(config: ConfigFile = HERE, json: Json = False) -> None:
     else:
         table = Table("check", "", "what", "evidence")
         for each in found:
-            table.add_row(each.check, _MARKS[each.level], escape(each.what), escape(each.evidence))
+            table.add_row(each.check, _MARKS[each.level], as_written(each.what), as_written(each.evidence))
         people.print(table, highlight=False)
         for each in found:
             if each.next:
-                people.print(f"{each.check}: {each.next}", markup=False, highlight=False)
+                tell(f"{each.check}: {each.next}")
     if not healthy:
         raise typer.Exit(_WRONG)

@@ -10,7 +10,7 @@ from rich.table import Table
 from client.admission.consent import SHOWN
 from client.admission.findings import Finding, Outcome
 from protos.plan import Plan
-from protos.shell import people
+from protos.shell import as_written, people, tell
 from protos.site import SiteConfig
 
 _STYLES: Final = {
@@ -29,15 +29,13 @@ def show_findings(plan: Plan, site: SiteConfig, findings: Sequence[Finding]) -> 
     for each in findings:
         style = _STYLES[each.outcome]
         table.add_row(
-            _plain(each.rule), f"[{style}]{each.outcome}[/]", _plain(each.asks), _plain(each.admits)
+            as_written(each.rule),
+            f"[{style}]{each.outcome}[/]",
+            as_written(each.asks),
+            as_written(each.admits),
         )
     people.print(table)
     for each in findings:
         if each.outcome in {Outcome.REFUSES, Outcome.AWAITS}:
             sentence = f"{each.rule}: {each.reason or each.asks}. {each.remedy}"
-            people.print(sentence, markup=False, highlight=False, soft_wrap=True)
-
-
-def _plain(text: str) -> str:
-    """Text that rich does not read as its own markup."""
-    return text.replace("[", r"\[")
+            tell(sentence)

@@ -15,9 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from client.cli.doctor import doctor
 from client.cli.halts import halt
+from client.doctor import examination
 from client.doctor.examination import examine
-from client.doctor.findings import Finding
+from client.doctor.findings import Finding, doubtful
 from client.operation.state import AgentState, StateFolder
 from protos.egress import child_environment
 from protos.shell import people
@@ -260,3 +262,17 @@ def test_a_root_that_ends_soon_is_told_before_it_does(tmp_path: Path) -> None:
     for before, words in ((timedelta(days=3), "ends in"), (timedelta(days=-3), "is past its last day")):
         at = datetime.fromisoformat(ends) - before
         require_named(found(config, lambda at=at: at), "root", words, "ask the officers")  # type: ignore[misc]
+
+
+def test_what_others_wrote_moves_no_cursor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A refusal quotes what the centre sent."""
+    sent = "\x1b[2J[bold]gone[/]"
+    monkeypatch.setattr(
+        examination, "examine", lambda *_, **__: [doubtful("refusals", sent, evidence=sent, then=sent)]
+    )
+    doctor(tmp_path / "site.yaml")
+    said = capsys.readouterr().err
+    assert "\x1b[2J" not in said
+    assert said.count("[bold]gone[/]") == 3
