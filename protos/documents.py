@@ -57,10 +57,18 @@ class Part(BaseModel):
 class Document(Part):
     """A whole document: it has canonical bytes and a digest."""
 
+    # A slot and no field: what compares, dumps or copies a document, perhaps with other values, does not see it.
+    __slots__ = ("_made",)
+
     @property
     def canonical(self) -> bytes:
-        """Canonical JSON (RFC 8785) of the parsed document."""
-        return canonical_json(self.model_dump(mode="json", exclude_none=True))
+        """Canonical JSON (RFC 8785) of the parsed document, made once."""
+        try:
+            made: bytes = object.__getattribute__(self, "_made")
+        except AttributeError:
+            made = canonical_json(self.model_dump(mode="json", exclude_none=True))
+            object.__setattr__(self, "_made", made)
+        return made
 
     @property
     def digest(self) -> Digest:

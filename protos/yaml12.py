@@ -11,6 +11,7 @@ Built from ruamel's events rather than from its constructors, so that these rule
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 from ruamel.yaml import YAML
@@ -32,6 +33,7 @@ MAX_BYTES: Final = 1 << 20
 MAX_DEPTH: Final = 32
 MAX_VALUES: Final = 100_000
 _MAX_DIGITS: Final = 40
+_MOST_KEPT: Final = 1 << 16
 
 _NULLS: Final = frozenset({"", "~", "null", "Null", "NULL"})
 _BOOLEANS: Final = {"true": True, "True": True, "TRUE": True, "false": False, "False": False, "FALSE": False}
@@ -66,9 +68,13 @@ class Tree:
 
 
 def parse(text: str) -> Tree:
-    """Read one document; raises StrictYamlError."""
+    """Read one document, which the caller leaves as it is; raises StrictYamlError."""
     if len(text.encode(errors="replace")) > MAX_BYTES:
         raise StrictYamlError(1, f"the document is larger than {MAX_BYTES} bytes")
+    return _parse_again(text) if len(text) <= _MOST_KEPT else _parse(text)
+
+
+def _parse(text: str) -> Tree:
     try:
         return _Reader(text).document()
     except MarkedYAMLError as error:
@@ -79,6 +85,10 @@ def parse(text: str) -> Tree:
     except (YAMLError, ValueError, OverflowError) as error:
         # ruamel lets an impossible escape such as "\UFFFFFFFF" through to `chr`, which has no line to give.
         raise StrictYamlError(1, f"not YAML: {' '.join(str(error).split())}") from error
+
+
+# A site reads its root and its settings again at every message, in milliseconds each.
+_parse_again = lru_cache(maxsize=32)(_parse)
 
 
 def scalar_value(text: str) -> str | int | float | bool | None:

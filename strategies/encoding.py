@@ -6,6 +6,7 @@
 """
 
 import hashlib
+from json.encoder import encode_basestring
 from typing import Any, TypeAlias, cast
 
 import numpy as np
@@ -20,6 +21,9 @@ Vector: TypeAlias = npt.NDArray[np.float64]
 
 _FLOAT64_BYTES = 8
 _MOST_INTEGER = 2**53 - 1
+_WORDS = {None: "null", True: "true", False: "false"}
+_LEAST_PLAIN, _END_PLAIN = 1e-4, 1e16
+"""Python writes a float's shortest digits without an exponent from here, and up to there; RFC 8785 does in a wider range."""
 
 
 def canonical_json(value: object) -> bytes:
@@ -28,9 +32,39 @@ def canonical_json(value: object) -> bytes:
     Raises UsageError for NaN, infinities, integers beyond 2^53 - 1, keys that are not text, and other types.
     """
     try:
-        return rfc8785.dumps(cast("dict[str, str]", value))
-    except ValueError as error:  # rfc8785's own errors, and lone surrogates in a key
+        return _canonical(value).encode()
+    except ValueError as error:  # rfc8785's own errors, and lone surrogates
         raise UsageError(f"the value has no canonical JSON form (RFC 8785): {error}") from error
+
+
+def _canonical(value: object) -> str:
+    """`canonical_json` as text."""
+    if isinstance(value, dict) and all(isinstance(key, str) for key in value):
+        # Of ASCII, Python's order is that of UTF-16 units.
+        names = sorted(value, key=None if all(map(str.isascii, value)) else _utf16)
+        return (
+            "{" + ",".join([f"{encode_basestring(name)}:{_canonical(value[name])}" for name in names]) + "}"
+        )
+    if isinstance(value, list | tuple):
+        return "[" + ",".join([_canonical(each) for each in value]) + "]"
+    return _canonical_leaf(value)
+
+
+def _canonical_leaf(value: object) -> str:
+    """What Python writes as RFC 8785 does, in a fraction of the time that rfc8785 takes; all else is left to that."""
+    if isinstance(value, str):
+        return encode_basestring(value)
+    if value is None or isinstance(value, bool):
+        return _WORDS[value]
+    if isinstance(value, int) and -_MOST_INTEGER <= value <= _MOST_INTEGER:
+        return int.__repr__(value)
+    if isinstance(value, float) and _LEAST_PLAIN <= abs(value) < _END_PLAIN:
+        return float.__repr__(value).removesuffix(".0")
+    return rfc8785.dumps(cast("float", value)).decode()
+
+
+def _utf16(text: str) -> bytes:
+    return text.encode("utf-16be")
 
 
 def json_numbers(value: object) -> Any:  # noqa: ANN401  (of the shape that `value` has)

@@ -1,10 +1,16 @@
-"""The order of the suites: files that start a whole federation are spread among the others, so that seldom two of them share the machine."""
+"""What holds for all suites: how many threads they compute with, and their order. Files that start a whole federation are spread among the others, so that seldom two of them
+share the machine."""
 
 from __future__ import annotations
 
+import os
 from itertools import groupby
 
 import pytest
+
+# Each worker and each process of a federation computes with one thread. With as many as there are cores in each of them, BLAS threads of
+# small matrices wait for each other at full load: an audit takes three times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 from simulation.audit.adversary import Adversary, Belief, Sampling
 from simulation.audit.cast import Cast
@@ -44,7 +45,9 @@ def audit(setting: Audit, entropy: Entropy, *, progress: Progress = lambda _, __
         def told(done: int, before: int = run * rounds) -> None:
             progress(before + done, runs * rounds)
 
-        charges = cast.play(coins, listeners, entropy, told)
+        # Matrices of a hundred rows: threads would only wait for each other.
+        with threadpool_limits(limits=1):
+            charges = cast.play(coins, listeners, entropy, told)
         for attack, listener in zip(attacks, listeners, strict=True):
             attack.add(listener, coins)
     return conclude(setting, attacks, runs, charges, time.perf_counter() - began)

@@ -83,7 +83,7 @@ class _Play:
         self.world = world
         setting = stage(mode_of(seed))
         self.federation = Federation(setting.build(folder), world, seed)
-        scene = Scene(self.federation, setting)
+        self.scene = scene = Scene(self.federation, setting)
         self.invariants: list[Invariant] = [each(scene) for each in registered()]
         self.snapshots: dict[SiteName, dict[str, bytes]] = {}
         self.resumes = 0
@@ -103,6 +103,7 @@ class _Play:
             raise Violation("runs-end", str(error)) from error
         finally:
             self.world.watchers.clear()
+            self.scene.close()
             self.federation.close()
 
     def _watch(self, party: str, what: str) -> None:

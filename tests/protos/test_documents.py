@@ -1,6 +1,8 @@
 """Reading documents: YAML 1.2 facts, and what is refused, with its line."""
 
+import copy
 import json
+import pickle
 from typing import Annotated
 
 import pytest
@@ -202,6 +204,25 @@ def test_canonical_bytes_come_back_as_the_same_document():
     sample = read("wait: 25ms\nmemory: 1500 B\nrows: [[1], []]")
     assert Sample.from_canonical(sample.canonical) == sample
     assert json.loads(sample.canonical)["wait"] == "0.025s"
+
+
+def test_canonical_bytes_are_those_of_each_documents_own_values():
+    sample = read("wait: 25ms\nrows: [[1], []]")
+    made = sample.canonical
+    assert sample.canonical is made
+    for changed in (
+        sample.model_copy(update={"name": "y"}),
+        sample.model_copy(update={"name": "y"}, deep=True),
+        sample.model_copy(update={"inner": sample.inner.model_copy(update={"rounds": 2})}),
+    ):
+        assert changed.canonical != made
+        assert changed.canonical == Sample.from_canonical(changed.canonical).canonical
+        assert changed.digest != sample.digest
+    fresh = read("wait: 25ms\nrows: [[1], []]")
+    for same in (fresh, copy.copy(sample), copy.deepcopy(sample), pickle.loads(pickle.dumps(sample))):
+        assert (same, hash(same), repr(same)) == (sample, hash(sample), repr(sample))
+        assert same.canonical == made
+    assert sample.model_dump() == fresh.model_dump()
 
 
 def test_a_key_file_that_is_taken_for_a_document_is_not_repeated():

@@ -214,13 +214,33 @@ def some(places: range, *, every: int) -> list[ParameterSet]:
     return [pytest.param(each, marks=[pytest.mark.slow] * (n % every > 0)) for n, each in enumerate(places)]
 
 
-def found_by(invariant: str, seeds: int = SEEDS) -> Played:
-    looked_at = [seed for seed in range(seeds) if invariant not in (SECURE_ONLY, PLAIN_ONLY)[seed % 2]]
+KNOWN_TO_MEET = {
+    loses_the_last_round: 4,
+    forgets_the_optimizer: 4,
+    gives_up_dead_drivers: 4,
+    answers_what_rides_along: 43,
+    takes_a_failed_flush_for_a_full_disk: 11,
+    counts_any_reply: 64,
+    draws_the_same_secrets_again: 79,
+    forgets_what_it_could_open: 39,
+    shares_its_journal: 15,
+    goes_on_after_a_failed_flush: 112,
+}
+"""Seeds whose schedules have met these bugs before: played first. Where one does no longer, the search goes on through all the others."""
+
+
+def seeds_for(bug: Callable[[Patch], None]) -> list[int]:
+    """All seeds, in the order in which they are looked at."""
+    return sorted(range(SEEDS), key=lambda seed: seed != KNOWN_TO_MEET.get(bug))
+
+
+def found_by(bug: Callable[[Patch], None], invariant: str) -> Played:
+    looked_at = [seed for seed in seeds_for(bug) if invariant not in (SECURE_ONLY, PLAIN_ONLY)[seed % 2]]
     for seed in looked_at:
         played = play(seed)
         if played.invariant == invariant:
             return played
-    pytest.fail(f"{invariant} was not broken within {seeds} seeds")
+    pytest.fail(f"{invariant} was not broken within {SEEDS} seeds")
 
 
 @pytest.mark.parametrize(
@@ -232,13 +252,13 @@ def found_by(invariant: str, seeds: int = SEEDS) -> Played:
 )
 def test_a_planted_bug_is_found(bug: Callable[[Patch], None], invariant: str, monkeypatch: Patch) -> None:
     bug(monkeypatch)
-    found_by(invariant)
+    found_by(bug, invariant)
 
 
 @pytest.mark.slow
 def test_a_site_that_goes_on_after_a_failed_flush_is_found(monkeypatch: Patch) -> None:
     goes_on_after_a_failed_flush(monkeypatch)
-    for seed in range(SEEDS):
+    for seed in seeds_for(goes_on_after_a_failed_flush):
         if play(seed).invariant is not None:
             return
     pytest.fail("the bug was not found")
@@ -255,7 +275,7 @@ def test_every_invariant_has_a_planted_bug() -> None:
 @pytest.mark.slow
 def test_a_failing_schedule_is_shrunk_to_what_it_takes_and_replayed(monkeypatch: Patch) -> None:
     forgets_the_optimizer(monkeypatch)
-    for seed in range(SEEDS):
+    for seed in seeds_for(forgets_the_optimizer):
         found = play(seed)
         if found.invariant == "model-follows-from-survivors" and len(found.misfortunes) > 3:
             break

@@ -1,9 +1,12 @@
 import hashlib
 import json
+import math
 import struct
+from enum import IntEnum, StrEnum
 
 import numpy as np
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
@@ -48,13 +51,73 @@ def test_a_digest_does_not_depend_on_key_order(value: dict[str, int]) -> None:
     assert digest_of(value) == digest_of(dict(reversed(value.items())))
 
 
+class _Word(StrEnum):
+    ONE = "one"
+
+
+class _Number(IntEnum):
+    ONE = 1
+
+
+any_text = st.text(st.characters(exclude_categories=["Cs"]))
+any_leaf = (
+    st.none()
+    | st.booleans()
+    | any_text
+    | whole
+    | finite
+    | digits
+    | st.sampled_from([*_Word, *_Number, np.float64(0.5)])
+)
+anything = st.recursive(
+    any_leaf, lambda each: st.lists(each) | st.tuples(each, each) | st.dictionaries(any_text, each)
+)
+
+
+@given(anything)
+def test_canonical_json_is_what_rfc8785_writes(value: object) -> None:
+    assert canonical_json(value) == rfc8785.dumps(value)
+
+
+@pytest.mark.parametrize("exponent", range(-12, 24))
+def test_numbers_about_where_exponents_begin_are_as_rfc8785_writes_them(exponent: int) -> None:
+    for base in (1.0, 1.5, 9.999999999999998, 1.2345678901234567, 3.0):
+        number = base * 10.0**exponent
+        for value in (number, -number, math.nextafter(number, 0), math.nextafter(number, math.inf)):
+            assert canonical_json(value) == rfc8785.dumps(value)
+    for whole_number in (10**exponent, 2**53 - 1) if 0 <= exponent < 16 else (0.0, -0.0):
+        assert canonical_json([whole_number]) == rfc8785.dumps([whole_number])
+
+
+def test_keys_are_in_the_order_of_their_utf16_units() -> None:
+    value = {"\ufb33": 1, "\U0001f600": 2, "\u20ac": 3, "\r": 4, "1": 5, "\u0080": 6, "\u00f6": 7}
+    assert list(json.loads(canonical_json(value)).values()) == [4, 5, 6, 7, 3, 2, 1]
+    assert canonical_json(value) == rfc8785.dumps(value)
+
+
 def test_a_digest_is_sha256_of_the_canonical_bytes() -> None:
     assert digest_of({"b": 1, "a": 2.0}) == hashlib.sha256(b'{"a":2,"b":1}').hexdigest()
     assert sha256_hex(b"") == "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
 
 
 @pytest.mark.parametrize(
-    "value", [float("nan"), float("inf"), 2**53, {1: 2}, {"\ud800": 1}, "\ud800", b"x", object()]
+    "value",
+    [
+        float("nan"),
+        float("inf"),
+        2**53,
+        {1: 2},
+        {"\ud800": 1},
+        "\ud800",
+        b"x",
+        object(),
+        {"a": 1, 2: 3},
+        {"a": {"\ud800", 1}},
+        [{"a": -(2**53)}],
+        {"a": [float("-inf")]},
+        {None: 1},
+        {1, 2},
+    ],
 )
 def test_what_json_cannot_say_has_no_canonical_form(value: object) -> None:
     with pytest.raises(UsageError, match="no canonical JSON form"):

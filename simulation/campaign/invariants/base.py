@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from contextlib import closing
 from dataclasses import dataclass
+from functools import cached_property
 from typing import ClassVar, TypeVar
 
 from coordinator.runs import RunView
@@ -31,10 +31,20 @@ class Scene:
 
     def rows(self, query: str) -> list[sqlite3.Row]:
         """What is committed in the coordinator's database, read past the code under test."""
+        return self._connection.execute(query).fetchall()
+
+    @cached_property
+    def _connection(self) -> sqlite3.Connection:
+        """One for all queries of a seed: opening the file and reading its schema costs more than they do."""
         path = self.federation.layout.home / "covenant.db"
-        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as connection:
-            connection.row_factory = sqlite3.Row
-            return connection.execute(query).fetchall()
+        connection = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        connection.row_factory = sqlite3.Row
+        return connection
+
+    def close(self) -> None:
+        """Look no longer."""
+        if "_connection" in self.__dict__:
+            self._connection.close()
 
 
 class Invariant:
