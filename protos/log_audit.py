@@ -56,7 +56,7 @@ from protos.log_office import (
     judge_office,
 )
 from protos.log_personal import PersonalStory
-from protos.log_registry import ModelAliased, ModelMoved, RegistryStory
+from protos.log_registry import ModelAliased, ModelApproved, ModelMoved, ModelSigned, RegistryStory
 from protos.log_run_events import (
     ReservationGivenUp,
     RunEvent,
@@ -154,8 +154,8 @@ class Audit:
                 self._gap(what)
             case AccountsAdopted():
                 self._adopt(what)
-            case ModelMoved() | ModelAliased():
-                self.registry.take(what)
+            case ModelMoved() | ModelAliased() | ModelSigned() | ModelApproved():
+                self.registry.take(what, self._trusted, at)
             case CeilingSet() | Halted() | HaltLifted():
                 self._decide(at, what)
             case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied() | EnrolmentDenied():
@@ -254,7 +254,7 @@ class Audit:
                 f"{what.name}@{what.version} is said to come from {what.run}, which has not made such a model"
             )
         self.models.append(what)
-        self.registry.register(what.name, what.version, what.digest)
+        self.registry.register(what.name, what.version, what.digest, run.approved.author)
 
     def _happen(self, what: RunEvent) -> None:
         run = self._run(what.run)

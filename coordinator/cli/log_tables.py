@@ -36,7 +36,7 @@ from protos.log_office import (
     PlanApproved,
     PlanProposed,
 )
-from protos.log_registry import ModelAliased, ModelMoved, RegistryEvent
+from protos.log_registry import ModelAliased, ModelApproved, ModelMoved, ModelSigned, RegistryEvent
 from protos.log_run_events import (
     AttemptVoided,
     ReservationGivenUp,
@@ -78,7 +78,7 @@ def words_of(what: What) -> str:
             said = [] if what.evidence is None else what.evidence.document.get("statements", [])
             by = ", ".join(f"{each['officer']} ({each['role']})" for each in said) or "nobody"
             return f"plan {what.plan.document['name']} {what.plan.digest[:_SHORT]}, contract {what.contract.digest[:_SHORT]}, signed by {by}"
-        case ModelRegistered() | ModelMoved() | ModelAliased():
+        case ModelRegistered() | ModelMoved() | ModelAliased() | ModelSigned() | ModelApproved():
             return _words_of_registry(what)
         case (
             CeilingSet()
@@ -108,6 +108,10 @@ def _words_of_registry(what: ModelRegistered | RegistryEvent) -> str:
         case ModelAliased():
             names = "nothing any more" if what.version is None else f"version {what.version}"
             return f"{what.name}@{what.alias} names {names}, says {what.by}"
+        case ModelSigned():
+            return f"the files of {what.name}@{what.version} are signed by {what.key.service}"
+        case ModelApproved():
+            return what.statement.words
 
 
 def _words_of_office(what: OfficeEvent) -> str:

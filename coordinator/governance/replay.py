@@ -17,10 +17,10 @@ from coordinator.db.halt_schema import HaltRow
 from coordinator.db.log_schema import LoggedEntry
 from coordinator.db.schema import Site
 from coordinator.governance.halts import row_of
+from coordinator.governance.replay_registry import replay_registry
 from coordinator.governance.replay_runs import RunReplay
 from coordinator.ledger.adoption import write_adopted
 from coordinator.ledger.ceilings import carry_out
-from coordinator.registry.stages import write_alias, write_move
 from protos.ceilings import SignedCeiling
 from protos.halt_lifts import HaltLift
 from protos.halts import HaltOrder
@@ -37,7 +37,7 @@ from protos.log_entries import (
     What,
 )
 from protos.log_office import AccessGranted, CallDenied, EnrolmentDenied, PlanApproved, PlanProposed
-from protos.log_registry import ModelAliased, ModelMoved
+from protos.log_registry import ModelAliased, ModelApproved, ModelMoved, ModelSigned
 from protos.membership import Membership, Trusted
 from protos.root import SignedRoot
 from strategies.encoding import canonical_json
@@ -100,10 +100,8 @@ class Replay:
                 pass  # the log itself is what it changes
             case AccountsAdopted():
                 write_adopted(self._session, what, at)
-            case ModelMoved():
-                write_move(self._session, what, at, seq)
-            case ModelAliased():
-                write_alias(self._session, what.name, what.alias, what.version)
+            case ModelSigned() | ModelApproved() | ModelMoved() | ModelAliased():
+                replay_registry(self._session, seq, at, what)
             case _:
                 self._runs.take(at, what)
 
