@@ -98,7 +98,7 @@ def verify_folder(folder: Path, key: str, name: str) -> None:
         config = verifying.Config().use_elliptic_key_verifier(public_key=public)
         # Whatever lies there counts: nothing is left out because of how it is called.
         config.set_hashing_config(
-            hashing.Config().set_ignored_paths(paths=[signature], ignore_git_paths=False)
+            hashing.Config().set_ignored_paths(paths=[SIGNATURE_FILE], ignore_git_paths=False)
         )
         try:
             config.verify(folder, signature)
