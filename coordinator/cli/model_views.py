@@ -86,6 +86,27 @@ def verify(
     tell(f"registry digest {found.digest}: approvals and the log name the version by it")
 
 
+def mlflow(
+    model: ModelArgument,
+    to: Annotated[str, typer.Option("--to", help="URL of the MLflow server, such as http://127.0.0.1:5000.")],
+    home: Home = None,
+    json: Json = False,
+) -> None:
+    """Copy a version to an MLflow server: a run with parameters, metrics and files, and a registered version with the digests as tags.
+
+    Copied again, what is there is brought up to date. The registry here stays the one that counts.
+    """
+    from coordinator.registry.mlflow_export import hand_over
+
+    centre = centre_at(home)
+    found = hand_over(centre, find_version(centre.engine, model), to)
+    if json:
+        emit({name: getattr(found, name) for name in ("server", "name", "version", "run", "fresh")})
+    else:
+        made = "made" if found.fresh else "was there, and is up to date"
+        tell(f"version {found.version} of {found.name} at {found.server} {made}; its run is {found.run}")
+
+
 def _tree(facts: dict[str, Any]) -> Tree:
     """A version with what it comes from below it."""
     signed = "signed" if facts["signature"] else "not signed"

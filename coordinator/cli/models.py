@@ -30,6 +30,7 @@ for each in (
     model_views.lineage,
     model_views.compare,
     model_views.verify,
+    model_views.mlflow,
 ):
     app.command(each.__name__)(each)
 

@@ -73,6 +73,7 @@ def test_two_officers_approve_a_version(
     shown = approve("risk-1", "model_risk", "--yes")
     assert f"registry digest {registry.version.digest}, files signed" in shown
     assert "missing: private@1 has 0 of the 1 approvals as privacy_officer that it takes" in shown
+    registry.federation.clock.sleep(60.0)
     assert "risk-1 has approved private@1 already" in approve("risk-1", "model_risk", "--yes", code=3)
     facts = json.loads(approve("privacy-1", "privacy_officer", "--yes", "--json"))
     assert (facts["stage"], facts["missing"]) == ("approved", [])
