@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Engine, func, select, text
+from sqlalchemy import Engine, func, select
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import reading, writing
@@ -77,32 +77,37 @@ def register(
     """
     _check(name, files)
     artifacts = {file: store.put(data) for file, data in sorted(files.items())}
-    digest = digest_of(artifacts)
-    signature = None if signed is None else store.put(signed.signature)
+    row = Model(
+        name=name,
+        stage=Stage.CANDIDATE,
+        run_id=run_id,
+        digest=digest_of(artifacts),
+        artifacts=artifacts,
+        metrics=None if metrics is None else dict(metrics),
+        created_at=clock(),
+        signature=None if signed is None else store.put(signed.signature),
+    )
     with writing(engine, f"registering the model {name}") as session:
-        if engine.dialect.name == "postgresql":
-            # Two registrations of a name must not compute the same number; SQLite writers take turns anyway.
-            session.execute(text("LOCK TABLE models IN SHARE ROW EXCLUSIVE MODE"))
-        if session.get(Run, run_id) is None:
-            raise UsageError(f"{run_id} is not in this database, so no model can come from it")
-        same = (Model.name == name, Model.run_id == run_id, Model.digest == digest)
-        row = session.scalar(select(Model).where(*same))
-        if row is None:
-            row = Model(
-                name=name,
-                version=_next_version(session, name),
-                stage=Stage.CANDIDATE,
-                run_id=run_id,
-                digest=digest,
-                artifacts=artifacts,
-                metrics=None if metrics is None else dict(metrics),
-                created_at=clock(),
-                signature=signature,
-            )
-            session.add(row)
-            session.flush()
-            append(session, row.created_at, _told(session, _version(row), weights, signed))
-        return _version(row)
+        made: list[Model] = []
+        append(session, row.created_at, _registered(session, row, weights, signed, made))
+        return _version(made[0])
+
+
+def _registered(
+    session: Session, row: Model, weights: Digest, signed: Signed | None, made: list[Model]
+) -> Iterator[What]:
+    """The entries of a new version, under the log's lock, which two registrations of a name take in turn; nothing for one that is there. `made` is given the row."""
+    if session.get(Run, row.run_id) is None:
+        raise UsageError(f"{row.run_id} is not in this database, so no model can come from it")
+    same = (Model.name == row.name, Model.run_id == row.run_id, Model.digest == row.digest)
+    known = session.scalar(select(Model).where(*same))
+    made.append(row if known is None else known)
+    if known is not None:
+        return
+    row.version = _next_version(session, row.name)
+    session.add(row)
+    session.flush()
+    yield from _told(session, _version(row), weights, signed)
 
 
 def list_versions(engine: Engine, name: str | None = None) -> tuple[ModelVersion, ...]:
