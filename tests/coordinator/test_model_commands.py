@@ -82,6 +82,21 @@ def test_two_officers_approve_a_version(
     assert facts_of(covenant, "model", "list")["models"][0]["stage"] == "approved"
 
 
+def test_an_auditor_reads_the_same_from_an_export_of_the_log(registry: Registry, covenant: Command) -> None:
+    registry.approved()
+    registry.go(Stage.DEPLOYED)
+    assert covenant("log", "export", "log.jsonl")[0] == 0
+    root = str(registry.federation.layout.home / "root.json")
+    (model,) = facts_of(covenant, "log", "verify", "log.jsonl", "--root", root)["models"]
+    assert (model["model"], model["stage"], model["signed"]) == (MODEL, "deployed", True)
+    assert model["approved_by"] == [["privacy-1", "privacy_officer"], ["risk-1", "model_risk"]]
+    assert model["aliases"] == ["champion"]
+    _, _, err = covenant("log", "show")
+    assert "private@1 from approved to deployed, by gate: a test" in err
+    assert "risk-1's approval of private@1 as model_risk" in err
+    assert "the files of private@1 are signed by artifacts" in err
+
+
 def test_an_approval_is_for_a_year_at_most(registry: Registry, approve: Callable[..., Any]) -> None:
     registry.go(Stage.VALIDATED)
     assert "at most a year" in approve("risk-1", "model_risk", "--yes", "--expires", "2999-01-01", code=2)
