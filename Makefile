@@ -7,6 +7,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# A real MLflow server for the tests that hand models to one: it does not go together with what is pinned here.
+MLFLOW_VENV ?= .venv-mlflow
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 TORCH_FROM := $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
 # Two cores are what the suites are sized for.
@@ -23,7 +25,7 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" tests
 
-test-long: $(VENV)/.installed-dev
+test-long: $(VENV)/.installed-dev $(MLFLOW_VENV)/.installed
 	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow tests
 
 # The project's own plan has to hold what it promises; CI shows reports/ of a run that does not.
@@ -66,7 +68,7 @@ bundle: $(VENV)/.installed-dev
 	  $(BIN)/python -m protos.bundles make bundle --for $$each --key $(RELEASE_KEY) $(if $(TORCH_INDEX_URL),--torch-index $(TORCH_INDEX_URL)) || exit; done
 
 clean:
-	rm -rf $(VENV) bundle covenant-demo site reports
+	rm -rf $(VENV) $(MLFLOW_VENV) bundle covenant-demo site reports
 
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
@@ -86,4 +88,10 @@ $(VENV)/.installed: $(VENV)/.python pyproject.toml constraints.txt
 $(VENV)/.installed-dev: $(VENV)/.installed
 	@echo "installing what the tests need ..."
 	$(PIP) install -c constraints.txt -e '.[coordinator,simulation,dev]'
+	@touch $@
+
+$(MLFLOW_VENV)/.installed: $(VENV)/.python
+	@echo "installing an MLflow server into $(MLFLOW_VENV) ..."
+	$(PYTHON) -m venv $(MLFLOW_VENV)
+	$(MLFLOW_VENV)/bin/python -m pip install --quiet --disable-pip-version-check mlflow==3.17.2
 	@touch $@

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from protos.log_budgets import Budget
+from protos.log_entries import ModelRegistered
 from protos.log_export import Verified
 from protos.log_gaps import Gap
 from protos.log_halts import HaltStory
+from protos.log_registry import RegistryStory
 from protos.log_runs import RunStory
 from protos.root import SignedRoot
 
@@ -27,12 +29,23 @@ def facts_of(found: Verified, pinned: SignedRoot) -> dict[str, Any]:
         "members": None if story.members is None else story.members.ref,
         "gaps": [_gap(each) for each in story.gaps.met],
         "runs": [_run(each) for each in story.runs.values()],
-        "models": [
-            {"model": f"{each.name}@{each.version}", "digest": each.digest, "run": each.run}
-            for each in story.models
-        ],
+        "models": [_model(story.registry, each) for each in story.models],
         "halts": _halts(story.halts),
         "budgets": [_budget(each) for each in story.budgets.standing()],
+    }
+
+
+def _model(registry: RegistryStory, model: ModelRegistered) -> dict[str, Any]:
+    story = registry.versions[model.name, model.version]
+    aliases = registry.aliases(model.name).items()
+    return {
+        "model": f"{model.name}@{model.version}",
+        "digest": model.digest,
+        "run": model.run,
+        "stage": str(story.stage),
+        "signed": story.signed is not None,
+        "approved_by": [[each.officer, str(each.role)] for each in story.approvals],
+        "aliases": sorted(alias for alias, version in aliases if version == model.version),
     }
 
 

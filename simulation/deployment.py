@@ -24,8 +24,11 @@ import pyarrow.parquet as pq
 from client.enrolment.new_site import REQUEST_FILE, NewSite
 from coordinator.bootstrap import Centre, open_centre
 from coordinator.cli.centre import init as init_centre
+from coordinator.cli.keys import new as new_key
+from coordinator.cli.keys import signing
 from coordinator.flower.control import Control
 from coordinator.settings import load_settings
+from protos.artifact_keys import ARTIFACTS
 from protos.egress import child_environment
 from protos.shell import people
 from simulation.officers import Officers, make_passphrase
@@ -117,6 +120,7 @@ class Deployment:
                 enrolment_port=self.enrolment_port,
             )
             (self.home / "root.json").write_bytes(self.officers.root.read_bytes())
+            self._let_sign_models()
             for site, table in tables.items():
                 self._lay_out_site(
                     site,
@@ -129,7 +133,14 @@ class Deployment:
                     account=account,
                 )
             requests = [self.site_folder(site) / REQUEST_FILE for site in tables]
-            self.officers.certify(requests, self.home / "log.pub", self.members)
+            cards = {purpose: self.home / f"{purpose}.pub" for purpose in ("log", ARTIFACTS)}
+            self.officers.certify(requests, cards, self.members)
+
+    def _let_sign_models(self) -> None:
+        """Make the key that signs models, and the service's that vouches for it."""
+        passphrase = self.home / "passphrase"
+        new_key(ARTIFACTS, self.home, passphrase)
+        signing(self.home, self.home / f"{ARTIFACTS}.key", self.officers.root, passphrase)
 
     def _lay_out_site(
         self,

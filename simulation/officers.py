@@ -71,14 +71,14 @@ class Officers:
         new_root(federation, [self.card(name) for name in ROOT_OFFICERS], QUORUM, self.root)
         sign_root(self.root, self._keys, None, self._passphrases)
 
-    def certify(self, requests: Sequence[Path], log_card: Path, members: Path) -> None:
-        """Sign a list of the sites that made `requests`, all officers, and the log's signer."""
+    def certify(self, requests: Sequence[Path], services: Mapping[str, Path], members: Path) -> None:
+        """Sign a list of the sites that made `requests`, all officers, and the `services` by purpose, whose cards are named."""
         certify(
             members=members,
             root=[self.root],
             requests=list(requests),
             officer=[f"{self.card(name)}:{role}" for name, role in OFFICERS.items()],
-            service=[f"{log_card}:log"],
+            service=[f"{card}:{purpose}" for purpose, card in services.items()],
             key=self._keys,
             passphrase_file=self._passphrases,
         )

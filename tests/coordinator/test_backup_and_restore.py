@@ -238,9 +238,19 @@ def halt_invented(name: str, lines: list[bytes]) -> list[bytes]:
     return [*lines, json.dumps([facts.get(each) for each in columns]).encode()]
 
 
+def model_invented(name: str, lines: list[bytes]) -> list[bytes]:
+    if name != "tables/models.jsonl":
+        return lines
+    facts = {"name": "private", "version": 1, "stage": "approved", "run_id": RUN, "digest": "0" * 64}
+    facts |= {"artifacts": {"json": {}}, "created_at": {"at": "2026-01-01T00:00:00+00:00"}}
+    columns = json.loads(lines[0])["columns"]
+    return [*lines, json.dumps([facts.get(each) for each in columns]).encode()]
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
+        (model_invented, "models in the tables of this backup are not those of its log"),
         (charges_forgotten, "has spent epsilon 0, and by its log"),
         (ceiling_raised, "in the tables of this backup is not the one of its log"),
         (halt_invented, "halts in the tables of this backup are not those of its log"),

@@ -147,7 +147,7 @@ def federation(folder: Path, *sites: str) -> None:
     for site in sites:
         enrol(folder, site)
     requests = [folder / site / "enrolment.json" for site in sites]
-    officers.certify(requests, home / "log.pub", home / "members.json")
+    officers.certify(requests, {"log": home / "log.pub"}, home / "members.json")
 
 
 def enrol(folder: Path, site: str) -> None:

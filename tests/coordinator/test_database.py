@@ -15,7 +15,8 @@ from sqlalchemy import Engine, event, inspect, select, text
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from coordinator.db import migrate, open_database, reading, writing
-from coordinator.db.schema import Base, Checkpoint, Round, RoundState, Run, Site
+from coordinator.db.migrate import upgrade
+from coordinator.db.schema import Base, Checkpoint, Model, Round, RoundState, Run, Site, Stage
 from strategies.errors import CovenantError, Unreachable, UsageError
 from tests.coordinator.conftest import DIGEST, RUN, submitted
 
@@ -65,8 +66,9 @@ def test_migrated_schema_equals_the_created_one_in_checks_and_partial_indexes(en
     log = {"log_checkpoints", "log_entries", "log_forks", "witness_statements"}
     office = {"plans", "requests", "accesses", "invitations"}
     halts = {"halts", "leadership"}
+    registry = {"model_aliases", "model_moves", "model_statements"}
     core = {"attempts", "checkpoints", "models", "rounds", "runs", "sites"}
-    assert set(migrated) == core | ledger | log | halts | office | recovery
+    assert set(migrated) == core | ledger | log | halts | office | recovery | registry
     with engine.begin() as connection:
         Base.metadata.drop_all(connection)
         Base.metadata.create_all(connection)
@@ -79,6 +81,26 @@ def test_migrating_a_current_database_changes_nothing(engine: Engine) -> None:
     migrate(engine)
     with reading(engine, "looking") as session:
         assert session.get(Run, RUN) is not None
+
+
+def test_models_of_before_there_were_stages_keep_what_they_are(opened: Callable[..., Engine]) -> None:
+    engine = opened()
+    with engine.begin() as connection:
+        upgrade(connection, "0012")
+        columns = "id, plan_name, plan_digest, plan, contract, members, state, submitted_at, idle_starts"
+        values = f"'{RUN}', 'm', '{'ab' * 32}', '{{}}', '{{}}', '{{}}', 'completed', '2026-01-01 00:00:00', 0"
+        connection.execute(text(f"INSERT INTO runs ({columns}) VALUES ({values})"))
+        columns = "name, version, stage, run_id, digest, artifacts, created_at"
+        values = f"'m', 1, 'candidate', '{RUN}', '{'cd' * 32}', '{{}}', '2026-01-01 00:00:00'"
+        connection.execute(text(f"INSERT INTO models ({columns}) VALUES ({values})"))
+    migrate(engine)
+    with writing(engine, "moving") as session:
+        row = session.get_one(Model, ("m", 1))
+        assert (row.stage, row.digest, row.signature) == (Stage.CANDIDATE, "cd" * 32, None)
+        row.stage = Stage.QUARANTINED
+    worse = text("UPDATE models SET stage = 'better'")
+    with pytest.raises(DBAPIError, match="ck_models_stage"), engine.begin() as connection:
+        connection.execute(worse)
 
 
 def test_two_who_migrate_at_once_take_turns(opened: Callable[..., Engine]) -> None:

@@ -25,10 +25,12 @@ from coordinator.governance.halts import views
 from coordinator.governance.log import open_log
 from coordinator.governance.witnesses import require_no_fork
 from coordinator.keys import log_signer
+from coordinator.registry.signatures import sign_files
 from coordinator.service import Service
 from coordinator.settings import load_settings
 from protos.approval_rule import ApprovalRule
 from protos.approvals import require_approved
+from protos.artifact_keys import require_artifact_key
 from protos.log_entries import LogEntry
 from protos.membership import Trusted
 from protos.shell import people, run_command
@@ -250,7 +252,7 @@ def test_every_remedy_works_and_leaves_what_it_says(desk: Desk) -> None:
     first = south_believes()
     remedies = commands_of("keys.md")
     assert list(remedies) == [
-        "An officer's root key", "An officer on the list", "A site", "The log", "The quorum", "The root is due",
+        "An officer's root key", "An officer on the list", "A site", "The log", "The key that signs models", "The quorum", "The root is due",
     ]  # fmt: skip
 
     desk.follow(remedies["An officer's root key"])
@@ -278,9 +280,19 @@ def test_every_remedy_works_and_leaves_what_it_says(desk: Desk) -> None:
     assert key != first.members.service("log").key
     assert key == log_signer(load_settings(desk.folder / "centre")).public
 
+    settings = load_settings(desk.folder / "centre")
+    before = sign_files(settings, {"model.onnx": b"a graph"})
+    desk.follow(remedies["The key that signs models"])
+    after = sign_files(settings, {"model.onnx": b"a graph"})
+    assert before is not None
+    assert after is not None
+    assert require_artifact_key(after.key, south_believes()) != before.key.key
+    with pytest.raises(Refused, match="is not by artifacts, the artifacts service"):
+        require_artifact_key(before.key, south_believes())
+
     assert remedies["The quorum"] == []
     desk.follow(remedies["The root is due"])
     trusted = south_believes()
     assert (trusted.root.version, f"{trusted.root.expires:%Y-%m-%d}") == (3, "2035-06-30")
-    assert trusted.members.ref == desk.list.members.ref == "retail@5"
+    assert trusted.members.ref == desk.list.members.ref == "retail@6"
     south.close()
