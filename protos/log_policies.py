@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from protos.documents import Part
+from protos.log_registry import OUT, VersionStory
 from protos.membership import Trusted
 from protos.names import Sha256
 from protos.policy_facts import PolicyFacts, require_same
@@ -103,14 +104,23 @@ class PolicyStory:
             )
         self._last[place] = self.judged[pack.digest, said.subject.key] = said
 
-    def take_effect(self, what: PolicyInForce, models: Collection[str], at: datetime) -> None:
-        """Take that a pack is in effect, with the keys of all `models` that are registered. Raises Refused."""
+    def take_effect(
+        self, what: PolicyInForce, models: Mapping[tuple[str, int], VersionStory], at: datetime
+    ) -> None:
+        """Take that a pack is in effect, with all `models` that are registered: each was judged by it, and what it blocks serves no more.
+
+        Raises Refused.
+        """
         pack = self._effective(what.pack, at)
         if pack.digest in self.in_force:
             raise Refused(f"{pack.ref} takes effect twice")
-        missing = sorted(key for key in models if (pack.digest, key) not in self.judged)
-        if missing:
-            raise Refused(f"{pack.ref} takes effect, and model {missing[0]} was not judged by it")
+        for (name, version), story in models.items():
+            ref = f"{name}@{version}"
+            found = self._last.get((pack.name, ref))
+            if found is None or found.pack != pack.digest:
+                raise Refused(f"{pack.ref} takes effect, and model {ref} was not judged by it")
+            if found.blocked_by(pack) and story.stage not in OUT:
+                raise Refused(f"{pack.ref} takes effect and blocks model {ref}, which is still {story.stage}")
         self.in_force.add(pack.digest)
 
     def require_passed(self, subject: Subject, made: PolicyFacts, at: datetime) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from protos.documents import FieldError, Part
+from protos.documents import Document, FieldError, Part
 from protos.log_run_events import Facts
 from protos.membership import Role
 from protos.names import Name, Sha256
@@ -85,9 +85,10 @@ class Verdict(Part):
         return self.outcome == "passes"
 
 
-class Judgement(Part):
+class Judgement(Document):
     """A subject judged by the pack with digest `pack`, by the `facts` with digest `inputs`; verdicts in the order of the pack's rules."""
 
+    covenant: Literal["judgement/v1"] = "judgement/v1"
     pack: Sha256
     subject: Subject
     facts: Facts

@@ -17,6 +17,7 @@ from coordinator.db.halt_schema import HaltRow
 from coordinator.db.log_schema import LoggedEntry
 from coordinator.db.schema import Site
 from coordinator.governance.halts import row_of
+from coordinator.governance.policies.packs import write_policy
 from coordinator.governance.replay_runs import RunReplay
 from coordinator.ledger.adoption import write_adopted
 from coordinator.ledger.ceilings import carry_out
@@ -37,6 +38,7 @@ from protos.log_entries import (
     What,
 )
 from protos.log_office import AccessGranted, CallDenied, EnrolmentDenied, PlanApproved, PlanProposed
+from protos.log_policies import PolicyInForce, PolicyJudged, PolicyPublished
 from protos.log_registry import ModelAliased, ModelMoved
 from protos.membership import Membership, Trusted
 from protos.root import SignedRoot
@@ -79,7 +81,7 @@ class Replay:
             document = canonical_json(what.members.document)
             self._trusted = Membership.from_canonical(document).verify(self._pinned)
 
-    def _take(self, seq: int, at: datetime, what: What) -> None:  # noqa: C901  (one line a kind)
+    def _take(self, seq: int, at: datetime, what: What) -> None:  # noqa: C901, PLR0912  (one line a kind)
         match what:
             case MembersSigned():
                 self._members(at, what)
@@ -104,6 +106,8 @@ class Replay:
                 write_move(self._session, what, at, seq)
             case ModelAliased():
                 write_alias(self._session, what.name, what.alias, what.version)
+            case PolicyPublished() | PolicyJudged() | PolicyInForce():
+                write_policy(self._session, what, at)
             case _:
                 self._runs.take(at, what)
 
