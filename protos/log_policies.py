@@ -77,6 +77,8 @@ class PolicyStory:
     published: dict[Digest, PolicyPack] = field(default_factory=dict)
     in_force: set[Digest] = field(default_factory=set)
     judged: dict[tuple[Digest, str], Judgement] = field(default_factory=dict)
+    told: list[Judgement] = field(default_factory=list)
+    """All judgements, in order."""
     _last: dict[tuple[str, str], Judgement] = field(default_factory=dict)
     """By the pack's name and the subject."""
 
@@ -102,6 +104,7 @@ class PolicyStory:
             raise Refused(
                 f"{said.subject.words}: what differs is not what {pack.ref} and the judgement before say"
             )
+        self.told.append(said)
         self._last[place] = self.judged[pack.digest, said.subject.key] = said
 
     def take_effect(

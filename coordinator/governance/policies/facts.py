@@ -59,6 +59,16 @@ def facts_of_model(session: Session, name: str, version: int, stage: Stage | Non
     return _model(session, row, stage or Stage(row.stage))
 
 
+def stage_of(text: str) -> Stage | None:
+    """A stage by name; None for an empty text. Raises UsageError."""
+    if not text:
+        return None
+    try:
+        return Stage(text)
+    except ValueError as error:
+        raise UsageError(f"{text[:40]!r} is no stage; use {', '.join(Stage)}") from error
+
+
 def _model(session: Session, row: Model, stage: Stage) -> Judged:
     run = session.get_one(Run, row.run_id)
     evidence = PlanEvidence() if run.evidence is None else PlanEvidence.from_canonical(run.evidence.encode())

@@ -8,11 +8,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from coordinator.bootstrap import Centre
@@ -24,7 +24,7 @@ from coordinator.governance.policies.judge import compiled
 from protos.log_entries import What
 from protos.log_policies import PolicyEvent, PolicyInForce, PolicyJudged, PolicyPublished, in_effect
 from protos.policy_pack import PolicyPack, SignedPack, require_succeeds
-from protos.policy_verdicts import Judgement, differences
+from protos.policy_verdicts import Difference, Judgement, differences
 from strategies.errors import Refused, UsageError
 from strategies.ids import Digest
 
@@ -112,10 +112,10 @@ def kept_packs(centre: Centre) -> list[KeptPack]:
     ]
 
 
-def find_pack(centre: Centre, name: str) -> KeptPack:
-    """The version NAME@VERSION, or of NAME the one that is in effect, or else the newest. Raises UsageError."""
+def find_pack(packs: Iterable[KeptPack], name: str) -> KeptPack:
+    """Of `packs` the version NAME@VERSION, or of NAME the one that is in effect, or else the newest. Raises UsageError."""
     wanted, _, version = name.partition("@")
-    found = [each for each in kept_packs(centre) if each.pack.name == wanted]
+    found = [each for each in packs if each.pack.name == wanted]
     if version:
         found = [each for each in found if str(each.pack.version) == version]
     if not found:
@@ -123,6 +123,36 @@ def find_pack(centre: Centre, name: str) -> KeptPack:
             f"no policy pack {name[:70]!r} is published; `covenant policy list` shows those that are"
         )
     return next((each for each in found if each.state == "in effect"), found[-1])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KeptJudgement:
+    """A judgement that was recorded, and what changed since the one before."""
+
+    judgement: Judgement
+    differs: tuple[Difference, ...]
+    blocked: bool
+    judged_at: datetime
+
+
+def last_judgements(
+    centre: Centre, name: str, start: int = 0, limit: int | None = None
+) -> list[KeptJudgement]:
+    """The last judgement of each subject by the pack called `name`, plans before models; or at most `limit` of them from `start` on."""
+    row = PolicyJudgementRow
+    last = select(func.max(row.id)).where(row.pack_name == name).group_by(row.subject)
+    query = select(row).where(row.id.in_(last)).order_by(row.kind.desc(), row.subject)
+    with reading(centre.engine, f"listing what pack {name[:70]} says") as session:
+        return [_judgement(each) for each in session.scalars(query.offset(start).limit(limit))]
+
+
+def _judgement(row: PolicyJudgementRow) -> KeptJudgement:
+    return KeptJudgement(
+        judgement=Judgement.from_canonical(row.judgement.encode()),
+        differs=tuple(Difference.model_validate(each) for each in json.loads(row.differs)),
+        blocked=row.blocked,
+        judged_at=row.judged_at,
+    )
 
 
 def _kept(session: Session) -> list[SignedPack]:

@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import islice
 
 import structlog
 from sqlalchemy import select
@@ -42,6 +43,8 @@ from protos.policy_verdicts import Difference, Judgement, ModelSubject, differen
 ACTING = "policy"
 """How the log calls whoever quarantines."""
 _STANDING = frozenset({Stage.CANDIDATE, Stage.VALIDATED, Stage.APPROVED, Stage.DEPLOYED})
+Said = tuple[PolicyPack, Judgement]
+"""What a pack says of a subject."""
 _log = structlog.get_logger(__name__)
 
 
@@ -128,8 +131,9 @@ def _due(session: Session, at: datetime) -> list[PolicyPack]:
     return [each for each in effective(session, at) if each.digest in open_]
 
 
-def simulate(centre: Centre, pack: PolicyPack) -> list[Effect]:
-    """What `pack` would say of all plans that are not launched and all models, were it in effect now. Changes nothing.
+def simulate(centre: Centre, pack: PolicyPack, start: int = 0, limit: int | None = None) -> list[Effect]:
+    """What `pack` would say of all plans that are not launched and all models, were it in effect now; or of at most `limit` of them from `start`
+    on. Changes nothing.
 
     Raises UsageError with rule, line and column for what is no expression.
     """
@@ -137,7 +141,7 @@ def simulate(centre: Centre, pack: PolicyPack) -> list[Effect]:
     with reading(centre.engine, f"simulating policy pack {pack.ref}") as session:
         return [
             _effect(session, pack, compiled(pack).judge(subject, facts))
-            for subject, facts in _subjects(session)
+            for subject, facts in islice(_subjects(session), start, None if limit is None else start + limit)
         ]
 
 
@@ -151,9 +155,7 @@ def _effect(session: Session, pack: PolicyPack, found: Judgement) -> Effect:
     )
 
 
-def judge_now(
-    centre: Centre, subject: Judged | ModelSubject, stage: Stage | None = None
-) -> list[tuple[PolicyPack, Judgement]]:
+def judge_now(centre: Centre, subject: Judged | ModelSubject, stage: Stage | None = None) -> list[Said]:
     """What the packs in effect say of a plan with its facts, or of a version as it is, or would be in `stage`. Changes nothing."""
     with reading(centre.engine, "judging by the policy packs in effect") as session:
         judged = (
