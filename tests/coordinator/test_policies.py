@@ -2,33 +2,43 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy import select
+from structlog.testing import capture_logs
 
-from coordinator.bootstrap import Centre
+from coordinator.bootstrap import Centre, lease_of
 from coordinator.db import reading
 from coordinator.db.engine import open_database
 from coordinator.db.policy_schema import PolicyJudgementRow
 from coordinator.db.schema import Run
 from coordinator.documents import read_listed
+from coordinator.governance.log import open_log
 from coordinator.governance.policies.packs import find_pack, kept_packs, publish
+from coordinator.governance.policies.recheck import recheck
 from coordinator.governance.policies.rejudge import simulate, take_effect
+from coordinator.leadership import Deposed, seat_in
 from coordinator.office.actors import here
 from coordinator.office.plans import propose
 from coordinator.runs import launch_read
+from coordinator.service import Service
+from protos.log_audit import AuditRefused, audit
 from protos.log_policies import PolicyInForce, PolicyJudged, PolicyPublished
 from protos.membership import Role
 from protos.policy_pack import PolicyPack, SignedPack
+from strategies.encoding import canonical_json, digest_of
 from strategies.errors import CovenantError, Refused, UsageError
 from tests.coordinator.api_for_tests import Bank, approved, authored, plan_of, serving
 from tests.coordinator.recovery_for_tests import everything
 from tests.policies_for_tests import pack, rule, signed
+from tests.trust_for_tests import officers
 
 TIGHT = rule(expression="plan.rounds <= 10")
 LATER = timedelta(days=2)
@@ -291,3 +301,89 @@ def test_entries_say_what_they_are(bank: Bank) -> None:
     assert isinstance(published, PolicyPublished)
     assert isinstance(force, PolicyInForce)
     assert force.pack == published.signed.pack.digest
+
+
+def test_a_leader_judges_by_what_took_effect_while_nobody_led_and_a_deposed_one_judges_nothing(
+    bank: Bank,
+) -> None:
+    proposes(bank)
+    put(bank, pack())
+    with seat_in(bank.centre.settings.home) as seat:
+        lease = lease_of(bank.centre, seat)
+        gone, term = lease.take(), lease.take()
+        assert gone is not None
+        assert term is not None
+        with pytest.raises(Deposed):
+            Service(bank.centre)._take_policies(gone)
+        assert bank.told("policy-in-force") == []
+        for _ in range(2):
+            Service(bank.centre)._take_policies(term)
+    assert len(bank.told("policy-in-force")) == 1
+
+
+def test_a_pack_that_cannot_be_judged_by_now_is_tried_again(bank: Bank) -> None:
+    put(bank, pack())
+    with seat_in(bank.centre.settings.home) as seat, capture_logs() as logs:
+        term = lease_of(bank.centre, seat).take()
+        assert term is not None
+        back = replace(bank.centre, clock=lambda: datetime.now(UTC) - timedelta(hours=1))
+        Service(back)._take_policies(term)
+        assert [each["event"] for each in logs] == ["policy packs did not take effect"]
+        Service(bank.centre)._take_policies(term)
+    assert len(bank.told("policy-in-force")) == 1
+
+
+def _without_judgements(entries: list[dict[str, Any]]) -> None:
+    entries[:] = [each for each in entries if each["what"]["kind"] != "judged"]
+
+
+def _blocked(entries: list[dict[str, Any]]) -> None:
+    (judged,) = [each["what"]["judgement"] for each in entries if each["what"]["kind"] == "judged"]
+    judged["verdicts"][0] = {
+        "rule": "few-rounds",
+        "outcome": "error",
+        "why": "no",
+        "acts": "ml_engineer",
+        "remedy": "Plan fewer rounds.",
+    }
+
+
+def _approved_by_fewer(entries: list[dict[str, Any]]) -> None:
+    (judged,) = [each["what"]["judgement"] for each in entries if each["what"]["kind"] == "judged"]
+    judged["facts"]["approvals.roles"] = ["model_risk"]
+    judged["inputs"] = digest_of(judged["facts"])
+
+
+@pytest.mark.parametrize(
+    ("lie", "words"),
+    [
+        (_without_judgements, "is launched, and was not judged by house@1, which is in effect"),
+        (_blocked, "is launched, and house@1 blocks it by few-rounds"),
+        (_approved_by_fewer, "approvals.roles"),
+    ],
+)
+def test_an_auditor_believes_no_launch_that_a_pack_in_effect_did_not_pass(
+    lie: Callable[[list[dict[str, Any]]], None], words: str, bank: Bank
+) -> None:
+    put(bank, pack())
+    launches(bank)
+    log = open_log(bank.centre.engine, bank.centre.settings, bank.centre.clock)
+    entries = [json.loads(each.body) for each in log.entries()]
+    lie(entries)
+    with pytest.raises(AuditRefused, match=words):
+        audit([canonical_json(each) for each in entries], officers().pinned)
+
+
+def test_what_was_recorded_is_judged_again_and_a_turned_verdict_is_found(bank: Bank) -> None:
+    put(bank, pack(rule(expression="plan.rounds <= 10", severity="warning")))
+    launches(bank)
+    assert recheck(bank.audited().policies) == 1
+    log = open_log(bank.centre.engine, bank.centre.settings, bank.centre.clock)
+    entries = [json.loads(each.body) for each in log.entries()]
+    (judged,) = [each["what"]["judgement"] for each in entries if each["what"]["kind"] == "judged"]
+    judged["verdicts"][0] = {"rule": "few-rounds", "outcome": "passes"}
+    story = audit([canonical_json(each) for each in entries], officers().pinned)
+    with pytest.raises(
+        Refused, match="is said to come to passes by rule few-rounds of pack house@1, and comes to fails"
+    ):
+        recheck(story.policies)
