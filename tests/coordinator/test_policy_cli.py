@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +16,7 @@ from protos.policy_pack import PackStatements
 from strategies.errors import Refused
 from tests.coordinator.api_for_tests import Bank, approved, authored, plan_of, serving
 from tests.coordinator.cli_for_tests import Command, commands_in, facts_of
+from tests.coordinator.test_runbooks import RUNBOOKS, commands_of
 from tests.private_plan_for_tests import CONTRACT, PLAN
 from tests.trust_for_tests import key_of
 
@@ -200,3 +204,34 @@ def test_a_blocked_launch_over_the_api_is_refused_and_told(covenant: Command, ba
     (denied,) = bank.told("denied")
     assert "few-rounds" in denied.reason  # type: ignore[union-attr]
     assert bank.transport.started == []
+
+
+def test_the_runbook_and_the_officers_page_say_what_can_be_typed(
+    covenant: Command, bank: Bank, tmp_path: Path
+) -> None:
+    (tmp_path / "centre").symlink_to(tmp_path / "home")
+    (tmp_path / "pack.yaml").rename(tmp_path / "house.yaml")
+    page = (RUNBOOKS.parent / "privacy-officer" / "policies.md").read_text()
+    (first,) = re.findall(r"(?s)```\n(covenant policy new.*?)```", page)
+    new, *steps = first.splitlines()
+    type_line(covenant, new.replace("house.yaml", "copy.yaml"))
+    for line in steps:
+        type_line(covenant, f"{line} --yes" if " sign " in line else line)
+    sections = commands_of("a-policy-stands-in-the-way.md")
+    assert covenant("plan", "check", "plan.yaml")[0] == 3
+    for line in sections["See what is blocked, and why"]:
+        type_line(covenant, line)
+    for line in sections["Change the rule instead"]:
+        type_line(covenant, line)
+    assert [each.state for each in bank.desk("risk-1").policies.packs()] == ["replaced", "in effect"]
+
+
+def type_line(covenant: Command, line: str) -> None:
+    """As it stands on a page: one that ends with `|| true` is refused."""
+    line, refused, _ = line.partition("||")
+    program, *arguments = shlex.split(line)
+    if program != "covenant":
+        subprocess.run(["bash", "-ec", line], check=True)
+        return
+    code, _, err = covenant(*arguments)
+    assert code == (3 if refused else 0), (line, err)
