@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Final
 
-from coordinator.governance.policies.expressions import Defect, Expression, cel_facts, compile_expression
+from coordinator.governance.policies.expressions import Expression, cel_facts, compile_expression
+from coordinator.governance.policies.language import Defect
 from protos.policy_pack import PolicyPack, PolicyRule
 from protos.policy_verdicts import LONGEST_WHY, Judgement, Subject, Verdict
 from strategies.encoding import digest_of
