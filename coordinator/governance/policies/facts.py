@@ -6,6 +6,8 @@ Only what the database has, in the caller's transaction. The gate judges a versi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import lru_cache
+from typing import Final
 
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
@@ -23,6 +25,7 @@ from strategies.errors import UsageError
 
 Judged = tuple[Subject, PolicyFacts]
 """A subject and its facts."""
+_KEPT: Final = 2048
 
 
 def facts_of_plan(plan: Plan, contract: Contract, evidence: PlanEvidence) -> Judged:
@@ -36,11 +39,7 @@ def waiting_plans(session: Session) -> Iterator[Judged]:
     launched = exists().where(Run.plan_digest == StoredPlan.digest, Run.contract == StoredPlan.contract)
     query = select(StoredPlan).where(~launched).order_by(StoredPlan.proposed_at, StoredPlan.digest)
     for row in session.scalars(query):
-        yield facts_of_plan(
-            Plan.from_canonical(row.plan.encode()),
-            Contract.from_canonical(row.contract.encode()),
-            PlanEvidence.from_canonical(row.evidence.encode()),
-        )
+        yield _facts_of(row.plan, row.contract, row.evidence)
 
 
 def registered_models(session: Session) -> Iterator[Judged]:
@@ -71,8 +70,7 @@ def stage_of(text: str) -> Stage | None:
 
 def _model(session: Session, row: Model, stage: Stage) -> Judged:
     run = session.get_one(Run, row.run_id)
-    evidence = PlanEvidence() if run.evidence is None else PlanEvidence.from_canonical(run.evidence.encode())
-    plan, contract = Plan.from_canonical(run.plan.encode()), Contract.from_canonical(run.contract.encode())
+    _, facts = _facts_of(run.plan, run.contract, run.evidence)
     metrics = row.metrics or {}
     recorded = RecordedModel(
         name=row.name,
@@ -89,9 +87,16 @@ def _model(session: Session, row: Model, stage: Stage) -> Judged:
         ),
         fewest_survivors=_fewest(session, run.id),
     )
-    return (
-        ModelSubject(name=row.name, version=row.version),
-        plan_facts(plan, contract, evidence) | recorded.facts(),
+    return ModelSubject(name=row.name, version=row.version), facts | recorded.facts()
+
+
+@lru_cache(maxsize=_KEPT)
+def _facts_of(plan: str, contract: str, evidence: str | None) -> Judged:
+    """The facts of documents in canonical form. Nobody changes them: they are kept, because a forecast takes milliseconds."""
+    return facts_of_plan(
+        Plan.from_canonical(plan.encode()),
+        Contract.from_canonical(contract.encode()),
+        PlanEvidence() if evidence is None else PlanEvidence.from_canonical(evidence.encode()),
     )
 
 

@@ -13,6 +13,7 @@ from protos.policy_pack import PolicyPack, PolicyRule
 from protos.policy_verdicts import LONGEST_WHY, Judgement, Subject, Verdict
 from strategies.encoding import digest_of
 from strategies.errors import Refused, UsageError
+from strategies.ids import Digest
 
 _MOST_PACKS: Final = 64
 _MOST_DEFECTS: Final = 10
@@ -40,6 +41,7 @@ class CompiledPack:
     """A pack that can judge."""
 
     pack: PolicyPack
+    digest: Digest
     rules: tuple[CompiledRule, ...]
 
     def require_sound(self) -> None:
@@ -65,7 +67,7 @@ class CompiledPack:
         except UsageError as error:
             verdicts = [Verdict.of(each.rule, "error", str(error)[:LONGEST_WHY]) for each in rules]
         return Judgement(
-            pack=self.pack.digest,
+            pack=self.digest,
             subject=subject,
             facts=dict(facts),
             inputs=digest_of(dict(facts)),
@@ -78,6 +80,7 @@ def compiled(pack: PolicyPack) -> CompiledPack:
     """`pack`, its rules compiled; one that is no expression any more is an error in every judgement."""
     return CompiledPack(
         pack,
+        pack.digest,
         tuple(
             CompiledRule(each, compile_expression(each.expression, each.applies_to)) for each in pack.rules
         ),

@@ -70,6 +70,9 @@ def take_effect(centre: Centre) -> tuple[str, ...]:
 
 def _take_effect(centre: Centre, pack: PolicyPack) -> bool:
     """Whether it was done here: somebody else may have been quicker."""
+    with reading(centre.engine, f"preparing to judge by policy pack {pack.ref}") as session:
+        for _ in _subjects(session):
+            pass  # facts that take time are kept, so that the log is not held for them
     at = centre.clock()
     with writing(centre.engine, f"judging by policy pack {pack.ref}") as session:
         centre.require_term(session)
