@@ -13,6 +13,7 @@ from coordinator.documents import read_listed
 from coordinator.governance.members import Listed
 from coordinator.governance.policies.packs import publish as publish_pack
 from coordinator.governance.policies.rejudge import judge_now, simulate, take_effect
+from coordinator.governance.policies.stage_rules import judge_for_stage, require_stage
 from coordinator.registry.publish import publish
 from coordinator.registry.stages import move
 from coordinator.registry.versions import get_version
@@ -24,6 +25,7 @@ from protos.policy_pack import PolicyPack
 from protos.policy_verdicts import ModelSubject
 from protos.root import SignedRoot
 from strategies.encoding import canonical_json, digest_of
+from strategies.errors import Refused
 from tests.coordinator.private_for_tests import Make, Private, Templates, make, private_plan, templates
 from tests.coordinator.test_log_export import listed_in, log_of, pinned_by, put, root_keys, signed_by
 from tests.coordinator.test_replay import require_same
@@ -116,6 +118,40 @@ def test_a_version_is_judged_for_the_stage_that_it_is_to_enter(trained: Private)
     ((_, to_serve),) = judge_now(trained.centre, subject, Stage.APPROVED)
     assert as_it_is.outcomes() == {"signed": "passes"}
     assert to_serve.outcomes() == {"signed": "fails"}
+
+
+def test_what_moves_a_version_asks_first_and_the_log_has_what_was_said(
+    trained: Private, tmp_path: Path
+) -> None:
+    serving = rule(
+        id="signed", applies_to="model", expression="!model.serves || model.is_signed", remedy="Sign it."
+    )
+    warning = serving.model_copy(update={"id": "noted", "severity": "warning"})
+    name, at = trained.plan.name, trained.centre.clock()
+    with writing(trained.engine, "asking") as session:
+        assert judge_for_stage(session, name, 1, Stage.VALIDATED, at) == ()
+    published(trained, pack(serving, warning))
+    with writing(trained.engine, "asking") as session:
+        (found,) = judge_for_stage(session, name, 1, Stage.VALIDATED, trained.centre.clock())
+        require_stage(session, name, 1, Stage.VALIDATED, trained.centre.clock())
+        move(session, name, 1, Stage.VALIDATED, why="good", by="gate", at=trained.centre.clock())
+    assert (found.rule, found.holds, found.words) == ("house@1/signed", True, "passes")
+    size = len(bodies(trained))
+    with (
+        pytest.raises(
+            Refused, match=r"cannot become approved: house@1/signed \(fails; ml_engineer: Sign it.\)"
+        ),
+        writing(trained.engine, "asking") as session,
+    ):
+        require_stage(session, name, 1, Stage.APPROVED, trained.centre.clock())
+    assert len(bodies(trained)) == size
+    with writing(trained.engine, "asking") as session:
+        (found,) = judge_for_stage(session, name, 1, Stage.APPROVED, trained.centre.clock())
+    assert not found.holds
+    kinds = [LogEntry.from_canonical(each).what.kind for each in bodies(trained)]
+    assert kinds[-4:] == ["policy", "judged", "model-moved", "judged"]
+    audit(bodies(trained), pinned_by(trained))
+    require_same(trained, str(tmp_path))
 
 
 # --- what an auditor does not believe

@@ -80,7 +80,7 @@ def _model(session: Session, row: Model, stage: Stage) -> Judged:
         metrics=metrics,
         is_signed=row.signature is not None,
         earlier_versions=_earlier(session, row),
-        champion_compared="champion" in metrics,
+        champion_compared=metrics.get("champion") is not None,
         statements=(),
         witnesses=tuple(
             session.scalars(select(WitnessRow.site).where(WitnessRow.run_id == run.id).distinct())
