@@ -57,7 +57,7 @@ from protos.log_office import (
     judge_office,
 )
 from protos.log_personal import PersonalStory
-from protos.log_policies import PolicyEvent, PolicyInForce, PolicyJudged, PolicyPublished, PolicyStory
+from protos.log_policies import PolicyInForce, PolicyJudged, PolicyPublished, PolicyStory
 from protos.log_registry import ModelAliased, ModelMoved, RegistryStory
 from protos.log_run_events import (
     ReservationGivenUp,
@@ -166,7 +166,7 @@ class Audit:
             case ModelMoved() | ModelAliased():
                 self.registry.take(what)
             case PolicyPublished() | PolicyJudged() | PolicyInForce():
-                self._policy(at, what)
+                self.policies.take(what, self._trusted, self._recalled.facts, self.registry.versions, at)
             case CeilingSet() | Halted() | HaltLifted():
                 self._decide(at, what)
             case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied() | EnrolmentDenied():
@@ -192,15 +192,6 @@ class Audit:
         if self._trusted is None:
             raise Refused("a ceiling is decided before any member list says who may decide it")
         self.budgets.set_ceiling(what.decision.read_as(SignedCeiling).require(self._trusted, at))
-
-    def _policy(self, at: datetime, what: PolicyEvent) -> None:
-        match what:
-            case PolicyPublished():
-                self.policies.publish(what, self._trusted, at)
-            case PolicyJudged():
-                self.policies.judge(what, self._recalled.facts, at)
-            case PolicyInForce():
-                self.policies.take_effect(what, self.registry.versions, at)
 
     def _gap(self, what: GapLogged) -> None:
         sound = what.gap.read_as(SignedGap).verify(self.pinned)

@@ -82,8 +82,24 @@ class PolicyStory:
     _last: dict[tuple[str, str], Judgement] = field(default_factory=dict)
     """By the pack's name and the subject."""
 
-    def publish(self, what: PolicyPublished, trusted: Trusted | None, at: datetime) -> None:
-        """Take a published pack. Raises Refused."""
+    def take(
+        self,
+        what: PolicyEvent,
+        trusted: Trusted | None,
+        recall: Recall,
+        models: Mapping[tuple[str, int], VersionStory],
+        at: datetime,
+    ) -> None:
+        """Take an entry, by the member list in force, the facts that the log has, and all models that are registered. Raises Refused."""
+        match what:
+            case PolicyPublished():
+                self._publish(what, trusted, at)
+            case PolicyJudged():
+                self._judge(what, recall, at)
+            case PolicyInForce():
+                self._take_effect(what, models, at)
+
+    def _publish(self, what: PolicyPublished, trusted: Trusted | None, at: datetime) -> None:
         if trusted is None:
             raise Refused("a policy pack is published before any member list says who may sign it")
         pack = what.signed.require(trusted, at).pack
@@ -91,8 +107,7 @@ class PolicyStory:
         require_succeeds(pack, max(named, key=lambda each: each.version, default=None))
         self.published[pack.digest] = pack
 
-    def judge(self, what: PolicyJudged, recall: Recall, at: datetime) -> None:
-        """Take a judgement. Raises Refused."""
+    def _judge(self, what: PolicyJudged, recall: Recall, at: datetime) -> None:
         said = what.judgement
         pack = self._effective(said.pack, at)
         said.require_by(pack)
@@ -107,13 +122,10 @@ class PolicyStory:
         self.told.append(said)
         self._last[place] = self.judged[pack.digest, said.subject.key] = said
 
-    def take_effect(
+    def _take_effect(
         self, what: PolicyInForce, models: Mapping[tuple[str, int], VersionStory], at: datetime
     ) -> None:
-        """Take that a pack is in effect, with all `models` that are registered: each was judged by it, and what it blocks serves no more.
-
-        Raises Refused.
-        """
+        """Each model was judged by the pack, and what it blocks serves no more."""
         pack = self._effective(what.pack, at)
         if pack.digest in self.in_force:
             raise Refused(f"{pack.ref} takes effect twice")

@@ -216,6 +216,13 @@ def show_verified(found: Verified, pinned: SignedRoot) -> None:
             people.print(table)
     for gap in found.story.gaps.met:
         _show_gap(gap)
+    for pack in found.story.policies.published.values():
+        force = (
+            "everything was judged by it" if pack.digest in found.story.policies.in_force else "not in force"
+        )
+        people.print(
+            as_written(f"policy pack {pack.ref} from {pack.effective_from:%Y-%m-%d %H:%M} UTC: {force}")
+        )
     for halt in found.story.halts.standing.values():
         people.print(as_written(f"under a halt: {halt.order.words}"))
     people.print(

@@ -112,6 +112,13 @@ def test_an_export_is_judged_again_by_whoever_has_cel(covenant: Command, bank: B
     covenant("log", "export", "log.jsonl")
     found = facts_of(covenant, "policy", "recheck", "log.jsonl", "--root", "root.json")
     assert found == {"judgements": 1, "packs": 1, "agrees": True}
+    facts = facts_of(covenant, "log", "verify", "log.jsonl", "--root", "root.json")
+    assert [(each["pack"], each["in_force"]) for each in facts["policies"]] == [("house@1", True)]
+    assert (
+        "policy pack house@1 from 2026-01-01 00:00 UTC: everything was judged by it"
+        in covenant("log", "verify", "log.jsonl", "--root", "root.json")[2]
+    )
+    assert "lending-default" in covenant("log", "show")[2]
 
 
 def test_a_changed_pack_loses_its_signatures(covenant: Command, tmp_path: Path) -> None:
