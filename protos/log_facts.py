@@ -31,6 +31,15 @@ def facts_of(found: Verified, pinned: SignedRoot) -> dict[str, Any]:
         "runs": [_run(each) for each in story.runs.values()],
         "models": [_model(story.registry, each) for each in story.models],
         "halts": _halts(story.halts),
+        "policies": [
+            {
+                "pack": each.ref,
+                "digest": each.digest,
+                "effective_from": each.effective_from.isoformat(),
+                "in_force": each.digest in story.policies.in_force,
+            }
+            for each in story.policies.published.values()
+        ],
         "budgets": [_budget(each) for each in story.budgets.standing()],
     }
 
