@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from coordinator.db.schema import Attempt as AttemptRow
 from coordinator.db.schema import Round
 from coordinator.governance.log import TransparencyLog, open_log
 from coordinator.registry.artifacts import ArtifactStore
+from coordinator.registry.champions import champion_of
 from coordinator.rounds.driver import Driver, Finished
 from coordinator.rounds.exchange import Answered, Outcome, Unanswered
 from coordinator.rounds.question import RunDocuments
@@ -293,6 +294,8 @@ class Secured:
     tables: Mapping[SiteName, pa.Table]
     clock: VirtualClock = field(default_factory=VirtualClock)
     drivers: int = 0
+    prepare: Callable[[Centre], None] = lambda _: None
+    """What is done at the centre before the run is recorded, such as registering a champion."""
 
     def __post_init__(self) -> None:
         settings = load_settings(self.layout.home)
@@ -312,6 +315,9 @@ class Secured:
             entropy=os.urandom,
             transport=MemoryLink(World(), {}),
         )
+        self.prepare(self.centre)
+        champion = champion_of(self.engine, self.artifacts, self.plan)
+        self.documents = replace(self.documents, champion=champion)
         record(self.centre, self.documents)
         self.wire = Wire({site: self._participant(site) for site in sorted(self.tables)})
         self.store = self._started()
@@ -460,9 +466,9 @@ class Template:
         plan = secure_plan(sites, minimum=sharing_an_honest_site(len(sites), 1))
         self.template = lay_out(folder / "template", plan, CONTRACT, self.tables, seed=0)
 
-    def copy(self, folder: Path, plan: Plan) -> Secured:
+    def copy(self, folder: Path, plan: Plan, **facts: Any) -> Secured:
         shutil.copytree(self.template.folder, folder)
-        return Secured(Layout(folder), plan, {site: self.tables[site] for site in plan.sites.invite})
+        return Secured(Layout(folder), plan, {site: self.tables[site] for site in plan.sites.invite}, **facts)
 
 
 def _loans(index: int) -> pa.Table:
