@@ -10,6 +10,7 @@
 7. Nothing that a halt covers is launched, resumed or settled while it stands (`log_halts`).
 8. A site personalises a model that is registered, by its own signed word, told once (`log_personal`).
 9. A model moves between stages as `model_stages` has it, and is called as it moved (`log_registry`).
+10. What the gate says of a version is what its plan and the metrics of its run come to (`log_gate`); a plan's champion is a model of this log.
 10. What officers do through the control API is signed by them (`log_office`).
 11. Entries may be missing where the root's quorum declared a gap, after the very head that it names. No run from before goes on after it, and a
    site's accounts are charged again only once its own statement was adopted (`log_gaps`).
@@ -45,6 +46,7 @@ from protos.log_entries import (
     What,
 )
 from protos.log_gaps import GapStory
+from protos.log_gate import GateJudged, judge_gate, require_champion
 from protos.log_halts import HaltStory
 from protos.log_names import origin_of
 from protos.log_office import (
@@ -156,6 +158,8 @@ class Audit:
                 self._adopt(what)
             case ModelMoved() | ModelAliased():
                 self.registry.take(what)
+            case GateJudged():
+                self._gate(what)
             case CeilingSet() | Halted() | HaltLifted():
                 self._decide(at, what)
             case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied() | EnrolmentDenied():
@@ -224,6 +228,7 @@ class Audit:
                 f"{what.run} is launched under evidence {what.evidence}, which is not in the log before it"
             )
         approved = require_approved(plan, contract, evidence, trusted, [plan.approval_rule], at)
+        require_champion(plan, self.models, self.runs)
         releases = releases_of(plan, contract)
         self.budgets.know(what.releases)
         _require_reserved(what, plan, releases)
@@ -255,6 +260,10 @@ class Audit:
             )
         self.models.append(what)
         self.registry.register(what.name, what.version, what.digest)
+
+    def _gate(self, what: GateJudged) -> None:
+        run = self._run(what.verdict.run)
+        judge_gate(what, self.registry, run, self._plans[run.plan.digest, run.contract])
 
     def _happen(self, what: RunEvent) -> None:
         run = self._run(what.run)

@@ -48,6 +48,7 @@ RULES: Final[dict[str, Rule]] = {
     "covenant.control.v1.Models/ListModels": _reads(_READERS),
     "covenant.control.v1.Models/GetModel": _reads(_READERS),
     "covenant.control.v1.Models/TellPersonal": _changes(Role.SITE_OPERATOR, Role.ML_ENGINEER),
+    "covenant.control.v1.Models/ValidateModel": _changes(Role.ML_ENGINEER, Role.MODEL_RISK),
     "covenant.governance.v1.Plans/ProposePlan": _changes(Role.ML_ENGINEER),
     "covenant.governance.v1.Plans/ApprovePlan": _changes(Role.PRIVACY_OFFICER, Role.MODEL_RISK),
     "covenant.governance.v1.Plans/GetPlan": _reads(_READERS),

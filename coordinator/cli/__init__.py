@@ -17,6 +17,7 @@ from coordinator.cli import (
     ledger,
     log,
     members,
+    model_gate,
     models,
     plans,
     privacy,
@@ -45,6 +46,8 @@ def register(app: typer.Typer) -> None:
     app.add_typer(log.app, name="log")
     app.add_typer(halts.app, name="halt")
     app.add_typer(incidents.app, name="incident")
+    models.app.command("validate")(model_gate.validate)
+    models.app.command("champion")(model_gate.champion)
     app.add_typer(models.app, name="model")
     app.add_typer(models.score, name="score")
     app.add_typer(access.app, name="access")

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from coordinator.db.halt_schema import HaltRow
 from coordinator.db.log_schema import LoggedEntry
 from coordinator.db.schema import Site
+from coordinator.deploy.verdicts import verdict_row
 from coordinator.governance.halts import row_of
 from coordinator.governance.replay_runs import RunReplay
 from coordinator.ledger.adoption import write_adopted
@@ -36,6 +37,7 @@ from protos.log_entries import (
     PlanRecorded,
     What,
 )
+from protos.log_gate import GateJudged
 from protos.log_office import AccessGranted, CallDenied, EnrolmentDenied, PlanApproved, PlanProposed
 from protos.log_registry import ModelAliased, ModelMoved
 from protos.membership import Membership, Trusted
@@ -100,10 +102,8 @@ class Replay:
                 pass  # the log itself is what it changes
             case AccountsAdopted():
                 write_adopted(self._session, what, at)
-            case ModelMoved():
-                write_move(self._session, what, at, seq)
-            case ModelAliased():
-                write_alias(self._session, what.name, what.alias, what.version)
+            case ModelMoved() | ModelAliased() | GateJudged():
+                self._version(seq, at, what)
             case _:
                 self._runs.take(at, what)
 
@@ -116,6 +116,15 @@ class Replay:
                 self._session.add(known)
             known.identity_key, known.node_key = member.identity_key, member.node_key
             known.members_ref = listed.ref
+
+    def _version(self, seq: int, at: datetime, what: ModelMoved | ModelAliased | GateJudged) -> None:
+        match what:
+            case ModelMoved():
+                write_move(self._session, what, at, seq)
+            case ModelAliased():
+                write_alias(self._session, what.name, what.alias, what.version)
+            case GateJudged():
+                self._session.add(verdict_row(what, at, seq))
 
     def _ceiling(self, at: datetime, what: CeilingSet) -> None:
         if self._trusted is None:

@@ -85,7 +85,7 @@ def test_with_noise_both_are_charged_as_one_release_of_both_and_the_accounts_agr
     for site in FOUR:
         book = made.wire.participants[site].book
         charges = book.charges(made.plan.population_of(site), evaluate.unit)
-        assert [each.release for each in charges if each.occasion.stage == "evaluate"] == [evaluate]
+        assert [each.release for each in charges if each.occasion.stage == "evaluate"] == [evaluate.digest]
 
 
 def test_secure_sums_without_privacy_are_exact_for_both(tmp_path: Path) -> None:
