@@ -25,7 +25,7 @@ from coordinator.ledger import Ledger, Need, Planned
 from coordinator.ledger.alerts import Crossing
 from coordinator.ledger.needs import STAGES
 from coordinator.recovery.endings import require_resumable
-from coordinator.registry.champions import champion_of
+from coordinator.registry.champions import require_champion
 from coordinator.rounds.ending import FinalState, end_run
 from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.record import RoundConflict
@@ -87,9 +87,7 @@ def record(
     the transaction does.
     """
     needs = needs_of(documents)
-    champion_of(
-        centre.engine, centre.artifacts, documents.plan
-    )  # before anybody is asked for what cannot be compared
+    require_champion(centre.engine, centre.artifacts, documents.plan)
     with writing(centre.engine, f"recording {documents.run}") as session:
         if first is not None:
             first(session, documents.run)

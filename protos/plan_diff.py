@@ -221,8 +221,8 @@ FIELDS: Final[Mapping[str, _Field]] = {
 }
 """By the path of the field in the document."""
 _EVERY: Final = "evaluation.every"
-_WHOLE: Final = frozenset({"sites.weights", "sites.populations"})
-"""Mappings by site, which are one field."""
+_WHOLE: Final = frozenset({"sites.weights", "sites.populations", "gates"})
+"""Mappings by site, and all gates together, which are one field each."""
 
 
 def diff(old: Plan, old_contract: Contract, new: Plan, new_contract: Contract) -> PlanDiff:
@@ -289,7 +289,7 @@ def _gained_and_lost(words: str, old: tuple[object, ...], new: tuple[object, ...
     """Of a list whose members, and not their order, differ; empty for another."""
     gained = shown(tuple(each for each in new if each not in old))
     lost = shown(tuple(each for each in old if each not in new))
-    if set(old) == set(new):
+    if not gained and not lost:
         return ""
     if not lost:
         return f"{words}: {gained} as well."

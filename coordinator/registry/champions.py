@@ -15,6 +15,7 @@ from coordinator.registry.artifacts import ArtifactStore
 from coordinator.registry.versions import ModelVersion, find_version
 from protos.contract import Contract
 from protos.frames import ChampionModel, scaling_digest
+from protos.log_registry import OUT
 from protos.plan import Plan
 from protos.plan_evaluation import Champion
 from strategies.encoding import vector_from_bytes
@@ -61,6 +62,19 @@ def champion_of(engine: Engine, artifacts: ArtifactStore, plan: Plan) -> Champio
     return ChampionModel(
         model=vector_from_bytes(data, len(data) // _FLOAT_BYTES), scaling=_scaling(run, version)
     )
+
+
+def require_champion(engine: Engine, artifacts: ArtifactStore, plan: Plan) -> None:
+    """Check that a run of `plan` may begin: its champion is as the registry has it, and was not taken back. Raises as `champion_of` does."""
+    named = plan.evaluation.champion
+    if named is None:
+        return
+    champion_of(engine, artifacts, plan)
+    stage = find_version(engine, named.model).stage
+    if stage in OUT:
+        raise Refused(
+            f"champion {named.model} of plan {plan.name} is {stage}; compare with a version that is neither quarantined nor retired"
+        )
 
 
 def _source(engine: Engine, version: ModelVersion) -> tuple[Run, Digest]:

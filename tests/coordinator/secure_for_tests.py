@@ -48,7 +48,7 @@ from simulation.world.world import World
 from strategies.analytics.moments import scaling_from
 from strategies.encoding import Vector
 from strategies.features import Scaling
-from strategies.ids import SiteName, run_id, site_name
+from strategies.ids import RunId, SiteName, run_id, site_name
 from strategies.secagg.cohort import checked_cohort
 from strategies.secagg.labels import Attempt
 from strategies.secagg.messages import (
@@ -294,6 +294,7 @@ class Secured:
     tables: Mapping[SiteName, pa.Table]
     clock: VirtualClock = field(default_factory=VirtualClock)
     drivers: int = 0
+    run: RunId = RUN
     prepare: Callable[[Centre], None] = lambda _: None
     """What is done at the centre before the run is recorded, such as registering a champion."""
 
@@ -302,7 +303,7 @@ class Secured:
         self.engine: Engine = open_database(settings.database_url)
         self.artifacts = ArtifactStore(settings.artifacts)
         self.documents = RunDocuments(
-            run=RUN, plan=self.plan, contract=CONTRACT, members=settings.members_file.read_bytes()
+            run=self.run, plan=self.plan, contract=CONTRACT, members=settings.members_file.read_bytes()
         )
         self.centre = Centre(
             settings=settings,
@@ -311,7 +312,7 @@ class Secured:
             clock=self.clock.wall,
             monotonic=self.clock.monotonic,
             sleep=self.clock.sleep,
-            new_run_id=lambda: RUN,
+            new_run_id=lambda: self.run,
             entropy=os.urandom,
             transport=MemoryLink(World(), {}),
         )
@@ -354,7 +355,7 @@ class Secured:
 
     def _started(self) -> RoundStore:
         self.drivers += 1
-        store = RoundStore(self.engine, self.artifacts, RUN, self.clock.wall)
+        store = RoundStore(self.engine, self.artifacts, self.run, self.clock.wall)
         store.start(self.drivers)
         return store
 
