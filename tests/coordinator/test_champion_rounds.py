@@ -9,20 +9,25 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from client.admission.documents import Accepted
+from client.participant import Participant
+from client.refusal import refusing
 from coordinator.bootstrap import Centre
 from coordinator.db.schema import Run
 from coordinator.registry.champions import as_champion, champion_of
 from coordinator.registry.versions import get_version
 from coordinator.rounds import reading
 from coordinator.rounds.question import Question
-from protos.frames import ChampionModel, Refusal, RefusalCode, SecureRequest, Stage
+from protos.documents import Part
+from protos.frames import ChampionModel, Refusal, RefusalCode, SecureRequest, Stage, Task
 from protos.plan import Plan
+from protos.plan_evaluation import Holdout
 from protos.secure_codec import decode_answer, decode_asked, encode_secure_request
 from strategies.analytics.histograms import ScoreMetrics, metrics_from
 from strategies.analytics.noisy import noisy_metrics
 from strategies.errors import CovenantError, Refused, UsageError
 from strategies.features import Scaling
-from strategies.ids import SiteName
+from strategies.ids import RunId, SiteName
 from tests.coordinator.champion_for_tests import (
     PART,
     SCORER,
@@ -192,6 +197,41 @@ def test_plans_that_differ_in_their_champion_have_masks_that_do_not_cancel(templ
     assert {replace(each, plan_digest=made.plan.digest).digest for each in statements} == {
         statements[0].digest
     }
+
+
+class OldEvaluation(Part):
+    """The section as the release before had it."""
+
+    every: int
+    score_bins: int
+    holdout: Holdout
+
+
+class OldPlan(Plan):
+    """A plan as the release before reads it."""
+
+    evaluation: OldEvaluation  # type: ignore[assignment]
+
+
+def test_an_agent_of_the_release_before_refuses_the_plan_and_the_run_goes_on_without_it(
+    templates: Templates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = federation(templates, EXEMPT)
+    old, judged = made.wire.participants[WEST], Participant._judged_documents
+
+    def as_before(participant: Participant, task: Task, run: RunId) -> Accepted:
+        if participant is old:
+            with refusing(RefusalCode.PROTOCOL, CovenantError):
+                OldPlan.from_canonical(task.plan)
+        return judged(participant, task, run)
+
+    monkeypatch.setattr(Participant, "_judged_documents", as_before)
+    with pytest.raises(Refused, match=r"evaluation\.champion"):
+        OldPlan.from_canonical(made.plan.canonical)
+    metrics = made.drive().metrics
+    assert metrics is not None
+    assert metrics.champion == noisy_metrics(exact_counts(made, FOUR[:3])[1], 0.0)
+    assert made.charged(WEST) == []
 
 
 # --- what the registry says -----------------------------------------------------------------------------------------
