@@ -178,6 +178,8 @@ def _words_of_run(what: RunLaunched | RunEvent) -> str:
             words = f"round {what.round}, model {what.model[:_SHORT]}"
         case RoundEvaluated():
             auc = "no metrics" if what.metrics is None else f"AUC {what.metrics['auc']:.4f}"
+            if champion := (what.metrics or {}).get("champion"):
+                auc += f", the champion's {champion['auc']:.4f}"
             words = f"round {what.round} evaluated: {auc}"
         case RunEnded():
             words = what.state if what.reason is None else f"{what.state}: {what.reason}"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from functools import partial
 
 import numpy as np
 import structlog
 
 from coordinator.rounds.question import Pooled, RunDocuments
 from protos.plan_releases import moment_cells, releases_of
-from strategies.analytics.histograms import ScoreMetrics, metrics_from
+from strategies.analytics.histograms import Counts, ScoreMetrics, metrics_from
 from strategies.analytics.moments import scaling_from
 from strategies.analytics.noisy import noisy_metrics, noisy_scaling
 from strategies.dp.events import Release
@@ -37,16 +36,17 @@ def metrics_of(documents: RunDocuments, pooled: Pooled) -> ScoreMetrics:
     """The metrics that pooled counts give, with a champion's beside them. Raises Refused where a class has no rows, or none that the noise lets see."""
     counts = pooled.values.astype(np.int64, copy=False)
     releases = releases_of(documents.plan, documents.contract)
-    read = metrics_from
-    if releases is not None:
-        read = partial(noisy_metrics, noise_std=_noise_std(releases.evaluate, len(pooled.survivors)))
+    std = None if releases is None else _noise_std(releases.evaluate, len(pooled.survivors))
+
+    def read(of_one: Counts) -> ScoreMetrics:
+        return metrics_from(of_one) if std is None else noisy_metrics(of_one, std)
+
     own, *champion = counts.reshape(documents.plan.evaluation.models, 2, -1)
     metrics = read(own)
     try:
         return replace(metrics, champion=read(champion[0])) if champion else metrics
-    except (
-        Refused
-    ) as hidden:  # what the model's own counts show stays, and a gate that compares finds no champion
+    except Refused as hidden:
+        # What the model's own counts show stays, and a gate that compares finds no champion.
         _log.warning("the champion has no metrics", reason=str(hidden))
         return metrics
 

@@ -70,9 +70,10 @@ GATES = (Gate(metric="auc", at_least=0.7),)
 # --- over the control API -------------------------------------------------------------------------------------------------
 
 
-@pytest.fixture
-def bank(tmp_path: Path) -> Iterator[Bank]:
-    yield from serving(tmp_path / "bank")
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def bank(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bank]:
+    url = None if request.param == "sqlite" else request.getfixturevalue("postgres_url")
+    yield from serving(tmp_path / "bank", database_url=url)
 
 
 def asked(desk: RemoteDesk) -> tuple[Verdict, Stage]:
