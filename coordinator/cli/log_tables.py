@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -114,6 +115,14 @@ def _words_of_registry(what: ModelRegistered | RegistryEvent | GateJudged) -> st
             return f"{what.name}@{what.alias} names {names}, says {what.by}"
 
 
+def _words_of_metrics(metrics: Mapping[str, Any] | None) -> str:
+    if metrics is None:
+        return "no metrics"
+    champion = metrics.get("champion")
+    beside = "" if champion is None else f", the champion's {champion['auc']:.4f}"
+    return f"AUC {metrics['auc']:.4f}{beside}"
+
+
 def _words_of_office(what: OfficeEvent) -> str:
     match what:
         case AccessGranted():
@@ -177,10 +186,7 @@ def _words_of_run(what: RunLaunched | RunEvent) -> str:
         case RoundCommitted():
             words = f"round {what.round}, model {what.model[:_SHORT]}"
         case RoundEvaluated():
-            auc = "no metrics" if what.metrics is None else f"AUC {what.metrics['auc']:.4f}"
-            if champion := (what.metrics or {}).get("champion"):
-                auc += f", the champion's {champion['auc']:.4f}"
-            words = f"round {what.round} evaluated: {auc}"
+            words = f"round {what.round} evaluated: {_words_of_metrics(what.metrics)}"
         case RunEnded():
             words = what.state if what.reason is None else f"{what.state}: {what.reason}"
         case RunResumed():

@@ -10,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from coordinator.cli.log_tables import words_of
 from coordinator.db.engine import writing
 from coordinator.deploy.gate import validate
 from coordinator.deploy.verdicts import verdicts_on
@@ -32,7 +33,7 @@ from protos.plan import Plan
 from strategies.encoding import canonical_json
 from strategies.errors import CovenantError, Refused
 from strategies.ids import RunId, run_id
-from tests.coordinator.champion_for_tests import with_champion
+from tests.coordinator.champion_for_tests import register_champion, with_champion
 from tests.coordinator.private_for_tests import Private, Templates, private_plan, templates
 from tests.coordinator.secure_for_tests import _loans
 from tests.coordinator.test_log_export import log_of, pinned_by
@@ -311,3 +312,12 @@ def test_a_champion_that_was_taken_back_is_not_named_by_a_new_plan(templates: Te
         move(session, "private", 1, Stage.QUARANTINED, why="a test", by="risk-1", at=first.clock.wall())
     with pytest.raises(Refused, match="champion private@1 of plan later is quarantined"):
         challenger(first, OVER % -1, QUIET)
+
+
+def test_the_log_is_told_of_the_champions_figure_in_a_line(templates: Templates) -> None:
+    made = templates.copy(with_champion(private_plan(EXEMPT)), prepare=register_champion)
+    made.drive()
+    (told,) = entries(made, "evaluated")
+    ours, theirs = told.metrics["auc"], told.metrics["champion"]["auc"]
+    assert words_of(told) == f"{made.run}: round 2 evaluated: AUC {ours:.4f}, the champion's {theirs:.4f}"
+    made.close()
