@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from coordinator.db.schema import RunState
 from coordinator.deploy.gate import validate
 from coordinator.registry.champions import as_champion
@@ -17,6 +19,7 @@ from tests.coordinator.champion_for_tests import with_champion
 from tests.coordinator.secure_for_tests import CONTRACT, FOUR, _loans, secure_plan
 
 
+@pytest.mark.slow
 def test_a_challenger_is_compared_with_the_model_of_an_earlier_run(tmp_path: Path) -> None:
     gates = (Gate(metric="auc", at_least=0.1), Gate(metric="auc", over="champion", at_least=-1.0))
     first = secure_plan(rounds=1).model_copy(update={"gates": gates[:1]})
