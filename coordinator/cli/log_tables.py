@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.table import Table
 from rich.text import Text
@@ -28,6 +29,7 @@ from protos.log_entries import (
 )
 from protos.log_export import Verified
 from protos.log_gaps import Gap
+from protos.log_gate import GateJudged
 from protos.log_office import (
     AccessGranted,
     CallDenied,
@@ -79,7 +81,9 @@ def words_of(what: What) -> str:  # noqa: PLR0911  (one line a kind)
             said = [] if what.evidence is None else what.evidence.document.get("statements", [])
             by = ", ".join(f"{each['officer']} ({each['role']})" for each in said) or "nobody"
             return f"plan {what.plan.document['name']} {what.plan.digest[:_SHORT]}, contract {what.contract.digest[:_SHORT]}, signed by {by}"
-        case ModelRegistered() | ModelMoved() | ModelAliased() | ModelSigned() | ModelApproved():
+        case (
+            ModelRegistered() | ModelMoved() | ModelAliased() | ModelSigned() | ModelApproved() | GateJudged()
+        ):
             return _words_of_registry(what)
         case (
             CeilingSet()
@@ -102,8 +106,11 @@ def words_of(what: What) -> str:  # noqa: PLR0911  (one line a kind)
             return f"{what.run}: {_words_of_run(what)}"
 
 
-def _words_of_registry(what: ModelRegistered | RegistryEvent) -> str:
+def _words_of_registry(what: ModelRegistered | RegistryEvent | GateJudged) -> str:
     match what:
+        case GateJudged():
+            found = "passed" if what.verdict.passed else f"failed ({len(what.verdict.failures)})"
+            return f"{what.ref} {found} its gates, asked by {what.by}: {what.why}"
         case ModelRegistered():
             return f"{what.name}@{what.version} {what.digest[:_SHORT]} from {what.run}"
         case ModelMoved():
@@ -115,6 +122,14 @@ def _words_of_registry(what: ModelRegistered | RegistryEvent) -> str:
             return f"the files of {what.name}@{what.version} are signed by {what.key.service}"
         case ModelApproved():
             return what.statement.words
+
+
+def _words_of_metrics(metrics: Mapping[str, Any] | None) -> str:
+    if metrics is None:
+        return "no metrics"
+    champion = metrics.get("champion")
+    beside = "" if champion is None else f", the champion's {champion['auc']:.4f}"
+    return f"AUC {metrics['auc']:.4f}{beside}"
 
 
 def _words_of_office(what: OfficeEvent) -> str:
@@ -198,8 +213,7 @@ def _words_of_run(what: RunLaunched | RunEvent) -> str:
         case RoundCommitted():
             words = f"round {what.round}, model {what.model[:_SHORT]}"
         case RoundEvaluated():
-            auc = "no metrics" if what.metrics is None else f"AUC {what.metrics['auc']:.4f}"
-            words = f"round {what.round} evaluated: {auc}"
+            words = f"round {what.round} evaluated: {_words_of_metrics(what.metrics)}"
         case RunEnded():
             words = what.state if what.reason is None else f"{what.state}: {what.reason}"
         case RunResumed():

@@ -2,7 +2,8 @@
 
 1. A statement is judged under the log's lock, by the member list in use, as the log's auditor and every branch server judge it again.
 2. Approvals count from the move to `validated` on. A version that was quarantined is validated and approved anew.
-3. An officer is counted once. A statement that was handed in before changes nothing.
+3. With the last approval the policy packs in effect are asked too (`stage_rules`); what they block is not approved, and nothing is recorded.
+4. An officer is counted once. A statement that was handed in before changes nothing.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from coordinator.db.registry_schema import ModelMove, ModelStatementRow
 from coordinator.db.schema import Run
 from coordinator.governance.log import append
 from coordinator.governance.members import Listed, members_signed
+from coordinator.governance.policies.stage_rules import require_stage
 from coordinator.registry.stages import move
 from coordinator.registry.versions import ModelVersion, locked_row, read_version
 from protos.approvals import PlanEvidence
@@ -65,7 +67,7 @@ def approve(
 ) -> ModelVersion:
     """Record one officer's approval; with the last that it takes, the version is approved. `first` is the first thing that the transaction does.
 
-    Raises Refused for a statement that does not count, UsageError for a version that is not registered.
+    Raises Refused for a statement that does not count, and for the last one where a policy pack in effect stands in the way; UsageError for a version that is not registered.
     """
     at, name, version = centre.clock(), statement.model, statement.version
     with writing(centre.engine, f"approving {statement.subject.ref}") as session:
@@ -78,6 +80,7 @@ def approve(
             given = statements_of(session, name, version)
             if not any(lacking_for(given, listed.trusted)):
                 verify_approvals(given, listed.trusted, at, subject_of(session, name, version))
+                require_stage(session, name, version, Stage.APPROVED, at)
                 why = f"approved by {' and '.join(each.officer for each in given)}"
                 move(session, name, version, Stage.APPROVED, why=why, by=_BY, at=at)
         return read_version(session, name, version)

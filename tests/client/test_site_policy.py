@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from client import cli
+from client.admission.consent import kind_of
 from client.admission.findings import Outcome, refusals
 from client.admission.policy import judge
 from client.refusal import TaskRefused
@@ -20,6 +21,7 @@ from protos.site import SiteConfig
 from protos.site_policy import Acceptance
 from tests.bank_for_tests import Bank, make_bank
 from tests.client.loans_for_tests import CONTRACT, plan
+from tests.client.test_champion_scores import PART
 
 
 @pytest.fixture
@@ -206,3 +208,18 @@ def test_plan_test_changes_nothing_at_the_site(bank: Bank) -> None:
     before = {path: path.read_bytes() for path in (bank.folder / "west").iterdir() if path.is_file()}
     agent(bank, "plan", "test", plan_file(bank))
     assert {path: path.read_bytes() for path in (bank.folder / "west").iterdir() if path.is_file()} == before
+
+
+def test_a_champion_reads_no_column_that_the_policy_forbids_and_is_something_new(bank: Bank) -> None:
+    """Also one that the plan's own model does not read."""
+    base = plan().model_copy(update={"features": ("amount", "income")})
+    part = PART.model_copy(update={"features": ("term",)})
+    compared = base.model_copy(update={"evaluation": base.evaluation.model_copy(update={"champion": part})})
+    config = with_policy(bank, forbid_features=("term",))
+    assert refused(config, base) == []
+    assert refused(config, compared) == ["policy.forbid_features"]
+    with pytest.raises(
+        TaskRefused, match=r"forbids term, which the plan has among its features or those of champion older@3"
+    ):
+        judge(compared, CONTRACT, config).require()
+    assert kind_of(compared, CONTRACT) != kind_of(base, CONTRACT)

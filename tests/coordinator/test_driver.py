@@ -13,6 +13,9 @@ import pytest
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
+from client.data import table_from
+from client.training import TrainingSession
+from client.training.champion import champion_of
 from coordinator.db import migrate, open_database, writing
 from coordinator.db.schema import Round, Run, RunState
 from coordinator.governance.launches import launched
@@ -24,18 +27,20 @@ from coordinator.rounds.exchange import Answered, Outcome, Unanswered
 from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.store import RoundStore
 from protos.codec import decode_reply, encode_reply
-from protos.frames import Refusal, RefusalCode, Reply, Stage, Update, WitnessRequest
+from protos.frames import Refusal, RefusalCode, Reply, ScoreCounts, Stage, Update, WitnessRequest
 from protos.keys import public_bytes
 from protos.log_entries import LogEntry
 from protos.log_run_events import SiteRefused
 from protos.plan import Plan
 from protos.secure_codec import decode_asked
+from strategies.analytics.histograms import metrics_from
 from strategies.encoding import vector_digest
 from strategies.errors import CovenantError, Refused, Unreachable
 from strategies.ids import SiteName, site_name
 from strategies.transparency.notes import NoteKey
 from tests.bank_for_tests import RUN, SITES, Bank, make_bank
-from tests.client.loans_for_tests import CONTRACT, plan
+from tests.client.loans_for_tests import CONTRACT, loans, plan
+from tests.client.test_champion_scores import PART, SENT
 from tests.coordinator.conftest import Clock
 from tests.trust_for_tests import key_of, officers
 
@@ -296,3 +301,53 @@ def test_too_many_refusals_end_the_run_with_the_reasons(bank: Bank, store: Round
 def test_sites_that_do_not_come_are_named(bank: Bank, store: RoundStore) -> None:
     with pytest.raises(Unreachable, match=r"1 of at least 2 sites are online after 0\.2 s; waiting for west"):
         drive(bank, Memory(bank, away={site_name("west")}), store, minimum(2, plan()))
+
+
+def compared() -> Plan:
+    """The plan with a champion."""
+    base = plan(rounds=1)
+    evaluation = base.evaluation.model_copy(update={"champion": PART})
+    return base.model_copy(update={"evaluation": evaluation})
+
+
+def test_a_champion_is_scored_in_the_clear_as_well(bank: Bank, store: RoundStore) -> None:
+    chosen = compared()
+    documents = replace(documents_of(bank, chosen), champion=SENT)
+    finished = Driver(
+        documents, Memory(bank), store, logged(documents, store), monotonic=time.monotonic,
+        sleep=lambda _: None, entropy=os.urandom,
+    ).drive()  # fmt: skip
+    scorer = champion_of(chosen, CONTRACT, Stage.EVALUATE, SENT)
+    counts = np.sum(
+        [
+            TrainingSession(
+                chosen,
+                CONTRACT,
+                table_from(loans(200, seed=place, first=1000 * place), CONTRACT, renamed={}, named=site),
+                site=site,
+            ).evaluate(finished.model, finished.scaling, scorer)
+            for place, site in enumerate(SITES)
+        ],
+        axis=0,
+    )
+    assert finished.metrics == replace(metrics_from(counts[:2]), champion=metrics_from(counts[2:]))
+
+
+def test_counts_of_one_model_are_no_answer_where_two_were_asked_for(bank: Bank, store: RoundStore) -> None:
+    def halved(stage: Stage, _number: int, outcome: Outcome) -> Outcome:
+        if stage is not Stage.EVALUATE or not isinstance(outcome, Answered):
+            return outcome
+        reply = decode_reply(outcome.frame)
+        assert isinstance(reply.body, ScoreCounts)
+        return Answered(encode_reply(replace(reply, body=ScoreCounts(reply.body.counts[:, :100]))))
+
+    documents = replace(documents_of(bank, compared()), champion=SENT)
+    exchange = Memory(bank, meddle={WEST: halved})
+    driver = Driver(
+        documents, exchange, store, logged(documents, store), monotonic=time.monotonic,
+        sleep=lambda _: None, entropy=os.urandom,
+    )  # fmt: skip
+    with pytest.raises(
+        TooFewSurvivors, match=r"sent an array of shape \(2, 100\); this stage takes \(2, 200\)"
+    ):
+        driver.drive()
