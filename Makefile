@@ -26,7 +26,7 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" tests
 
 test-long: $(VENV)/.installed-dev $(MLFLOW_VENV)/.installed
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow tests
+	COVENANT_TEST_MLFLOW=$(abspath $(MLFLOW_VENV)) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow tests
 
 # The project's own plan has to hold what it promises; CI shows reports/ of a run that does not.
 gates: $(VENV)/.installed-dev
