@@ -23,6 +23,7 @@ from coordinator.cli import (
     restores,
     roots,
     runs,
+    score,
     sites,
 )
 
@@ -46,7 +47,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(halts.app, name="halt")
     app.add_typer(incidents.app, name="incident")
     app.add_typer(models.app, name="model")
-    app.add_typer(models.score, name="score")
+    app.add_typer(score.app, name="score")
     app.add_typer(access.app, name="access")
     app.add_typer(backup.app, name="backup")
     app.add_typer(restores.app, name="restore")

@@ -1,4 +1,4 @@
-"""`covenant model` and `covenant score`: what runs produced, and scoring with it."""
+"""`covenant model`: what runs produced."""
 
 from __future__ import annotations
 
@@ -9,14 +9,12 @@ import typer
 from rich.table import Table
 
 from coordinator.cli.options import Access, Home, Json, centre_at, desk_at
-from coordinator.registry.publish import SCORING_FILE
 from coordinator.registry.versions import ModelVersion, find_version
 from protos.personal import MOST_STATEMENT_BYTES, PersonalStatement
 from protos.shell import emit, people
 from strategies.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Registered models.")
-score = typer.Typer(no_args_is_help=True, help="Scoring with a registered model.")
 ModelArgument = Annotated[str, typer.Argument(help="NAME or NAME@VERSION; without a version, the latest.")]
 
 
@@ -66,29 +64,6 @@ def personal(
         emit({"site": statement.site, "models": list(found)})
     else:
         people.print(f"{statement.site} personalises {', '.join(found)}", highlight=False)
-
-
-@score.command("serve")
-def serve(
-    model: ModelArgument,
-    home: Home = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
-) -> None:
-    """Serve a model over HTTP in the Open Inference Protocol v2, on ONNX Runtime."""
-    from coordinator.deploy.scoring import serve as serve_model
-
-    centre = centre_at(home)
-    version = find_version(centre.engine, model)
-    digest = version.artifacts[SCORING_FILE]
-    serve_model(
-        centre.artifacts.path(digest),
-        name=version.name,
-        version=str(version.version),
-        expected_digest=digest,
-        host=host,
-        port=port,
-    )
 
 
 def _facts(version: ModelVersion) -> dict[str, object]:

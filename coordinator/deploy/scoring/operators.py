@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any, Final, Literal
 
 import numpy as np
@@ -26,7 +27,22 @@ from strategies.models import Parameters
 
 MOST_BYTES: Final = 64 * 2**20
 OPERATORS: Final = frozenset(
-    "Add Cast Clip Concat Div Equal Gemm IsNaN Log ReduceMax Relu Sigmoid Sub Where".split()
+    (
+        "Add",
+        "Cast",
+        "Clip",
+        "Concat",
+        "Div",
+        "Equal",
+        "Gemm",
+        "IsNaN",
+        "Log",
+        "ReduceMax",
+        "Relu",
+        "Sigmoid",
+        "Sub",
+        "Where",
+    )
 )
 _REQUIRED: Final = "covenant.required"
 _CONTRACT: Final = "covenant.contract"
@@ -139,7 +155,7 @@ def _layers(proto: Any) -> tuple[Parameters, ...]:  # noqa: ANN401
         raise ValueError
     widths = [layers[0][0].shape[1], *(weight.shape[0] for weight, _ in layers)]
     shapes = [(weight.shape, bias.shape) for weight, bias in layers]
-    if shapes != [((b, a), (b,)) for a, b in zip(widths, widths[1:], strict=False)] or widths[-1] != 1:
+    if shapes != [((b, a), (b,)) for a, b in pairwise(widths)] or widths[-1] != 1:
         raise ValueError
     return layers
 

@@ -161,3 +161,6 @@ class ServiceStatus(Part):
     refused: RefusedState | None = None
     refused_requests: Count = 0
     """Requests answered with a refusal (wrong, too large, unknown caller, over the limit), over all arms."""
+    decisions: Count | None = None
+    """Lines of the decision log, and the digest of the last: kept elsewhere, they show whether lines were cut off at its end."""
+    decisions_head: Sha256 | None = None

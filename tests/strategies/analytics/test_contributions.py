@@ -46,7 +46,7 @@ def test_contributions_add_up_to_the_difference_of_logits(hidden, inputs, rows, 
 @pytest.mark.parametrize("hidden", [(), (12,), (16, 8), (8, 8, 8)])
 def test_captum_agrees(hidden: tuple[int, ...]) -> None:
     model, vector = network(hidden, 5, 3)
-    x = np.random.default_rng(4).normal(0.0, 2.0, (20, 5)).astype(np.float32)
+    x = np.random.default_rng(4).normal(0.0, 2.0, (8, 5)).astype(np.float32)
     reference = np.array([0.3, -0.2, 0.0, 0.5, 0.0])
 
     def logits(rows: torch.Tensor) -> torch.Tensor:
@@ -58,7 +58,7 @@ def test_captum_agrees(hidden: tuple[int, ...]) -> None:
     oracle = IntegratedGradients(logits).attribute(
         torch.from_numpy(x.astype(np.float64)),
         baselines=torch.from_numpy(reference[None]),
-        n_steps=1000,
+        n_steps=5000,
         method="riemann_middle",
         internal_batch_size=5000,
     )
