@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import signal
 import struct
 import subprocess
@@ -23,8 +22,8 @@ from coordinator.deploy.scoring.protocol import MAX_BODY_BYTES
 from coordinator.deploy.scoring.serving import ServingState, write_state
 from coordinator.tls import make_transport_certificates
 from protos import inference_pb2 as pb
+from simulation.deployment import free_port
 from tests.coordinator.scoring_for_tests import INFER, output, package, question, reference
-from tests.network_for_tests import free_port
 
 SERVICE = "/inference.GRPCInferenceService/"
 
@@ -277,4 +276,4 @@ def test_metrics_and_status_tell_no_value(service: Running) -> None:
     assert '"caller":"loan-desk"' in logged
     for value in ("50000.5", "5000.0", "q-7", token):
         assert value not in logged
-    assert os.stat(running.folder / "decisions.key").st_mode & 0o777 == 0o600
+    assert (running.folder / "decisions.key").stat().st_mode & 0o777 == 0o600
