@@ -219,8 +219,8 @@ def broken(change: Any, *, form: Any = typed) -> Any:
         (broken(lambda r: r.inputs[2].contents.bytes_contents.__setitem__(0, b"\xff")), "INVALID_ARGUMENT", "not UTF-8"),
         (broken(lambda r: r.raw_input_contents.pop(), form=raw), "INVALID_ARGUMENT", "2 raw contents for 3 inputs"),
         (broken(lambda r: r.raw_input_contents.__setitem__(0, b"123"), form=raw), "INVALID_ARGUMENT", "3 bytes, which are no whole number of FP64"),
-        (broken(lambda r: r.raw_input_contents.__setitem__(2, b"\xff\xff\xff\x7f"), form=raw), "INVALID_ARGUMENT", "not words that each follow"),
-        (broken(lambda r: r.raw_input_contents.__setitem__(2, bytes(4 * 1_000_000)), form=raw), "INVALID_ARGUMENT", "not words that each follow"),
+        (broken(lambda r: r.raw_input_contents.__setitem__(2, b"\xff\xff\xff\x7f"), form=raw), "INVALID_ARGUMENT", "not 3 words that each follow"),
+        (broken(lambda r: r.raw_input_contents.__setitem__(2, bytes(4 * 1_000_000)), form=raw), "INVALID_ARGUMENT", "not 3 words that each follow"),
         (broken(lambda r: r.inputs[0].shape.__setitem__(0, 1_000_000)), "INVALID_ARGUMENT", "with N from 1 to 10000"),
     ],
 )  # fmt: skip

@@ -148,23 +148,28 @@ def answer_message(answer: Answer, *, raw: bool) -> Any:  # noqa: ANN401
         else:
             output.contents.fp32_contents.extend(answer.scores.ravel().tolist())
     if answer.reasons is not None:
-        words = [word.encode() for word in answer.padded]
         output = response.outputs.add(
             name=REASONS, datatype="BYTES", shape=[len(answer.reasons), MOST_REASONS]
         )
         if raw:
-            parts = (len(word).to_bytes(_LENGTH_BYTES, "little") + word for word in words)
-            response.raw_output_contents.append(b"".join(parts))
+            response.raw_output_contents.append(b"".join(map(_raw_row, answer.reasons)))
         else:
-            output.contents.bytes_contents.extend(words)
+            output.contents.bytes_contents.extend(word.encode() for word in answer.padded)
     return response
+
+
+def _raw_row(reasons: Sequence[str]) -> bytes:
+    """A row of reasons, filled up with empty words."""
+    words = [word.encode() for word in reasons]
+    parts = [len(word).to_bytes(_LENGTH_BYTES, "little") + word for word in words]
+    return b"".join(parts) + bytes(_LENGTH_BYTES * (MOST_REASONS - len(parts)))
 
 
 def _raw_inputs(request: Any) -> Iterator[Given]:  # noqa: ANN401
     for tensor, data in zip(request.inputs, request.raw_input_contents, strict=True):
         name, datatype = tensor.name, tensor.datatype
         if datatype == "BYTES":
-            values: Any = _decoded(name, _split(name, data))
+            values: Any = _decoded(name, _split(name, data, tensor.shape[0] if tensor.shape else 0))
         elif datatype in _RAW:
             try:
                 values = np.frombuffer(data, dtype=_RAW[datatype]).astype(np.float64, copy=False)
@@ -191,18 +196,18 @@ def _input(tensor: Any) -> Given:  # noqa: ANN401
     return Given(name=tensor.name, datatype=datatype, shape=tensor.shape, values=values)
 
 
-def _split(name: str, data: bytes) -> list[bytes]:
-    """Words that each follow their length. Raises ProtocolError, at the latest after one word more than a request may have rows."""
+def _split(name: str, data: bytes, rows: int) -> list[bytes]:
+    """`rows` words that each follow their length, and no more. Raises ProtocolError."""
     found: list[bytes] = []
-    at, end = 0, len(data)
-    while at < end:
-        stop = at + _LENGTH_BYTES + int.from_bytes(data[at : at + _LENGTH_BYTES], "little")
-        if stop > end or len(found) > MAX_ROWS:
-            raise ProtocolError(
-                f"the raw contents of {name[:100]!r} are not words that each follow their length in 4 bytes"
-            )
-        found.append(data[at + _LENGTH_BYTES : stop])
-        at = stop
+    at = 0
+    for _ in range(min(rows, MAX_ROWS)):
+        start = at + _LENGTH_BYTES
+        at = start + int.from_bytes(data[at:start], "little")
+        found.append(data[start:at])
+    if at != len(data):
+        raise ProtocolError(
+            f"the raw contents of {name[:100]!r} are not {rows} words that each follow their length in 4 bytes"
+        )
     return found
 
 

@@ -11,6 +11,7 @@ import asyncio
 import ipaddress
 import signal
 import ssl
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -21,6 +22,7 @@ from typing import Any, Final
 import grpc
 import structlog
 import uvicorn
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
 from coordinator.deploy.scoring.access import Buckets, Door, Limits
@@ -36,6 +38,7 @@ _MOST_CONNECTIONS: Final = 200
 _DRAIN_S: Final = 10
 _FLUSH_EVERY_S: Final = 1.0
 _REFRESH_EVERY_S: Final = 1.0
+_SWITCH_S: Final = 0.0005
 _log = structlog.get_logger(__name__)
 
 
@@ -93,7 +96,10 @@ def is_loopback(host: str) -> bool:
 def serve(scorer: Scorer, listening: Listening, follower: Follower | None = None) -> None:
     """Serve until told to stop. Raises UsageError for settings that are refused, CovenantError when it cannot listen, DiskError when its log fails."""
     listening.check()
-    asyncio.run(_Process(scorer, listening, listening.door(), follower).run())
+    # Lanes hand small pieces of work to each other; a thread that computes in Python must not keep one waiting for 5 ms.
+    sys.setswitchinterval(_SWITCH_S)
+    with threadpool_limits(limits=1, user_api="blas"):
+        asyncio.run(_Process(scorer, listening, listening.door(), follower).run())
     if scorer.failed is not None:
         raise scorer.failed
 
