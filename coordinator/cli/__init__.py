@@ -17,6 +17,7 @@ from coordinator.cli import (
     ledger,
     log,
     members,
+    model_explain,
     models,
     plans,
     privacy,
@@ -28,6 +29,7 @@ from coordinator.cli import (
 )
 
 forecast.register(ledger.app)
+model_explain.register(models.app)
 restores.app.add_typer(gaps.app, name="gap")
 
 
