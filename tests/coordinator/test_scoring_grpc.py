@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import signal
 import struct
 import subprocess
@@ -277,3 +278,27 @@ def test_metrics_and_status_tell_no_value(service: Running) -> None:
     for value in ("50000.5", "5000.0", "q-7", token):
         assert value not in logged
     assert (running.folder / "decisions.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_service_whose_log_cannot_grow_answers_nothing_more_and_ends_with_an_error(tmp_path: Path) -> None:
+    write_state(tmp_path, ServingState(revision=1, stable=package(tmp_path, 3)))
+    service = Service(tmp_path, "--no-auth-on-loopback", port=free_port(), grpc_port=free_port())
+    told = 0
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{service.port}", trust_env=False) as client:
+            wait_until(lambda: client.get("/v2/health/ready").is_success, service)
+            resource.prlimit(service.process.pid, resource.RLIMIT_FSIZE, (4096, 4096))
+            try:
+                while client.post(INFER, json=question()).status_code == 200:
+                    told += 1
+                    assert told < 100
+            except httpx.TransportError:
+                pass
+            assert service.process.wait(30) == 1
+    finally:
+        if service.process.poll() is None:
+            service.process.kill()
+            service.process.wait()
+    (path,) = (tmp_path / "decisions").glob("*.jsonl")
+    # Every answer that was told has its whole line; the one that did not fit was not told.
+    assert path.read_bytes().count(b"\n") == told > 0

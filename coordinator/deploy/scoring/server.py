@@ -128,8 +128,13 @@ class _Process:
             await serving
         for task in (*tasks, ended):
             task.cancel()
-        await asyncio.gather(*tasks, ended, return_exceptions=True)
+        ends = await asyncio.gather(*tasks, ended, return_exceptions=True)
         await self._scorer.close()
+        for end in ends:
+            if isinstance(
+                end, Exception
+            ):  # a defect of this service, which must not look like an end in order
+                raise end
         if not http.started and not self._ending.is_set():
             raise CovenantError(
                 f"the scoring service cannot listen on {self._listening.host}:{self._listening.port}; stop what uses that port, or name another"
