@@ -199,10 +199,10 @@ def _input(tensor: Any) -> Given:  # noqa: ANN401
 def _split(name: str, data: bytes, rows: int) -> list[bytes]:
     """`rows` words that each follow their length, and no more. Raises ProtocolError."""
     found: list[bytes] = []
-    at = 0
+    at, number = 0, int.from_bytes
     for _ in range(min(rows, MAX_ROWS)):
         start = at + _LENGTH_BYTES
-        at = start + int.from_bytes(data[at:start], "little")
+        at = start + number(data[at:start], "little")
         found.append(data[start:at])
     if at != len(data):
         raise ProtocolError(
