@@ -9,7 +9,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Annotated, Literal, Self, TypeAlias
+from typing import Annotated, Final, Literal, Self, TypeAlias
 
 from pydantic import AfterValidator, Field, model_validator
 
@@ -18,6 +18,19 @@ from protos.names import ColumnName, Name, Word, distinct
 from protos.quantities import Duration
 from strategies.errors import UsageError
 from strategies.features import CategoricalFeature, Feature, FeatureSpec, NumericFeature
+
+_SHORTEST_REASON: Final = 3
+_LONGEST_REASON: Final = 200
+
+
+def _on_one_line(text: str) -> str:
+    if not _SHORTEST_REASON <= len(text) <= _LONGEST_REASON or not text.isprintable() or text != text.strip():
+        raise ValueError(f"use {_SHORTEST_REASON} to {_LONGEST_REASON} printable characters on one line")
+    return text
+
+
+Reason = Annotated[str, AfterValidator(_on_one_line)]
+"""What an applicant is told when this column counts most against them, in the bank's own words: `Income too low for the amount asked for`."""
 
 
 def _distinct_or_none(names: tuple[str, ...] | None) -> tuple[str, ...] | None:
@@ -33,6 +46,7 @@ class NumberColumn(Part):
     transform: Literal["none", "log1p"] = "none"
     missing: Literal["refuse", "indicator"] = "refuse"
     outside: Literal["clip", "refuse"] | None = None
+    reason: Reason | None = None
 
     @model_validator(mode="after")
     def _range_is_open(self) -> Self:
@@ -52,6 +66,7 @@ class BooleanColumn(Part):
 
     type: Literal["boolean"]
     missing: Literal["refuse", "indicator"] = "refuse"
+    reason: Reason | None = None
 
     def feature(self, name: str) -> NumericFeature:
         """This column as an input of a model."""
@@ -65,6 +80,7 @@ class CategoryColumn(Part):
     vocabulary: Annotated[tuple[Word, ...], Field(min_length=1, max_length=1000), AfterValidator(distinct)]
     unknown: Literal["other", "refuse"] | None = None
     missing: Literal["other", "refuse"] | None = None
+    reason: Reason | None = None
 
     def feature(self, name: str) -> CategoricalFeature:
         """This column as an input of a model."""

@@ -203,6 +203,7 @@ class Deployment:
             str(self.home),
             "--port",
             str(port),
+            "--no-auth-on-loopback",
         )
 
     def wait_until_ready(self) -> None:

@@ -17,6 +17,7 @@ from coordinator.cli import (
     ledger,
     log,
     members,
+    model_explain,
     model_gate,
     models,
     plans,
@@ -25,10 +26,12 @@ from coordinator.cli import (
     restores,
     roots,
     runs,
+    score,
     sites,
 )
 
 forecast.register(ledger.app)
+model_explain.register(models.app)
 restores.app.add_typer(gaps.app, name="gap")
 
 
@@ -51,7 +54,7 @@ def register(app: typer.Typer) -> None:
     models.app.command("validate")(model_gate.validate)
     models.app.command("champion")(model_gate.champion)
     app.add_typer(models.app, name="model")
-    app.add_typer(models.score, name="score")
+    app.add_typer(score.app, name="score")
     app.add_typer(access.app, name="access")
     app.add_typer(backup.app, name="backup")
     app.add_typer(restores.app, name="restore")

@@ -1,4 +1,4 @@
-"""`covenant model` and `covenant score`: what runs produced, and scoring with it."""
+"""`covenant model`: what runs produced."""
 
 from __future__ import annotations
 
@@ -12,14 +12,12 @@ from coordinator.cli import model_approvals, model_views
 from coordinator.cli.model_approvals import ModelArgument
 from coordinator.cli.options import Access, Home, Json, centre_at, desk_at
 from coordinator.registry.exports import export_version
-from coordinator.registry.publish import SCORING_FILE
 from coordinator.registry.versions import ModelVersion, find_version
 from protos.personal import MOST_STATEMENT_BYTES, PersonalStatement
 from protos.shell import emit, people
 from strategies.errors import UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Registered models: stages, approvals, signatures, lineage.")
-score = typer.Typer(no_args_is_help=True, help="Scoring with a registered model.")
 for each in (
     model_approvals.approve,
     model_approvals.status,
@@ -87,29 +85,6 @@ def personal(
         emit({"site": statement.site, "models": list(found)})
     else:
         people.print(f"{statement.site} personalises {', '.join(found)}", highlight=False)
-
-
-@score.command("serve")
-def serve(
-    model: ModelArgument,
-    home: Home = None,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="Port to listen on.")] = 8080,
-) -> None:
-    """Serve a model over HTTP in the Open Inference Protocol v2, on ONNX Runtime."""
-    from coordinator.deploy.scoring import serve as serve_model
-
-    centre = centre_at(home)
-    version = find_version(centre.engine, model)
-    digest = version.artifacts[SCORING_FILE]
-    serve_model(
-        centre.artifacts.path(digest),
-        name=version.name,
-        version=str(version.version),
-        expected_digest=digest,
-        host=host,
-        port=port,
-    )
 
 
 def _facts(version: ModelVersion) -> dict[str, object]:

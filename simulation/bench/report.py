@@ -63,6 +63,6 @@ def _figure(figures: Figures, name: str) -> str:
 
 
 def _ratio(ratios: Figures, name: str) -> str:
-    """A ratio has the name of its figure, with or without the unit of seconds."""
-    short = name if name in ratios else name.removesuffix("_s")
+    """A ratio has the name of its figure, with or without its unit."""
+    short = name if name in ratios else name.removesuffix("_s").removesuffix("_rows")
     return f"{ratios[short]:.1f}x" if short in ratios else ""

@@ -120,6 +120,29 @@ def bench_recovery(
         show(result)
 
 
+@bench.command("scoring")
+def bench_scoring(
+    seconds: Annotated[
+        float, typer.Option(min=0.5, max=600, help="How long throughput is measured on each side.")
+    ] = 10.0,
+    requests: Annotated[
+        int, typer.Option(min=100, max=1_000_000, help="Single applications for the latencies.")
+    ] = 2_000,
+    reloads: Annotated[int, typer.Option(min=0, max=10_000, help="Reloads under load.")] = 100,
+    json: Json = False,
+) -> None:
+    """Latency, throughput and reloads of a real scoring service, beside bare ONNX Runtime in the same run."""
+    from simulation.bench.report import show
+    from simulation.bench.scoring import measure
+
+    interrupt_on_terminate()
+    result = measure(seconds=seconds, requests=requests, reloads=reloads)
+    if json:
+        emit(result.facts())
+    else:
+        show(result)
+
+
 @bench.command("secagg")
 def bench_secagg(
     clients: Annotated[int, typer.Option(min=3, max=10_000, help="Sites in the attempt.")] = 100,

@@ -1,86 +1,36 @@
 """The scoring service speaks the protocol, refuses what is not a valid question, and serves only the expected file."""
 
 import json
-import socket
-import subprocess
-import sys
-import time
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
-import httpx
 import numpy as np
 import onnx
 import pytest
 from fastapi.testclient import TestClient
 
-from coordinator.deploy.scoring import create_app
-from coordinator.deploy.scoring.protocol import MAX_BODY_BYTES, MAX_ROWS
-from coordinator.registry.export import Exportable, onnx_bytes
-from strategies.encoding import sha256_hex
-from strategies.errors import Refused, UsageError
-from strategies.features import CategoricalFeature, FeatureSpec, NumericFeature, Scaling
-from strategies.ids import Digest
-from strategies.models import DenseModel
-
-SPEC = FeatureSpec(
-    (
-        NumericFeature(name="amount", low=0.0, high=1000.0),
-        NumericFeature(name="income", low=0.0, high=1e6, transform="log1p", missing="indicator"),
-        CategoricalFeature(name="term", vocabulary=("36", "60")),
-    )
+from coordinator.deploy.scoring.arms import load
+from coordinator.deploy.scoring.columns import MAX_ROWS
+from coordinator.deploy.scoring.protocol import MAX_BODY_BYTES
+from strategies.errors import Refused
+from tests.coordinator.scoring_for_tests import (
+    CONTRACT,
+    INFER,
+    contract,
+    exportable,
+    opened,
+    question,
+    reference,
+    serving,
+    tensor,
 )
-SCALING = Scaling(mean=(0.4, 0.8), std=(0.2, 0.1))
-MODEL = DenseModel(inputs=SPEC.width, hidden=(5,))
-VECTOR = np.random.default_rng(3).normal(0.0, 0.6, MODEL.size)
-INFER = "/v2/models/lending/infer"
 
 
 @pytest.fixture(scope="module")
-def model_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    source = Exportable(
-        features=SPEC,
-        scaling=SCALING,
-        model=MODEL,
-        vector=VECTOR,
-        plan_digest=Digest("ab" * 32),
-        contract="loans@1",
-    )
-    path = tmp_path_factory.mktemp("models") / "model.onnx"
-    path.write_bytes(onnx_bytes(source))
-    return path
-
-
-@pytest.fixture(scope="module")
-def client(model_file: Path) -> Iterator[TestClient]:
-    app = create_app(model_file, "lending", 3, expected_digest=sha256_hex(model_file.read_bytes()))
-    with TestClient(app) as opened:
-        yield opened
-
-
-def tensor(name: str, datatype: str, data: list[Any], shape: list[int] | None = None) -> dict[str, Any]:
-    return {"name": name, "datatype": datatype, "shape": shape or [len(data), 1], "data": data}
-
-
-def question(**replaced: dict[str, Any] | None) -> dict[str, Any]:
-    """Three rows; an input is replaced by name, or left out with None."""
-    inputs: dict[str, dict[str, Any] | None] = {
-        "amount": tensor("amount", "FP64", [100.0, 250, 5000.0]),
-        "income": tensor("income", "FP64", [50_000.5, None, 0]),
-        "term": tensor("term", "BYTES", ["36", "61", None]),
-        **replaced,
-    }
-    return {"inputs": [each for each in inputs.values() if each is not None]}
-
-
-def reference() -> np.ndarray:
-    table = {
-        "amount": np.array([100.0, 250.0, 5000.0]),
-        "income": np.array([50_000.5, np.nan, 0.0]),
-        "term": np.array(["36", "61", None], dtype=object),
-    }
-    return MODEL.probabilities(VECTOR, SPEC.encode(table, SCALING))
+def client() -> Iterator[TestClient]:
+    with serving(opened()) as made:
+        yield made
 
 
 def test_scores_are_those_of_the_model(client: TestClient) -> None:
@@ -135,7 +85,10 @@ def test_health_and_metadata(client: TestClient) -> None:
                 {"name": "income", "datatype": "FP64", "shape": [-1, 1]},
                 {"name": "term", "datatype": "BYTES", "shape": [-1, 1]},
             ],
-            "outputs": [{"name": "probability", "datatype": "FP32", "shape": [-1, 1]}],
+            "outputs": [
+                {"name": "probability", "datatype": "FP32", "shape": [-1, 1]},
+                {"name": "reasons", "datatype": "BYTES", "shape": [-1, 4]},
+            ],
         }
 
 
@@ -306,84 +259,126 @@ def test_what_is_not_served_says_so(client: TestClient, method: str, path: str, 
     assert answer.json().keys() == {"error"}
 
 
-def test_only_the_expected_file_is_loaded(model_file: Path, tmp_path: Path) -> None:
-    digest = sha256_hex(model_file.read_bytes())
-    altered = tmp_path / "altered.onnx"
-    altered.write_bytes(model_file.read_bytes()[:-1] + b"\0")
-    with pytest.raises(Refused, match=f"not the expected {digest}; fetch the registered file again"):
-        create_app(altered, "lending", 3, expected_digest=digest)
-    with pytest.raises(UsageError, match="cannot be read"):
-        create_app(tmp_path / "absent.onnx", "lending", 3, expected_digest=digest)
-
-
-def test_a_file_that_is_not_our_export_is_refused(tmp_path: Path) -> None:
-    identity = onnx.helper.make_model(
-        onnx.helper.make_graph(
-            [onnx.helper.make_node("Identity", ["x"], ["y"])],
-            "g",
-            [onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])],
-            [onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])],
-        ),
-        ir_version=9,
-        opset_imports=[onnx.helper.make_opsetid("", 19)],
+RULES = (
+    CONTRACT.replace("range: [0, 1000],", "range: [0, 1000], outside: refuse,").replace(
+        'vocabulary: ["36", "60"]', 'vocabulary: ["36", "60"], unknown: refuse, missing: refuse'
     )
-    cases = {
-        b"not a model": "is not an ONNX model this version can load",
-        b"": "is not an ONNX model this version can load",
-        identity.SerializeToString(): "was not exported by covenant",
-    }
-    for data, sentence in cases.items():
-        path = tmp_path / "model.onnx"
-        path.write_bytes(data)
+    + "  accounts: {type: integer, unit: accounts, range: [0, 50], missing: indicator}\n"
+    + "  insured: {type: boolean}\n"
+)
+
+
+@pytest.fixture(scope="module")
+def strict() -> Iterator[TestClient]:
+    agreed = contract(RULES)
+    with serving(opened(3, exportable(agreed, tuple(agreed.columns)), agreed)) as made:
+        yield made
+
+
+GOOD = {
+    "amount": tensor("amount", "FP64", [1000.0, 0.0]),
+    "income": tensor("income", "FP64", [None, 9e9]),
+    "term": tensor("term", "BYTES", ["36", "60"]),
+    "accounts": tensor("accounts", "INT64", [3, None]),
+    "insured": tensor("insured", "BOOL", [True, False]),
+}
+
+
+@pytest.mark.parametrize(
+    ("replaced", "sentence"),
+    [
+        ({}, None),
+        ({"accounts": tensor("accounts", "FP64", [3.0, None])}, None),
+        ({"insured": tensor("insured", "FP64", [1, 0.0])}, None),
+        ({"amount": tensor("amount", "FP64", [0.0, 1000.5])}, "amount is outside [0.0, 1000.0] in row 1; its contract refuses that"),
+        ({"accounts": tensor("accounts", "FP64", [0.5, 1])}, "accounts has a fraction in row 0; its contract says integer"),
+        ({"accounts": tensor("accounts", "INT64", [1, 1.5])}, "accounts holds no number in row 1"),
+        ({"insured": tensor("insured", "FP64", [1, 2])}, "insured is neither 0 nor 1 in row 1; its contract says boolean"),
+        ({"insured": tensor("insured", "BOOL", [1, 0])}, "insured holds no BOOL in row 0; use true, false or null"),
+        ({"insured": tensor("insured", "BOOL", [True, None])}, "insured is missing in row 1; its contract requires a value"),
+        ({"term": tensor("term", "BYTES", ["36", "48"])}, "term has a word in row 1 that is not in its contract's vocabulary"),
+        ({"term": tensor("term", "BYTES", ["36", ""])}, "term is missing in row 1; its contract requires a value"),
+    ],
+)  # fmt: skip
+def test_what_a_site_refuses_is_refused(
+    strict: TestClient, replaced: dict[str, Any], sentence: str | None
+) -> None:
+    answer = strict.post(INFER, json={"inputs": list({**GOOD, **replaced}.values())})
+    assert answer.status_code == (200 if sentence is None else 400), answer.text
+    if sentence is not None:
+        assert sentence in answer.json()["error"]
+
+
+def graph_with(node: onnx.NodeProto, **more: Any) -> bytes:
+    """Our export with one operator more."""
+    model = onnx.load_from_string(opened().onnx)
+    model.graph.node.append(node)
+    return model.SerializeToString()
+
+
+def external() -> bytes:
+    model = onnx.load_from_string(opened().onnx)
+    tensor = model.graph.initializer[0]
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../etc/passwd")
+    return model.SerializeToString()
+
+
+def other_opset() -> bytes:
+    model = onnx.load_from_string(opened().onnx)
+    model.opset_import[0].version = 21
+    return model.SerializeToString()
+
+
+def branch() -> bytes:
+    body = onnx.helper.make_graph([], "b", [], [])
+    return graph_with(onnx.helper.make_node("Relu", ["amount"], ["x"], then_branch=body))
+
+
+def without_facts() -> bytes:
+    model = onnx.load_from_string(opened().onnx)
+    del model.metadata_props[:]
+    return model.SerializeToString()
+
+
+def other_weights() -> bytes:
+    model = onnx.load_from_string(opened().onnx)
+    (bias,) = [each for each in model.graph.initializer if each.name == "/layer0.bias"]
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(5, np.nan, dtype=np.float32), "/layer0.bias"))
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize(
+    ("data", "sentence"),
+    [
+        (b"not a model", "is not an ONNX model this version can load"),
+        (b"", "is not an ONNX model this version can load"),
+        (graph_with(onnx.helper.make_node("Loop", ["amount"], ["x"])), "has the operator 'Loop'"),
+        (graph_with(onnx.helper.make_node("Relu", ["amount"], ["x"], domain="evil")), "has the operator 'evil.Relu'"),
+        (branch(), "has a graph or a tensor within the operator Relu"),
+        (external(), "keeps data in another file"),
+        (other_opset(), "uses the operator sets"),
+        (without_facts(), "was not exported by covenant"),
+        (other_weights(), "was not exported by covenant"),
+        (b"\0" * (64 * 2**20 + 1), "a model has at most"),
+    ],
+    ids=["text", "empty", "operator", "domain", "subgraph", "external", "opset", "no facts", "not finite", "huge"],
+)  # fmt: skip
+def test_a_file_that_is_not_our_export_is_never_loaded(data: bytes, sentence: str) -> None:
+    with pytest.raises(Refused, match=sentence):
+        load(replace(opened(), onnx=data))
+
+
+def test_a_model_under_another_contract_is_refused() -> None:
+    renamed = contract(CONTRACT.replace("version: 1", "version: 2"))
+    looser = contract(CONTRACT.replace("range: [0, 1000],", "range: [0, 1000], missing: indicator,"))
+    fewer = contract(CONTRACT.replace("  amount:", "  asked:"))
+    wider = contract(CONTRACT.replace('"60"]', '"60", "84"]'))
+    for agreed, sentence in (
+        (renamed, "was trained under loans@1, and its package has loans@2"),
+        (looser, "inputs of other kinds"),
+        (fewer, "has an input 'amount' that is no feature of loans@1"),
+        (wider, "has 6 encoded columns; loans@1 encodes to 7"),
+    ):
         with pytest.raises(Refused, match=sentence):
-            create_app(path, "lending", 3, expected_digest=sha256_hex(data))
-
-
-SERVE = """
-import sys
-from pathlib import Path
-from coordinator.deploy.scoring import serve
-serve(Path(sys.argv[1]), "lending", 3, expected_digest=sys.argv[2], port=int(sys.argv[3]))
-"""
-
-
-def test_the_real_server_listens_on_loopback_and_scores(model_file: Path) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    digest = sha256_hex(model_file.read_bytes())
-    server = subprocess.Popen([sys.executable, "-c", SERVE, str(model_file), digest, str(port)])
-    try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", trust_env=False) as client:
-            wait_until_ready(client, server)
-            answer = client.post(INFER, json=question())
-            np.testing.assert_allclose(answer.json()["outputs"][0]["data"], reference(), rtol=0.0, atol=1e-5)
-            assert "server" not in answer.headers
-            assert client.post(INFER, content=b" " * (MAX_BODY_BYTES + 1)).status_code == 413
-        assert listening_addresses(port) == {"0100007F"}
-    finally:
-        server.terminate()
-        server.wait(timeout=20)
-
-
-def wait_until_ready(client: httpx.Client, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 60
-    while time.monotonic() < deadline:
-        assert server.poll() is None, "the server ended early"
-        try:
-            if client.get("/v2/health/ready").status_code == 200:
-                return
-        except httpx.TransportError:
-            time.sleep(0.05)
-    pytest.fail("the server did not become ready")
-
-
-def listening_addresses(port: int) -> set[str]:
-    """Local addresses that listen on `port`, as /proc/net/tcp writes them: 0100007F is 127.0.0.1."""
-    listening, found = "0A", set()
-    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
-        _, local, _, state, *_ = line.split()
-        address, _, hexadecimal = local.partition(":")
-        if state == listening and int(hexadecimal, 16) == port:
-            found.add(address)
-    return found
+            load(replace(opened(), contract=agreed))

@@ -99,7 +99,7 @@ BAD = {
     "vocabulary for a number": (
         "unit: USD, range: [0, 50000]",
         "unit: USD, range: [0, 50000], vocabulary: [a]",
-        "unknown key `columns.funded_amnt.vocabulary`; known here: missing, outside, range, transform, type, unit",
+        "unknown key `columns.funded_amnt.vocabulary`; known here: missing, outside, range, reason, transform, type, unit",
     ),
     "misspelt key in a column": ("vocabulary:", "vocabluary:", "did you mean `vocabulary`?"),
     "number without a range": (", range: [0, 50000]", "", "`columns.funded_amnt.range` is missing"),
@@ -159,3 +159,15 @@ def test_rules_about_columns_that_are_not_there_are_refused(more: str, sentence:
     with pytest.raises(DocumentError) as caught:
         read(CONTRACT + more)
     assert sentence in str(caught.value)
+
+
+@pytest.mark.parametrize("column", ["income", "term"])
+def test_a_column_may_have_a_reason_in_the_banks_own_words(column):
+    (line,) = [each for each in CONTRACT.splitlines() if each.strip().startswith(f"{column}:")]
+    reasoned = read(changed(CONTRACT, line, line.replace("}", ", reason: Too much was asked for}")))
+    assert reasoned.columns[column].reason == "Too much was asked for"
+    assert reasoned.digest != read(CONTRACT).digest
+    assert Contract.from_canonical(reasoned.canonical) == reasoned
+    for bad in ("no", '"two\\nlines"', '" spaces "', "x" * 201, '"\\u202eturned"'):
+        with pytest.raises(DocumentError, match="printable characters on one line"):
+            read(changed(CONTRACT, line, line.replace("}", f", reason: {bad}}}")))

@@ -1,40 +1,37 @@
-"""The HTTP side of the scoring service.
+"""The HTTP side of the scoring service: the protocol's paths, the status for whoever deploys, and metrics.
 
-It answers whoever can reach it and keeps no log of what it is asked, so it listens on loopback unless told otherwise; a
-gateway in front of it authenticates callers. It has no documentation pages, because those load scripts from the internet.
+Liveness and readiness are open to anybody who can connect, as probes need them; everything else is for callers that the door knows. There are no
+documentation pages, because those load scripts from the internet. Bodies are bounded while they are read, before anything parses them.
 """
 
-from pathlib import Path
-from typing import Any
+from __future__ import annotations
 
-import uvicorn
-from fastapi import FastAPI, Request
-from fastapi.concurrency import run_in_threadpool
+import asyncio
+from typing import Any, Final
+
+from fastapi import FastAPI, Request, Response
 from fastapi.responses import JSONResponse
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
-from coordinator.deploy.scoring.model import ScoringModel
-from coordinator.deploy.scoring.protocol import (
-    MAX_BODY_BYTES,
-    ProtocolError,
-    answer,
-    columns_from,
-    model_metadata,
-    parse_request,
-)
+from coordinator.deploy.scoring.access import TOO_MANY, UNAUTHENTICATED, Door
+from coordinator.deploy.scoring.arms import UNAVAILABLE
+from coordinator.deploy.scoring.columns import ProtocolError
+from coordinator.deploy.scoring.metrics import exposition
+from coordinator.deploy.scoring.protocol import MAX_BODY_BYTES, SERVER, answer_of, asked_of, model_metadata
+from coordinator.deploy.scoring.scorer import Scorer
+from coordinator.deploy.scoring.serving import STATUS_PATH
 from protos.release import package_version
-from strategies.ids import Digest
 
-# Each waiting request may hold a body of the largest size.
-_MAX_REQUESTS = 64
+CERTIFICATE: Final = "covenant.certificate"
+"""Where the server puts the name in a client's certificate, in the scope of a request."""
+_INLINE_BYTES: Final = 64 << 10
+"""Larger bodies are parsed off the event loop, which would delay health checks."""
 
 
-def create_app(model_path: Path, name: str, version: int | str, *, expected_digest: Digest) -> FastAPI:
-    """The service for one model file, called `name` in its URLs.
-
-    Raises UsageError when the file cannot be read, Refused when it is not the file with `expected_digest`.
-    """
-    service = _Service(ScoringModel.load(model_path, expected_digest=expected_digest), name, str(version))
+def create_app(scorer: Scorer, door: Door) -> FastAPI:
+    """The application of one service."""
+    service = _Service(scorer, door)
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     app.add_api_route("/v2", service.server)
     app.add_api_route("/v2/health/live", service.live)
@@ -43,74 +40,71 @@ def create_app(model_path: Path, name: str, version: int | str, *, expected_dige
         app.add_api_route(model, service.metadata)
         app.add_api_route(f"{model}/ready", service.model_ready)
         app.add_api_route(f"{model}/infer", service.infer, methods=["POST"])
-    app.add_exception_handler(ProtocolError, _refuse)
+    app.add_api_route(STATUS_PATH, service.status)
+    app.add_api_route("/metrics", service.metrics)
+    app.add_exception_handler(ProtocolError, service.refuse)
     app.add_exception_handler(HTTPException, _no_route)
     return app
 
 
-def serve(
-    model_path: Path,
-    name: str,
-    version: int | str,
-    *,
-    expected_digest: Digest,
-    host: str = "127.0.0.1",
-    port: int = 8080,
-) -> None:
-    """Serve the model until interrupted. Raises as `create_app` does."""
-    app = create_app(model_path, name, version, expected_digest=expected_digest)
-    uvicorn.run(
-        app,
-        host=host,
-        port=port,
-        log_level="warning",
-        server_header=False,
-        proxy_headers=False,
-        limit_concurrency=_MAX_REQUESTS,
-    )
-
-
 class _Service:
-    """The protocol's operations on one loaded model."""
+    """The protocol's operations."""
 
-    def __init__(self, model: ScoringModel, name: str, version: str) -> None:
-        self._model = model
-        self._name = name
-        self._version = version
+    def __init__(self, scorer: Scorer, door: Door) -> None:
+        self._scorer, self._door = scorer, door
 
-    async def server(self) -> dict[str, Any]:
-        return {"name": "covenant", "version": package_version(), "extensions": []}
+    async def server(self, request: Request) -> dict[str, Any]:
+        self._admit(request)
+        return {"name": SERVER, "version": package_version(), "extensions": []}
 
     async def live(self) -> dict[str, bool]:
         return {"live": True}
 
-    async def ready(self) -> dict[str, bool]:
-        return {"ready": True}
+    async def ready(self) -> JSONResponse:
+        why_not = self._scorer.why_not_ready()
+        if why_not is None:
+            return JSONResponse({"ready": True})
+        return JSONResponse({"ready": False, "error": why_not}, status_code=UNAVAILABLE)
 
-    async def metadata(self, name: str, version: str | None = None) -> dict[str, Any]:
-        self._require(name, version)
-        return model_metadata(self._name, self._version, self._model.inputs)
+    async def metadata(self, request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+        self._admit(request)
+        force = self._scorer.in_force
+        arm = force.named(name, version, self._scorer.clock())
+        versions = [each.loaded.version for each in force.arms] if version is None else [arm.loaded.version]
+        return model_metadata(name, versions, arm.loaded.rules.inputs)
 
     async def model_ready(self, name: str, version: str | None = None) -> dict[str, Any]:
-        self._require(name, version)
-        return {"name": self._name, "ready": True}
+        self._scorer.in_force.named(name, version, self._scorer.clock())
+        return {"name": name, "ready": True}
 
     async def infer(self, request: Request, name: str, version: str | None = None) -> JSONResponse:
-        self._require(name, version)
+        caller = self._admit(request)
+        self._scorer.in_force.named(name, version, self._scorer.clock())
         body = await _bounded_body(request)
-        return JSONResponse(await run_in_threadpool(self._infer, body))
+        if len(body) > _INLINE_BYTES:
+            asked = await asyncio.to_thread(asked_of, body)
+        else:
+            asked = asked_of(body)
+        self._door.take(caller, asked.rows)
+        return JSONResponse(answer_of(await self._scorer.infer(name, version, asked, caller)))
 
-    def _infer(self, body: bytes) -> dict[str, Any]:
-        """Off the event loop: a full batch takes long enough to delay a health check."""
-        request = parse_request(body)
-        scores = self._model.score(columns_from(request, self._model.inputs))
-        return answer(request, self._name, self._version, scores)
+    async def status(self, request: Request) -> JSONResponse:
+        self._admit(request)
+        return JSONResponse(self._scorer.status().model_dump(mode="json"))
 
-    def _require(self, name: str, version: str | None) -> None:
-        if name != self._name or version not in {None, self._version}:
-            raise ProtocolError(
-                f"this server has one model, {self._name}, in version {self._version}", status=404
-            )
+    async def metrics(self, request: Request) -> Response:
+        self._admit(request)
+        return Response(exposition(self._scorer), media_type=CONTENT_TYPE_LATEST)
+
+    async def refuse(self, _: Request, error: Exception) -> JSONResponse:
+        """The protocol's form of an error."""
+        self._scorer.refused_requests += 1
+        status = error.status if isinstance(error, ProtocolError) else 500
+        extra = {UNAUTHENTICATED: {"WWW-Authenticate": "Bearer"}, TOO_MANY: {"Retry-After": "1"}}
+        return JSONResponse({"error": str(error)}, status_code=status, headers=extra.get(status))
+
+    def _admit(self, request: Request) -> str:
+        return self._door.admit(request.headers.get("authorization"), request.scope.get(CERTIFICATE))
 
 
 async def _bounded_body(request: Request) -> bytes:
@@ -123,11 +117,6 @@ async def _bounded_body(request: Request) -> bytes:
                 f"the request has more than {MAX_BODY_BYTES} bytes; send fewer rows", status=413
             )
     return bytes(body)
-
-
-async def _refuse(_: Request, error: Exception) -> JSONResponse:
-    status = error.status if isinstance(error, ProtocolError) else 500
-    return JSONResponse({"error": str(error)}, status_code=status)
 
 
 async def _no_route(request: Request, error: Exception) -> JSONResponse:

@@ -1,26 +1,26 @@
-"""One exported model, loaded only if it is exactly the file that was asked for."""
+"""One exported model, loaded only if it is exactly the file that was asked for and holds nothing that an export never has."""
 
-import json
+from __future__ import annotations
+
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal, Self
+from typing import Any, Final, Self
 
 import numpy as np
 import numpy.typing as npt
+import onnx
 import onnxruntime
 from onnxruntime.capi import onnxruntime_pybind11_state as ort_errors
 
+from coordinator.deploy.scoring.operators import InputColumn, Judged, judge
+from coordinator.registry.graph import PROBABILITY
 from strategies.encoding import sha256_hex
 from strategies.errors import Refused, UsageError
 from strategies.ids import Digest
 
-OUTPUT: Final = "probability"
-_REQUIRED: Final = "covenant.required"
-_KINDS: Final[Mapping[str, Literal["number", "text"]]] = {
-    "tensor(double)": "number",
-    "tensor(string)": "text",
-}
+OUTPUT: Final = PROBABILITY
+CHUNK: Final = 256
+"""Rows at once: the runtime's cost a row was seen to grow fourfold from 256 to 1024 rows, where comparisons of words leave its caches."""
 _LOAD_ERRORS: Final = (
     ort_errors.Fail,
     ort_errors.InvalidArgument,
@@ -29,22 +29,20 @@ _LOAD_ERRORS: Final = (
     ort_errors.NotImplemented,
 )
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class InputColumn:
-    """One input, [N, 1]; `required` means that a missing value is refused."""
-
-    name: str
-    kind: Literal["number", "text"]
-    required: bool
+Columns = Mapping[str, npt.NDArray[Any]]
 
 
 class ScoringModel:
     """An ONNX model made by `coordinator.registry.export`; threads may share it."""
 
-    def __init__(self, session: Any, inputs: tuple[InputColumn, ...]) -> None:  # noqa: ANN401  (no types)
+    def __init__(self, session: Any, judged: Judged) -> None:  # noqa: ANN401  (no types)
         self._session = session
-        self.inputs = inputs
+        self.judged = judged
+
+    @property
+    def inputs(self) -> tuple[InputColumn, ...]:
+        """Its inputs, in order."""
+        return self.judged.inputs
 
     @classmethod
     def load(cls, path: Path, *, expected_digest: Digest) -> Self:
@@ -64,31 +62,40 @@ class ScoringModel:
                 f"the model {path} has the digest {found}, not the expected {expected_digest}; "
                 "fetch the registered file again"
             )
+        return cls.from_bytes(data, f"the model {path}")
+
+    @classmethod
+    def from_bytes(cls, data: bytes, source: str) -> Self:
+        """A model of `data`, whose digest the caller has checked; `source` names it in errors. Raises Refused for what may not be loaded."""
+        judged = judge(data, source)
+        # What the first layer takes is told as a second output, so that reasons are computed from what was scored.
+        judged.proto.graph.output.append(
+            onnx.helper.make_tensor_value_info(judged.encoded, onnx.TensorProto.FLOAT, ["N", None])
+        )
         options = onnxruntime.SessionOptions()
-        # Requests run side by side on the server's threads; threads inside one tiny inference would only contend.
+        # Batches run beside each other on the service's threads; threads inside one tiny inference would only contend.
         options.intra_op_num_threads = options.inter_op_num_threads = 1
         try:
-            session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+            session = onnxruntime.InferenceSession(
+                judged.proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+            )
         except _LOAD_ERRORS as error:
-            raise Refused(f"the model {path} is not an ONNX model this version can load: {error}") from error
-        return cls(session, _inputs(path, session))
+            raise Refused(f"{source} is not an ONNX model this version can load: {error}") from error
+        return cls(session, judged)
 
-    def score(self, columns: Mapping[str, npt.NDArray[Any]]) -> npt.NDArray[np.float32]:
+    def score(self, columns: Columns) -> npt.NDArray[np.float32]:
         """Probabilities, (N, 1) float32, for one (N, 1) array an input: float64 or str objects."""
-        (scores,) = self._session.run([OUTPUT], dict(columns))
-        return np.asarray(scores, dtype=np.float32)
+        return self._run(columns, [OUTPUT])[0]
 
+    def score_and_encode(self, columns: Columns) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Probabilities, (N, 1), and what the first layer took, (N, width), both float32."""
+        scores, encoded = self._run(columns, [OUTPUT, self.judged.encoded])
+        return scores, encoded
 
-def _inputs(path: Path, session: Any) -> tuple[InputColumn, ...]:  # noqa: ANN401  (no types)
-    """The model's inputs. Raises Refused for a model that is not this project's export."""
-    facts: dict[str, str] = session.get_modelmeta().custom_metadata_map
-    inputs = session.get_inputs()
-    fits = [output.name for output in session.get_outputs()] == [OUTPUT]
-    if not fits or _REQUIRED not in facts or any(each.type not in _KINDS for each in inputs):
-        raise Refused(
-            f"the model {path} was not exported by covenant; register the run's model and serve that file"
-        )
-    required = set(json.loads(facts[_REQUIRED]))
-    return tuple(
-        InputColumn(name=each.name, kind=_KINDS[each.type], required=each.name in required) for each in inputs
-    )
+    def _run(self, columns: Columns, outputs: list[str]) -> list[npt.NDArray[np.float32]]:
+        rows = len(next(iter(columns.values())))
+        parts = [
+            self._session.run(outputs, {name: each[first : first + CHUNK] for name, each in columns.items()})
+            for first in range(0, rows, CHUNK)
+        ]
+        return parts[0] if len(parts) == 1 else [np.concatenate(each) for each in zip(*parts, strict=True)]

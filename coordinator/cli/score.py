@@ -1,0 +1,174 @@
+"""`covenant score`: the scoring service, the tokens of who may ask it, and its log of decisions."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coordinator.cli.options import Home, Json, centre_at
+from coordinator.registry.versions import find_version
+from protos.shell import emit, people
+from strategies.errors import UsageError
+
+if TYPE_CHECKING:
+    from coordinator.deploy.scoring.server import Tls
+
+app = typer.Typer(no_args_is_help=True, help="Scoring with a registered model.")
+
+ServedModel = Annotated[
+    str | None,
+    typer.Argument(help="NAME or NAME@VERSION of a registered model, to try it on loopback; else --state."),
+]
+State = Annotated[
+    Path | None,
+    typer.Option(help="The service's state folder: what `serving.json` there says is served, as it changes."),
+]
+Callers = Annotated[
+    Path | None, typer.Option(help="Who may ask, by token: the file that `covenant score token` writes.")
+]
+Certificate = Annotated[
+    Path | None, typer.Option("--tls-certificate", help="The service's certificate, PEM.")
+]
+Key = Annotated[Path | None, typer.Option("--tls-key", help="Its private key, PEM.")]
+ClientCa = Annotated[
+    Path | None, typer.Option("--client-ca", help="Ask for client certificates of this authority, PEM.")
+]
+Anybody = Annotated[
+    bool, typer.Option("--no-auth-on-loopback", help="Answer anybody on this machine; only on loopback.")
+]
+Decisions = Annotated[
+    Path | None,
+    typer.Option(
+        help="Folder of the decision log; else `decisions` in the state folder, or in the home's `scoring/NAME`."
+    ),
+]
+DecisionsKey = Annotated[
+    Path | None,
+    typer.Option(
+        "--decisions-key", help="The key of its digests, made if missing; else beside the log's folder."
+    ),
+]
+
+
+@app.command("serve")
+def serve(
+    model: ServedModel = None,
+    *,
+    state: State = None,
+    home: Home = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port of HTTP.")] = 8080,
+    grpc_port: Annotated[int | None, typer.Option(help="Port of gRPC; without it HTTP alone.")] = None,
+    callers: Callers = None,
+    tls_certificate: Certificate = None,
+    tls_key: Key = None,
+    client_ca: ClientCa = None,
+    no_auth_on_loopback: Anybody = False,
+    decline_at: Annotated[
+        float | None,
+        typer.Option(help="With MODEL: scores at or above it decline, and get reasons.", min=0, max=1),
+    ] = None,
+    decisions: Decisions = None,
+    decisions_key: DecisionsKey = None,
+    rows_per_second: Annotated[
+        float, typer.Option(help="Rows a caller may have scored a second.", min=1)
+    ] = 50_000.0,
+) -> None:
+    """Serve models in the Open Inference Protocol v2, over HTTP and gRPC, on ONNX Runtime."""
+    from coordinator.deploy.scoring.access import Limits
+    from coordinator.deploy.scoring.decisions import KEY_FILE, DecisionLog, SiteKey
+    from coordinator.deploy.scoring.exports import open_export, opened_from
+    from coordinator.deploy.scoring.reload import Follower, serve_one
+    from coordinator.deploy.scoring.scorer import Scorer
+    from coordinator.deploy.scoring.server import Listening, is_loopback
+    from coordinator.deploy.scoring.server import serve as serve_until_told
+
+    if (model is None) == (state is None):
+        raise UsageError("name one MODEL, or a state folder with --state")
+    listening = Listening(
+        host=host,
+        port=port,
+        grpc_port=grpc_port,
+        tls=_tls(tls_certificate, tls_key, client_ca),
+        callers=callers,
+        no_auth_on_loopback=no_auth_on_loopback,
+        limits=Limits(rows_per_second=rows_per_second, burst_rows=4 * rows_per_second),
+    )
+    listening.check()
+    opened = None
+    if model is not None:
+        if not is_loopback(host):
+            raise UsageError(
+                "a registered model is tried on loopback; elsewhere deploy it, and serve its --state"
+            )
+        centre = centre_at(home)
+        version = find_version(centre.engine, model)
+        files = {name: centre.artifacts.get(digest) for name, digest in version.artifacts.items()}
+        opened = opened_from(version.name, version.version, files)
+        folder = centre.settings.home / "scoring" / version.name
+    elif state is not None:
+        if decline_at is not None:
+            raise UsageError(
+                "with --state the threshold is `decline_at` in serving.json; leave --decline-at out"
+            )
+        folder = state
+    folder.mkdir(parents=True, exist_ok=True)
+    log = decisions or folder / "decisions"
+    scorer = Scorer(
+        DecisionLog(log, SiteKey.at(decisions_key or log.parent / KEY_FILE)), clock=lambda: datetime.now(UTC)
+    )
+    if opened is not None:
+        serve_one(scorer, opened, decline_at)
+        serve_until_told(scorer, listening)
+    else:
+        serve_until_told(scorer, listening, Follower(folder.absolute(), open_export, scorer))
+
+
+@app.command("token")
+def token(
+    name: Annotated[str, typer.Argument(help="Who is to ask: a system's name, such as loan-desk.")],
+    callers: Annotated[Path, typer.Option(help="The service's file of callers; made if missing.")],
+) -> None:
+    """Make a token for a caller and print it, once; the file keeps its digest. A caller's earlier token ends."""
+    from coordinator.deploy.scoring.access import add_caller
+
+    made = add_caller(callers, name)
+    people.print(f"a token for {name}; running services take it within a second", highlight=False)
+    typer.echo(made)
+
+
+@app.command("decisions")
+def decisions(
+    folder: Annotated[Path, typer.Argument(help="Folder of a decision log.")], json: Json = False
+) -> None:
+    """Check that no line of a decision log was changed, moved or removed. Leaves with 3 if one was."""
+    from coordinator.deploy.scoring.decisions import verify
+
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is no folder; name that of a decision log")
+    head = verify(folder)
+    if json:
+        emit({"lines": head.lines, "head": head.digest, "files": head.file, "torn_bytes": head.torn})
+    else:
+        people.print(f"{head.lines} lines in order; the last has the digest {head.digest}", highlight=False)
+
+
+def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> Tls | None:
+    """Raises UsageError for a part without the others, or a file that is not there."""
+    from coordinator.deploy.scoring.server import Tls
+
+    if certificate is None and key is None:
+        if client_ca is not None:
+            raise UsageError(
+                "--client-ca needs --tls-certificate and --tls-key: without TLS nobody shows a certificate"
+            )
+        return None
+    if certificate is None or key is None:
+        raise UsageError("--tls-certificate and --tls-key go together; give both")
+    for path in (certificate, key, client_ca):
+        if path is not None and not path.is_file():
+            raise UsageError(f"{path} does not exist")
+    return Tls(certificate=certificate, key=key, client_ca=client_ca)

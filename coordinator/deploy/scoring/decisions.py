@@ -1,0 +1,249 @@
+"""The decision log of a scoring service: which model scored what, when, for whom, and why it declined, without personal data.
+
+1. One line of JSON a request and arm, in files that are only appended to. Each line holds the SHA-256 of the line before it, over files too.
+2. Applications stand in it as keyed digests (BLAKE2b with a key, which is a MAC: RFC 7693; 128 bits) of what the model was given. Values of low
+   entropy could be guessed from plain hashes; the key stays at the site, and whoever holds it and an application can find its line.
+3. A line is with the operating system before its answer leaves: a killed process loses none. It is on disk at most a second later, and at
+   the end of each file: a power cut loses a second at most.
+4. A write or flush that fails ends the service (`DiskError`): nothing is answered that is not logged.
+5. What a crash left of a line stays where it is; the next file says how many bytes of it there are, and goes on from the last whole line.
+6. Lines cut off at the end cannot be seen from the files alone. The status tells count and head; keep them elsewhere.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Self
+
+import numpy as np
+
+from coordinator.deploy.scoring.columns import Batch
+from protos.files import write_new
+from strategies.encoding import sha256_hex
+from strategies.errors import DiskError, Refused, UsageError
+from strategies.ids import Digest
+
+KEY_FILE: Final = "decisions.key"
+MOST_FILE_BYTES: Final = 64 * 2**20
+START: Final = Digest("0" * 64)
+_KEY_BYTES: Final = 32
+_DIGEST_BYTES: Final = 16
+_FILE: Final = re.compile(r"decisions-([0-9]{8})\.jsonl")
+_OPEN: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Head:
+    """Where a log ends: lines so far, the digest of the last, the number of its last file, and bytes of a torn line there."""
+
+    lines: int = 0
+    digest: Digest = START
+    file: int = 0
+    torn: int = 0
+
+
+class SiteKey:
+    """The key of digests. It is made once, and never shown."""
+
+    def __init__(self, secret: bytes) -> None:
+        self._secret = secret
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+    @classmethod
+    def at(cls, path: Path) -> Self:
+        """The key in `path`, made where there is none. Raises UsageError when it cannot be read, or is no key."""
+        if not path.exists():
+            write_new(path, os.urandom(_KEY_BYTES), mode=0o600)
+        try:
+            secret = path.read_bytes()
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}") from error
+        if len(secret) != _KEY_BYTES:
+            raise UsageError(f"{path} has {len(secret)} bytes; the key of a decision log has {_KEY_BYTES}")
+        return cls(secret)
+
+    def of_text(self, text: str) -> str:
+        """The digest of a request's id."""
+        return self._digest(b"id:" + text.encode())
+
+    def of_rows(self, batch: Batch) -> list[str]:
+        """The digest of each row: its numbers as little-endian float64 in the model's order, then each word after its length."""
+        numbers = batch.numbers.T + 0.0  # -0.0 is the number 0.0
+        numbers[np.isnan(numbers)] = np.nan
+        data, width = numbers.astype("<f8").tobytes(), 8 * numbers.shape[1]
+        if batch.words:
+            told = [_lengthened(column) for column in batch.words]
+            tails = map("".join, zip(*told, strict=True))
+            return [
+                self._digest(data[at * width : (at + 1) * width] + tail.encode())
+                for at, tail in enumerate(tails)
+            ]
+        return [self._digest(data[at : at + width]) for at in range(0, len(data), width)]
+
+    def _digest(self, data: bytes) -> str:
+        return hashlib.blake2b(data, key=self._secret, digest_size=_DIGEST_BYTES).hexdigest()
+
+
+class DecisionLog:
+    """The log in one folder, which one process writes at a time. One thread at a time may append."""
+
+    def __init__(self, folder: Path, key: SiteKey, *, most_file_bytes: int = MOST_FILE_BYTES) -> None:
+        """Go on where the log in `folder` ends. Raises Refused when another process writes it, or its end is not as written."""
+        self.key = key
+        self._folder, self._most = folder, most_file_bytes
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        except OSError as error:
+            raise UsageError(f"{folder} cannot be written: {error.strerror}") from error
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Refused(
+                f"another scoring service writes {folder}; give each one a folder of its own"
+            ) from error
+        self.head = head_of(folder)
+        self._file = self._size = 0
+        self._dirty = False
+        self._next_file()
+
+    def append(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Write one line an entry, with the operating system when this returns. Raises DiskError."""
+        data = bytearray()
+        lines, digest = self.head.lines, self.head.digest
+        for entry in entries:
+            lines += 1
+            line = _line({"n": lines, "previous": digest, **entry})
+            digest = sha256_hex(line)
+            data += line + b"\n"
+        try:
+            if os.write(self._file, data) != len(data):
+                raise DiskError(
+                    f"{self._folder} is full: a decision could not be written whole; free space, and start again"
+                )
+        except OSError as error:
+            raise DiskError(
+                f"{self._folder} cannot be written: {error.strerror}; mend it, and start again"
+            ) from error
+        self.head = Head(lines=lines, digest=digest, file=self.head.file)
+        self._size += len(data)
+        self._dirty = True
+        if self._size >= self._most:
+            self.flush()
+            self._next_file()
+
+    def flush(self) -> None:
+        """Have what was written on disk. Raises DiskError."""
+        if not self._dirty:
+            return
+        self._dirty = False
+        try:
+            os.fsync(self._file)
+        except OSError as error:
+            raise DiskError(
+                f"{self._folder} cannot be flushed: {error.strerror}; mend it, and start again"
+            ) from error
+
+    def close(self) -> None:
+        """Flush, and let another process write."""
+        self.flush()
+        os.close(self._file)
+        os.close(self._lock)
+
+    def _next_file(self) -> None:
+        torn, number = self.head.torn, self.head.file + 1
+        try:
+            if self._file:
+                os.close(self._file)
+            self._file = os.open(self._folder / f"decisions-{number:08d}.jsonl", _OPEN, 0o600)
+            folder = os.open(self._folder, os.O_RDONLY)
+            os.fsync(folder)
+            os.close(folder)
+        except OSError as error:
+            raise DiskError(
+                f"{self._folder} cannot be written: {error.strerror}; mend it, and start again"
+            ) from error
+        self._size = 0
+        self.head = Head(lines=self.head.lines, digest=self.head.digest, file=number)
+        if torn:
+            self.append([{"torn": torn}])
+
+
+def head_of(folder: Path) -> Head:
+    """Where the log in `folder` ends, from its last line. Raises Refused when that is not a line of such a log."""
+    files, torn = _files(folder), 0
+    newest = files[-1][0] if files else 0
+    for _, path in reversed(files):
+        data = path.read_bytes()
+        end = data.rfind(b"\n") + 1
+        torn += len(data) - end
+        if end:
+            last = data[data.rfind(b"\n", 0, end - 1) + 1 : end - 1]
+            lines = _parsed(path, last).get("n")
+            if not isinstance(lines, int):
+                raise Refused(
+                    f"{path} ends in a line that no scoring service wrote; keep it, and start with a new folder"
+                )
+            return Head(lines=lines, digest=sha256_hex(last), file=newest, torn=torn)
+    return Head(file=newest, torn=torn)
+
+
+def verify(folder: Path) -> Head:
+    """Check every line's place in the chain; returns where it ends. Raises Refused naming the first file and line that is not as written."""
+    head = Head()
+    torn = 0
+    for number, path in _files(folder):
+        for place, (line, whole) in enumerate(_lines(path), 1):
+            if not whole:
+                torn += len(line)
+                break
+            entry = _parsed(path, line)
+            if (entry.get("n"), entry.get("previous")) != (head.lines + 1, head.digest) or entry.get(
+                "torn", 0
+            ) != torn:
+                raise Refused(
+                    f"{path} line {place} does not follow the line before it: lines were changed, moved or removed"
+                )
+            head = Head(lines=head.lines + 1, digest=sha256_hex(line), file=number)
+            torn = 0
+    return Head(lines=head.lines, digest=head.digest, file=head.file, torn=torn)
+
+
+def _lengthened(words: Sequence[str]) -> list[str]:
+    """Each word after its length, so that no two rows of words run together alike."""
+    told = {word: f"{len(word)}:{word}" for word in set(words)}
+    return [told[word] for word in words]
+
+
+def _files(folder: Path) -> list[tuple[int, Path]]:
+    found = ((_FILE.fullmatch(path.name), path) for path in folder.iterdir())
+    return sorted((int(match[1]), path) for match, path in found if match)
+
+
+def _lines(path: Path) -> Iterator[tuple[bytes, bool]]:
+    with path.open("rb") as file:
+        for line in file:
+            yield line.removesuffix(b"\n"), line.endswith(b"\n")
+
+
+def _parsed(path: Path, line: bytes) -> dict[str, Any]:
+    try:
+        entry = json.loads(line)
+    except ValueError as error:
+        raise Refused(f"{path} has a line that is no JSON: it was changed") from error
+    if not isinstance(entry, dict) or _line(entry) != line:
+        raise Refused(f"{path} has a line that no scoring service wrote: it was changed")
+    return entry
+
+
+def _line(entry: Mapping[str, Any]) -> bytes:
+    return json.dumps(entry, separators=(",", ":"), ensure_ascii=False, sort_keys=True).encode()

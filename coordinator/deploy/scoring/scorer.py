@@ -1,0 +1,176 @@
+"""The scoring service without a transport: requests in, answers out, every decision logged before it is told.
+
+1. The state in force is one value. A reload replaces it; a request that took the one before ends under it, so none is dropped.
+2. A canary's arm is chosen by a hash of the request's key, else of its id, else by chance. A shadow scores after the answer, and nothing of it is told to the caller.
+3. An answer leaves after its line is in the decision log. A log that cannot be written ends the service.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from typing import Any, Final
+
+import structlog
+
+from coordinator.deploy.scoring.arms import Arm, InForce, bands_of
+from coordinator.deploy.scoring.columns import ProtocolError
+from coordinator.deploy.scoring.decisions import DecisionLog
+from coordinator.deploy.scoring.lanes import Job, Lanes, Scored
+from coordinator.deploy.scoring.model import OUTPUT
+from coordinator.deploy.scoring.protocol import REASONS, Answer, Asked
+from coordinator.deploy.scoring.serving import RefusedState, ServiceStatus
+from strategies.errors import DiskError
+
+_MOST_SHADOWS: Final = 256
+"""Shadows that may be under way; more are not scored, and count as the challenger's errors."""
+_EXPLAIN_ALL: Final = 0.0
+_log = structlog.get_logger(__name__)
+
+
+class Scorer:
+    """Scores requests with the arms in force. Used from one event loop; `clock` gives UTC."""
+
+    def __init__(self, decisions: DecisionLog | None, *, clock: Callable[[], datetime]) -> None:
+        self.in_force = InForce()
+        self.refused: RefusedState | None = None
+        self.refused_requests = 0
+        self.failed: DiskError | None = None
+        self.clock = clock
+        self._started_at = clock()
+        self._decisions = decisions
+        self._lanes = Lanes()
+        self._shadows: set[asyncio.Task[None]] = set()
+
+    async def infer(self, name: str, version: str | None, asked: Asked, caller: str) -> Answer:
+        """Score a request of `caller`. Raises ProtocolError."""
+        if self.failed is not None:
+            raise ProtocolError("decisions cannot be logged, so none are made; the service ends", 503)
+        began, now, force = time.perf_counter(), self.clock(), self.in_force
+        arm = force.chosen(name, version, asked.key or asked.id or secrets.token_hex(8), now)
+        others = frozenset(each for one in force.arms if one is not arm for each in one.loaded.rules.known)
+        batch = arm.loaded.rules.batch(asked.inputs, others)
+        # Without a threshold nothing is declined; whoever asks for reasons gets them for every row.
+        threshold = force.decline_at
+        explain = _EXPLAIN_ALL if threshold is None and asked.wants(REASONS) else threshold
+        key = None if self._decisions is None else self._decisions.key
+        job = Job(loaded=arm.loaded, batch=batch, decline_at=explain, key=key)
+        try:
+            scored = await self._lanes.score(job)
+        except ProtocolError:
+            raise
+        except Exception as error:
+            arm.counts.errors += 1
+            _log.exception("scoring failed", model=arm.loaded.ref)
+            raise ProtocolError(f"{arm.loaded.ref} could not score this request", status=500) from error
+        declined = 0 if threshold is None else int(scored.declined.sum())
+        self._record(self._entry(force, arm, asked, caller, scored, answered=True))
+        arm.counts.note(scored.scores, declined, time.perf_counter() - began)
+        if (shadow := force.shadow_of(arm, now)) is not None:
+            self._start_shadow(force, shadow, asked, caller)
+        told = asked.wants(REASONS) or (asked.outputs is None and threshold is not None)
+        return Answer(
+            name=arm.loaded.name,
+            version=arm.loaded.version,
+            id=asked.id,
+            scores=scored.scores if asked.outputs is None or asked.wants(OUTPUT) else None,
+            reasons=scored.reasons if told else None,
+        )
+
+    def status(self) -> ServiceStatus:
+        """What the service tells of itself."""
+        force, why_not = self.in_force, self.why_not_ready()
+        return ServiceStatus(
+            started_at=self._started_at,
+            revision=force.revision,
+            ready=why_not is None,
+            why_not=why_not,
+            mode=force.mode,
+            share=force.share,
+            decline_at=force.decline_at,
+            stable=None if force.stable is None else force.stable.status(),
+            challenger=None if force.challenger is None else force.challenger.status(),
+            refused=self.refused,
+            refused_requests=self.refused_requests,
+            decisions=None if self._decisions is None else self._decisions.head.lines,
+            decisions_head=None if self._decisions is None else self._decisions.head.digest,
+        )
+
+    def why_not_ready(self) -> str | None:
+        """Why nothing can be scored, or None."""
+        if self.failed is not None:
+            return "decisions cannot be logged"
+        return self.in_force.why_not_ready(self.clock())
+
+    def flush(self) -> None:
+        """Have the decisions so far on disk. Raises DiskError."""
+        if self._decisions is not None:
+            self._decisions.flush()
+
+    async def close(self) -> None:
+        """Wait for what is under way, and close the log."""
+        await asyncio.gather(*self._shadows, return_exceptions=True)
+        self._lanes.close()
+        if self._decisions is not None and self.failed is None:
+            self._decisions.close()
+
+    def _start_shadow(self, force: InForce, arm: Arm, asked: Asked, caller: str) -> None:
+        if len(self._shadows) >= _MOST_SHADOWS:
+            arm.counts.errors += 1
+            return
+        task = asyncio.create_task(self._shadow(force, arm, asked, caller))
+        self._shadows.add(task)
+        task.add_done_callback(self._shadows.discard)
+
+    async def _shadow(self, force: InForce, arm: Arm, asked: Asked, caller: str) -> None:
+        """Score what was answered by the stable model with the challenger."""
+        began = time.perf_counter()
+        known = arm.loaded.rules.known
+        try:
+            batch = arm.loaded.rules.batch([each for each in asked.inputs if each.name in known])
+            key = None if self._decisions is None else self._decisions.key
+            job = Job(loaded=arm.loaded, batch=batch, decline_at=force.decline_at, key=key)
+            scored = await self._lanes.score(job)
+        except Exception as error:  # noqa: BLE001  (a model on trial may fail in any way; the answer has left)
+            arm.counts.errors += 1
+            _log.warning("the challenger did not score", model=arm.loaded.ref, error=type(error).__name__)
+            return
+        if self.failed is None:
+            self._record(self._entry(force, arm, asked, caller, scored, answered=False))
+            arm.counts.note(scored.scores, int(scored.declined.sum()), time.perf_counter() - began)
+
+    def _entry(
+        self, force: InForce, arm: Arm, asked: Asked, caller: str, scored: Scored, *, answered: bool
+    ) -> Mapping[str, Any]:
+        """One line of the decision log: no value of an application, and no id as it came."""
+        if self._decisions is None:
+            return {}
+        declined = scored.declined.nonzero()[0].tolist() if force.decline_at is not None else []
+        return {
+            "at": self.clock().isoformat(),
+            "answered": answered,
+            "arm": arm.role,
+            "bands": bands_of(scored.scores).tolist(),
+            "caller": caller,
+            "decline_at": force.decline_at,
+            "inputs": scored.digests,
+            "model": arm.loaded.ref,
+            "digest": arm.loaded.digest,
+            "reasons": {str(row): scored.reasons[row] for row in declined},
+            "request": None if asked.id is None else self._decisions.key.of_text(asked.id),
+            "revision": force.revision,
+        }
+
+    def _record(self, entry: Mapping[str, Any]) -> None:
+        if self._decisions is None:
+            return
+        try:
+            self._decisions.append([entry])
+        except DiskError as error:
+            self.failed = error
+            raise ProtocolError(
+                "the decision could not be logged, so it is not told; the service ends", 503
+            ) from error
