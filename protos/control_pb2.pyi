@@ -138,7 +138,7 @@ class GetModelRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "stage", "run", "digest", "artifacts", "metrics", "created_us", "personal")
+    __slots__ = ("name", "version", "stage", "run", "digest", "artifacts", "metrics", "created_us", "personal", "aliases", "signature")
     class ArtifactsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -155,6 +155,8 @@ class Model(_message.Message):
     METRICS_FIELD_NUMBER: _ClassVar[int]
     CREATED_US_FIELD_NUMBER: _ClassVar[int]
     PERSONAL_FIELD_NUMBER: _ClassVar[int]
+    ALIASES_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     stage: str
@@ -164,7 +166,9 @@ class Model(_message.Message):
     metrics: str
     created_us: int
     personal: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., stage: _Optional[str] = ..., run: _Optional[str] = ..., digest: _Optional[str] = ..., artifacts: _Optional[_Mapping[str, str]] = ..., metrics: _Optional[str] = ..., created_us: _Optional[int] = ..., personal: _Optional[_Iterable[str]] = ...) -> None: ...
+    aliases: _containers.RepeatedScalarFieldContainer[str]
+    signature: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., stage: _Optional[str] = ..., run: _Optional[str] = ..., digest: _Optional[str] = ..., artifacts: _Optional[_Mapping[str, str]] = ..., metrics: _Optional[str] = ..., created_us: _Optional[int] = ..., personal: _Optional[_Iterable[str]] = ..., aliases: _Optional[_Iterable[str]] = ..., signature: _Optional[str] = ...) -> None: ...
 
 class TellPersonalRequest(_message.Message):
     __slots__ = ("request_id", "statement")

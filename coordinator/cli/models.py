@@ -27,10 +27,11 @@ def list_models(home: Home = None, access: Access = None, json: Json = False) ->
     if json:
         emit({"models": [_facts(each) for each in found]})
         return
-    table = Table("model", "stage", "AUC", "run", "digest", "personalised at")
+    table = Table("model", "stage", "aliases", "AUC", "run", "digest", "personalised at")
     for each in found:
         auc = f"{each.metrics['auc']:.4f}" if each.metrics else ""
-        table.add_row(each.ref, each.stage, auc, each.run_id, each.digest[:16], ", ".join(each.personal))
+        names, sites = ", ".join(each.aliases), ", ".join(each.personal)
+        table.add_row(each.ref, each.stage, names, auc, each.run_id, each.digest[:16], sites)
     people.print(table)
 
 
@@ -101,4 +102,6 @@ def _facts(version: ModelVersion) -> dict[str, object]:
         "artifacts": dict(version.artifacts),
         "metrics": dict(version.metrics) if version.metrics else None,
         "personal": list(version.personal),
+        "aliases": list(version.aliases),
+        "signed": version.signature is not None,
     }

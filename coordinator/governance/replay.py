@@ -20,6 +20,7 @@ from coordinator.governance.halts import row_of
 from coordinator.governance.replay_runs import RunReplay
 from coordinator.ledger.adoption import write_adopted
 from coordinator.ledger.ceilings import carry_out
+from coordinator.registry.stages import write_alias, write_move
 from protos.ceilings import SignedCeiling
 from protos.halt_lifts import HaltLift
 from protos.halts import HaltOrder
@@ -36,6 +37,7 @@ from protos.log_entries import (
     What,
 )
 from protos.log_office import AccessGranted, CallDenied, EnrolmentDenied, PlanApproved, PlanProposed
+from protos.log_registry import ModelAliased, ModelMoved
 from protos.membership import Membership, Trusted
 from protos.root import SignedRoot
 from strategies.encoding import canonical_json
@@ -63,7 +65,7 @@ class Replay:
         entry = LogEntry.from_canonical(data)
         try:
             self._learn(entry.what)
-            self._take(entry.at, entry.what)
+            self._take(seq, entry.at, entry.what)
             self._session.flush()
         except CovenantError as error:
             raise CovenantError(
@@ -77,7 +79,7 @@ class Replay:
             document = canonical_json(what.members.document)
             self._trusted = Membership.from_canonical(document).verify(self._pinned)
 
-    def _take(self, at: datetime, what: What) -> None:
+    def _take(self, seq: int, at: datetime, what: What) -> None:  # noqa: C901  (one line a kind)
         match what:
             case MembersSigned():
                 self._members(at, what)
@@ -98,6 +100,10 @@ class Replay:
                 pass  # the log itself is what it changes
             case AccountsAdopted():
                 write_adopted(self._session, what, at)
+            case ModelMoved():
+                write_move(self._session, what, at, seq)
+            case ModelAliased():
+                write_alias(self._session, what.name, what.alias, what.version)
             case _:
                 self._runs.take(at, what)
 

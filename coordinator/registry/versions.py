@@ -15,6 +15,7 @@ from sqlalchemy import Engine, func, select, text
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import reading, writing
+from coordinator.db.registry_schema import ModelAlias
 from coordinator.db.schema import Model, Run, Stage
 from coordinator.governance.log import append
 from coordinator.registry.artifacts import ArtifactStore
@@ -25,6 +26,7 @@ from strategies.errors import UsageError
 from strategies.ids import Digest, RunId, SiteName
 
 _MODEL_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_MOST_DIGITS: Final = 9
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -42,6 +44,9 @@ class ModelVersion:
     created_at: datetime
     personal: tuple[SiteName, ...] = ()
     """Sites that state to personalise it."""
+    aliases: tuple[str, ...] = ()
+    signature: Digest | None = None
+    """The artifact that holds the signature over its files."""
 
     @property
     def ref(self) -> str:
@@ -99,33 +104,61 @@ def list_versions(engine: Engine, name: str | None = None) -> tuple[ModelVersion
     if name is not None:
         query = query.where(Model.name == name)
     with reading(engine, "listing models") as session:
-        sites = personal_sites(session)
-        return tuple(_version(row, sites.get((row.name, row.version), ())) for row in session.scalars(query))
+        sites, named = personal_sites(session), _aliases(session)
+        return tuple(
+            _version(row, sites.get((row.name, row.version), ()), named.get((row.name, row.version), ()))
+            for row in session.scalars(query)
+        )
 
 
 def get_version(engine: Engine, name: str, version: int) -> ModelVersion:
     """One version. Raises UsageError, naming what exists, when it does not."""
     with reading(engine, f"looking up {name}@{version}") as session:
-        row = session.get(Model, (name, version))
-        sites = personal_sites(session)
-    if row is not None:
-        return _version(row, sites.get((name, version), ()))
+        if session.get(Model, (name, version)) is not None:
+            return read_version(session, name, version)
     known = list_versions(engine, name)
     hint = f"the latest is {known[-1].ref}" if known else f"there is no model called {name}"
     raise UsageError(f"the model {name}@{version} is not registered; {hint}")
 
 
+def read_version(session: Session, name: str, version: int) -> ModelVersion:
+    """One version that is registered, within a transaction."""
+    row = session.get_one(Model, (name, version))
+    place = (name, version)
+    return _version(row, personal_sites(session).get(place, ()), _aliases(session).get(place, ()))
+
+
 def find_version(engine: Engine, model: str) -> ModelVersion:
-    """The version that NAME@VERSION names, or the latest of NAME. Raises UsageError."""
+    """The version that NAME@VERSION or NAME@ALIAS names, or the latest of NAME. Raises UsageError."""
     name, _, version = model.partition("@")
     if version:
-        if not version.isdecimal():
-            raise UsageError(f"{model!r} names no version; write NAME@NUMBER, such as {name}@1")
-        return get_version(engine, name, int(version))
+        return get_version(engine, name, _number(engine, name, version))
     known = list_versions(engine, name)
     if not known:
         raise UsageError(f"there is no model called {name!r}; `covenant model list` shows those there are")
     return known[-1]
+
+
+def _number(engine: Engine, name: str, word: str) -> int:
+    """The version that a number or an alias names. Raises UsageError."""
+    if word.isdecimal() and len(word) <= _MOST_DIGITS:
+        return int(word)
+    with reading(engine, f"looking up {name}@{word}") as session:
+        found = session.get(ModelAlias, (name, word))
+    if found is None:
+        raise UsageError(
+            f"{name}@{word} names no version; write NAME@NUMBER, such as {name}@1, or an alias that `covenant model list` shows"
+        )
+    return found.version
+
+
+def _aliases(session: Session) -> dict[tuple[str, int], tuple[str, ...]]:
+    """The aliases of all versions that have one, by name and number."""
+    found: dict[tuple[str, int], tuple[str, ...]] = {}
+    for row in session.scalars(select(ModelAlias).order_by(ModelAlias.alias)):
+        place = (row.name, row.version)
+        found[place] = (*found.get(place, ()), row.alias)
+    return found
 
 
 def _logged(version: ModelVersion, weights: Digest) -> ModelRegistered:
@@ -143,7 +176,7 @@ def _next_version(session: Session, name: str) -> int:
     return (session.scalar(select(func.max(Model.version)).where(Model.name == name)) or 0) + 1
 
 
-def _version(row: Model, personal: tuple[SiteName, ...] = ()) -> ModelVersion:
+def _version(row: Model, personal: tuple[SiteName, ...] = (), aliases: tuple[str, ...] = ()) -> ModelVersion:
     return ModelVersion(
         name=row.name,
         version=row.version,
@@ -154,6 +187,8 @@ def _version(row: Model, personal: tuple[SiteName, ...] = ()) -> ModelVersion:
         metrics=row.metrics,
         created_at=row.created_at,
         personal=personal,
+        aliases=aliases,
+        signature=None if row.signature is None else Digest(row.signature),
     )
 
 
