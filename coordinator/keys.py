@@ -37,7 +37,19 @@ def log_signer(settings: Settings) -> Signer:
     return SigningKey.load(settings.log_key_file, None if source is None else source.read())
 
 
+def artifacts_signer(settings: Settings) -> Signer:
+    """Whoever signs releases of models. Raises `UsageError` where its key cannot be opened."""
+    if not settings.artifacts_key_file.exists():
+        raise UsageError(
+            f"{settings.artifacts_key_file} does not exist, so no model can be released; make it with `covenant key new artifacts --out"
+            f" {settings.home}` and have the officers certify it with `covenant site certify --service`"
+        )
+    source = settings.config.keys.passphrase
+    return SigningKey.load(settings.artifacts_key_file, None if source is None else source.read())
+
+
 def warn_of_bare_keys(settings: Settings) -> None:
     """Tell the log of a service key that is not encrypted."""
-    if settings.log_key_file.exists() and not is_encrypted(settings.log_key_file):
-        _log.warning("a service's key is not encrypted", file=str(settings.log_key_file))
+    for file in (settings.log_key_file, settings.artifacts_key_file):
+        if file.exists() and not is_encrypted(file):
+            _log.warning("a service's key is not encrypted", file=str(file))

@@ -59,6 +59,7 @@ class KeysSection(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     log: str = "log.key"
+    artifacts: str = "artifacts.key"
     passphrase: PassphraseSource | None = None
 
 
@@ -127,6 +128,11 @@ class Settings:
     def log_key_file(self) -> Path:
         """The private key that signs the transparency log's heads; its identity card lies beside it as NAME.pub."""
         return self.home / self.config.keys.log
+
+    @property
+    def artifacts_key_file(self) -> Path:
+        """The private key that signs releases of models; its identity card lies beside it as NAME.pub."""
+        return self.home / self.config.keys.artifacts
 
     @property
     def control_tls(self) -> Path:

@@ -119,8 +119,8 @@ class RecallConfirmed(Part):
 
 DeployEvent = TargetAdded | Deployed | RolloutMoved | RecallOrdered | RecallConfirmed
 
-Find = Callable[[str, int], Released | None]
-"""A registered version with its files, if it may be released; None for one that the log does not know. Raises Refused."""
+Find = Callable[[str, int], Released]
+"""A registered version with its files, if it may be released. Raises Refused."""
 
 
 @dataclass
@@ -168,6 +168,11 @@ class DeployStory:
             case RecallConfirmed():
                 self._called_back(self._target(what.target), what)
 
+    def _target(self, name: str) -> TargetStory:
+        if name not in self.targets:
+            raise Refused(f"target {name} was never added")
+        return self.targets[name]
+
     def _order(self, target: TargetStory, what: Deployed, trusted: Trusted | None, find: Find) -> None:
         if what.revision != len(target.orders) + 1:
             raise Refused(
@@ -195,8 +200,7 @@ class DeployStory:
                 f"{release.words} comes after {len(target.releases)}; they are numbered without gaps"
             )
         if release.mode != "recall":
-            found = find(release.released.model, release.released.version)
-            if found != release.released:
+            if find(release.released.model, release.released.version) != release.released:
                 raise Refused(f"{release.words} is of a version that is not registered so")
             if (what.target, release.released.model, release.released.version) in self.recalls:
                 raise Refused(f"{release.words} is of a version that is being recalled from there")

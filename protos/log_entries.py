@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import AwareDatetime, Field, model_validator
 
 from protos.documents import Document, FieldError, Part
+from protos.log_deploy import DeployEvent
 from protos.log_office import OfficeEvent
 from protos.log_registry import RegistryEvent
 from protos.log_run_events import Attempt, Facts, Reserved, RunEvent
@@ -196,6 +197,7 @@ What = Annotated[
     | Halted
     | HaltLifted
     | RegistryEvent
+    | DeployEvent
     | OfficeEvent,
     Field(discriminator="kind"),
 ]

@@ -12,6 +12,14 @@ from protos.ceilings import SignedCeiling
 from protos.halt_lifts import HaltLift
 from protos.halts import HaltOrder
 from protos.log_audit import Audit
+from protos.log_deploy import (
+    Deployed,
+    DeployEvent,
+    RecallConfirmed,
+    RecallOrdered,
+    RolloutMoved,
+    TargetAdded,
+)
 from protos.log_entries import (
     AccountsAdopted,
     CeilingSet,
@@ -68,7 +76,7 @@ def show_entries(size: int, found: Sequence[tuple[int, LogEntry]]) -> None:
     people.print(table)
 
 
-def words_of(what: What) -> str:
+def words_of(what: What) -> str:  # noqa: PLR0911  (one return a kind)
     """An entry in a line."""
     match what:
         case MembersSigned():
@@ -80,6 +88,8 @@ def words_of(what: What) -> str:
             return f"plan {what.plan.document['name']} {what.plan.digest[:_SHORT]}, contract {what.contract.digest[:_SHORT]}, signed by {by}"
         case ModelRegistered() | ModelMoved() | ModelAliased():
             return _words_of_registry(what)
+        case TargetAdded() | Deployed() | RolloutMoved() | RecallOrdered() | RecallConfirmed():
+            return _words_of_deployment(what)
         case (
             CeilingSet()
             | Halted()
@@ -108,6 +118,22 @@ def _words_of_registry(what: ModelRegistered | RegistryEvent) -> str:
         case ModelAliased():
             names = "nothing any more" if what.version is None else f"version {what.version}"
             return f"{what.name}@{what.alias} names {names}, says {what.by}"
+
+
+def _words_of_deployment(what: DeployEvent) -> str:
+    match what:
+        case TargetAdded():
+            return f"target {what.name} ({what.target_kind}), says {what.by}"
+        case Deployed():
+            released = ", ".join(f"{each.released.ref} ({each.mode})" for each in what.releases)
+            return f"order {what.revision} of {what.target} to {what.state}: {released or 'nothing new'}, by {what.by}: {what.why}"
+        case RolloutMoved():
+            share = f" at {what.share:.0%}" if what.state == "canary" else ""
+            return f"{what.rollout} is {what.state}{share}: {what.target} confirms order {what.revision}"
+        case RecallOrdered():
+            return f"{what.model}@{what.version} is recalled from {what.target}, by {what.by}: {what.why}"
+        case RecallConfirmed():
+            return f"{what.model}@{what.version} runs on {what.target} no more, confirmed with order {what.revision}"
 
 
 def _words_of_office(what: OfficeEvent) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import assert_never
+from typing import Any, assert_never
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -163,52 +163,28 @@ def _run(session: Session, at: datetime, order: OrderRow) -> None:
         row = session.get(RunningRow, (order.target, arm))
         release = arms.get(arm)
         if row is not None and (release is None or release.sequence != row.sequence):
-            _tell(session, at, order, arm, "ends", row.name, row.version, row.digest, row.sequence)
+            session.add(RunningEvent(**_facts(row), event="ends", revision=order.revision, at=at))
             session.delete(row)
             session.flush()
             row = None
         if release is not None and row is None:
             released = release.released
-            facts = (released.model, released.version, released.digest, release.sequence)
-            name, version, digest, sequence = facts
-            session.add(
-                RunningRow(
-                    target=order.target,
-                    arm=arm,
-                    name=name,
-                    version=version,
-                    digest=digest,
-                    sequence=sequence,
-                    since=at,
-                )
+            row = RunningRow(
+                target=order.target,
+                arm=arm,
+                name=released.model,
+                version=released.version,
+                digest=released.digest,
+                sequence=release.sequence,
+                since=at,
             )
-            _tell(session, at, order, arm, "begins", *facts)
+            session.add(row)
+            session.add(RunningEvent(**_facts(row), event="begins", revision=order.revision, at=at))
 
 
-def _tell(
-    session: Session,
-    at: datetime,
-    order: OrderRow,
-    arm: str,
-    event: str,
-    name: str,
-    version: int,
-    digest: str,
-    sequence: int,
-) -> None:
-    session.add(
-        RunningEvent(
-            target=order.target,
-            arm=arm,
-            event=event,
-            name=name,
-            version=version,
-            digest=digest,
-            sequence=sequence,
-            revision=order.revision,
-            at=at,
-        )
-    )
+def _facts(row: RunningRow) -> dict[str, Any]:
+    """What an event tells of a row."""
+    return {each: getattr(row, each) for each in ("target", "arm", "name", "version", "digest", "sequence")}
 
 
 def _arms(

@@ -31,7 +31,7 @@ from protos.keys import Signer
 from protos.log_deploy import Deployed, RolloutStarted
 from protos.log_entries import What
 from protos.model_release import Mode, ModelRelease, Released, sign_release
-from protos.model_stages import Stage
+from protos.model_stages import RELEASABLE
 from protos.rollouts import (
     UNDER_WAY,
     Canary,
@@ -49,7 +49,6 @@ from protos.rollouts import (
 from strategies.errors import Refused, UsageError
 
 First = Callable[[Session], None]
-_RELEASABLE: Final = frozenset({Stage.APPROVED, Stage.DEPLOYED})
 _LONGEST_WHY: Final = 500
 
 
@@ -280,7 +279,7 @@ class Ordering:
             raise UsageError(
                 f"the model {name}@{version} is not registered; `covenant model list` shows those that are"
             )
-        if row.stage not in _RELEASABLE:
+        if row.stage not in RELEASABLE:
             raise Refused(
                 f"{name}@{version} is {row.stage}; only an approved version is deployed. `covenant model approve` is how officers approve one"
             )
@@ -398,7 +397,7 @@ class Ordering:
             started=started,
             state=state,
             share=share,
-            mode=mode,  # type: ignore[arg-type]
+            mode=mode,
             stable=stable,
             challenger=challenger,
             recall=recall,

@@ -75,9 +75,10 @@ def _read_folder(folder: Path) -> dict[str, bytes]:
     for name in names:
         _require_name(folder, name)
         descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise Refused(f"{name} of the package {folder} is no ordinary file; fetch the package again")
         with os.fdopen(descriptor, "rb") as file:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise Refused(f"{name} of the package {folder} is no ordinary file; fetch the package again")
             found[name] = _bounded(folder, name, file)
         _require_light(folder, sum(map(len, found.values())))
     return found

@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from coordinator.db.halt_schema import HaltRow
 from coordinator.db.log_schema import LoggedEntry
 from coordinator.db.schema import Site
+from coordinator.deploy.effects import take as take_deployment
 from coordinator.governance.halts import row_of
 from coordinator.governance.replay_runs import RunReplay
 from coordinator.ledger.adoption import write_adopted
@@ -24,6 +25,7 @@ from coordinator.registry.stages import write_alias, write_move
 from protos.ceilings import SignedCeiling
 from protos.halt_lifts import HaltLift
 from protos.halts import HaltOrder
+from protos.log_deploy import Deployed, RecallConfirmed, RecallOrdered, RolloutMoved, TargetAdded
 from protos.log_entries import (
     AccountsAdopted,
     CeilingSet,
@@ -79,7 +81,7 @@ class Replay:
             document = canonical_json(what.members.document)
             self._trusted = Membership.from_canonical(document).verify(self._pinned)
 
-    def _take(self, seq: int, at: datetime, what: What) -> None:  # noqa: C901  (one line a kind)
+    def _take(self, seq: int, at: datetime, what: What) -> None:  # noqa: C901, PLR0912  (one line a kind)
         match what:
             case MembersSigned():
                 self._members(at, what)
@@ -104,6 +106,8 @@ class Replay:
                 write_move(self._session, what, at, seq)
             case ModelAliased():
                 write_alias(self._session, what.name, what.alias, what.version)
+            case TargetAdded() | Deployed() | RolloutMoved() | RecallOrdered() | RecallConfirmed():
+                take_deployment(self._session, at, what)
             case _:
                 self._runs.take(at, what)
 

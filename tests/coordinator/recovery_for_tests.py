@@ -14,6 +14,15 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from coordinator.db import migrate, open_database, reading
+from coordinator.db.deploy_schema import (
+    OrderRow,
+    RecallRow,
+    ReleaseRow,
+    RolloutRow,
+    RunningEvent,
+    RunningRow,
+    TargetRow,
+)
 from coordinator.db.halt_schema import HaltRow
 from coordinator.db.ledger_schema import LedgerAccount, LedgerAlert, LedgerCeiling, LedgerEntry, LedgerRelease
 from coordinator.db.log_schema import LoggedEntry
@@ -49,6 +58,14 @@ UNTOLD: dict[Any, set[str]] = {
     ModelMove: set(),
     ModelAlias: set(),
     ModelStatementRow: set(),
+    TargetRow: set(),
+    ReleaseRow: set(),
+    RolloutRow: set(),
+    # Why a target refused, and what a service had counted, are of the target.
+    OrderRow: {"refused", "baseline"},
+    RunningRow: set(),
+    RunningEvent: {"id"},
+    RecallRow: {"id"},
     LedgerAccount: {"id", "opened_at"},
     LedgerCeiling: {"set_at"},
     LedgerRelease: set(),

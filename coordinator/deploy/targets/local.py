@@ -26,8 +26,8 @@ from coordinator.deploy.scoring.serving import (
 )
 from coordinator.deploy.targets.base import Observed, Order
 from coordinator.deploy.targets.settings import LocalSettings
-from protos.root import SignedRoot
 from protos.rollouts import State
+from protos.root import SignedRoot
 from strategies.errors import Refused, Unreachable, UsageError
 
 PACKAGES: Final = "packages"
