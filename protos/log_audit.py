@@ -65,7 +65,7 @@ from protos.log_office import (
     judge_office,
 )
 from protos.log_personal import PersonalStory
-from protos.log_registry import ModelAliased, ModelMoved, RegistryStory
+from protos.log_registry import ModelAliased, ModelApproved, ModelMoved, ModelSigned, RegistryStory
 from protos.log_run_events import (
     ReservationGivenUp,
     RunEvent,
@@ -166,8 +166,8 @@ class Audit:
                 self._gap(what)
             case AccountsAdopted():
                 self._adopt(what)
-            case ModelMoved() | ModelAliased():
-                self.registry.take(what)
+            case ModelMoved() | ModelAliased() | ModelSigned() | ModelApproved():
+                self.registry.take(what, self._trusted, at)
             case TargetAdded() | Deployed() | RolloutMoved() | RecallOrdered() | RecallConfirmed():
                 self.deployments.take(what, self._trusted, self._releasable)
             case CeilingSet() | Halted() | HaltLifted():
@@ -268,7 +268,7 @@ class Audit:
                 f"{what.name}@{what.version} is said to come from {what.run}, which has not made such a model"
             )
         self.models.append(what)
-        self.registry.register(what.name, what.version, what.digest)
+        self.registry.register(what.name, what.version, what.digest, run.approved.author)
 
     def _releasable(self, name: str, version: int) -> Released:
         """A version as it may be released. Raises Refused where it is not registered or not approved."""

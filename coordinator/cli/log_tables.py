@@ -44,7 +44,7 @@ from protos.log_office import (
     PlanApproved,
     PlanProposed,
 )
-from protos.log_registry import ModelAliased, ModelMoved, RegistryEvent
+from protos.log_registry import ModelAliased, ModelApproved, ModelMoved, ModelSigned, RegistryEvent
 from protos.log_run_events import (
     AttemptVoided,
     ReservationGivenUp,
@@ -86,7 +86,7 @@ def words_of(what: What) -> str:  # noqa: PLR0911  (one return a kind)
             said = [] if what.evidence is None else what.evidence.document.get("statements", [])
             by = ", ".join(f"{each['officer']} ({each['role']})" for each in said) or "nobody"
             return f"plan {what.plan.document['name']} {what.plan.digest[:_SHORT]}, contract {what.contract.digest[:_SHORT]}, signed by {by}"
-        case ModelRegistered() | ModelMoved() | ModelAliased():
+        case ModelRegistered() | ModelMoved() | ModelAliased() | ModelSigned() | ModelApproved():
             return _words_of_registry(what)
         case TargetAdded() | Deployed() | RolloutMoved() | RecallOrdered() | RecallConfirmed():
             return _words_of_deployment(what)
@@ -118,6 +118,10 @@ def _words_of_registry(what: ModelRegistered | RegistryEvent) -> str:
         case ModelAliased():
             names = "nothing any more" if what.version is None else f"version {what.version}"
             return f"{what.name}@{what.alias} names {names}, says {what.by}"
+        case ModelSigned():
+            return f"the files of {what.name}@{what.version} are signed by {what.key.service}"
+        case ModelApproved():
+            return what.statement.words
 
 
 def _words_of_deployment(what: DeployEvent) -> str:

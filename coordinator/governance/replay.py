@@ -18,10 +18,10 @@ from coordinator.db.log_schema import LoggedEntry
 from coordinator.db.schema import Site
 from coordinator.deploy.effects import take as take_deployment
 from coordinator.governance.halts import row_of
+from coordinator.governance.replay_registry import replay_registry
 from coordinator.governance.replay_runs import RunReplay
 from coordinator.ledger.adoption import write_adopted
 from coordinator.ledger.ceilings import carry_out
-from coordinator.registry.stages import write_alias, write_move
 from protos.ceilings import SignedCeiling
 from protos.halt_lifts import HaltLift
 from protos.halts import HaltOrder
@@ -39,7 +39,7 @@ from protos.log_entries import (
     What,
 )
 from protos.log_office import AccessGranted, CallDenied, EnrolmentDenied, PlanApproved, PlanProposed
-from protos.log_registry import ModelAliased, ModelMoved
+from protos.log_registry import ModelAliased, ModelApproved, ModelMoved, ModelSigned
 from protos.membership import Membership, Trusted
 from protos.root import SignedRoot
 from strategies.encoding import canonical_json
@@ -81,7 +81,7 @@ class Replay:
             document = canonical_json(what.members.document)
             self._trusted = Membership.from_canonical(document).verify(self._pinned)
 
-    def _take(self, seq: int, at: datetime, what: What) -> None:  # noqa: C901, PLR0912  (one line a kind)
+    def _take(self, seq: int, at: datetime, what: What) -> None:  # noqa: C901  (one line a kind)
         match what:
             case MembersSigned():
                 self._members(at, what)
@@ -102,10 +102,8 @@ class Replay:
                 pass  # the log itself is what it changes
             case AccountsAdopted():
                 write_adopted(self._session, what, at)
-            case ModelMoved():
-                write_move(self._session, what, at, seq)
-            case ModelAliased():
-                write_alias(self._session, what.name, what.alias, what.version)
+            case ModelSigned() | ModelApproved() | ModelMoved() | ModelAliased():
+                replay_registry(self._session, seq, at, what)
             case TargetAdded() | Deployed() | RolloutMoved() | RecallOrdered() | RecallConfirmed():
                 take_deployment(self._session, at, what)
             case _:

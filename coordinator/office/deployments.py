@@ -26,7 +26,7 @@ from coordinator.deploy.recalls import recall_everywhere
 from coordinator.deploy.targets.settings import TargetSettings, settings_from
 from coordinator.documents import read_listed
 from coordinator.governance.log import append
-from coordinator.keys import artifacts_signer
+from coordinator.keys import release_signer
 from coordinator.office.actors import Actor
 from coordinator.office.requests import Asked, Remember, once
 from protos.documents import make_document
@@ -51,11 +51,11 @@ class Start:
 
 def desk_of(centre: Centre) -> Desk:
     """With what this coordinator makes orders. Raises UsageError where it has no key to sign releases with, Refused where that is not certified."""
-    signer, listed = artifacts_signer(centre.settings), read_listed(centre.settings)
+    signer, listed = release_signer(centre.settings), read_listed(centre.settings)
     service = listed.trusted.members.service("artifacts")
     if service.key != signer.public:
         raise Refused(
-            f"{centre.settings.artifacts_key_file} is not the key of {service.name}, the artifacts service on member list"
+            f"{centre.settings.release_key_file} is not the key of {service.name}, the artifacts service on member list"
             f" {listed.trusted.members.ref}; have the officers certify it"
         )
     return Desk(centre=centre, signer=signer, listed=listed)

@@ -22,7 +22,7 @@ from coordinator.db.registry_schema import ModelAlias, ModelMove
 from coordinator.db.schema import Model
 from coordinator.deploy.recalls import recall_everywhere
 from coordinator.governance.log import append
-from coordinator.registry.versions import ModelVersion, read_version
+from coordinator.registry.versions import ModelVersion, locked_row, read_version
 from protos.documents import make_document
 from protos.log_registry import OUT, ModelAliased, ModelMoved, require_alias
 from protos.model_stages import CHAMPION, Stage, require_move
@@ -52,7 +52,7 @@ def move(
     moved: list[ModelMoved] = []
 
     def judged() -> Iterator[ModelMoved]:
-        row = _locked(session, name, version)
+        row = locked_row(session, name, version)
         require_move(f"{name}@{version}", Stage(row.stage), to)
         facts = {"name": name, "version": version, "digest": row.digest, "before": Stage(row.stage), "to": to}
         moved.append(make_document(ModelMoved, "the move", **facts, why=why, by=by, on=on))
@@ -67,7 +67,7 @@ def move(
 
 def write_move(session: Session, what: ModelMoved, at: datetime, entry: int) -> None:
     """What a move does to the tables: the stage, its row, and the aliases. `entry` is its place in the log."""
-    row = _locked(session, what.name, what.version)
+    row = locked_row(session, what.name, what.version)
     row.stage = what.to
     last = select(func.max(ModelMove.number)).where(
         ModelMove.name == what.name, ModelMove.version == what.version
@@ -119,7 +119,7 @@ def set_alias(
 
     def judged() -> Iterator[ModelAliased]:
         if version is not None:
-            require_alias(alias, f"{name}@{version}", Stage(_locked(session, name, version).stage))
+            require_alias(alias, f"{name}@{version}", Stage(locked_row(session, name, version).stage))
         elif alias == CHAMPION or session.get(ModelAlias, (name, alias)) is None:
             raise UsageError(
                 f"{name} has no alias {alias!r} that can be taken away; `covenant model list` shows them"
@@ -149,17 +149,6 @@ def move_by_hand(
             first(session)
         moved = move(session, found.name, found.version, to, why=why, by=by, at=centre.clock())
         return replace(moved, personal=found.personal)
-
-
-def _locked(session: Session, name: str, version: int) -> Model:
-    """The row of a version, as the database has it now and for this transaction alone. Raises UsageError."""
-    query = select(Model).where(Model.name == name, Model.version == version)
-    row = session.scalar(query.with_for_update().execution_options(populate_existing=True))
-    if row is None:
-        raise UsageError(
-            f"the model {name}@{version} is not registered; `covenant model list` shows those that are"
-        )
-    return row
 
 
 def _deployed_last(session: Session, name: str) -> int | None:

@@ -6,7 +6,7 @@
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -18,9 +18,13 @@ from coordinator.db.engine import reading, writing
 from coordinator.db.registry_schema import ModelAlias
 from coordinator.db.schema import Model, Run, Stage
 from coordinator.governance.log import append
+from coordinator.governance.members import members_signed
 from coordinator.registry.artifacts import ArtifactStore
 from coordinator.registry.personal import personal_sites
-from protos.log_entries import ModelRegistered
+from coordinator.registry.signatures import Signed
+from protos.artifact_keys import RESERVED
+from protos.log_entries import ModelRegistered, What
+from protos.log_registry import ModelSigned
 from strategies.encoding import digest_of
 from strategies.errors import UsageError
 from strategies.ids import Digest, RunId, SiteName
@@ -64,15 +68,17 @@ def register(
     weights: Digest,
     metrics: Mapping[str, Any] | None,
     clock: Callable[[], datetime],
+    signed: Signed | None = None,
 ) -> ModelVersion:
     """Keep `files` and register them as the next version of `name`, a candidate. `weights` is the digest of the run's last model, which the log
-    is told so that the version can be told to come from it.
+    is told so that the version can be told to come from it. `signed` is the signature over these files.
 
     Raises UsageError for a name that cannot be used or an unknown run, CovenantError when disk or database fail.
     """
     _check(name, files)
     artifacts = {file: store.put(data) for file, data in sorted(files.items())}
     digest = digest_of(artifacts)
+    signature = None if signed is None else store.put(signed.signature)
     with writing(engine, f"registering the model {name}") as session:
         if engine.dialect.name == "postgresql":
             # Two registrations of a name must not compute the same number; SQLite writers take turns anyway.
@@ -91,10 +97,11 @@ def register(
                 artifacts=artifacts,
                 metrics=None if metrics is None else dict(metrics),
                 created_at=clock(),
+                signature=signature,
             )
             session.add(row)
             session.flush()
-            append(session, row.created_at, [_logged(_version(row), weights)])
+            append(session, row.created_at, _told(session, _version(row), weights, signed))
         return _version(row)
 
 
@@ -126,6 +133,17 @@ def read_version(session: Session, name: str, version: int) -> ModelVersion:
     row = session.get_one(Model, (name, version))
     place = (name, version)
     return _version(row, personal_sites(session).get(place, ()), _aliases(session).get(place, ()))
+
+
+def locked_row(session: Session, name: str, version: int) -> Model:
+    """The row of a version, as the database has it now and for this transaction alone. Raises UsageError."""
+    query = select(Model).where(Model.name == name, Model.version == version)
+    row = session.scalar(query.with_for_update().execution_options(populate_existing=True))
+    if row is None:
+        raise UsageError(
+            f"the model {name}@{version} is not registered; `covenant model list` shows those that are"
+        )
+    return row
 
 
 def find_version(engine: Engine, model: str) -> ModelVersion:
@@ -161,8 +179,9 @@ def _aliases(session: Session) -> dict[tuple[str, int], tuple[str, ...]]:
     return found
 
 
-def _logged(version: ModelVersion, weights: Digest) -> ModelRegistered:
-    return ModelRegistered(
+def _told(session: Session, version: ModelVersion, weights: Digest, signed: Signed | None) -> Iterator[What]:
+    """What the log is told of a new version."""
+    yield ModelRegistered(
         name=version.name,
         version=version.version,
         digest=version.digest,
@@ -170,6 +189,15 @@ def _logged(version: ModelVersion, weights: Digest) -> ModelRegistered:
         weights=weights,
         artifacts=dict(version.artifacts),
     )
+    if signed is not None and version.signature is not None:
+        yield from members_signed(session, signed.listed)
+        yield ModelSigned(
+            name=version.name,
+            version=version.version,
+            digest=version.digest,
+            signature=version.signature,
+            key=signed.key,
+        )
 
 
 def _next_version(session: Session, name: str) -> int:
@@ -199,6 +227,10 @@ def _check(name: str, files: Mapping[str, bytes]) -> None:
             f"{name!r} is not a model name; use 1 to 63 characters a-z, 0-9 and '-', starting with a letter"
         )
     for file in files:
+        if file in RESERVED:
+            raise UsageError(
+                f"an artifact cannot be called {file}, as the signature and its key are; call it otherwise"
+            )
         if not _FILE_NAME.fullmatch(file):
             raise UsageError(
                 f"{file!r} is not an artifact's file name; use up to 100 letters, digits, '.', '_' and '-'"

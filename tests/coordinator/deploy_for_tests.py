@@ -115,7 +115,7 @@ class Works:
         made = cls(home, centre)
         make_artifact_key(
             home,
-            SigningKey.load(settings.artifacts_key_file),
+            SigningKey.load(settings.release_key_file),
             "artifacts",
             None,
             federation=read_root(settings).root.identity,
@@ -303,7 +303,7 @@ def serve(works: Works, name: str, state: Path) -> Iterator[Serving]:
     service = Serving(works, name, state)
 
     class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 (the library's name)
+        def do_GET(self) -> None:
             data = service.status().model_dump_json().encode() if self.path == STATUS_PATH else b"{}"
             self.send_response(200)
             self.send_header("Content-Length", str(len(data)))

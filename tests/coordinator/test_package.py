@@ -29,7 +29,7 @@ from coordinator.deploy.package import (
 )
 from coordinator.deploy.targets.settings import EdgeSettings
 from coordinator.documents import read_listed, read_root
-from coordinator.keys import artifacts_signer
+from coordinator.keys import release_signer
 from protos.keys import SigningKey
 from protos.model_approvals import ModelStatement
 from protos.model_release import ModelRelease, sign_release
@@ -77,7 +77,7 @@ def again(works: Works, package: Package, **changes: object) -> Package:
     """The same package under another release, signed by the artifacts service."""
     facts = {name: getattr(package.release, name) for name in ModelRelease.model_fields}
     del facts["covenant"], facts["signature"]
-    signer = changes.pop("signer", None) or artifacts_signer(works.centre.settings)
+    signer = changes.pop("signer", None) or release_signer(works.centre.settings)
     release = sign_release(signer, **{**facts, **changes})  # type: ignore[arg-type]
     return Package(
         release=release,
