@@ -9,9 +9,10 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
 
 import structlog
 from sqlalchemy import select
@@ -21,12 +22,13 @@ from coordinator.bootstrap import Centre
 from coordinator.db.deploy_schema import OrderRow, RolloutRow, TargetRow
 from coordinator.db.engine import reading, writing
 from coordinator.deploy.confirming import confirm
-from coordinator.deploy.effects import open_recalls
 from coordinator.deploy.opening import open_target, order_of
 from coordinator.deploy.orders import Decided, Desk, call_back, promote, roll_back
 from coordinator.deploy.scoring.serving import ArmStatus, ServiceStatus
 from coordinator.deploy.targets.base import Observed, Target
+from coordinator.documents import read_listed
 from coordinator.governance.log import require_not_waiting
+from coordinator.keys import release_signer
 from protos.rollouts import (
     UNDER_WAY,
     Canary,
@@ -128,10 +130,64 @@ class Driver:
         with reading(self.centre.engine, f"looking for orders of {target}") as session:
             return newest_order(session, target)
 
-    def recalls_open(self, target: str) -> bool:
-        """Whether something is being recalled from `target`."""
-        with reading(self.centre.engine, f"looking for recalls of {target}") as session:
-            return bool(open_recalls(session, target))
+
+@dataclass
+class Driving:
+    """Drives every target again and again while a coordinator leads. Use as a context manager.
+
+    A coordinator without targets needs no key that signs releases; one whose key cannot be used tells its log and asks again.
+    """
+
+    centre: Centre
+    every_s: float = 2.0
+    failed: DiskError | None = None
+    _stopping: threading.Event = field(default_factory=threading.Event)
+    _thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        """Begin."""
+        self._thread = threading.Thread(target=self._run, name="deployments", daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_exc: object) -> None:
+        """End; what is under way at a target is ended first."""
+        self._stopping.set()
+        if self._thread is not None:
+            self._thread.join()
+
+    def _run(self) -> None:
+        told = ""
+        while not self._stopping.wait(self.every_s):
+            try:
+                if has_targets(self.centre):
+                    Driver(desk_of(self.centre)).drive_all()
+                told = ""
+            except DiskError as error:
+                self.failed = error
+                return
+            except CovenantError as error:
+                if str(error) != told:
+                    told = str(error)
+                    _log.error("nothing is deployed", reason=told)
+
+
+def has_targets(centre: Centre) -> bool:
+    """Whether there is anything to deploy to."""
+    with reading(centre.engine, "looking for targets") as session:
+        return session.scalar(select(TargetRow.name).limit(1)) is not None
+
+
+def desk_of(centre: Centre) -> Desk:
+    """With what this coordinator makes orders. Raises UsageError where it has no key to sign releases with, Refused where that is not certified."""
+    signer, listed = release_signer(centre.settings), read_listed(centre.settings)
+    service = listed.trusted.members.service("artifacts")
+    if service.key != signer.public:
+        raise Refused(
+            f"{centre.settings.release_key_file} is not the key of {service.name}, the artifacts service on member list"
+            f" {listed.trusted.members.ref}; have the officers certify it"
+        )
+    return Desk(centre=centre, signer=signer, listed=listed)
 
 
 def newest_order(session: Session, target: str) -> OrderRow | None:

@@ -17,16 +17,14 @@ from coordinator.bootstrap import Centre
 from coordinator.db.deploy_schema import TargetRow
 from coordinator.db.engine import writing
 from coordinator.deploy import orders
-from coordinator.deploy.driving import Driver
+from coordinator.deploy.driving import Driver, desk_of
 from coordinator.deploy.effects import carried_out
 from coordinator.deploy.inventory import recalls
 from coordinator.deploy.opening import open_target, target_of
-from coordinator.deploy.orders import Decided, Desk
+from coordinator.deploy.orders import Decided
 from coordinator.deploy.recalls import recall_everywhere
-from coordinator.deploy.targets.settings import TargetSettings, settings_from
-from coordinator.documents import read_listed
+from coordinator.deploy.targets.settings import TargetSettings
 from coordinator.governance.log import append
-from coordinator.keys import release_signer
 from coordinator.office.actors import Actor
 from coordinator.office.requests import Asked, Remember, once
 from protos.documents import make_document
@@ -47,18 +45,6 @@ class Start:
     step: Step
     rules: RolloutRules
     why: str
-
-
-def desk_of(centre: Centre) -> Desk:
-    """With what this coordinator makes orders. Raises UsageError where it has no key to sign releases with, Refused where that is not certified."""
-    signer, listed = release_signer(centre.settings), read_listed(centre.settings)
-    service = listed.trusted.members.service("artifacts")
-    if service.key != signer.public:
-        raise Refused(
-            f"{centre.settings.release_key_file} is not the key of {service.name}, the artifacts service on member list"
-            f" {listed.trusted.members.ref}; have the officers certify it"
-        )
-    return Desk(centre=centre, signer=signer, listed=listed)
 
 
 def add_target(
@@ -174,11 +160,6 @@ def recall(
 def drive(centre: Centre, target: str) -> None:
     """Carry out what was decided about `target`, as far as it is now. Raises `CovenantError`."""
     Driver(desk_of(centre)).drive(target)
-
-
-def settings_of(data: bytes) -> TargetSettings:
-    """The settings of a target as they travel. Raises Refused."""
-    return settings_from(data)
 
 
 def _change(centre: Centre, asked: Asked | None, change: Callable[[First], None]) -> None:

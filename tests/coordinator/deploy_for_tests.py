@@ -15,8 +15,9 @@ import numpy as np
 from sqlalchemy import Engine
 
 from coordinator.bootstrap import Centre, open_centre
-from coordinator.db import writing
-from coordinator.deploy.driving import Driver
+from coordinator.db import open_database, writing
+from coordinator.db.deploy_schema import TargetRow
+from coordinator.deploy.driving import Driver, desk_of
 from coordinator.deploy.package import open_package
 from coordinator.deploy.scoring.serving import (
     LATENCY_BOUNDS_MS,
@@ -51,6 +52,7 @@ from protos.model_approvals import approve_model
 from protos.model_stages import Stage
 from protos.plan import Plan
 from protos.rollouts import Full, RolloutRules, Step
+from strategies.errors import CovenantError
 from strategies.features import FeatureSpec, NumericFeature, Scaling
 from strategies.models import DenseModel
 from tests.coordinator.cli_for_tests import membership
@@ -125,9 +127,23 @@ class Works:
             session.add(submitted())
         return made
 
+    @classmethod
+    def opened(cls, home: Path, url: str) -> Works:
+        """A coordinator that was made before, in its home or a copy of it."""
+        centre = replace(
+            open_centre(load_settings(home)),
+            engine=open_database(url),
+            clock=Clock(datetime(2026, 11, 24, tzinfo=UTC)),
+        )
+        return cls(home, centre)
+
+    def taken_over(self) -> Works:
+        """The same, by a process that has nothing in memory of the one before."""
+        return Works(self.home, replace(self.centre), self.services)
+
     @property
     def driver(self) -> Driver:
-        return Driver(deployments.desk_of(self.centre))
+        return Driver(desk_of(self.centre))
 
     def registered(self, seed: int) -> ModelVersion:
         """A candidate."""
@@ -194,21 +210,19 @@ class Works:
         self.driver.drive(target)
 
     @contextmanager
-    def serving(self, name: str = "branch") -> Iterator[Serving]:
-        """A local target with its scoring service."""
+    def serving(self, name: str = "branch", *, known: bool = False) -> Iterator[Serving]:
+        """A local target with its scoring service; with `known`, one that was added before, wherever it was then."""
         state = self.home / f"state-{name}"
         state.mkdir(exist_ok=True)
         with serve(self, name, state) as service:
             self.services[name] = service
-            if name not in {each.name for each in _targets(self)}:
-                self.add(name, LocalSettings(state=str(state), url=service.url))
+            settings = LocalSettings(state=str(state), url=service.url)
+            if known:
+                with writing(self.centre.engine, "moving the target") as session:
+                    session.get_one(TargetRow, name).settings = settings.canonical.decode()
+            else:
+                self.add(name, settings)
             yield service
-
-
-def _targets(works: Works) -> list[object]:
-    from coordinator.deploy.inventory import targets
-
-    return list(targets(works.centre.engine))
 
 
 @dataclass
@@ -237,11 +251,11 @@ class Serving:
                 for arm, ref in (("stable", wanted.stable), ("challenger", wanted.challenger))
                 if ref is not None
             }
-        except Exception as error:
+        except CovenantError as error:
             self.refused = RefusedState(revision=wanted.revision, why=str(error)[:900])
             return
-        for arm in arms:
-            if self.opened.get(arm) is None or self.opened[arm].digest != arms[arm].digest:
+        for arm, found in arms.items():
+            if arm not in self.opened or self.opened[arm].digest != found.digest:
                 self.counts.pop(arm, None)
         self.revision, self.in_force, self.opened, self.refused = wanted.revision, wanted, arms, None
 

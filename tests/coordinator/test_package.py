@@ -150,9 +150,9 @@ def other_roots(folder: Path) -> None:
     [
         (flip("model.onnx"), Refused, "model.onnx in the package has the digest"),
         (flip("plan.json"), Refused, "plan.json in the package has the digest"),
-        (flip(RELEASE_FILE), Refused, "sign|canonical|should|digest|JSON|key"),
-        (flip(APPROVALS_FILE), Refused, "sign|canonical|should|digest|JSON|key"),
-        (flip(MEMBERS_FILE), Refused, "sign|canonical|should|digest|JSON|key"),
+        (flip(RELEASE_FILE), Refused, "sign|canonical|should|digest|expected|key"),
+        (flip(APPROVALS_FILE), Refused, "sign|canonical|should|digest|expected|key"),
+        (flip(MEMBERS_FILE), Refused, "sign|canonical|should|digest|expected|key"),
         (remove("model.onnx"), Refused, "has no model.onnx"),
         (remove("contract.json"), Refused, "has no contract.json"),
         (remove(RELEASE_FILE), Refused, "has no release.json"),
@@ -244,7 +244,7 @@ def test_after_its_end_a_package_is_refused(
     works: Works, package: Package, folder: Path, machine: Machine
 ) -> None:
     open_package(folder, machine, package.release.expires)
-    with pytest.raises(Refused, match="was good until .* renewed"):
+    with pytest.raises(Refused, match=r"was good until .* renewed"):
         open_package(folder, machine, package.release.expires + timedelta(seconds=1))
 
 

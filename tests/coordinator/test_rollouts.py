@@ -15,7 +15,6 @@ from coordinator.deploy.scoring.serving import SCORE_BINS, read_state
 from coordinator.deploy.targets.settings import LocalSettings
 from coordinator.governance.log import open_log
 from coordinator.registry.versions import get_version
-from protos.log_audit import Audit
 from protos.log_entries import LogEntry
 from protos.model_stages import Stage
 from protos.rollouts import Canary, Full, RolloutRules, Shadow
@@ -120,7 +119,8 @@ def test_a_trial_that_is_taken_back_counts_no_more(works: Works, service: Servin
     works.roll_back("branch")
     works.drive("branch")
     assert states(works) == [(1, "full"), (2, "rolled_back")]
-    assert trial is not None and trial.challenger is not None
+    assert trial is not None
+    assert trial.challenger is not None
     with pytest.raises(Refused, match="count no more"):
         service._open(trial.challenger)
 
@@ -214,7 +214,8 @@ def test_a_version_that_the_service_refuses_fails_and_what_served_goes_on(
     works.start(2, "branch", Canary(0.1))
     works.driver.drive("branch")
     state = read_state(service.state)
-    assert state is not None and state.challenger is not None
+    assert state is not None
+    assert state.challenger is not None
     onnx = Path(state.challenger.package) / "model.onnx"
     onnx.write_bytes(onnx.read_bytes()[:-1] + b"!")
     works.drive("branch", times=3)
@@ -279,7 +280,9 @@ def test_renewing_serves_the_same_for_longer(works: Works, service: Serving) -> 
     deployments.renew(works.centre, here(), "branch", "it would end")
     works.drive("branch")
     after = service.opened["stable"].expires
-    assert before is not None and after is not None and after > before
+    assert before is not None
+    assert after is not None
+    assert after > before
     assert (states(works), runs(works)) == ([(1, "full")], {"branch/stable": 1})
 
 
@@ -301,7 +304,8 @@ def test_two_coordinators_start_one_rollout(works: Works, service: Serving, engi
     for each in threads:
         each.join()
     refused = [each for each in results if isinstance(each, CovenantError)]
-    assert len(refused) == 1 and "under way to branch" in str(refused[0])
+    assert len(refused) == 1
+    assert "under way to branch" in str(refused[0])
     assert [state for _, state in states(works)] == ["full", "planned"]
 
 
@@ -374,4 +378,3 @@ def test_the_auditor_follows_every_deployment(works: Works, service: Serving) ->
             story.take(each, trusted, find)
     assert served(story, "branch") == get_version(works.centre.engine, NAME, 1).digest
     assert story.recalls == set()
-    assert Audit
