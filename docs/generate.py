@@ -93,7 +93,9 @@ on stdout."""
 
 # --- roles ------------------------------------------------------------------------------------------------------------
 
-_CONTROL: Final = tuple(DOCS.parent / "protos" / name for name in ("control.proto", "governance.proto"))
+_CONTROL: Final = tuple(
+    DOCS.parent / "protos" / name for name in ("control.proto", "deployments.proto", "governance.proto")
+)
 _RPC: Final = re.compile(r"^  rpc (\w+)\(")
 _SERVICE: Final = re.compile(r"^service (\w+) \{")
 _PACKAGE: Final = re.compile(r"^package ([\w.]+);")

@@ -70,6 +70,6 @@ def deploy_desk_at(home: Path | None, access: Path | None) -> DeployDesk:
 
         return LocalDeployDesk(centre_at(home))
     from coordinator.api.client import ControlClient
-    from coordinator.api.deployments import RemoteDeployDesk
+    from coordinator.api.deploy_desk import RemoteDeployDesk
 
     return RemoteDeployDesk(ControlClient(access))

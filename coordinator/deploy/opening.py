@@ -24,9 +24,12 @@ from coordinator.deploy.targets.settings import (
     settings_from,
 )
 from coordinator.documents import read_root
+from coordinator.registry.signatures import beside
+from protos.artifact_keys import SIGNATURE_FILE
 from protos.log_entries import LogEntry, MembersSigned
+from protos.log_registry import ModelSigned
 from protos.membership import Membership
-from protos.model_release import ModelRelease
+from protos.model_release import ModelRelease, Released
 from strategies.errors import CovenantError, UsageError
 from strategies.ids import Digest
 
@@ -92,8 +95,24 @@ def package_of(centre: Centre, session: Session, release: ModelRelease) -> Packa
         files={}
         if recall
         else {name: centre.artifacts.get(each) for name, each in released.artifacts.items()},
-        extra={},
+        extra={} if recall else _signature(centre, session, released),
     )
+
+
+def _signature(centre: Centre, session: Session, released: Released) -> dict[str, bytes]:
+    """The version's signature in the OpenSSF format and the key that verifies it, for whoever verifies with other tools; nothing for an unsigned one."""
+    query = (
+        select(LoggedEntry.body).where(LoggedEntry.kind == "model-signed").order_by(LoggedEntry.seq.desc())
+    )
+    for body in session.scalars(query):
+        what = LogEntry.from_canonical(bytes(body)).what
+        if isinstance(what, ModelSigned) and (what.name, what.version, what.digest) == (
+            released.model,
+            released.version,
+            released.digest,
+        ):
+            return {**beside(what.key), SIGNATURE_FILE: centre.artifacts.get(what.signature)}
+    return {}
 
 
 def _membership(session: Session, digest: Digest) -> Membership:

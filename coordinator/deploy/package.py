@@ -1,7 +1,7 @@
 """Packages: one version of a model with all that a machine needs to judge it by itself, connected or not.
 
-A package holds the version's files, `release.json`, `members.json` with the chain of roots, `approvals.json`, and `model.sig` where the version
-is signed. `open_package` is the only way to a model that is served, and checks in this order before anything is loaded:
+A package holds the version's files, `release.json`, `members.json` with the chain of roots, `approvals.json`, and `model.sig` with its key where
+the version is signed, which other people's tools verify. `open_package` is the only way to a model that is served, and checks in this order before anything is loaded:
 
 1. The root that is pinned on the machine leads to the member list in the package; a list older than one accepted before judges nothing new.
 2. The artifacts service of the newest list that the machine knows has signed the release, for this federation, target and member list.
@@ -22,6 +22,7 @@ from coordinator.deploy.accepted import Machine, Memory
 from coordinator.deploy.approved import require_approvals
 from coordinator.deploy.pieces import read_pieces, write_bundle, write_folder
 from coordinator.deploy.scoring.serving import Opened
+from protos.artifact_keys import RESERVED
 from protos.contract import Contract
 from protos.log_audit import CONTRACT_FILE, PLAN_FILE
 from protos.membership import Membership, Trusted
@@ -32,11 +33,9 @@ from strategies.errors import Refused
 RELEASE_FILE: Final = "release.json"
 MEMBERS_FILE: Final = "members.json"
 APPROVALS_FILE: Final = "approvals.json"
-SIGNATURE_FILE: Final = "model.sig"
-KEY_FILE: Final = "artifacts.pub"
 MODEL_FILE: Final = "model.onnx"
 _FETCH: Final = "fetch the package again"
-_OF_PACKAGE: Final = frozenset({RELEASE_FILE, MEMBERS_FILE, APPROVALS_FILE, SIGNATURE_FILE, KEY_FILE})
+_OF_PACKAGE: Final = frozenset({RELEASE_FILE, MEMBERS_FILE, APPROVALS_FILE, *RESERVED})
 
 
 class Recalled(Refused):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from shutil import copyfile
 
 import numpy as np
 from sqlalchemy import Engine
@@ -107,13 +108,21 @@ class Works:
     services: dict[str, Serving] = field(default_factory=dict)
 
     @classmethod
-    def make(cls, home: Path, engine: Engine) -> Works:
+    def make(
+        cls,
+        home: Path,
+        engine: Engine,
+        migrated: Path | None = None,
+        clock: Callable[[], datetime] | None = None,
+    ) -> Works:
         home.mkdir(parents=True)
+        if migrated is not None:
+            copyfile(migrated, home / "covenant.db")
         (home / "covenant.yaml").write_text("covenant: coordinator/v1\nfederation: demo\n")
         officers().save(home)
         (home / "members.json").write_bytes(officers().sign(officers_of(home)).canonical)
         settings = load_settings(home)
-        centre = replace(open_centre(settings), engine=engine, clock=Clock())
+        centre = replace(open_centre(settings), engine=engine, clock=clock or Clock())
         made = cls(home, centre)
         make_artifact_key(
             home,
@@ -126,6 +135,12 @@ class Works:
         with writing(engine, "submitting") as session:
             session.add(submitted())
         return made
+
+    @classmethod
+    def make_at(cls, home: Path, migrated: Path) -> Works:
+        """One whose database lies in its home, where commands find it; `migrated` is an empty one."""
+        engine = open_database(f"sqlite:///{home / 'covenant.db'}")
+        return cls.make(home, engine, migrated, clock=lambda: datetime.now(UTC))
 
     @classmethod
     def opened(cls, home: Path, url: str) -> Works:
@@ -239,6 +254,23 @@ class Serving:
     counts: dict[str, tuple[int, int, int, float, tuple[int, ...]]] = field(default_factory=dict)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     opened: dict[str, Opened] = field(default_factory=dict)
+
+    @contextmanager
+    def watching(self) -> Iterator[None]:
+        """It looks by itself."""
+        done = threading.Event()
+
+        def watch() -> None:
+            while not done.wait(0.01):
+                self.look()
+
+        thread = threading.Thread(target=watch, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
 
     def look(self) -> None:
         """Put the newest state in force, or refuse it."""

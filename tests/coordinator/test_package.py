@@ -6,6 +6,8 @@ import json
 import os
 import shutil
 import stat
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from datetime import timedelta
@@ -400,3 +402,23 @@ def test_sizes_are_bounded_before_anything_is_read(
 def test_what_is_not_there_is_said_so(machine: Machine, works: Works, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read"):
         open_package(tmp_path / "nothing", machine, works.centre.clock())
+
+
+def test_the_files_of_a_package_verify_with_the_independent_command(folder: Path) -> None:
+    """What a package adds of its own is named, and everything else must be as it was signed."""
+    own = [
+        flag
+        for name in (RELEASE_FILE, MEMBERS_FILE, APPROVALS_FILE)
+        for flag in ("--ignore-paths", folder / name)
+    ]
+    command = [
+        Path(sys.executable).parent / "model_signing",
+        "verify",
+        "key",
+        "--signature",
+        folder / "model.sig",
+    ]
+    command = [*command, "--public_key", folder / "artifacts.pub", *own, folder]
+    assert subprocess.run(command, check=False, capture_output=True).returncode == 0
+    flip("model.onnx")(folder)
+    assert subprocess.run(command, check=False, capture_output=True).returncode != 0
