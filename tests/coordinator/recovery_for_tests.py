@@ -102,10 +102,9 @@ def _is_told(row: Any) -> bool:
 
 
 def _facts(row: Any, untold: set[str], accounts: dict[int, str]) -> dict[str, Any]:
+    # Some attributes are called otherwise than their columns.
     facts = {
-        column.name: getattr(row, column.name)
-        for column in row.__table__.columns
-        if column.name not in untold
+        each.key: getattr(row, each.key) for each in row.__mapper__.column_attrs if each.key not in untold
     }
     if "account_id" in facts:
         facts["account_id"] = accounts[facts["account_id"]]
