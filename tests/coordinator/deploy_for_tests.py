@@ -19,7 +19,6 @@ from coordinator.bootstrap import Centre, open_centre
 from coordinator.db import open_database, writing
 from coordinator.db.deploy_schema import TargetRow
 from coordinator.deploy.driving import Driver, desk_of
-from coordinator.deploy.package import open_package
 from coordinator.deploy.scoring.serving import (
     LATENCY_BOUNDS_MS,
     SCORE_BINS,
@@ -32,7 +31,7 @@ from coordinator.deploy.scoring.serving import (
     ServingState,
     read_state,
 )
-from coordinator.deploy.targets.local import machine_of
+from coordinator.deploy.targets.local import opener_of
 from coordinator.deploy.targets.settings import LocalSettings, TargetSettings
 from coordinator.documents import read_listed, read_root
 from coordinator.keys import make_artifact_key, make_key
@@ -292,8 +291,8 @@ class Serving:
         self.revision, self.in_force, self.opened, self.refused = wanted.revision, wanted, arms, None
 
     def _open(self, ref: PackageRef) -> Opened:
-        machine = machine_of(self.state, self.name, read_root(self.works.centre.settings))
-        found = open_package(Path(ref.package), machine, self.works.centre.clock())
+        pinned, clock = read_root(self.works.centre.settings), self.works.centre.clock
+        found = opener_of(self.state, self.name, pinned, clock)(Path(ref.package))
         assert found.digest == ref.digest
         return found
 

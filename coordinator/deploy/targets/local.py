@@ -7,17 +7,19 @@ from __future__ import annotations
 
 import fcntl
 import ssl
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 from typing import Final
 
 import httpx
 
 from coordinator.deploy.accepted import Machine
-from coordinator.deploy.package import Package, Recalled, verify_package, write_package
+from coordinator.deploy.package import Package, Recalled, open_package, verify_package, write_package
 from coordinator.deploy.scoring.serving import (
     STATUS_PATH,
+    Opener,
     PackageRef,
     ServiceStatus,
     ServingState,
@@ -40,6 +42,12 @@ _MOST_STATUS_BYTES: Final = 1 << 20
 def machine_of(state: Path, target: str, pinned: SignedRoot) -> Machine:
     """What the scoring service with that state folder remembers of releases."""
     return Machine(pinned, target, state / ACCEPTED)
+
+
+def opener_of(state: Path, target: str, pinned: SignedRoot, clock: Callable[[], datetime]) -> Opener:
+    """What the scoring service with that state folder opens packages with."""
+    machine = machine_of(state, target, pinned)
+    return lambda source: open_package(source, machine, clock())
 
 
 class LocalTarget:
