@@ -53,7 +53,7 @@ from protos.model_stages import Stage
 from protos.plan import Plan
 from protos.rollouts import Full, RolloutRules, Step
 from strategies.errors import CovenantError
-from strategies.features import FeatureSpec, NumericFeature, Scaling
+from strategies.features import Scaling
 from strategies.models import DenseModel
 from tests.coordinator.cli_for_tests import membership
 from tests.coordinator.conftest import RUN, Clock, submitted
@@ -68,13 +68,13 @@ MANUAL = RolloutRules(automatic=False)
 @cache
 def model_files(seed: int) -> dict[str, bytes]:
     """The files of a small model; another one for another `seed`."""
-    features = FeatureSpec((NumericFeature(name="amount", low=0.0, high=1000.0),))
-    model = DenseModel(inputs=features.width, hidden=())
     plan = read_document(PLAN, Plan, "plan")
     contract = read_document(CONTRACT, Contract, "contract")
+    features = contract.feature_spec(plan.features)
+    model, numbers = DenseModel(inputs=features.width, hidden=()), len(features.numeric)
     source = Exportable(
         features=features,
-        scaling=Scaling(mean=(0.5,), std=(0.2,)),
+        scaling=Scaling(mean=(0.5,) * numbers, std=(0.2,) * numbers),
         model=model,
         vector=np.random.default_rng(seed).normal(0.0, 0.6, model.size),
         plan_digest=plan.digest,
