@@ -69,8 +69,19 @@ def log_signer(settings: Settings) -> Signer:
     return SigningKey.load(settings.log_key_file, None if source is None else source.read())
 
 
+def release_signer(settings: Settings) -> Signer:
+    """Whoever signs releases of models. Raises `UsageError` where its key cannot be opened."""
+    if not settings.release_key_file.exists():
+        raise UsageError(
+            f"{settings.release_key_file} does not exist, so no model can be released; make it with `covenant key new artifacts --out"
+            f" {settings.home}` and have the officers certify it with `covenant site certify --service`"
+        )
+    source = settings.config.keys.passphrase
+    return SigningKey.load(settings.release_key_file, None if source is None else source.read())
+
+
 def warn_of_bare_keys(settings: Settings) -> None:
     """Tell the log of service keys that are not encrypted."""
-    for path in (settings.log_key_file, settings.artifact_key_file):
+    for path in (settings.log_key_file, settings.artifact_key_file, settings.release_key_file):
         if path.exists() and not is_encrypted(path):
             _log.warning("a service's key is not encrypted", file=str(path))

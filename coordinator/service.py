@@ -20,6 +20,7 @@ from coordinator.api.server import ControlServer
 from coordinator.bootstrap import Centre, lease_of
 from coordinator.db.engine import writing
 from coordinator.db.schema import Site
+from coordinator.deploy.driving import Driving
 from coordinator.documents import read_members, read_root
 from coordinator.enrolment.door import EnrolmentDoor
 from coordinator.flower.control import Control
@@ -51,6 +52,7 @@ class Service:
     _recorded: str | None = None
     _api: ControlServer | None = None
     _door: EnrolmentDoor | None = None
+    _driving: Driving | None = None
     _leads: bool = False
 
     def stop(self) -> None:
@@ -112,7 +114,11 @@ class Service:
         self._executor, self._leads = None, True
         with lease.kept(term, asked_at, partial(self._cut, superlink)) as leading:
             try:
-                with self._control(term) as self._api, self._enrolment(term) as self._door:
+                with (
+                    self._control(term) as self._api,
+                    self._enrolment(term) as self._door,
+                    Driving(replace(self.centre, term=term)) as self._driving,
+                ):
                     while not (self._stopping.is_set() or leading.lost):
                         self._serve_until_it_ends(superlink, leading)
             except CovenantError as error:
@@ -169,7 +175,7 @@ class Service:
                     return
                 if executor.failed is not None:
                     raise executor.failed
-                for served in (self._api, self._door):
+                for served in (self._api, self._door, self._driving):
                     if served is not None and served.failed is not None:
                         raise served.failed
                 try:

@@ -57,12 +57,14 @@ class KeysSection(BaseModel):
     """The private keys of the coordinator's services, and the `passphrase` that opens them; without it they are not encrypted.
 
     `signing` is the P-256 key that signs models; its certificate lies beside it as NAME.json. Without that file models are registered unsigned.
+    `releases` is the artifacts service's own key, which signs what a target may run.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     log: str = "log.key"
     signing: str = "signing.key"
+    releases: str = "artifacts.key"
     passphrase: PassphraseSource | None = None
 
 
@@ -141,6 +143,11 @@ class Settings:
     def artifact_certificate_file(self) -> Path:
         """The certificate that vouches for it."""
         return self.artifact_key_file.with_suffix(".json")
+
+    @property
+    def release_key_file(self) -> Path:
+        """The artifacts service's own private key, which signs releases of models; its identity card lies beside it as NAME.pub."""
+        return self.home / self.config.keys.releases
 
     @property
     def control_tls(self) -> Path:

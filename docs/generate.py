@@ -98,7 +98,8 @@ on stdout."""
 # --- roles ------------------------------------------------------------------------------------------------------------
 
 _CONTROL: Final = tuple(
-    DOCS.parent / "protos" / name for name in ("control.proto", "governance.proto", "policy.proto")
+    DOCS.parent / "protos" / name
+    for name in ("control.proto", "deployments.proto", "governance.proto", "policy.proto")
 )
 _RPC: Final = re.compile(r"^  rpc (\w+)\(")
 _SERVICE: Final = re.compile(r"^service (\w+) \{")

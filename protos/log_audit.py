@@ -9,7 +9,8 @@
 6. What sites have witnessed is this log, and they have witnessed each run before a sum over them is settled (`log_witnesses`).
 7. Nothing that a halt covers is launched, resumed or settled while it stands (`log_halts`).
 8. A site personalises a model that is registered, by its own signed word, told once (`log_personal`).
-9. A model moves between stages as `model_stages` has it, and is called as it moved (`log_registry`).
+9. A model moves between stages as `model_stages` has it, and is called as it moved (`log_registry`). What is released to run somewhere is an approved
+   version, signed for that place, in an order without gaps (`log_deploy`).
 10. What the gate says of a version is what its plan and the metrics of its run come to (`log_gate`); a plan's champion is a model of this log.
 11. Policy packs are signed, and nothing is launched that one in effect blocks (`log_policies`).
 12. What officers do through the control API is signed by them (`log_office`).
@@ -32,6 +33,14 @@ from protos.halt_lifts import HaltLift
 from protos.halts import HaltOrder
 from protos.log_budgets import Budgets
 from protos.log_clock import require_in_time
+from protos.log_deploy import (
+    Deployed,
+    DeployStory,
+    RecallConfirmed,
+    RecallOrdered,
+    RolloutMoved,
+    TargetAdded,
+)
 from protos.log_entries import (
     AccountsAdopted,
     CeilingSet,
@@ -72,6 +81,8 @@ from protos.log_run_events import (
 from protos.log_runs import RunStory
 from protos.log_witnesses import Witnesses, require_refused
 from protos.membership import MemberList, Membership, Trusted, check_members
+from protos.model_release import Released
+from protos.model_stages import RELEASABLE
 from protos.personal import PersonalStatement
 from protos.plan import Plan
 from protos.plan_fit import check_plan
@@ -102,6 +113,7 @@ class Audit:
     models: list[ModelRegistered] = field(default_factory=list)
     registry: RegistryStory = field(default_factory=RegistryStory)
     policies: PolicyStory = field(default_factory=PolicyStory)
+    deployments: DeployStory = field(default_factory=DeployStory)
     personal: PersonalStory = field(default_factory=PersonalStory)
     budgets: Budgets = field(default_factory=Budgets)
     gaps: GapStory = field(default_factory=GapStory)
@@ -171,6 +183,8 @@ class Audit:
                 self.policies.take(what, self._trusted, self._recalled.facts, self.registry.versions, at)
             case GateJudged():
                 self._gate(what)
+            case TargetAdded() | Deployed() | RolloutMoved() | RecallOrdered() | RecallConfirmed():
+                self.deployments.take(what, self._trusted, self._releasable)
             case CeilingSet() | Halted() | HaltLifted():
                 self._decide(at, what)
             case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied() | EnrolmentDenied():
@@ -281,6 +295,18 @@ class Audit:
     def _gate(self, what: GateJudged) -> None:
         run = self._run(what.verdict.run)
         judge_gate(what, self.registry, run, self._plans[run.plan.digest, run.contract])
+
+    def _releasable(self, name: str, version: int) -> Released:
+        """A version as it may be released. Raises Refused where it is not registered or not approved."""
+        for each in self.models:
+            if (each.name, each.version) == (name, version):
+                stage = self.registry.versions[name, version].stage
+                if stage not in RELEASABLE:
+                    raise Refused(f"{name}@{version} is released, and is {stage}")
+                return Released(
+                    model=name, version=version, digest=each.digest, artifacts=dict(each.artifacts)
+                )
+        raise Refused(f"{name}@{version} is released, and was never registered")
 
     def _happen(self, what: RunEvent) -> None:
         run = self._run(what.run)

@@ -38,6 +38,9 @@ MOVES: Final[Mapping[Stage, tuple[Stage, ...]]] = MappingProxyType(
 )
 """By the stage before."""
 
+RELEASABLE: Final = frozenset({Stage.APPROVED, Stage.DEPLOYED})
+"""The stages in which a version is released to run somewhere."""
+
 CHAMPION: Final = "champion"
 """The alias that follows deployment: nobody sets it by hand."""
 

@@ -3,7 +3,9 @@
 1. Who decides does not carry out: engineers propose and launch, privacy officers and model risk approve, and no role does both.
 2. Whoever proposes, decides or runs the machines may stop a run; only an engineer opens it again. Everybody may halt; who lifts is
    `protos.halts.LIFT_RULE`.
-3. An admin and a site's operator are given no proposed plans, models or accounts. Everybody may read the log, which has the plans that were
+3. Officers approve a version; an engineer then brings it to where it runs, and lets it go on. Whoever approves or engineers may take it back or recall
+   it: to stop is safe. Targets are an admin's.
+4. An admin and a site's operator are given no proposed plans, models or accounts. Everybody may read the log, which has the plans that were
    launched and what was charged for them.
 """
 
@@ -54,6 +56,21 @@ RULES: Final[dict[str, Rule]] = {
     "covenant.control.v1.Models/NameModel": _changes(Role.ML_ENGINEER),
     "covenant.control.v1.Models/GetLineage": _reads(_READERS),
     "covenant.control.v1.Models/ValidateModel": _changes(Role.ML_ENGINEER, Role.MODEL_RISK),
+    "covenant.deploy.v1.Deployments/AddTarget": _changes(Role.ADMIN),
+    "covenant.deploy.v1.Deployments/StartRollout": _changes(Role.ML_ENGINEER),
+    "covenant.deploy.v1.Deployments/PromoteRollout": _changes(Role.ML_ENGINEER),
+    "covenant.deploy.v1.Deployments/RenewRelease": _changes(Role.ML_ENGINEER),
+    "covenant.deploy.v1.Deployments/RollBack": _changes(
+        Role.ML_ENGINEER, Role.PRIVACY_OFFICER, Role.MODEL_RISK
+    ),
+    "covenant.deploy.v1.Deployments/RecallModel": _changes(
+        Role.ML_ENGINEER, Role.PRIVACY_OFFICER, Role.MODEL_RISK
+    ),
+    "covenant.deploy.v1.Deployments/ListTargets": _reads({*_READERS, Role.ADMIN}),
+    "covenant.deploy.v1.Deployments/ListRollouts": _reads(_READERS),
+    "covenant.deploy.v1.Deployments/ListOrders": _reads({*_READERS, Role.ADMIN}),
+    "covenant.deploy.v1.Deployments/ListRunning": _reads(_READERS),
+    "covenant.deploy.v1.Deployments/ListRecalls": _reads(_READERS),
     "covenant.governance.v1.Plans/ProposePlan": _changes(Role.ML_ENGINEER),
     "covenant.governance.v1.Plans/ApprovePlan": _changes(Role.PRIVACY_OFFICER, Role.MODEL_RISK),
     "covenant.governance.v1.Plans/GetPlan": _reads(_READERS),

@@ -22,6 +22,7 @@ from google.protobuf.descriptor import ServiceDescriptor
 from grpc_health.v1 import health, health_pb2
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from coordinator.api.deployments import Deployments
 from coordinator.api.door import MOST_STREAMS, Call, Door, Function
 from coordinator.api.halts import Halts
 from coordinator.api.identity import CurrentMembers, Identity
@@ -34,7 +35,7 @@ from coordinator.api.policies import Policies
 from coordinator.api.runs import Runs
 from coordinator.bootstrap import Centre
 from coordinator.control_tls import control_files
-from protos import control_pb2, governance_pb2, policy_pb2
+from protos import control_pb2, deployments_pb2, governance_pb2, policy_pb2
 from strategies.errors import CovenantError, DiskError, UsageError
 
 MOST_MESSAGE_BYTES: Final = 4 << 20
@@ -44,7 +45,14 @@ MOST_CONNECTIONS: Final = 200
 _END_WITHIN_S: Final = 2.0
 _log = structlog.get_logger(__name__)
 
-_FILES: Final[Sequence[Any]] = (control_pb2, governance_pb2, policy_pb2, health_pb2, reflection_pb2)
+_FILES: Final[Sequence[Any]] = (
+    control_pb2,
+    deployments_pb2,
+    governance_pb2,
+    policy_pb2,
+    health_pb2,
+    reflection_pb2,
+)
 SERVICES: Final[Sequence[ServiceDescriptor]] = [
     service for file in _FILES for service in file.DESCRIPTOR.services_by_name.values()
 ]
@@ -145,6 +153,7 @@ def _functions(centre: Centre) -> Mapping[str, Function]:
         **Halts(centre).functions(),
         **Models(centre).functions(),
         **Policies(centre).functions(),
+        **Deployments(centre).functions(),
         **_machinery(),
     }
 

@@ -8,6 +8,7 @@ from coordinator.cli import (
     access,
     backup,
     centre,
+    deploy,
     diagnose,
     forecast,
     gaps,
@@ -55,6 +56,7 @@ def register(app: typer.Typer) -> None:
     models.app.command("champion")(model_gate.champion)
     app.add_typer(models.app, name="model")
     app.add_typer(score.app, name="score")
+    app.add_typer(deploy.app, name="deploy")
     app.add_typer(access.app, name="access")
     app.add_typer(backup.app, name="backup")
     app.add_typer(restores.app, name="restore")

@@ -13,6 +13,14 @@ from protos.ceilings import SignedCeiling
 from protos.halt_lifts import HaltLift
 from protos.halts import HaltOrder
 from protos.log_audit import Audit
+from protos.log_deploy import (
+    Deployed,
+    DeployEvent,
+    RecallConfirmed,
+    RecallOrdered,
+    RolloutMoved,
+    TargetAdded,
+)
 from protos.log_entries import (
     AccountsAdopted,
     CeilingSet,
@@ -85,6 +93,8 @@ def words_of(what: What) -> str:  # noqa: PLR0911  (one line a kind)
             ModelRegistered() | ModelMoved() | ModelAliased() | ModelSigned() | ModelApproved() | GateJudged()
         ):
             return _words_of_registry(what)
+        case TargetAdded() | Deployed() | RolloutMoved() | RecallOrdered() | RecallConfirmed():
+            return _words_of_deployment(what)
         case (
             CeilingSet()
             | Halted()
@@ -130,6 +140,22 @@ def _words_of_metrics(metrics: Mapping[str, Any] | None) -> str:
     champion = metrics.get("champion")
     beside = "" if champion is None else f", the champion's {champion['auc']:.4f}"
     return f"AUC {metrics['auc']:.4f}{beside}"
+
+
+def _words_of_deployment(what: DeployEvent) -> str:
+    match what:
+        case TargetAdded():
+            return f"target {what.name} ({what.target_kind}), says {what.by}"
+        case Deployed():
+            released = ", ".join(f"{each.released.ref} ({each.mode})" for each in what.releases)
+            return f"order {what.revision} of {what.target} to {what.state}: {released or 'nothing new'}, by {what.by}: {what.why}"
+        case RolloutMoved():
+            share = f" at {what.share:.0%}" if what.state == "canary" else ""
+            return f"{what.rollout} is {what.state}{share}: {what.target} confirms order {what.revision}"
+        case RecallOrdered():
+            return f"{what.model}@{what.version} is recalled from {what.target}, by {what.by}: {what.why}"
+        case RecallConfirmed():
+            return f"{what.model}@{what.version} runs on {what.target} no more, confirmed with order {what.revision}"
 
 
 def _words_of_office(what: OfficeEvent) -> str:

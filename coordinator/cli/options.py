@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from coordinator.bootstrap import Centre, open_centre
+from coordinator.deploy.desk import DeployDesk
 from coordinator.desk import Desk
 from coordinator.settings import HOME_VARIABLE, load_settings
 
@@ -60,3 +61,15 @@ def desk_at(home: Path | None, access: Path | None) -> Desk:
     from coordinator.api.desk import RemoteDesk
 
     return RemoteDesk(ControlClient(access))
+
+
+def deploy_desk_at(home: Path | None, access: Path | None) -> DeployDesk:
+    """The deployments of the coordinator that `access` opens from another machine, or of the one whose folder is `home`."""
+    if access is None:
+        from coordinator.office.deploy_desk import LocalDeployDesk
+
+        return LocalDeployDesk(centre_at(home))
+    from coordinator.api.client import ControlClient
+    from coordinator.api.deploy_desk import RemoteDeployDesk
+
+    return RemoteDeployDesk(ControlClient(access))

@@ -1,5 +1,6 @@
 """The coordinator's database: the truth about sites, runs, rounds, models and what privacy was spent."""
 
+from coordinator.db import deploy_schema as _deploy_schema
 from coordinator.db import enrolment_schema as _enrolment_schema
 from coordinator.db import gate_schema as _gate_schema
 from coordinator.db import halt_schema as _halt_schema
@@ -14,6 +15,7 @@ from coordinator.db.engine import open_database, reading, writing
 from coordinator.db.migrate import migrate
 
 del (
+    _deploy_schema,
     _enrolment_schema,
     _gate_schema,
     _halt_schema,

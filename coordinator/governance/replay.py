@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session
 from coordinator.db.halt_schema import HaltRow
 from coordinator.db.log_schema import LoggedEntry
 from coordinator.db.schema import Site
+from coordinator.deploy.effects import take as take_deployment
 from coordinator.governance.halts import row_of
 from coordinator.governance.policies.packs import write_policy
 from coordinator.governance.replay_registry import replay_registry
@@ -25,6 +26,7 @@ from coordinator.ledger.ceilings import carry_out
 from protos.ceilings import SignedCeiling
 from protos.halt_lifts import HaltLift
 from protos.halts import HaltOrder
+from protos.log_deploy import Deployed, RecallConfirmed, RecallOrdered, RolloutMoved, TargetAdded
 from protos.log_entries import (
     AccountsAdopted,
     CeilingSet,
@@ -82,7 +84,7 @@ class Replay:
             document = canonical_json(what.members.document)
             self._trusted = Membership.from_canonical(document).verify(self._pinned)
 
-    def _take(self, seq: int, at: datetime, what: What) -> None:  # noqa: C901  (one line a kind)
+    def _take(self, seq: int, at: datetime, what: What) -> None:  # noqa: C901, PLR0912  (one line a kind)
         match what:
             case MembersSigned():
                 self._members(at, what)
@@ -107,6 +109,8 @@ class Replay:
                 replay_registry(self._session, seq, at, what)
             case PolicyPublished() | PolicyJudged() | PolicyInForce():
                 write_policy(self._session, what, at)
+            case TargetAdded() | Deployed() | RolloutMoved() | RecallOrdered() | RecallConfirmed():
+                take_deployment(self._session, at, what)
             case _:
                 self._runs.take(at, what)
 

@@ -3,7 +3,8 @@
 1. Which moves there are is `protos.model_stages`; the log's auditor goes by the same table.
 2. A move is judged once its transaction has the log for itself, so two moves of a version never start from the same stage.
 3. `champion` is the version that was deployed last and still is. What is quarantined or retired loses every alias.
-4. Who may ask for a move, and what must be there before, is its caller's: approvals are `approvals`, verdicts the gate's.
+4. What is quarantined is recalled from wherever it runs, in the same transaction.
+5. Who may ask for a move, and what must be there before, is its caller's: approvals are `approvals`, verdicts the gate's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from coordinator.bootstrap import Centre
 from coordinator.db.engine import writing
 from coordinator.db.registry_schema import ModelAlias, ModelMove
 from coordinator.db.schema import Model
+from coordinator.deploy.recalls import recall_everywhere
 from coordinator.governance.log import append
 from coordinator.registry.versions import ModelVersion, locked_row, read_version
 from protos.documents import make_document
@@ -58,6 +60,8 @@ def move(
 
     size = append(session, at, judged())
     write_move(session, moved[0], at, size - 1)
+    if to is Stage.QUARANTINED:
+        recall_everywhere(session, name, version, why=why, by=by, at=at)
     return read_version(session, name, version)
 
 

@@ -14,6 +14,15 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from coordinator.db import migrate, open_database, reading
+from coordinator.db.deploy_schema import (
+    OrderRow,
+    RecallRow,
+    ReleaseRow,
+    RolloutRow,
+    RunningEvent,
+    RunningRow,
+    TargetRow,
+)
 from coordinator.db.gate_schema import ModelVerdict
 from coordinator.db.halt_schema import HaltRow
 from coordinator.db.ledger_schema import LedgerAccount, LedgerAlert, LedgerCeiling, LedgerEntry, LedgerRelease
@@ -52,6 +61,14 @@ UNTOLD: dict[Any, set[str]] = {
     ModelAlias: set(),
     ModelStatementRow: set(),
     ModelVerdict: set(),
+    TargetRow: set(),
+    ReleaseRow: set(),
+    RolloutRow: set(),
+    # Why a target refused, and what a service had counted, are of the target.
+    OrderRow: {"refused", "baseline"},
+    RunningRow: set(),
+    RunningEvent: {"id"},
+    RecallRow: {"id"},
     LedgerAccount: {"id", "opened_at"},
     LedgerCeiling: {"set_at"},
     LedgerRelease: set(),
@@ -90,10 +107,9 @@ def _is_told(row: Any) -> bool:
 
 
 def _facts(row: Any, untold: set[str], accounts: dict[int, str]) -> dict[str, Any]:
+    # Some attributes are called otherwise than their columns.
     facts = {
-        column.name: getattr(row, column.name)
-        for column in row.__table__.columns
-        if column.name not in untold
+        each.key: getattr(row, each.key) for each in row.__mapper__.column_attrs if each.key not in untold
     }
     if "account_id" in facts:
         facts["account_id"] = accounts[facts["account_id"]]

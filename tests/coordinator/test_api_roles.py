@@ -93,6 +93,13 @@ def test_separation_of_duties() -> None:
         changes["covenant.control.v1.Runs/LaunchRun"] | changes["covenant.governance.v1.Plans/ProposePlan"]
     )
     assert not approving & carrying
+    deploying = {
+        roles
+        for name, roles in changes.items()
+        if name.endswith(("/StartRollout", "/PromoteRollout", "/RenewRelease"))
+    }
+    assert deploying == {frozenset({Role.ML_ENGINEER})}
+    assert approving <= changes["covenant.deploy.v1.Deployments/RecallModel"]
     halting, lifting = (f"covenant.governance.v1.Halts/{name}" for name in ("GiveHalt", "SayLift"))
     assert changes[halting] == set(Role)
     telling = "covenant.control.v1.Models/TellPersonal"
@@ -100,6 +107,7 @@ def test_separation_of_duties() -> None:
     assert {name for name, roles in changes.items() if Role.SITE_OPERATOR in roles} == {halting, telling}
     assert {name for name, roles in changes.items() if Role.ADMIN in roles} == {
         "covenant.control.v1.Runs/StopRun",
+        "covenant.deploy.v1.Deployments/AddTarget",
         halting,
         lifting,
     }

@@ -68,8 +68,17 @@ def test_migrated_schema_equals_the_created_one_in_checks_and_partial_indexes(en
     halts = {"halts", "leadership"}
     policies = {"policy_packs", "policy_judgements"}
     registry = {"model_aliases", "model_moves", "model_statements", "model_verdicts"}
+    deploy = {
+        "deploy_orders",
+        "deploy_targets",
+        "recalls",
+        "releases",
+        "rollouts",
+        "running",
+        "running_events",
+    }
     core = {"attempts", "checkpoints", "models", "rounds", "runs", "sites"}
-    assert set(migrated) == core | ledger | log | halts | office | recovery | registry | policies
+    assert set(migrated) == core | ledger | log | halts | office | recovery | registry | policies | deploy
     with engine.begin() as connection:
         Base.metadata.drop_all(connection)
         Base.metadata.create_all(connection)

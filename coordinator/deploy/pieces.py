@@ -1,0 +1,153 @@
+"""The files of a package, as a folder or as one file, read whole into memory before anybody believes a byte of them.
+
+1. A package is flat: plain names, ordinary files, no folders and no links. Anything else is refused, so no name of another party becomes a path.
+2. Sizes are bounded before anything is read, and files of a bundle are stored as they are: nothing unpacks to more than it weighs.
+3. A package appears as a whole or not at all, and is on disk when the writer returns.
+4. The same files give the same bundle, byte for byte.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import stat
+import zipfile
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+from typing import IO, Final
+
+from protos.files import replace_file, write_new
+from strategies.errors import DiskError, Refused, UsageError
+
+BUNDLE_SUFFIX: Final = ".covenant"
+MOST_FILES: Final = 60
+MOST_FILE_BYTES: Final = 64 << 20
+MOST_PACKAGE_BYTES: Final = 192 << 20
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_MODE: Final = 0o644
+_BEGINNING: Final = (1980, 1, 1, 0, 0, 0)
+
+
+def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+    """Have `folder`, which its content names, hold exactly `files`. A folder that is there already stays as it is. Raises DiskError."""
+    if folder.exists():
+        return
+    beside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
+    try:
+        beside.mkdir(parents=True)
+        for name, data in sorted(files.items()):
+            write_new(beside / name, data, mode=_MODE)
+        beside.rename(folder)
+        _sync(folder.parent)
+    except OSError as error:
+        if folder.exists():  # somebody else has written the same
+            shutil.rmtree(beside, ignore_errors=True)
+            return
+        raise DiskError(f"the package {folder} cannot be written: {error.strerror}") from error
+
+
+def write_bundle(path: Path, files: Mapping[str, bytes]) -> None:
+    """Have `path` hold `files` as one file, as a whole or not at all. Raises UsageError."""
+    buffer = BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for name, data in sorted(files.items()):
+            entry = zipfile.ZipInfo(name, _BEGINNING)
+            entry.create_system, entry.external_attr = 3, (stat.S_IFREG | _MODE) << 16
+            archive.writestr(entry, data)
+    replace_file(path, buffer.getvalue(), mode=_MODE)
+
+
+def read_pieces(source: Path) -> dict[str, bytes]:
+    """The files of the package in `source`, a folder or a bundle. Raises Refused for what is no package, UsageError where it cannot be read."""
+    try:
+        return _read_folder(source) if source.is_dir() else _read_bundle(source)
+    except OSError as error:
+        raise UsageError(f"the package {source} cannot be read: {error.strerror}") from error
+
+
+def _read_folder(folder: Path) -> dict[str, bytes]:
+    names = sorted(each.name for each in folder.iterdir())
+    _require_few(folder, len(names))
+    found: dict[str, bytes] = {}
+    for name in names:
+        _require_name(folder, name)
+        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            os.close(descriptor)
+            raise Refused(f"{name} of the package {folder} is no ordinary file; fetch the package again")
+        with os.fdopen(descriptor, "rb") as file:
+            found[name] = _bounded(folder, name, file)
+        _require_light(folder, sum(map(len, found.values())))
+    return found
+
+
+def _read_bundle(path: Path) -> dict[str, bytes]:
+    if path.stat().st_size > MOST_PACKAGE_BYTES:
+        raise Refused(
+            f"the bundle {path} has {path.stat().st_size} bytes; at most {MOST_PACKAGE_BYTES} are read"
+        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+            _require_few(path, len(entries))
+            _require_light(path, sum(each.file_size for each in entries))
+            found: dict[str, bytes] = {}
+            for each in entries:
+                _require_entry(path, each, found)
+                with archive.open(each) as file:
+                    found[each.filename] = _bounded(path, each.filename, file)
+    except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
+        raise Refused(f"{path} is no bundle, or is damaged; carry it here again") from error
+    return found
+
+
+def _require_entry(path: Path, entry: zipfile.ZipInfo, found: Mapping[str, bytes]) -> None:
+    _require_name(path, entry.filename)
+    kind = stat.S_IFMT(entry.external_attr >> 16)
+    if kind not in {0, stat.S_IFREG} or entry.is_dir():
+        raise Refused(
+            f"{entry.filename} of the bundle {path} is no ordinary file; carry the bundle here again"
+        )
+    if entry.compress_type != zipfile.ZIP_STORED or entry.flag_bits & 1:
+        raise Refused(
+            f"{entry.filename} of the bundle {path} is not stored as it is; carry the bundle here again"
+        )
+    if entry.filename in found:
+        raise Refused(f"the bundle {path} has two files called {entry.filename}")
+
+
+def _require_name(source: Path, name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise Refused(
+            f"the package {source} has a file called {name[:100]!r}; a package has plain names only"
+        )
+
+
+def _require_few(source: Path, count: int) -> None:
+    if count > MOST_FILES:
+        raise Refused(f"the package {source} has {count} files; at most {MOST_FILES} are read")
+
+
+def _require_light(source: Path, size: int) -> None:
+    if size > MOST_PACKAGE_BYTES:
+        raise Refused(f"the package {source} has more than {MOST_PACKAGE_BYTES} bytes, the most that is read")
+
+
+def _bounded(source: Path, name: str, file: IO[bytes]) -> bytes:
+    data = file.read(MOST_FILE_BYTES + 1)
+    if len(data) > MOST_FILE_BYTES:
+        raise Refused(
+            f"{name} of the package {source} has more than {MOST_FILE_BYTES} bytes, the most that is read"
+        )
+    return data
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,158 @@
+"""A scoring service on this machine, driven by the state document that it watches.
+
+Its packages lie in `packages` of its state folder. What is on a machine decides nothing: the service opens a package only as `open_package` does.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import ssl
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+from coordinator.deploy.accepted import Machine
+from coordinator.deploy.package import Package, Recalled, open_package, verify_package, write_package
+from coordinator.deploy.scoring.serving import (
+    STATUS_PATH,
+    Opener,
+    PackageRef,
+    ServiceStatus,
+    ServingState,
+    read_state,
+    write_state,
+)
+from coordinator.deploy.targets.base import Observed, Order
+from coordinator.deploy.targets.settings import LocalSettings
+from protos.rollouts import State
+from protos.root import SignedRoot
+from strategies.errors import Refused, Unreachable, UsageError
+
+PACKAGES: Final = "packages"
+ACCEPTED: Final = "accepted"
+_LOCK: Final = "deploying.lock"
+_TIMEOUT_S: Final = 2.0
+_MOST_STATUS_BYTES: Final = 1 << 20
+
+
+def machine_of(state: Path, target: str, pinned: SignedRoot) -> Machine:
+    """What the scoring service with that state folder remembers of releases."""
+    return Machine(pinned, target, state / ACCEPTED)
+
+
+def opener_of(state: Path, target: str, pinned: SignedRoot, clock: Callable[[], datetime]) -> Opener:
+    """What the scoring service with that state folder opens packages with."""
+    machine = machine_of(state, target, pinned)
+    return lambda source: open_package(source, machine, clock())
+
+
+class LocalTarget:
+    """See `Target`."""
+
+    states = frozenset({State.SHADOW, State.CANARY, State.FULL})
+
+    def __init__(self, name: str, settings: LocalSettings, pinned: SignedRoot) -> None:
+        self._settings = settings
+        self._folder = Path(settings.state)
+        self._machine = machine_of(self._folder, name, pinned)
+
+    def give(self, order: Order) -> None:
+        """See `Target.give`."""
+        with self._alone():
+            before = read_state(self._folder)
+            if before is not None and before.revision > order.revision:
+                raise Refused(
+                    f"{self._folder} has order {before.revision}; order {order.revision} is older, so another deployment came first"
+                )
+            wanted = ServingState(
+                revision=order.revision,
+                stable=self._place(order.stable),
+                challenger=self._place(order.challenger),
+                mode=order.mode,
+                share=order.share,
+                decline_at=None if before is None else before.decline_at,
+            )
+            if order.recall is not None:
+                self._forget(order.recall)
+            if before != wanted:
+                write_state(self._folder, wanted)
+
+    def observe(self) -> Observed:
+        """See `Target.observe`."""
+        status = self._status()
+        refused = status.refused
+        return Observed(
+            revision=status.revision,
+            refused=None if refused is None else (refused.revision, refused.why),
+            status=status,
+        )
+
+    def _place(self, package: Package | None) -> PackageRef | None:
+        if package is None:
+            return None
+        folder = write_package(self._folder.absolute() / PACKAGES, package)
+        return PackageRef(package=str(folder), digest=package.release.released.digest)
+
+    def _forget(self, recall: Package) -> None:
+        """Have the machine refuse all that was released before: whoever can write its state brings nothing back."""
+        folder = write_package(self._folder.absolute() / PACKAGES, recall)
+        with suppress(Recalled):
+            verify_package(folder, self._machine, recall.release.at)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        try:
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            lock = (self._folder / _LOCK).open("ab")
+        except OSError as error:
+            raise UsageError(f"{self._folder} cannot be used: {error.strerror}") from error
+        with lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+    def _status(self) -> ServiceStatus:
+        """What the service tells. Raises Unreachable where it does not answer, Refused for what is no status."""
+        url = f"{self._settings.url}{STATUS_PATH}"
+        try:
+            with (
+                httpx.Client(trust_env=False, timeout=_TIMEOUT_S, verify=self._authority()) as client,
+                client.stream("GET", url, headers=self._headers()) as answer,
+            ):
+                data = b""
+                for chunk in answer.iter_bytes():
+                    data += chunk
+                    if len(data) > _MOST_STATUS_BYTES:
+                        raise Refused(
+                            f"{url} answers more than {_MOST_STATUS_BYTES} bytes; it is no scoring service"
+                        )
+        except httpx.HTTPError as error:
+            raise Unreachable(
+                f"the scoring service at {self._settings.url} does not answer ({type(error).__name__}); start it with `covenant score serve`"
+            ) from error
+        if answer.status_code != httpx.codes.OK:
+            raise Unreachable(f"{url} answers {answer.status_code}; see that its token is the service's")
+        try:
+            return ServiceStatus.model_validate_json(data)
+        except ValueError as error:
+            raise Refused(f"{url} does not tell a status of a scoring service") from error
+
+    def _headers(self) -> dict[str, str]:
+        if self._settings.token_file is None:
+            return {}
+        try:
+            token = Path(self._settings.token_file).read_text(encoding="ascii").strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"{self._settings.token_file} cannot be read as a token") from error
+        return {"Authorization": f"Bearer {token}"}
+
+    def _authority(self) -> ssl.SSLContext | bool:
+        if self._settings.ca_file is None:
+            return True
+        try:
+            return ssl.create_default_context(cafile=self._settings.ca_file)
+        except OSError as error:
+            raise UsageError(f"{self._settings.ca_file} cannot be read as a certificate") from error

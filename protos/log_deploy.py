@@ -1,0 +1,263 @@
+"""Deployments as the transparency log tells them: what was ordered to run where, what came of it, and what was called back.
+
+1. A target is added once. Orders of a target are numbered from 1 without gaps, and so are its releases: none is used twice, and none is lost.
+2. Every release is signed by the artifacts service of the newest member list, for this federation and target, and is of a registered version
+   with exactly its files.
+3. An order moves one rollout, as rollouts move (`rollouts`); at most one of a target is under way. What an order names it releases, or it was
+   released before and still counts.
+4. A rollout has moved only by the newest order of its target. What it superseded, or what serves again after it, moves with it.
+5. Nothing that a recall names is released for its target until the recall is confirmed, and then only if it is approved anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from protos.documents import Part
+from protos.log_run_events import Facts
+from protos.membership import Trusted
+from protos.model_release import ModelRelease, Number, Released, require_release
+from protos.names import Name, Sha256, matching
+from protos.rollouts import UNDER_WAY, RolloutRules, State, require_move, standing_of
+from strategies.errors import Refused
+from strategies.ids import Digest
+
+RolloutId = Annotated[str, matching(r"rollout-[0-9a-f]{16}", "an id such as rollout-0123456789abcdef")]
+Why = Annotated[str, Field(min_length=1, max_length=500)]
+By = Annotated[str, Field(min_length=1, max_length=128)]
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Kind = Literal["local", "kserve", "edge"]
+
+
+class TargetAdded(Part):
+    """A place where models may run from now on."""
+
+    kind: Literal["target-added"] = "target-added"
+    name: Name
+    target_kind: Kind
+    settings: Facts
+    by: By
+
+
+class RolloutStarted(Part):
+    """What begins with an order: a version's way to a target, by `rules`, after the rollout that served before."""
+
+    model: Name
+    version: Number
+    digest: Sha256
+    rules: RolloutRules
+    before: RolloutId | None = None
+
+
+class Deployed(Part):
+    """An order to a target: what it is to run from `revision` on, with the releases that were signed for it.
+
+    `stable`, `challenger` and `recall` are numbers of releases. Once it is confirmed, the rollout is in `state` with `share`.
+    """
+
+    kind: Literal["deployed"] = "deployed"
+    target: Name
+    revision: Number
+    rollout: RolloutId
+    started: RolloutStarted | None = None
+    state: State
+    share: Share
+    mode: Literal["none", "shadow", "canary"]
+    stable: Number | None = None
+    challenger: Number | None = None
+    recall: Number | None = None
+    releases: Annotated[tuple[ModelRelease, ...], Field(max_length=3)] = ()
+    why: Why
+    by: By
+
+
+class RolloutMoved(Part):
+    """A target has confirmed its order `revision`, and with it the rollout has come to `state`."""
+
+    kind: Literal["rollout-moved"] = "rollout-moved"
+    target: Name
+    revision: Number
+    rollout: RolloutId
+    state: State
+    share: Share
+
+
+class RecallOrdered(Part):
+    """A version is to run on a target no more."""
+
+    kind: Literal["recalled"] = "recalled"
+    target: Name
+    model: Name
+    version: Number
+    why: Why
+    by: By
+
+    @property
+    def what(self) -> tuple[str, str, int]:
+        """Target, model and version."""
+        return self.target, self.model, self.version
+
+
+class RecallConfirmed(Part):
+    """The target has confirmed, with its order `revision`, that the version runs there no more."""
+
+    kind: Literal["recall-confirmed"] = "recall-confirmed"
+    target: Name
+    model: Name
+    version: Number
+    revision: Number
+
+    @property
+    def what(self) -> tuple[str, str, int]:
+        """Target, model and version."""
+        return self.target, self.model, self.version
+
+
+DeployEvent = TargetAdded | Deployed | RolloutMoved | RecallOrdered | RecallConfirmed
+
+Find = Callable[[str, int], Released]
+"""A registered version with its files, if it may be released. Raises Refused."""
+
+
+@dataclass
+class RolloutStory:
+    """A rollout as the log tells it."""
+
+    started: RolloutStarted
+    state: State = State.PLANNED
+    share: float = 0.0
+
+
+@dataclass
+class TargetStory:
+    """A target as the log tells it."""
+
+    orders: list[Deployed] = field(default_factory=list)
+    confirmed: int = 0
+    releases: dict[int, ModelRelease] = field(default_factory=dict)
+    rollouts: dict[str, RolloutStory] = field(default_factory=dict)
+
+
+@dataclass
+class DeployStory:
+    """Targets by name, and recalls that are not confirmed."""
+
+    targets: dict[str, TargetStory] = field(default_factory=dict)
+    recalls: set[tuple[str, str, int]] = field(default_factory=set)
+
+    def take(self, what: DeployEvent, trusted: Trusted | None, find: Find) -> None:
+        """Take an entry, judged by the newest member list. Raises Refused."""
+        match what:
+            case TargetAdded():
+                if what.name in self.targets:
+                    raise Refused(f"target {what.name} is added twice")
+                self.targets[what.name] = TargetStory()
+            case Deployed():
+                self._order(self._target(what.target), what, trusted, find)
+            case RolloutMoved():
+                self._moved(self._target(what.target), what)
+            case RecallOrdered():
+                self._target(what.target)
+                if what.what in self.recalls:
+                    raise Refused(f"{what.model}@{what.version} is recalled from {what.target} twice")
+                self.recalls.add(what.what)
+            case RecallConfirmed():
+                self._called_back(self._target(what.target), what)
+
+    def _target(self, name: str) -> TargetStory:
+        if name not in self.targets:
+            raise Refused(f"target {name} was never added")
+        return self.targets[name]
+
+    def _order(self, target: TargetStory, what: Deployed, trusted: Trusted | None, find: Find) -> None:
+        if what.revision != len(target.orders) + 1:
+            raise Refused(
+                f"order {what.revision} of {what.target} comes after {len(target.orders)}; they are numbered without gaps"
+            )
+        for each in what.releases:
+            self._release(target, what, each, trusted, find)
+        floor = max((each.floor for each in target.releases.values()), default=1)
+        for number in filter(None, (what.stable, what.challenger, what.recall)):
+            if number not in target.releases or number < floor:
+                raise Refused(
+                    f"order {what.revision} of {what.target} names release {number}, which does not count"
+                )
+        self._rollout(target, what)
+        target.orders.append(what)
+
+    def _release(
+        self, target: TargetStory, what: Deployed, release: ModelRelease, trusted: Trusted | None, find: Find
+    ) -> None:
+        if trusted is None:
+            raise Refused("the log has no member list before this, so nobody could sign a release")
+        require_release(release, trusted.members, trusted.federation, what.target)
+        if release.sequence != len(target.releases) + 1:
+            raise Refused(
+                f"{release.words} comes after {len(target.releases)}; they are numbered without gaps"
+            )
+        if release.mode != "recall":
+            if find(release.released.model, release.released.version) != release.released:
+                raise Refused(f"{release.words} is of a version that is not registered so")
+            if (what.target, release.released.model, release.released.version) in self.recalls:
+                raise Refused(f"{release.words} is of a version that is being recalled from there")
+        target.releases[release.sequence] = release
+
+    @staticmethod
+    def _rollout(target: TargetStory, what: Deployed) -> None:
+        if what.started is not None:
+            if what.rollout in target.rollouts:
+                raise Refused(f"{what.rollout} is started twice")
+            if open_ := [name for name, each in target.rollouts.items() if each.state in UNDER_WAY]:
+                raise Refused(f"{what.rollout} is started while {open_[0]} is under way at {what.target}")
+            target.rollouts[what.rollout] = RolloutStory(what.started)
+        found = target.rollouts.get(what.rollout)
+        if found is None:
+            raise Refused(f"{what.rollout} was never started at {what.target}")
+        require_move(what.rollout, standing_of(found.state, found.share), standing_of(what.state, what.share))
+
+    @staticmethod
+    def _moved(target: TargetStory, what: RolloutMoved) -> None:
+        newest = target.orders[-1] if target.orders else None
+        if newest is None or newest.revision != what.revision:
+            raise Refused(
+                f"{what.rollout} has moved by order {what.revision}, which is not the newest of {what.target}"
+            )
+        story = target.rollouts.get(what.rollout)
+        if story is None:
+            raise Refused(f"{what.rollout} was never started at {what.target}")
+        require_move(what.rollout, standing_of(story.state, story.share), standing_of(what.state, what.share))
+        if what.rollout == newest.rollout:
+            fits = (what.state, what.share) == (newest.state, newest.share)
+        else:  # it is superseded by that one, or serves again after it
+            fits = what.state in {State.SUPERSEDED, State.FULL}
+        if not fits:
+            raise Refused(
+                f"{what.rollout} has come to {what.state}; {newest.rollout} was ordered to {newest.state}"
+            )
+        story.state, story.share = what.state, what.share
+        target.confirmed = what.revision
+
+    def _called_back(self, target: TargetStory, what: RecallConfirmed) -> None:
+        if what.what not in self.recalls:
+            raise Refused(f"{what.model}@{what.version} was not recalled from {what.target}")
+        if what.revision > target.confirmed:
+            raise Refused(
+                f"order {what.revision} of {what.target} is not confirmed, so neither is its recall"
+            )
+        runs = target.orders[what.revision - 1]
+        for number in filter(None, (runs.stable, runs.challenger)):
+            released = target.releases[number].released
+            if (released.model, released.version) == (what.model, what.version):
+                raise Refused(f"order {what.revision} of {what.target} still runs {released.ref}")
+        self.recalls.remove(what.what)
+
+
+def served(story: DeployStory, target: str) -> Digest | None:
+    """The digest of the version that serves at `target` by its last confirmed order; None where nothing does."""
+    found = story.targets[target]
+    stable = found.orders[found.confirmed - 1].stable if found.confirmed else None
+    return None if stable is None else found.releases[stable].released.digest

@@ -1,0 +1,157 @@
+"""A log that is replayed into an empty database gives the same targets, releases, orders, rollouts, recalls, and what runs where."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from shutil import copyfile
+
+import pytest
+from sqlalchemy import Engine
+from sqlalchemy.orm import Session
+
+from coordinator.db import open_database, writing
+from coordinator.documents import read_listed, read_root
+from coordinator.governance.log import append_again, open_log
+from coordinator.governance.replay import Replay
+from coordinator.registry.versions import get_version
+from protos.log_deploy import Deployed, DeployStory
+from protos.log_entries import LogEntry, What
+from protos.model_release import ModelRelease, Released
+from protos.model_stages import Stage
+from protos.rollouts import Canary, Shadow
+from strategies.errors import Refused
+from tests.coordinator.conftest import submitted
+from tests.coordinator.deploy_for_tests import NAME, Works
+from tests.coordinator.recovery_for_tests import told
+from tests.trust_for_tests import key_of
+
+TABLES = (
+    "deploy_targets",
+    "releases",
+    "rollouts",
+    "deploy_orders",
+    "running",
+    "running_events",
+    "recalls",
+    "models",
+    "model_moves",
+    "model_aliases",
+)
+DEPLOYED = {"target-added", "deployed", "rollout-moved", "recalled", "recall-confirmed"}
+
+
+@pytest.fixture(scope="module")
+def works(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> Works:
+    """One whole life: shadow, canary, full, rolled back, deployed again, quarantined. Nobody changes it."""
+    folder = tmp_path_factory.mktemp("life")
+    copyfile(migrated_sqlite, folder / "covenant.db")
+    works = Works.make(folder / "works", open_database(f"sqlite:///{folder / 'covenant.db'}"))
+    with works.serving():
+        works.approved(1)
+        works.start(1, "branch")
+        works.drive("branch")
+        works.approved(2)
+        works.start(2, "branch", Shadow())
+        works.drive("branch")
+        for step in (Canary(0.1), None):
+            works.promote("branch", step)
+            works.drive("branch")
+        works.roll_back("branch")
+        works.drive("branch")
+        works.start(2, "branch")
+        works.drive("branch")
+        works.move(2, Stage.QUARANTINED)
+        works.drive("branch")
+    return works
+
+
+def entries(works: Works) -> list[bytes]:
+    log = open_log(works.centre.engine, works.centre.settings, works.centre.clock)
+    return [each.body for each in log.entries()]
+
+
+def test_what_was_deployed_comes_back_with_the_log(works: Works, engine: Engine) -> None:
+    before, again = told(works.centre.engine), engine
+    with writing(again, "submitting") as session:
+        session.add(submitted())
+    with again.begin() as connection, Session(bind=connection, expire_on_commit=False) as session:
+        replay = Replay(session, again, read_root(works.centre.settings))
+        for seq, body in enumerate(entries(works)):
+            append_again(session, [body])
+            replay.take(seq, body)
+        session.commit()
+    after = told(again)
+    for table in TABLES:
+        assert before[table], table
+        assert after[table] == before[table], table
+
+
+def judged(works: Works, change: Callable[[What], What | None]) -> DeployStory:
+    """The story of the deployments, with what an entry is changed to; None leaves it out."""
+    story, trusted = DeployStory(), read_listed(works.centre.settings).trusted
+
+    def find(name: str, version: int) -> Released:
+        found = get_version(works.centre.engine, name, version)
+        return Released(model=name, version=version, digest=found.digest, artifacts=dict(found.artifacts))
+
+    for body in entries(works):
+        what = LogEntry.from_canonical(body).what
+        if what.kind in DEPLOYED and (kept := change(what)) is not None:
+            story.take(kept, trusted, find)  # type: ignore[arg-type]
+    return story
+
+
+def leave_out(kind: str, number: int = 0) -> Callable[[What], What | None]:
+    seen = -1
+
+    def change(what: What) -> What | None:
+        nonlocal seen
+        seen += what.kind == kind
+        return None if what.kind == kind and seen == number else what
+
+    return change
+
+
+def with_release(**changes: object) -> Callable[[What], What | None]:
+    def change(what: What) -> What | None:
+        if isinstance(what, Deployed) and what.revision == 1:
+            changed = what.releases[0].model_copy(update=changes)
+            return what.model_copy(update={"releases": (changed,)})
+        return what
+
+    return change
+
+
+def by_somebody_else(what: What) -> What | None:
+    if isinstance(what, Deployed) and what.revision == 1:
+        release = what.releases[0]
+        signature = key_of("somebody").sign("covenant/model-release/v1", release.message)
+        facts = {**release.model_dump(), "signature": signature}
+        return what.model_copy(update={"releases": (ModelRelease(**facts),)})
+    return what
+
+
+def test_the_log_as_it_is_is_believed(works: Works) -> None:
+    story = judged(works, lambda what: what)
+    assert [each.started.version for each in story.targets["branch"].rollouts.values()] == [1, 2, 2]
+    assert story.recalls == set()
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (leave_out("target-added"), "was never added"),
+        (leave_out("deployed"), "which is not the newest"),
+        (leave_out("rollout-moved"), "while .* is under way"),
+        (leave_out("recalled"), "was not recalled"),
+        (with_release(sequence=2), "not signed by artifacts"),
+        (by_somebody_else, "not signed by artifacts"),
+    ],
+)
+def test_a_log_that_was_changed_is_not_believed(
+    works: Works, change: Callable[[What], What | None], reason: str
+) -> None:
+    with pytest.raises(Refused, match=reason):
+        judged(works, change)
+    assert get_version(works.centre.engine, NAME, 2).stage is Stage.QUARANTINED
