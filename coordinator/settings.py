@@ -54,11 +54,15 @@ class EnrolmentSection(BaseModel):
 
 
 class KeysSection(BaseModel):
-    """The private keys of the coordinator's services, and the `passphrase` that opens them; without it they are not encrypted."""
+    """The private keys of the coordinator's services, and the `passphrase` that opens them; without it they are not encrypted.
+
+    `signing` is the P-256 key that signs models; its certificate lies beside it as NAME.json. Without that file models are registered unsigned.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     log: str = "log.key"
+    signing: str = "signing.key"
     passphrase: PassphraseSource | None = None
 
 
@@ -127,6 +131,16 @@ class Settings:
     def log_key_file(self) -> Path:
         """The private key that signs the transparency log's heads; its identity card lies beside it as NAME.pub."""
         return self.home / self.config.keys.log
+
+    @property
+    def artifact_key_file(self) -> Path:
+        """The private key that signs models."""
+        return self.home / self.config.keys.signing
+
+    @property
+    def artifact_certificate_file(self) -> Path:
+        """The certificate that vouches for it."""
+        return self.artifact_key_file.with_suffix(".json")
 
     @property
     def control_tls(self) -> Path:

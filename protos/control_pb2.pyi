@@ -138,7 +138,7 @@ class GetModelRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "stage", "run", "digest", "artifacts", "metrics", "created_us", "personal")
+    __slots__ = ("name", "version", "stage", "run", "digest", "artifacts", "metrics", "created_us", "personal", "aliases", "signature")
     class ArtifactsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -155,6 +155,8 @@ class Model(_message.Message):
     METRICS_FIELD_NUMBER: _ClassVar[int]
     CREATED_US_FIELD_NUMBER: _ClassVar[int]
     PERSONAL_FIELD_NUMBER: _ClassVar[int]
+    ALIASES_FIELD_NUMBER: _ClassVar[int]
+    SIGNATURE_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     stage: str
@@ -164,7 +166,9 @@ class Model(_message.Message):
     metrics: str
     created_us: int
     personal: _containers.RepeatedScalarFieldContainer[str]
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., stage: _Optional[str] = ..., run: _Optional[str] = ..., digest: _Optional[str] = ..., artifacts: _Optional[_Mapping[str, str]] = ..., metrics: _Optional[str] = ..., created_us: _Optional[int] = ..., personal: _Optional[_Iterable[str]] = ...) -> None: ...
+    aliases: _containers.RepeatedScalarFieldContainer[str]
+    signature: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., stage: _Optional[str] = ..., run: _Optional[str] = ..., digest: _Optional[str] = ..., artifacts: _Optional[_Mapping[str, str]] = ..., metrics: _Optional[str] = ..., created_us: _Optional[int] = ..., personal: _Optional[_Iterable[str]] = ..., aliases: _Optional[_Iterable[str]] = ..., signature: _Optional[str] = ...) -> None: ...
 
 class TellPersonalRequest(_message.Message):
     __slots__ = ("request_id", "statement")
@@ -179,3 +183,89 @@ class TellPersonalResponse(_message.Message):
     MODELS_FIELD_NUMBER: _ClassVar[int]
     models: _containers.RepeatedScalarFieldContainer[str]
     def __init__(self, models: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class GetStandingRequest(_message.Message):
+    __slots__ = ("model",)
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    def __init__(self, model: _Optional[str] = ...) -> None: ...
+
+class ApproveModelRequest(_message.Message):
+    __slots__ = ("request_id", "statement")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    STATEMENT_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    statement: bytes
+    def __init__(self, request_id: _Optional[str] = ..., statement: _Optional[bytes] = ...) -> None: ...
+
+class ModelStanding(_message.Message):
+    __slots__ = ("model", "on", "author", "statements", "missing")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    ON_FIELD_NUMBER: _ClassVar[int]
+    AUTHOR_FIELD_NUMBER: _ClassVar[int]
+    STATEMENTS_FIELD_NUMBER: _ClassVar[int]
+    MISSING_FIELD_NUMBER: _ClassVar[int]
+    model: Model
+    on: str
+    author: str
+    statements: _containers.RepeatedScalarFieldContainer[bytes]
+    missing: _containers.RepeatedCompositeFieldContainer[ModelLack]
+    def __init__(self, model: _Optional[_Union[Model, _Mapping]] = ..., on: _Optional[str] = ..., author: _Optional[str] = ..., statements: _Optional[_Iterable[bytes]] = ..., missing: _Optional[_Iterable[_Union[ModelLack, _Mapping]]] = ...) -> None: ...
+
+class ModelLack(_message.Message):
+    __slots__ = ("role", "given", "asked", "could")
+    ROLE_FIELD_NUMBER: _ClassVar[int]
+    GIVEN_FIELD_NUMBER: _ClassVar[int]
+    ASKED_FIELD_NUMBER: _ClassVar[int]
+    COULD_FIELD_NUMBER: _ClassVar[int]
+    role: str
+    given: int
+    asked: int
+    could: _containers.RepeatedScalarFieldContainer[str]
+    def __init__(self, role: _Optional[str] = ..., given: _Optional[int] = ..., asked: _Optional[int] = ..., could: _Optional[_Iterable[str]] = ...) -> None: ...
+
+class MoveModelRequest(_message.Message):
+    __slots__ = ("request_id", "model", "to", "why")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    TO_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    model: str
+    to: str
+    why: str
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., to: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+
+class NameModelRequest(_message.Message):
+    __slots__ = ("request_id", "name", "alias", "version")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    ALIAS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    name: str
+    alias: str
+    version: int
+    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., alias: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
+
+class NameModelResponse(_message.Message):
+    __slots__ = ()
+    def __init__(self) -> None: ...
+
+class GetLineageRequest(_message.Message):
+    __slots__ = ("model", "plan", "run", "site")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    RUN_FIELD_NUMBER: _ClassVar[int]
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    model: str
+    plan: str
+    run: str
+    site: str
+    def __init__(self, model: _Optional[str] = ..., plan: _Optional[str] = ..., run: _Optional[str] = ..., site: _Optional[str] = ...) -> None: ...
+
+class Lineage(_message.Message):
+    __slots__ = ("facts",)
+    FACTS_FIELD_NUMBER: _ClassVar[int]
+    facts: str
+    def __init__(self, facts: _Optional[str] = ...) -> None: ...

@@ -116,7 +116,7 @@ def load_document(path: Path, model: type[T]) -> T:
     return _read(text, model, str(path), folder=path.absolute().parent)
 
 
-def make_document(model: type[T], source: str, **fields: object) -> T:
+def make_document(model: type[T], source: str, /, **fields: object) -> T:
     """A `model` of `fields` that people gave in another way than a file; `source` names it. Raises DocumentError."""
     try:
         return model(**fields)

@@ -161,7 +161,7 @@ def create_node_key(path: Path) -> str:
     """Write a fresh P-256 key for the transport to a new file, mode 0600; returns its public key in PEM."""
     key = ec.generate_private_key(ec.SECP256R1())
     write_private(path, key)
-    return _public_pem(key.public_key())
+    return public_pem(key.public_key())
 
 
 def node_public_pem(path: Path) -> str:
@@ -169,7 +169,7 @@ def node_public_pem(path: Path) -> str:
     key = read_private(path)
     if not isinstance(key, ec.EllipticCurvePrivateKey):
         raise UsageError(f"{path} holds another kind of private key; an elliptic curve key is needed")
-    return check_node_pem(_public_pem(key.public_key()))
+    return check_node_pem(public_pem(key.public_key()))
 
 
 def check_node_pem(text: str) -> str:
@@ -180,7 +180,7 @@ def check_node_pem(text: str) -> str:
         raise UsageError("this is not a public key in PEM") from error
     if not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, NodeCurve):
         raise UsageError("this is not an elliptic curve key on P-256, P-384 or P-521")
-    if _public_pem(key) != text:
+    if public_pem(key) != text:
         raise UsageError("this PEM carries something besides the key; write the key out again")
     return text
 
@@ -191,7 +191,8 @@ def labelled(label: str, message: bytes) -> bytes:
     return len(name).to_bytes(2, "big") + name + message
 
 
-def _public_pem(key: ec.EllipticCurvePublicKey) -> str:
+def public_pem(key: ec.EllipticCurvePublicKey) -> str:
+    """An elliptic curve key in the one PEM form that is compared."""
     data = key.public_bytes(serialization.Encoding.PEM, serialization.PublicFormat.SubjectPublicKeyInfo)
     return data.decode()
 

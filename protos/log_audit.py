@@ -9,8 +9,9 @@
 6. What sites have witnessed is this log, and they have witnessed each run before a sum over them is settled (`log_witnesses`).
 7. Nothing that a halt covers is launched, resumed or settled while it stands (`log_halts`).
 8. A site personalises a model that is registered, by its own signed word, told once (`log_personal`).
-9. What officers do through the control API is signed by them (`log_office`).
-10. Entries may be missing where the root's quorum declared a gap, after the very head that it names. No run from before goes on after it, and a
+9. A model moves between stages as `model_stages` has it, and is called as it moved (`log_registry`).
+10. What officers do through the control API is signed by them (`log_office`).
+11. Entries may be missing where the root's quorum declared a gap, after the very head that it names. No run from before goes on after it, and a
    site's accounts are charged again only once its own statement was adopted (`log_gaps`).
 """
 
@@ -55,6 +56,7 @@ from protos.log_office import (
     judge_office,
 )
 from protos.log_personal import PersonalStory
+from protos.log_registry import ModelAliased, ModelApproved, ModelMoved, ModelSigned, RegistryStory
 from protos.log_run_events import (
     ReservationGivenUp,
     RunEvent,
@@ -92,6 +94,7 @@ class Audit:
     pinned: SignedRoot
     runs: dict[RunId, RunStory] = field(default_factory=dict)
     models: list[ModelRegistered] = field(default_factory=list)
+    registry: RegistryStory = field(default_factory=RegistryStory)
     personal: PersonalStory = field(default_factory=PersonalStory)
     budgets: Budgets = field(default_factory=Budgets)
     gaps: GapStory = field(default_factory=GapStory)
@@ -134,7 +137,7 @@ class Audit:
                 f"this log has another member list {newest.members.ref} than you have: compare both with the officers"
             )
 
-    def _judge(self, seq: int, at: datetime, what: What) -> None:
+    def _judge(self, seq: int, at: datetime, what: What) -> None:  # noqa: C901  (one line a kind)
         match what:
             case MembersSigned():
                 self._members(what)
@@ -151,6 +154,8 @@ class Audit:
                 self._gap(what)
             case AccountsAdopted():
                 self._adopt(what)
+            case ModelMoved() | ModelAliased() | ModelSigned() | ModelApproved():
+                self.registry.take(what, self._trusted, at)
             case CeilingSet() | Halted() | HaltLifted():
                 self._decide(at, what)
             case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied() | EnrolmentDenied():
@@ -249,6 +254,7 @@ class Audit:
                 f"{what.name}@{what.version} is said to come from {what.run}, which has not made such a model"
             )
         self.models.append(what)
+        self.registry.register(what.name, what.version, what.digest, run.approved.author)
 
     def _happen(self, what: RunEvent) -> None:
         run = self._run(what.run)

@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from protos.documents import Document, FieldError, Part
 from protos.log_office import OfficeEvent
+from protos.log_registry import RegistryEvent
 from protos.log_run_events import Attempt, Facts, Reserved, RunEvent
 from protos.names import Name, Run, Sha256, Site
 from strategies.encoding import canonical_json, digest_of
@@ -194,6 +195,7 @@ What = Annotated[
     | AccountsAdopted
     | Halted
     | HaltLifted
+    | RegistryEvent
     | OfficeEvent,
     Field(discriminator="kind"),
 ]

@@ -62,6 +62,8 @@ def model_message(version: ModelVersion) -> control.Model:
         metrics="" if version.metrics is None else json.dumps(dict(version.metrics)),
         created_us=(version.created_at - _EPOCH) // _MICROSECOND,
         personal=version.personal,
+        aliases=version.aliases,
+        signature=version.signature,
     )
 
 
@@ -77,6 +79,8 @@ def model_version(message: control.Model) -> ModelVersion:
         metrics=json.loads(message.metrics) if message.metrics else None,
         created_at=_EPOCH + message.created_us * _MICROSECOND,
         personal=tuple(map(site_name, message.personal)),
+        aliases=tuple(message.aliases),
+        signature=digest(message.signature) if message.HasField("signature") else None,
     )
 
 

@@ -27,6 +27,7 @@ from coordinator.api.halts import Halts
 from coordinator.api.identity import CurrentMembers, Identity
 from coordinator.api.ledger import Accounts
 from coordinator.api.log import Log
+from coordinator.api.models import Models
 from coordinator.api.plans import Plans
 from coordinator.api.runs import Runs
 from coordinator.bootstrap import Centre
@@ -139,6 +140,7 @@ def _functions(centre: Centre) -> Mapping[str, Function]:
         **Log(centre).functions(),
         **Accounts(centre).functions(),
         **Halts(centre).functions(),
+        **Models(centre).functions(),
         **_machinery(),
     }
 

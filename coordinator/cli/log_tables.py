@@ -36,6 +36,7 @@ from protos.log_office import (
     PlanApproved,
     PlanProposed,
 )
+from protos.log_registry import ModelAliased, ModelApproved, ModelMoved, ModelSigned, RegistryEvent
 from protos.log_run_events import (
     AttemptVoided,
     ReservationGivenUp,
@@ -77,8 +78,8 @@ def words_of(what: What) -> str:
             said = [] if what.evidence is None else what.evidence.document.get("statements", [])
             by = ", ".join(f"{each['officer']} ({each['role']})" for each in said) or "nobody"
             return f"plan {what.plan.document['name']} {what.plan.digest[:_SHORT]}, contract {what.contract.digest[:_SHORT]}, signed by {by}"
-        case ModelRegistered():
-            return f"{what.name}@{what.version} {what.digest[:_SHORT]} from {what.run}"
+        case ModelRegistered() | ModelMoved() | ModelAliased() | ModelSigned() | ModelApproved():
+            return _words_of_registry(what)
         case (
             CeilingSet()
             | Halted()
@@ -96,6 +97,21 @@ def words_of(what: What) -> str:
             return _words_of_sites(what)
         case _:
             return f"{what.run}: {_words_of_run(what)}"
+
+
+def _words_of_registry(what: ModelRegistered | RegistryEvent) -> str:
+    match what:
+        case ModelRegistered():
+            return f"{what.name}@{what.version} {what.digest[:_SHORT]} from {what.run}"
+        case ModelMoved():
+            return f"{what.ref} from {what.before} to {what.to}, by {what.by}: {what.why}"
+        case ModelAliased():
+            names = "nothing any more" if what.version is None else f"version {what.version}"
+            return f"{what.name}@{what.alias} names {names}, says {what.by}"
+        case ModelSigned():
+            return f"the files of {what.name}@{what.version} are signed by {what.key.service}"
+        case ModelApproved():
+            return what.statement.words
 
 
 def _words_of_office(what: OfficeEvent) -> str:
@@ -243,9 +259,10 @@ def _runs(story: Audit) -> Table:
 
 
 def _models(story: Audit) -> Table:
-    table = Table("model", "digest", "run", title="models")
+    table = Table("model", "stage", "digest", "run", title="models")
     for each in story.models:
-        _row(table, f"{each.name}@{each.version}", each.digest, each.run)
+        stage = story.registry.versions[each.name, each.version].stage
+        _row(table, f"{each.name}@{each.version}", stage, each.digest, each.run)
     return table
 
 

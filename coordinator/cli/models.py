@@ -8,16 +8,30 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
+from coordinator.cli import model_approvals, model_views
+from coordinator.cli.model_approvals import ModelArgument
 from coordinator.cli.options import Access, Home, Json, centre_at, desk_at
+from coordinator.registry.exports import export_version
 from coordinator.registry.publish import SCORING_FILE
 from coordinator.registry.versions import ModelVersion, find_version
 from protos.personal import MOST_STATEMENT_BYTES, PersonalStatement
 from protos.shell import emit, people
 from strategies.errors import UsageError
 
-app = typer.Typer(no_args_is_help=True, help="Registered models.")
+app = typer.Typer(no_args_is_help=True, help="Registered models: stages, approvals, signatures, lineage.")
 score = typer.Typer(no_args_is_help=True, help="Scoring with a registered model.")
-ModelArgument = Annotated[str, typer.Argument(help="NAME or NAME@VERSION; without a version, the latest.")]
+for each in (
+    model_approvals.approve,
+    model_approvals.status,
+    model_approvals.quarantine,
+    model_approvals.retire,
+    model_approvals.release,
+    model_approvals.alias,
+    model_views.lineage,
+    model_views.compare,
+    model_views.verify,
+):
+    app.command(each.__name__)(each)
 
 
 @app.command("list")
@@ -27,22 +41,28 @@ def list_models(home: Home = None, access: Access = None, json: Json = False) ->
     if json:
         emit({"models": [_facts(each) for each in found]})
         return
-    table = Table("model", "stage", "AUC", "run", "digest", "personalised at")
+    table = Table("model", "stage", "aliases", "AUC", "run", "digest", "personalised at")
     for each in found:
         auc = f"{each.metrics['auc']:.4f}" if each.metrics else ""
-        table.add_row(each.ref, each.stage, auc, each.run_id, each.digest[:16], ", ".join(each.personal))
+        names, sites = ", ".join(each.aliases), ", ".join(each.personal)
+        table.add_row(each.ref, each.stage, names, auc, each.run_id, each.digest[:16], sites)
     people.print(table)
 
 
 @app.command("export")
 def export(model: ModelArgument, folder: Path, home: Home = None) -> None:
-    """Write a model's files to a folder, verified against their digests."""
+    """Write a model's files to a new folder, verified against their digests, with the signature over them and the key that verifies it.
+
+    `model_signing verify key FOLDER --signature FOLDER/model.sig --public_key FOLDER/artifacts.pub` checks them without this program.
+    """
     centre = centre_at(home)
     version = find_version(centre.engine, model)
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, digest in version.artifacts.items():
-        (folder / name).write_bytes(centre.artifacts.get(digest))
-    people.print(f"wrote {len(version.artifacts)} files of {version.ref} to {folder}", highlight=False)
+    export_version(centre, version, folder)
+    signed = "signed" if version.signature is not None else "NOT signed: there was no key for that"
+    people.print(
+        f"wrote {len(version.artifacts)} files of {version.ref} to {folder}; they are {signed}",
+        highlight=False,
+    )
 
 
 @app.command("personal")
@@ -101,4 +121,6 @@ def _facts(version: ModelVersion) -> dict[str, object]:
         "artifacts": dict(version.artifacts),
         "metrics": dict(version.metrics) if version.metrics else None,
         "personal": list(version.personal),
+        "aliases": list(version.aliases),
+        "signed": version.signature is not None,
     }

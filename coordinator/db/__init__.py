@@ -6,6 +6,7 @@ from coordinator.db import ledger_schema as _ledger_schema  # their tables belon
 from coordinator.db import log_schema as _log_schema
 from coordinator.db import office_schema as _office_schema
 from coordinator.db import recovery_schema as _recovery_schema
+from coordinator.db import registry_schema as _registry_schema
 from coordinator.db import witness_schema as _witness_schema
 from coordinator.db.engine import open_database, reading, writing
 from coordinator.db.migrate import migrate
@@ -17,6 +18,7 @@ del (
     _log_schema,
     _office_schema,
     _recovery_schema,
+    _registry_schema,
     _witness_schema,
 )
 __all__ = ["migrate", "open_database", "reading", "writing"]

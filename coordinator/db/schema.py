@@ -28,6 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from coordinator.db.types import Unsigned64, UtcDateTime
+from protos.model_stages import Stage as Stage  # noqa: PLC0414  (a column's values, for whoever reads the table)
 
 DIGEST_LENGTH: Final = 64
 _NAME_LENGTH: Final = 63
@@ -59,13 +60,7 @@ class RoundState(StrEnum):
     VOIDED = "voided"
 
 
-class Stage(StrEnum):
-    """How far a model version has come."""
-
-    CANDIDATE = "candidate"
-
-
-def _one_of(column: str, states: type[StrEnum]) -> str:
+def one_of(column: str, states: type[StrEnum]) -> str:
     """SQL that holds `column` to the values of `states`."""
     return f"{column} IN ({', '.join(repr(str(state)) for state in states)})"
 
@@ -104,7 +99,7 @@ class Run(Base):
     """
 
     __tablename__ = "runs"
-    __table_args__ = (CheckConstraint(_one_of("state", RunState), name="state"),)
+    __table_args__ = (CheckConstraint(one_of("state", RunState), name="state"),)
 
     id: Mapped[str] = mapped_column(String(_RUN_ID_LENGTH), primary_key=True)
     plan_name: Mapped[str] = mapped_column(String(_NAME_LENGTH), index=True)
@@ -133,7 +128,7 @@ class Round(Base):
 
     __tablename__ = "rounds"
     __table_args__ = (
-        CheckConstraint(_one_of("state", RoundState), name="state"),
+        CheckConstraint(one_of("state", RoundState), name="state"),
         CheckConstraint("number >= 1 AND attempt >= 1", name="numbers"),
         CheckConstraint(_COMMITTED_IS_COMPLETE, name="complete"),
         Index(
@@ -208,11 +203,14 @@ class Checkpoint(Base):
 
 
 class Model(Base):
-    """One version of a named model; `digest` is over the canonical JSON of `artifacts`, file name to SHA-256."""
+    """One version of a named model; `digest` is over the canonical JSON of `artifacts`, file name to SHA-256.
+
+    `signature` is the artifact that holds the signature over all of them, where the federation has a key for that.
+    """
 
     __tablename__ = "models"
     __table_args__ = (
-        CheckConstraint(_one_of("stage", Stage), name="stage"),
+        CheckConstraint(one_of("stage", Stage), name="stage"),
         CheckConstraint("version >= 1", name="version"),
         UniqueConstraint("name", "run_id", "digest"),
     )
@@ -225,3 +223,4 @@ class Model(Base):
     artifacts: Mapped[dict[str, str]] = mapped_column(JSON)
     metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    signature: Mapped[str | None] = mapped_column(String(DIGEST_LENGTH))

@@ -17,6 +17,7 @@ from coordinator.db.halt_schema import HaltRow
 from coordinator.db.log_schema import LoggedEntry
 from coordinator.db.schema import Site
 from coordinator.governance.halts import row_of
+from coordinator.governance.replay_registry import replay_registry
 from coordinator.governance.replay_runs import RunReplay
 from coordinator.ledger.adoption import write_adopted
 from coordinator.ledger.ceilings import carry_out
@@ -36,6 +37,7 @@ from protos.log_entries import (
     What,
 )
 from protos.log_office import AccessGranted, CallDenied, EnrolmentDenied, PlanApproved, PlanProposed
+from protos.log_registry import ModelAliased, ModelApproved, ModelMoved, ModelSigned
 from protos.membership import Membership, Trusted
 from protos.root import SignedRoot
 from strategies.encoding import canonical_json
@@ -63,7 +65,7 @@ class Replay:
         entry = LogEntry.from_canonical(data)
         try:
             self._learn(entry.what)
-            self._take(entry.at, entry.what)
+            self._take(seq, entry.at, entry.what)
             self._session.flush()
         except CovenantError as error:
             raise CovenantError(
@@ -77,7 +79,7 @@ class Replay:
             document = canonical_json(what.members.document)
             self._trusted = Membership.from_canonical(document).verify(self._pinned)
 
-    def _take(self, at: datetime, what: What) -> None:
+    def _take(self, seq: int, at: datetime, what: What) -> None:  # noqa: C901  (one line a kind)
         match what:
             case MembersSigned():
                 self._members(at, what)
@@ -98,6 +100,8 @@ class Replay:
                 pass  # the log itself is what it changes
             case AccountsAdopted():
                 write_adopted(self._session, what, at)
+            case ModelSigned() | ModelApproved() | ModelMoved() | ModelAliased():
+                replay_registry(self._session, seq, at, what)
             case _:
                 self._runs.take(at, what)
 

@@ -50,7 +50,7 @@ _DIGEST: Final = re.compile(r"[0-9a-f]{64}")
 _NAMING: Final = {
     "checkpoints": ("model_artifact", "optimizer_artifact"),
     "rounds": ("aggregate_digest",),
-    "models": ("artifacts",),
+    "models": ("artifacts", "signature"),
 }
 """The columns that name artifacts."""
 Say = Callable[[str], None]

@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from coordinator.bootstrap import Centre
 from coordinator.registry.export import Exportable, onnx_bytes, safetensors_bytes
+from coordinator.registry.signatures import sign_files
 from coordinator.registry.versions import ModelVersion, register
 from coordinator.rounds.driver import Finished
 from coordinator.rounds.question import RunDocuments
@@ -17,7 +18,7 @@ SCORING_FILE = "model.onnx"
 
 
 def publish(centre: Centre, documents: RunDocuments, finished: Finished) -> ModelVersion:
-    """Register the model of a finished run as the next candidate version under the plan's name."""
+    """Register the model of a finished run as the next candidate version under the plan's name, signed where the coordinator has a key for that."""
     features = documents.features
     source = Exportable(
         features=features,
@@ -27,17 +28,19 @@ def publish(centre: Centre, documents: RunDocuments, finished: Finished) -> Mode
         plan_digest=documents.plan.digest,
         contract=documents.contract.ref,
     )
+    files = {
+        WEIGHTS_FILE: safetensors_bytes(source),
+        SCORING_FILE: onnx_bytes(source),
+        PLAN_FILE: documents.plan.canonical,
+        CONTRACT_FILE: documents.contract.canonical,
+    }
     return register(
         centre.engine,
         centre.artifacts,
         name=documents.plan.name,
         run_id=documents.run,
-        files={
-            WEIGHTS_FILE: safetensors_bytes(source),
-            SCORING_FILE: onnx_bytes(source),
-            PLAN_FILE: documents.plan.canonical,
-            CONTRACT_FILE: documents.contract.canonical,
-        },
+        files=files,
+        signed=sign_files(centre.settings, files),
         weights=vector_digest(finished.model),
         metrics=None if finished.metrics is None else asdict(finished.metrics),
         clock=centre.clock,

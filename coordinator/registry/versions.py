@@ -6,7 +6,7 @@
 """
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -15,16 +15,22 @@ from sqlalchemy import Engine, func, select, text
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import reading, writing
+from coordinator.db.registry_schema import ModelAlias
 from coordinator.db.schema import Model, Run, Stage
 from coordinator.governance.log import append
+from coordinator.governance.members import members_signed
 from coordinator.registry.artifacts import ArtifactStore
 from coordinator.registry.personal import personal_sites
-from protos.log_entries import ModelRegistered
+from coordinator.registry.signatures import Signed
+from protos.artifact_keys import RESERVED
+from protos.log_entries import ModelRegistered, What
+from protos.log_registry import ModelSigned
 from strategies.encoding import digest_of
 from strategies.errors import UsageError
 from strategies.ids import Digest, RunId, SiteName
 
 _MODEL_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
+_MOST_DIGITS: Final = 9
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -42,6 +48,9 @@ class ModelVersion:
     created_at: datetime
     personal: tuple[SiteName, ...] = ()
     """Sites that state to personalise it."""
+    aliases: tuple[str, ...] = ()
+    signature: Digest | None = None
+    """The artifact that holds the signature over its files."""
 
     @property
     def ref(self) -> str:
@@ -59,15 +68,17 @@ def register(
     weights: Digest,
     metrics: Mapping[str, Any] | None,
     clock: Callable[[], datetime],
+    signed: Signed | None = None,
 ) -> ModelVersion:
     """Keep `files` and register them as the next version of `name`, a candidate. `weights` is the digest of the run's last model, which the log
-    is told so that the version can be told to come from it.
+    is told so that the version can be told to come from it. `signed` is the signature over these files.
 
     Raises UsageError for a name that cannot be used or an unknown run, CovenantError when disk or database fail.
     """
     _check(name, files)
     artifacts = {file: store.put(data) for file, data in sorted(files.items())}
     digest = digest_of(artifacts)
+    signature = None if signed is None else store.put(signed.signature)
     with writing(engine, f"registering the model {name}") as session:
         if engine.dialect.name == "postgresql":
             # Two registrations of a name must not compute the same number; SQLite writers take turns anyway.
@@ -86,10 +97,11 @@ def register(
                 artifacts=artifacts,
                 metrics=None if metrics is None else dict(metrics),
                 created_at=clock(),
+                signature=signature,
             )
             session.add(row)
             session.flush()
-            append(session, row.created_at, [_logged(_version(row), weights)])
+            append(session, row.created_at, _told(session, _version(row), weights, signed))
         return _version(row)
 
 
@@ -99,37 +111,77 @@ def list_versions(engine: Engine, name: str | None = None) -> tuple[ModelVersion
     if name is not None:
         query = query.where(Model.name == name)
     with reading(engine, "listing models") as session:
-        sites = personal_sites(session)
-        return tuple(_version(row, sites.get((row.name, row.version), ())) for row in session.scalars(query))
+        sites, named = personal_sites(session), _aliases(session)
+        return tuple(
+            _version(row, sites.get((row.name, row.version), ()), named.get((row.name, row.version), ()))
+            for row in session.scalars(query)
+        )
 
 
 def get_version(engine: Engine, name: str, version: int) -> ModelVersion:
     """One version. Raises UsageError, naming what exists, when it does not."""
     with reading(engine, f"looking up {name}@{version}") as session:
-        row = session.get(Model, (name, version))
-        sites = personal_sites(session)
-    if row is not None:
-        return _version(row, sites.get((name, version), ()))
+        if session.get(Model, (name, version)) is not None:
+            return read_version(session, name, version)
     known = list_versions(engine, name)
     hint = f"the latest is {known[-1].ref}" if known else f"there is no model called {name}"
     raise UsageError(f"the model {name}@{version} is not registered; {hint}")
 
 
+def read_version(session: Session, name: str, version: int) -> ModelVersion:
+    """One version that is registered, within a transaction."""
+    row = session.get_one(Model, (name, version))
+    place = (name, version)
+    return _version(row, personal_sites(session).get(place, ()), _aliases(session).get(place, ()))
+
+
+def locked_row(session: Session, name: str, version: int) -> Model:
+    """The row of a version, as the database has it now and for this transaction alone. Raises UsageError."""
+    query = select(Model).where(Model.name == name, Model.version == version)
+    row = session.scalar(query.with_for_update().execution_options(populate_existing=True))
+    if row is None:
+        raise UsageError(
+            f"the model {name}@{version} is not registered; `covenant model list` shows those that are"
+        )
+    return row
+
+
 def find_version(engine: Engine, model: str) -> ModelVersion:
-    """The version that NAME@VERSION names, or the latest of NAME. Raises UsageError."""
+    """The version that NAME@VERSION or NAME@ALIAS names, or the latest of NAME. Raises UsageError."""
     name, _, version = model.partition("@")
     if version:
-        if not version.isdecimal():
-            raise UsageError(f"{model!r} names no version; write NAME@NUMBER, such as {name}@1")
-        return get_version(engine, name, int(version))
+        return get_version(engine, name, _number(engine, name, version))
     known = list_versions(engine, name)
     if not known:
         raise UsageError(f"there is no model called {name!r}; `covenant model list` shows those there are")
     return known[-1]
 
 
-def _logged(version: ModelVersion, weights: Digest) -> ModelRegistered:
-    return ModelRegistered(
+def _number(engine: Engine, name: str, word: str) -> int:
+    """The version that a number or an alias names. Raises UsageError."""
+    if word.isdecimal() and len(word) <= _MOST_DIGITS:
+        return int(word)
+    with reading(engine, f"looking up {name}@{word}") as session:
+        found = session.get(ModelAlias, (name, word))
+    if found is None:
+        raise UsageError(
+            f"{name}@{word} names no version; write NAME@NUMBER, such as {name}@1, or an alias that `covenant model list` shows"
+        )
+    return found.version
+
+
+def _aliases(session: Session) -> dict[tuple[str, int], tuple[str, ...]]:
+    """The aliases of all versions that have one, by name and number."""
+    found: dict[tuple[str, int], tuple[str, ...]] = {}
+    for row in session.scalars(select(ModelAlias).order_by(ModelAlias.alias)):
+        place = (row.name, row.version)
+        found[place] = (*found.get(place, ()), row.alias)
+    return found
+
+
+def _told(session: Session, version: ModelVersion, weights: Digest, signed: Signed | None) -> Iterator[What]:
+    """What the log is told of a new version."""
+    yield ModelRegistered(
         name=version.name,
         version=version.version,
         digest=version.digest,
@@ -137,13 +189,22 @@ def _logged(version: ModelVersion, weights: Digest) -> ModelRegistered:
         weights=weights,
         artifacts=dict(version.artifacts),
     )
+    if signed is not None and version.signature is not None:
+        yield from members_signed(session, signed.listed)
+        yield ModelSigned(
+            name=version.name,
+            version=version.version,
+            digest=version.digest,
+            signature=version.signature,
+            key=signed.key,
+        )
 
 
 def _next_version(session: Session, name: str) -> int:
     return (session.scalar(select(func.max(Model.version)).where(Model.name == name)) or 0) + 1
 
 
-def _version(row: Model, personal: tuple[SiteName, ...] = ()) -> ModelVersion:
+def _version(row: Model, personal: tuple[SiteName, ...] = (), aliases: tuple[str, ...] = ()) -> ModelVersion:
     return ModelVersion(
         name=row.name,
         version=row.version,
@@ -154,6 +215,8 @@ def _version(row: Model, personal: tuple[SiteName, ...] = ()) -> ModelVersion:
         metrics=row.metrics,
         created_at=row.created_at,
         personal=personal,
+        aliases=aliases,
+        signature=None if row.signature is None else Digest(row.signature),
     )
 
 
@@ -164,6 +227,10 @@ def _check(name: str, files: Mapping[str, bytes]) -> None:
             f"{name!r} is not a model name; use 1 to 63 characters a-z, 0-9 and '-', starting with a letter"
         )
     for file in files:
+        if file in RESERVED:
+            raise UsageError(
+                f"an artifact cannot be called {file}, as the signature and its key are; call it otherwise"
+            )
         if not _FILE_NAME.fullmatch(file):
             raise UsageError(
                 f"{file!r} is not an artifact's file name; use up to 100 letters, digits, '.', '_' and '-'"

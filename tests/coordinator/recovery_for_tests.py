@@ -18,6 +18,7 @@ from coordinator.db.halt_schema import HaltRow
 from coordinator.db.ledger_schema import LedgerAccount, LedgerAlert, LedgerCeiling, LedgerEntry, LedgerRelease
 from coordinator.db.log_schema import LoggedEntry
 from coordinator.db.recovery_schema import AdoptedCharge, AdoptedSite
+from coordinator.db.registry_schema import ModelAlias, ModelMove, ModelStatementRow
 from coordinator.db.schema import Attempt, Model, Round, Run
 from coordinator.db.witness_schema import WitnessRow
 from coordinator.governance.exports import export_log
@@ -45,6 +46,9 @@ UNTOLD: dict[Any, set[str]] = {
     Round: {"testimony", "opening", "exchange_s", "seconds", "opened_at", "closed_at", "roster"},
     Attempt: {"roster", "opening", "asked_at"},
     Model: {"created_at"},
+    ModelMove: set(),
+    ModelAlias: set(),
+    ModelStatementRow: set(),
     LedgerAccount: {"id", "opened_at"},
     LedgerCeiling: {"set_at"},
     LedgerRelease: set(),

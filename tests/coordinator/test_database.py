@@ -65,8 +65,9 @@ def test_migrated_schema_equals_the_created_one_in_checks_and_partial_indexes(en
     log = {"log_checkpoints", "log_entries", "log_forks", "witness_statements"}
     office = {"plans", "requests", "accesses", "invitations"}
     halts = {"halts", "leadership"}
+    registry = {"model_aliases", "model_moves", "model_statements"}
     core = {"attempts", "checkpoints", "models", "rounds", "runs", "sites"}
-    assert set(migrated) == core | ledger | log | halts | office | recovery
+    assert set(migrated) == core | ledger | log | halts | office | recovery | registry
     with engine.begin() as connection:
         Base.metadata.drop_all(connection)
         Base.metadata.create_all(connection)

@@ -7,11 +7,14 @@ from random import Random
 
 import pytest
 
-from coordinator.db import open_database
+from coordinator.db import open_database, writing
 from coordinator.ledger.ceilings import Proposal
 from coordinator.registry.publish import publish
+from coordinator.registry.stages import move, set_alias
 from coordinator.rounds.record import RoundConflict
 from protos.frames import Stage
+from protos.log_audit import audit
+from protos.model_stages import Stage as Stages
 from strategies.errors import CovenantError
 from tests.coordinator.private_for_tests import MODES, Make, Private, make, templates
 from tests.coordinator.recovery_for_tests import replayed, told
@@ -35,6 +38,18 @@ def stopped_and_resumed(federation: Private) -> None:
     federation.wire.before = lambda _: None
     open_again(federation)
     completed(federation)
+
+
+def moved(federation: Private) -> None:
+    """A model that came through all stages, was taken back, and one alias."""
+    completed(federation)
+    name, at = federation.plan.name, federation.centre.clock()
+    for to in (Stages.QUARANTINED, Stages.CANDIDATE, Stages.VALIDATED):
+        with writing(federation.engine, "moving") as session:
+            move(session, name, 1, to, why="a test", by="model-risk", at=at)
+    set_alias(federation.centre, name, "next", 1, by="ml-engineer")
+    set_alias(federation.centre, name, "best", 1, by="ml-engineer")
+    set_alias(federation.centre, name, "best", None, by="ml-engineer")
 
 
 def given_up(federation: Private) -> None:
@@ -82,6 +97,7 @@ STORIES: dict[str, Callable[[Private], None]] = {
     "completed": completed,
     "stopped and resumed": stopped_and_resumed,
     "given up": given_up,
+    "moved": moved,
     "ceilings": decided,
     "losses": with_losses(1),
 }
@@ -102,7 +118,9 @@ def require_same(federation: Private, folder: str) -> None:
 @pytest.mark.parametrize(
     "story",
     [
-        pytest.param(each, marks=[] if each in {"stopped and resumed", "given up"} else pytest.mark.slow)
+        pytest.param(
+            each, marks=[] if each in {"stopped and resumed", "given up", "moved"} else pytest.mark.slow
+        )
         for each in STORIES
     ],
 )
@@ -110,6 +128,7 @@ def test_the_whole_log_replayed_gives_the_same_tables(story: str, make: Make, tm
     federation = make()
     STORIES[story](federation)
     require_same(federation, str(tmp_path))
+    audit((each.body for each in log_of(federation).entries()), pinned_by(federation))
 
 
 @pytest.mark.slow

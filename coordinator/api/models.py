@@ -1,0 +1,115 @@
+"""`Models` of the control API, as far as versions are approved, moved, named and traced."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+
+from coordinator.api.door import Call, Function
+from coordinator.api.messages import model_message, model_version
+from coordinator.bootstrap import Centre
+from coordinator.office import models as office
+from coordinator.registry.approvals import ModelStanding
+from protos import control_pb2 as control
+from protos.membership import Role
+from protos.model_approvals import ModelLack, ModelStatement, Subject
+from protos.model_stages import Stage
+from strategies.errors import UsageError
+from strategies.ids import digest
+
+
+class Models:
+    """Answers for what becomes of versions."""
+
+    def __init__(self, centre: Centre) -> None:
+        self._centre = centre
+
+    def functions(self) -> Mapping[str, Function]:
+        """By method."""
+        return {
+            "covenant.control.v1.Models/GetStanding": self.standing,
+            "covenant.control.v1.Models/ApproveModel": self.approve,
+            "covenant.control.v1.Models/MoveModel": self.move,
+            "covenant.control.v1.Models/NameModel": self.name,
+            "covenant.control.v1.Models/GetLineage": self.lineage,
+        }
+
+    def standing(self, request: control.GetStandingRequest, call: Call) -> control.ModelStanding:
+        """How far a version is approved."""
+        del call
+        return standing_message(office.standing(self._centre, request.model))
+
+    def approve(self, request: control.ApproveModelRequest, call: Call) -> control.ModelStanding:
+        """Keep an officer's own approval."""
+        statement = ModelStatement.from_canonical(request.statement)
+        return standing_message(office.approve(self._centre, call.actor, statement, call.asked))
+
+    def move(self, request: control.MoveModelRequest, call: Call) -> control.Model:
+        """Quarantine, retire or take out of quarantine."""
+        to = stage_of(request.to)
+        return model_message(
+            office.move(self._centre, call.actor, request.model, to, request.why, call.asked)
+        )
+
+    def name(self, request: control.NameModelRequest, call: Call) -> control.NameModelResponse:
+        """Set an alias, or take it away."""
+        version = request.version or None
+        office.name(self._centre, call.actor, request.name, request.alias, version, call.asked)
+        return control.NameModelResponse()
+
+    def lineage(self, request: control.GetLineageRequest, call: Call) -> control.Lineage:
+        """What a version comes from, or what came of something."""
+        del call
+        facts = office.trace(
+            self._centre,
+            request.model or None,
+            plan=request.plan or None,
+            run=request.run or None,
+            site=request.site or None,
+        )
+        return control.Lineage(facts=json.dumps(facts))
+
+
+def stage_of(word: str) -> Stage:
+    """The stage that `word` names. Raises UsageError."""
+    try:
+        return Stage(word)
+    except ValueError as error:
+        raise UsageError(f"{word[:40]!r} is no stage; use one of {', '.join(Stage)}") from error
+
+
+def standing_message(found: ModelStanding) -> control.ModelStanding:
+    """How far a version is approved, as a message."""
+    return control.ModelStanding(
+        model=model_message(found.version),
+        on="" if found.subject is None else found.subject.on,
+        author=None if found.subject is None else found.subject.author,
+        statements=[each.canonical for each in found.statements],
+        missing=[
+            control.ModelLack(role=each.role, given=each.given, asked=each.asked, could=each.could)
+            for each in found.missing
+        ],
+    )
+
+
+def standing_read(message: control.ModelStanding) -> ModelStanding:
+    """The same, read."""
+    version = model_version(message.model)
+    subject = None
+    if message.on:
+        subject = Subject(
+            name=version.name,
+            version=version.version,
+            digest=version.digest,
+            on=digest(message.on),
+            author=message.author if message.HasField("author") else None,
+        )
+    return ModelStanding(
+        version=version,
+        subject=subject,
+        statements=tuple(map(ModelStatement.from_canonical, message.statements)),
+        missing=tuple(
+            ModelLack(role=Role(each.role), given=each.given, asked=each.asked, could=tuple(each.could))
+            for each in message.missing
+        ),
+    )

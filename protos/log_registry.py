@@ -1,0 +1,244 @@
+"""What becomes of registered models, as the transparency log tells it: signatures, approvals, moves between stages, and names.
+
+1. A move is one that there is (`model_stages`), from the stage that the version has by the moves before it.
+2. `champion` is the version that was deployed last and still is; no entry sets it. Other aliases are set by entries of their own, to a version that
+   is neither quarantined nor retired.
+3. A version that is quarantined or retired loses its aliases with that move.
+4. A version is approved once the officers that it takes have approved it since it was validated, and its files are signed with the key that the member
+   list in force leads to (`model_approvals`, `artifact_keys`). What they signed is in the log whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from protos.artifact_keys import ArtifactKey, require_artifact_key
+from protos.documents import Part
+from protos.membership import Trusted
+from protos.model_approvals import (
+    ModelStatement,
+    Subject,
+    Version,
+    require_model_statement,
+    verify_approvals,
+)
+from protos.model_stages import CHAMPION, Stage, require_move
+from protos.names import Name, Sha256, matching
+from strategies.encoding import digest_of
+from strategies.errors import Refused
+from strategies.ids import Digest
+
+LONGEST_WHY: Final = 500
+LONGEST_BY: Final = 128
+OUT: Final = frozenset({Stage.QUARANTINED, Stage.RETIRED})
+"""The stages in which a version has no alias."""
+
+Why = Annotated[str, Field(min_length=1, max_length=LONGEST_WHY)]
+By = Annotated[str, Field(min_length=1, max_length=LONGEST_BY)]
+Alias = Annotated[
+    str, matching(r"[a-z][a-z0-9-]{0,62}", "1 to 63 characters a-z, 0-9 and '-', beginning with a letter")
+]
+
+
+class ModelMoved(Part):
+    """A version came from one stage to another. `digest` is the version's; `on` that of the document that the move rests on, such as a verdict."""
+
+    kind: Literal["model-moved"] = "model-moved"
+    name: Name
+    version: Version
+    digest: Sha256
+    before: Stage
+    to: Stage
+    why: Why
+    by: By
+    on: Sha256 | None = None
+
+    @property
+    def basis(self) -> Digest:
+        """What approvals after it are given on: the document that it rests on, or else this move itself."""
+        return self.on or digest_of(self.model_dump(mode="json", exclude_none=True))
+
+    @property
+    def ref(self) -> str:
+        """`lending-default@3`."""
+        return f"{self.name}@{self.version}"
+
+
+class ModelAliased(Part):
+    """An alias of a model names `version` from now on, or nothing any more."""
+
+    kind: Literal["model-aliased"] = "model-aliased"
+    name: Name
+    alias: Alias
+    version: Version | None = None
+    by: By
+
+
+class ModelSigned(Part):
+    """The files of a version were signed in the OpenSSF Model Signing format: `signature` is the digest of that file, `key` who signs models."""
+
+    kind: Literal["model-signed"] = "model-signed"
+    name: Name
+    version: Version
+    digest: Sha256
+    signature: Sha256
+    key: ArtifactKey
+
+
+class ModelApproved(Part):
+    """An officer approved a version."""
+
+    kind: Literal["model-approved"] = "model-approved"
+    statement: ModelStatement
+
+
+RegistryEvent = ModelMoved | ModelAliased | ModelSigned | ModelApproved
+"""What becomes of a version after it was registered."""
+
+
+@dataclass
+class VersionStory:
+    """A registered version as the log tells it."""
+
+    digest: Digest
+    author: str | None = None
+    """Who wrote the plan, if anybody signed it."""
+    stage: Stage = Stage.CANDIDATE
+    moves: list[ModelMoved] = field(default_factory=list)
+    approvals: list[ModelStatement] = field(default_factory=list)
+    """Since it was validated."""
+    signed: ModelSigned | None = None
+
+    def subject(self, name: str, version: int) -> Subject:
+        """What officers approve, once it is validated."""
+        return Subject(
+            name=name, version=version, digest=self.digest, on=self.moves[-1].basis, author=self.author
+        )
+
+
+@dataclass
+class RegistryStory:
+    """Versions by name and number, and aliases."""
+
+    versions: dict[tuple[str, int], VersionStory] = field(default_factory=dict)
+    _said: set[Digest] = field(default_factory=set)
+    """All statements that the log ever had."""
+    _aliases: dict[tuple[str, str], int] = field(default_factory=dict)
+    _deployed: list[tuple[str, int]] = field(default_factory=list)
+    """The versions that are deployed, the one that was deployed last at the end."""
+
+    def register(self, name: str, version: int, digest: Digest, author: str | None = None) -> None:
+        """A new version, a candidate of a plan that `author` wrote."""
+        self.versions[name, version] = VersionStory(digest, author)
+
+    def take(self, what: RegistryEvent, trusted: Trusted | None, at: datetime) -> None:
+        """Take an entry that was written at `at`, by the member list in force. Raises Refused."""
+        match what:
+            case ModelMoved():
+                self._move(what, trusted, at)
+            case ModelAliased():
+                self._alias(what)
+            case ModelSigned():
+                self._sign(what, _known(trusted))
+            case ModelApproved():
+                self._approve(what.statement, _known(trusted), at)
+
+    def aliases(self, name: str) -> dict[str, int]:
+        """The versions that the aliases of a model name."""
+        found = {alias: version for (of, alias), version in self._aliases.items() if of == name}
+        champion = next((version for of, version in reversed(self._deployed) if of == name), None)
+        return found if champion is None else {**found, CHAMPION: champion}
+
+    def _sign(self, what: ModelSigned, trusted: Trusted) -> None:
+        story = self._version(what.name, what.version)
+        ref = f"{what.name}@{what.version}"
+        if what.digest != story.digest:
+            raise Refused(f"{ref} is signed as {what.digest[:12]}, and is {story.digest[:12]}")
+        if story.signed is not None:
+            raise Refused(f"{ref} is signed twice")
+        require_artifact_key(what.key, trusted)
+        story.signed = what
+
+    def _approve(self, said: ModelStatement, trusted: Trusted, at: datetime) -> None:
+        story = self._version(said.model, said.version)
+        require_approvable(said.subject.ref, story.stage, signed=story.signed is not None)
+        require_model_statement(said, story.subject(said.model, said.version), trusted, at)
+        if said.digest in self._said:
+            raise Refused(f"{said.words} is told twice")
+        if any(each.officer == said.officer for each in story.approvals):
+            raise Refused(f"{said.officer} approves {said.subject.ref} twice")
+        self._said.add(said.digest)
+        story.approvals.append(said)
+
+    def _move(self, what: ModelMoved, trusted: Trusted | None, at: datetime) -> None:
+        story = self._version(what.name, what.version)
+        if (what.digest, what.before) != (story.digest, story.stage):
+            raise Refused(
+                f"{what.ref} is moved as {what.before} {what.digest[:12]}, and is {story.stage} {story.digest[:12]}"
+            )
+        require_move(what.ref, what.before, what.to)
+        if (what.before, what.to) == (Stage.VALIDATED, Stage.APPROVED):
+            subject = story.subject(what.name, what.version)
+            verify_approvals(story.approvals, _known(trusted), at, subject)
+        if what.to is Stage.VALIDATED:
+            story.approvals.clear()
+        story.stage = what.to
+        story.moves.append(what)
+        place = (what.name, what.version)
+        if place in self._deployed:
+            self._deployed.remove(place)
+        if what.to is Stage.DEPLOYED:
+            self._deployed.append(place)
+        if what.to in OUT:
+            for key in list(self._named(place)):
+                del self._aliases[key]
+
+    def _named(self, place: tuple[str, int]) -> Iterator[tuple[str, str]]:
+        name, version = place
+        return (key for key, named in self._aliases.items() if key[0] == name and named == version)
+
+    def _alias(self, what: ModelAliased) -> None:
+        if what.version is None:
+            if self._aliases.pop((what.name, what.alias), None) is None:
+                raise Refused(f"alias {what.alias} of {what.name} is taken away, and names nothing")
+            return
+        require_alias(what.alias, f"{what.name}@{what.version}", self._version(what.name, what.version).stage)
+        self._aliases[what.name, what.alias] = what.version
+
+    def _version(self, name: str, version: int) -> VersionStory:
+        story = self.versions.get((name, version))
+        if story is None:
+            raise Refused(f"{name}@{version} is not registered before it")
+        return story
+
+
+def _known(trusted: Trusted | None) -> Trusted:
+    if trusted is None:
+        raise Refused("the log has no member list before this, so nobody could have signed it")
+    return trusted
+
+
+def require_approvable(ref: str, stage: Stage, *, signed: bool) -> None:
+    """Check that officers may approve the version `ref` now. Raises Refused."""
+    if stage is not Stage.VALIDATED:
+        raise Refused(
+            f"{ref} is {stage}; a version is approved once it is validated, and before anything else"
+        )
+    if not signed:
+        raise Refused(
+            f"the files of {ref} are not signed, because there was no key for that when it was registered: it cannot be approved. Make a key"
+            " (`covenant key signing`), and train it again"
+        )
+
+
+def require_alias(alias: str, ref: str, stage: Stage) -> None:
+    """Check that the version `ref` in `stage` may be given `alias` by hand. Raises Refused."""
+    if alias == CHAMPION:
+        raise Refused(f"{CHAMPION} is the version that was deployed last; deploy {ref} to make it that")
+    if stage in OUT:
+        raise Refused(f"{ref} is {stage}, and such a version has no alias; name another version")

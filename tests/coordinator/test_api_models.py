@@ -1,0 +1,159 @@
+"""Versions over the control API: officers approve with keys that stay at home, each request once; who may not is refused, and told."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from coordinator.api.model_desk import RemoteModelDesk
+from coordinator.db.engine import writing
+from coordinator.keys import make_artifact_key
+from coordinator.office.desk import LocalDesk
+from coordinator.registry.signatures import sign_files
+from coordinator.registry.stages import move
+from coordinator.registry.versions import register
+from protos import control_pb2 as control
+from protos.log_office import CallDenied
+from protos.membership import Role, Service
+from protos.model_approvals import ModelStatement, approve_model
+from protos.model_stages import Stage
+from strategies.encoding import sha256_hex
+from strategies.errors import Refused, UsageError
+from strategies.ids import Digest
+from tests.coordinator.api_for_tests import FEDERATION, Bank, approved, new_id, plan_of, serving
+from tests.trust_for_tests import key_of
+
+NAME = "lending-default"
+MODEL = f"{NAME}@1"
+
+
+@pytest.fixture
+def bank(tmp_path: Path) -> Iterator[Bank]:
+    """A bank with one version, whose files are signed."""
+    for each in serving(tmp_path):
+        services = [Service(name="artifacts", purpose="artifacts", key=key_of("artifacts").public)]
+        what = plan_of()
+        run = LocalDesk(each.centre).launch(approved(what))
+        each.certify(each.listed.next(services=services))
+        make_artifact_key(
+            each.centre.settings.home,
+            key_of("artifacts"),
+            "artifacts",
+            None,
+            federation=FEDERATION,
+            at=datetime.now(UTC),
+        )
+        files = {"model.onnx": b"a graph"}
+        register(
+            each.centre.engine,
+            each.centre.artifacts,
+            name=NAME,
+            run_id=run,
+            files=files,
+            weights=sha256_hex(b"weights"),
+            metrics={"auc": 0.7},
+            clock=each.centre.clock,
+            signed=sign_files(each.centre.settings, files),
+        )
+        yield each
+
+
+def desk(bank: Bank, name: str) -> RemoteModelDesk:
+    return RemoteModelDesk(bank.client(name))
+
+
+def validated(bank: Bank) -> None:
+    with writing(bank.centre.engine, "moving") as session:
+        move(session, NAME, 1, Stage.VALIDATED, why="a test", by="gate", at=bank.centre.clock())
+
+
+def said(bank: Bank, name: str, role: Role, key: str | None = None) -> ModelStatement:
+    subject = desk(bank, name).standing(MODEL).subject
+    assert subject is not None
+    at = datetime.now(UTC)
+    facts = {"federation": FEDERATION, "at": at, "expires": at + timedelta(days=7)}
+    return approve_model(subject, name, role, key_of(key or name), **facts)
+
+
+def test_two_officers_approve_from_their_own_machines(bank: Bank) -> None:
+    assert desk(bank, "risk-1").standing(MODEL).subject is None
+    validated(bank)
+    found = desk(bank, "risk-1").approve(said(bank, "risk-1", Role.MODEL_RISK))
+    assert (found.words, found.missing[0].role) == ("validated, 1 of 2 approvals", Role.PRIVACY_OFFICER)
+    # The plan's author, who holds the role as well, is not among those who could.
+    assert found.subject is not None
+    assert found.subject.author == "author-1"
+    found = desk(bank, "privacy-1").approve(said(bank, "privacy-1", Role.PRIVACY_OFFICER))
+    assert (found.version.stage, found.missing) == (Stage.APPROVED, ())
+    assert [each.statement.officer for each in bank.told("model-approved")] == ["risk-1", "privacy-1"]  # type: ignore[union-attr]
+
+
+def test_a_request_that_comes_again_is_answered_once(bank: Bank) -> None:
+    validated(bank)
+    statement, id_ = said(bank, "risk-1", Role.MODEL_RISK), new_id()
+    for _ in range(2):
+        bank.client("risk-1").change(
+            "covenant.control.v1.Models/ApproveModel",
+            lambda _: control.ApproveModelRequest(request_id=id_, statement=statement.canonical),
+            control.ModelStanding,
+        )
+    assert len(bank.told("model-approved")) == 1
+
+
+def test_nobody_hands_in_what_another_has_signed(bank: Bank) -> None:
+    validated(bank)
+    statement = said(bank, "risk-1", Role.MODEL_RISK)
+    with pytest.raises(Refused, match="the approval is by risk-1, and privacy-1 hands it in"):
+        desk(bank, "privacy-1").approve(statement)
+    assert bank.told("model-approved") == []
+    assert [type(each) for each in bank.told("denied")] == [CallDenied]
+
+
+def test_who_decides_and_who_does_not(bank: Bank) -> None:
+    for name in ("author-1", "operator-1", "auditor-1", "admin-1"):
+        with pytest.raises(Refused):
+            desk(bank, name).move(MODEL, Stage.QUARANTINED, "a complaint")
+    assert desk(bank, "risk-1").move(MODEL, Stage.QUARANTINED, "a complaint").stage is Stage.QUARANTINED
+    (moved,) = bank.told("model-moved")
+    assert (moved.by, moved.why) == ("risk-1", "a complaint")  # type: ignore[union-attr]
+    for to in (Stage.VALIDATED, Stage.APPROVED, Stage.DEPLOYED):
+        with pytest.raises(UsageError, match="by hand"):
+            desk(bank, "risk-1").move(MODEL, to, "no")
+
+
+def test_engineers_name_versions(bank: Bank) -> None:
+    desk(bank, "author-1").name(NAME, "next", 1)
+    assert desk(bank, "author-1").standing(f"{NAME}@next").version.aliases == ("next",)
+    with pytest.raises(Refused):
+        desk(bank, "risk-1").name(NAME, "next", 1)
+    desk(bank, "author-1").name(NAME, "next", None)
+    assert desk(bank, "author-1").standing(MODEL).version.aliases == ()
+
+
+def test_lineage_is_read_from_elsewhere(bank: Bank) -> None:
+    facts = desk(bank, "auditor-1").trace(MODEL, plan=None, run=None, site=None)
+    assert facts["plan"]["author"] == "author-1"
+    assert facts["participants"] == []  # its run has not begun
+    found = desk(bank, "auditor-1").trace(None, plan=None, run=facts["run"]["id"], site=None)
+    assert [each["model"] for each in found["models"]] == [MODEL]
+    with pytest.raises(UsageError, match="name a version, or one of"):
+        desk(bank, "auditor-1").trace(None, plan=None, run=None, site=None)
+
+
+def test_an_officer_signs_nothing_else_than_was_asked_for(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validated(bank)
+    mine = desk(bank, "risk-1")
+    true = mine.standing(MODEL)
+    version = replace(true.version, digest=Digest("00" * 32))
+    monkeypatch.setattr("coordinator.api.model_desk.standing_read", lambda _: replace(true, version=version))
+    with pytest.raises(Refused, match="are not those of its digest; sign nothing"):
+        mine.standing(MODEL)
+    version = replace(true.version, version=2)
+    with pytest.raises(Refused, match=f"sent {NAME}@2 for {MODEL}"):
+        mine.standing(MODEL)

@@ -1,0 +1,203 @@
+"""Versions move as the table of moves has it, each with its entry in the log; aliases follow."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+import pytest
+from sqlalchemy import Engine, select
+
+from coordinator.db import reading, writing
+from coordinator.db.log_schema import LoggedEntry
+from coordinator.db.registry_schema import ModelMove
+from coordinator.registry.artifacts import ArtifactStore
+from coordinator.registry.stages import move, write_alias
+from coordinator.registry.versions import ModelVersion, find_version, get_version, register
+from protos.log_entries import LogEntry
+from protos.log_registry import ModelMoved
+from protos.model_stages import MOVES, Stage
+from strategies.encoding import sha256_hex
+from strategies.errors import Refused, UsageError
+from strategies.ids import RunId
+from tests.coordinator.conftest import Clock
+
+NAME = "lending-default"
+ROUTES: dict[Stage, tuple[Stage, ...]] = {
+    Stage.CANDIDATE: (),
+    Stage.VALIDATED: (Stage.VALIDATED,),
+    Stage.APPROVED: (Stage.VALIDATED, Stage.APPROVED),
+    Stage.DEPLOYED: (Stage.VALIDATED, Stage.APPROVED, Stage.DEPLOYED),
+    Stage.RETIRED: (Stage.RETIRED,),
+    Stage.QUARANTINED: (Stage.QUARANTINED,),
+}
+Go = Callable[..., ModelVersion]
+
+
+@pytest.fixture
+def register_one(
+    engine: Engine, artifacts: ArtifactStore, run: RunId, clock: Clock
+) -> Callable[[], ModelVersion]:
+    made: list[ModelVersion] = []
+
+    def one() -> ModelVersion:
+        files = {"model.onnx": f"model {len(made)}".encode()}
+        weights = sha256_hex(b"the last model")
+        made.append(
+            register(
+                engine,
+                artifacts,
+                name=NAME,
+                run_id=run,
+                files=files,
+                weights=weights,
+                metrics=None,
+                clock=clock,
+            )
+        )
+        return made[-1]
+
+    return one
+
+
+@pytest.fixture
+def go(engine: Engine, clock: Clock, register_one: Callable[[], ModelVersion]) -> Go:
+    """Moves a version through stages."""
+
+    def through(*stages: Stage, version: int = 1, by: str = "model-risk") -> ModelVersion:
+        for to in stages:
+            with writing(engine, "moving") as session:
+                move(session, NAME, version, to, why="a test", by=by, at=clock())
+        return get_version(engine, NAME, version)
+
+    return through
+
+
+def entries(engine: Engine) -> list[tuple[int, ModelMoved]]:
+    with reading(engine, "looking") as session:
+        rows = session.execute(
+            select(LoggedEntry.seq, LoggedEntry.body)
+            .where(LoggedEntry.kind == "model-moved")
+            .order_by(LoggedEntry.seq)
+        ).all()
+    found = [(seq, LogEntry.from_canonical(bytes(body)).what) for seq, body in rows]
+    return [(seq, what) for seq, what in found if isinstance(what, ModelMoved)]
+
+
+@pytest.mark.parametrize("before", Stage)
+def test_there_are_the_moves_of_the_table_and_no_others(
+    before: Stage, go: Go, engine: Engine, clock: Clock, register_one: Callable[[], ModelVersion]
+) -> None:
+    for version, to in enumerate(Stage, start=1):
+        register_one()
+        assert go(*ROUTES[before], version=version).stage is before
+        if to in MOVES[before]:
+            assert go(to, version=version).stage is to
+            continue
+        told = entries(engine)
+        with pytest.raises(Refused, match=f"{NAME}@{version} is {before} and cannot become {to}"):
+            go(to, version=version)
+        assert get_version(engine, NAME, version).stage is before
+        assert entries(engine) == told
+
+
+def test_a_move_is_a_row_and_an_entry_that_name_each_other(
+    go: Go, engine: Engine, register_one: Callable[[], ModelVersion]
+) -> None:
+    version = register_one()
+    go(Stage.VALIDATED, Stage.APPROVED)
+    with reading(engine, "looking") as session:
+        rows = session.scalars(select(ModelMove).order_by(ModelMove.number)).all()
+    assert [(row.number, row.entry, row.before, row.after) for row in rows] == [
+        (number, seq, what.before, what.to) for number, (seq, what) in enumerate(entries(engine), start=1)
+    ]
+    assert [(what.digest, what.why, what.by) for _, what in entries(engine)] == [
+        (version.digest, "a test", "model-risk")
+    ] * 2
+
+
+def test_a_transaction_that_fails_after_it_moves_nothing(
+    engine: Engine, clock: Clock, register_one: Callable[[], ModelVersion]
+) -> None:
+    register_one()
+
+    def moved_and_failed() -> None:
+        with writing(engine, "moving") as session:
+            move(session, NAME, 1, Stage.VALIDATED, why="a test", by="gate", at=clock())
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        moved_and_failed()
+    assert get_version(engine, NAME, 1).stage is Stage.CANDIDATE
+    assert entries(engine) == []
+
+
+def test_two_moves_at_once_do_not_start_from_one_stage(
+    opened: Callable[..., Engine], engine: Engine, clock: Clock, register_one: Callable[[], ModelVersion]
+) -> None:
+    register_one()
+    refused: list[Refused] = []
+    ready = threading.Barrier(4)
+
+    def one(mine: Engine) -> None:
+        ready.wait()
+        try:
+            with writing(mine, "moving") as session:
+                move(session, NAME, 1, Stage.VALIDATED, why="a test", by="gate", at=clock())
+        except Refused as error:
+            refused.append(error)
+
+    threads = [threading.Thread(target=one, args=(opened(),)) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(refused) == 3
+    assert len(entries(engine)) == 1
+
+
+def test_the_champion_is_the_version_that_was_deployed_last_and_still_is(
+    go: Go, engine: Engine, register_one: Callable[[], ModelVersion]
+) -> None:
+    for version in (1, 2):
+        register_one()
+        assert go(*ROUTES[Stage.DEPLOYED], version=version).aliases == ("champion",)
+    assert get_version(engine, NAME, 1).aliases == ()
+    go(Stage.APPROVED, version=2)
+    assert find_version(engine, f"{NAME}@champion").version == 1
+    go(Stage.DEPLOYED, version=2)
+    assert find_version(engine, f"{NAME}@champion").version == 2
+    go(Stage.QUARANTINED, version=2)
+    assert find_version(engine, f"{NAME}@champion").version == 1
+    go(Stage.RETIRED, version=1)
+    with pytest.raises(UsageError, match="names no version"):
+        find_version(engine, f"{NAME}@champion")
+
+
+@pytest.mark.parametrize("out", [Stage.QUARANTINED, Stage.RETIRED])
+def test_what_is_quarantined_or_retired_loses_its_aliases(
+    out: Stage, go: Go, engine: Engine, register_one: Callable[[], ModelVersion]
+) -> None:
+    register_one()
+    register_one()
+    with writing(engine, "naming") as session:
+        write_alias(session, NAME, "shadow", 1)
+        write_alias(session, NAME, "next", 2)
+    assert go(out).aliases == ()
+    assert get_version(engine, NAME, 2).aliases == ("next",)
+
+
+def test_what_leaves_quarantine_begins_anew(go: Go, register_one: Callable[[], ModelVersion]) -> None:
+    register_one()
+    go(*ROUTES[Stage.APPROVED], Stage.QUARANTINED, Stage.CANDIDATE)
+    with pytest.raises(Refused, match="is candidate and cannot become approved"):
+        go(Stage.APPROVED)
+
+
+def test_words_that_are_too_long_are_refused(
+    engine: Engine, clock: Clock, register_one: Callable[[], ModelVersion]
+) -> None:
+    register_one()
+    with pytest.raises(UsageError, match="why"), writing(engine, "moving") as session:
+        move(session, NAME, 1, Stage.VALIDATED, why="x" * 501, by="gate", at=clock())
+    assert get_version(engine, NAME, 1).stage is Stage.CANDIDATE
