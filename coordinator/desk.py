@@ -12,6 +12,7 @@ from coordinator.ledger.ceilings import Drafted, Proposal
 from coordinator.office.ceilings import AppliedCeiling
 from coordinator.office.plans import ProposedPlan
 from coordinator.office.standing import PlanStanding
+from coordinator.policy_desk import PolicyDesk
 from coordinator.registry.versions import ModelVersion
 from coordinator.runs import RunView
 from protos.approvals import PlanStatement
@@ -25,6 +26,11 @@ from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
 class Desk(Protocol):
     """A coordinator as commands see it. Everything raises `CovenantError`."""
+
+    @property
+    def policies(self) -> PolicyDesk:
+        """Policy packs, and what they say."""
+        ...
 
     def runs(self) -> Iterable[RunView]:
         """All runs, the latest first."""

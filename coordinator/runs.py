@@ -105,11 +105,12 @@ def record(
         )
         session.flush()
         crossed = Ledger(centre.engine, centre.clock).reserve(session, documents.run, needs) if needs else ()
-        entries = launched(session, documents, needs, read_root(centre.settings))
+        moment = at or centre.clock()
+        entries = launched(session, documents, needs, read_root(centre.settings), moment)
         invited = documents.plan.sites.invite
         append(
             session,
-            at or centre.clock(),
+            moment,
             unless_halted(session, f"launching {documents.run}", documents.run, invited, entries),
         )
     _tell(crossed)

@@ -27,7 +27,8 @@ from coordinator.flower.executor import Executor
 from coordinator.flower.superlink import SuperLink
 from coordinator.governance.log import append, require_open
 from coordinator.governance.members import Listed, members_signed
-from coordinator.leadership import Keeper, Lease, Term, seat_in
+from coordinator.governance.policies.rejudge import take_effect
+from coordinator.leadership import Deposed, Keeper, Lease, Term, seat_in
 from coordinator.supervisor import Supervisor
 from protos.membership import MemberList, Membership
 from protos.monitoring import new_registry, served
@@ -160,6 +161,7 @@ class Service:
                 superlink=f"{self.centre.settings.superlink.host}:{self.centre.settings.superlink.port}",
             )
             supervisor.resume_leftovers()
+            self._take_policies(leading.term)
             self.on_ready()
             while self._goes_on(leading):
                 if (code := superlink.exited()) is not None:
@@ -176,6 +178,7 @@ class Service:
                     raise
                 except CovenantError as error:
                     _log.warning("members not registered", reason=str(error))
+                self._take_policies(leading.term)
         finally:
             executor.stop()
 
@@ -186,6 +189,15 @@ class Service:
             if self._stopping.wait(_NOTICE_S) or leading.lost:
                 return False
         return True
+
+    def _take_policies(self, term: Term) -> None:
+        """Judge by policy packs whose time has come, also while this coordinator was away. What cannot be done now is tried again."""
+        try:
+            take_effect(replace(self.centre, term=term))
+        except (DiskError, Deposed):
+            raise
+        except CovenantError as error:
+            _log.warning("policy packs did not take effect", reason=str(error))
 
     def _register_members(self) -> None:
         """Register every member site that the SuperLink does not know: new members, or all after it forgot them."""

@@ -169,10 +169,19 @@ class Settings:
 
 def load_settings(home: Path | None = None) -> Settings:
     """Read `covenant.yaml` in `home`, or in $COVENANT_HOME, or in ./covenant-home; raises `UsageError` where there is none."""
-    folder = (home or Path(os.environ.get(HOME_VARIABLE, "covenant-home"))).resolve()
-    if not (folder / CONFIG_NAME).exists():
+    folder = _folder(home)
+    if not has_coordinator(home):
         raise UsageError(
             f"no coordinator in {folder}: {CONFIG_NAME} is missing. Make one with `covenant init {folder}`, or name its folder "
             f"with --home or {HOME_VARIABLE}"
         )
     return Settings(home=folder, config=load_document(folder / CONFIG_NAME, CoordinatorConfig))
+
+
+def has_coordinator(home: Path | None = None) -> bool:
+    """Whether `load_settings` would find a configuration."""
+    return (_folder(home) / CONFIG_NAME).exists()
+
+
+def _folder(home: Path | None) -> Path:
+    return (home or Path(os.environ.get(HOME_VARIABLE, "covenant-home"))).resolve()

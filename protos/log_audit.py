@@ -10,8 +10,9 @@
 7. Nothing that a halt covers is launched, resumed or settled while it stands (`log_halts`).
 8. A site personalises a model that is registered, by its own signed word, told once (`log_personal`).
 9. A model moves between stages as `model_stages` has it, and is called as it moved (`log_registry`).
-10. What officers do through the control API is signed by them (`log_office`).
-11. Entries may be missing where the root's quorum declared a gap, after the very head that it names. No run from before goes on after it, and a
+10. Policy packs are signed, and nothing is launched that one in effect blocks (`log_policies`).
+11. What officers do through the control API is signed by them (`log_office`).
+12. Entries may be missing where the root's quorum declared a gap, after the very head that it names. No run from before goes on after it, and a
    site's accounts are charged again only once its own statement was adopted (`log_gaps`).
 """
 
@@ -22,7 +23,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from protos.approvals import PlanEvidence, require_approved
+from protos.approvals import ApprovedPlan, PlanEvidence, require_approved
 from protos.ceilings import SignedCeiling
 from protos.contract import Contract
 from protos.gaps import SignedGap
@@ -56,6 +57,7 @@ from protos.log_office import (
     judge_office,
 )
 from protos.log_personal import PersonalStory
+from protos.log_policies import PolicyEvent, PolicyInForce, PolicyJudged, PolicyPublished, PolicyStory
 from protos.log_registry import ModelAliased, ModelApproved, ModelMoved, ModelSigned, RegistryStory
 from protos.log_run_events import (
     ReservationGivenUp,
@@ -72,6 +74,8 @@ from protos.personal import PersonalStatement
 from protos.plan import Plan
 from protos.plan_fit import check_plan
 from protos.plan_releases import EVALUATE, PREPARE, TRAIN, PlannedReleases, releases_of
+from protos.policy_recall import Recollection, approval_facts
+from protos.policy_verdicts import PlanSubject
 from protos.root import SignedRoot
 from protos.succession import Newest, newest_after
 from strategies.errors import CovenantError, Refused
@@ -95,6 +99,7 @@ class Audit:
     runs: dict[RunId, RunStory] = field(default_factory=dict)
     models: list[ModelRegistered] = field(default_factory=list)
     registry: RegistryStory = field(default_factory=RegistryStory)
+    policies: PolicyStory = field(default_factory=PolicyStory)
     personal: PersonalStory = field(default_factory=PersonalStory)
     budgets: Budgets = field(default_factory=Budgets)
     gaps: GapStory = field(default_factory=GapStory)
@@ -109,7 +114,11 @@ class Audit:
     """The latest moment that any entry has."""
     _plans: dict[tuple[Digest, Digest], tuple[Plan, Contract]] = field(default_factory=dict)
     """Plans with their contracts, by the digests of both."""
+    _recalled: Recollection = field(init=False)
     _evidence: dict[Digest, PlanEvidence] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self._recalled = Recollection(self._plans, self.runs, self.models)
 
     def take(self, seq: int, data: bytes) -> None:
         """Judge entry `seq`, from its bytes."""
@@ -156,6 +165,8 @@ class Audit:
                 self._adopt(what)
             case ModelMoved() | ModelAliased() | ModelSigned() | ModelApproved():
                 self.registry.take(what, self._trusted, at)
+            case PolicyPublished() | PolicyJudged() | PolicyInForce():
+                self._policy(at, what)
             case CeilingSet() | Halted() | HaltLifted():
                 self._decide(at, what)
             case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied() | EnrolmentDenied():
@@ -181,6 +192,15 @@ class Audit:
         if self._trusted is None:
             raise Refused("a ceiling is decided before any member list says who may decide it")
         self.budgets.set_ceiling(what.decision.read_as(SignedCeiling).require(self._trusted, at))
+
+    def _policy(self, at: datetime, what: PolicyEvent) -> None:
+        match what:
+            case PolicyPublished():
+                self.policies.publish(what, self._trusted, at)
+            case PolicyJudged():
+                self.policies.judge(what, self._recalled.facts, at)
+            case PolicyInForce():
+                self.policies.take_effect(what, self.registry.versions, at)
 
     def _gap(self, what: GapLogged) -> None:
         sound = what.gap.read_as(SignedGap).verify(self.pinned)
@@ -224,6 +244,7 @@ class Audit:
                 f"{what.run} is launched under evidence {what.evidence}, which is not in the log before it"
             )
         approved = require_approved(plan, contract, evidence, trusted, [plan.approval_rule], at)
+        self._pass_policies(plan, contract, approved, at)
         releases = releases_of(plan, contract)
         self.budgets.know(what.releases)
         _require_reserved(what, plan, releases)
@@ -238,6 +259,11 @@ class Audit:
             launch=seq,
             members=trusted.members,
         )
+
+    def _pass_policies(self, plan: Plan, contract: Contract, approved: ApprovedPlan, at: datetime) -> None:
+        subject = PlanSubject(name=plan.name, plan=plan.digest, contract=contract.digest)
+        made = self._recalled.facts(subject) or {}
+        self.policies.require_passed(subject, made | approval_facts(approved), at)
 
     def _model(self, what: ModelRegistered) -> None:
         run = self._run(what.run)

@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from protos.documents import Document, FieldError, Part
 from protos.log_office import OfficeEvent
+from protos.log_policies import PolicyEvent
 from protos.log_registry import RegistryEvent
 from protos.log_run_events import Attempt, Facts, Reserved, RunEvent
 from protos.names import Name, Run, Sha256, Site
@@ -196,6 +197,7 @@ What = Annotated[
     | Halted
     | HaltLifted
     | RegistryEvent
+    | PolicyEvent
     | OfficeEvent,
     Field(discriminator="kind"),
 ]

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from coordinator.api.client import ControlClient
 from coordinator.api.messages import halt_view, model_version, run_view, standing_view
+from coordinator.api.policy_desk import RemotePolicies
 from coordinator.db.schema import FINAL_STATES
 from coordinator.governance.halts import HaltView
 from coordinator.governance.log import RawEntry
@@ -48,6 +49,11 @@ class RemoteDesk:
     """See `coordinator.desk.Desk`."""
 
     client: ControlClient
+
+    @property
+    def policies(self) -> RemotePolicies:
+        """See `Desk.policies`."""
+        return RemotePolicies(self.client)
 
     def runs(self) -> Iterable[RunView]:
         """See `Desk.runs`."""

@@ -29,10 +29,11 @@ from coordinator.api.ledger import Accounts
 from coordinator.api.log import Log
 from coordinator.api.models import Models
 from coordinator.api.plans import Plans
+from coordinator.api.policies import Policies
 from coordinator.api.runs import Runs
 from coordinator.bootstrap import Centre
 from coordinator.control_tls import control_files
-from protos import control_pb2, governance_pb2
+from protos import control_pb2, governance_pb2, policy_pb2
 from strategies.errors import CovenantError, DiskError, UsageError
 
 MOST_MESSAGE_BYTES: Final = 4 << 20
@@ -42,7 +43,7 @@ MOST_CONNECTIONS: Final = 200
 _END_WITHIN_S: Final = 2.0
 _log = structlog.get_logger(__name__)
 
-_FILES: Final[Sequence[Any]] = (control_pb2, governance_pb2, health_pb2, reflection_pb2)
+_FILES: Final[Sequence[Any]] = (control_pb2, governance_pb2, policy_pb2, health_pb2, reflection_pb2)
 SERVICES: Final[Sequence[ServiceDescriptor]] = [
     service for file in _FILES for service in file.DESCRIPTOR.services_by_name.values()
 ]
@@ -141,6 +142,7 @@ def _functions(centre: Centre) -> Mapping[str, Function]:
         **Accounts(centre).functions(),
         **Halts(centre).functions(),
         **Models(centre).functions(),
+        **Policies(centre).functions(),
         **_machinery(),
     }
 

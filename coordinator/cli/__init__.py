@@ -19,6 +19,7 @@ from coordinator.cli import (
     members,
     models,
     plans,
+    policies,
     privacy,
     restores,
     roots,
@@ -45,6 +46,7 @@ def register(app: typer.Typer) -> None:
     app.add_typer(log.app, name="log")
     app.add_typer(halts.app, name="halt")
     app.add_typer(incidents.app, name="incident")
+    app.add_typer(policies.app, name="policy")
     app.add_typer(models.app, name="model")
     app.add_typer(models.score, name="score")
     app.add_typer(access.app, name="access")

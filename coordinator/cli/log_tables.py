@@ -36,6 +36,7 @@ from protos.log_office import (
     PlanApproved,
     PlanProposed,
 )
+from protos.log_policies import PolicyEvent, PolicyInForce, PolicyJudged, PolicyPublished
 from protos.log_registry import ModelAliased, ModelApproved, ModelMoved, ModelSigned, RegistryEvent
 from protos.log_run_events import (
     AttemptVoided,
@@ -68,7 +69,7 @@ def show_entries(size: int, found: Sequence[tuple[int, LogEntry]]) -> None:
     people.print(table)
 
 
-def words_of(what: What) -> str:
+def words_of(what: What) -> str:  # noqa: PLR0911  (one line a kind)
     """An entry in a line."""
     match what:
         case MembersSigned():
@@ -95,6 +96,8 @@ def words_of(what: What) -> str:
             return _words_of_decision(what)
         case PersonalTold() | RunWitnessed() | SiteRefused():
             return _words_of_sites(what)
+        case PolicyPublished() | PolicyJudged() | PolicyInForce():
+            return _words_of_policy(what)
         case _:
             return f"{what.run}: {_words_of_run(what)}"
 
@@ -149,6 +152,24 @@ def _words_of_decision(
             return f"{what.site}: {times} charges of its own statement {what.statement[:_SHORT]} adopted after a gap"
         case _:
             return _words_of_office(what)
+
+
+def _words_of_policy(what: PolicyEvent) -> str:
+    match what:
+        case PolicyPublished():
+            pack, said = what.signed.pack, what.signed.statements
+            by = ", ".join(f"{each.officer} ({each.role})" for each in said)
+            return f"pack {pack.ref} with {len(pack.rules)} rules from {pack.effective_from:%Y-%m-%d %H:%M} UTC, signed by {by}: {pack.reason}"
+        case PolicyJudged():
+            found = what.judgement
+            open_ = [
+                f"{each.rule} {each.outcome} ({each.acts})" for each in found.verdicts if not each.passes
+            ]
+            became = ", ".join(open_) or "every rule passes"
+            changed = "".join(f"; {each.words}" for each in what.differs)
+            return f"{found.subject.words} by pack {found.pack[:_SHORT]}: {became}{changed}"
+        case PolicyInForce():
+            return f"pack {what.pack[:_SHORT]} is in effect: {what.plans} plans and {what.models} models judged, {what.blocked} blocked"
 
 
 def _words_of_sites(what: PersonalTold | RunWitnessed | SiteRefused) -> str:

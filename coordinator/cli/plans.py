@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -13,9 +15,13 @@ from coordinator.cli.plan_diff import diff_plans
 from coordinator.cli.plan_explain import explain_page
 from coordinator.cli.plan_matrix import show_matrix
 from coordinator.cli.plan_new import new_plan
+from coordinator.cli.policies import judge_file, require_passed
+from coordinator.cli.policy_tables import said_facts, show_said
 from coordinator.cli.proposals import is_digest, list_plans
 from coordinator.documents import evidence_file, read_draft, read_evidence, read_plan
+from coordinator.governance.policies.rejudge import Said
 from coordinator.office.plans import ProposedPlan
+from coordinator.settings import has_coordinator
 from protos.contract import Contract
 from protos.plan import Plan, SecureAggregation
 from protos.plan_privacy import Privacy
@@ -34,8 +40,17 @@ app.command("matrix")(show_matrix)
 
 
 @app.command("check")
-def check(plan: PlanFile, contract: ContractFile = None, json: Json = False) -> None:
-    """Check a plan against its contract; prints the digests that signatures and logs refer to."""
+def check(
+    plan: PlanFile,
+    contract: ContractFile = None,
+    home: Home = None,
+    access: Access = None,
+    json: Json = False,
+) -> None:
+    """Check a plan against its contract; prints the digests that signatures and logs refer to.
+
+    Where there is a coordinator in --home or behind --access, its policy packs in effect judge the plan: what they block leaves with 3.
+    """
     parsed, agreed = read_plan(plan, contract)
     width = agreed.feature_spec(parsed.features).width
     model = parsed.dense_model(width)
@@ -51,8 +66,10 @@ def check(plan: PlanFile, contract: ContractFile = None, json: Json = False) -> 
         "privacy": parsed.privacy.mode,
         "guarantee": None if costs is None else costs.facts(),
     }
+    said = _judged(plan, contract, home, access)
     if json:
-        emit(facts)
+        emit({**facts, "policies": None if said is None else [said_facts(each) for each in said]})
+        require_passed(said or ())
         return
     people.print(f"[green]ok[/] {parsed.name} {parsed.digest}", highlight=False)
     people.print(
@@ -61,6 +78,20 @@ def check(plan: PlanFile, contract: ContractFile = None, json: Json = False) -> 
     )
     people.print(f"   aggregation is {_aggregation_words(parsed)}", highlight=False)
     people.print(f"   privacy is {_privacy_words(parsed, costs)}", highlight=False)
+    if said is None:
+        people.print("   judged by no policy pack: no coordinator is here to ask", highlight=False)
+    else:
+        show_said(said)
+    require_passed(said or ())
+
+
+def _judged(
+    plan: Path, contract: Path | None, home: Path | None, access: Path | None
+) -> Sequence[Said] | None:
+    """What the policy packs in effect say; None where no coordinator is there to ask."""
+    if access is None and not has_coordinator(home):
+        return None
+    return judge_file(plan, contract, desk_at(home, access))
 
 
 def _costs(plan: Plan, contract: Contract) -> Guarantee | None:

@@ -5,6 +5,7 @@ from coordinator.db import halt_schema as _halt_schema
 from coordinator.db import ledger_schema as _ledger_schema  # their tables belong to the one metadata
 from coordinator.db import log_schema as _log_schema
 from coordinator.db import office_schema as _office_schema
+from coordinator.db import policy_schema as _policy_schema
 from coordinator.db import recovery_schema as _recovery_schema
 from coordinator.db import registry_schema as _registry_schema
 from coordinator.db import witness_schema as _witness_schema
@@ -17,6 +18,7 @@ del (
     _ledger_schema,
     _log_schema,
     _office_schema,
+    _policy_schema,
     _recovery_schema,
     _registry_schema,
     _witness_schema,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from coordinator.db.schema import Run
 from coordinator.governance.members import Listed, members_signed
+from coordinator.governance.policies.rejudge import judged_at_launch
 from coordinator.ledger.needs import Need
 from coordinator.rounds.question import RunDocuments
 from protos.approvals import PlanEvidence
@@ -21,9 +23,9 @@ from strategies.ids import RunId
 
 
 def launched(
-    session: Session, documents: RunDocuments, needs: Iterable[Need], pinned: SignedRoot
+    session: Session, documents: RunDocuments, needs: Iterable[Need], pinned: SignedRoot, at: datetime
 ) -> Iterator[What]:
-    """The entries of a launch, whose run is in this transaction already."""
+    """The entries of a launch at a moment, whose run is in this transaction already. Raises Refused where a policy pack blocks its plan."""
     plan, contract = documents.plan, documents.contract
     yield from members_signed(session, Listed.of(Membership.from_canonical(documents.members), pinned))
     evidence = None
@@ -33,6 +35,7 @@ def launched(
         yield PlanRecorded(
             plan=LoggedDocument.of(plan), contract=LoggedDocument.of(contract), evidence=evidence
         )
+    yield from judged_at_launch(session, documents, at)
     needs = tuple(needs)
     yield RunLaunched(
         run=documents.run,

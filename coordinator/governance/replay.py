@@ -17,6 +17,7 @@ from coordinator.db.halt_schema import HaltRow
 from coordinator.db.log_schema import LoggedEntry
 from coordinator.db.schema import Site
 from coordinator.governance.halts import row_of
+from coordinator.governance.policies.packs import write_policy
 from coordinator.governance.replay_registry import replay_registry
 from coordinator.governance.replay_runs import RunReplay
 from coordinator.ledger.adoption import write_adopted
@@ -37,6 +38,7 @@ from protos.log_entries import (
     What,
 )
 from protos.log_office import AccessGranted, CallDenied, EnrolmentDenied, PlanApproved, PlanProposed
+from protos.log_policies import PolicyInForce, PolicyJudged, PolicyPublished
 from protos.log_registry import ModelAliased, ModelApproved, ModelMoved, ModelSigned
 from protos.membership import Membership, Trusted
 from protos.root import SignedRoot
@@ -102,6 +104,8 @@ class Replay:
                 write_adopted(self._session, what, at)
             case ModelSigned() | ModelApproved() | ModelMoved() | ModelAliased():
                 replay_registry(self._session, seq, at, what)
+            case PolicyPublished() | PolicyJudged() | PolicyInForce():
+                write_policy(self._session, what, at)
             case _:
                 self._runs.take(at, what)
 

@@ -23,6 +23,7 @@ from coordinator.office import ceilings, halts, personal, plans, runs
 from coordinator.office.actors import here
 from coordinator.office.ceilings import AppliedCeiling
 from coordinator.office.plans import ProposedPlan
+from coordinator.office.policies import LocalPolicies
 from coordinator.office.requests import Asked
 from coordinator.office.standing import PlanStanding
 from coordinator.registry.versions import ModelVersion, list_versions
@@ -46,6 +47,11 @@ class LocalDesk:
     """See `coordinator.desk.Desk`."""
 
     centre: Centre
+
+    @property
+    def policies(self) -> LocalPolicies:
+        """See `Desk.policies`."""
+        return LocalPolicies(self.centre)
 
     def runs(self) -> Iterable[RunView]:
         """See `Desk.runs`."""

@@ -17,6 +17,7 @@ from coordinator.db import migrate, open_database, reading
 from coordinator.db.halt_schema import HaltRow
 from coordinator.db.ledger_schema import LedgerAccount, LedgerAlert, LedgerCeiling, LedgerEntry, LedgerRelease
 from coordinator.db.log_schema import LoggedEntry
+from coordinator.db.policy_schema import PolicyJudgementRow, PolicyPackRow
 from coordinator.db.recovery_schema import AdoptedCharge, AdoptedSite
 from coordinator.db.registry_schema import ModelAlias, ModelMove, ModelStatementRow
 from coordinator.db.schema import Attempt, Model, Round, Run
@@ -58,6 +59,8 @@ UNTOLD: dict[Any, set[str]] = {
     AdoptedSite: {"at"},
     LoggedEntry: set(),
     HaltRow: set(),
+    PolicyPackRow: set(),
+    PolicyJudgementRow: {"id"},
     WitnessRow: {"id", "view", "received_at"},
 }
 

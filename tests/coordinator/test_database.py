@@ -66,8 +66,9 @@ def test_migrated_schema_equals_the_created_one_in_checks_and_partial_indexes(en
     office = {"plans", "requests", "accesses", "invitations"}
     halts = {"halts", "leadership"}
     registry = {"model_aliases", "model_moves", "model_statements"}
+    policies = {"policy_packs", "policy_judgements"}
     core = {"attempts", "checkpoints", "models", "rounds", "runs", "sites"}
-    assert set(migrated) == core | ledger | log | halts | office | recovery | registry
+    assert set(migrated) == core | ledger | log | halts | office | recovery | registry | policies
     with engine.begin() as connection:
         Base.metadata.drop_all(connection)
         Base.metadata.create_all(connection)

@@ -240,6 +240,8 @@ def test_a_backup_of_an_older_schema_is_brought_up_to_date(life: Life, empty: En
         "model_moves",
         "model_aliases",
         "model_statements",
+        "policy_packs",
+        "policy_judgements",
     }
     path = snapshot_of(life) / "MANIFEST.json"
     manifest = SignedManifest.from_canonical(path.read_bytes().strip()).manifest

@@ -1,0 +1,163 @@
+"""Policy packs as the transparency log tells them: published, in effect, and what was judged by them.
+
+1. A pack is published with the signatures of its officers, judged by the member list in force, and follows the version before.
+2. A judgement has its facts. Those that follow from documents in the log are made again by whoever reads it. That the expressions come to these
+   outcomes is checked where CEL is installed (`covenant policy recheck`): whoever only verifies needs no evaluator of what others wrote.
+3. A pack takes effect once, no sooner than it says, after every model that is registered was judged by it.
+4. A run is launched after its plan was judged by every pack that is in effect then, by the facts that it is launched with, and blocked by none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import Field
+
+from protos.documents import Part
+from protos.log_registry import OUT, VersionStory
+from protos.membership import Trusted
+from protos.names import Sha256
+from protos.policy_facts import PolicyFacts, require_same
+from protos.policy_pack import PolicyPack, SignedPack, require_succeeds
+from protos.policy_verdicts import Difference, Judgement, Subject, differences
+from strategies.errors import Refused
+from strategies.ids import Digest
+
+_MOST_DIFFERENCES = 200
+_APPROVALS = "approvals."
+"""Facts that change until a plan is launched, and are compared then."""
+
+Count = Annotated[int, Field(ge=0, le=10**9)]
+
+
+class PolicyPublished(Part):
+    """A version of a policy pack, with the statements of the officers who signed it."""
+
+    kind: Literal["policy"] = "policy"
+    signed: SignedPack
+
+
+class PolicyJudged(Part):
+    """What was judged, and how that differs from the judgement before by a pack of the same name."""
+
+    kind: Literal["judged"] = "judged"
+    judgement: Judgement
+    differs: Annotated[tuple[Difference, ...], Field(max_length=_MOST_DIFFERENCES)] = ()
+
+
+class PolicyInForce(Part):
+    """A pack is in effect: all plans that are not launched and all models were judged by it, so many, of which so many are blocked."""
+
+    kind: Literal["policy-in-force"] = "policy-in-force"
+    pack: Sha256
+    plans: Count
+    models: Count
+    blocked: Count
+
+
+PolicyEvent = PolicyPublished | PolicyJudged | PolicyInForce
+Recall = Callable[[Subject], PolicyFacts | None]
+"""The facts of a subject that follow from documents in the log; None where it has them not."""
+
+
+def in_effect(packs: Collection[PolicyPack], at: datetime) -> tuple[PolicyPack, ...]:
+    """Of the published `packs` those that are in effect at a moment, by name: the newest version of each whose time has come."""
+    due = sorted((each for each in packs if each.effective_from <= at), key=lambda each: each.version)
+    newest = {each.name: each for each in due}
+    return tuple(newest[name] for name in sorted(newest))
+
+
+@dataclass
+class PolicyStory:
+    """What the log tells of packs: `published` by digest, those `in_force`, and the last judgement by pack and subject."""
+
+    published: dict[Digest, PolicyPack] = field(default_factory=dict)
+    in_force: set[Digest] = field(default_factory=set)
+    judged: dict[tuple[Digest, str], Judgement] = field(default_factory=dict)
+    told: list[Judgement] = field(default_factory=list)
+    """All judgements, in order."""
+    _last: dict[tuple[str, str], Judgement] = field(default_factory=dict)
+    """By the pack's name and the subject."""
+
+    def publish(self, what: PolicyPublished, trusted: Trusted | None, at: datetime) -> None:
+        """Take a published pack. Raises Refused."""
+        if trusted is None:
+            raise Refused("a policy pack is published before any member list says who may sign it")
+        pack = what.signed.require(trusted, at).pack
+        named = [each for each in self.published.values() if each.name == pack.name]
+        require_succeeds(pack, max(named, key=lambda each: each.version, default=None))
+        self.published[pack.digest] = pack
+
+    def judge(self, what: PolicyJudged, recall: Recall, at: datetime) -> None:
+        """Take a judgement. Raises Refused."""
+        said = what.judgement
+        pack = self._effective(said.pack, at)
+        said.require_by(pack)
+        made = recall(said.subject)
+        if made is not None:
+            _require_facts(said, {name: fact for name, fact in made.items() if _is_fixed(said, name)})
+        place = pack.name, said.subject.key
+        if what.differs != differences(self._last.get(place), said):
+            raise Refused(
+                f"{said.subject.words}: what differs is not what {pack.ref} and the judgement before say"
+            )
+        self.told.append(said)
+        self._last[place] = self.judged[pack.digest, said.subject.key] = said
+
+    def take_effect(
+        self, what: PolicyInForce, models: Mapping[tuple[str, int], VersionStory], at: datetime
+    ) -> None:
+        """Take that a pack is in effect, with all `models` that are registered: each was judged by it, and what it blocks serves no more.
+
+        Raises Refused.
+        """
+        pack = self._effective(what.pack, at)
+        if pack.digest in self.in_force:
+            raise Refused(f"{pack.ref} takes effect twice")
+        for (name, version), story in models.items():
+            ref = f"{name}@{version}"
+            found = self._last.get((pack.name, ref))
+            if found is None or found.pack != pack.digest:
+                raise Refused(f"{pack.ref} takes effect, and model {ref} was not judged by it")
+            if found.blocked_by(pack) and story.stage not in OUT:
+                raise Refused(f"{pack.ref} takes effect and blocks model {ref}, which is still {story.stage}")
+        self.in_force.add(pack.digest)
+
+    def require_passed(self, subject: Subject, made: PolicyFacts, at: datetime) -> None:
+        """Check that a plan that is launched was judged by each pack in effect, by its own facts, and is blocked by none. Raises Refused."""
+        for pack in in_effect(self.published.values(), at):
+            found = self.judged.get((pack.digest, subject.key))
+            if found is None:
+                raise Refused(
+                    f"{subject.words} is launched, and was not judged by {pack.ref}, which is in effect"
+                )
+            _require_facts(found, made)
+            if blocked := found.blocked_by(pack):
+                raise Refused(
+                    f"{subject.words} is launched, and {pack.ref} blocks it by {', '.join(each.rule for each in blocked)}"
+                )
+
+    def _effective(self, digest: Digest, at: datetime) -> PolicyPack:
+        pack = self.published.get(digest)
+        if pack is None:
+            raise Refused(f"pack {digest} was not published before")
+        if pack not in in_effect(self.published.values(), at):
+            raise Refused(f"pack {pack.ref} is not in effect at {at:%Y-%m-%d %H:%M:%S} UTC")
+        return pack
+
+
+def _is_fixed(said: Judgement, name: str) -> bool:
+    return said.subject.of == "model" or not name.startswith(_APPROVALS)
+
+
+def _require_facts(said: Judgement, made: PolicyFacts) -> None:
+    """Facts about approvals that were not made again are left to the launch."""
+    told: Mapping[str, Any] = {
+        name: fact
+        for name, fact in said.facts.items()
+        if name in made or not (said.subject.of == "plan" and name.startswith(_APPROVALS))
+    }
+    require_same(told, made, said.subject.words)

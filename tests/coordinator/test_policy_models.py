@@ -1,0 +1,219 @@
+"""Models judged by packs: quarantined where a blocking rule stops them, and the log's auditor believes nothing less."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from coordinator.db import writing
+from coordinator.documents import read_listed
+from coordinator.governance.members import Listed
+from coordinator.governance.policies.packs import publish as publish_pack
+from coordinator.governance.policies.rejudge import judge_now, simulate, take_effect
+from coordinator.registry.publish import publish
+from coordinator.registry.stages import move
+from coordinator.registry.versions import get_version
+from protos.log_audit import AuditRefused, audit
+from protos.log_entries import LogEntry
+from protos.membership import Officer, Role
+from protos.model_stages import Stage
+from protos.policy_pack import PolicyPack
+from protos.policy_verdicts import ModelSubject
+from protos.root import SignedRoot
+from strategies.encoding import canonical_json, digest_of
+from tests.coordinator.private_for_tests import Make, Private, Templates, make, private_plan, templates
+from tests.coordinator.test_log_export import listed_in, log_of, pinned_by, put, root_keys, signed_by
+from tests.coordinator.test_replay import require_same
+from tests.policies_for_tests import pack, rule, signed
+from tests.trust_for_tests import FAR, key_of
+
+__all__ = ["make", "templates"]
+
+FEW = rule(id="few-sites", applies_to="model", expression="run.fewest_survivors >= 3", remedy="Invite more.")
+MANY = rule(id="few-sites", applies_to="model", expression="run.fewest_survivors >= 9", remedy="Invite more.")
+
+
+def certified(federation: Private) -> None:
+    """Two officers of the two roles that sign packs."""
+    roles = {"privacy-1": Role.PRIVACY_OFFICER, "risk-1": Role.MODEL_RISK}
+    people = [
+        Officer(name=name, roles=(role,), key=key_of(name).public, expires=FAR)
+        for name, role in roles.items()
+    ]
+    pinned = pinned_by(federation)
+    newer = signed_by(listed_in(federation).next(officers=people), root_keys(), (), pinned.root)
+    put(federation, newer)
+    federation.centre.settings.members_file.write_bytes(newer)
+
+
+def published(federation: Private, what: PolicyPack) -> None:
+    listed: Listed = read_listed(federation.centre.settings)
+    made = signed(what, federation.centre.clock(), federation=listed.trusted.federation)
+    publish_pack(federation.centre, made, listed)
+
+
+@pytest.fixture
+def trained(make: Make) -> Private:
+    """A federation whose run is done, with one model, and officers who may sign packs."""
+    federation = make()
+    publish(federation.centre, federation.documents, federation.drive())
+    federation.store.finish("completed")
+    certified(federation)
+    return federation
+
+
+def bodies(federation: Private) -> list[bytes]:
+    return [each.body for each in log_of(federation).entries()]
+
+
+def stage(federation: Private) -> Stage:
+    return get_version(federation.engine, federation.plan.name, 1).stage
+
+
+def test_a_model_that_a_blocking_rule_stops_is_quarantined_once_and_the_log_replays(
+    trained: Private, tmp_path: Path
+) -> None:
+    published(trained, pack(FEW))
+    take_effect(trained.centre)
+    assert stage(trained) is Stage.CANDIDATE
+    (effect,) = simulate(trained.centre, pack(MANY, version=2))
+    assert (effect.blocked, effect.quarantined) == (True, True)
+    assert stage(trained) is Stage.CANDIDATE
+    published(trained, pack(MANY, version=2))
+    assert take_effect(trained.centre) == ("house@2",)
+    assert stage(trained) is Stage.QUARANTINED
+    story = audit(bodies(trained), pinned_by(trained))
+    (version,) = story.registry.versions.values()
+    (moved,) = version.moves
+    assert (moved.by, moved.why) == ("policy", "policy pack house@2 blocks it: few-sites")
+    kinds = [LogEntry.from_canonical(each).what.kind for each in bodies(trained)]
+    assert kinds[-4:] == ["policy", "judged", "model-moved", "policy-in-force"]
+    require_same(trained, str(tmp_path))
+
+
+def test_a_warning_and_a_model_that_is_out_already_change_no_stage(trained: Private) -> None:
+    published(trained, pack(MANY.model_copy(update={"severity": "warning"})))
+    take_effect(trained.centre)
+    assert stage(trained) is Stage.CANDIDATE
+    with writing(trained.engine, "moving") as session:
+        move(session, trained.plan.name, 1, Stage.RETIRED, why="old", by="x", at=trained.centre.clock())
+    published(trained, pack(MANY, version=2))
+    take_effect(trained.centre)
+    assert stage(trained) is Stage.RETIRED
+    audit(bodies(trained), pinned_by(trained))
+
+
+def test_a_version_is_judged_for_the_stage_that_it_is_to_enter(trained: Private) -> None:
+    serving = rule(
+        id="signed", applies_to="model", expression="!model.serves || model.is_signed", remedy="Sign it."
+    )
+    published(trained, pack(serving))
+    subject = ModelSubject(name=trained.plan.name, version=1)
+    ((_, as_it_is),) = judge_now(trained.centre, subject)
+    ((_, to_serve),) = judge_now(trained.centre, subject, Stage.APPROVED)
+    assert as_it_is.outcomes() == {"signed": "passes"}
+    assert to_serve.outcomes() == {"signed": "fails"}
+
+
+# --- what an auditor does not believe
+
+Lie = Callable[[list[dict]], list[dict]]
+Told = tuple[list[bytes], SignedRoot]
+
+
+def _of(entries: list[dict], kind: str) -> dict:
+    return next(each for each in entries if each["what"]["kind"] == kind)["what"]
+
+
+def _facts(change: Callable[[dict], None]) -> Lie:
+    def lie(entries: list[dict]) -> list[dict]:
+        found = _of(entries, "judged")["judgement"]
+        change(found["facts"])
+        found["inputs"] = digest_of(found["facts"])
+        return entries
+
+    return lie
+
+
+def _verdict(**facts: object) -> Lie:
+    def lie(entries: list[dict]) -> list[dict]:
+        found = _of(entries, "judged")["judgement"]["verdicts"][0]
+        for name, value in facts.items():
+            if value is None:
+                found.pop(name, None)
+            else:
+                found[name] = value
+        return entries
+
+    return lie
+
+
+def _without(kind: str) -> Lie:
+    return lambda entries: [each for each in entries if each["what"]["kind"] != kind]
+
+
+def _twice(entries: list[dict]) -> list[dict]:
+    return [*entries, next(each for each in entries if each["what"]["kind"] == "policy-in-force")]
+
+
+def _unsigned(entries: list[dict]) -> list[dict]:
+    found = _of(entries, "policy")["signed"]
+    found["statements"] = found["statements"][:1]
+    return entries
+
+
+def _changed_rule(entries: list[dict]) -> list[dict]:
+    _of(entries, "policy")["signed"]["pack"]["rules"][0]["expression"] = "true"
+    return entries
+
+
+LIES: dict[str, tuple[Lie, str]] = {
+    "inputs of other facts": (
+        lambda entries: [_of(entries, "judged")["judgement"].update(inputs="ab" * 32), entries][1],
+        "it is of other facts",
+    ),
+    "a fact of the plan": (_facts(lambda facts: facts.update({"plan.rounds": 1})), "plan.rounds"),
+    "a fact left out": (_facts(lambda facts: facts.pop("forecast.epsilon")), "forecast.epsilon"),
+    "a lower epsilon": (_facts(lambda facts: facts.update({"forecast.epsilon": 0.1})), "forecast.epsilon"),
+    "a fact of the approvals": (
+        _facts(lambda facts: facts.update({"approvals.roles": ["model_risk"]})),
+        "approvals.roles",
+    ),
+    "a fact that there is not": (_facts(lambda facts: facts.update({"plan.good": True})), "is no fact"),
+    "files of the model": (_facts(lambda facts: facts.update({"model.artifacts": []})), "model.artifacts"),
+    "who must act": (_verdict(acts="admin"), "does not say who must act"),
+    "another rule": (_verdict(rule="many-sites"), "by the rules of house@1"),
+    "a model that is blocked left where it was": (
+        _without("model-moved"),
+        "blocks model private@1, which is still candidate",
+    ),
+    "no judgement": (_without("judged"), "was not judged by it"),
+    "an unpublished pack": (_without("policy"), "was not published before"),
+    "in effect twice": (_twice, "takes effect twice"),
+    "a pack that one role signed": (_unsigned, "is not signed as model_risk"),
+    "a pack that nobody signed": (_changed_rule, "a pack with one changed value is"),
+}
+
+
+@pytest.fixture(scope="module")
+def judged_log(templates: Templates) -> Told:
+    federation = templates.copy(private_plan())
+    publish(federation.centre, federation.documents, federation.drive())
+    federation.store.finish("completed")
+    certified(federation)
+    published(federation, pack(MANY))
+    take_effect(federation.centre)
+    return bodies(federation), pinned_by(federation)
+
+
+@pytest.mark.parametrize("name", LIES)
+def test_an_auditor_refuses_a_log_with(name: str, judged_log: Told) -> None:
+    lie, words = LIES[name]
+    told, pinned = judged_log
+    audit(told, pinned)
+    entries = lie([json.loads(each) for each in told])
+    with pytest.raises(AuditRefused, match=words):
+        audit([canonical_json(each) for each in entries], pinned)

@@ -1,0 +1,113 @@
+"""Facts of plans and models: complete, of their types, and the same again when an auditor makes them."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from protos.policy_facts import FACTS, FactType, PolicyFacts, facts_for, require_same
+from strategies.encoding import canonical_json
+from strategies.errors import Refused
+from tests.policies_for_tests import facts_of_model, facts_of_plan, recorded
+from tests.private_plan_for_tests import CENTRAL, CONTRACT, CUSTOMERS, EXEMPTING, LOCAL, NONE, SITES
+
+TYPES: dict[FactType, Any] = {
+    FactType.BOOL: bool,
+    FactType.INT: int,
+    FactType.DOUBLE: float,
+    FactType.STRING: str,
+    FactType.STRINGS: list,
+    FactType.NUMBERS: dict,
+}
+PLANS = {
+    "record": (), "central": CENTRAL, "local": LOCAL, "customers": CUSTOMERS, "sites": SITES, "exempting": EXEMPTING,
+    "none": NONE,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_the_facts_of_a_plan_are_those_of_the_table_but_for_the_absent_ones(name: str) -> None:
+    facts = facts_of_plan(*PLANS[name], contract=CONTRACT)
+    table = {each.name: each for each in facts_for("plan")}
+    assert set(facts) <= set(table)
+    assert {each for each in table if each not in facts} == {
+        each.name for each in table.values() if each.absent and each.name not in facts
+    }
+    for each, value in facts.items():
+        assert type(value) is TYPES[table[each].type], each
+    assert ("forecast.epsilon" in facts) == (name != "none")
+
+
+def test_the_facts_of_a_model_are_those_of_the_whole_table() -> None:
+    facts = facts_of_model()
+    assert set(facts) == {each.name for each in FACTS}
+    for each in FACTS:
+        assert type(facts[each.name]) is TYPES[each.type], each.name
+
+
+def test_only_numbers_are_metrics() -> None:
+    metrics = {"auc": 1, "ks": 0.5, "model": "x", "flag": True, "nothing": None, "odd": float("nan")}
+    assert recorded(metrics=metrics).facts()["model.metrics"] == {"auc": 1.0, "ks": 0.5}
+    assert recorded(metrics={}).facts()["model.calibration_bins"] == 0
+
+
+def test_stages_are_told_as_what_they_mean() -> None:
+    for stage, checked, serves in (
+        ("candidate", False, False), ("validated", True, False), ("approved", True, True), ("deployed", True, True),
+        ("retired", False, False), ("quarantined", False, False),
+    ):  # fmt: skip
+        facts = recorded().at(stage).facts()
+        assert (facts["model.is_checked"], facts["model.serves"]) == (checked, serves)
+
+
+def again(facts: PolicyFacts) -> dict[str, Any]:
+    """As an entry of the log has them."""
+    return dict(json.loads(canonical_json(facts)))
+
+
+def test_recorded_facts_are_the_same_again_after_json_and_on_another_machine() -> None:
+    made = facts_of_plan()
+    require_same(again(made), made, "plan x")
+    other = again(made) | {"forecast.epsilon": made["forecast.epsilon"] * (1 + 1e-13)}  # type: ignore[operator]
+    require_same(other, made, "plan x")
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"plan.rounds": 41}, "plan.rounds 41, and it is 40"),
+        ({"plan.rounds": 40.0}, "plan.rounds"),
+        ({"plan.rounds": "40"}, "plan.rounds"),
+        ({"plan.features": ["term"]}, "plan.features"),
+        ({"contract.has_freshness": 1}, "contract.has_freshness"),
+        ({"forecast.epsilon": 1.0}, "forecast.epsilon"),
+        ({"forecast.epsilon": True}, "forecast.epsilon"),
+        ({"plan.magic": 1}, "which is no fact"),
+    ],
+)
+def test_a_fact_that_differs_is_refused(change: dict[str, Any], words: str) -> None:
+    made = facts_of_plan()
+    with pytest.raises(Refused, match=words):
+        require_same(again(made) | change, made, "plan x")
+
+
+def test_a_fact_that_there_is_none_of_is_refused_and_one_left_out_too() -> None:
+    made = facts_of_plan(*NONE)
+    with pytest.raises(Refused, match=r"forecast.epsilon, which it does not have"):
+        require_same(again(made) | {"forecast.epsilon": 1.0}, made, "plan x")
+    short = again(made)
+    del short["plan.sites"]
+    with pytest.raises(Refused, match=r"plan.sites None, and it is 4"):
+        require_same(short, made, "plan x")
+
+
+def test_what_only_the_coordinator_records_of_a_model_is_taken_as_recorded() -> None:
+    own: PolicyFacts = {"model.name": "lending-default", "model.version": 2}
+    files = sorted(recorded().artifacts)
+    told = again(facts_of_model())
+    made = facts_of_plan() | {name: told[name] for name in told if name.startswith("approvals.")} | own
+    require_same(told | {"model.is_signed": False}, made | {"model.artifacts": files}, "model x")
+    with pytest.raises(Refused, match=r"model.artifacts, which it does not have"):
+        require_same(told, made, "model x")
