@@ -12,6 +12,7 @@ from client.admission.requests import check_named, check_statement
 from client.refusal import TaskRefused
 from client.shared_models import KeepModel
 from client.training import Session, TrainingSession
+from client.training.champion import Scorer, champion_of
 from client.training.pace import Pace
 from protos.codec import CodecError
 from protos.frames import Moments, RefusalCode, Request, ScoreCounts, Stage, Statement, Task, Update
@@ -47,7 +48,8 @@ class PlainRounds:
         if not isinstance(session, TrainingSession):
             raise TaskRefused(RefusalCode.PROTOCOL, "a private plan aggregates securely")
         pace = self.pace_of(request.statement, accepted.plan.training.round_deadline)
-        body = _computed(request, session, pace)
+        champion = champion_of(accepted.plan, accepted.contract, request.statement.stage, request.champion)
+        body = _computed(request, session, champion, pace)
         if request.model is not None and request.scaling is not None:
             self.keep_model(accepted, request.statement, request.model, request.scaling)
         return body
@@ -62,7 +64,9 @@ def _require_plain(accepted: Accepted) -> None:
         )
 
 
-def _computed(request: Request, session: TrainingSession, pace: Pace) -> Moments | Update | ScoreCounts:
+def _computed(
+    request: Request, session: TrainingSession, champion: Scorer | None, pace: Pace
+) -> Moments | Update | ScoreCounts:
     said, model, scaling = request.statement, request.model, request.scaling
     if said.stage is Stage.PREPARE:
         return Moments(session.moments())
@@ -75,4 +79,4 @@ def _computed(request: Request, session: TrainingSession, pace: Pace) -> Moments
     _log.info("computing", run=said.run, stage=said.stage.name, round=said.round)
     if said.stage is Stage.TRAIN:
         return Update(session.train(model, scaling, said.round, pace))
-    return ScoreCounts(session.evaluate(model, scaling))
+    return ScoreCounts(session.evaluate(model, scaling, champion))

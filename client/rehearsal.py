@@ -24,7 +24,7 @@ from protos.contract import Contract
 from protos.frames import Stage
 from protos.payloads import payload_of
 from protos.plan import Plan, SecureAggregation
-from protos.plan_releases import moment_cells, releases_of
+from protos.plan_releases import count_cells, moment_cells, releases_of
 from protos.plan_training import GradientSums
 from protos.site import SiteConfig
 from protos.site_data import DataSource
@@ -203,6 +203,6 @@ class Rehearser:
         numbers = {
             Stage.PREPARE: 3 * numeric,
             Stage.TRAIN: session.model.size,
-            Stage.EVALUATE: 2 * plan.evaluation.score_bins,
+            Stage.EVALUATE: count_cells(plan).dimension,
         }
         return numbers[stage] * _FLOAT_BYTES

@@ -7,7 +7,7 @@ import secrets
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from typing import TYPE_CHECKING
@@ -93,6 +93,7 @@ def _drive(centre: Centre, run: RunId, grid: Grid, flower_run: int) -> None:
     from coordinator.governance.halted import Halted, HaltWatch
     from coordinator.governance.halts import take_order
     from coordinator.governance.log import open_log
+    from coordinator.registry.champions import champion_of
     from coordinator.registry.publish import publish
     from coordinator.rounds.driver import Driver
     from coordinator.rounds.store import RoundStore
@@ -107,8 +108,9 @@ def _drive(centre: Centre, run: RunId, grid: Grid, flower_run: int) -> None:
     exchange = PromptGrid(wire, keys, centre.monotonic, centre.sleep, halted=halted)
     try:
         log = open_log(centre.engine, centre.settings, centre.clock)
+        champion = champion_of(centre.engine, centre.artifacts, documents.plan)
         driver = Driver(
-            documents,
+            replace(documents, champion=champion),
             exchange,
             store,
             log,

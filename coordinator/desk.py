@@ -17,8 +17,10 @@ from coordinator.registry.versions import ModelVersion
 from coordinator.runs import RunView
 from protos.approvals import PlanStatement
 from protos.ceilings import SignedCeiling
+from protos.gates import Verdict
 from protos.halt_lifts import LiftStatement
 from protos.halts import HaltOrder
+from protos.model_stages import Stage
 from protos.personal import PersonalStatement
 from strategies.ids import RunId, SiteName
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
@@ -114,6 +116,10 @@ class Desk(Protocol):
 
     def models(self) -> Iterable[ModelVersion]:
         """All versions of all models."""
+        ...
+
+    def validate_model(self, name: str, version: int, why: str) -> tuple[Verdict, Stage]:
+        """Have the gate judge a version; its verdict, and the version's stage after it."""
         ...
 
     def tell_personal(self, statement: PersonalStatement) -> tuple[str, ...]:

@@ -25,6 +25,7 @@ from coordinator.ledger import Ledger, Need, Planned
 from coordinator.ledger.alerts import Crossing
 from coordinator.ledger.needs import STAGES
 from coordinator.recovery.endings import require_resumable
+from coordinator.registry.champions import require_champion
 from coordinator.rounds.ending import FinalState, end_run
 from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.record import RoundConflict
@@ -79,12 +80,14 @@ def launch_read(
 def record(
     centre: Centre, documents: RunDocuments, *, at: datetime | None = None, first: First | None = None
 ) -> None:
-    """Record a run that is to be started, and reserve what it will release; raises `BudgetRefused`, with nothing recorded.
+    """Record a run that is to be started, and reserve what it will release; raises `BudgetRefused`, with nothing recorded, and Refused for a plan
+    whose champion is not as the registry has it.
 
     `at` is when its approvals were judged, which the log is told as the time of the launch; now if left out. `first` is the first thing that
     the transaction does.
     """
     needs = needs_of(documents)
+    require_champion(centre.engine, centre.artifacts, documents.plan)
     with writing(centre.engine, f"recording {documents.run}") as session:
         if first is not None:
             first(session, documents.run)

@@ -103,7 +103,7 @@ _PARTS: Final = {
     "requests": (
         "Request", "Statement", "Task", "Scaling", "Secure", "Checkpoint", "Testimony", "Upload", "Frame", "Attempt",
         "AdvertiseRequest", "ShareRequest", "MaskRequest", "ConfirmRequest", "UnmaskRequest",
-        "WitnessRequest", "Growth", "LogLeaf",
+        "WitnessRequest", "Growth", "LogLeaf", "Champion",
     ),
 }  # fmt: skip
 
@@ -168,7 +168,7 @@ They are of plans without privacy. In secure aggregation the same three are comp
 - `update`, once a training round: the site's model minus the round's model. It has as many values as the model has parameters. Updates
   of a small site or over many epochs can reveal a good deal about single rows; treat them as confidential.
 - `score_counts`, once an evaluation: how many held-out rows of each class fell into each bin of the score. With many bins and few rows
-  most counts are 0 or 1. Their total is the number of held-out rows.
+  most counts are 0 or 1. Their total is the number of held-out rows. Under a plan that names a champion the same rows are counted a second time, by the champion's scores.
 
 ### What is masked under a private plan
 
@@ -176,7 +176,7 @@ Never anything else than these three, as integers, each clamped, with the site's
 
 - Moments, once a run: how many training rows; of each feature that may be missing how many are there; of each numeric feature the sums of (value - 1/2) and of its square.
 - Each training round: with `dp-fedsgd` the sum of clipped gradients over a secret sample of units, rounded to a grid; with `dp-sgd` the update after the plan's noisy steps.
-- Counts of held-out rows, once, after the last round: by class and at most 32 bins of the score's logit.
+- Counts of held-out rows, once, after the last round: by class and at most 32 bins of the score's logit; twice, for model and champion, where the plan names one.
 
 ## From the centre to the site
 

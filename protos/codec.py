@@ -17,6 +17,7 @@ from protos.frames import (
     MAX_REASON_CHARACTERS,
     PROTOCOL_VERSION,
     Body,
+    ChampionModel,
     Moments,
     Refusal,
     RefusalCode,
@@ -61,6 +62,8 @@ def encode_request(request: Request) -> bytes:
         put_scaling(frame, request.scaling)
     if request.model is not None:
         frame.model = vector_bytes(request.model)
+    if request.champion is not None:
+        put_champion(frame, request.champion)
     return frame.SerializeToString(deterministic=True)
 
 
@@ -94,8 +97,23 @@ def statement_message(said: Statement) -> pb.Statement:
     )
 
 
-def put_scaling(frame: pb.Request, scaling: Scaling) -> None:
-    """Put `scaling` into a request, also that of no numeric feature."""
+def put_champion(frame: pb.Request, champion: ChampionModel) -> None:
+    """Put the champion into a request."""
+    frame.champion.model = vector_bytes(champion.model)
+    put_scaling(frame.champion, champion.scaling)
+
+
+def read_champion(frame: pb.Request) -> ChampionModel | None:
+    """The champion in a request, each value within bounds; raises `CodecError` otherwise. Whether it is the plan's, the site judges."""
+    if not frame.HasField("champion"):
+        return None
+    return ChampionModel(
+        model=read_floats(frame.champion.model, "champion"), scaling=read_scaling(frame.champion.scaling)
+    )
+
+
+def put_scaling(frame: pb.Request | pb.Champion, scaling: Scaling) -> None:
+    """Put `scaling` into a request or a champion, also that of no numeric feature."""
     frame.scaling.SetInParent()
     frame.scaling.mean.extend(scaling.mean)
     frame.scaling.std.extend(scaling.std)
@@ -110,11 +128,12 @@ def decode_request(data: bytes) -> Request:
         scaling = read_scaling(frame.scaling) if frame.HasField("scaling") else None
         model = read_floats(frame.model, "model") if frame.model else None
         task = read_task(frame.task)
+        champion = read_champion(frame)
     except CodecError:
         raise
     except (CovenantError, ValueError) as error:
         raise CodecError(f"a request with a field out of bounds: {error}") from error
-    request = Request(statement=statement, task=task, scaling=scaling, model=model)
+    request = Request(statement=statement, task=task, scaling=scaling, model=model, champion=champion)
     _check_stage(request)
     return request
 
@@ -225,6 +244,8 @@ def _check_stage(request: Request) -> None:
             raise CodecError(
                 f"a {said.stage.name.lower()} request {'with' if preparing else 'without'} a {name}"
             )
+    if request.champion is not None and said.stage is not Stage.EVALUATE:
+        raise CodecError(f"a {said.stage.name.lower()} request with a champion")
     if request.model is not None and vector_digest(request.model) != said.model_digest:
         raise CodecError("the model is not the one that the statement names")
     if request.scaling is not None and scaling_digest(request.scaling) != said.scaling_digest:

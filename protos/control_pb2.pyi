@@ -269,3 +269,23 @@ class Lineage(_message.Message):
     FACTS_FIELD_NUMBER: _ClassVar[int]
     facts: str
     def __init__(self, facts: _Optional[str] = ...) -> None: ...
+
+class ValidateModelRequest(_message.Message):
+    __slots__ = ("request_id", "name", "version", "why")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NAME_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
+    WHY_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    name: str
+    version: int
+    why: str
+    def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., version: _Optional[int] = ..., why: _Optional[str] = ...) -> None: ...
+
+class ValidateModelResponse(_message.Message):
+    __slots__ = ("verdict", "stage")
+    VERDICT_FIELD_NUMBER: _ClassVar[int]
+    STAGE_FIELD_NUMBER: _ClassVar[int]
+    verdict: bytes
+    stage: str
+    def __init__(self, verdict: _Optional[bytes] = ..., stage: _Optional[str] = ...) -> None: ...

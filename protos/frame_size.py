@@ -31,9 +31,10 @@ class Layout:
 _MASKED_INPUT: Final = Layout(vectors=frozenset({3}))
 _SECAGG_FRAME: Final = Layout(inner={8: _MASKED_INPUT})
 _CHECKPOINT: Final = Layout(vectors=frozenset({1, 2}))
+_CHAMPION: Final = Layout(vectors=frozenset({1}))
 REQUEST: Final = Layout(
     vectors=frozenset({4}),
-    inner={5: Layout(vectors=frozenset({2}), inner={1: _SECAGG_FRAME, 3: _CHECKPOINT})},
+    inner={5: Layout(vectors=frozenset({2}), inner={1: _SECAGG_FRAME, 3: _CHECKPOINT}), 7: _CHAMPION},
 )
 REPLY: Final = Layout(vectors=frozenset({3, 4, 5}), inner={7: Layout(inner={1: _SECAGG_FRAME})})
 SECAGG: Final = _SECAGG_FRAME

@@ -116,17 +116,27 @@ class WitnessRequest:
     vouchers: tuple[SignedVoucher, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class ChampionModel:
+    """The champion that a plan names, as it travels: its `model`, (d,) float64, and the scaling of its inputs."""
+
+    model: Vector
+    scaling: Scaling
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
     """One request to one site.
 
-    Shapes: `model` (d,) float64. It and `scaling` are None in the prepare stage and required in the other two.
+    Shapes: `model` (d,) float64. It and `scaling` are None in the prepare stage and required in the other two. `champion` comes with a request to
+    evaluate under a plan that names one.
     """
 
     statement: Statement
     task: Task
     scaling: Scaling | None = None
     model: Vector | None = None
+    champion: ChampionModel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +170,7 @@ class SecureRequest:
     """One request to one site in secure aggregation: steps of the protocol, and what they need.
 
     `statement` and `scaling` come with a request to mask, `task` with one for fresh keys. `aggregate`, (d,) float64, is of the last
-    committed round; `checkpoint` is for a site that has missed rounds.
+    committed round; `checkpoint` is for a site that has missed rounds; `champion` is to be scored beside the model.
     """
 
     frames: tuple[Frame, ...]
@@ -169,6 +179,7 @@ class SecureRequest:
     scaling: Scaling | None = None
     aggregate: Vector | None = None
     checkpoint: Checkpoint | None = None
+    champion: ChampionModel | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,7 +206,10 @@ class Update:
 
 @dataclass(frozen=True, slots=True)
 class ScoreCounts:
-    """Held-out rows by score: (2, bins) int64, negatives then positives."""
+    """Held-out rows by score: (2, bins) int64, negatives then positives; (4, bins) with a champion, whose rows come last.
+
+    What arrives is in two rows, because bytes do not tell how many bins there are.
+    """
 
     counts: npt.NDArray[np.int64]
 

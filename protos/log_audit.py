@@ -10,9 +10,10 @@
 7. Nothing that a halt covers is launched, resumed or settled while it stands (`log_halts`).
 8. A site personalises a model that is registered, by its own signed word, told once (`log_personal`).
 9. A model moves between stages as `model_stages` has it, and is called as it moved (`log_registry`).
-10. Policy packs are signed, and nothing is launched that one in effect blocks (`log_policies`).
-11. What officers do through the control API is signed by them (`log_office`).
-12. Entries may be missing where the root's quorum declared a gap, after the very head that it names. No run from before goes on after it, and a
+10. What the gate says of a version is what its plan and the metrics of its run come to (`log_gate`); a plan's champion is a model of this log.
+11. Policy packs are signed, and nothing is launched that one in effect blocks (`log_policies`).
+12. What officers do through the control API is signed by them (`log_office`).
+13. Entries may be missing where the root's quorum declared a gap, after the very head that it names. No run from before goes on after it, and a
    site's accounts are charged again only once its own statement was adopted (`log_gaps`).
 """
 
@@ -46,6 +47,7 @@ from protos.log_entries import (
     What,
 )
 from protos.log_gaps import GapStory
+from protos.log_gate import GateJudged, judge_gate, require_champion
 from protos.log_halts import HaltStory
 from protos.log_names import origin_of
 from protos.log_office import (
@@ -146,7 +148,7 @@ class Audit:
                 f"this log has another member list {newest.members.ref} than you have: compare both with the officers"
             )
 
-    def _judge(self, seq: int, at: datetime, what: What) -> None:  # noqa: C901  (one line a kind)
+    def _judge(self, seq: int, at: datetime, what: What) -> None:  # noqa: C901, PLR0912  (one line a kind)
         match what:
             case MembersSigned():
                 self._members(what)
@@ -167,6 +169,8 @@ class Audit:
                 self.registry.take(what, self._trusted, at)
             case PolicyPublished() | PolicyJudged() | PolicyInForce():
                 self._policy(at, what)
+            case GateJudged():
+                self._gate(what)
             case CeilingSet() | Halted() | HaltLifted():
                 self._decide(at, what)
             case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied() | EnrolmentDenied():
@@ -245,6 +249,7 @@ class Audit:
             )
         approved = require_approved(plan, contract, evidence, trusted, [plan.approval_rule], at)
         self._pass_policies(plan, contract, approved, at)
+        require_champion(plan, self.models, self.runs)
         releases = releases_of(plan, contract)
         self.budgets.know(what.releases)
         _require_reserved(what, plan, releases)
@@ -281,6 +286,10 @@ class Audit:
             )
         self.models.append(what)
         self.registry.register(what.name, what.version, what.digest, run.approved.author)
+
+    def _gate(self, what: GateJudged) -> None:
+        run = self._run(what.verdict.run)
+        judge_gate(what, self.registry, run, self._plans[run.plan.digest, run.contract])
 
     def _happen(self, what: RunEvent) -> None:
         run = self._run(what.run)

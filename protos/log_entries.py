@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import AwareDatetime, Field, model_validator
 
 from protos.documents import Document, FieldError, Part
+from protos.log_gate import GateJudged
 from protos.log_office import OfficeEvent
 from protos.log_policies import PolicyEvent
 from protos.log_registry import RegistryEvent
@@ -198,6 +199,7 @@ What = Annotated[
     | HaltLifted
     | RegistryEvent
     | PolicyEvent
+    | GateJudged
     | OfficeEvent,
     Field(discriminator="kind"),
 ]

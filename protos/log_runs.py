@@ -9,7 +9,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import assert_never
+from typing import Any, assert_never
 
 from protos.approvals import ApprovedPlan
 from protos.log_run_events import (
@@ -51,6 +51,9 @@ class RunStory:
     settled: dict[At, SumSettled] = field(default_factory=dict)
     voided: set[At] = field(default_factory=set)
     evaluated: set[At] = field(default_factory=set)
+    metrics: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """By round, those that came last."""
+    scaling: Digest | None = None
     committed: int = 0
     weights: Digest | None = None
     """Of the model after the last round."""
@@ -175,7 +178,7 @@ def _prepare(run: RunStory, what: RoundPrepared) -> None:
     if run.committed:
         raise Refused(f"{run.run} is prepared again after round {run.committed}")
     run.require_settled((PREPARE, 0, what.attempt), what.survivors)
-    run.prepared = True
+    run.prepared, run.scaling = True, what.scaling
 
 
 def _void(run: RunStory, what: AttemptVoided) -> None:
@@ -202,6 +205,8 @@ def _evaluate(run: RunStory, what: RoundEvaluated) -> None:
     if at in run.evaluated:
         raise Refused(f"{run.run}: attempt {what.attempt} at evaluating round {what.round} is told twice")
     run.evaluated.add(at)
+    if what.metrics is not None:
+        run.metrics[what.round] = what.metrics
 
 
 def _end(run: RunStory, what: RunEnded) -> None:

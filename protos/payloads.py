@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from protos.contract import Contract
 from protos.frames import Stage
 from protos.plan import Plan, SecureAggregation
-from protos.plan_releases import PlannedReleases, gradient_grid, moment_cells, releases_of
+from protos.plan_releases import PlannedReleases, count_cells, gradient_grid, moment_cells, releases_of
 from protos.plan_training import GradientSums
-from strategies.dp.mechanisms import CountCells, NoisySum
+from strategies.dp.mechanisms import NoisySum
 from strategies.errors import UsageError
 from strategies.ids import SiteName
 from strategies.secagg.payloads import Counts, Moments, WeightedUpdates, dither_seed
@@ -56,7 +56,7 @@ def _exact(
                 WeightedUpdates(secure.update_range, weights), plan.dense_model(features.width).size
             )
         case Stage.EVALUATE:
-            return Payload(Counts(len(roster)), 2 * plan.evaluation.score_bins)
+            return Payload(Counts(len(roster)), count_cells(plan).dimension)
 
 
 def _noisy(plan: Plan, contract: Contract, releases: PlannedReleases, stage: Stage, cohort: int) -> Payload:
@@ -68,7 +68,7 @@ def _noisy(plan: Plan, contract: Contract, releases: PlannedReleases, stage: Sta
         case Stage.TRAIN if isinstance(plan.training, GradientSums):
             levels = gradient_grid(plan, contract).levels(plan.training.expected_batch)
         case _:
-            levels = CountCells(plan.evaluation.score_bins).levels
+            levels = count_cells(plan).levels
     return Payload(NoisySum(release=release, cohort=cohort, levels=levels), release.dimension)
 
 

@@ -7,13 +7,16 @@
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Final, Literal, Self, assert_never
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import AfterValidator, Discriminator, Field, Tag, model_validator
 
 from protos.approval_rule import ApprovalRule
 from protos.documents import FROZEN, FROZEN_OR_NONE, Document, FieldError, Part
-from protos.names import ColumnName, Name, Reference, Site, distinct, matching
+from protos.names import ColumnName, Name, Reference, Site, distinct
+from protos.plan_evaluation import MAX_FEATURES, Evaluation
+from protos.plan_gates import MOST_GATES, Gate
+from protos.plan_model import AnyModel, dense
 from protos.plan_privacy import AnyPrivacy, NoPrivacy, Privacy
 from protos.plan_training import Fraction, GradientSums, LocalTraining, Positive, PrivateSteps, Training
 from protos.quantities import Duration
@@ -27,7 +30,6 @@ from strategies.secagg.payloads import WeightedUpdates
 from strategies.secagg.suites import Suite
 
 MAX_SITES: Final = 1000
-MAX_FEATURES: Final = 1000
 MAX_WEIGHT: Final = 1_000_000
 MOST_PRIVATE_BINS: Final = 32
 
@@ -72,19 +74,6 @@ class Sites(Part):
         return self
 
 
-class LogisticModel(Part):
-    """Logistic regression."""
-
-    kind: Literal["logistic"]
-
-
-class MlpModel(Part):
-    """A multi-layer perceptron; `hidden` holds the widths of its ReLU layers, inputs first."""
-
-    kind: Literal["mlp"]
-    hidden: Annotated[tuple[Annotated[int, Field(ge=1, le=4096)], ...], Field(min_length=1, max_length=8)]
-
-
 class PlainAggregation(Part):
     """The centre sees the update of every site."""
 
@@ -113,22 +102,6 @@ def _mode_of(aggregation: object) -> object:
     return getattr(aggregation, "mode", None)
 
 
-class Holdout(Part):
-    """Rows that no site trains on, told apart by a public hash of the column `by`."""
-
-    by: ColumnName
-    share: Annotated[float, Field(gt=0, lt=1)]
-    salt: Annotated[str, matching(r"[!-~]{1,64}", "1 to 64 printable ASCII characters without spaces")]
-
-
-class Evaluation(Part):
-    """When the model is scored on held-out rows, and on how many equal bins of [0, 1]."""
-
-    every: Annotated[int, Field(ge=1, le=10_000)]
-    score_bins: Annotated[int, Field(ge=2, le=100_000)]
-    holdout: Holdout
-
-
 class Plan(Document):
     """One run, decided in full."""
 
@@ -140,7 +113,7 @@ class Plan(Document):
         tuple[ColumnName, ...], Field(min_length=1, max_length=MAX_FEATURES), AfterValidator(distinct)
     ]
     sites: Sites
-    model: Annotated[LogisticModel | MlpModel, Field(discriminator="kind")]
+    model: AnyModel
     training: Training
     aggregation: Annotated[
         Annotated[PlainAggregation, Tag("plain")] | Annotated[SecureAggregation, Tag("secure")],
@@ -148,6 +121,8 @@ class Plan(Document):
     ] = SecureAggregation()
     privacy: AnyPrivacy
     evaluation: Evaluation
+    gates: Annotated[tuple[Gate, ...], Field(min_length=1, max_length=MOST_GATES)] | None = None
+    """What the model must reach to be validated; without, nobody has said, and nothing is validated by this plan."""
     approvals: ApprovalRule | None = None
 
     @model_validator(mode="after")
@@ -214,6 +189,30 @@ class Plan(Document):
             raise FieldError(field, sentence)
 
     @model_validator(mode="after")
+    def _has_a_figure_for_each_gate(self) -> Self:
+        judged = [(gate.metric, gate.over) for gate in self.gates or ()]
+        self._require(
+            len(set(judged)) == len(judged), "gates", "two gates are about the same figure; keep the stricter"
+        )
+        self._require(
+            self.evaluation.champion is not None or all(over is None for _, over in judged),
+            "gates",
+            "a gate compares with a champion that the plan does not name; name it in evaluation.champion, or leave `over` out",
+        )
+        self._require(
+            ("stability", None) not in judged or len(self.evaluated) > 1,
+            "gates",
+            f"stability compares rounds, and the plan evaluates once, after round {self.training.rounds}; leave the gate out"
+            + (", or evaluate more often" if isinstance(self.privacy, NoPrivacy) else ""),
+        )
+        self._require(
+            ("epsilon", None) not in judged or isinstance(self.privacy, Privacy),
+            "gates",
+            "epsilon is about a privacy mode, and the plan has none; leave the gate out",
+        )
+        return self
+
+    @model_validator(mode="after")
     def _can_be_aggregated(self) -> Self:
         """Everybody invited, the fewest who must come, and what each counts make sums that show nobody's input."""
         if isinstance(self.aggregation, SecureAggregation):
@@ -256,13 +255,7 @@ class Plan(Document):
 
     def dense_model(self, inputs: int) -> DenseModel:
         """The model over `inputs` encoded features (`FeatureSpec.width`)."""
-        match self.model:
-            case LogisticModel():
-                return DenseModel(inputs=inputs, hidden=())
-            case MlpModel(hidden=hidden):
-                return DenseModel(inputs=inputs, hidden=hidden)
-            case unreachable:
-                assert_never(unreachable)
+        return dense(self.model, inputs)
 
     def server_optimizer(self) -> server_optimizers.ServerOptimizer:
         """The rule that turns a mean update into the next model."""
@@ -288,6 +281,18 @@ class Plan(Document):
         """Whether the model after round `number` is scored on held-out rows."""
         last = self.training.rounds
         return number == last or (0 < number < last and number % self.evaluation.every == 0)
+
+    @property
+    def evaluated(self) -> tuple[int, ...]:
+        """The rounds whose model is scored on held-out rows."""
+        every, last = self.evaluation.every, self.training.rounds
+        return (*range(every, last, every), last)
+
+    @property
+    def columns(self) -> tuple[ColumnName, ...]:
+        """The columns that models read of a site's rows: those of the plan's own, and of its champion."""
+        champion = self.evaluation.champion
+        return tuple(dict.fromkeys((*self.features, *(() if champion is None else champion.features))))
 
     def population_of(self, site: SiteName) -> str:
         """What `site` calls the population that the plan is about: what its account goes by."""

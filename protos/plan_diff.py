@@ -8,6 +8,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -16,11 +17,13 @@ from typing import Any, Final
 from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_costs import guarantee_of
+from protos.plan_gates import Gate
 from protos.plan_privacy import Privacy
 from protos.plan_releases import releases_of
 from strategies.dp.units import Guarantee
 
 Values = Mapping[str, Any]
+Gates = tuple[Mapping[str, Any], ...]
 Loosens = Callable[[Any, Any], bool]
 
 
@@ -95,6 +98,23 @@ def _less(old: float | None, new: float | None) -> bool:
 
 def _further(old: tuple[object, ...] | None, new: tuple[object, ...] | None) -> bool:
     return bool(set(new or ()) - set(old or ()))
+
+
+def _appears(old: object, new: object) -> bool:
+    return old is None and new is not None
+
+
+def _further_back(old: Gates | None, new: Gates | None) -> bool:
+    """Whether a gate is gone, or asks for less."""
+
+    def strict(gates: Gates | None) -> dict[tuple[str, object], float]:
+        return {
+            (each["metric"], each["over"]): -each["at_most"] if each["at_least"] is None else each["at_least"]
+            for each in gates or ()
+        }
+
+    before, after = strict(old), strict(new)
+    return any(not after.get(key, -math.inf) >= bound for key, bound in before.items())
 
 
 def _towards(*order: str) -> Loosens:
@@ -183,14 +203,26 @@ FIELDS: Final[Mapping[str, _Field]] = {
     "evaluation.holdout.by": _Field(Part.GATES, "The column that tells held-out rows apart", _never),
     "evaluation.holdout.share": _Field(Part.GATES, "The share of rows that is held out", _never),
     "evaluation.holdout.salt": _Field(Part.GATES, "The salt of the hold-out", _never),
+    "evaluation.champion.model": _Field(
+        Part.GATES,
+        "The champion that scores the held-out rows beside the model, a second set of counts",
+        _appears,
+    ),
+    "evaluation.champion.weights": _Field(Part.GATES, "The champion's weights", _never),
+    "evaluation.champion.scaling": _Field(Part.GATES, "The champion's scaling", _never),
+    "evaluation.champion.contract": _Field(Part.GATES, "The contract of the champion", _never),
+    "evaluation.champion.features": _Field(Part.WHAT, "The columns that the champion reads", _further),
+    "evaluation.champion.shape.kind": _Field(Part.GATES, "The champion's kind of model", _never),
+    "evaluation.champion.shape.hidden": _Field(Part.GATES, "The widths of the champion's layers", _never),
+    "gates": _Field(Part.GATES, "What the model must reach to be validated", _further_back),
     "approvals.privacy_officer": _Field(Part.APPROVALS, "The privacy officers who must approve", _less),
     "approvals.model_risk": _Field(Part.APPROVALS, "The people of model risk who must approve", _less),
     "approvals.valid_for": _Field(Part.APPROVALS, "The seconds that an approval may be good at most", _more),
 }
 """By the path of the field in the document."""
 _EVERY: Final = "evaluation.every"
-_WHOLE: Final = frozenset({"sites.weights", "sites.populations"})
-"""Mappings by site, which are one field."""
+_WHOLE: Final = frozenset({"sites.weights", "sites.populations", "gates"})
+"""Mappings by site, and all gates together, which are one field each."""
 
 
 def diff(old: Plan, old_contract: Contract, new: Plan, new_contract: Contract) -> PlanDiff:
@@ -257,7 +289,7 @@ def _gained_and_lost(words: str, old: tuple[object, ...], new: tuple[object, ...
     """Of a list whose members, and not their order, differ; empty for another."""
     gained = shown(tuple(each for each in new if each not in old))
     lost = shown(tuple(each for each in old if each not in new))
-    if set(old) == set(new):
+    if not gained and not lost:
         return ""
     if not lost:
         return f"{words}: {gained} as well."
@@ -269,6 +301,8 @@ def _gained_and_lost(words: str, old: tuple[object, ...], new: tuple[object, ...
 def shown(value: object) -> str:
     """A value for people."""
     match value:
+        case {"metric": _, "at_least": _, "at_most": _}:
+            return Gate.model_validate(value).words
         case tuple():
             return ", ".join(map(shown, value))
         case Mapping():

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from protos.contract import Contract
+from protos.plan_evaluation import Champion
 from strategies.secagg.parameters import sharing_an_honest_site
 
 DEFAULT_ALGORITHMS: Final = {
@@ -79,6 +80,7 @@ def written(
     batch: int = 128,
     rows: int = 1280,
     epsilon: float = 8.0,
+    champion: Champion | None = None,
 ) -> str:
     """The text of a plan of `kind` for all `sites` over all columns of `contract`. It may be above its own limit."""
     private, secure = kind.privacy != "none", kind.aggregation == "secure"
@@ -109,7 +111,23 @@ training:
   every: {every}
   score_bins: {_BINS[private]}
   holdout: {{by: {json.dumps(unit_column, ensure_ascii=False)}, share: 0.3, salt: "1"}}   # rows that nobody trains on
-approvals: {{privacy_officer: 1, model_risk: 1, valid_for: 30d}}   # beside its author
+{_gates(champion)}approvals: {{privacy_officer: 1, model_risk: 1, valid_for: 30d}}   # beside its author
+"""
+
+
+def _gates(champion: Champion | None) -> str:
+    """The champion, as the last of `evaluation`, and what is asked of the model."""
+    if champion is None:
+        return """\
+gates:                     # what the model must reach to be validated, decided before anybody has seen it
+  - {metric: auc, at_least: 0.6}
+"""
+    part = json.dumps(champion.model_dump(mode="json", exclude_none=True), ensure_ascii=False)
+    return f"""\
+  champion: {part}
+gates:                     # what the model must reach to be validated, decided before anybody has seen it
+  - {{metric: auc, at_least: 0.6}}
+  - {{metric: auc, over: champion, at_least: -0.02}}   # by the bad end of what noise leaves open
 """
 
 

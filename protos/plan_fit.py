@@ -20,7 +20,21 @@ def check_contract(plan: Plan, contract: Contract) -> None:
             f"plan {plan.name} is for contract {plan.contract}, but this is {contract.ref}; give the plan's own"
         )
     contract.feature_spec(plan.features)
+    _check_champion(plan, contract)
     _check_holdout(plan, contract)
+
+
+def _check_champion(plan: Plan, contract: Contract) -> None:
+    """A champion's weights mean something over the ranges and words of its own contract only."""
+    champion = plan.evaluation.champion
+    if champion is None:
+        return
+    if champion.contract != contract.digest:
+        raise UsageError(
+            f"champion {champion.model} of plan {plan.name} is of contract {champion.contract[:12]}, but {contract.ref} is {contract.digest[:12]}:"
+            " under other ranges its weights are another model. Compare with a champion of this contract, or leave evaluation.champion out"
+        )
+    contract.feature_spec(champion.features)
 
 
 def _check_holdout(plan: Plan, contract: Contract) -> None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from protos.contract import Contract
-from protos.plan import MlpModel, Plan, SecureAggregation
+from protos.plan import Plan, SecureAggregation
 from protos.plan_explanation import Explanation, StageExplained, explain
+from protos.plan_model import MlpModel
 from protos.plan_privacy import Privacy
 from protos.plan_training import GradientSums, LocalTraining, PrivateSteps
 
@@ -61,6 +62,11 @@ def _computed(plan: Plan, contract: Contract) -> Iterator[str]:
             else "."
         )
     )
+    champion = plan.evaluation.champion
+    if champion is not None:
+        yield f"The champion {champion.model} is tried on the same rows, in the same release, beside it."
+    if plan.gates is not None:
+        yield f"To be validated the model must have: {'; '.join(gate.words for gate in plan.gates)}."
 
 
 def _how(plan: Plan) -> str:
@@ -83,7 +89,7 @@ def _times(count: int) -> str:
 def _whose(plan: Plan, contract: Contract) -> Iterator[str]:
     sites = plan.sites
     yield f"{', '.join(sites.invite)} are invited, as on member list {sites.members}; no sum is over fewer than {sites.minimum} of them."
-    yield f"They read {len(plan.features)} columns of data that is as contract {contract.ref} says: {', '.join(plan.features)}."
+    yield f"They read {len(plan.columns)} columns of data that is as contract {contract.ref} says: {', '.join(plan.columns)}."
     yield "Rows stay at their site."
 
 

@@ -77,6 +77,11 @@ def _may_be_missing(feature: NumericFeature) -> bool:
     return feature.missing == "indicator"
 
 
+def count_cells(plan: Plan) -> CountCells:
+    """The counts that evaluation sums up: of the model that the plan trains, and of its champion after it."""
+    return CountCells(plan.evaluation.score_bins, plan.evaluation.models)
+
+
 def gradient_grid(plan: Plan, contract: Contract) -> GradientGrid:
     """The grid of a plan's gradient sums."""
     rule = plan.training
@@ -95,12 +100,16 @@ def releases_of(plan: Plan, contract: Contract) -> PlannedReleases | None:
         return None
     noise, unit = privacy.noise, privacy.unit.unit
     maker = _Maker(plan, privacy, unit, contract.digest)
-    moments, counts = moment_cells(plan, contract), CountCells(plan.evaluation.score_bins)
+    moments, counts = moment_cells(plan, contract), count_cells(plan)
     return PlannedReleases(
         prepare=maker.sum("scaling moments", noise.preparation, moments.sensitivity(unit.max_rows), moments.dimension),
         train=maker.training(contract),
         evaluate=maker.sum(
-            "evaluation counts", noise.evaluation, counts.sensitivity(unit.max_rows), counts.dimension, part=Part.EVALUATION
+            "evaluation counts" if counts.models == 1 else "evaluation counts of model and champion",
+            noise.evaluation,
+            counts.sensitivity(unit.max_rows),
+            counts.dimension,
+            part=Part.EVALUATION,
         ),
         rounds=plan.training.rounds,
         retries=privacy.retries,

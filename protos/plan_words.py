@@ -77,7 +77,9 @@ def released(plan: Plan, stage: str, release: Release | None) -> str:
             return f"the sites' updates after {steps} noisy steps a round, each unit's gradient clipped to {clip:g}{numbers}"
         case ("train", _):
             return "the sites' updates after local passes over their rows, once a round"
-    return f"counts of held-out rows by class and score{numbers}"
+    champion = plan.evaluation.champion
+    whose = "" if champion is None else f" of this model, and the same of champion {champion.model}"
+    return f"counts of held-out rows by class and score{whose}{numbers}"
 
 
 def seen_by(plan: Plan, release: Release | None) -> str:

@@ -19,7 +19,9 @@ from protos.codec import (
     decode_reply,
     decode_request,
     parse,
+    put_champion,
     put_scaling,
+    read_champion,
     read_floats,
     read_scaling,
     read_statement,
@@ -33,6 +35,7 @@ from protos.frames import (
     Request,
     SecureAnswer,
     SecureRequest,
+    Stage,
     Testimony,
     Upload,
     WitnessRequest,
@@ -73,6 +76,8 @@ def encode_secure_request(request: SecureRequest) -> bytes:
         frame.task.CopyFrom(task_message(task))
     if request.scaling is not None:
         put_scaling(frame, request.scaling)
+    if request.champion is not None:
+        put_champion(frame, request.champion)
     frame.secure.frames.extend(map(frame_message, request.frames))
     if request.aggregate is not None:
         frame.secure.aggregate = vector_bytes(request.aggregate)
@@ -182,6 +187,9 @@ def _secure_request(frame: pb.Request) -> SecureRequest:
     scaling = read_scaling(frame.scaling) if frame.HasField("scaling") else None
     if scaling is not None and (statement is None or scaling_digest(scaling) != statement.scaling_digest):
         raise CodecError("the scaling is not the one that the statement names")
+    champion = read_champion(frame)
+    if champion is not None and (statement is None or statement.stage is not Stage.EVALUATE):
+        raise CodecError("a champion where nothing is to be evaluated")
     return SecureRequest(
         frames=frames,
         task=read_task(frame.task) if frame.HasField("task") else None,
@@ -189,6 +197,7 @@ def _secure_request(frame: pb.Request) -> SecureRequest:
         scaling=scaling,
         aggregate=read_floats(secure.aggregate, "aggregate") if secure.aggregate else None,
         checkpoint=_checkpoint(secure.checkpoint) if secure.HasField("checkpoint") else None,
+        champion=champion,
     )
 
 

@@ -71,21 +71,31 @@ class Scaling(_message.Message):
     std: _containers.RepeatedScalarFieldContainer[float]
     def __init__(self, mean: _Optional[_Iterable[float]] = ..., std: _Optional[_Iterable[float]] = ...) -> None: ...
 
+class Champion(_message.Message):
+    __slots__ = ("model", "scaling")
+    MODEL_FIELD_NUMBER: _ClassVar[int]
+    SCALING_FIELD_NUMBER: _ClassVar[int]
+    model: bytes
+    scaling: Scaling
+    def __init__(self, model: _Optional[bytes] = ..., scaling: _Optional[_Union[Scaling, _Mapping]] = ...) -> None: ...
+
 class Request(_message.Message):
-    __slots__ = ("statement", "task", "scaling", "model", "secure", "witness")
+    __slots__ = ("statement", "task", "scaling", "model", "secure", "witness", "champion")
     STATEMENT_FIELD_NUMBER: _ClassVar[int]
     TASK_FIELD_NUMBER: _ClassVar[int]
     SCALING_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     SECURE_FIELD_NUMBER: _ClassVar[int]
     WITNESS_FIELD_NUMBER: _ClassVar[int]
+    CHAMPION_FIELD_NUMBER: _ClassVar[int]
     statement: Statement
     task: Task
     scaling: Scaling
     model: bytes
     secure: Secure
     witness: WitnessRequest
-    def __init__(self, statement: _Optional[_Union[Statement, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., scaling: _Optional[_Union[Scaling, _Mapping]] = ..., model: _Optional[bytes] = ..., secure: _Optional[_Union[Secure, _Mapping]] = ..., witness: _Optional[_Union[WitnessRequest, _Mapping]] = ...) -> None: ...
+    champion: Champion
+    def __init__(self, statement: _Optional[_Union[Statement, _Mapping]] = ..., task: _Optional[_Union[Task, _Mapping]] = ..., scaling: _Optional[_Union[Scaling, _Mapping]] = ..., model: _Optional[bytes] = ..., secure: _Optional[_Union[Secure, _Mapping]] = ..., witness: _Optional[_Union[WitnessRequest, _Mapping]] = ..., champion: _Optional[_Union[Champion, _Mapping]] = ...) -> None: ...
 
 class WitnessRequest(_message.Message):
     __slots__ = ("run", "note", "growth", "launch", "plan", "task", "statements", "views", "again", "first", "entries", "gaps", "starts", "vouchers")

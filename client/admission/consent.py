@@ -36,7 +36,7 @@ def kind_of(plan: Plan, contract: Contract) -> Digest:
         {
             "purpose": plan.purpose,
             "contract": contract.digest,
-            "features": sorted(plan.features),
+            "features": sorted(plan.columns),
             "target": contract.target.column,
             "model": plan.model.model_dump(mode="json"),
             "component": plan.training.component,
@@ -44,6 +44,7 @@ def kind_of(plan: Plan, contract: Contract) -> Digest:
             "mode": privacy.mode,
             "protected": protected,
             "aggregation": plan.aggregation.model_dump(mode="json"),
+            **({} if plan.evaluation.champion is None else {"champion": True}),
         }
     )
 

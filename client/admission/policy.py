@@ -126,15 +126,17 @@ def _approvals(rule: Acceptance, plan: Plan, approved: Approved | None, key: str
 
 def _beside_rules(plan: Plan, config: SiteConfig) -> Iterator[Finding]:
     """What holds whatever a rule says."""
-    policy = config.policy
-    barred = [each for each in plan.features if each in policy.forbid_features]
+    policy, champion = config.policy, plan.evaluation.champion
+    barred = [each for each in plan.columns if each in policy.forbid_features]
     yield found(
         "policy.forbid_features",
         not barred,
-        listed(plan.features),
+        listed(plan.columns),
         f"all but {listed(policy.forbid_features)}",
-        f"`policy.forbid_features` at this site forbids {listed(barred)}, which the plan has among its features",
-        f"the plan must leave {listed(barred)} out of its features",
+        f"`policy.forbid_features` at this site forbids {listed(barred)}, which the plan has among its features"
+        + ("" if champion is None else f" or those of champion {champion.model}"),
+        f"the plan must leave {listed(barred)} out of its features"
+        + ("" if champion is None else ", and compare with no champion that reads them"),
     )
     if policy.minimum_cohort is not None:
         yield found(

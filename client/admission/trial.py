@@ -33,7 +33,7 @@ def try_plan(plan: Plan, config: SiteConfig, given: Iterable[Consent], now: date
     if misfit is not None:
         yield refused("plan", plan.name, contract.ref, misfit, "the plan must fit its contract")
         return
-    yield passed("plan", f"{len(plan.features)} features", contract.ref)
+    yield passed("plan", f"{len(plan.columns)} features", contract.ref)
     invited = listed(plan.sites.invite)
     yield found(
         "site",

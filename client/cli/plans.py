@@ -109,7 +109,7 @@ def pending(config: ConfigFile = HERE, json: Json = False) -> None:
     for each in waiting:
         plan, at = each.plan, f"{each.at:%Y-%m-%d %H:%M:%S}"
         table.add_row(
-            plan.digest[:SHOWN], plan.name, plan.purpose, plan.privacy.mode, ", ".join(plan.features), at
+            plan.digest[:SHOWN], plan.name, plan.purpose, plan.privacy.mode, ", ".join(plan.columns), at
         )
     people.print(table, markup=False)
     if waiting:

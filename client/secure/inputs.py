@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar, assert_never
 
 import numpy as np
@@ -17,9 +18,10 @@ import structlog
 
 from client.accounts.book import ChargeReceipt
 from client.training import PrivateSession, Session, TrainingSession
+from client.training.champion import Scorer, champion_of
 from client.training.pace import Pace, unhurried
 from protos.contract import Contract
-from protos.frames import Stage, Statement
+from protos.frames import ChampionModel, Stage, Statement
 from protos.payloads import payload_of, turning_seed
 from protos.plan import Plan
 from protos.plan_releases import gradient_grid, releases_of
@@ -53,9 +55,17 @@ class Inputs:
     pace: Callable[[Statement], Pace] = lambda _: unhurried
 
     def compute(
-        self, said: Statement, model: Vector | None, scaling: Scaling | None
+        self,
+        said: Statement,
+        model: Vector | None,
+        scaling: Scaling | None,
+        sent: ChampionModel | None = None,
     ) -> tuple[Ring, Integers]:
-        """The input to the attempt of `said`; `model` and `scaling` are None in the prepare stage. Raises `BudgetRefused`."""
+        """The input to the attempt of `said`; `model` and `scaling` are None in the prepare stage, `sent` is the champion of a request that has one.
+
+        Raises `TaskRefused` for another champion than the plan's, `BudgetRefused`.
+        """
+        champion = champion_of(self.plan, self.contract, said.stage, sent)
         receipt = self._charged(said)
         _log.info("computing", run=said.run, stage=said.stage.name, round=said.round)
         embedding = payload_of(self.plan, self.contract, said.stage, said.roster).embedding
@@ -66,9 +76,11 @@ class Inputs:
                 update = self._update(said, _given(model), _given(scaling), receipt)
                 return embedding.ring, self._embedded(said, embedding, update)
             case Counts():
-                return embedding.ring, embedding.embed(self._exact().evaluate(_given(model), _given(scaling)))
+                counts = self._exact().evaluate(_given(model), _given(scaling), champion)
+                return embedding.ring, embedding.embed(counts)
             case NoisySum():
-                return embedding.ring, self._noisy(said, embedding, model, scaling, receipt)
+                exact = partial(self._bounded, said, model, scaling, champion)
+                return embedding.ring, self._noisy(embedding, receipt, exact)
             case unreachable:
                 assert_never(unreachable)
 
@@ -107,23 +119,23 @@ class Inputs:
         return updates.embed(self.site, update, self._dither(said))
 
     def _noisy(
-        self,
-        said: Statement,
-        noisy: NoisySum,
-        model: Vector | None,
-        scaling: Scaling | None,
-        receipt: ChargeReceipt | None,
+        self, noisy: NoisySum, receipt: ChargeReceipt | None, exact: Callable[[], Integers]
     ) -> Integers:
-        """The exact sum and this site's noise. Raises UsageError for a receipt of another release."""
+        """The exact sum and this site's noise. Raises UsageError for a receipt of another release, before anything is computed."""
         _require(receipt, noisy.release)
+        return noisy.at_site(exact(), lambda: NoiseSeed(self.entropy(SECRET_BYTES)))
+
+    def _bounded(
+        self, said: Statement, model: Vector | None, scaling: Scaling | None, champion: Scorer | None
+    ) -> Integers:
+        """The exact sum of a stage, which one unit moves by no more than the release says."""
         match said.stage:
             case Stage.PREPARE:
-                exact = self._private().moments()
+                return self._private().moments()
             case Stage.TRAIN:
-                exact = self._gradient_sum(said, _given(model), _given(scaling))
+                return self._gradient_sum(said, _given(model), _given(scaling))
             case Stage.EVALUATE:
-                exact = self._private().evaluate(_given(model), _given(scaling))
-        return noisy.at_site(exact, lambda: NoiseSeed(self.entropy(SECRET_BYTES)))
+                return self._private().evaluate(_given(model), _given(scaling), champion)
 
     def _gradient_sum(self, said: Statement, model: Vector, scaling: Scaling) -> Integers:
         """The clipped sum over a fresh secret sample, as steps of the grid, downhill: so that servers add it."""

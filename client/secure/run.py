@@ -89,7 +89,7 @@ class Run:
     def computed(self, said: Statement, asked: SecureRequest) -> tuple[Ring, Integers]:
         """What this site adds to the sum, before it is masked. Raises `TaskRefused`."""
         if said.stage is Stage.PREPARE:
-            return self.inputs.compute(said, None, None)
+            return self.inputs.compute(said, None, None, asked.champion)
         if asked.scaling is None:
             raise TaskRefused(
                 RefusalCode.PROTOCOL, f"a request to {said.stage.name.lower()} without the scaling"
@@ -98,7 +98,7 @@ class Run:
             self.site, self.secure.suite, self._parameters, self.peers, self.identities.verify
         )
         model = self.chain.follow(said, asked.aggregate, asked.checkpoint, witnesses)
-        return self.inputs.compute(said, model, asked.scaling)
+        return self.inputs.compute(said, model, asked.scaling, asked.champion)
 
 
 def _peers(config: SiteConfig) -> Peers:

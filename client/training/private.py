@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from client.data.table import BLOCK_ROWS, Integers, Part, Table, Texts, blocks, texts
+from client.training.champion import Scorer
 from client.training.encoded import Encoded
 from client.training.pace import Pace, unhurried
 from protos.contract import Contract
@@ -119,14 +120,22 @@ class PrivateSession:
             )
         return total
 
-    def evaluate(self, model: Vector, scaling: Scaling) -> Integers:
-        """Counts of held-out scores, (2 bins,): negatives, then positives. To be released with noise only, or by exemption."""
+    def evaluate(self, model: Vector, scaling: Scaling, champion: Scorer | None = None) -> Integers:
+        """Counts of held-out scores, (2 bins,): negatives, then positives; then those of a champion on the same rows, (4 bins,).
+
+        To be released with noise only, or by exemption.
+        """
+        ours = Scorer(features=self._spec, shape=self.model, weights=model, scaling=scaling)
+        return np.concatenate([self._counts(each) for each in (ours, champion) if each is not None])
+
+    def _counts(self, scorer: Scorer) -> Integers:
+        """One model's counts, (2 bins,): each row that counts is in one cell."""
         bins, part = self._plan.evaluation.score_bins, self._evaluating.table
         counts, target, first = np.zeros(2 * bins, dtype=np.int64), part.target, 0
         if not len(part):
             return counts
-        for block in Encoded(self._spec, part, scaling, most_kept=0).by_blocks():
-            logits = row_logits(self.model, model, block)
+        for block in Encoded(scorer.features, part, scorer.scaling, most_kept=0).by_blocks():
+            logits = row_logits(scorer.shape, scorer.weights, block)
             counts += logit_counts(logits, target[first : first + len(block)], bins).ravel()
             first += len(block)
         return counts

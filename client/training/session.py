@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from client.data.table import Part, Table, blocks
+from client.training.champion import Scorer
 from client.training.encoded import Batches, Encoded
 from client.training.pace import Pace, unhurried
 from protos.contract import Contract
@@ -89,18 +90,25 @@ class TrainingSession:
         rows, seed = self._rows_for(scaling), self._seed(round_number)
         return descend(_descent(self._rule), self.model, model, rows, seed=seed, pace=pace)
 
-    def evaluate(self, model: Vector, scaling: Scaling) -> npt.NDArray[np.int64]:
-        """Counts of held-out scores, (2, bins) int64: negatives, then positives. Data-dependent.
+    def evaluate(
+        self, model: Vector, scaling: Scaling, champion: Scorer | None = None
+    ) -> npt.NDArray[np.int64]:
+        """Counts of held-out scores, (2, bins) int64: negatives, then positives; then those of a champion, (4, bins). Data-dependent.
 
         Scored by the reference forward, which is also what an exported model is held to.
         """
+        ours = Scorer(features=self._spec, shape=self.model, weights=model, scaling=scaling)
+        return np.concatenate([self._counts(each) for each in (ours, champion) if each is not None])
+
+    def _counts(self, scorer: Scorer) -> npt.NDArray[np.int64]:
+        """One model's counts, (2, bins)."""
         bins = self._plan.evaluation.score_bins
         counts, first = np.zeros((2, bins), dtype=np.int64), 0
         if not len(self._evaluating):
             return counts
         target = self._evaluating.target
-        for block in Encoded(self._spec, self._evaluating, scaling, most_kept=0).by_blocks():
-            scores = self.model.probabilities(model, block)
+        for block in Encoded(scorer.features, self._evaluating, scorer.scaling, most_kept=0).by_blocks():
+            scores = scorer.shape.probabilities(scorer.weights, block)
             # A model with huge weights can score NaN, depending on the row. To refuse then would tell of that row.
             labels = target[first : first + len(block)]
             counts += score_counts(np.nan_to_num(scores, nan=_NO_SCORE), labels, bins)

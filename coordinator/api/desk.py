@@ -27,9 +27,11 @@ from protos.approvals import PlanEvidence, PlanStatement
 from protos.ceilings import CeilingDecision, SignedCeiling
 from protos.contract import Contract
 from protos.files import new_file
+from protos.gates import Verdict
 from protos.halt_lifts import LiftStatement
 from protos.halts import HaltOrder
 from protos.log_export import ExportHeader
+from protos.model_stages import Stage
 from protos.personal import PersonalStatement
 from protos.plan import Plan
 from strategies.errors import Refused
@@ -271,6 +273,15 @@ class RemoteDesk:
             control.ListModelsResponse,
         ):
             yield from map(model_version, page.models)
+
+    def validate_model(self, name: str, version: int, why: str) -> tuple[Verdict, Stage]:
+        """See `Desk.validate_model`."""
+        done = self.client.change(
+            "covenant.control.v1.Models/ValidateModel",
+            lambda id_: control.ValidateModelRequest(request_id=id_, name=name, version=version, why=why),
+            control.ValidateModelResponse,
+        )
+        return Verdict.from_canonical(done.verdict), Stage(done.stage)
 
     def tell_personal(self, statement: PersonalStatement) -> tuple[str, ...]:
         """See `Desk.tell_personal`."""

@@ -53,6 +53,7 @@ RULES: Final[dict[str, Rule]] = {
     "covenant.control.v1.Models/MoveModel": _changes(Role.PRIVACY_OFFICER, Role.MODEL_RISK),
     "covenant.control.v1.Models/NameModel": _changes(Role.ML_ENGINEER),
     "covenant.control.v1.Models/GetLineage": _reads(_READERS),
+    "covenant.control.v1.Models/ValidateModel": _changes(Role.ML_ENGINEER, Role.MODEL_RISK),
     "covenant.governance.v1.Plans/ProposePlan": _changes(Role.ML_ENGINEER),
     "covenant.governance.v1.Plans/ApprovePlan": _changes(Role.PRIVACY_OFFICER, Role.MODEL_RISK),
     "covenant.governance.v1.Plans/GetPlan": _reads(_READERS),

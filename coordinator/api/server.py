@@ -27,6 +27,7 @@ from coordinator.api.halts import Halts
 from coordinator.api.identity import CurrentMembers, Identity
 from coordinator.api.ledger import Accounts
 from coordinator.api.log import Log
+from coordinator.api.model_gate import ModelGate
 from coordinator.api.models import Models
 from coordinator.api.plans import Plans
 from coordinator.api.policies import Policies
@@ -137,6 +138,7 @@ _OPTIONS: Final[Sequence[tuple[str, int]]] = (
 def _functions(centre: Centre) -> Mapping[str, Function]:
     return {
         **Runs(centre).functions(),
+        **ModelGate(centre).functions(),
         **Plans(centre).functions(),
         **Log(centre).functions(),
         **Accounts(centre).functions(),

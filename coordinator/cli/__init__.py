@@ -17,6 +17,7 @@ from coordinator.cli import (
     ledger,
     log,
     members,
+    model_gate,
     models,
     plans,
     policies,
@@ -47,6 +48,8 @@ def register(app: typer.Typer) -> None:
     app.add_typer(halts.app, name="halt")
     app.add_typer(incidents.app, name="incident")
     app.add_typer(policies.app, name="policy")
+    models.app.command("validate")(model_gate.validate)
+    models.app.command("champion")(model_gate.champion)
     app.add_typer(models.app, name="model")
     app.add_typer(models.score, name="score")
     app.add_typer(access.app, name="access")

@@ -28,6 +28,7 @@ from protos.log_entries import (
 )
 from protos.log_export import Verified
 from protos.log_gaps import Gap
+from protos.log_gate import GateJudged
 from protos.log_office import (
     AccessGranted,
     CallDenied,
@@ -79,7 +80,9 @@ def words_of(what: What) -> str:  # noqa: PLR0911  (one line a kind)
             said = [] if what.evidence is None else what.evidence.document.get("statements", [])
             by = ", ".join(f"{each['officer']} ({each['role']})" for each in said) or "nobody"
             return f"plan {what.plan.document['name']} {what.plan.digest[:_SHORT]}, contract {what.contract.digest[:_SHORT]}, signed by {by}"
-        case ModelRegistered() | ModelMoved() | ModelAliased() | ModelSigned() | ModelApproved():
+        case (
+            ModelRegistered() | ModelMoved() | ModelAliased() | ModelSigned() | ModelApproved() | GateJudged()
+        ):
             return _words_of_registry(what)
         case (
             CeilingSet()
@@ -102,8 +105,11 @@ def words_of(what: What) -> str:  # noqa: PLR0911  (one line a kind)
             return f"{what.run}: {_words_of_run(what)}"
 
 
-def _words_of_registry(what: ModelRegistered | RegistryEvent) -> str:
+def _words_of_registry(what: ModelRegistered | RegistryEvent | GateJudged) -> str:
     match what:
+        case GateJudged():
+            found = "passed" if what.verdict.passed else f"failed ({len(what.verdict.failures)})"
+            return f"{what.ref} {found} its gates, asked by {what.by}: {what.why}"
         case ModelRegistered():
             return f"{what.name}@{what.version} {what.digest[:_SHORT]} from {what.run}"
         case ModelMoved():

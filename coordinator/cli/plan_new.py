@@ -16,6 +16,7 @@ from protos.files import write_new
 from protos.plan import Plan
 from protos.plan_calibration import calibrate, values_of
 from protos.plan_draft import kind_of, written
+from protos.plan_evaluation import Champion
 from protos.plan_fit import check_plan
 from protos.plan_privacy import Privacy
 from protos.shell import emit, tell
@@ -39,6 +40,12 @@ def new_plan(
         typer.Option(help="Who adds the noise: the sites together, the coordinator, each site, or nobody."),
     ] = "distributed",
     purpose: Annotated[str, typer.Option(help="A label that every site's policy must list.")] = "credit-risk",
+    champion: Annotated[
+        Path | None,
+        typer.Option(
+            help="What `covenant model champion` printed of a registered model that scores the same rows."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The file to write; else NAME.yaml.")] = None,
     json: Json = False,
 ) -> None:
@@ -53,7 +60,10 @@ def new_plan(
         raise UsageError(
             f"{members} has {len(sites)} sites, and no sum is opened over fewer than {_FEWEST_SITES}; certify more with `covenant site certify`"
         )
-    text = written(kind_of(mode), agreed, name=name, purpose=purpose, members=listed.ref, sites=sites)
+    against = None if champion is None else load_document(champion, Champion)
+    text = written(
+        kind_of(mode), agreed, name=name, purpose=purpose, members=listed.ref, sites=sites, champion=against
+    )
     text, plan = fitted(text, agreed, str(target))
     write_new(target, text.encode(), mode=PUBLIC_MODE)
     if json:

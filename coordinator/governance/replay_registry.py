@@ -7,12 +7,14 @@ from datetime import datetime
 from sqlalchemy.orm import Session
 
 from coordinator.db.schema import Model
+from coordinator.deploy.verdicts import verdict_row
 from coordinator.registry.approvals import write_statement
 from coordinator.registry.stages import write_alias, write_move
+from protos.log_gate import GateJudged
 from protos.log_registry import ModelAliased, ModelApproved, ModelMoved, ModelSigned, RegistryEvent
 
 
-def replay_registry(session: Session, seq: int, at: datetime, what: RegistryEvent) -> None:
+def replay_registry(session: Session, seq: int, at: datetime, what: RegistryEvent | GateJudged) -> None:
     """The effect of entry `seq`. Raises CovenantError."""
     match what:
         case ModelSigned():
@@ -23,3 +25,5 @@ def replay_registry(session: Session, seq: int, at: datetime, what: RegistryEven
             write_move(session, what, at, seq)
         case ModelAliased():
             write_alias(session, what.name, what.alias, what.version)
+        case GateJudged():
+            session.add(verdict_row(what, at, seq))

@@ -19,7 +19,7 @@ from coordinator.ledger.ceilings import Drafted, Proposal
 from coordinator.ledger.facts import summary_facts, view_facts
 from coordinator.ledger.store import Ledger
 from coordinator.ledger.units import parse_unit
-from coordinator.office import ceilings, halts, personal, plans, runs
+from coordinator.office import ceilings, gate, halts, personal, plans, runs
 from coordinator.office.actors import here
 from coordinator.office.ceilings import AppliedCeiling
 from coordinator.office.plans import ProposedPlan
@@ -30,8 +30,10 @@ from coordinator.registry.versions import ModelVersion, list_versions
 from coordinator.runs import RunView
 from protos.approvals import PlanStatement
 from protos.ceilings import SignedCeiling
+from protos.gates import Verdict
 from protos.halt_lifts import LiftStatement
 from protos.halts import HaltOrder
+from protos.model_stages import Stage
 from protos.personal import PersonalStatement
 from strategies.encoding import digest_of
 from strategies.ids import RunId, SiteName, site_name
@@ -157,6 +159,10 @@ class LocalDesk:
     def models(self) -> Iterable[ModelVersion]:
         """See `Desk.models`."""
         return list_versions(self.centre.engine)
+
+    def validate_model(self, name: str, version: int, why: str) -> tuple[Verdict, Stage]:
+        """See `Desk.validate_model`."""
+        return gate.validate(self.centre, here(), name, version, why)
 
     def tell_personal(self, statement: PersonalStatement) -> tuple[str, ...]:
         """See `Desk.tell_personal`."""

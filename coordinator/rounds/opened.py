@@ -46,7 +46,7 @@ class OpenedSums:
             case WeightedUpdates() as updates:
                 return Pooled(opened.survivors, updates.mean(opened.total, opened.survivors))
             case Counts():
-                return Pooled(opened.survivors, opened.total.reshape(2, -1).astype(np.int64))
+                return Pooled(opened.survivors, self._counts(opened.total.astype(np.int64)))
             case NoisySum() as noisy:
                 total = noisy.at_centre(opened.total, lambda: NoiseSeed(seed))
                 return Pooled(opened.survivors, self._read(question, total, len(opened.survivors)))
@@ -58,7 +58,10 @@ class OpenedSums:
             case Stage.TRAIN:
                 return self._mean(question, total, survivors)
             case Stage.EVALUATE:
-                return total.reshape(2, -1)
+                return self._counts(total)
+
+    def _counts(self, total: Integers) -> Integers:
+        return total.reshape(-1, self.documents.plan.evaluation.score_bins)
 
     def _mean(self, question: Question, total: Integers, survivors: int) -> Vector:
         """The mean step downhill: over the units that the plan expects, whoever was really taken."""

@@ -12,6 +12,7 @@ from coordinator.rounds.question import Pooled, Question, Receipt, RunDocuments,
 from coordinator.rounds.roster import because
 from protos.codec import encode_request
 from protos.frames import Body, Moments, Request, ScoreCounts, Stage, Task, Update
+from protos.plan_releases import count_cells
 from strategies.aggregation import Contribution, total, weighted_mean
 from strategies.errors import CovenantError
 from strategies.ids import SiteName
@@ -32,7 +33,11 @@ class PlainSums:
         """See `Sums.pool`: one exchange."""
         statement = question.statement(self.documents, question.roster, with_optimizer=False)
         request = Request(
-            statement=statement, task=self.task(), scaling=question.scaling, model=question.model
+            statement=statement,
+            task=self.task(),
+            scaling=question.scaling,
+            model=question.model,
+            champion=self.documents.champion_in(question.stage),
         )
         asked = Asked(dict.fromkeys(question.roster, encode_request(request)), lambda _: statement.digest)
         bodies: dict[SiteName, Body] = {}
@@ -77,12 +82,15 @@ class PlainSums:
             case Stage.TRAIN:
                 return Update, () if question.model is None else question.model.shape
             case Stage.EVALUATE:
-                return ScoreCounts, (2, self.documents.plan.evaluation.score_bins)
+                cells = count_cells(self.documents.plan)
+                return ScoreCounts, (2, cells.dimension // 2)
 
     def _pooled(self, stage: Stage, survivors: tuple[SiteName, ...], sent: Mapping[SiteName, Sent]) -> Pooled:
         if stage is Stage.EVALUATE:
             counts = [body.counts for body in sent.values() if isinstance(body, ScoreCounts)]
-            return Pooled(survivors, np.sum(counts, axis=0))
+            return Pooled(
+                survivors, np.sum(counts, axis=0).reshape(-1, self.documents.plan.evaluation.score_bins)
+            )
         vectors = {site: body.vector for site, body in sent.items() if not isinstance(body, ScoreCounts)}
         if stage is Stage.PREPARE:
             return Pooled(survivors, total([Contribution(site, each) for site, each in vectors.items()]))

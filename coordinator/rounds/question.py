@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from protos.contract import Contract
-from protos.frames import Stage, Statement, Task, Testimony, scaling_digest
+from protos.frames import ChampionModel, Stage, Statement, Task, Testimony, scaling_digest
 from protos.identities import Identities
 from protos.membership import MemberList, Membership
 from protos.plan import Plan
@@ -30,6 +30,8 @@ class RunDocuments:
     contract: Contract
     members: bytes
     evidence: bytes = b""
+    champion: ChampionModel | None = None
+    """The model that the plan names as its champion, from the registry (`coordinator.registry.champions`): what sites score beside the run's own."""
 
     @property
     def task(self) -> Task:
@@ -51,6 +53,10 @@ class RunDocuments:
         """The identity keys of the sites that the plan invites, as the signed list names them."""
         keys = {member.site: member.identity_key for member in self.member_list.members}
         return Identities({site: keys[site] for site in self.plan.sites.invite})
+
+    def champion_in(self, stage: Stage) -> ChampionModel | None:
+        """The champion that sites are sent in `stage`."""
+        return self.champion if stage is Stage.EVALUATE else None
 
     @property
     def features(self) -> FeatureSpec:
@@ -117,7 +123,7 @@ Settle = Callable[[Settled], Receipt]
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """The survivors' sum of moments (3k,), mean of updates (d,), or sum of counts (2, bins)."""
+    """The survivors' sum of moments (3k,), mean of updates (d,), or sum of counts (2, bins): (4, bins) with a champion, whose rows come last."""
 
     survivors: tuple[SiteName, ...]
     values: Vector | npt.NDArray[np.int64]

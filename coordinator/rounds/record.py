@@ -13,7 +13,7 @@ from coordinator.db.schema import Attempt, Checkpoint, Round, RoundState, Run
 from coordinator.registry.artifacts import ArtifactStore
 from coordinator.rounds.question import Receipt
 from protos.frames import Stage
-from strategies.analytics.histograms import CalibrationBin, ScoreMetrics
+from strategies.analytics.histograms import ScoreMetrics
 from strategies.encoding import Vector, vector_from_bytes
 from strategies.errors import CovenantError
 from strategies.features import Scaling
@@ -74,11 +74,7 @@ class RoundRecord:
             kept: dict[str, Any] | None = None if row is None else row.metrics
         if kept is None:
             return None
-        bins = tuple(CalibrationBin(**each) for each in kept["calibration"])
-        interval = kept.get("auc_interval")
-        return ScoreMetrics(
-            **{**kept, "calibration": bins, "auc_interval": None if interval is None else tuple(interval)}
-        )
+        return ScoreMetrics.from_facts(kept)
 
     def last_committed(self) -> Committed | None:
         """The newest checkpoint, verified against its digests; None before `begin`."""

@@ -183,6 +183,7 @@ class SecureSums:
                 scaling=question.scaling,
                 aggregate=lead.aggregate,
                 checkpoint=lead.checkpoint,
+                champion=self.documents.champion_in(question.stage),
             )
             for site, lead in self.models.leads(question, sites).items()
         }

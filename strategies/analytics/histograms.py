@@ -4,8 +4,9 @@
 2. Every metric is exact for rows that score at their bin's midpoint: with B bins a score is off by at most 1 / (2 B).
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -48,6 +49,23 @@ class ScoreMetrics:
     calibration: tuple[CalibrationBin, ...]
     auc_interval: tuple[float, float] | None = None
     """95 %, where the counts have noise (`noisy.noisy_metrics`)."""
+    noise_std: Mapping[str, float] | None = None
+    """Standard deviation that noise gives auc, ks, brier, log_loss and the calibration gap (`spread`); None where the counts are exact."""
+    champion: Self | None = None
+    """The same of the plan's champion, on the same rows and from the same release."""
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> Self:
+        """Read back what `dataclasses.asdict` made, through JSON or not, also of a version that knew fewer fields."""
+        interval, champion = facts.get("auc_interval"), facts.get("champion")
+        return cls(
+            **{
+                **facts,
+                "calibration": tuple(CalibrationBin(**each) for each in facts["calibration"]),
+                "auc_interval": None if interval is None else tuple(interval),
+                "champion": None if champion is None else cls.from_facts(champion),
+            }
+        )
 
 
 def score_counts(scores: Vector, labels: npt.NDArray[Any], bins: int) -> Counts:

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from strategies.analytics.histograms import CalibrationBin, Counts, ScoreMetrics
+from strategies.analytics.spread import auc_slopes, gap_spread, spread_of
 from strategies.encoding import Vector
 from strategies.errors import Refused, UsageError
 from strategies.features import Scaling
@@ -90,6 +92,7 @@ def noisy_metrics(counts: Counts, noise_std: float) -> ScoreMetrics:
     squares = (counts[0] * middles**2 + counts[1] * (1.0 - middles) ** 2).sum() / rows
     apart = np.abs(np.cumsum(counts[0]) / negatives - np.cumsum(counts[1]) / positives).max()
     auc, interval = _auc(counts.astype(np.float64), negatives, positives, noise_std)
+    groups = _groups(counts, middles, noise_std)
     return ScoreMetrics(
         rows=int(rows),
         positives=int(positives),
@@ -97,8 +100,12 @@ def noisy_metrics(counts: Counts, noise_std: float) -> ScoreMetrics:
         log_loss=max(0.0, float(losses)),
         ks=min(1.0, float(apart)),
         brier=min(1.0, max(0.0, float(squares))),
-        calibration=_calibration(counts, middles, noise_std),
+        calibration=tuple(group.bin for group in groups),
         auc_interval=interval,
+        noise_std={
+            **spread_of(counts.astype(np.float64), middles, auc, noise_std),
+            "calibration": max((group.spread for group in groups), default=0.0),
+        },
     )
 
 
@@ -107,9 +114,8 @@ def _auc(
 ) -> tuple[float, tuple[float, float]]:
     """The area, ties half, and its 95 % interval: the noise by the delta method, the sampling of rows by Hanley and McNeil 1982."""
     below = np.cumsum(counts[0]) - counts[0] / 2.0
-    above = positives - np.cumsum(counts[1]) + counts[1] / 2.0
     area = float((counts[1] * below).sum() / (negatives * positives))
-    slopes = np.concatenate((below - area * negatives, above - area * positives)) / (negatives * positives)
+    slopes = auc_slopes(counts, area)
     noise = noise_std**2 * float((slopes * slopes).sum())
     inside = min(1.0, max(0.0, area))
     q1, q2 = inside / (2.0 - inside), 2.0 * inside**2 / (1.0 + inside)
@@ -122,7 +128,15 @@ def _auc(
     return inside, (low, high)
 
 
-def _calibration(counts: Counts, middles: Vector, noise_std: float) -> tuple[CalibrationBin, ...]:
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """A group of rows, and the standard deviation of the gap between its score and its share of positives."""
+
+    bin: CalibrationBin
+    spread: float
+
+
+def _groups(counts: Counts, middles: Vector, noise_std: float) -> tuple[_Group, ...]:
     """Groups of neighbouring bins of which the noise lets see that they hold rows."""
     bins = len(middles)
     groups = min(_CALIBRATION_GROUPS, bins)
@@ -133,5 +147,7 @@ def _calibration(counts: Counts, middles: Vector, noise_std: float) -> tuple[Cal
         size = int(rows.sum())
         if size > max(0.0, _SEEN * noise_std * math.sqrt(_LABELS * len(part))):
             score = float(np.clip((rows * middles[part]).sum() / size, middles[part[0]], middles[part[-1]]))
-            found.append(CalibrationBin(score, min(1.0, max(0.0, float(inside[1].sum() / size))), size))
+            observed = min(1.0, max(0.0, float(inside[1].sum() / size)))
+            spread = gap_spread(inside.astype(np.float64), middles[part], noise_std)
+            found.append(_Group(CalibrationBin(score, observed, size), spread))
     return tuple(found)

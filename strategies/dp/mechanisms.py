@@ -199,18 +199,21 @@ class MomentCells:
 
 @dataclass(frozen=True, slots=True)
 class CountCells:
-    """(2, bins) counts of rows by label and score; a row is in one cell."""
+    """(2 models, bins) counts of rows by label and score, of each of `models` that score the same rows; a row is in one cell of each model's."""
 
     bins: int
+    models: int = 1
 
     @property
     def dimension(self) -> int:
-        """Two labels."""
-        return 2 * self.bins
+        """Two labels of each model."""
+        return 2 * self.models * self.bins
 
     def sensitivity(self, rows: int) -> float:
-        """The most that `rows` rows of one unit move the counts, L2: all may be in one cell."""
-        return float(rows)
+        """The most that `rows` rows of one unit move the counts, L2: all may be in one cell of each model, whose squares add up. Rounded up."""
+        if self.models == 1:
+            return float(rows)
+        return math.nextafter(rows * math.sqrt(self.models), math.inf)
 
     @property
     def levels(self) -> int:

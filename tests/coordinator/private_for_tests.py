@@ -29,7 +29,7 @@ from simulation.experiment import memory_folder
 from simulation.world.layout import Layout, lay_out
 from strategies.ids import SiteName
 from strategies.secagg.shamir import Entropy
-from tests.coordinator.secure_for_tests import CONTRACT, FOUR, RUN, Secured, _loans
+from tests.coordinator.secure_for_tests import CONTRACT, FOUR, Secured, _loans
 
 TEXT = """\
 covenant: plan/v1
@@ -98,7 +98,7 @@ class Private(Secured):
 
     def _started(self) -> RoundStore:
         self.drivers += 1
-        store = RoundStore(self.engine, self.artifacts, RUN, self.clock.wall, self.ledger)
+        store = RoundStore(self.engine, self.artifacts, self.run, self.clock.wall, self.ledger)
         store.start(self.drivers)
         return store
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -28,6 +28,7 @@ from coordinator.db.schema import Attempt as AttemptRow
 from coordinator.db.schema import Round
 from coordinator.governance.log import TransparencyLog, open_log
 from coordinator.registry.artifacts import ArtifactStore
+from coordinator.registry.champions import champion_of
 from coordinator.rounds.driver import Driver, Finished
 from coordinator.rounds.exchange import Answered, Outcome, Unanswered
 from coordinator.rounds.question import RunDocuments
@@ -47,7 +48,7 @@ from simulation.world.world import World
 from strategies.analytics.moments import scaling_from
 from strategies.encoding import Vector
 from strategies.features import Scaling
-from strategies.ids import SiteName, run_id, site_name
+from strategies.ids import RunId, SiteName, run_id, site_name
 from strategies.secagg.cohort import checked_cohort
 from strategies.secagg.labels import Attempt
 from strategies.secagg.messages import (
@@ -293,13 +294,16 @@ class Secured:
     tables: Mapping[SiteName, pa.Table]
     clock: VirtualClock = field(default_factory=VirtualClock)
     drivers: int = 0
+    run: RunId = RUN
+    prepare: Callable[[Centre], None] = lambda _: None
+    """What is done at the centre before the run is recorded, such as registering a champion."""
 
     def __post_init__(self) -> None:
         settings = load_settings(self.layout.home)
         self.engine: Engine = open_database(settings.database_url)
         self.artifacts = ArtifactStore(settings.artifacts)
         self.documents = RunDocuments(
-            run=RUN, plan=self.plan, contract=CONTRACT, members=settings.members_file.read_bytes()
+            run=self.run, plan=self.plan, contract=CONTRACT, members=settings.members_file.read_bytes()
         )
         self.centre = Centre(
             settings=settings,
@@ -308,10 +312,13 @@ class Secured:
             clock=self.clock.wall,
             monotonic=self.clock.monotonic,
             sleep=self.clock.sleep,
-            new_run_id=lambda: RUN,
+            new_run_id=lambda: self.run,
             entropy=os.urandom,
             transport=MemoryLink(World(), {}),
         )
+        self.prepare(self.centre)
+        champion = champion_of(self.engine, self.artifacts, self.plan)
+        self.documents = replace(self.documents, champion=champion)
         record(self.centre, self.documents)
         self.wire = Wire({site: self._participant(site) for site in sorted(self.tables)})
         self.store = self._started()
@@ -348,7 +355,7 @@ class Secured:
 
     def _started(self) -> RoundStore:
         self.drivers += 1
-        store = RoundStore(self.engine, self.artifacts, RUN, self.clock.wall)
+        store = RoundStore(self.engine, self.artifacts, self.run, self.clock.wall)
         store.start(self.drivers)
         return store
 
@@ -460,9 +467,9 @@ class Template:
         plan = secure_plan(sites, minimum=sharing_an_honest_site(len(sites), 1))
         self.template = lay_out(folder / "template", plan, CONTRACT, self.tables, seed=0)
 
-    def copy(self, folder: Path, plan: Plan) -> Secured:
+    def copy(self, folder: Path, plan: Plan, **facts: Any) -> Secured:
         shutil.copytree(self.template.folder, folder)
-        return Secured(Layout(folder), plan, {site: self.tables[site] for site in plan.sites.invite})
+        return Secured(Layout(folder), plan, {site: self.tables[site] for site in plan.sites.invite}, **facts)
 
 
 def _loans(index: int) -> pa.Table:

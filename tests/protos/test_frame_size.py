@@ -16,7 +16,7 @@ from protos.frame_size import MAX_STRUCTURE_BYTES, REPLY, REQUEST, SECAGG, Layou
 from protos.secure_codec import decode_asked
 
 LAYOUTS = [
-    (REQUEST, pb.Request.DESCRIPTOR, {"model", "secure.aggregate", "secure.frames.masked_input.packed",
+    (REQUEST, pb.Request.DESCRIPTOR, {"model", "champion.model", "secure.aggregate", "secure.frames.masked_input.packed",
      "secure.checkpoint.model", "secure.checkpoint.optimizer"}),
     (REPLY, pb.Reply.DESCRIPTOR, {"moments", "update", "score_counts", "secure.frames.masked_input.packed"}),
     (SECAGG, secagg_pb2.Frame.DESCRIPTOR, {"masked_input.packed"}),

@@ -70,6 +70,11 @@ LOOSER: Mapping[str, tuple[Any, Any]] = {
     "privacy.exempt": ((), ("evaluation",)),
     "evaluation.every": (20, 5),
     "evaluation.score_bins": (16, 32),
+    "evaluation.champion.features": (("income",), ("income", "term")),
+    "gates": (
+        ({"metric": "auc", "over": None, "at_least": 0.7, "at_most": None},),
+        ({"metric": "auc", "over": None, "at_least": 0.6, "at_most": None},),
+    ),
     "approvals.privacy_officer": (2, 1),
     "approvals.model_risk": (1, 0),
     "approvals.valid_for": (86400.0, 864000.0),
