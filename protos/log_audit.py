@@ -12,8 +12,9 @@
 9. A model moves between stages as `model_stages` has it, and is called as it moved (`log_registry`).
 10. What the gate says of a version is what its plan and the metrics of its run come to (`log_gate`); a plan's champion is a model of this log.
 11. Policy packs are signed, and nothing is launched that one in effect blocks (`log_policies`).
-12. What officers do through the control API is signed by them (`log_office`).
-13. Entries may be missing where the root's quorum declared a gap, after the very head that it names. No run from before goes on after it, and a
+12. What officers say of a version is signed by them, and the last note of a kind counts (`log_evidence`).
+13. What officers do through the control API is signed by them (`log_office`).
+14. Entries may be missing where the root's quorum declared a gap, after the very head that it names. No run from before goes on after it, and a
    site's accounts are charged again only once its own statement was adopted (`log_gaps`).
 """
 
@@ -46,6 +47,7 @@ from protos.log_entries import (
     RunLaunched,
     What,
 )
+from protos.log_evidence import ModelNoted, NoteStory
 from protos.log_gaps import GapStory
 from protos.log_gate import GateJudged, judge_gate, require_champion
 from protos.log_halts import HaltStory
@@ -102,6 +104,7 @@ class Audit:
     models: list[ModelRegistered] = field(default_factory=list)
     registry: RegistryStory = field(default_factory=RegistryStory)
     policies: PolicyStory = field(default_factory=PolicyStory)
+    notes: NoteStory = field(default_factory=NoteStory)
     personal: PersonalStory = field(default_factory=PersonalStory)
     budgets: Budgets = field(default_factory=Budgets)
     gaps: GapStory = field(default_factory=GapStory)
@@ -171,6 +174,8 @@ class Audit:
                 self._policy(at, what)
             case GateJudged():
                 self._gate(what)
+            case ModelNoted():
+                self.notes.take(what, self.registry.versions, self._trusted, at)
             case CeilingSet() | Halted() | HaltLifted():
                 self._decide(at, what)
             case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied() | EnrolmentDenied():

@@ -13,6 +13,7 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import AwareDatetime, Field, model_validator
 
 from protos.documents import Document, FieldError, Part
+from protos.log_evidence import ModelNoted
 from protos.log_gate import GateJudged
 from protos.log_office import OfficeEvent
 from protos.log_policies import PolicyEvent
@@ -200,6 +201,7 @@ What = Annotated[
     | RegistryEvent
     | PolicyEvent
     | GateJudged
+    | ModelNoted
     | OfficeEvent,
     Field(discriminator="kind"),
 ]

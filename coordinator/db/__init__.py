@@ -1,6 +1,7 @@
 """The coordinator's database: the truth about sites, runs, rounds, models and what privacy was spent."""
 
 from coordinator.db import enrolment_schema as _enrolment_schema
+from coordinator.db import evidence_schema as _evidence_schema
 from coordinator.db import gate_schema as _gate_schema
 from coordinator.db import halt_schema as _halt_schema
 from coordinator.db import ledger_schema as _ledger_schema  # their tables belong to the one metadata
@@ -15,6 +16,7 @@ from coordinator.db.migrate import migrate
 
 del (
     _enrolment_schema,
+    _evidence_schema,
     _gate_schema,
     _halt_schema,
     _ledger_schema,

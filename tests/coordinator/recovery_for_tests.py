@@ -14,6 +14,7 @@ from sqlalchemy import Engine, select
 from sqlalchemy.orm import Session
 
 from coordinator.db import migrate, open_database, reading
+from coordinator.db.evidence_schema import ModelNoteRow
 from coordinator.db.gate_schema import ModelVerdict
 from coordinator.db.halt_schema import HaltRow
 from coordinator.db.ledger_schema import LedgerAccount, LedgerAlert, LedgerCeiling, LedgerEntry, LedgerRelease
@@ -52,6 +53,7 @@ UNTOLD: dict[Any, set[str]] = {
     ModelAlias: set(),
     ModelStatementRow: set(),
     ModelVerdict: set(),
+    ModelNoteRow: set(),
     LedgerAccount: {"id", "opened_at"},
     LedgerCeiling: {"set_at"},
     LedgerRelease: set(),
