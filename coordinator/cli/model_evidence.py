@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.model_approvals import ModelArgument
-from coordinator.cli.options import Access, Home, Json
+from coordinator.cli.options import Access, Home, Json, KnownMembers, centre_at
 from coordinator.cli.signing import (
     OfficerKey,
     OfficerName,
@@ -19,10 +19,16 @@ from coordinator.cli.signing import (
     open_key,
     read_signed_root,
 )
+from coordinator.documents import read_membership
+from coordinator.governance.evidence.documents import EvidenceKind, missing
+from coordinator.governance.evidence.forms import Form
+from coordinator.governance.evidence.write import story_here, story_in, write_evidence
 from coordinator.model_desk import model_desk_at
+from protos.documents import load_document
 from protos.keys import grouped
 from protos.membership import Role
 from protos.model_notes import LONGEST_TEXT, NoteKind, state_note
+from protos.root import SignedRoot
 from protos.shell import emit, tell
 from strategies.errors import UsageError
 
@@ -75,6 +81,52 @@ def state(
         emit({"model": version.ref, "kind": str(kind), "officer": officer, "note": digest})
     else:
         tell(f"recorded: {note.words}")
+
+
+def evidence(
+    model: ModelArgument,
+    folder: Annotated[Path, typer.Argument(help="Where to write; files that exist are never overwritten.")],
+    kind: Annotated[
+        list[EvidenceKind] | None, typer.Option("--kind", help="Only this document; repeatable.")
+    ] = None,
+    form: Annotated[list[Form] | None, typer.Option("--format", help="Only this form; repeatable.")] = None,
+    *,
+    export: Annotated[
+        Path | None,
+        typer.Option(
+            "--export", help="Read this export of the log instead of a coordinator's; takes --root."
+        ),
+    ] = None,
+    root: Annotated[
+        Path | None,
+        typer.Option("--root", help="With --export: the federation's root.json, from where you trust it."),
+    ] = None,
+    members: KnownMembers = None,
+    home: Home = None,
+    json: Json = False,
+) -> None:
+    """Write model card, validation dossier and privacy statement of a version. Every figure is from the log, which is judged first, and names its entries.
+
+    With --export nothing but the file and the root is needed: anybody who has both comes to the same documents.
+    """
+    if export is None and (root is not None or members is not None):
+        raise UsageError("--root and --members go with --export; a coordinator has its own")
+    if export is None:
+        story = story_here(centre_at(home), model)
+    elif root is None:
+        raise UsageError("an export is judged from a root that you trust; name it with --root")
+    else:
+        known = None if members is None else read_membership(members)
+        story = story_in(export, load_document(root, SignedRoot), known, model)
+    files = write_evidence(story, folder, kind or (), form or ())
+    lacks = {each.what for one in dict.fromkeys(kind or EvidenceKind) for each in missing(story, one)}
+    if json:
+        emit({"model": story.ref, "files": [str(each) for each in files], "missing": sorted(lacks)})
+        return
+    for each in files:
+        tell(f"wrote {each}")
+    for what in sorted(lacks):
+        tell(f"missing: {what}")
 
 
 def _read(path: Path) -> str:

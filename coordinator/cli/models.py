@@ -28,6 +28,7 @@ for each in (
     model_approvals.release,
     model_approvals.alias,
     model_evidence.state,
+    model_evidence.evidence,
     model_views.lineage,
     model_views.compare,
     model_views.verify,

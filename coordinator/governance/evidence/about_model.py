@@ -28,7 +28,7 @@ _METRICS = (
     ("auc", "AUC"),
     ("ks", "KS"),
     ("brier", "Brier score"),
-    ("log_loss", "log loss, nats a row"),
+    ("log_loss", "Log loss, nats a row"),
 )
 
 
@@ -132,7 +132,7 @@ def training(story: Story) -> Section:
     took_part = story.places(RoundPrepared, RoundCommitted, RoundEvaluated)
     secure = plan.aggregation
     ways = (
-        f"secure: sums only, against {secure.adversary} adversaries, {secure.colluding} sites may collude"
+        f"secure: sums only, against {secure.adversary} adversaries, at most {secure.colluding} colluding"
         if isinstance(secure, SecureAggregation)
         else "plain: the coordinator sees the update of every site"
     )
@@ -184,9 +184,10 @@ def performance(story: Story) -> Section:
     if found is None:
         return Section("Performance", (Words("No evaluation of this version's weights is recorded."),))
     metrics, places = found
+    noisy = "" if metrics.noise_std is None else ", as counted with noise"
     figures = pairs(
-        fact("metrics.rows", "Held-out rows", metrics.rows, places),
-        fact("metrics.positives", "Of these positive", metrics.positives, places),
+        fact("metrics.rows", f"Held-out rows{noisy}", metrics.rows, places),
+        fact("metrics.positives", f"Of these positive{noisy}", metrics.positives, places),
         *(_metric(metrics, key, label, places) for key, label in _METRICS),
         None
         if metrics.auc_interval is None
@@ -258,9 +259,7 @@ def _missing(column: Column) -> str:
 def _metric(metrics: ScoreMetrics, key: str, label: str, places: tuple[int, ...]) -> Fact:
     value = float(getattr(metrics, key))
     std = None if metrics.noise_std is None else float(metrics.noise_std[key])
-    shown = show_number(value) + (
-        "" if std is None else f" ± {show_number(std)} (one standard deviation of noise)"
-    )
+    shown = show_number(value) + ("" if std is None else f" ± {std:.3g} (one standard deviation of noise)")
     return fact(f"metrics.{key}", label, value, places, shown=shown)
 
 

@@ -9,11 +9,11 @@ from typing import Final
 
 _WIDTH: Final = 640
 _LEFT, _RIGHT = 64, 616
-_TOP, _BOTTOM = 20, 236
+_TOP, _BOTTOM = 32, 236
 _HEIGHT: Final = 290
 _INK, _FAINT, _GRID, _LINE, _OTHER = "#1f2933", "#52606d", "#e4e7eb", "#1d4f91", "#9b1c1c"
 _ROW, _BAR = 34, 14
-_MOST_TICKS: Final = 6
+_MOST_TICKS: Final = 7
 _LONGEST_LABEL: Final = 34
 
 Point = tuple[float, float]
@@ -58,18 +58,18 @@ def lines(
     parts.append(_joined(placed, _LINE, ""))
     parts += [f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{_LINE}"/>' for x, y in placed]
     parts.append(_text((_LEFT + _RIGHT) / 2, _BOTTOM + 42, axes[0], _FAINT, "middle"))
-    parts.append(_text(_LEFT, _TOP - 6, axes[1], _FAINT, "start"))
+    parts.append(_text(_LEFT, _TOP - 16, axes[1], _FAINT, "start"))
     return _svg(parts, _HEIGHT, title, words)
 
 
 def bars(rows: Sequence[tuple[str, float, float | None, str]], title: str, words: str) -> str:
     """A bar for each row: its label, its value, the bound that is drawn as a line across it, and the words at its end."""
-    height = 2 * _TOP + _ROW * len(rows)
+    height = _ROW * (len(rows) + 1) - _BAR
     highest = max(1e-12, *(max(value, bound or 0.0) for _, value, bound, _ in rows))
     left, right = 240, 520
     parts = []
     for number, (label, value, bound, shown) in enumerate(rows):
-        y = _TOP + _ROW * number
+        y = _BAR // 2 + _ROW * number
         width = (right - left) * value / highest
         parts.append(_text(left - 10, y + 12, _short(label), _INK, "end"))
         parts.append(f'<rect x="{left}" y="{y}" width="{width:.1f}" height="{_BAR}" fill="{_LINE}"/>')

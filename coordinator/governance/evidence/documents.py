@@ -97,7 +97,7 @@ def _figures(story: Story) -> Iterator[Missing]:
     )
     yield Missing(
         what="How many rows each site trained on",
-        supply="nothing: what is not released under the plan stays at the site, and the contract's fewest rows is what is known",
+        supply="nowhere: what is not released under the plan stays at the site, and the contract's fewest rows is what is known",
     )
 
 

@@ -17,7 +17,6 @@ from strategies.dp.units import Guarantee
 from strategies.errors import UsageError
 
 Value = str | int | float | bool | None
-SHORT: Final = 16
 UNBOUNDED: Final = "unbounded"
 _EXACT: Final = 6
 
@@ -105,8 +104,7 @@ def show_number(value: float) -> str:
 
 def show_guarantee(found: Guarantee) -> str:
     """An epsilon with its delta and unit."""
-    epsilon = "unbounded" if not math.isfinite(found.epsilon) else f"{found.epsilon:.4f}"
-    return f"ε {epsilon} at δ {found.delta:g}, per {found.unit.words}, {found.neighbours}"
+    return f"ε {show_number(found.epsilon)} at δ {found.delta:g}, per {found.unit.words}, {found.neighbours}"
 
 
 def names(found: Sequence[str]) -> str:

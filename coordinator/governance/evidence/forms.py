@@ -19,7 +19,7 @@ from coordinator.governance.evidence.content import EvidenceDocument
 
 _TEMPLATES: Final = Path(__file__).parent / "templates"
 _MARKUP: Final = re.compile(r"([\\`*_{}\[\]<>#|~&!$])")
-_LIST_START: Final = re.compile(r"^(\s*)([-+=]|\d+[.)])")
+_LIST_START: Final = re.compile(r"^(\s*)([-+=]|\d+[.)])(?=\s|$)")
 
 
 class Form(StrEnum):

@@ -98,7 +98,9 @@ class Reading:
         run = self.audit.runs[model.run]
         told = tuple(self._about(model, run.plan.digest, run.contract))
         plans = [each.what for each in told if isinstance(each.what, PlanRecorded)]
-        said = next((each.evidence for each in reversed(plans) if each.evidence is not None), None)
+        launched = next(each.what for each in told if isinstance(each.what, RunLaunched))
+        said = (each.evidence for each in plans if each.evidence is not None)
+        evidence = next((each for each in said if each.digest == launched.evidence), None)
         tree = self.audit.witnesses.tree
         return Story(
             federation=self.audit.pinned.root.federation,
@@ -108,7 +110,7 @@ class Reading:
             model=model,
             plan=run.plan,
             contract=plans[-1].contract.read_as(Contract),
-            evidence=PlanEvidence() if said is None else said.read_as(PlanEvidence),
+            evidence=PlanEvidence() if evidence is None else evidence.read_as(PlanEvidence),
             told=told,
         )
 
