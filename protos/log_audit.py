@@ -123,7 +123,7 @@ class Audit:
     _evidence: dict[Digest, PlanEvidence] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._recalled = Recollection(self._plans, self.runs, self.models)
+        self._recalled = Recollection(self._plans, self.runs, self.models, self.notes)
 
     def take(self, seq: int, data: bytes) -> None:
         """Judge entry `seq`, from its bytes."""

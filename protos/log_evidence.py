@@ -29,6 +29,10 @@ class NoteStory:
     in_force: dict[tuple[str, int, NoteKind], ModelNote] = field(default_factory=dict)
     _said: set[Digest] = field(default_factory=set)
 
+    def kinds(self, name: str, version: int) -> tuple[NoteKind, ...]:
+        """What is stated of a version."""
+        return tuple(kind for *place, kind in self.in_force if place == [name, version])
+
     def take(
         self,
         what: ModelNoted,

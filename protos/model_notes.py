@@ -34,7 +34,7 @@ _SHOWN: Final = 12
 class NoteKind(StrEnum):
     """What a note is about."""
 
-    INTENDED_PURPOSE = "intended-purpose"
+    PURPOSE = "purpose"
     LIMITATIONS = "limitations"
     OVERSIGHT = "oversight"
     MONITORING = "monitoring"
@@ -43,7 +43,8 @@ class NoteKind(StrEnum):
     @property
     def heading(self) -> str:
         """For headings: `Intended purpose`."""
-        return self.value.replace("-", " ").capitalize()
+        words = "intended purpose" if self is NoteKind.PURPOSE else self.value.replace("-", " ")
+        return words.capitalize()
 
 
 SPEAKING: Final = (Role.ML_ENGINEER, Role.PRIVACY_OFFICER, Role.MODEL_RISK)

@@ -30,16 +30,19 @@ from protos.log_audit import AuditRefused
 from protos.log_entries import LogEntry
 from protos.membership import Role
 from protos.model_notes import ModelNote, NoteKind, state_note
+from strategies.encoding import canonical_json, digest_of
 from strategies.errors import Refused, UsageError
 from tests.coordinator.private_for_tests import Templates, private_plan, templates
 from tests.coordinator.registry_for_tests import NAME, Registry
 from tests.coordinator.test_gate import gated
 from tests.coordinator.test_log_export import log_of, pinned_by
+from tests.coordinator.test_replay import require_same
 from tests.policies_for_tests import pack, rule, signed
 from tests.trust_for_tests import key_of
 
 __all__ = ["templates"]
 HOSTILE = "Not for pricing.\n<script>alert(1)</script> #1 *x* | _y_ [z](w) `q` $m$ @r\n- ends here"
+STATED = "'limitations' in model.statements"
 PURPOSE = "Ranking of loan applications by the chance of default."
 ALL_FORMS = [pytest.param(form, id=form) for form in Form]
 
@@ -71,6 +74,21 @@ def state(registry: Registry, kind: NoteKind, text: str, name: str, role: Role) 
     return said
 
 
+def put_in_force(registry: Registry, version: int) -> None:
+    """A pack of a rule that passes, one that fails, and one that asks for a note."""
+    rules = (
+        rule(id="few-rounds"),
+        rule(id="many-sites", applies_to="model", expression="run.fewest_survivors >= 9", severity="warning"),
+        rule(id="limits-stated", applies_to="model", expression=STATED, severity="warning"),
+    )
+    centre = registry.federation.centre
+    made = signed(
+        pack(*rules, version=version), centre.clock(), federation=registry.listed.trusted.federation
+    )
+    publish_pack(centre, made, registry.listed)
+    take_effect(centre)
+
+
 @pytest.fixture(scope="module")
 def bare(templates: Templates) -> Iterator[Evidenced]:
     """A version that was registered and no more, with noise on everything."""
@@ -84,17 +102,11 @@ def decided(templates: Templates) -> Iterator[Evidenced]:
     """A version that was judged, validated and approved, with notes of which one was superseded. Nobody changes it."""
     registry = Registry.of(templates.copy(private_plan(gated("[{metric: auc, at_least: 0.05}]"))))
     centre = registry.federation.centre
-    rules = (
-        rule(id="few-rounds"),
-        rule(id="many-sites", applies_to="model", expression="run.fewest_survivors >= 9", severity="warning"),
-    )
-    made = signed(pack(*rules), centre.clock(), federation=registry.listed.trusted.federation)
-    publish_pack(centre, made, registry.listed)
-    take_effect(centre)
+    put_in_force(registry, 1)
     validate(centre, registry.version, why="the quarter is over", by="risk-1")
     state(registry, NoteKind.LIMITATIONS, "None that we know.", "risk-1", Role.MODEL_RISK)
     state(registry, NoteKind.LIMITATIONS, HOSTILE, "risk-1", Role.MODEL_RISK)
-    state(registry, NoteKind.INTENDED_PURPOSE, PURPOSE, "engineer-1", Role.ML_ENGINEER)
+    state(registry, NoteKind.PURPOSE, PURPOSE, "engineer-1", Role.ML_ENGINEER)
     state(
         registry,
         NoteKind.OVERSIGHT,
@@ -102,6 +114,7 @@ def decided(templates: Templates) -> Iterator[Evidenced]:
         "privacy-1",
         Role.PRIVACY_OFFICER,
     )
+    put_in_force(registry, 2)
     registry.approve("privacy-1", Role.PRIVACY_OFFICER)
     registry.approve("risk-1", Role.MODEL_RISK)
     yield Evidenced(registry, story_here(centre, NAME))
@@ -182,6 +195,8 @@ def test_a_dossier_has_what_was_decided(decided: Evidenced) -> None:
     assert officers == {"privacy-1", "risk-1"}
     outcomes = {fact.shown for name, fact in dossier.items() if name.endswith("many-sites.outcome")}
     assert outcomes == {"fails"}
+    stated = [each.shown for name, each in dossier.items() if name.endswith("limits-stated.outcome")]
+    assert stated == ["passes"]
     moves = [fact.shown for name, fact in dossier.items() if re.fullmatch(r"moves\.\d+\.to", name)]
     assert moves == ["candidate to validated", "validated to approved"]
     assert "it supersedes 1 older" in dossier["notes.limitations"].shown
@@ -414,6 +429,25 @@ def test_a_log_that_was_changed_gives_no_evidence(decided: Evidenced, tmp_path: 
     forged = bodies[-1].replace(b'"to":"approved"', b'"to":"deployed"')
     with pytest.raises(AuditRefused):
         read_entries([*bodies[:-1], forged], pinned_by(federation))
+
+
+def test_notes_are_replayed_and_policies_judge_by_them(decided: Evidenced, tmp_path: Path) -> None:
+    federation = decided.registry.federation
+    require_same(federation, str(tmp_path))
+    judged = [
+        each.what.judgement
+        for each in entries_of(decided.registry)
+        if each.what.kind == "judged" and each.what.judgement.subject.of == "model"
+    ]
+    assert [each.outcomes()["limits-stated"] for each in judged] == ["fails", "passes"]
+    bodies = [each.body for each in log_of(federation).entries()]
+    place = max(seq for seq, body in enumerate(bodies) if b'"model.statements":["limitations"' in body)
+    entry = json.loads(bodies[place])
+    judgement = entry["what"]["judgement"]
+    judgement["facts"]["model.statements"].append("validation-opinion")
+    judgement["inputs"] = digest_of(judgement["facts"])
+    with pytest.raises(AuditRefused, match=r"model\.statements"):
+        read_entries([*bodies[:place], canonical_json(entry)], pinned_by(federation))
 
 
 def test_a_note_that_is_handed_in_again_changes_nothing(templates: Templates) -> None:

@@ -53,11 +53,11 @@ def taken(*notes: ModelNote, at: datetime = AT, **expiring: datetime) -> NoteSto
 
 def test_the_last_note_of_a_kind_counts() -> None:
     first, later = note(), note(text="Not for loans above 30,000.", at=AT + timedelta(seconds=1))
-    purpose = note(NoteKind.INTENDED_PURPOSE, name="engineer-1", role=Role.ML_ENGINEER)
+    purpose = note(NoteKind.PURPOSE, name="engineer-1", role=Role.ML_ENGINEER)
     story = taken(first, purpose, later)
     place = (ABOUT.name, ABOUT.version)
     assert story.in_force[*place, NoteKind.LIMITATIONS] == later
-    assert story.in_force[*place, NoteKind.INTENDED_PURPOSE] == purpose
+    assert story.in_force[*place, NoteKind.PURPOSE] == purpose
 
 
 @pytest.mark.parametrize(

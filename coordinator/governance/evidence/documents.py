@@ -27,9 +27,9 @@ class EvidenceKind(StrEnum):
 
 
 _STATED: Final[Mapping[EvidenceKind, tuple[NoteKind, ...]]] = {
-    EvidenceKind.CARD: (NoteKind.INTENDED_PURPOSE, NoteKind.LIMITATIONS, NoteKind.OVERSIGHT),
+    EvidenceKind.CARD: (NoteKind.PURPOSE, NoteKind.LIMITATIONS, NoteKind.OVERSIGHT),
     EvidenceKind.DOSSIER: tuple(NoteKind),
-    EvidenceKind.PRIVACY: (NoteKind.INTENDED_PURPOSE, NoteKind.OVERSIGHT),
+    EvidenceKind.PRIVACY: (NoteKind.PURPOSE, NoteKind.OVERSIGHT),
 }
 _ABOUT: Final[Mapping[EvidenceKind, str]] = {
     EvidenceKind.CARD: "What the model is and is for, the data that it was made from, how well it does and where it ends: for whoever uses it.",

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
+from coordinator.db.evidence_schema import ModelNoteRow
 from coordinator.db.office_schema import StoredPlan
 from coordinator.db.schema import Model, Round, RoundState, Run
 from coordinator.db.witness_schema import WitnessRow
@@ -83,7 +84,7 @@ def _model(session: Session, row: Model, stage: Stage) -> Judged:
         is_signed=row.signature is not None,
         earlier_versions=_earlier(session, row),
         champion_compared="champion" in metrics,
-        statements=(),
+        statements=_stated(session, row),
         witnesses=tuple(
             session.scalars(select(WitnessRow.site).where(WitnessRow.run_id == run.id).distinct())
         ),
@@ -93,6 +94,14 @@ def _model(session: Session, row: Model, stage: Stage) -> Judged:
         ModelSubject(name=row.name, version=row.version),
         plan_facts(plan, contract, evidence) | recorded.facts(),
     )
+
+
+def _stated(session: Session, row: Model) -> tuple[str, ...]:
+    """What officers have stated of it."""
+    query = select(ModelNoteRow.kind).where(
+        ModelNoteRow.name == row.name, ModelNoteRow.version == row.version
+    )
+    return tuple(session.scalars(query.distinct()))
 
 
 def _earlier(session: Session, row: Model) -> int:
