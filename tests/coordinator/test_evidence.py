@@ -231,6 +231,13 @@ def test_what_is_missing_is_said_and_by_name(bare: Evidenced, decided: Evidenced
 
 def test_a_stage_without_noise_is_named(decided: Evidenced, bare: Evidenced) -> None:
     assert facts_of(decided.story, EvidenceKind.PRIVACY)["releases.evaluate.alone"].shown == "exempt"
+    exempt = facts_of(decided.story, EvidenceKind.PRIVACY)
+    assert exempt["privacy.exempt"].shown == "evaluation"
+    assert exempt["privacy.forecast"].shown.endswith("without the exempt evaluation, whose ε is unbounded")
+    card = facts_of(decided.story, EvidenceKind.CARD)
+    assert "±" not in card["metrics.auc"].shown
+    assert card["metrics.rows"].label == "Held-out rows"
+    assert "±" in facts_of(bare.story, EvidenceKind.CARD)["metrics.auc"].shown
     assert "exemption by name" in facts_of(bare.story, EvidenceKind.PRIVACY)["unprotected.1"].shown
 
 

@@ -184,7 +184,7 @@ def performance(story: Story) -> Section:
     if found is None:
         return Section("Performance", (Words("No evaluation of this version's weights is recorded."),))
     metrics, places = found
-    noisy = "" if metrics.noise_std is None else ", as counted with noise"
+    noisy = ", as counted with noise" if any((metrics.noise_std or {}).values()) else ""
     figures = pairs(
         fact("metrics.rows", f"Held-out rows{noisy}", metrics.rows, places),
         fact("metrics.positives", f"Of these positive{noisy}", metrics.positives, places),
@@ -193,7 +193,7 @@ def performance(story: Story) -> Section:
         if metrics.auc_interval is None
         else fact(
             "metrics.auc_interval",
-            "AUC, 95 % for the noise",
+            "AUC, 95 % for noise and sampling of rows",
             f"{metrics.auc_interval[0]}..{metrics.auc_interval[1]}",
             places,
             shown=f"{show_number(metrics.auc_interval[0])} to {show_number(metrics.auc_interval[1])}",
@@ -258,8 +258,8 @@ def _missing(column: Column) -> str:
 
 def _metric(metrics: ScoreMetrics, key: str, label: str, places: tuple[int, ...]) -> Fact:
     value = float(getattr(metrics, key))
-    std = None if metrics.noise_std is None else float(metrics.noise_std[key])
-    shown = show_number(value) + ("" if std is None else f" ± {std:.3g} (one standard deviation of noise)")
+    std = float((metrics.noise_std or {}).get(key, 0.0))
+    shown = show_number(value) + (f" ± {std:.3g} (one standard deviation of noise)" if std else "")
     return fact(f"metrics.{key}", label, value, places, shown=shown)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from coordinator.governance.evidence.charts import bars
 from coordinator.governance.evidence.content import Block, Cell, Chart, Points, Section, Words, pairs, table
-from coordinator.governance.evidence.facts import Fact, fact, show_guarantee, show_number
+from coordinator.governance.evidence.facts import Fact, fact, names, show_guarantee, show_number
 from coordinator.governance.evidence.story import Story
 from protos.ceilings import SignedCeiling
 from protos.log_budgets import AccountName, Budget
@@ -72,36 +72,17 @@ def accounts(story: Story) -> Section:
     found = list(charged(story))
     if not found:
         return Section("Accounts", (Words("The run charged no account."),))
-    rows: list[list[Cell]] = []
-    for each in found:
-        name = each.account.words
-        whole = "all that the log charges to the account, replayed to its end"
-        rows.append(
-            [
-                name,
-                fact(f"accounts.{name}.sums", "sums", each.sums, each.places, derived="a count of settled sums"),
-                _epsilon(f"accounts.{name}.alone", each.alone, each.places, "composed from the sums of this run that were settled"),
-                _epsilon(f"accounts.{name}.charged", each.budget.charged, each.decided, whole),
-                _epsilon(
-                    f"accounts.{name}.ceiling",
-                    Guarantee(epsilon=each.budget.ceiling.epsilon, delta=each.budget.ceiling.delta, unit=each.budget.ceiling.unit),
-                    each.decided,
-                    None,
-                ),
-            ]
-        )  # fmt: skip
-    columns = ("account", "sums opened", "ε of this run", "ε of the account", "its ceiling")
-    first = found[0].budget.ceiling
-    about = fact(
-        "accounts.terms",
-        "Terms",
-        show_number(first.delta),
-        found[0].decided,
-        shown=f"figures at δ {first.delta:g}, per {first.unit.words}, add or remove one",
-    )
+    columns = ("account", "sums opened", "δ", "ε of this run", "ε of the account", "its ceiling")
+    rows = [_account(each) for each in found]
     return Section(
         "Accounts of the sites",
-        (Points((about,)), *_chart(found), table("Charged to each account", columns, rows, (1, 2, 3, 4))),
+        (
+            Words(
+                "Each ε is at its account's δ, for adding or removing one unit. Stages that a plan exempts are in none."
+            ),
+            *_chart(found),
+            table("Charged to each account", columns, rows, range(1, len(columns))),
+        ),
     )
 
 
@@ -170,6 +151,10 @@ def _figures(story: Story, found: Explanation, planned: tuple[int, ...]) -> Iter
     limit = found.figures.limit
     yield fact("privacy.limit", "Limit of the plan", limit.epsilon, planned, shown=show_guarantee(limit))
     whole = found.figures.whole
+    if privacy.exempt:
+        yield fact(
+            "privacy.exempt", "Released without noise, and in no ε here", names(privacy.exempt), planned
+        )
     launched = story.places(RunLaunched)
     yield fact(
         "privacy.forecast",
@@ -177,7 +162,7 @@ def _figures(story: Story, found: Explanation, planned: tuple[int, ...]) -> Iter
         whole.epsilon,
         (*planned, *launched),
         derived=_COMPOSED,
-        shown=show_guarantee(whole),
+        shown=show_guarantee(whole) + _left_out(privacy),
     )
     given = story.places(ReservationGivenUp)
     if given:
@@ -185,7 +170,14 @@ def _figures(story: Story, found: Explanation, planned: tuple[int, ...]) -> Iter
         yield fact("privacy.given_up", "Releases reserved and given back", back, given)
 
 
-def _stage(each: StageExplained, planned: tuple[int, ...]) -> list[Fact | str]:
+def _left_out(privacy: Privacy) -> str:
+    """What no figure counts, said beside each."""
+    return (
+        f", without the exempt {' and '.join(privacy.exempt)}, whose ε is unbounded" if privacy.exempt else ""
+    )
+
+
+def _stage(each: StageExplained, planned: tuple[int, ...]) -> list[Cell]:
     name = f"releases.{each.stage}"
     alone = "exempt" if each.alone is None else f"ε {show_number(each.alone.epsilon)}"
     return [
@@ -200,8 +192,28 @@ def _stage(each: StageExplained, planned: tuple[int, ...]) -> list[Fact | str]:
     ]  # fmt: skip
 
 
-def _epsilon(name: str, found: Guarantee, places: tuple[int, ...], derived: str | None) -> Fact:
-    return fact(name, "epsilon", found.epsilon, places, derived=derived)
+def _account(each: Charged) -> list[Cell]:
+    name, ceiling = f"accounts.{each.account.words}", each.budget.ceiling
+    return [
+        each.account.words,
+        fact(f"{name}.sums", "sums", each.sums, each.places, derived="a count of settled sums"),
+        fact(f"{name}.delta", "delta", ceiling.delta, each.decided),
+        fact(
+            f"{name}.alone",
+            "epsilon",
+            each.alone.epsilon,
+            each.places,
+            derived="composed from the sums of this run that were settled",
+        ),
+        fact(
+            f"{name}.charged",
+            "epsilon",
+            each.budget.charged.epsilon,
+            each.decided,
+            derived="all that the log charges to the account, replayed to its end",
+        ),
+        fact(f"{name}.ceiling", "epsilon", ceiling.epsilon, each.decided),
+    ]
 
 
 def _chart(found: list[Charged]) -> tuple[Block, ...]:

@@ -64,7 +64,7 @@ def lines(
 
 def bars(rows: Sequence[tuple[str, float, float | None, str]], title: str, words: str) -> str:
     """A bar for each row: its label, its value, the bound that is drawn as a line across it, and the words at its end."""
-    height = _ROW * (len(rows) + 1) - _BAR
+    height = _ROW * len(rows) + 4
     highest = max(1e-12, *(max(value, bound or 0.0) for _, value, bound, _ in rows))
     left, right = 240, 520
     parts = []
