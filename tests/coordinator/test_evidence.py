@@ -26,6 +26,7 @@ from coordinator.governance.evidence.write import story_here, story_in, write_ev
 from coordinator.governance.exports import export_log
 from coordinator.governance.policies.packs import publish as publish_pack
 from coordinator.governance.policies.rejudge import take_effect
+from coordinator.registry.publish import publish
 from protos.log_audit import AuditRefused
 from protos.log_entries import LogEntry
 from protos.membership import Role
@@ -34,6 +35,7 @@ from strategies.encoding import canonical_json, digest_of
 from strategies.errors import Refused, UsageError
 from tests.coordinator.private_for_tests import Templates, private_plan, templates
 from tests.coordinator.registry_for_tests import NAME, Registry
+from tests.coordinator.secure_for_tests import FOUR, Template, secure_plan
 from tests.coordinator.test_gate import gated
 from tests.coordinator.test_log_export import log_of, pinned_by
 from tests.coordinator.test_replay import require_same
@@ -121,7 +123,19 @@ def decided(templates: Templates) -> Iterator[Evidenced]:
     registry.federation.close()
 
 
-@pytest.fixture(scope="module", params=["bare", "decided"])
+@pytest.fixture(scope="module")
+def unprotected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidenced]:
+    """A version of a plan without privacy, evaluated after every round."""
+    folder = tmp_path_factory.mktemp("unprotected")
+    federation = Template(folder, FOUR).copy(folder / "copy", secure_plan(rounds=3, every=1))
+    publish(federation.centre, federation.documents, federation.drive())
+    federation.store.finish("completed")
+    registry = Registry(federation)  # type: ignore[arg-type]  (it has no ledger, and none is asked for)
+    yield Evidenced(registry, story_here(federation.centre, "secure"))
+    federation.close()
+
+
+@pytest.fixture(scope="module", params=["bare", "decided", "unprotected"])
 def evidenced(request: pytest.FixtureRequest) -> Evidenced:
     found: Evidenced = request.getfixturevalue(request.param)
     return found
@@ -239,6 +253,25 @@ def test_a_stage_without_noise_is_named(decided: Evidenced, bare: Evidenced) -> 
     assert card["metrics.rows"].label == "Held-out rows"
     assert "±" in facts_of(bare.story, EvidenceKind.CARD)["metrics.auc"].shown
     assert "exemption by name" in facts_of(bare.story, EvidenceKind.PRIVACY)["unprotected.1"].shown
+
+
+def test_without_privacy_no_figure_protects_and_every_round_is_drawn(unprotected: Evidenced) -> None:
+    statement = document(unprotected.story, EvidenceKind.PRIVACY)
+    facts = {each.name: each for each in statement.facts()}
+    assert facts["privacy.mode"].value == "none"
+    assert not {name for name in facts if name.startswith("accounts.")}
+    assert "nothing protects a person's rows" in facts["privacy.words"].shown
+    assert "Any figure of differential privacy" in {each.what for each in statement.missing()}
+    card = document(unprotected.story, EvidenceKind.CARD)
+    aucs = [each.value for each in card.facts() if re.fullmatch(r"rounds\.\d+\.auc", each.name)]
+    assert len(aucs) == 3
+    drawn = [
+        block["title"]
+        for section in card.view()["sections"]
+        for block in section["blocks"]
+        if block["type"] == "chart"
+    ]
+    assert drawn == ["Calibration: share of positives by mean score", "AUC by round"]
 
 
 def test_a_fact_from_nowhere_is_refused() -> None:
