@@ -179,7 +179,9 @@ def _left_out(privacy: Privacy) -> str:
 
 def _stage(each: StageExplained, planned: tuple[int, ...]) -> list[Cell]:
     name = f"releases.{each.stage}"
-    alone = "exempt" if each.alone is None else f"ε {show_number(each.alone.epsilon)}"
+    alone = f"ε {show_number(math.inf if each.alone is None else each.alone.epsilon)}"
+    if each.alone is None and each.release is not None:
+        alone = "exempt"
     return [
         each.stage,
         fact(f"{name}.what", "what", each.what, planned, derived="the plan's releases in words", shown=f"{each.what}; {each.seen}"),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from typing import Final
 
-from coordinator.governance.evidence import about_model, about_office, about_privacy
+from coordinator.governance.evidence import about_model, about_office, about_performance, about_privacy
 from coordinator.governance.evidence.content import EvidenceDocument, Lacks, Section, Words
 from coordinator.governance.evidence.facts import Missing
 from coordinator.governance.evidence.story import Story
@@ -81,7 +81,7 @@ def missing(story: Story, kind: EvidenceKind) -> Iterator[Missing]:
 
 
 def _figures(story: Story) -> Iterator[Missing]:
-    found = about_model.last_metrics(story)
+    found = about_performance.last_metrics(story)
     if found is None:
         yield Missing(
             what="Metrics of the registered weights",
@@ -127,7 +127,7 @@ def _card(story: Story) -> tuple[Section, ...]:
     return (
         about_office.statements(story, _STATED[EvidenceKind.CARD]),
         about_model.identity(story),
-        about_model.performance(story),
+        about_performance.performance(story),
         about_model.data(story),
         about_model.training(story),
         about_privacy.protection(story),
@@ -141,7 +141,7 @@ def _dossier(story: Story) -> tuple[Section, ...]:
         about_office.approvals(story),
         about_office.gate(story),
         about_office.policies(story),
-        about_model.performance(story),
+        about_performance.performance(story),
         about_model.data(story),
         about_model.training(story),
         about_privacy.protection(story),
