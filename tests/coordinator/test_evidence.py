@@ -10,7 +10,7 @@ from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
 
@@ -375,9 +375,7 @@ def test_html_runs_nothing_asks_for_nothing_and_its_sources_are_there(evidenced:
     for one in evidenced.documents():
         text = written(one, Form.HTML).decode()
         # Every element is closed, so that no browser has to guess.
-        ElementTree.fromstring(
-            re.sub(r"<(meta|link)([^>]*)>", r"<\1\2/>", text.removeprefix("<!doctype html>"))
-        )
+        ET.fromstring(re.sub(r"<(meta|link)([^>]*)>", r"<\1\2/>", text.removeprefix("<!doctype html>")))
         page = read_html(text.encode())
         assert not page.tags & {"script", "iframe", "img", "object", "embed", "form", "foreignobject"}
         assert all(each == "data:," or each.removeprefix("#") in page.ids for each in page.links)
