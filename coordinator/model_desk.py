@@ -8,7 +8,9 @@ from typing import Any, Protocol
 from coordinator.registry.approvals import ModelStanding
 from coordinator.registry.versions import ModelVersion
 from protos.model_approvals import ModelStatement
+from protos.model_notes import ModelNote
 from protos.model_stages import Stage
+from strategies.ids import Digest
 
 
 class ModelDesk(Protocol):
@@ -20,6 +22,10 @@ class ModelDesk(Protocol):
 
     def approve(self, statement: ModelStatement) -> ModelStanding:
         """Hand in an officer's approval."""
+        ...
+
+    def state(self, note: ModelNote) -> Digest:
+        """Hand in what an officer says of a version; the digest under which it was recorded."""
         ...
 
     def move(self, model: str, to: Stage, why: str) -> ModelVersion:

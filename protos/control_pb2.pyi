@@ -198,6 +198,20 @@ class ApproveModelRequest(_message.Message):
     statement: bytes
     def __init__(self, request_id: _Optional[str] = ..., statement: _Optional[bytes] = ...) -> None: ...
 
+class StateModelRequest(_message.Message):
+    __slots__ = ("request_id", "note")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    NOTE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    note: bytes
+    def __init__(self, request_id: _Optional[str] = ..., note: _Optional[bytes] = ...) -> None: ...
+
+class StateModelResponse(_message.Message):
+    __slots__ = ("digest",)
+    DIGEST_FIELD_NUMBER: _ClassVar[int]
+    digest: str
+    def __init__(self, digest: _Optional[str] = ...) -> None: ...
+
 class ModelStanding(_message.Message):
     __slots__ = ("model", "on", "author", "statements", "missing")
     MODEL_FIELD_NUMBER: _ClassVar[int]

@@ -13,8 +13,9 @@
    version, signed for that place, in an order without gaps (`log_deploy`).
 10. What the gate says of a version is what its plan and the metrics of its run come to (`log_gate`); a plan's champion is a model of this log.
 11. Policy packs are signed, and nothing is launched that one in effect blocks (`log_policies`).
-12. What officers do through the control API is signed by them (`log_office`).
-13. Entries may be missing where the root's quorum declared a gap, after the very head that it names. No run from before goes on after it, and a
+12. What officers say of a version is signed by them, and the last note of a kind counts (`log_evidence`).
+13. What officers do through the control API is signed by them (`log_office`).
+14. Entries may be missing where the root's quorum declared a gap, after the very head that it names. No run from before goes on after it, and a
    site's accounts are charged again only once its own statement was adopted (`log_gaps`).
 """
 
@@ -55,6 +56,7 @@ from protos.log_entries import (
     RunLaunched,
     What,
 )
+from protos.log_evidence import ModelNoted, NoteStory
 from protos.log_gaps import GapStory
 from protos.log_gate import GateJudged, judge_gate, require_champion
 from protos.log_halts import HaltStory
@@ -114,6 +116,7 @@ class Audit:
     registry: RegistryStory = field(default_factory=RegistryStory)
     policies: PolicyStory = field(default_factory=PolicyStory)
     deployments: DeployStory = field(default_factory=DeployStory)
+    notes: NoteStory = field(default_factory=NoteStory)
     personal: PersonalStory = field(default_factory=PersonalStory)
     budgets: Budgets = field(default_factory=Budgets)
     gaps: GapStory = field(default_factory=GapStory)
@@ -132,7 +135,7 @@ class Audit:
     _evidence: dict[Digest, PlanEvidence] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._recalled = Recollection(self._plans, self.runs, self.models)
+        self._recalled = Recollection(self._plans, self.runs, self.models, self.notes)
 
     def take(self, seq: int, data: bytes) -> None:
         """Judge entry `seq`, from its bytes."""
@@ -183,6 +186,8 @@ class Audit:
                 self.policies.take(what, self._trusted, self._recalled.facts, self.registry.versions, at)
             case GateJudged():
                 self._gate(what)
+            case ModelNoted():
+                self.notes.take(what, self.registry.versions, self._trusted, at)
             case TargetAdded() | Deployed() | RolloutMoved() | RecallOrdered() | RecallConfirmed():
                 self.deployments.take(what, self._trusted, self._releasable)
             case CeilingSet() | Halted() | HaltLifted():

@@ -14,6 +14,7 @@ from pydantic import AwareDatetime, Field, model_validator
 
 from protos.documents import Document, FieldError, Part
 from protos.log_deploy import DeployEvent
+from protos.log_evidence import ModelNoted
 from protos.log_gate import GateJudged
 from protos.log_office import OfficeEvent
 from protos.log_policies import PolicyEvent
@@ -202,6 +203,7 @@ What = Annotated[
     | PolicyEvent
     | GateJudged
     | DeployEvent
+    | ModelNoted
     | OfficeEvent,
     Field(discriminator="kind"),
 ]

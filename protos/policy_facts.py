@@ -100,7 +100,7 @@ FACTS: Final = (
     Fact("model.is_signed", _B, "Whether a signature over its files is recorded.", of_models=True),
     Fact("model.earlier_versions", _I, "How many versions of the name are older.", of_models=True),
     Fact("model.champion_compared", _B, "Whether a comparison with the champion is recorded.", of_models=True),
-    Fact("model.statements", _L, "The human statements about it that are signed: `purpose`, `limitations`, `oversight`.", of_models=True),
+    Fact("model.statements", _L, "What officers have stated of it, signed: `purpose`, `limitations`, `oversight`, `monitoring`, `validation-opinion`.", of_models=True),
     Fact("run.witnesses", _L, "Sites that have witnessed its run in the log.", of_models=True),
     Fact("run.fewest_survivors", _I, "The fewest sites in a committed sum of its run; 0 where none was.", of_models=True),
 )  # fmt: skip

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from protos.approvals import ApprovedPlan, PlanEvidence
 from protos.contract import Contract
 from protos.log_entries import ModelRegistered
+from protos.log_evidence import NoteStory
 from protos.log_runs import RunStory
 from protos.plan import Plan
 from protos.policy_facts import PolicyFacts, plan_facts
@@ -24,6 +25,7 @@ class Recollection:
     """Plans with their contracts, by the digests of both."""
     runs: Mapping[RunId, RunStory]
     models: Sequence[ModelRegistered]
+    notes: NoteStory
     _made: dict[tuple[Digest, Digest], PolicyFacts] = field(default_factory=dict)
 
     def facts(self, subject: Subject) -> PolicyFacts | None:
@@ -52,6 +54,7 @@ class Recollection:
                     "model.name": each.name,
                     "model.version": each.version,
                     "model.artifacts": sorted(each.artifacts),
+                    "model.statements": sorted(self.notes.kinds(each.name, each.version)),
                 }
                 return made | approval_facts(run.approved) | own
         raise Refused(f"{subject.words} is judged, and is not registered before it")

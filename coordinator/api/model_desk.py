@@ -13,9 +13,11 @@ from coordinator.registry.approvals import ModelStanding
 from coordinator.registry.versions import ModelVersion
 from protos import control_pb2 as control
 from protos.model_approvals import ModelStatement
+from protos.model_notes import ModelNote
 from protos.model_stages import Stage
 from strategies.encoding import digest_of
 from strategies.errors import Refused
+from strategies.ids import Digest, digest
 
 _MODELS: Final = "covenant.control.v1.Models/"
 
@@ -54,6 +56,15 @@ class RemoteModelDesk:
                 control.ModelStanding,
             )
         )
+
+    def state(self, note: ModelNote) -> Digest:
+        """See `ModelDesk.state`."""
+        kept = self.client.change(
+            f"{_MODELS}StateModel",
+            lambda id_: control.StateModelRequest(request_id=id_, note=note.canonical),
+            control.StateModelResponse,
+        )
+        return digest(kept.digest)
 
     def move(self, model: str, to: Stage, why: str) -> ModelVersion:
         """See `ModelDesk.move`."""

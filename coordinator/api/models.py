@@ -13,6 +13,7 @@ from coordinator.registry.approvals import ModelStanding
 from protos import control_pb2 as control
 from protos.membership import Role
 from protos.model_approvals import ModelLack, ModelStatement, Subject
+from protos.model_notes import ModelNote
 from protos.model_stages import Stage
 from strategies.errors import UsageError
 from strategies.ids import digest
@@ -29,6 +30,7 @@ class Models:
         return {
             "covenant.control.v1.Models/GetStanding": self.standing,
             "covenant.control.v1.Models/ApproveModel": self.approve,
+            "covenant.control.v1.Models/StateModel": self.state,
             "covenant.control.v1.Models/MoveModel": self.move,
             "covenant.control.v1.Models/NameModel": self.name,
             "covenant.control.v1.Models/GetLineage": self.lineage,
@@ -43,6 +45,11 @@ class Models:
         """Keep an officer's own approval."""
         statement = ModelStatement.from_canonical(request.statement)
         return standing_message(office.approve(self._centre, call.actor, statement, call.asked))
+
+    def state(self, request: control.StateModelRequest, call: Call) -> control.StateModelResponse:
+        """Keep what an officer says of a version."""
+        note = ModelNote.from_canonical(request.note)
+        return control.StateModelResponse(digest=office.state(self._centre, call.actor, note, call.asked))
 
     def move(self, request: control.MoveModelRequest, call: Call) -> control.Model:
         """Quarantine, retire or take out of quarantine."""

@@ -52,6 +52,9 @@ RULES: Final[dict[str, Rule]] = {
     "covenant.control.v1.Models/TellPersonal": _changes(Role.SITE_OPERATOR, Role.ML_ENGINEER),
     "covenant.control.v1.Models/GetStanding": _reads(_READERS),
     "covenant.control.v1.Models/ApproveModel": _changes(Role.PRIVACY_OFFICER, Role.MODEL_RISK),
+    "covenant.control.v1.Models/StateModel": _changes(
+        Role.ML_ENGINEER, Role.PRIVACY_OFFICER, Role.MODEL_RISK
+    ),
     "covenant.control.v1.Models/MoveModel": _changes(Role.PRIVACY_OFFICER, Role.MODEL_RISK),
     "covenant.control.v1.Models/NameModel": _changes(Role.ML_ENGINEER),
     "covenant.control.v1.Models/GetLineage": _reads(_READERS),

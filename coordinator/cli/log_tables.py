@@ -35,6 +35,7 @@ from protos.log_entries import (
     RunLaunched,
     What,
 )
+from protos.log_evidence import ModelNoted
 from protos.log_export import Verified
 from protos.log_gaps import Gap
 from protos.log_gate import GateJudged
@@ -90,7 +91,13 @@ def words_of(what: What) -> str:  # noqa: PLR0911  (one line a kind)
             by = ", ".join(f"{each['officer']} ({each['role']})" for each in said) or "nobody"
             return f"plan {what.plan.document['name']} {what.plan.digest[:_SHORT]}, contract {what.contract.digest[:_SHORT]}, signed by {by}"
         case (
-            ModelRegistered() | ModelMoved() | ModelAliased() | ModelSigned() | ModelApproved() | GateJudged()
+            ModelRegistered()
+            | ModelMoved()
+            | ModelAliased()
+            | ModelSigned()
+            | ModelApproved()
+            | GateJudged()
+            | ModelNoted()
         ):
             return _words_of_registry(what)
         case TargetAdded() | Deployed() | RolloutMoved() | RecallOrdered() | RecallConfirmed():
@@ -116,7 +123,7 @@ def words_of(what: What) -> str:  # noqa: PLR0911  (one line a kind)
             return f"{what.run}: {_words_of_run(what)}"
 
 
-def _words_of_registry(what: ModelRegistered | RegistryEvent | GateJudged) -> str:
+def _words_of_registry(what: ModelRegistered | RegistryEvent | GateJudged | ModelNoted) -> str:
     match what:
         case GateJudged():
             found = "passed" if what.verdict.passed else f"failed ({len(what.verdict.failures)})"
@@ -130,8 +137,9 @@ def _words_of_registry(what: ModelRegistered | RegistryEvent | GateJudged) -> st
             return f"{what.name}@{what.alias} names {names}, says {what.by}"
         case ModelSigned():
             return f"the files of {what.name}@{what.version} are signed by {what.key.service}"
-        case ModelApproved():
-            return what.statement.words
+        case ModelApproved() | ModelNoted():
+            said = what.note if isinstance(what, ModelNoted) else what.statement
+            return said.words
 
 
 def _words_of_metrics(metrics: Mapping[str, Any] | None) -> str:

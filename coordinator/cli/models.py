@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from coordinator.cli import model_approvals, model_views
+from coordinator.cli import model_approvals, model_evidence, model_views
 from coordinator.cli.model_approvals import ModelArgument
 from coordinator.cli.options import Access, Home, Json, centre_at, desk_at
 from coordinator.registry.exports import export_version
@@ -25,6 +25,8 @@ for each in (
     model_approvals.retire,
     model_approvals.release,
     model_approvals.alias,
+    model_evidence.state,
+    model_evidence.evidence,
     model_views.lineage,
     model_views.compare,
     model_views.verify,

@@ -2,6 +2,7 @@
 
 from coordinator.db import deploy_schema as _deploy_schema
 from coordinator.db import enrolment_schema as _enrolment_schema
+from coordinator.db import evidence_schema as _evidence_schema
 from coordinator.db import gate_schema as _gate_schema
 from coordinator.db import halt_schema as _halt_schema
 from coordinator.db import ledger_schema as _ledger_schema  # their tables belong to the one metadata
@@ -17,6 +18,7 @@ from coordinator.db.migrate import migrate
 del (
     _deploy_schema,
     _enrolment_schema,
+    _evidence_schema,
     _gate_schema,
     _halt_schema,
     _ledger_schema,

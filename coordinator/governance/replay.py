@@ -39,6 +39,7 @@ from protos.log_entries import (
     PlanRecorded,
     What,
 )
+from protos.log_evidence import ModelNoted
 from protos.log_gate import GateJudged
 from protos.log_office import AccessGranted, CallDenied, EnrolmentDenied, PlanApproved, PlanProposed
 from protos.log_policies import PolicyInForce, PolicyJudged, PolicyPublished
@@ -105,7 +106,9 @@ class Replay:
                 pass  # the log itself is what it changes
             case AccountsAdopted():
                 write_adopted(self._session, what, at)
-            case ModelSigned() | ModelApproved() | ModelMoved() | ModelAliased() | GateJudged():
+            case (
+                ModelSigned() | ModelApproved() | ModelMoved() | ModelAliased() | GateJudged() | ModelNoted()
+            ):
                 replay_registry(self._session, seq, at, what)
             case PolicyPublished() | PolicyJudged() | PolicyInForce():
                 write_policy(self._session, what, at)

@@ -8,13 +8,17 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.schema import Model
 from coordinator.deploy.verdicts import verdict_row
+from coordinator.governance.evidence.notes import write_note
 from coordinator.registry.approvals import write_statement
 from coordinator.registry.stages import write_alias, write_move
+from protos.log_evidence import ModelNoted
 from protos.log_gate import GateJudged
 from protos.log_registry import ModelAliased, ModelApproved, ModelMoved, ModelSigned, RegistryEvent
 
 
-def replay_registry(session: Session, seq: int, at: datetime, what: RegistryEvent | GateJudged) -> None:
+def replay_registry(
+    session: Session, seq: int, at: datetime, what: RegistryEvent | GateJudged | ModelNoted
+) -> None:
     """The effect of entry `seq`. Raises CovenantError."""
     match what:
         case ModelSigned():
@@ -27,3 +31,5 @@ def replay_registry(session: Session, seq: int, at: datetime, what: RegistryEven
             write_alias(session, what.name, what.alias, what.version)
         case GateJudged():
             session.add(verdict_row(what, at, seq))
+        case ModelNoted():
+            write_note(session, what.note, at, seq)

@@ -11,7 +11,9 @@ from coordinator.office.actors import here
 from coordinator.registry.approvals import ModelStanding
 from coordinator.registry.versions import ModelVersion
 from protos.model_approvals import ModelStatement
+from protos.model_notes import ModelNote
 from protos.model_stages import Stage
+from strategies.ids import Digest
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +29,10 @@ class LocalModelDesk:
     def approve(self, statement: ModelStatement) -> ModelStanding:
         """See `ModelDesk.approve`."""
         return models.approve(self.centre, here(), statement)
+
+    def state(self, note: ModelNote) -> Digest:
+        """See `ModelDesk.state`."""
+        return models.state(self.centre, here(), note)
 
     def move(self, model: str, to: Stage, why: str) -> ModelVersion:
         """See `ModelDesk.move`."""

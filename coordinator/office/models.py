@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from coordinator.bootstrap import Centre
 from coordinator.documents import read_listed, read_members
+from coordinator.governance.evidence import notes
 from coordinator.office.actors import Actor
 from coordinator.office.requests import Asked, Remember, once
 from coordinator.registry import approvals, stages
@@ -13,8 +14,10 @@ from coordinator.registry.approvals import ModelStanding
 from coordinator.registry.lineage import came_of, lineage_of
 from coordinator.registry.versions import ModelVersion, find_version
 from protos.model_approvals import ModelStatement
+from protos.model_notes import ModelNote
 from protos.model_stages import Stage
 from strategies.errors import UsageError
+from strategies.ids import Digest, digest
 
 _TRACED: Final = "name a version, or one of --plan, --run and --site"
 
@@ -40,6 +43,19 @@ def approve(
 
     once(centre, asked, centre.clock(), act)
     return standing(centre, statement.subject.ref)
+
+
+def state(centre: Centre, actor: Actor, note: ModelNote, asked: Asked | None = None) -> Digest:
+    """Record what an officer says of a version; returns the note's digest. Raises `CovenantError`."""
+
+    def act(remember: Remember) -> str:
+        actor.require_own(note.officer, "the note")
+        actor.require([note.role], f"a note as {note.role}")
+        listed = read_listed(centre.settings)
+        notes.record(centre, note, listed, first=lambda session: remember(session, note.digest))
+        return note.digest
+
+    return digest(once(centre, asked, centre.clock(), act))
 
 
 def move(

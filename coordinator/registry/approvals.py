@@ -126,7 +126,7 @@ def subject_of(session: Session, name: str, version: int) -> Subject | None:
         by=since.moved_by,
         on=None if since.rests_on is None else Digest(since.rests_on),
     )
-    author = _author(session, row)
+    author = author_of(session, row)
     return Subject(name=name, version=version, digest=row.digest, on=moved.basis, author=author)
 
 
@@ -177,7 +177,7 @@ def _validated(session: Session, name: str, version: int) -> ModelMove | None:
     return session.scalars(query.order_by(ModelMove.number.desc()).limit(1)).first()
 
 
-def _author(session: Session, version: ModelVersion) -> str | None:
+def author_of(session: Session, version: ModelVersion) -> str | None:
     """Who wrote the plan of the version's run, if anybody signed it."""
     evidence = session.get_one(Run, version.run_id).evidence
     by = None if evidence is None else PlanEvidence.from_canonical(evidence.encode()).author

@@ -23,6 +23,7 @@ from coordinator.db.deploy_schema import (
     RunningRow,
     TargetRow,
 )
+from coordinator.db.evidence_schema import ModelNoteRow
 from coordinator.db.gate_schema import ModelVerdict
 from coordinator.db.halt_schema import HaltRow
 from coordinator.db.ledger_schema import LedgerAccount, LedgerAlert, LedgerCeiling, LedgerEntry, LedgerRelease
@@ -69,6 +70,7 @@ UNTOLD: dict[Any, set[str]] = {
     RunningRow: set(),
     RunningEvent: {"id"},
     RecallRow: {"id"},
+    ModelNoteRow: set(),
     LedgerAccount: {"id", "opened_at"},
     LedgerCeiling: {"set_at"},
     LedgerRelease: set(),

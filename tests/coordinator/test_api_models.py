@@ -20,6 +20,7 @@ from protos import control_pb2 as control
 from protos.log_office import CallDenied
 from protos.membership import Role, Service
 from protos.model_approvals import ModelStatement, approve_model
+from protos.model_notes import ModelNote, NoteKind, state_note
 from protos.model_stages import Stage
 from strategies.encoding import sha256_hex
 from strategies.errors import Refused, UsageError
@@ -111,6 +112,28 @@ def test_nobody_hands_in_what_another_has_signed(bank: Bank) -> None:
         desk(bank, "privacy-1").approve(statement)
     assert bank.told("model-approved") == []
     assert [type(each) for each in bank.told("denied")] == [CallDenied]
+
+
+def test_officers_state_what_they_have_to_say_from_their_own_machines(bank: Bank) -> None:
+    version = desk(bank, "risk-1").standing(MODEL).version
+
+    def note(name: str, role: Role, kind: NoteKind = NoteKind.LIMITATIONS) -> ModelNote:
+        about = (NAME, 1, version.digest)
+        at = datetime.now(UTC)
+        return state_note(kind, "None.", name, role, key_of(name), model=about, federation=FEDERATION, at=at)
+
+    said = note("risk-1", Role.MODEL_RISK)
+    assert desk(bank, "risk-1").state(said) == said.digest
+    assert desk(bank, "risk-1").state(said) == said.digest
+    assert [each.note for each in bank.told("model-noted")] == [said]  # type: ignore[union-attr]
+    with pytest.raises(Refused, match="the note is by risk-1, and privacy-1 hands it in"):
+        desk(bank, "privacy-1").state(note("risk-1", Role.MODEL_RISK, NoteKind.OVERSIGHT))
+    with pytest.raises(Refused, match="author-1 is ml_engineer, and a note as model_risk takes model_risk"):
+        desk(bank, "author-1").state(note("author-1", Role.MODEL_RISK, NoteKind.VALIDATION_OPINION))
+    for name in ("operator-1", "auditor-1", "admin-1"):
+        with pytest.raises(Refused):
+            desk(bank, name).state(said)
+    assert len(bank.told("model-noted")) == 1
 
 
 def test_who_decides_and_who_does_not(bank: Bank) -> None:

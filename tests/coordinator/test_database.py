@@ -67,7 +67,7 @@ def test_migrated_schema_equals_the_created_one_in_checks_and_partial_indexes(en
     office = {"plans", "requests", "accesses", "invitations"}
     halts = {"halts", "leadership"}
     policies = {"policy_packs", "policy_judgements"}
-    registry = {"model_aliases", "model_moves", "model_statements", "model_verdicts"}
+    registry = {"model_aliases", "model_moves", "model_notes", "model_statements", "model_verdicts"}
     deploy = {
         "deploy_orders",
         "deploy_targets",

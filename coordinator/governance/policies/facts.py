@@ -12,6 +12,7 @@ from typing import Final
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
+from coordinator.db.evidence_schema import ModelNoteRow
 from coordinator.db.office_schema import StoredPlan
 from coordinator.db.schema import Model, Round, RoundState, Run
 from coordinator.db.witness_schema import WitnessRow
@@ -81,7 +82,7 @@ def _model(session: Session, row: Model, stage: Stage) -> Judged:
         is_signed=row.signature is not None,
         earlier_versions=_earlier(session, row),
         champion_compared=metrics.get("champion") is not None,
-        statements=(),
+        statements=_stated(session, row),
         witnesses=tuple(
             session.scalars(select(WitnessRow.site).where(WitnessRow.run_id == run.id).distinct())
         ),
@@ -98,6 +99,14 @@ def _facts_of(plan: str, contract: str, evidence: str | None) -> Judged:
         Contract.from_canonical(contract.encode()),
         PlanEvidence() if evidence is None else PlanEvidence.from_canonical(evidence.encode()),
     )
+
+
+def _stated(session: Session, row: Model) -> tuple[str, ...]:
+    """What officers have stated of it."""
+    query = select(ModelNoteRow.kind).where(
+        ModelNoteRow.name == row.name, ModelNoteRow.version == row.version
+    )
+    return tuple(session.scalars(query.distinct()))
 
 
 def _earlier(session: Session, row: Model) -> int:
