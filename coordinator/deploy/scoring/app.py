@@ -70,7 +70,9 @@ class _Service:
         self._admit(request)
         force = self._scorer.in_force
         arm = force.named(name, version, self._scorer.clock())
-        versions = [each.loaded.version for each in force.arms] if version is None else [arm.loaded.version]
+        versions = (
+            [each.loaded.version for each in force.answering] if version is None else [arm.loaded.version]
+        )
         return model_metadata(name, versions, arm.loaded.rules.inputs)
 
     async def model_ready(self, name: str, version: str | None = None) -> dict[str, Any]:
