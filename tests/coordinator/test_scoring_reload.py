@@ -277,7 +277,7 @@ def test_a_shadow_scores_everything_and_answers_nothing(tmp_path: Path) -> None:
         # Without the input that only the challenger knows, the caller is answered all the same.
         assert (await running.ask()).version == 1
         # Nor does it answer whoever asks for its version, which nobody is told.
-        with pytest.raises(ProtocolError, match="has one model, lending, in version 1$"):
+        with pytest.raises(ProtocolError, match=r"has one model, lending, in version 1$"):
             await running.ask("2", inputs=[*question()["inputs"], accounts])
 
     running = play(tmp_path, story)
