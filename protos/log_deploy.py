@@ -5,7 +5,8 @@
    with exactly its files.
 3. An order moves one rollout, as rollouts move (`rollouts`); at most one of a target is under way. What an order names it releases, or it was
    released before and still counts.
-4. A rollout has moved only by the newest order of its target. What it superseded, or what serves again after it, moves with it.
+4. A rollout has moved only by the newest order of its target. What it superseded, what serves again after it, or what was being recalled beside it,
+   moves with it.
 5. Nothing that a recall names is released for its target until the recall is confirmed, and then only if it is approved anew.
 """
 
@@ -219,8 +220,7 @@ class DeployStory:
             raise Refused(f"{what.rollout} was never started at {what.target}")
         require_move(what.rollout, standing_of(found.state, found.share), standing_of(what.state, what.share))
 
-    @staticmethod
-    def _moved(target: TargetStory, what: RolloutMoved) -> None:
+    def _moved(self, target: TargetStory, what: RolloutMoved) -> None:
         newest = target.orders[-1] if target.orders else None
         if newest is None or newest.revision != what.revision:
             raise Refused(
@@ -232,6 +232,8 @@ class DeployStory:
         require_move(what.rollout, standing_of(story.state, story.share), standing_of(what.state, what.share))
         if what.rollout == newest.rollout:
             fits = (what.state, what.share) == (newest.state, newest.share)
+        elif (what.target, story.started.model, story.started.version) in self.recalls:
+            fits = what.state is State.RECALLED
         else:  # it is superseded by that one, or serves again after it
             fits = what.state in {State.SUPERSEDED, State.FULL}
         if not fits:

@@ -162,13 +162,17 @@ def require_in_force(release: ModelRelease, now: datetime) -> None:
 
 
 class Floor(Document):
-    """What a machine has accepted for its target: the newest release, and the number below which none counts."""
+    """What a machine has accepted for its target: the newest release, and the number below which none counts.
+
+    `serves` is the digest of the release with that number, once it was accepted: beside the newest it is the only one that counts.
+    """
 
     covenant: Literal["release-floor/v1"] = "release-floor/v1"
     target: Name
     floor: Number
     sequence: Number
     release: Sha256
+    serves: Sha256 | None = None
 
 
 def floor_after(release: ModelRelease, before: Floor | None) -> Floor:
@@ -182,17 +186,29 @@ def floor_after(release: ModelRelease, before: Floor | None) -> Floor:
             f"{release.words} is older than what this machine has accepted: releases before {before.floor} count no more. An older model comes"
             " back by a newer release of it"
         )
-    if release.sequence == before.sequence and release.digest != before.release:
+    if release.sequence > before.sequence:
+        return _floor_of(release, before)
+    counts = before.release if release.sequence == before.sequence else before.serves
+    if release.sequence == before.floor and counts is None:  # the trial beside it was seen first
+        return before.model_copy(update={"serves": release.digest})
+    if release.digest != counts:
         raise Refused(
-            f"another release {release.sequence} for {release.target} was accepted before: somebody has signed two. Take neither, and tell the"
-            " officers"
+            f"another release {release.sequence} for {release.target} was accepted before, or none of that number counts beside release"
+            f" {before.sequence}: somebody has signed two. Take neither, and tell the officers"
         )
-    if release.sequence <= before.sequence:
-        return before
-    return _floor_of(release).model_copy(update={"floor": max(release.floor, before.floor)})
+    return before
 
 
-def _floor_of(release: ModelRelease) -> Floor:
+def _floor_of(release: ModelRelease, before: Floor | None = None) -> Floor:
+    # `release` is newer than all that was accepted before.
+    floor = release.floor if before is None else max(release.floor, before.floor)
+    serves = release.digest if release.sequence == floor else None
+    if before is not None and floor in {before.floor, before.sequence}:
+        serves = before.serves if floor == before.floor else before.release
     return Floor(
-        target=release.target, floor=release.floor, sequence=release.sequence, release=release.digest
+        target=release.target,
+        floor=floor,
+        sequence=release.sequence,
+        release=release.digest,
+        serves=serves,
     )

@@ -158,7 +158,10 @@ class RolloutRules(Document):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Figures:
-    """What one arm has done since the step began. `scores` is a histogram of rows; `latency_sum_ms` is over requests."""
+    """What one arm has done since the step began: `requests` were scored, `errors` were not.
+
+    `scores` is a histogram of rows; `latency_sum_ms` is over requests.
+    """
 
     requests: int
     rows: int
@@ -169,7 +172,12 @@ class Figures:
     @property
     def error_rate(self) -> float:
         """Failed requests by all; 0 where there was none."""
-        return self.errors / self.requests if self.requests else 0.0
+        return self.errors / self.asked if self.asked else 0.0
+
+    @property
+    def asked(self) -> int:
+        """All requests: those that were scored, and those that failed."""
+        return self.requests + self.errors
 
     @property
     def latency_ms(self) -> float:
@@ -204,7 +212,7 @@ Decision = Wait | GoOn | TakeBack
 
 def judge(rules: RolloutRules, now: Shadow | Canary, stable: Figures, challenger: Figures) -> Decision:
     """What becomes of a rollout on trial, by what both arms have done since this step began."""
-    if challenger.rows < rules.min_rows and challenger.requests < rules.min_rows:
+    if challenger.rows < rules.min_rows and challenger.asked < rules.min_rows:
         return Wait(f"{challenger.rows} of {rules.min_rows} rows")
     if not challenger.error_rate <= rules.most_error_rate:
         return TakeBack(

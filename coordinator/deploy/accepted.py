@@ -79,6 +79,20 @@ class Memory:
         require_follows(offered, Newest.of(known))
         return offered
 
+    def require_not_under_older(self, release: ModelRelease, offered: Trusted) -> None:
+        """Check that a release that is new here was not made under a member list from before the newest: officers who were taken off it approve nothing new.
+
+        Raises Refused.
+        """
+        if self.members is None or (self.floor is not None and release.sequence <= self.floor.sequence):
+            return
+        known = self.members[1].members
+        if offered.members.version < known.version:
+            raise Refused(
+                f"{release.words} was made under member list {offered.members.ref}, and {known.ref} has been accepted here; whoever was taken off it"
+                " would approve again. Have it released anew"
+            )
+
     def accept(self, release: ModelRelease, membership: Membership, trusted: Trusted) -> None:
         """Remember a release and the list that it came with, flushed on return. Raises Refused as `floor_after`, and UsageError."""
         floor = floor_after(release, self.floor)

@@ -1,6 +1,6 @@
 """A branch server takes in what was carried to it: judged like every package, put in force by its scoring service, and acknowledged.
 
-1. Nothing of a bundle reaches the service before the whole of it was verified; the running model is not touched by one that is refused.
+1. Nothing of a bundle reaches the service before the whole of it was verified, as it was read, once; the running model is not touched by one that is refused.
 2. It acknowledges what its service says is in force, never what it was only given. A refusal is acknowledged as well, with its reason.
 """
 
@@ -20,7 +20,7 @@ from coordinator.deploy.package import (
     RELEASE_FILE,
     Package,
     Recalled,
-    verify_package,
+    verify_pieces,
 )
 from coordinator.deploy.pieces import read_pieces
 from coordinator.deploy.targets.base import Order, Target
@@ -51,7 +51,7 @@ class Branch:
             raise Refused(f"{bundle} has no {RELEASE_FILE}; carry the bundle here again")
         release = ModelRelease.from_canonical(pieces[RELEASE_FILE])
         try:
-            verify_package(bundle, self.machine, self.clock())
+            verify_pieces(pieces, self.machine, self.clock())
         except Recalled:
             recall = _package(release, pieces)
             return self._in_force(release, Order(revision=release.sequence, recall=recall), runs=False)

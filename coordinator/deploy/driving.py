@@ -4,7 +4,8 @@
    statements, the next one that comes does the same again, which changes nothing that was done.
 2. Two drivers at once do no harm: orders are made one after the other under the log's lock, a target refuses an order that is older than the
    one it has, and a confirmation counts once.
-3. An order that a target refuses is taken back: the rollout has failed, and what served before is released anew.
+3. An order that a target refuses is taken back: the rollout has failed, and what served before is released anew. If that was to carry out a
+   recall, the model is out of service.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from coordinator.bootstrap import Centre
 from coordinator.db.deploy_schema import OrderRow, RolloutRow, TargetRow
 from coordinator.db.engine import reading, writing
 from coordinator.deploy.confirming import confirm
+from coordinator.deploy.effects import open_recalls
 from coordinator.deploy.opening import open_target, order_of
 from coordinator.deploy.orders import Decided, Desk, call_back, promote, roll_back
 from coordinator.deploy.scoring.serving import ArmStatus, ServiceStatus
@@ -100,7 +102,8 @@ class Driver:
         _log.error("order refused", target=target, revision=order.revision, reason=seen.refused[1])
         with writing(self.centre.engine, f"recording that {target} refused") as session:
             session.get_one(OrderRow, (target, order.revision)).refused = seen.refused[1]
-        if order.state != State.FAILED:
+        # A second refusal ends it, unless something that is being recalled would serve on.
+        if order.state != State.FAILED or (order.stable is not None and self._recalls(target)):
             self._take_back(target, why, State.FAILED)
 
     def _judge(self, target: str, opened: Target, order: OrderRow, status: ServiceStatus) -> None:
@@ -125,6 +128,10 @@ class Driver:
             roll_back(self.desk, Decided(by=RULES, why=why, at=self.centre.clock()), target, how=how)
         except Refused as refused:
             _log.error("nothing to go back to", target=target, reason=str(refused))
+
+    def _recalls(self, target: str) -> bool:
+        with reading(self.centre.engine, f"looking for recalls from {target}") as session:
+            return bool(open_recalls(session, target))
 
     def _newest(self, target: str) -> OrderRow | None:
         with reading(self.centre.engine, f"looking for orders of {target}") as session:

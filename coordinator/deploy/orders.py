@@ -4,8 +4,8 @@
 2. A version is released only in stage approved or deployed, with the officers' approvals, and while no recall of it from there is open.
 3. Each order signs what it needs: to serve, or to be on trial, is a release of its own. One that takes a trial off raises the floor, so that
    the trial's release counts no more.
-4. What is gone back to is the nearest version that served there before, and may still be released. Without one the model is out of service,
-   which only a recall does.
+4. What is gone back to is the nearest version that served there before, and may still be released, by its stage and by the officers' approvals.
+   Without one the model is out of service, which only a recall does, or what ends before anything served.
 """
 
 from __future__ import annotations
@@ -322,33 +322,55 @@ class Ordering:
         )
 
     def taken_back(self, row: RolloutRow, how: State, *, recall: bool = False) -> Iterator[What]:
-        """The order that ends the rollout `row`; what served before serves again. Raises Refused where nothing did and it is no recall."""
+        """The order that ends the rollout `row`; what served before serves again. Raises Refused where nothing can and it is no recall.
+
+        What is being recalled does not serve on because the target refuses what it was to go back to: then it is out of service.
+        """
         over = Over(how)  # type: ignore[arg-type]
         require_move(
             f"the rollout of {row.name}@{row.version}", standing_of(State(row.state), row.share), over
         )
-        before = self._eligible(row)
-        never_ran = self.newest is not None and self.newest.stable is None and row.state in UNDER_WAY
-        if before is None and not recall and not never_ran and row.before is None and row.state == State.FULL:
-            raise Refused(
-                f"nothing served at {self.target.name} before {row.name}@{row.version}; `covenant deploy recall` takes it out of service"
-            )
-        if before is None:
-            signed = self._sign("recall", self._released_of(row))
-            yield from self._told(row.id, how, 0.0, [signed], recall=signed.sequence)
+        newest = self.newest
+        insists = newest is not None and newest.refused is not None and self._is_recalling
+        back = None if insists else self._back(row)
+        if back is not None:
+            stable, signed = back
+            yield from self._told(row.id, how, 0.0, signed, stable=stable)
             return
-        signed = self._sign("serve", before)
-        yield from self._told(row.id, how, 0.0, [signed], stable=signed.sequence)
+        never_ran = newest is not None and newest.stable is None and row.state in UNDER_WAY
+        first = row.before is None and row.state in UNDER_WAY
+        if not (recall or insists or never_ran or first):
+            raise Refused(
+                f"nothing served at {self.target.name} before {row.name}@{row.version} that may be released again; `covenant deploy recall` takes it"
+                " out of service"
+            )
+        recalled = self._sign("recall", self._released_of(row))
+        yield from self._told(row.id, how, 0.0, [recalled], recall=recalled.sequence)
 
-    def _eligible(self, row: RolloutRow) -> Released | None:
-        """The nearest version that served before `row` and may be released."""
-        before = row.before
+    @property
+    def _is_recalling(self) -> bool:
+        return bool(open_recalls(self.session, self.target.name))
+
+    def _back(self, row: RolloutRow) -> tuple[int, list[ModelRelease]] | None:
+        """The release of the nearest version that served before `row` and may be released, and what was signed for it.
+
+        Beside a trial, what serves goes on under the release that it has where the officers' approvals admit no new one.
+        """
+        before, serving = row.before, self.serving
         while before is not None:
             found = self.session.get_one(RolloutRow, before)
+            before = found.before
             try:
-                return self.releasable(found.name, found.version)
+                released = self.releasable(found.name, found.version)
             except Refused:
-                before = found.before
+                continue
+            try:
+                signed = self._sign("serve", released)
+            except Refused:
+                if serving is not None and serving.released == released:
+                    return serving.sequence, []
+            else:
+                return signed.sequence, [signed]
         return None
 
     def _released_of(self, row: RolloutRow) -> Released:
@@ -359,15 +381,15 @@ class Ordering:
 
     def _sign(self, mode: Mode, released: Released, *, floor: int | None = None) -> ModelRelease:
         """The next release of the target. Raises Refused where the version is not approved by the officers."""
-        self.sequence += 1
+        sequence = self.sequence + 1
         trusted, days = self.desk.listed.trusted, settings_from(self.target.settings.encode()).lifetime_days
         signed = sign_release(
             self.desk.signer,
             federation=trusted.federation,
             members=self.desk.listed.membership.digest,
             target=self.target.name,
-            sequence=self.sequence,
-            floor=self.sequence if floor is None else floor,
+            sequence=sequence,
+            floor=sequence if floor is None else floor,
             mode=mode,
             released=released,
             at=self.decided.at,
@@ -375,6 +397,7 @@ class Ordering:
         )
         if mode != "recall":
             require_approvals(approvals_of(self.session, released), signed, trusted)
+        self.sequence = sequence
         return signed
 
     def _told(

@@ -67,7 +67,7 @@ class Package:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verified:
-    """A package that counts on one machine; `verify_package` is its only maker. `files` are the version's, by name."""
+    """A package that counts on one machine; `verify_pieces` is its only maker. `files` are the version's, by name."""
 
     release: ModelRelease
     contract: Contract
@@ -115,7 +115,11 @@ def verify_package(source: Path, machine: Machine, now: datetime) -> Verified:
 
     Raises Refused with the reason, Recalled for a recall once that is remembered, UsageError where it cannot be read.
     """
-    pieces = read_pieces(source)
+    return verify_pieces(read_pieces(source), machine, now)
+
+
+def verify_pieces(pieces: Mapping[str, bytes], machine: Machine, now: datetime) -> Verified:
+    """As `verify_package`, for the files of a package that were read already: what is judged is what the caller has."""
     membership = Membership.from_canonical(_piece(pieces, MEMBERS_FILE))
     trusted = membership.verify(machine.pinned)
     with machine.looking() as memory:
@@ -147,6 +151,7 @@ def _accepted(
     memory: Memory,
     now: datetime,
 ) -> Verified:
+    memory.require_not_under_older(release, trusted)
     require_approvals(_piece(pieces, APPROVALS_FILE), release, trusted)
     files = _files(release, pieces)
     contract = Contract.from_canonical(files[CONTRACT_FILE])

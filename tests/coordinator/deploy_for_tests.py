@@ -305,9 +305,9 @@ class Serving:
         latency_ms: float = 2.0,
         scores: tuple[int, ...] | None = None,
     ) -> None:
-        """What an arm has done, all in all: every row is a request."""
-        even = tuple(rows // SCORE_BINS for _ in range(SCORE_BINS))
-        self.counts[arm] = rows, rows, errors, rows * latency_ms, scores or even
+        """What an arm has done with `rows`, all in all: every row is a request, of which `errors` were not scored."""
+        even, scored = tuple(rows // SCORE_BINS for _ in range(SCORE_BINS)), rows - errors
+        self.counts[arm] = scored, scored, errors, scored * latency_ms, scores or even
 
     def status(self) -> ServiceStatus:
         state = self.in_force

@@ -316,6 +316,47 @@ def test_a_key_that_was_taken_off_the_list_signs_nothing_new(
         open_package(write_package(tmp_path / "q", stolen), machine, now)
 
 
+def test_officers_who_were_taken_off_the_list_approve_nothing_new(
+    works: Works, package: Package, folder: Path, machine: Machine, tmp_path: Path
+) -> None:
+    """The machine knows the list without one of them; who has both their keys and the service's makes a release under the list before."""
+    now = works.centre.clock()
+    listed = read_listed(works.centre.settings).trusted.members
+    newer = officers().sign(listed.without(["risk-1"], "officer"))
+    with machine.looking() as memory:
+        memory.accept(
+            again(works, package, members=newer.digest).release, newer, newer.verify(machine.pinned)
+        )
+    stolen = again(works, package, sequence=2, floor=2)
+    with pytest.raises(Refused, match="has been accepted here; whoever was taken off"):
+        open_package(write_package(tmp_path / "p", stolen), machine, now)
+    # To stop is safe, whatever list it was decided under.
+    recall = write_package(tmp_path / "q", again(works, package, sequence=3, floor=3, mode="recall"))
+    with pytest.raises(Recalled):
+        open_package(recall, machine, now)
+
+
+def test_what_runs_under_an_older_list_opens_again_beside_a_trial_under_a_newer(
+    works: Works, package: Package, folder: Path, machine: Machine, tmp_path: Path
+) -> None:
+    now = works.centre.clock()
+    open_package(folder, machine, now)
+    listed = read_listed(works.centre.settings).trusted.members
+    newer = officers().sign(listed.next())
+    trial = again(works, package, sequence=2, floor=1, mode="trial", members=newer.digest)
+    trial = Package(**{**_fields(trial), "membership": newer})
+    open_package(write_package(tmp_path / "p", trial), machine, now)
+    open_package(folder, Machine(machine.pinned, machine.target, machine.folder), now)
+    with pytest.raises(Refused, match="signed two"):
+        open_package(
+            write_package(
+                tmp_path / "q", again(works, package, expires=package.release.expires + timedelta(days=99))
+            ),
+            machine,
+            now,
+        )
+
+
 def _fields(package: Package) -> dict[str, object]:
     return {name: getattr(package, name) for name in Package.__dataclass_fields__}
 

@@ -207,6 +207,16 @@ def test_what_is_worse_is_taken_back(works: Works, service: Serving, worse: dict
     assert service.opened.keys() == {"stable"}
 
 
+def test_a_challenger_that_fails_every_request_is_taken_back(works: Works, service: Serving) -> None:
+    works.approved(2)
+    works.start(2, "branch", Canary(0.1), AUTOMATIC)
+    works.drive("branch")
+    service.count("stable", rows=1000)
+    service.counts["challenger"] = 0, 0, 120, 0.0, (0,) * SCORE_BINS
+    works.drive("branch")
+    assert states(works) == [(1, "full"), (2, "rolled_back")]
+
+
 def test_a_version_that_the_service_refuses_fails_and_what_served_goes_on(
     works: Works, service: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -348,6 +348,32 @@ def other_weights() -> bytes:
     return model.SerializeToString()
 
 
+def doubling() -> bytes:
+    """Forty lines that ask for a column as often as there are no bytes in the world."""
+    model = onnx.load_from_string(opened().onnx)
+    for place in range(40):
+        before = f"x{place - 1}" if place else "amount"
+        model.graph.node.append(onnx.helper.make_node("Concat", [before, before], [f"x{place}"], axis=1))
+    return model.SerializeToString()
+
+
+def outer_sum() -> bytes:
+    """Two short weights whose sum has 10^10 numbers, whatever it says of its own shape."""
+    model = onnx.load_from_string(opened().onnx)
+    for name, shape in (("row", (1, 100_000)), ("column", (100_000, 1))):
+        data = np.zeros(shape, dtype=np.float32)
+        model.graph.initializer.append(onnx.numpy_helper.from_array(data, name))
+    model.graph.node.append(onnx.helper.make_node("Add", ["row", "column"], ["x"]))
+    model.graph.value_info.append(onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 1]))
+    return model.SerializeToString()
+
+
+def wide_input() -> bytes:
+    model = onnx.load_from_string(opened().onnx)
+    model.graph.input.append(onnx.helper.make_tensor_value_info("x", onnx.TensorProto.DOUBLE, ["N", 9]))
+    return model.SerializeToString()
+
+
 @pytest.mark.parametrize(
     ("data", "sentence"),
     [
@@ -361,8 +387,11 @@ def other_weights() -> bytes:
         (without_facts(), "was not exported by covenant"),
         (other_weights(), "was not exported by covenant"),
         (b"\0" * (64 * 2**20 + 1), "a model has at most"),
+        (doubling(), "columns of one row; at most"),
+        (outer_sum(), "makes 'x', which is not so many columns a row"),
+        (wide_input(), r"has the input 'x', which is not \[N, 1\]"),
     ],
-    ids=["text", "empty", "operator", "domain", "subgraph", "external", "opset", "no facts", "not finite", "huge"],
+    ids=["text", "empty", "operator", "domain", "subgraph", "external", "opset", "no facts", "not finite", "huge", "doubling", "outer sum", "wide"],
 )  # fmt: skip
 def test_a_file_that_is_not_our_export_is_never_loaded(data: bytes, sentence: str) -> None:
     with pytest.raises(Refused, match=sentence):

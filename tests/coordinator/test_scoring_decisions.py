@@ -166,3 +166,11 @@ def test_nothing_is_answered_that_cannot_be_logged(tmp_path: Path, monkeypatch: 
     assert head_of(tmp_path / "decisions") == Head(
         lines=1, digest=verify(tmp_path / "decisions").digest, file=1
     )
+
+
+def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "decisions.key"
+    SiteKey.at(path)
+    path.chmod(0o640)
+    with pytest.raises(UsageError, match="can be read by others"):
+        SiteKey.at(path)

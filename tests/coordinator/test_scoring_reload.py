@@ -276,6 +276,9 @@ def test_a_shadow_scores_everything_and_answers_nothing(tmp_path: Path) -> None:
         assert answer.version == 1
         # Without the input that only the challenger knows, the caller is answered all the same.
         assert (await running.ask()).version == 1
+        # Nor does it answer whoever asks for its version, which nobody is told.
+        with pytest.raises(ProtocolError, match=r"has one model, lending, in version 1$"):
+            await running.ask("2", inputs=[*question()["inputs"], accounts])
 
     running = play(tmp_path, story)
     status = running.scorer.status()
@@ -287,6 +290,29 @@ def test_a_shadow_scores_everything_and_answers_nothing(tmp_path: Path) -> None:
         ("stable", True, "lending@1"),
         ("stable", True, "lending@1"),
     ]
+
+
+def test_what_only_a_canary_refuses_is_its_error_and_answered_by_what_serves(tmp_path: Path) -> None:
+    wide = contract(
+        CONTRACT + "  accounts: {type: integer, unit: accounts, range: [0, 50], missing: indicator}\n"
+    )
+    one = package(tmp_path, 1)
+    two = package(tmp_path, 2, exportable(wide, (*wide.columns,), seed=2), wide)
+    accounts = {"name": "accounts", "datatype": "INT64", "shape": [3, 1], "data": [1, 2, None]}
+
+    async def story(running: Running) -> None:
+        await running.put(1, stable=one, challenger=two, mode="canary", share=1.0)
+        assert (await running.ask()).version == 1
+        assert (await running.ask(inputs=[*question()["inputs"], accounts])).version == 2
+        # What both refuse is the caller's error, and so is what a caller asks of one version.
+        with pytest.raises(ProtocolError, match="the inputs term are missing"):
+            await running.ask(inputs=question(term=None)["inputs"])
+        with pytest.raises(ProtocolError, match="the inputs accounts are missing"):
+            await running.ask("2")
+
+    status = play(tmp_path, story).scorer.status()
+    assert (status.stable.requests, status.stable.errors) == (1, 0)
+    assert (status.challenger.requests, status.challenger.errors) == (1, 1)
 
 
 def test_a_model_that_changes_its_role_counts_anew_and_one_that_keeps_it_goes_on(tmp_path: Path) -> None:

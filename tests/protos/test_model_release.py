@@ -152,6 +152,20 @@ def test_two_releases_of_one_number_are_a_sign_of_a_stolen_key() -> None:
         floor_after(release(2, mode="trial"), accepted)
 
 
+def test_beside_a_trial_only_the_release_that_served_counts() -> None:
+    served = floor_after(release(3, floor=3), None)
+    trial = floor_after(release(5, floor=3, mode="trial"), served)
+    assert floor_after(release(3, floor=3), trial) == trial
+    for other in (release(3, floor=3, released=released(2)), release(4, floor=3, mode="trial")):
+        with pytest.raises(Refused, match="signed two"):
+            floor_after(other, trial)
+    # A machine that saw the trial first keeps to the one that it sees then.
+    late = floor_after(release(3, floor=3), floor_after(release(5, floor=3, mode="trial"), None))
+    assert late == trial
+    with pytest.raises(Refused, match="signed two"):
+        floor_after(release(3, floor=3, released=released(2)), late)
+
+
 def test_the_floor_is_of_one_target() -> None:
     with pytest.raises(Refused, match="which runs here"):
         floor_after(release(2, target="branch-2"), floor_after(release(1), None))

@@ -71,6 +71,9 @@ def test_what_is_well_goes_on_to_the_next_step(now: Shadow | Canary, step: objec
         (WELL, replace(WELL, errors=3), TakeBack),
         (WELL, replace(WELL, errors=2), GoOn),
         (replace(WELL, rows=0), replace(WELL, errors=200, rows=0), TakeBack),
+        # One that scores nothing at all has no request that was scored.
+        (WELL, replace(WELL, requests=0, rows=0, errors=100, latency_sum_ms=0.0, scores=(0, 0, 0)), TakeBack),
+        (WELL, replace(WELL, requests=0, rows=0, errors=99, latency_sum_ms=0.0, scores=(0, 0, 0)), Wait),
         (WELL, replace(WELL, latency_sum_ms=1201.0), TakeBack),
         (WELL, replace(WELL, latency_sum_ms=1200.0), GoOn),
         (WELL, replace(WELL, scores=(10, 40, 150)), TakeBack),

@@ -25,6 +25,7 @@ from protos.release import package_version
 
 CERTIFICATE: Final = "covenant.certificate"
 """Where the server puts the name in a client's certificate, in the scope of a request."""
+_BODY_S: Final = 30.0
 _INLINE_BYTES: Final = 64 << 10
 """Larger bodies are parsed off the event loop, which would delay health checks."""
 
@@ -70,7 +71,9 @@ class _Service:
         self._admit(request)
         force = self._scorer.in_force
         arm = force.named(name, version, self._scorer.clock())
-        versions = [each.loaded.version for each in force.arms] if version is None else [arm.loaded.version]
+        versions = (
+            [each.loaded.version for each in force.answering] if version is None else [arm.loaded.version]
+        )
         return model_metadata(name, versions, arm.loaded.rules.inputs)
 
     async def model_ready(self, name: str, version: str | None = None) -> dict[str, Any]:
@@ -110,12 +113,18 @@ class _Service:
 async def _bounded_body(request: Request) -> bytes:
     """The body, given up on as soon as it is too long: its length header may be absent or wrong."""
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BODY_BYTES:
-            raise ProtocolError(
-                f"the request has more than {MAX_BODY_BYTES} bytes; send fewer rows", status=413
-            )
+    try:
+        async with asyncio.timeout(_BODY_S):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > MAX_BODY_BYTES:
+                    raise ProtocolError(
+                        f"the request has more than {MAX_BODY_BYTES} bytes; send fewer rows", status=413
+                    )
+    except TimeoutError as error:
+        raise ProtocolError(
+            f"the request was not here after {_BODY_S:g} s; send it faster", status=408
+        ) from error
     return bytes(body)
 
 

@@ -143,6 +143,11 @@ class InForce:
         """Those there are."""
         return [each for each in (self.stable, self.challenger) if each is not None]
 
+    @property
+    def answering(self) -> Sequence[Arm]:
+        """Those that callers may name: a shadow answers nobody, by whatever version it is asked for."""
+        return [each for each in self.arms if each is self.stable or self.mode == "canary"]
+
     def why_not_ready(self, now: datetime) -> str | None:
         """Why nothing can be scored, or None."""
         if self.stable is None:
@@ -161,7 +166,7 @@ class InForce:
     def named(self, name: str, version: str | None, now: datetime) -> Arm:
         """The arm of a model's name, and of its version if one is asked for. Raises ProtocolError."""
         stable = self.serving(now)
-        for each in self.arms:
+        for each in self.answering:
             if (
                 each.loaded.name == name
                 and version in {None, str(each.loaded.version)}
@@ -198,7 +203,7 @@ class InForce:
 
     @property
     def _versions(self) -> str:
-        return " and ".join(str(each.loaded.version) for each in self.arms)
+        return " and ".join(str(each.loaded.version) for each in self.answering)
 
 
 def position_of(digest: Digest, key: str) -> float:

@@ -34,6 +34,7 @@ KEY_FILE: Final = "decisions.key"
 MOST_FILE_BYTES: Final = 64 * 2**20
 START: Final = Digest("0" * 64)
 _KEY_BYTES: Final = 32
+_OTHERS: Final = 0o077
 _DIGEST_BYTES: Final = 16
 _FILE: Final = re.compile(r"decisions-([0-9]{8})\.jsonl")
 _OPEN: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
@@ -60,15 +61,20 @@ class SiteKey:
 
     @classmethod
     def at(cls, path: Path) -> Self:
-        """The key in `path`, made where there is none. Raises UsageError when it cannot be read, or is no key."""
+        """The key in `path`, made where there is none. Raises UsageError when it cannot be read, others can read it, or it is no key."""
         if not path.exists():
             write_new(path, os.urandom(_KEY_BYTES), mode=0o600)
         try:
-            secret = path.read_bytes()
+            with path.open("rb") as file:
+                found, secret = os.fstat(file.fileno()), file.read(_KEY_BYTES + 1)
         except OSError as error:
             raise UsageError(f"{path} cannot be read: {error.strerror}") from error
         if len(secret) != _KEY_BYTES:
-            raise UsageError(f"{path} has {len(secret)} bytes; the key of a decision log has {_KEY_BYTES}")
+            raise UsageError(f"{path} has {found.st_size} bytes; the key of a decision log has {_KEY_BYTES}")
+        if found.st_mode & _OTHERS:
+            raise UsageError(
+                f"{path} can be read by others, who could guess applications from their digests; run chmod 600 {path}, and consider the key copied"
+            )
         return cls(secret)
 
     def of_text(self, text: str) -> str:

@@ -101,7 +101,9 @@ class InferenceService:
         self._admit(context)
         force, version = self._scorer.in_force, request.version or None
         arm = force.named(request.name, version, self._scorer.clock())
-        versions = [each.loaded.version for each in force.arms] if version is None else [arm.loaded.version]
+        versions = (
+            [each.loaded.version for each in force.answering] if version is None else [arm.loaded.version]
+        )
         return pb.ModelMetadataResponse(**model_metadata(request.name, versions, arm.loaded.rules.inputs))
 
     async def _infer(self, request: Any, context: Any) -> Any:  # noqa: ANN401

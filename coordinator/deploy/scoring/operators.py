@@ -1,7 +1,8 @@
 """What an ONNX file may hold, judged before a runtime sees it: the graphs that `coordinator.registry.export` writes, and nothing else.
 
 1. Standard operators from a list, in one opset; no functions, no subgraphs, no further graphs, no data outside the file.
-2. Inputs are columns, [N, 1] of double or string; the output is `probability`.
+2. Inputs are columns, [N, 1] of double or string; the output is `probability`. All in between is [N, width], and the widths together are bounded:
+   ten short lines of broadcasts and concatenations could otherwise ask for all memory there is.
 3. The dense layers are found by the names that the export gives them, so that reasons are computed from the weights that score.
 """
 
@@ -44,6 +45,9 @@ OPERATORS: Final = frozenset(
         "Where",
     )
 )
+MOST_WIDTH: Final = 1 << 20
+"""Of all that the operators make of one row, together; an export of 1 000 columns with 8 layers of 4 096 units has a tenth."""
+_ROWS: Final = "N"
 _REQUIRED: Final = "covenant.required"
 _CONTRACT: Final = "covenant.contract"
 _SCALING: Final = "covenant.scaling"
@@ -136,6 +140,40 @@ def _allowed(proto: Any, source: str) -> None:  # noqa: ANN401  (onnx has no typ
     for tensor in proto.graph.initializer:
         if tensor.external_data or tensor.data_location != onnx.TensorProto.DEFAULT:
             raise Refused(f"{source} keeps data in another file; a model is one file, it is not loaded")
+    _require_narrow(proto, source)
+
+
+def _require_narrow(proto: Any, source: str) -> None:  # noqa: ANN401
+    """Raise Refused unless every operator makes [N, width], and not too much of it. Shapes are worked out from operators and weights alone."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(proto)
+    del bare.graph.value_info[:]
+    try:
+        graph = onnx.shape_inference.infer_shapes(bare, check_type=True, strict_mode=True).graph
+    except (onnx.shape_inference.InferenceError, ValueError) as error:
+        raise Refused(f"{source} does not fit together, operator by operator; it is not loaded") from error
+    shapes = {
+        each.name: [(one.dim_param, one.dim_value) for one in each.type.tensor_type.shape.dim]
+        for each in (*graph.input, *graph.value_info, *graph.output)
+    }
+    total = 0
+    for name in (name for node in graph.node for name in node.output):
+        match shapes.get(name):
+            case [(rows, 0), ("", width)] if rows == _ROWS and width > 0:
+                total += width
+            case _:
+                raise Refused(
+                    f"{source} makes {name[:100]!r}, which is not so many columns a row; it is not loaded"
+                )
+    if total > MOST_WIDTH:
+        raise Refused(
+            f"{source} makes {total} columns of one row; at most {MOST_WIDTH} are made, it is not loaded"
+        )
+    for each in graph.input:
+        if shapes[each.name] != [(_ROWS, 0), ("", 1)]:
+            raise Refused(
+                f"{source} has the input {each.name[:100]!r}, which is not [N, 1]; it is not loaded"
+            )
 
 
 def _first_gemm(proto: Any) -> Any:  # noqa: ANN401

@@ -1,7 +1,8 @@
 """The scoring service without a transport: requests in, answers out, every decision logged before it is told.
 
 1. The state in force is one value. A reload replaces it; a request that took the one before ends under it, so none is dropped.
-2. A canary's arm is chosen by a hash of the request's key, else of its id, else by chance. A shadow scores after the answer, and nothing of it is told to the caller.
+2. A canary's arm is chosen by a hash of the request's key, else of its id, else by chance; what its contract refuses and the stable model's admits is
+   answered by the stable one. A shadow scores after the answer, and nothing of it is told to the caller.
 3. An answer leaves after its line is in the decision log. A log that cannot be written ends the service.
 """
 
@@ -17,7 +18,7 @@ from typing import Any, Final
 import structlog
 
 from coordinator.deploy.scoring.arms import Arm, InForce, bands_of
-from coordinator.deploy.scoring.columns import ProtocolError
+from coordinator.deploy.scoring.columns import Batch, ProtocolError
 from coordinator.deploy.scoring.decisions import DecisionLog
 from coordinator.deploy.scoring.lanes import Job, Lanes, Scored
 from coordinator.deploy.scoring.model import OUTPUT
@@ -51,8 +52,7 @@ class Scorer:
             raise ProtocolError("decisions cannot be logged, so none are made; the service ends", 503)
         began, now, force = time.perf_counter(), self.clock(), self.in_force
         arm = force.chosen(name, version, asked.key or asked.id or secrets.token_hex(8), now)
-        others = frozenset(each for one in force.arms if one is not arm for each in one.loaded.rules.known)
-        batch = arm.loaded.rules.batch(asked.inputs, others)
+        arm, batch = _admitted(force, arm, asked, named=version is not None)
         # Without a threshold nothing is declined; whoever asks for reasons gets them for every row.
         threshold = force.decline_at
         explain = _EXPLAIN_ALL if threshold is None and asked.wants(REASONS) else threshold
@@ -174,3 +174,24 @@ class Scorer:
             raise ProtocolError(
                 "the decision could not be logged, so it is not told; the service ends", 503
             ) from error
+
+
+def _admitted(force: InForce, arm: Arm, asked: Asked, *, named: bool) -> tuple[Arm, Batch]:
+    """The arm that answers, and the rows as it takes them. Raises ProtocolError.
+
+    Callers keep to the contract of what serves: what that admits and a canary does not is the canary's error, and is answered by what serves.
+    """
+    try:
+        return arm, arm.loaded.rules.batch(asked.inputs, _others(force, arm))
+    except ProtocolError:
+        stable = force.stable
+        if named or stable is None or arm is stable:
+            raise
+        batch = stable.loaded.rules.batch(asked.inputs, _others(force, stable))
+        arm.counts.errors += 1
+        return stable, batch
+
+
+def _others(force: InForce, arm: Arm) -> frozenset[str]:
+    """Inputs that only another model in force knows."""
+    return frozenset(each for one in force.arms if one is not arm for each in one.loaded.rules.known)

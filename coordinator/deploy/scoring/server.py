@@ -3,6 +3,7 @@
 1. It is refused before it listens: without anybody who may ask, or in clear on an address that others reach.
 2. Told to stop (SIGTERM, SIGINT), it takes no new connections, answers what is under way, flushes the decision log, and ends.
 3. When the decision log fails it ends by itself, with an error.
+4. Connections are bounded, so one that asks nothing is closed: whoever holds them open without a token would keep everybody else out.
 """
 
 from __future__ import annotations
@@ -35,6 +36,8 @@ from strategies.errors import CovenantError, DiskError, UsageError
 
 _MOST_CONNECTIONS: Final = 200
 """Each may hold a body of the largest size."""
+_HEAD_S: Final = 10.0
+"""Within which a connection sends the head of its next request: those that never do would fill the places of all others."""
 _DRAIN_S: Final = 10
 _FLUSH_EVERY_S: Final = 1.0
 _REFRESH_EVERY_S: Final = 1.0
@@ -186,24 +189,36 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _naming(protocol: Any) -> Any:  # noqa: ANN401  (whichever of its protocols uvicorn found installed)
-    """The protocol, telling the application the common name in the client's certificate, which TLS has checked."""
+def _guarding(protocol: Any) -> Any:  # noqa: ANN401  (whichever of its protocols uvicorn found installed)
+    """The protocol, telling the application the common name in the client's certificate, which TLS has checked; who sends no request is let go."""
 
-    class Named(protocol):  # type: ignore[misc]
+    class Guarded(protocol):  # type: ignore[misc]
         app: Any
 
         def connection_made(self, transport: Any) -> None:  # noqa: ANN401
             super().connection_made(transport)
             secured = transport.get_extra_info("ssl_object")
             name, inner = _common_name(secured.getpeercert() if secured else None), self.app
+            self._await_head()
 
             async def app(scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401
+                self._silence.cancel()
                 scope[CERTIFICATE] = name
-                await inner(scope, receive, send)
+                try:
+                    await inner(scope, receive, send)
+                finally:
+                    self._await_head()
 
             self.app = app
 
-    return Named
+        def connection_lost(self, exc: Exception | None) -> None:
+            self._silence.cancel()
+            super().connection_lost(exc)
+
+        def _await_head(self) -> None:
+            self._silence = asyncio.get_running_loop().call_later(_HEAD_S, self.transport.close)
+
+    return Guarded
 
 
 def _common_name(certificate: Any) -> str | None:  # noqa: ANN401  (as `ssl` gives it)
@@ -222,7 +237,7 @@ def _config(scorer: Scorer, listening: Listening, door: Door) -> uvicorn.Config:
         create_app(scorer, door),
         host=listening.host,
         port=listening.port,
-        http=_naming(AutoHTTPProtocol),
+        http=_guarding(AutoHTTPProtocol),
         loop="asyncio",
         lifespan="off",
         log_level="warning",
@@ -250,4 +265,5 @@ _OPTIONS: Final = (
     ("grpc.so_reuseport", 0),  # two services on one port would share the calls
     ("grpc.max_allowed_incoming_connections", _MOST_CONNECTIONS),
     ("grpc.server_handshake_timeout_ms", 10_000),
+    ("grpc.max_connection_idle_ms", 60_000),  # clients connect again by themselves
 )
