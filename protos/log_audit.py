@@ -254,7 +254,7 @@ class Audit:
             )
         approved = require_approved(plan, contract, evidence, trusted, [plan.approval_rule], at)
         self._pass_policies(plan, contract, approved, at)
-        require_champion(plan, self.models, self.runs)
+        require_champion(plan, self.models, self.runs, self.registry)
         releases = releases_of(plan, contract)
         self.budgets.know(what.releases)
         _require_reserved(what, plan, releases)
