@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 from protos.contract import Contract
 from protos.documents import Part
 from protos.gates import Evidence, Subject, Verdict, judge
-from protos.log_registry import OUT, By, RegistryStory, Why
+from protos.log_registry import OUT, By, ModelMoved, RegistryStory, Why
 from protos.log_runs import RunStory
 from protos.model_approvals import Version
 from protos.model_stages import Stage
@@ -71,6 +71,23 @@ def judge_gate(
     if not again.is_like(said):
         raise Refused(
             f"the gate's verdict on {what.ref} is not what its run and plan come to: {_difference(again, said)}"
+        )
+
+
+def require_verdict(
+    what: ModelMoved, passed: Mapping[tuple[str, int], Digest | None], *, gated: bool
+) -> None:
+    """Check that a version becomes validated by the newest verdict on it, which it passed. Raises Refused.
+
+    `passed` has those verdicts, and `gated` is whether the version's plan has gates. A version that was never judged, of a plan without gates, is let by:
+    there is nothing to recompute, and its approvers see that.
+    """
+    place = (what.name, what.version)
+    if what.to is not Stage.VALIDATED or not (gated or place in passed):
+        return
+    if what.on is None or passed.get(place) != what.on:
+        raise Refused(
+            f"{what.ref} becomes validated, and the newest verdict of the gate on it is not one that it passed"
         )
 
 

@@ -240,6 +240,25 @@ def test_a_verdict_that_is_made_up_is_found(candidate: Private, change: Any) -> 
         audit(changed(candidate, change), pinned_by(candidate))
 
 
+def test_a_version_that_no_verdict_validated_is_found(candidate: Private) -> None:
+    with writing(candidate.engine, "moving") as session:
+        move(session, "private", 1, Stage.VALIDATED, why="a test", by="risk-1", at=candidate.clock.wall())
+    with pytest.raises(Refused, match="private@1 becomes validated, and the newest verdict of the gate"):
+        audited(candidate)
+
+
+def test_a_version_that_is_validated_by_a_verdict_that_failed_is_found(templates: Templates) -> None:
+    made = templates.copy(private_plan(gated("[{metric: auc, at_least: 1.0}]")))
+    finished(made)
+    verdict = validate(made.centre, version(made), why="a try", by="risk-1")
+    with writing(made.engine, "moving") as session:
+        on, at = verdict.digest, made.clock.wall()
+        move(session, "private", 1, Stage.VALIDATED, why="a test", by="risk-1", at=at, on=on)
+    with pytest.raises(Refused, match="private@1 becomes validated, and the newest verdict of the gate"):
+        audited(made)
+    made.close()
+
+
 # --- champion and challenger ------------------------------------------------------------------------------------------
 
 
