@@ -19,6 +19,7 @@ import numpy as np
 
 from client.data.reading import read_source
 from client.training import PrivateSession, Session, TrainingSession, session_for
+from client.training.champion import Scorer
 from client.training.pace import Paced, Progress
 from protos.contract import Contract
 from protos.frames import Stage
@@ -176,12 +177,22 @@ class Rehearser:
         return -gradient_value(total, rule.clip) / rule.expected_batch
 
     def _metrics(self, session: Session, model: Vector, scaling: Scaling) -> ScoreMetrics | None:
+        counts = session.evaluate(model, scaling, self._champion())
+        own = counts.reshape(self.plan.evaluation.models, 2, -1)[0]
         try:
-            if isinstance(session, PrivateSession):
-                return noisy_metrics(session.evaluate(model, scaling).reshape(2, -1), 0.0)
-            return metrics_from(session.evaluate(model, scaling))
+            return noisy_metrics(own, 0.0) if isinstance(session, PrivateSession) else metrics_from(own)
         except Refused:
             return None  # a class without held-out rows
+
+    def _champion(self) -> Scorer | None:
+        """A model of the champion's features and shape, for what it takes to score it: its weights come with the request, and are not here."""
+        named = self.plan.evaluation.champion
+        if named is None:
+            return None
+        features = self.contract.feature_spec(named.features)
+        shape = named.dense_model(features.width)
+        scaling = Scaling.identity(len(features.numeric))
+        return Scorer(features=features, shape=shape, weights=shape.initial(0), scaling=scaling)
 
     def _cost(self) -> str:
         """What the whole plan would charge this site's account, at the account's own order."""

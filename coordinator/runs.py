@@ -25,7 +25,7 @@ from coordinator.ledger import Ledger, Need, Planned
 from coordinator.ledger.alerts import Crossing
 from coordinator.ledger.needs import STAGES
 from coordinator.recovery.endings import require_resumable
-from coordinator.registry.champions import require_champion
+from coordinator.registry.champions import champion_of, unless_taken_back
 from coordinator.rounds.ending import FinalState, end_run
 from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.record import RoundConflict
@@ -87,7 +87,7 @@ def record(
     the transaction does.
     """
     needs = needs_of(documents)
-    require_champion(centre.engine, centre.artifacts, documents.plan)
+    champion_of(centre.engine, centre.artifacts, documents.plan)
     with writing(centre.engine, f"recording {documents.run}") as session:
         if first is not None:
             first(session, documents.run)
@@ -110,6 +110,7 @@ def record(
         crossed = Ledger(centre.engine, centre.clock).reserve(session, documents.run, needs) if needs else ()
         moment = at or centre.clock()
         entries = launched(session, documents, needs, read_root(centre.settings), moment)
+        entries = unless_taken_back(session, documents.plan, entries)
         invited = documents.plan.sites.invite
         append(
             session,

@@ -25,6 +25,7 @@ from protos.plan_gates import MOST_GATES, Gate
 from protos.plan_privacy import Privacy
 from protos.plan_releases import forecast, releases_of
 from strategies.analytics.histograms import ScoreMetrics
+from strategies.analytics.noisy import CALIBRATION_GROUPS
 from strategies.encoding import json_numbers
 from strategies.errors import UsageError
 from strategies.ids import Digest, RunId
@@ -37,6 +38,8 @@ LEAST_SHARE: Final = 0.02
 MOST_POLICIES: Final = 1000
 LONGEST_FINDING: Final = 500
 _CLOSE: Final = 1e-9
+_UNREADABLE: Final = (AttributeError, KeyError, OverflowError, TypeError, ValueError)
+"""What figures in a log lead to that no version of Covenant has written: their shape is not checked before they are judged."""
 
 Figures = Annotated[dict[str, Any], BeforeValidator(json_numbers)]
 
@@ -57,12 +60,13 @@ class Evidence(Part):
 
     @classmethod
     def of_rounds(cls, rounds: Mapping[int, Mapping[str, Any]], last: int) -> Evidence:
-        """From the recorded metrics of rounds; `last` is the one that the model comes from."""
+        """From the recorded metrics of rounds; `last` is the one that the model comes from. Raises UsageError for metrics without an AUC."""
         found, metrics = sorted(rounds.items()), rounds.get(last)
-        return cls(
-            metrics=None if metrics is None else dict(metrics),
-            aucs=tuple(float(each["auc"]) for _, each in found),
-        )
+        try:
+            aucs = tuple(float(each["auc"]) for _, each in found)
+        except _UNREADABLE as error:
+            raise UsageError(f"the recorded metrics of a round cannot be read: {error!r}") from error
+        return cls(metrics=None if metrics is None else dict(metrics), aucs=aucs)
 
 
 class GateResult(Part):
@@ -123,9 +127,9 @@ def judge(subject: Subject, evidence: Evidence, policies: Sequence[PolicyFinding
     """The verdict on `subject`. Raises UsageError for metrics that no version of Covenant has recorded."""
     try:
         metrics = None if evidence.metrics is None else ScoreMetrics.from_facts(evidence.metrics)
-    except (KeyError, TypeError) as error:
+        results = tuple(_judged(gate, subject, evidence, metrics) for gate in subject.plan.gates or ())
+    except _UNREADABLE as error:
         raise UsageError(f"the recorded metrics of {subject.ref} cannot be read: {error!r}") from error
-    results = tuple(_judged(gate, subject, evidence, metrics) for gate in subject.plan.gates or ())
     return Verdict(
         model=subject.ref,
         artifacts=subject.digest,
@@ -184,12 +188,12 @@ def _figure(gate: Gate, subject: Subject, evidence: Evidence, metrics: ScoreMetr
     match gate.metric:
         case "epsilon":
             return _epsilon(subject)
-        case "stability":
-            return _stability(evidence)
         case metric if metrics is None:
             return f"the last evaluation gave no metrics, so there is no {metric}"
+        case "stability":
+            return _stability(evidence)
         case "calibration":
-            return _calibration(metrics)
+            return _calibration(metrics, subject.plan.evaluation.score_bins)
         case metric if gate.over is None:
             return _metric(metrics, metric, subject.plan.evaluation.score_bins)
         case metric:
@@ -212,13 +216,23 @@ def _difference(metrics: ScoreMetrics, metric: str, plan: Plan) -> _Figure | str
     return _Figure(ours.value - theirs.value, math.hypot(ours.std, theirs.std))
 
 
-def _calibration(metrics: ScoreMetrics) -> _Figure | str:
-    groups = [each for each in metrics.calibration if each.rows >= LEAST_SHARE * metrics.rows]
+def _calibration(metrics: ScoreMetrics, bins: int) -> _Figure | str:
+    """The largest gap among groups that may be large enough. A group that noise hides may have any gap, so together those must be small."""
+    noise, least = metrics.noise_std, LEAST_SHARE * metrics.rows
+    std, of_group = (0.0, 0.0) if noise is None else (float(noise["calibration"]), float(noise["group"]))
+    hidden = min(CALIBRATION_GROUPS, bins) - len(metrics.calibration) if of_group else 0
+    choices = 2 * len(metrics.calibration) + min(hidden, 1)
+    unseen = metrics.rows - sum(each.rows for each in metrics.calibration)
+    if hidden and _Figure(unseen, of_group * math.sqrt(hidden), choices).end("at_most") >= least:
+        return f"noise hides groups that may have {LEAST_SHARE:.0%} of the held-out rows, and so any gap"
+    groups = [
+        each
+        for each in metrics.calibration
+        if _Figure(each.rows, of_group, max(1, choices)).end("at_most") >= least
+    ]
     if not groups:
         return "no group of held-out rows is large enough to show a gap"
-    gap = max(abs(each.mean_score - each.observed) for each in groups)
-    std = 0.0 if metrics.noise_std is None else float(metrics.noise_std["calibration"])
-    return _Figure(gap, std, 2 * len(metrics.calibration))
+    return _Figure(max(abs(each.mean_score - each.observed) for each in groups), std, choices)
 
 
 def _stability(evidence: Evidence) -> _Figure | str:

@@ -58,7 +58,7 @@ from protos.log_entries import (
 )
 from protos.log_evidence import ModelNoted, NoteStory
 from protos.log_gaps import GapStory
-from protos.log_gate import GateJudged, judge_gate, require_champion
+from protos.log_gate import GateJudged, judge_gate, require_champion, require_verdict
 from protos.log_halts import HaltStory
 from protos.log_names import origin_of
 from protos.log_office import (
@@ -131,6 +131,8 @@ class Audit:
     """The latest moment that any entry has."""
     _plans: dict[tuple[Digest, Digest], tuple[Plan, Contract]] = field(default_factory=dict)
     """Plans with their contracts, by the digests of both."""
+    _passed: dict[tuple[str, int], Digest | None] = field(default_factory=dict)
+    """The newest verdict on each version that was judged; None where it did not pass."""
     _recalled: Recollection = field(init=False)
     _evidence: dict[Digest, PlanEvidence] = field(default_factory=dict)
 
@@ -181,6 +183,8 @@ class Audit:
             case AccountsAdopted():
                 self._adopt(what)
             case ModelMoved() | ModelAliased() | ModelSigned() | ModelApproved():
+                if isinstance(what, ModelMoved):
+                    require_verdict(what, self._passed, gated=self._gated(what))
                 self.registry.take(what, self._trusted, at)
             case PolicyPublished() | PolicyJudged() | PolicyInForce():
                 self.policies.take(what, self._trusted, self._recalled.facts, self.registry.versions, at)
@@ -259,7 +263,7 @@ class Audit:
             )
         approved = require_approved(plan, contract, evidence, trusted, [plan.approval_rule], at)
         self._pass_policies(plan, contract, approved, at)
-        require_champion(plan, self.models, self.runs)
+        require_champion(plan, self.models, self.runs, self.registry)
         releases = releases_of(plan, contract)
         self.budgets.know(what.releases)
         _require_reserved(what, plan, releases)
@@ -297,9 +301,16 @@ class Audit:
         self.models.append(what)
         self.registry.register(what.name, what.version, what.digest, run.approved.author)
 
+    def _gated(self, what: ModelMoved) -> bool:
+        """Whether the plan of a version has gates."""
+        same = (each for each in self.models if (each.name, each.version) == (what.name, what.version))
+        model = next(same, None)
+        return model is not None and bool(self._run(model.run).plan.gates)
+
     def _gate(self, what: GateJudged) -> None:
         run = self._run(what.verdict.run)
         judge_gate(what, self.registry, run, self._plans[run.plan.digest, run.contract])
+        self._passed[what.name, what.version] = what.verdict.digest if what.verdict.passed else None
 
     def _releasable(self, name: str, version: int) -> Released:
         """A version as it may be released. Raises Refused where it is not registered or not approved."""

@@ -8,9 +8,10 @@ from typing import Literal, Protocol
 from protos.contract import Contract
 from protos.documents import Part
 from protos.gates import Evidence, Subject, Verdict, judge
-from protos.log_registry import By, RegistryStory, Why
+from protos.log_registry import OUT, By, ModelMoved, RegistryStory, Why
 from protos.log_runs import RunStory
 from protos.model_approvals import Version
+from protos.model_stages import Stage
 from protos.names import Name
 from protos.plan import Plan
 from strategies.errors import Refused
@@ -73,14 +74,43 @@ def judge_gate(
         )
 
 
-def require_champion(plan: Plan, models: Iterable[ModelNamed], runs: Mapping[RunId, RunStory]) -> None:
-    """Check that the champion that `plan` names is a model of this log, with the weights, scaling, features, shape and contract of its run. Raises Refused."""
+def require_verdict(
+    what: ModelMoved, passed: Mapping[tuple[str, int], Digest | None], *, gated: bool
+) -> None:
+    """Check that a version becomes validated by the newest verdict on it, which it passed. Raises Refused.
+
+    `passed` has those verdicts, and `gated` is whether the version's plan has gates. A version that was never judged, of a plan without gates, is let by:
+    there is nothing to recompute, and its approvers see that.
+    """
+    place = (what.name, what.version)
+    if what.to is not Stage.VALIDATED or not (gated or place in passed):
+        return
+    if what.on is None or passed.get(place) != what.on:
+        raise Refused(
+            f"{what.ref} becomes validated, and the newest verdict of the gate on it is not one that it passed"
+        )
+
+
+def require_in_service(plan: Plan, stage: Stage) -> None:
+    """Check that the champion of `plan`, which is in `stage`, was not taken back when a run of it is launched. Raises Refused."""
+    if stage in OUT and plan.evaluation.champion is not None:
+        raise Refused(
+            f"champion {plan.evaluation.champion.model} of plan {plan.name} is {stage}; compare with a version that is neither quarantined nor retired"
+        )
+
+
+def require_champion(
+    plan: Plan, models: Iterable[ModelNamed], runs: Mapping[RunId, RunStory], registry: RegistryStory
+) -> None:
+    """Check that the champion that `plan` names is a model of this log, with the weights, scaling, features, shape and contract of its run, and was not
+    taken back. Raises Refused."""
     named = plan.evaluation.champion
     if named is None:
         return
     model = next((each for each in models if f"{each.name}@{each.version}" == named.model), None)
     if model is None:
         raise Refused(f"plan {plan.name} names champion {named.model}, which is not registered before it")
+    require_in_service(plan, registry.versions[model.name, model.version].stage)
     run = runs[model.run]
     known = (model.weights, run.scaling, run.contract, run.plan.features, run.plan.model)
     if known != (named.weights, named.scaling, named.contract, named.features, named.shape):

@@ -44,9 +44,19 @@ def kind_of(plan: Plan, contract: Contract) -> Digest:
             "mode": privacy.mode,
             "protected": protected,
             "aggregation": plan.aggregation.model_dump(mode="json"),
-            **({} if plan.evaluation.champion is None else {"champion": True}),
+            **_compared(plan),
         }
     )
+
+
+def _compared(plan: Plan) -> dict[str, object]:
+    """That a champion is scored too. Exact counts by a model that somebody has chosen can be made to answer a question about one record, so without
+    noise each champion is a kind of its own."""
+    champion, privacy = plan.evaluation.champion, plan.privacy
+    if champion is None:
+        return {}
+    has_noise = isinstance(privacy, Privacy) and "evaluation" not in privacy.exempt
+    return {"champion": has_noise or champion.model_dump(mode="json")}
 
 
 def judge_consent(

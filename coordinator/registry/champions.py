@@ -7,15 +7,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 from sqlalchemy import Engine, select
+from sqlalchemy.orm import Session
 
 from coordinator.db.engine import reading
 from coordinator.db.schema import Checkpoint, Run
 from coordinator.registry.artifacts import ArtifactStore
-from coordinator.registry.versions import ModelVersion, find_version
+from coordinator.registry.versions import ModelVersion, find_version, locked_row
 from protos.contract import Contract
 from protos.frames import ChampionModel, scaling_digest
-from protos.log_registry import OUT
+from protos.log_entries import What
+from protos.log_gate import require_in_service
+from protos.model_stages import Stage
 from protos.plan import Plan
 from protos.plan_evaluation import Champion
 from strategies.encoding import vector_from_bytes
@@ -64,17 +69,14 @@ def champion_of(engine: Engine, artifacts: ArtifactStore, plan: Plan) -> Champio
     )
 
 
-def require_champion(engine: Engine, artifacts: ArtifactStore, plan: Plan) -> None:
-    """Check that a run of `plan` may begin: its champion is as the registry has it, and was not taken back. Raises as `champion_of` does."""
+def unless_taken_back(session: Session, plan: Plan, entries: Iterable[What]) -> Iterator[What]:
+    """`entries` of a launch of `plan`. Raises Refused for a champion that was taken back, as the log has it once `append` has locked it: no move of the
+    champion comes in between."""
     named = plan.evaluation.champion
-    if named is None:
-        return
-    champion_of(engine, artifacts, plan)
-    stage = find_version(engine, named.model).stage
-    if stage in OUT:
-        raise Refused(
-            f"champion {named.model} of plan {plan.name} is {stage}; compare with a version that is neither quarantined nor retired"
-        )
+    if named is not None:
+        name, _, version = named.model.partition("@")
+        require_in_service(plan, Stage(locked_row(session, name, int(version)).stage))
+    yield from entries
 
 
 def _source(engine: Engine, version: ModelVersion) -> tuple[Run, Digest]:

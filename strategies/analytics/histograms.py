@@ -50,7 +50,8 @@ class ScoreMetrics:
     auc_interval: tuple[float, float] | None = None
     """95 %, where the counts have noise (`noisy.noisy_metrics`)."""
     noise_std: Mapping[str, float] | None = None
-    """Standard deviation that noise gives auc, ks, brier, log_loss and the calibration gap (`spread`); None where the counts are exact."""
+    """Standard deviation that noise gives auc, ks, brier, log_loss, the calibration gap (`spread`) and the rows of a `group` of calibration; None where
+    the counts are exact."""
     champion: Self | None = None
     """The same of the plan's champion, on the same rows and from the same release."""
 

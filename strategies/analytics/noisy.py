@@ -31,7 +31,8 @@ LOGIT_RANGE: Final = 6.4
 _Z: Final = 1.959963984540054
 """Two-sided 95 % of a Gaussian."""
 _LABELS: Final = 2
-_CALIBRATION_GROUPS: Final = 8
+CALIBRATION_GROUPS: Final = 8
+"""At most so many groups of neighbouring bins show how scores and outcomes agree."""
 _SEEN: Final = 3.0
 """A class, or a group of rows, is seen if it is this many standard deviations of its noise above zero."""
 
@@ -105,6 +106,7 @@ def noisy_metrics(counts: Counts, noise_std: float) -> ScoreMetrics:
         noise_std={
             **spread_of(counts.astype(np.float64), middles, auc, noise_std),
             "calibration": max((group.spread for group in groups), default=0.0),
+            "group": noise_std * math.sqrt(_LABELS * math.ceil(bins / min(CALIBRATION_GROUPS, bins))),
         },
     )
 
@@ -139,7 +141,7 @@ class _Group:
 def _groups(counts: Counts, middles: Vector, noise_std: float) -> tuple[_Group, ...]:
     """Groups of neighbouring bins of which the noise lets see that they hold rows."""
     bins = len(middles)
-    groups = min(_CALIBRATION_GROUPS, bins)
+    groups = min(CALIBRATION_GROUPS, bins)
     found = []
     for part in np.array_split(np.arange(bins), groups):
         inside = counts[:, part]

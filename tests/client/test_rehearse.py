@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 
 from client.rehearsal import Rehearser
+from client.training import PrivateSession, TrainingSession
+from client.training.champion import Scorer
 from client.training.pace import no_progress
 from protos.frames import Stage
 from protos.payloads import payload_of
@@ -23,6 +25,7 @@ from tests.bank_for_tests import Bank, make_bank
 from tests.client.loans_for_tests import CONTRACT, plan
 from tests.client.private_for_tests import CENTRAL, LOCAL, private_bank, private_plan
 from tests.client.secure_for_tests import VICTIM
+from tests.client.test_champion_scores import PART, with_champion
 
 TODAY = date(2026, 3, 2)
 WATCHED = """
@@ -87,6 +90,36 @@ def test_neither_journal_nor_accounts_nor_the_network_are_touched(bank: Bank, tm
     assert any(
         each.startswith("sqlite3.connect") for each in json.loads(control.stderr.strip().rpartition("\n")[2])
     )
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_a_champion_is_scored_too_for_what_its_shape_takes(
+    bank: Bank, monkeypatch: pytest.MonkeyPatch, private: bool
+) -> None:
+    session, scored = PrivateSession if private else TrainingSession, []
+    evaluate = session.evaluate
+
+    def look(self: Any, model: Any, scaling: Any, champion: Scorer | None = None) -> Any:
+        scored.append(champion)
+        return evaluate(self, model, scaling, champion)
+
+    monkeypatch.setattr(session, "evaluate", look)
+    base = private_plan() if private else plan()
+
+    def rehearsed(of: Plan) -> list[Any]:
+        config = bank.config("west")
+        source = config.source_for("loans@1")
+        assert source is not None
+        made = Rehearser(of, CONTRACT, source, config, lambda: 0.0, os.urandom, no_progress, TODAY)
+        return [each.metrics for each in made.rehearse(1).rounds]
+
+    with_it = rehearsed(with_champion(base))
+    (champion,) = scored
+    assert champion is not None
+    assert champion.shape.hidden == PART.shape.hidden
+    assert [each.name for each in champion.features.features] == ["amount"]
+    if not private:
+        assert with_it == rehearsed(base)
 
 
 def test_people_read_what_it_takes_and_that_nothing_happened(bank: Bank, tmp_path: Path) -> None:

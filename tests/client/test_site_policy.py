@@ -21,6 +21,7 @@ from protos.site import SiteConfig
 from protos.site_policy import Acceptance
 from tests.bank_for_tests import Bank, make_bank
 from tests.client.loans_for_tests import CONTRACT, plan
+from tests.client.private_for_tests import private_plan
 from tests.client.test_champion_scores import PART
 
 
@@ -223,3 +224,18 @@ def test_a_champion_reads_no_column_that_the_policy_forbids_and_is_something_new
     ):
         judge(compared, CONTRACT, config).require()
     assert kind_of(compared, CONTRACT) != kind_of(base, CONTRACT)
+
+
+def test_where_counts_are_exact_each_champion_is_something_new() -> None:
+    """A chosen model whose bins single out one record is a question about it, which noise answers with a bound and exact counts with the truth."""
+    probe = PART.model_copy(update={"weights": "ab" * 32})
+
+    def kinds(base: Plan) -> list[str]:
+        parts = (PART, PART.model_copy(update={"scaling": "cd" * 32}), probe)
+        sections = (base.evaluation.model_copy(update={"champion": part}) for part in parts)
+        return [kind_of(base.model_copy(update={"evaluation": each}), CONTRACT) for each in sections]
+
+    exempt = private_plan({"training: 1.5, evaluation: 2.0}": "training: 1.5}\n  exempt: [evaluation]"})
+    assert len(set(kinds(private_plan()))) == 1
+    assert len(set(kinds(exempt))) == 3
+    assert len(set(kinds(plan()))) == 3

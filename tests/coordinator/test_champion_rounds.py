@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from client.admission.documents import Accepted
-from client.participant import Participant
+from client.admission.judged import Judged
 from client.refusal import refusing
 from coordinator.bootstrap import Centre
 from coordinator.db.schema import Run
@@ -217,15 +217,15 @@ def test_an_agent_of_the_release_before_refuses_the_plan_and_the_run_goes_on_wit
     templates: Templates, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     made = federation(templates, EXEMPT)
-    old, judged = made.wire.participants[WEST], Participant._judged_documents
+    old, judged = made.wire.participants[WEST]._judged, Judged.documents
 
-    def as_before(participant: Participant, task: Task, run: RunId) -> Accepted:
-        if participant is old:
+    def as_before(documents: Judged, task: Task, run: RunId) -> Accepted:
+        if documents is old:
             with refusing(RefusalCode.PROTOCOL, CovenantError):
                 OldPlan.from_canonical(task.plan)
-        return judged(participant, task, run)
+        return judged(documents, task, run)
 
-    monkeypatch.setattr(Participant, "_judged_documents", as_before)
+    monkeypatch.setattr(Judged, "documents", as_before)
     with pytest.raises(Refused, match=r"evaluation\.champion"):
         OldPlan.from_canonical(made.plan.canonical)
     metrics = made.drive().metrics

@@ -17,7 +17,7 @@ from coordinator.deploy.verdicts import verdicts_on
 from coordinator.office import gate as office
 from coordinator.office.actors import Actor, Forbidden
 from coordinator.office.requests import Asked
-from coordinator.registry.champions import as_champion
+from coordinator.registry.champions import as_champion, champion_of
 from coordinator.registry.publish import publish
 from coordinator.registry.stages import move
 from coordinator.registry.versions import ModelVersion, get_version
@@ -240,6 +240,25 @@ def test_a_verdict_that_is_made_up_is_found(candidate: Private, change: Any) -> 
         audit(changed(candidate, change), pinned_by(candidate))
 
 
+def test_a_version_that_no_verdict_validated_is_found(candidate: Private) -> None:
+    with writing(candidate.engine, "moving") as session:
+        move(session, "private", 1, Stage.VALIDATED, why="a test", by="risk-1", at=candidate.clock.wall())
+    with pytest.raises(Refused, match="private@1 becomes validated, and the newest verdict of the gate"):
+        audited(candidate)
+
+
+def test_a_version_that_is_validated_by_a_verdict_that_failed_is_found(templates: Templates) -> None:
+    made = templates.copy(private_plan(gated("[{metric: auc, at_least: 1.0}]")))
+    finished(made)
+    verdict = validate(made.centre, version(made), why="a try", by="risk-1")
+    with writing(made.engine, "moving") as session:
+        on, at = verdict.digest, made.clock.wall()
+        move(session, "private", 1, Stage.VALIDATED, why="a test", by="risk-1", at=at, on=on)
+    with pytest.raises(Refused, match="private@1 becomes validated, and the newest verdict of the gate"):
+        audited(made)
+    made.close()
+
+
 # --- champion and challenger ------------------------------------------------------------------------------------------
 
 
@@ -312,6 +331,41 @@ def test_a_champion_that_was_taken_back_is_not_named_by_a_new_plan(templates: Te
         move(session, "private", 1, Stage.QUARANTINED, why="a test", by="risk-1", at=first.clock.wall())
     with pytest.raises(Refused, match="champion private@1 of plan later is quarantined"):
         challenger(first, OVER % -1, QUIET)
+
+
+def test_a_champion_that_is_taken_back_while_a_run_is_launched_is_not_compared_with(
+    templates: Templates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look at the registry and the transaction of the launch."""
+    first = templates.copy(private_plan(gated(EASY, QUIET)))
+    finished(first)
+
+    def look_and_lose(*of: Any) -> object:
+        found = champion_of(*of)
+        with writing(first.engine, "moving") as session:
+            move(session, "private", 1, Stage.QUARANTINED, why="a test", by="risk-1", at=first.clock.wall())
+        return found
+
+    monkeypatch.setattr("coordinator.runs.champion_of", look_and_lose)
+    with pytest.raises(Refused, match="champion private@1 of plan later is quarantined"):
+        challenger(first, OVER % -1, QUIET)
+    audited(first)
+
+
+def test_a_log_whose_plan_compares_with_a_champion_that_was_taken_back_is_refused(
+    templates: Templates, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = templates.copy(private_plan(gated(EASY, QUIET)))
+    finished(first)
+    with writing(first.engine, "moving") as session:
+        move(session, "private", 1, Stage.QUARANTINED, why="a test", by="risk-1", at=first.clock.wall())
+    monkeypatch.setattr(
+        "coordinator.runs.unless_taken_back", lambda _session, _plan, entries: iter(tuple(entries))
+    )
+    second = challenger(first, OVER % -1, QUIET)
+    with pytest.raises(Refused, match="champion private@1 of plan later is quarantined"):
+        audited(second)
+    second.close()
 
 
 def test_the_log_is_told_of_the_champions_figure_in_a_line(templates: Templates) -> None:

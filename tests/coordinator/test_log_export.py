@@ -244,6 +244,21 @@ def prepared_again(entries: Story) -> None:
     entries.insert(place + 1, next(each for each in entries if each["what"]["kind"] == "prepared"))
 
 
+def evaluated_again(entries: Story) -> None:
+    """Another release of the same counts, with other noise, and the figures that it gives."""
+    place = next(n for n, each in enumerate(entries) if each["what"]["kind"] == "evaluated")
+    round_number = entries[place]["what"]["round"]
+    settled = next(
+        each
+        for each in entries
+        if each["what"].get("stage") == "evaluate" and each["what"]["round"] == round_number
+    )
+    again = deepcopy([settled, entries[place]])
+    for each in again:
+        each["what"]["attempt"] = 2
+    entries[place + 1 : place + 1] = again
+
+
 def resumed(entries: Story) -> None:
     place = next(n for n, each in enumerate(entries) if each["what"]["kind"] == "prepared")
     entries.insert(place, {**entries[place], "what": {"kind": "resumed", "run": RUN, "reserved": []}})
@@ -289,6 +304,7 @@ LIES: dict[str, tuple[Callable[[Story], None], str]] = {
     "a roster with a stranger": (stranger_asked, "asked ghost, which its plan does not invite"),
     "prepared again after a round": (prepared_again, "is prepared again"),
     "evaluated twice": (twice("evaluated"), "is told twice"),
+    "evaluated again, with other noise": (evaluated_again, "is evaluated again"),
     "another model's weights": (changed("model", weights="ab" * 32), "has not made such a model"),
     "a version left out": (changed("model", version=2), "has not made such a model"),
     "a model registered twice": (twice("model"), "has not made such a model"),

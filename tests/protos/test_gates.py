@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from statistics import NormalDist
 from typing import Any
 
+import numpy as np
 import pytest
 
 from protos.documents import DocumentError, read_document
@@ -17,6 +18,7 @@ from protos.plan_diff import changes, values_of
 from protos.plan_gates import Gate
 from protos.plan_releases import forecast, releases_of
 from strategies.analytics.histograms import CalibrationBin, ScoreMetrics
+from strategies.analytics.noisy import noisy_metrics
 from strategies.errors import UsageError
 from strategies.ids import run_id
 from tests.client.loans_for_tests import CONTRACT
@@ -25,7 +27,7 @@ from tests.client.test_champion_scores import PART
 
 CHAMPION = json.dumps(PART.model_dump(mode="json", exclude_none=True))
 Z = NormalDist().inv_cdf(0.95)
-STD = {"auc": 0.01, "ks": 0.02, "brier": 0.001, "log_loss": 0.01, "calibration": 0.02}
+STD = {"auc": 0.01, "ks": 0.02, "brier": 0.001, "log_loss": 0.01, "calibration": 0.02, "group": 1.0}
 CALIBRATION = (CalibrationBin(0.1, 0.12, 500), CalibrationBin(0.5, 0.42, 480), CalibrationBin(0.9, 0.1, 5))
 EXACT = ScoreMetrics(
     rows=985, positives=200, auc=0.75, log_loss=0.4, ks=0.4, brier=0.12, calibration=CALIBRATION
@@ -39,6 +41,7 @@ def plan_with(gates: str, *, champion: bool = True, text: str = TEXT) -> Plan:
     return read_document(text + f"gates: {gates}\n", Plan, "plan.yaml")
 
 
+MANY_BINS = TEXT.replace("score_bins: 8", "score_bins: 32")
 EXACTLY = (
     TEXT.replace("component: tabular/2", "component: tabular/1")
     .replace("algorithm: dp-fedsgd", "algorithm: fedavg")
@@ -179,7 +182,7 @@ def test_an_exact_figure_is_judged_as_it_is(gate: str, value: float, passes: boo
         ("{metric: auc, at_least: 0.5}", 0.75 - Z * 0.01),
         ("{metric: log_loss, at_most: 1}", 0.4 + Z * 0.01),
         ("{metric: ks, at_least: 0}", 0.4 - NormalDist().inv_cdf(1 - 0.05 / 8) * 0.02),
-        ("{metric: calibration, at_most: 1}", 0.08 + NormalDist().inv_cdf(1 - 0.05 / 6) * 0.02),
+        ("{metric: calibration, at_most: 1}", 0.08 + NormalDist().inv_cdf(1 - 0.05 / 7) * 0.02),
     ],
 )
 def test_a_noisy_figure_is_judged_by_its_bad_end(gate: str, end: float) -> None:
@@ -222,6 +225,11 @@ def test_a_better_figure_that_noise_may_have_made_does_not_beat_the_champion() -
         ("{metric: auc, over: champion, at_least: -1}", EXACT, "gave no metrics of the champion"),
         ("{metric: auc, over: champion, at_least: -1}", None, "gave no metrics"),
         ("{metric: calibration, at_most: 1}", replace(EXACT, calibration=()), "no group of held-out rows"),
+        (
+            "{metric: calibration, at_most: 1}",
+            replace(NOISY, noise_std=STD | {"group": 6.0}),
+            "noise hides groups that may have 2% of the held-out rows, and so any gap",
+        ),
     ],
 )
 def test_what_is_not_there_does_not_pass(gate: str, metrics: ScoreMetrics | None, reason: str) -> None:
@@ -267,6 +275,31 @@ def test_stability_is_about_the_last_three_evaluations(aucs: tuple[float, ...], 
     assert found.passed == (spread is not None and spread <= 0.03)
 
 
+def test_earlier_rounds_do_not_stand_for_a_model_without_metrics() -> None:
+    found = verdict("[{metric: stability, at_most: 0.03}]", None, (0.7, 0.7, 0.71), text=EXACTLY)
+    assert not found.passed
+    assert "the last evaluation gave no metrics, so there is no stability" in found.failures[0]
+
+
+def test_a_group_that_may_be_large_enough_but_for_noise_shows_its_gap() -> None:
+    nearly = replace(NOISY, calibration=(*CALIBRATION[:2], CalibrationBin(0.9, 0.1, 18)), rows=998)
+    assert verdict("[{metric: calibration, at_most: 1}]", nearly).gates[0].value == pytest.approx(0.8)
+
+
+def test_noise_does_not_hide_the_worst_group_from_the_gate() -> None:
+    """Scores that say nothing, whose highest group has 2.5 % of the rows and a gap of nearly one half: noise hides it most of the time."""
+    rows = np.zeros((2, 32), dtype=np.int64)
+    rows[:, 14:18], rows[:, 30] = 150, 15
+    rng, wrong = np.random.default_rng(7), 0
+    exact = noisy_metrics(rows, 0.0)
+    gap = max(abs(each.mean_score - each.observed) for each in exact.calibration)
+    for _ in range(100):
+        seen = noisy_metrics(rows + np.rint(rng.normal(0.0, 10.0, rows.shape)).astype(np.int64), 10.0)
+        judged = verdict("[{metric: calibration, at_most: 1}]", seen, text=MANY_BINS).gates[0].judged
+        wrong += judged is not None and judged < gap
+    assert wrong <= 5
+
+
 def test_epsilon_is_what_the_whole_plan_costs() -> None:
     found = verdict("[{metric: epsilon, at_most: 9}]", EXACT)
     plan = plan_with("[{metric: epsilon, at_most: 9}]")
@@ -307,13 +340,31 @@ def _with(found: Verdict, change: Any) -> Verdict:
     return Verdict.model_validate_json(json.dumps(facts), strict=True)
 
 
-def test_metrics_that_cannot_be_read_are_said_so() -> None:
+@pytest.mark.parametrize(
+    "metrics",
+    [
+        {"auc": 0.5},
+        asdict(EXACT) | {"auc": "high"},
+        asdict(EXACT) | {"auc": None},
+        asdict(EXACT) | {"champion": 5},
+        asdict(EXACT) | {"noise_std": {}},
+        asdict(EXACT) | {"noise_std": 0.1},
+        asdict(EXACT) | {"auc": 10**400},
+    ],
+)
+def test_metrics_that_cannot_be_read_are_said_so(metrics: dict[str, Any]) -> None:
     plan = plan_with("[{metric: auc, at_least: 0.7}]")
     subject = Subject(
         ref="private@1", digest="ab" * 32, run=run_id("run-0123456789abcdef"), plan=plan, contract=CONTRACT
     )
     with pytest.raises(UsageError, match="the recorded metrics of private@1 cannot be read"):
-        judge(subject, Evidence(metrics={"auc": 0.5}))
+        judge(subject, Evidence(metrics=metrics))
+
+
+@pytest.mark.parametrize("metrics", [{}, {"auc": "high"}, {"auc": None}])
+def test_rounds_that_cannot_be_read_are_said_so(metrics: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match="the recorded metrics of a round cannot be read"):
+        Evidence.of_rounds({1: metrics, 2: asdict(EXACT)}, 2)
 
 
 def test_a_gate_says_itself_in_words() -> None:

@@ -90,4 +90,4 @@ def test_exact_counts_have_no_spread() -> None:
     found = noisy_metrics(COUNTS.astype(np.int64), 0.0).noise_std
     assert found is not None
     assert set(found.values()) == {0.0}
-    assert set(found) == {"auc", "ks", "brier", "log_loss", "calibration"}
+    assert set(found) == {"auc", "ks", "brier", "log_loss", "calibration", "group"}
