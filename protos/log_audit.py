@@ -10,8 +10,9 @@
 7. Nothing that a halt covers is launched, resumed or settled while it stands (`log_halts`).
 8. A site personalises a model that is registered, by its own signed word, told once (`log_personal`).
 9. A model moves between stages as `model_stages` has it, and is called as it moved (`log_registry`). What is released to run somewhere is an approved
-   version, signed for that place, in an order without gaps (`log_deploy`).
-10. What the gate says of a version is what its plan and the metrics of its run come to (`log_gate`); a plan's champion is a model of this log.
+   version, signed for that place, in an order without gaps, and what is quarantined is recalled with that (`log_deploy`).
+10. What the gate says of a version is what its plan and the metrics of its run come to (`log_gate`), and only what it passes is validated; a plan's
+   champion is a model of this log.
 11. Policy packs are signed, and nothing is launched that one in effect blocks (`log_policies`).
 12. What officers do through the control API is signed by them (`log_office`).
 13. Entries may be missing where the root's quorum declared a gap, after the very head that it names. No run from before goes on after it, and a
@@ -82,7 +83,7 @@ from protos.log_runs import RunStory
 from protos.log_witnesses import Witnesses, require_refused
 from protos.membership import MemberList, Membership, Trusted, check_members
 from protos.model_release import Released
-from protos.model_stages import RELEASABLE
+from protos.model_stages import RELEASABLE, Stage
 from protos.personal import PersonalStatement
 from protos.plan import Plan
 from protos.plan_fit import check_plan
@@ -147,6 +148,10 @@ class Audit:
             raise AuditRefused(f"entry {seq} ({kind}): {refused}") from refused
         self.witnesses.tree.append(data)
 
+    def require_whole(self) -> None:
+        """Check, at the end of the entries, that nothing is missing that is told with the last. Raises Refused."""
+        self.deployments.require_recalled()
+
     def require_reaches(self, known: Membership) -> None:
         """Check that the log has come to a member list that its reader knows of, by the same root. Raises Refused."""
         newest = known.verify(self.pinned)
@@ -161,6 +166,7 @@ class Audit:
             )
 
     def _judge(self, seq: int, at: datetime, what: What) -> None:  # noqa: C901, PLR0912  (one line a kind)
+        self.deployments.require_recalled(what)
         match what:
             case MembersSigned():
                 self._members(what)
@@ -179,6 +185,8 @@ class Audit:
                 self._adopt(what)
             case ModelMoved() | ModelAliased() | ModelSigned() | ModelApproved():
                 self.registry.take(what, self._trusted, at)
+                if isinstance(what, ModelMoved) and what.to is Stage.QUARANTINED:
+                    self.deployments.quarantine(what.name, what.version)
             case PolicyPublished() | PolicyJudged() | PolicyInForce():
                 self.policies.take(what, self._trusted, self._recalled.facts, self.registry.versions, at)
             case GateJudged():
@@ -342,10 +350,11 @@ class Audit:
 
 
 def audit(entries: Iterable[bytes], pinned: SignedRoot) -> Audit:
-    """The story that all `entries` tell, from the first. Raises AuditRefused."""
+    """The story that all `entries` tell, from the first to the last that its head has. Raises AuditRefused, and Refused for an end that leaves something out."""
     story = Audit(pinned)
     for seq, data in enumerate(entries):
         story.take(seq, data)
+    story.require_whole()
     return story
 
 

@@ -59,7 +59,7 @@ def judge_gate(
     run: RunStory,
     documents: tuple[Plan, Contract],
 ) -> None:
-    """Recompute a verdict on a version of `run`, which had `documents`. Raises Refused."""
+    """Recompute a verdict on a version of `run`, which had `documents`, and keep it in `registry`. Raises Refused."""
     known = registry.versions.get((what.name, what.version))
     said = what.verdict
     if known is None or (said.model, said.artifacts) != (what.ref, known.digest):
@@ -71,6 +71,7 @@ def judge_gate(
         raise Refused(
             f"the gate's verdict on {what.ref} is not what its run and plan come to: {_difference(again, said)}"
         )
+    registry.judge(what.name, what.version, said.digest, passed=said.passed)
 
 
 def require_champion(plan: Plan, models: Iterable[ModelNamed], runs: Mapping[RunId, RunStory]) -> None:

@@ -21,8 +21,8 @@ from protos.model_release import ModelRelease, Released
 from protos.model_stages import Stage
 from protos.rollouts import Canary, Shadow
 from strategies.errors import Refused
-from tests.coordinator.conftest import submitted
 from tests.coordinator.deploy_for_tests import NAME, Works
+from tests.coordinator.gate_for_tests import gated_run
 from tests.coordinator.recovery_for_tests import told
 from tests.trust_for_tests import key_of
 
@@ -74,7 +74,7 @@ def entries(works: Works) -> list[bytes]:
 def test_what_was_deployed_comes_back_with_the_log(works: Works, engine: Engine) -> None:
     before, again = told(works.centre.engine), engine
     with writing(again, "submitting") as session:
-        session.add(submitted())
+        session.add(gated_run())
     with again.begin() as connection, Session(bind=connection, expire_on_commit=False) as session:
         replay = Replay(session, again, read_root(works.centre.settings))
         for seq, body in enumerate(entries(works)):
