@@ -10,8 +10,9 @@
 7. Nothing that a halt covers is launched, resumed or settled while it stands (`log_halts`).
 8. A site personalises a model that is registered, by its own signed word, told once (`log_personal`).
 9. A model moves between stages as `model_stages` has it, and is called as it moved (`log_registry`). What is released to run somewhere is an approved
-   version, signed for that place, in an order without gaps (`log_deploy`).
-10. What the gate says of a version is what its plan and the metrics of its run come to (`log_gate`); a plan's champion is a model of this log.
+   version, signed for that place, in an order without gaps, and what is quarantined is recalled with that (`log_deploy`).
+10. What the gate says of a version is what its plan and the metrics of its run come to (`log_gate`), and only what it passes is validated; a plan's
+   champion is a model of this log.
 11. Policy packs are signed, and nothing is launched that one in effect blocks (`log_policies`).
 12. What officers say of a version is signed by them, and the last note of a kind counts (`log_evidence`).
 13. What officers do through the control API is signed by them (`log_office`).
@@ -58,7 +59,7 @@ from protos.log_entries import (
 )
 from protos.log_evidence import ModelNoted, NoteStory
 from protos.log_gaps import GapStory
-from protos.log_gate import GateJudged, judge_gate, require_champion, require_verdict
+from protos.log_gate import GateJudged, judge_gate, require_champion
 from protos.log_halts import HaltStory
 from protos.log_names import origin_of
 from protos.log_office import (
@@ -84,7 +85,7 @@ from protos.log_runs import RunStory
 from protos.log_witnesses import Witnesses, require_refused
 from protos.membership import MemberList, Membership, Trusted, check_members
 from protos.model_release import Released
-from protos.model_stages import RELEASABLE
+from protos.model_stages import RELEASABLE, Stage
 from protos.personal import PersonalStatement
 from protos.plan import Plan
 from protos.plan_fit import check_plan
@@ -131,7 +132,6 @@ class Audit:
     """The latest moment that any entry has."""
     _plans: dict[tuple[Digest, Digest], tuple[Plan, Contract]] = field(default_factory=dict)
     """Plans with their contracts, by the digests of both."""
-    _passed: dict[tuple[str, int], Digest | None] = field(default_factory=dict)
     """The newest verdict on each version that was judged; None where it did not pass."""
     _recalled: Recollection = field(init=False)
     _evidence: dict[Digest, PlanEvidence] = field(default_factory=dict)
@@ -152,6 +152,10 @@ class Audit:
             raise AuditRefused(f"entry {seq} ({kind}): {refused}") from refused
         self.witnesses.tree.append(data)
 
+    def require_whole(self) -> None:
+        """Check, at the end of the entries, that nothing is missing that is told with the last. Raises Refused."""
+        self.deployments.require_recalled()
+
     def require_reaches(self, known: Membership) -> None:
         """Check that the log has come to a member list that its reader knows of, by the same root. Raises Refused."""
         newest = known.verify(self.pinned)
@@ -166,6 +170,7 @@ class Audit:
             )
 
     def _judge(self, seq: int, at: datetime, what: What) -> None:  # noqa: C901, PLR0912  (one line a kind)
+        self.deployments.require_recalled(what)
         match what:
             case MembersSigned():
                 self._members(what)
@@ -183,9 +188,9 @@ class Audit:
             case AccountsAdopted():
                 self._adopt(what)
             case ModelMoved() | ModelAliased() | ModelSigned() | ModelApproved():
-                if isinstance(what, ModelMoved):
-                    require_verdict(what, self._passed, gated=self._gated(what))
                 self.registry.take(what, self._trusted, at)
+                if isinstance(what, ModelMoved) and what.to is Stage.QUARANTINED:
+                    self.deployments.quarantine(what.name, what.version)
             case PolicyPublished() | PolicyJudged() | PolicyInForce():
                 self.policies.take(what, self._trusted, self._recalled.facts, self.registry.versions, at)
             case GateJudged():
@@ -301,16 +306,9 @@ class Audit:
         self.models.append(what)
         self.registry.register(what.name, what.version, what.digest, run.approved.author)
 
-    def _gated(self, what: ModelMoved) -> bool:
-        """Whether the plan of a version has gates."""
-        same = (each for each in self.models if (each.name, each.version) == (what.name, what.version))
-        model = next(same, None)
-        return model is not None and bool(self._run(model.run).plan.gates)
-
     def _gate(self, what: GateJudged) -> None:
         run = self._run(what.verdict.run)
         judge_gate(what, self.registry, run, self._plans[run.plan.digest, run.contract])
-        self._passed[what.name, what.version] = what.verdict.digest if what.verdict.passed else None
 
     def _releasable(self, name: str, version: int) -> Released:
         """A version as it may be released. Raises Refused where it is not registered or not approved."""
@@ -358,10 +356,11 @@ class Audit:
 
 
 def audit(entries: Iterable[bytes], pinned: SignedRoot) -> Audit:
-    """The story that all `entries` tell, from the first. Raises AuditRefused."""
+    """The story that all `entries` tell, from the first to the last that its head has. Raises AuditRefused, and Refused for an end that leaves something out."""
     story = Audit(pinned)
     for seq, data in enumerate(entries):
         story.take(seq, data)
+    story.require_whole()
     return story
 
 

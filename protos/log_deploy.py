@@ -7,7 +7,10 @@
    released before and still counts.
 4. A rollout has moved only by the newest order of its target. What it superseded, what serves again after it, or what was being recalled beside it,
    moves with it.
-5. Nothing that a recall names is released for its target until the recall is confirmed, and then only if it is approved anew.
+5. A version that is quarantined is recalled from every target that runs it, by its last confirmed order or by its newest: the next entries order that,
+   and nothing comes between but recalls of the same version from elsewhere, where it was about to run. The move and its recalls are one
+   transaction, and whoever writes them has the log for itself.
+6. Nothing that a recall names is released for its target until the recall is confirmed, and then only if it is approved anew.
 """
 
 from __future__ import annotations
@@ -142,6 +145,15 @@ class TargetStory:
     releases: dict[int, ModelRelease] = field(default_factory=dict)
     rollouts: dict[str, RolloutStory] = field(default_factory=dict)
 
+    def runs(self, name: str, version: int) -> bool:
+        """Whether the last confirmed order or the newest one has it run a version."""
+        orders = (*self.orders[max(self.confirmed - 1, 0) : self.confirmed], *self.orders[-1:])
+        numbers = {
+            number for each in orders for number in (each.stable, each.challenger) if number is not None
+        }
+        released = [self.releases[number].released for number in numbers]
+        return any((each.model, each.version) == (name, version) for each in released)
+
 
 @dataclass
 class DeployStory:
@@ -149,6 +161,8 @@ class DeployStory:
 
     targets: dict[str, TargetStory] = field(default_factory=dict)
     recalls: set[tuple[str, str, int]] = field(default_factory=set)
+    _due: set[tuple[str, str, int]] = field(default_factory=set)
+    """What is to be recalled by the next entries."""
 
     def take(self, what: DeployEvent, trusted: Trusted | None, find: Find) -> None:
         """Take an entry, judged by the newest member list. Raises Refused."""
@@ -166,8 +180,24 @@ class DeployStory:
                 if what.what in self.recalls:
                     raise Refused(f"{what.model}@{what.version} is recalled from {what.target} twice")
                 self.recalls.add(what.what)
+                self._due.discard(what.what)
             case RecallConfirmed():
                 self._called_back(self._target(what.target), what)
+
+    def quarantine(self, name: str, version: int) -> None:
+        """A version was quarantined: it is to be recalled from wherever it runs, unless that was ordered before."""
+        runs = {(target, name, version) for target, each in self.targets.items() if each.runs(name, version)}
+        self._due = runs - self.recalls
+
+    def require_recalled(self, following: object = None) -> None:
+        """Check that `following`, an entry or the end of the log, may come after a quarantine. Raises Refused where recalls are due first."""
+        if not self._due:
+            return
+        target, name, version = min(self._due)
+        if not isinstance(following, RecallOrdered) or following.what[1:] != (name, version):
+            raise Refused(
+                f"{name}@{version} was quarantined while {target} runs it, and is not recalled from there before anything else"
+            )
 
     def _target(self, name: str) -> TargetStory:
         if name not in self.targets:

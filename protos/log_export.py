@@ -75,6 +75,7 @@ class Export:
         story = Audit(pinned)
         for seq, data in enumerate(self.entries):
             story.take(seq, data)
+        story.require_whole()
         tree = story.witnesses.tree
         if (tree.size, tree.root) != (head.size, head.root):
             raise Refused(

@@ -8,7 +8,7 @@ from typing import Literal, Protocol
 from protos.contract import Contract
 from protos.documents import Part
 from protos.gates import Evidence, Subject, Verdict, judge
-from protos.log_registry import OUT, By, ModelMoved, RegistryStory, Why
+from protos.log_registry import OUT, By, RegistryStory, Why
 from protos.log_runs import RunStory
 from protos.model_approvals import Version
 from protos.model_stages import Stage
@@ -60,7 +60,7 @@ def judge_gate(
     run: RunStory,
     documents: tuple[Plan, Contract],
 ) -> None:
-    """Recompute a verdict on a version of `run`, which had `documents`. Raises Refused."""
+    """Recompute a verdict on a version of `run`, which had `documents`, and keep it in `registry`. Raises Refused."""
     known = registry.versions.get((what.name, what.version))
     said = what.verdict
     if known is None or (said.model, said.artifacts) != (what.ref, known.digest):
@@ -72,23 +72,7 @@ def judge_gate(
         raise Refused(
             f"the gate's verdict on {what.ref} is not what its run and plan come to: {_difference(again, said)}"
         )
-
-
-def require_verdict(
-    what: ModelMoved, passed: Mapping[tuple[str, int], Digest | None], *, gated: bool
-) -> None:
-    """Check that a version becomes validated by the newest verdict on it, which it passed. Raises Refused.
-
-    `passed` has those verdicts, and `gated` is whether the version's plan has gates. A version that was never judged, of a plan without gates, is let by:
-    there is nothing to recompute, and its approvers see that.
-    """
-    place = (what.name, what.version)
-    if what.to is not Stage.VALIDATED or not (gated or place in passed):
-        return
-    if what.on is None or passed.get(place) != what.on:
-        raise Refused(
-            f"{what.ref} becomes validated, and the newest verdict of the gate on it is not one that it passed"
-        )
+    registry.judge(what.name, what.version, said.digest, passed=said.passed)
 
 
 def require_in_service(plan: Plan, stage: Stage) -> None:

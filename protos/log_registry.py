@@ -4,7 +4,8 @@
 2. `champion` is the version that was deployed last and still is; no entry sets it. Other aliases are set by entries of their own, to a version that
    is neither quarantined nor retired.
 3. A version that is quarantined or retired loses its aliases with that move.
-4. A version is approved once the officers that it takes have approved it since it was validated, and its files are signed with the key that the member
+4. A candidate is validated by the gate alone: the move rests on the newest verdict that the gate has given since it became a candidate, which passes.
+5. A version is approved once the officers that it takes have approved it since it was validated, and its files are signed with the key that the member
    list in force leads to (`model_approvals`, `artifact_keys`). What they signed is in the log whole.
 """
 
@@ -29,7 +30,6 @@ from protos.model_approvals import (
 )
 from protos.model_stages import CHAMPION, Stage, require_move
 from protos.names import Name, Sha256, matching
-from strategies.encoding import digest_of
 from strategies.errors import Refused
 from strategies.ids import Digest
 
@@ -57,11 +57,6 @@ class ModelMoved(Part):
     why: Why
     by: By
     on: Sha256 | None = None
-
-    @property
-    def basis(self) -> Digest:
-        """What approvals after it are given on: the document that it rests on, or else this move itself."""
-        return self.on or digest_of(self.model_dump(mode="json", exclude_none=True))
 
     @property
     def ref(self) -> str:
@@ -101,6 +96,14 @@ RegistryEvent = ModelMoved | ModelAliased | ModelSigned | ModelApproved
 """What becomes of a version after it was registered."""
 
 
+@dataclass(frozen=True, slots=True)
+class Judged:
+    """That the gate has judged a version: the digest of its verdict, and whether that passes."""
+
+    verdict: Digest
+    passed: bool
+
+
 @dataclass
 class VersionStory:
     """A registered version as the log tells it."""
@@ -110,15 +113,19 @@ class VersionStory:
     """Who wrote the plan, if anybody signed it."""
     stage: Stage = Stage.CANDIDATE
     moves: list[ModelMoved] = field(default_factory=list)
+    judged: Judged | None = None
+    """What the gate said last since it became a candidate."""
+    validated: Digest | None = None
+    """The verdict that it was validated on last."""
     approvals: list[ModelStatement] = field(default_factory=list)
     """Since it was validated."""
     signed: ModelSigned | None = None
 
     def subject(self, name: str, version: int) -> Subject:
-        """What officers approve, once it is validated."""
-        return Subject(
-            name=name, version=version, digest=self.digest, on=self.moves[-1].basis, author=self.author
-        )
+        """What officers approve. Raises Refused before it was validated."""
+        if self.validated is None:
+            raise Refused(f"{name}@{version} was never validated")
+        return Subject(name=name, version=version, digest=self.digest, on=self.validated, author=self.author)
 
 
 @dataclass
@@ -135,6 +142,10 @@ class RegistryStory:
     def register(self, name: str, version: int, digest: Digest, author: str | None = None) -> None:
         """A new version, a candidate of a plan that `author` wrote."""
         self.versions[name, version] = VersionStory(digest, author)
+
+    def judge(self, name: str, version: int, verdict: Digest, *, passed: bool) -> None:
+        """The gate has judged a version, which counts until it becomes a candidate again."""
+        self._version(name, version).judged = Judged(verdict, passed)
 
     def take(self, what: RegistryEvent, trusted: Trusted | None, at: datetime) -> None:
         """Take an entry that was written at `at`, by the member list in force. Raises Refused."""
@@ -186,7 +197,11 @@ class RegistryStory:
             subject = story.subject(what.name, what.version)
             verify_approvals(story.approvals, _known(trusted), at, subject)
         if what.to is Stage.VALIDATED:
+            require_validated(what.ref, what.on, story.judged)
+            story.validated = what.on
             story.approvals.clear()
+        if what.to is Stage.CANDIDATE:
+            story.judged = None
         story.stage = what.to
         story.moves.append(what)
         place = (what.name, what.version)
@@ -221,6 +236,23 @@ def _known(trusted: Trusted | None) -> Trusted:
     if trusted is None:
         raise Refused("the log has no member list before this, so nobody could have signed it")
     return trusted
+
+
+def require_validated(ref: str, on: Digest | None, judged: Judged | None) -> None:
+    """Check that the version `ref` may be validated on the verdict `on`; `judged` is what the gate said last since it became a candidate. Raises Refused."""
+    if judged is None:
+        raise Refused(
+            f"{ref} cannot become validated: the gate has not judged it since it became a candidate; `covenant model validate` has it judged"
+        )
+    if on != judged.verdict:
+        rests = "no verdict" if on is None else f"verdict {on[:12]}"
+        raise Refused(
+            f"{ref} cannot become validated on {rests}: the gate's newest verdict on it is {judged.verdict[:12]}"
+        )
+    if not judged.passed:
+        raise Refused(
+            f"{ref} cannot become validated: the gate's verdict {judged.verdict[:12]} does not pass it"
+        )
 
 
 def require_approvable(ref: str, stage: Stage, *, signed: bool) -> None:

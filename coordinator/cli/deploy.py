@@ -7,28 +7,28 @@ from pathlib import Path
 from typing import Annotated, Final
 
 import typer
-from rich.table import Table
 
+from coordinator.cli.deploy_tables import (
+    recalls_table,
+    rollouts_table,
+    running_table,
+    show_target,
+)
+from coordinator.cli.deploy_targets import places
 from coordinator.cli.options import Access, Home, Json, TrustedRoot, deploy_desk_at
 from coordinator.cli.signing import PassphraseFile, now, open_key
-from coordinator.deploy.desk import DeployDesk, Facts
-from coordinator.deploy.targets.settings import EdgeSettings, KServeSettings, LocalSettings, TargetSettings
-from protos.documents import load_document, make_document, read_document
+from coordinator.deploy.desk import DeployDesk
+from coordinator.deploy.targets.settings import LocalSettings
+from protos.documents import load_document, make_document
 from protos.rollouts import Canary, Full, RolloutRules, Shadow, Step
 from protos.root import SignedRoot
-from protos.shell import as_written, emit, people
+from protos.shell import emit, people
 from strategies.errors import Refused, UsageError
 
 app = typer.Typer(
     no_args_is_help=True, help="Rollouts: approved versions brought to where they run, and back."
 )
-places = typer.Typer(no_args_is_help=True, help="Where models run.")
 app.add_typer(places, name="targets")
-_KINDS: Final[dict[str, type[LocalSettings] | type[KServeSettings] | type[EdgeSettings]]] = {
-    "local": LocalSettings,
-    "kserve": KServeSettings,
-    "edge": EdgeSettings,
-}
 _LONGEST_NUMBER: Final = 9
 
 Model = Annotated[str, typer.Argument(help="NAME@VERSION, an approved version.")]
@@ -72,7 +72,7 @@ def start(  # noqa: PLR0917 (each is an option of the command)
     chosen = RolloutRules() if rules is None else load_document(rules, RolloutRules)
     desk = deploy_desk_at(home, access)
     rollout = desk.start(name, version, target, step, chosen, why)
-    _show_target(desk, target, json=json, rollout=rollout)
+    show_target(desk, target, json=json, rollout=rollout)
 
 
 @app.command("promote")
@@ -88,7 +88,7 @@ def promote(
     """Let what is on trial go on to a larger share, or in full; without either, to the next step of its rules."""
     desk = deploy_desk_at(home, access)
     desk.promote(target, _step(canary, shadow=False, full=full), why)
-    _show_target(desk, target, json=json)
+    show_target(desk, target, json=json)
 
 
 @app.command("rollback")
@@ -107,7 +107,7 @@ def rollback(
     desk = deploy_desk_at(home, access)
     desk.roll_back(target, why)
     seconds = _until_confirmed(desk, target, began, wait_s)
-    _show_target(desk, target, json=json, seconds=seconds)
+    show_target(desk, target, json=json, seconds=seconds)
 
 
 @app.command("renew")
@@ -121,7 +121,7 @@ def renew(
     """Release what serves anew, so that it lasts longer; for an edge target that is a new bundle to carry."""
     desk = deploy_desk_at(home, access)
     desk.renew(target, why)
-    _show_target(desk, target, json=json)
+    show_target(desk, target, json=json)
 
 
 @app.command("recall")
@@ -141,7 +141,7 @@ def recall(
     if json:
         emit({"targets": list(named), "recalls": found})
         return
-    _recalls(found)
+    recalls_table(found)
 
 
 @app.command("accept")
@@ -203,13 +203,13 @@ def list_rollouts(
     if json:
         emit({"rollouts": found})
         return
-    _rollouts(found)
+    rollouts_table(found)
 
 
 @app.command("show")
 def show(target: TargetArgument, home: Home = None, access: Access = None, json: Json = False) -> None:
     """What a target runs, how its newest order stands, and its rollouts and orders."""
-    _show_target(deploy_desk_at(home, access), target, json=json)
+    show_target(deploy_desk_at(home, access), target, json=json)
 
 
 @app.command("inventory")
@@ -228,56 +228,9 @@ def inventory(
     if json:
         emit({"running": running, "recalls": waiting})
         return
-    table = Table("target", "arm", "model", "digest", "release", "since", "until")
-    for each in running:
-        ref, until = f"{each['model']}@{each['version']}", (each["until"] or "")[:19]
-        cells = (each["target"], each["arm"], ref, each["digest"][:16], str(each["sequence"]))
-        table.add_row(*map(as_written, (*cells, each["since"][:19], until)))
-    people.print(table)
+    running_table(running)
     if waiting:
-        _recalls(waiting)
-
-
-@places.command("add")
-def add(
-    name: Annotated[
-        str, typer.Argument(help="What the target is called: lower-case letters, digits, hyphens.")
-    ],
-    settings: Annotated[
-        Path, typer.Argument(help="How it is reached, in YAML: its `kind` is local, kserve or edge.")
-    ],
-    home: Home = None,
-    access: Access = None,
-    json: Json = False,
-) -> None:
-    """Record a place where models may run."""
-    deploy_desk_at(home, access).add_target(name, _settings(settings))
-    if json:
-        emit({"target": name})
-    else:
-        people.print(f"{name} is a target; `covenant deploy start` brings a version there", highlight=False)
-
-
-@places.command("list")
-def list_targets(home: Home = None, access: Access = None, json: Json = False) -> None:
-    """All targets."""
-    found = deploy_desk_at(home, access).targets()
-    if json:
-        emit({"targets": found})
-        return
-    _targets(found)
-
-
-def _settings(path: Path) -> TargetSettings:
-    """The settings in a file, by their kind. Raises `CovenantError`."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read as text") from error
-    for kind, model in _KINDS.items():
-        if any(line.strip() == f"kind: {kind}" for line in text.splitlines()):
-            return read_document(text, model, str(path))
-    raise UsageError(f"{path} does not say which `kind` of target it is; write kind: {', '.join(_KINDS)}")
+        recalls_table(waiting)
 
 
 def _step(canary: float | None, *, shadow: bool, full: bool) -> Step | None:
@@ -309,62 +262,3 @@ def _until_confirmed(desk: DeployDesk, target: str, began: float, wait_s: float)
             return None
         time.sleep(0.02)
         desk.follow(target)
-
-
-def _show_target(
-    desk: DeployDesk, target: str, *, json: bool, rollout: str | None = None, seconds: float | None = None
-) -> None:
-    found = [each for each in desk.targets() if each["name"] == target]
-    orders, rollouts = desk.orders(target), desk.rollouts(target)
-    running = [each for each in desk.running(past=False) if each["target"] == target]
-    if json:
-        more = {} if rollout is None else {"rollout": rollout}
-        timed = {} if seconds is None else {"in_force_after_s": round(seconds, 3)}
-        emit(
-            {**more, **timed, "target": found[0], "running": running, "rollouts": rollouts, "orders": orders}
-        )
-        return
-    _targets(found)
-    _rollouts(rollouts)
-    table = Table("order", "to", "by", "at", "confirmed", "why", title="orders")
-    for each in orders:
-        to = f"{each['state']} {each['share']:.0%}" if each["state"] == "canary" else each["state"]
-        state = (each["confirmed_at"] or "")[:19] or (
-            f"refused: {each['refused']}" if each["refused"] else "waits"
-        )
-        cells = (str(each["revision"]), to, each["by"], each["made_at"][:19], state, each["why"])
-        table.add_row(*map(as_written, cells))
-    people.print(table)
-    if seconds is not None:
-        people.print(f"in force after {seconds:.2f} s", highlight=False)
-
-
-def _targets(found: Facts) -> None:
-    table = Table("target", "kind", "order", "state", "its release ends", title="targets")
-    for each in found:
-        state = (
-            "waits for confirmation" if each["waits"] else "in force" if each["revision"] else "nothing yet"
-        )
-        state = f"refused: {each['refused']}" if each["refused"] else state
-        cells = (each["name"], each["kind"], str(each["revision"]), state, (each["expires"] or "")[:19])
-        table.add_row(*map(as_written, cells))
-    people.print(table)
-
-
-def _rollouts(found: Facts) -> None:
-    table = Table("rollout", "target", "model", "state", "since", "reason", title="rollouts")
-    for each in found:
-        state = f"{each['state']} {each['share']:.0%}" if each["state"] == "canary" else each["state"]
-        ref = f"{each['model']}@{each['version']}"
-        cells = (each["id"], each["target"], ref, state, each["moved_at"][:19], each["reason"] or "")
-        table.add_row(*map(as_written, cells))
-    people.print(table)
-
-
-def _recalls(found: Facts) -> None:
-    table = Table("target", "model", "ordered", "confirmed", "by", "why", title="recalls")
-    for each in found:
-        ref, confirmed = f"{each['model']}@{each['version']}", (each["confirmed_at"] or "waits")[:19]
-        cells = (each["target"], ref, each["ordered_at"][:19], confirmed, each["by"], each["why"])
-        table.add_row(*map(as_written, cells))
-    people.print(table)

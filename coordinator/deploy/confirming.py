@@ -20,7 +20,7 @@ from coordinator.db.deploy_schema import OrderRow, RolloutRow, RunningRow
 from coordinator.db.engine import writing
 from coordinator.db.schema import Model
 from coordinator.deploy.effects import carried_out, open_recalls, release_of
-from coordinator.deploy.orders import locked
+from coordinator.deploy.ordering import locked
 from coordinator.governance.log import append
 from coordinator.registry.stages import move
 from protos.log_deploy import DeployEvent, RecallConfirmed, RolloutMoved

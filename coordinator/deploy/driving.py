@@ -25,7 +25,8 @@ from coordinator.db.engine import reading, writing
 from coordinator.deploy.confirming import confirm
 from coordinator.deploy.effects import open_recalls
 from coordinator.deploy.opening import open_target, order_of
-from coordinator.deploy.orders import Decided, Desk, call_back, promote, roll_back
+from coordinator.deploy.ordering import Decided, Desk
+from coordinator.deploy.orders import call_back, promote, roll_back
 from coordinator.deploy.scoring.serving import ArmStatus, ServiceStatus
 from coordinator.deploy.targets.base import Observed, Target
 from coordinator.documents import read_listed

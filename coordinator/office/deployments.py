@@ -21,7 +21,7 @@ from coordinator.deploy.driving import Driver, desk_of
 from coordinator.deploy.effects import carried_out
 from coordinator.deploy.inventory import recalls
 from coordinator.deploy.opening import open_target, target_of
-from coordinator.deploy.orders import Decided
+from coordinator.deploy.ordering import Decided
 from coordinator.deploy.recalls import recall_everywhere
 from coordinator.deploy.targets.settings import TargetSettings
 from coordinator.governance.log import append

@@ -103,6 +103,7 @@ def _checked(folder: Path, chosen: Path, pinned: SignedRoot) -> CheckedBackup:
         if row["seq"] != seq or row["nodes"] != nodes:
             raise Refused(f"entry {seq} of the log in this backup is not stored as it must be")
         story.take(seq, row["body"])
+    story.require_whole()
     membership, members = _members(chosen, story, pinned)
     manifest, key = signed.require(members.service("log").key), log_key_of(members)
     head, tree = Checkpoint.parse(SignedNote.parse(manifest.head).require(key)), story.witnesses.tree

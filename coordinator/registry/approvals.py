@@ -26,7 +26,7 @@ from coordinator.registry.stages import move
 from coordinator.registry.versions import ModelVersion, locked_row, read_version
 from protos.approvals import PlanEvidence
 from protos.log_entries import What
-from protos.log_registry import ModelApproved, ModelMoved, require_approvable
+from protos.log_registry import ModelApproved, require_approvable
 from protos.membership import Trusted
 from protos.model_approvals import (
     ModelLack,
@@ -112,22 +112,12 @@ def statements_of(session: Session, name: str, version: int) -> tuple[ModelState
 
 
 def subject_of(session: Session, name: str, version: int) -> Subject | None:
-    """What officers approve of a version: with the document that it was validated on. None for one that never was."""
+    """What officers approve of a version: with the verdict that it was validated on. None for one that never was."""
     row, since = read_version(session, name, version), _validated(session, name, version)
-    if since is None:
+    if since is None or since.rests_on is None:
         return None
-    moved = ModelMoved(
-        name=name,
-        version=version,
-        digest=row.digest,
-        before=Stage(since.before),
-        to=Stage(since.after),
-        why=since.why,
-        by=since.moved_by,
-        on=None if since.rests_on is None else Digest(since.rests_on),
-    )
-    author = author_of(session, row)
-    return Subject(name=name, version=version, digest=row.digest, on=moved.basis, author=author)
+    on, author = Digest(since.rests_on), author_of(session, row)
+    return Subject(name=name, version=version, digest=row.digest, on=on, author=author)
 
 
 def write_statement(session: Session, what: ModelApproved, at: datetime, entry: int) -> None:

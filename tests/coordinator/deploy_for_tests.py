@@ -56,7 +56,8 @@ from strategies.errors import CovenantError
 from strategies.features import Scaling
 from strategies.models import DenseModel
 from tests.coordinator.cli_for_tests import membership
-from tests.coordinator.conftest import RUN, Clock, submitted
+from tests.coordinator.conftest import RUN, Clock
+from tests.coordinator.gate_for_tests import gated_run, passed
 from tests.private_plan_for_tests import CONTRACT, PLAN
 from tests.trust_for_tests import FAR, key_of, officers
 
@@ -132,7 +133,7 @@ class Works:
             at=centre.clock(),
         )
         with writing(engine, "submitting") as session:
-            session.add(submitted())
+            session.add(gated_run())
         return made
 
     @classmethod
@@ -177,7 +178,7 @@ class Works:
     def approved(self, seed: int) -> ModelVersion:
         """A version that officers have approved."""
         found = self.registered(seed)
-        self.move(found.version, Stage.VALIDATED)
+        passed(self.centre, NAME, found.version)
         listed = read_listed(self.centre.settings)
         with writing(self.centre.engine, "looking") as session:
             subject = subject_of(session, NAME, found.version)

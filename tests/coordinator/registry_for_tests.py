@@ -20,7 +20,8 @@ from protos.model_approvals import ModelStatement, Subject, approve_model
 from protos.model_stages import Stage
 from simulation.world.layout import _signing_key
 from strategies.ids import Digest
-from tests.coordinator.private_for_tests import Private
+from tests.coordinator.gate_for_tests import PRIVATE, gated, passed
+from tests.coordinator.private_for_tests import Private, private_plan
 from tests.trust_for_tests import FAR, key_of
 
 PEOPLE: dict[str, tuple[Role, ...]] = {
@@ -30,7 +31,8 @@ PEOPLE: dict[str, tuple[Role, ...]] = {
     "engineer-1": (Role.ML_ENGINEER,),
 }
 NAME = "private"
-VERDICT = Digest("cd" * 32)
+GATED = private_plan(gated(PRIVATE))
+"""A plan whose model the gate passes."""
 
 
 @dataclass
@@ -84,10 +86,13 @@ class Registry:
             at=self.federation.clock.wall(),
         )
 
-    def go(self, *stages: Stage, on: Digest | None = VERDICT) -> ModelVersion:
+    def go(self, *stages: Stage) -> ModelVersion:
         for to in stages:
+            if to is Stage.VALIDATED:
+                passed(self.federation.centre, NAME, 1)
+                continue
             with writing(self.federation.engine, "moving") as session:
-                move(session, NAME, 1, to, why="a test", by="gate", at=self.federation.clock.wall(), on=on)
+                move(session, NAME, 1, to, why="a test", by="gate", at=self.federation.clock.wall())
         return self.version
 
     def subject(self) -> Subject:

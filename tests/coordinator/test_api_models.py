@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 
 from coordinator.api.model_desk import RemoteModelDesk
-from coordinator.db.engine import writing
 from coordinator.keys import make_artifact_key
 from coordinator.office.desk import LocalDesk
 from coordinator.registry.signatures import sign_files
-from coordinator.registry.stages import move
 from coordinator.registry.versions import register
 from protos import control_pb2 as control
 from protos.log_office import CallDenied
@@ -22,14 +20,17 @@ from protos.membership import Role, Service
 from protos.model_approvals import ModelStatement, approve_model
 from protos.model_notes import ModelNote, NoteKind, state_note
 from protos.model_stages import Stage
+from protos.plan_gates import Gate
 from strategies.encoding import sha256_hex
 from strategies.errors import Refused, UsageError
 from strategies.ids import Digest
 from tests.coordinator.api_for_tests import FEDERATION, Bank, approved, new_id, plan_of, serving
+from tests.coordinator.gate_for_tests import passed
 from tests.trust_for_tests import key_of
 
 NAME = "lending-default"
 MODEL = f"{NAME}@1"
+GATES = (Gate(metric="epsilon", at_most=20.0),)
 
 
 @pytest.fixture
@@ -38,6 +39,7 @@ def bank(tmp_path: Path) -> Iterator[Bank]:
     for each in serving(tmp_path):
         services = [Service(name="artifacts", purpose="artifacts", key=key_of("artifacts").public)]
         what = plan_of()
+        what = replace(what, plan=what.plan.model_copy(update={"gates": GATES}))
         run = LocalDesk(each.centre).launch(approved(what))
         each.certify(each.listed.next(services=services))
         make_artifact_key(
@@ -67,11 +69,6 @@ def desk(bank: Bank, name: str) -> RemoteModelDesk:
     return RemoteModelDesk(bank.client(name))
 
 
-def validated(bank: Bank) -> None:
-    with writing(bank.centre.engine, "moving") as session:
-        move(session, NAME, 1, Stage.VALIDATED, why="a test", by="gate", at=bank.centre.clock())
-
-
 def said(bank: Bank, name: str, role: Role, key: str | None = None) -> ModelStatement:
     subject = desk(bank, name).standing(MODEL).subject
     assert subject is not None
@@ -82,7 +79,7 @@ def said(bank: Bank, name: str, role: Role, key: str | None = None) -> ModelStat
 
 def test_two_officers_approve_from_their_own_machines(bank: Bank) -> None:
     assert desk(bank, "risk-1").standing(MODEL).subject is None
-    validated(bank)
+    passed(bank.centre, NAME, 1)
     found = desk(bank, "risk-1").approve(said(bank, "risk-1", Role.MODEL_RISK))
     assert (found.words, found.missing[0].role) == ("validated, 1 of 2 approvals", Role.PRIVACY_OFFICER)
     # The plan's author, who holds the role as well, is not among those who could.
@@ -94,7 +91,7 @@ def test_two_officers_approve_from_their_own_machines(bank: Bank) -> None:
 
 
 def test_a_request_that_comes_again_is_answered_once(bank: Bank) -> None:
-    validated(bank)
+    passed(bank.centre, NAME, 1)
     statement, id_ = said(bank, "risk-1", Role.MODEL_RISK), new_id()
     for _ in range(2):
         bank.client("risk-1").change(
@@ -106,7 +103,7 @@ def test_a_request_that_comes_again_is_answered_once(bank: Bank) -> None:
 
 
 def test_nobody_hands_in_what_another_has_signed(bank: Bank) -> None:
-    validated(bank)
+    passed(bank.centre, NAME, 1)
     statement = said(bank, "risk-1", Role.MODEL_RISK)
     with pytest.raises(Refused, match="the approval is by risk-1, and privacy-1 hands it in"):
         desk(bank, "privacy-1").approve(statement)
@@ -170,7 +167,7 @@ def test_lineage_is_read_from_elsewhere(bank: Bank) -> None:
 def test_an_officer_signs_nothing_else_than_was_asked_for(
     bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    validated(bank)
+    passed(bank.centre, NAME, 1)
     mine = desk(bank, "risk-1")
     true = mine.standing(MODEL)
     version = replace(true.version, digest=Digest("00" * 32))

@@ -15,14 +15,17 @@ from coordinator.documents import read_listed, read_root
 from coordinator.governance.log import append_again, open_log
 from coordinator.governance.replay import Replay
 from coordinator.registry.versions import get_version
-from protos.log_deploy import Deployed, DeployStory
-from protos.log_entries import LogEntry, What
+from protos.log_audit import Audit, AuditRefused
+from protos.log_deploy import Deployed, DeployStory, RecallOrdered
+from protos.log_entries import LogEntry, ModelRegistered, What
+from protos.log_gate import GateJudged
+from protos.log_registry import ModelMoved
 from protos.model_release import ModelRelease, Released
 from protos.model_stages import Stage
 from protos.rollouts import Canary, Shadow
 from strategies.errors import Refused
-from tests.coordinator.conftest import submitted
 from tests.coordinator.deploy_for_tests import NAME, Works
+from tests.coordinator.gate_for_tests import gated_run
 from tests.coordinator.recovery_for_tests import told
 from tests.trust_for_tests import key_of
 
@@ -74,7 +77,7 @@ def entries(works: Works) -> list[bytes]:
 def test_what_was_deployed_comes_back_with_the_log(works: Works, engine: Engine) -> None:
     before, again = told(works.centre.engine), engine
     with writing(again, "submitting") as session:
-        session.add(submitted())
+        session.add(gated_run())
     with again.begin() as connection, Session(bind=connection, expire_on_commit=False) as session:
         replay = Replay(session, again, read_root(works.centre.settings))
         for seq, body in enumerate(entries(works)):
@@ -155,3 +158,81 @@ def test_a_log_that_was_changed_is_not_believed(
     with pytest.raises(Refused, match=reason):
         judged(works, change)
     assert get_version(works.centre.engine, NAME, 2).stage is Stage.QUARANTINED
+
+
+# --- what is quarantined is recalled with that
+
+
+def audited(works: Works, bodies: list[bytes]) -> Audit:
+    """What an auditor says of entries, with the versions as they are registered: their run is a row and no more, and told nowhere."""
+    story = Audit(read_root(works.centre.settings))
+    for seq, body in enumerate(bodies):
+        match LogEntry.from_canonical(body).what:
+            case ModelRegistered() as model:
+                story.models.append(model)
+                story.registry.register(model.name, model.version, model.digest)
+            case GateJudged() as said:
+                story.registry.judge(said.name, said.version, said.verdict.digest, passed=said.verdict.passed)
+            case _:
+                story.take(seq, body)
+    story.require_whole()
+    return story
+
+
+def kinds(bodies: list[bytes]) -> list[str]:
+    return [LogEntry.from_canonical(each).what.kind for each in bodies]
+
+
+def test_a_quarantine_is_followed_by_its_recalls(works: Works) -> None:
+    bodies = entries(works)
+    story = audited(works, bodies)
+    assert story.registry.versions[NAME, 2].stage is Stage.QUARANTINED
+    place = kinds(bodies).index("recalled")
+    assert isinstance(moved := LogEntry.from_canonical(bodies[place - 1]).what, ModelMoved)
+    assert moved.to is Stage.QUARANTINED
+    assert not story.deployments.recalls
+
+
+def test_a_quarantine_without_its_recall_is_not_believed(works: Works) -> None:
+    bodies = entries(works)
+    place = kinds(bodies).index("recalled")
+    words = f"{NAME}@2 was quarantined while branch runs it, and is not recalled from there"
+    with pytest.raises(AuditRefused, match=f"entry {place} .deployed.: {words}"):
+        audited(works, [*bodies[:place], *bodies[place + 1 :]])
+    with pytest.raises(AuditRefused, match=words):  # a recall that comes later
+        audited(works, [*bodies[:place], bodies[place + 1], bodies[place], *bodies[place + 2 :]])
+    with pytest.raises(Refused, match=words):  # a log that ends before it
+        audited(works, bodies[:place])
+    another = LogEntry.from_canonical(bodies[place])
+    assert isinstance(another.what, RecallOrdered)
+    changed = another.model_copy(update={"what": another.what.model_copy(update={"version": 1})})
+    with pytest.raises(AuditRefused, match=words):
+        audited(works, [*bodies[:place], changed.canonical, *bodies[place:]])
+
+
+def test_every_target_that_runs_it_or_is_about_to_is_recalled_at_once(
+    tmp_path: Path, engine: Engine, migrated_sqlite: Path
+) -> None:
+    works = Works.make(tmp_path / "works", engine)
+    with works.serving("branch"), works.serving("centre"), works.serving("spare"), works.serving("twice"):
+        works.approved(1)
+        for name in ("branch", "centre", "twice"):
+            works.start(1, name)
+            works.drive(name)
+        works.approved(2)
+        works.start(2, "branch")  # ordered, and not confirmed
+        works.start(2, "centre", Shadow())  # on trial
+        works.drive("centre")
+        works.start(2, "twice")  # ordered and taken back, and neither is confirmed
+        works.roll_back("twice")
+        works.move(2, Stage.QUARANTINED)
+    bodies = entries(works)
+    assert kinds(bodies)[-4:] == ["model-moved", "recalled", "recalled", "recalled"]
+    assert {target for target, *_ in audited(works, bodies).deployments.recalls} == {
+        "branch",
+        "centre",
+        "twice",
+    }
+    for number, target in ((3, "branch"), (2, "centre")):
+        with pytest.raises(Refused, match=f"{NAME}@2 was quarantined while {target} runs it"):
+            audited(works, [each for each in bodies if each != bodies[-number]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any
 
 import pyarrow as pa
@@ -22,8 +23,8 @@ from coordinator.registry.publish import publish
 from coordinator.registry.stages import move
 from coordinator.registry.versions import ModelVersion, get_version
 from protos.documents import DocumentError
-from protos.gates import PolicyFinding
-from protos.log_audit import Audit, audit
+from protos.gates import Verdict
+from protos.log_audit import Audit, AuditRefused, audit
 from protos.log_entries import LogEntry
 from protos.log_gate import GateJudged
 from protos.log_registry import ModelMoved
@@ -34,6 +35,7 @@ from strategies.encoding import canonical_json
 from strategies.errors import CovenantError, Refused
 from strategies.ids import RunId, run_id
 from tests.coordinator.champion_for_tests import register_champion, with_champion
+from tests.coordinator.gate_for_tests import gated, held_back, passed
 from tests.coordinator.private_for_tests import Private, Templates, private_plan, templates
 from tests.coordinator.secure_for_tests import _loans
 from tests.coordinator.test_log_export import log_of, pinned_by
@@ -53,10 +55,6 @@ TABLES = [pa.concat_tables([_loans(4 * part + place) for part in range(20)]) for
 EASY = "[{metric: auc, at_least: 0.05}, {metric: epsilon, at_most: 20}]"
 
 
-def gated(gates: str, changes: dict[str, str] | None = None) -> dict[str, str]:
-    return (changes or EXEMPT) | {"approvals: {privacy": f"gates: {gates}\napprovals: {{privacy"}
-
-
 def finished(federation: Private) -> ModelVersion:
     made = publish(federation.centre, federation.documents, federation.drive())
     federation.store.finish("completed")
@@ -73,7 +71,7 @@ def audited(federation: Private) -> Audit:
 
 @pytest.fixture
 def candidate(templates: Templates) -> Iterator[Private]:
-    made = templates.copy(private_plan(gated("[{metric: auc, at_least: 0.05}]")))
+    made = templates.copy(private_plan(gated("[{metric: auc, at_least: 0.05}]", EXEMPT)))
     finished(made)
     yield made
     made.close()
@@ -109,7 +107,7 @@ def test_a_candidate_that_passes_is_validated_and_the_log_says_why(
 
 
 def test_one_that_fails_stays_a_candidate_and_the_verdict_is_kept(templates: Templates) -> None:
-    made = templates.copy(private_plan(gated("[{metric: auc, at_least: 1.0}]")))
+    made = templates.copy(private_plan(gated("[{metric: auc, at_least: 1.0}]", EXEMPT)))
     finished(made)
     verdict = validate(made.centre, version(made), why="a try", by="risk-1")
     assert not verdict.passed
@@ -122,11 +120,7 @@ def test_one_that_fails_stays_a_candidate_and_the_verdict_is_kept(templates: Tem
 
 
 def test_a_blocking_rule_keeps_a_candidate_back(candidate: Private) -> None:
-    def blocks(_session: object, judged: ModelVersion, _at: datetime) -> list[PolicyFinding]:
-        assert judged.ref == "private@1"
-        return [PolicyFinding(rule="owner", holds=False, words="nobody owns it")]
-
-    verdict = validate(candidate.centre, version(candidate), why="a try", by="risk-1", policies=blocks)
+    verdict = held_back(candidate.centre, "private", 1)
     assert verdict.failures == ("rule owner does not hold: nobody owns it",)
     assert version(candidate).stage is Stage.CANDIDATE
     audited(candidate)
@@ -240,23 +234,73 @@ def test_a_verdict_that_is_made_up_is_found(candidate: Private, change: Any) -> 
         audit(changed(candidate, change), pinned_by(candidate))
 
 
-def test_a_version_that_no_verdict_validated_is_found(candidate: Private) -> None:
-    with writing(candidate.engine, "moving") as session:
-        move(session, "private", 1, Stage.VALIDATED, why="a test", by="risk-1", at=candidate.clock.wall())
-    with pytest.raises(Refused, match="private@1 becomes validated, and the newest verdict of the gate"):
-        audited(candidate)
+def logged(federation: Private) -> list[dict[str, Any]]:
+    return [json.loads(each.body) for each in log_of(federation).entries()]
 
 
-def test_a_version_that_is_validated_by_a_verdict_that_failed_is_found(templates: Templates) -> None:
-    made = templates.copy(private_plan(gated("[{metric: auc, at_least: 1.0}]")))
-    finished(made)
-    verdict = validate(made.centre, version(made), why="a try", by="risk-1")
-    with writing(made.engine, "moving") as session:
-        on, at = verdict.digest, made.clock.wall()
-        move(session, "private", 1, Stage.VALIDATED, why="a test", by="risk-1", at=at, on=on)
-    with pytest.raises(Refused, match="private@1 becomes validated, and the newest verdict of the gate"):
-        audited(made)
-    made.close()
+def retold(*entries: dict[str, Any]) -> list[bytes]:
+    """Entries in a new order, none of a moment before those that it follows."""
+    moments = accumulate((each["at"] for each in entries), max)
+    return [canonical_json(each | {"at": at}) for each, at in zip(entries, moments, strict=True)]
+
+
+def split(federation: Private) -> tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]:
+    """A log's entries before the gate said anything, its verdicts, and its move to validated."""
+    found = logged(federation)
+    verdicts = [each for each in found if each["what"]["kind"] == "gate"]
+    (moved,) = (each for each in found if each["what"].get("to") == "validated")
+    return found[: found.index(verdicts[0])], verdicts, moved
+
+
+def test_a_bare_move_to_validated_is_found(candidate: Private) -> None:
+    passed(candidate.centre, "private", 1)
+    before, verdicts, moved = split(candidate)
+    pinned = pinned_by(candidate)
+    audit(retold(*before, *verdicts, moved), pinned)
+    with pytest.raises(AuditRefused, match=r"private@1 cannot become validated: the gate has not judged it"):
+        audit(retold(*before, moved), pinned)
+    with pytest.raises(AuditRefused, match=r"the gate has not judged it"):
+        audit(retold(*before, moved, *verdicts), pinned)
+    del moved["what"]["on"]
+    with pytest.raises(AuditRefused, match=r"private@1 cannot become validated on no verdict"):
+        audit(retold(*before, *verdicts, moved), pinned)
+
+
+def test_a_move_on_the_verdict_of_another_version_is_found(candidate: Private) -> None:
+    passed(candidate.centre, "private", 1)
+    before, verdicts, moved = split(candidate)
+    (model,) = (each for each in before if each["what"]["kind"] == "model")
+    second = model | {"what": model["what"] | {"version": 2}}
+    other = moved | {"what": moved["what"] | {"version": 2}}
+    with pytest.raises(AuditRefused, match=r"private@2 cannot become validated: the gate has not judged it"):
+        audit(retold(*before, second, *verdicts, moved, other), pinned_by(candidate))
+
+
+def test_a_move_on_a_verdict_that_fails_is_found(candidate: Private) -> None:
+    held_back(candidate.centre, "private", 1)
+    passed(candidate.centre, "private", 1)
+    before, (fails, passes), moved = split(candidate)
+    pinned, words = pinned_by(candidate), "private@1 cannot become validated"
+    on_that = moved | {
+        "what": moved["what"] | {"on": Verdict.model_validate(fails["what"]["verdict"]).digest}
+    }
+    audit(retold(*before, fails, passes, moved), pinned)
+    with pytest.raises(AuditRefused, match=f"{words}.* does not pass it"):
+        audit(retold(*before, fails, on_that), pinned)
+    with pytest.raises(AuditRefused, match=f"{words} on verdict .*: the gate's newest verdict on it is"):
+        audit(retold(*before, passes, fails, moved), pinned)
+
+
+def test_a_move_on_a_verdict_of_before_its_quarantine_is_found(candidate: Private) -> None:
+    passed(candidate.centre, "private", 1)
+    for to in (Stage.QUARANTINED, Stage.CANDIDATE):
+        with writing(candidate.engine, "moving") as session:
+            move(session, "private", 1, to, why="a test", by="risk-1", at=candidate.clock.wall())
+    *_, moved = split(candidate)
+    with pytest.raises(AuditRefused, match="has not judged it since it became a candidate"):
+        audit(retold(*logged(candidate), moved), pinned_by(candidate))
+    passed(candidate.centre, "private", 1)
+    audited(candidate)
 
 
 # --- champion and challenger ------------------------------------------------------------------------------------------

@@ -19,8 +19,8 @@ from protos.artifact_keys import SIGNATURE_FILE
 from protos.model_stages import Stage
 from simulation.deployment import free_port
 from strategies.errors import Unreachable, UsageError
-from tests.coordinator.private_for_tests import Templates, private_plan, templates
-from tests.coordinator.registry_for_tests import NAME, Registry
+from tests.coordinator.private_for_tests import Templates, templates
+from tests.coordinator.registry_for_tests import GATED, NAME, Registry
 
 __all__ = ["templates"]
 VARIABLE = "COVENANT_TEST_MLFLOW"
@@ -84,7 +84,7 @@ def _wait(server: Server, running: subprocess.Popen[bytes], log: Path) -> None:
 
 @pytest.fixture(scope="module")
 def registry(templates: Templates) -> Iterator[Registry]:
-    federation = templates.copy(private_plan())
+    federation = templates.copy(GATED)
     made = Registry.of(federation)
     made.approved()
     yield made

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from coordinator.deploy.verdicts import verdicts_on
 from coordinator.registry import approvals
 from coordinator.registry.approvals import standing
 from protos.log_audit import AuditRefused, audit
@@ -18,9 +19,10 @@ from protos.membership import Role
 from protos.model_stages import Stage
 from strategies.errors import Refused, UsageError
 from strategies.ids import Digest
-from tests.coordinator.private_for_tests import Templates, private_plan, templates
+from tests.coordinator.gate_for_tests import held_back
+from tests.coordinator.private_for_tests import Templates, templates
 from tests.coordinator.recovery_for_tests import empty, replayed, told
-from tests.coordinator.registry_for_tests import NAME, VERDICT, Registry
+from tests.coordinator.registry_for_tests import GATED, NAME, Registry
 from tests.coordinator.test_log_export import log_of, pinned_by
 
 __all__ = ["empty", "templates"]
@@ -28,7 +30,7 @@ __all__ = ["empty", "templates"]
 
 @pytest.fixture
 def registry(templates: Templates) -> Iterator[Registry]:
-    federation = templates.copy(private_plan())
+    federation = templates.copy(GATED)
     yield Registry.of(federation)
     federation.close()
 
@@ -50,7 +52,7 @@ def test_the_last_approval_that_it_takes_moves_the_version(registry: Registry, e
     assert found.words == "validated, 1 of 2 approvals"
     assert [each.could for each in found.missing] == [("risk-1", "risk-2")]
     assert registry.approve("risk-1", Role.MODEL_RISK).stage is Stage.APPROVED
-    assert kinds(registry)[-4:] == ["model-moved", "model-approved", "model-approved", "model-moved"]
+    assert kinds(registry)[-5:] == ["gate", "model-moved", "model-approved", "model-approved", "model-moved"]
     story = audited(registry).registry.versions[NAME, 1]
     assert story.stage is Stage.APPROVED
     assert [each.officer for each in story.approvals] == ["privacy-1", "risk-1"]
@@ -62,11 +64,10 @@ def test_the_last_approval_that_it_takes_moves_the_version(registry: Registry, e
 
 def test_an_approval_names_the_verdict_that_the_version_was_validated_on(registry: Registry) -> None:
     registry.go(Stage.VALIDATED)
-    assert registry.subject().on == VERDICT
-    registry.go(Stage.QUARANTINED, Stage.CANDIDATE)
-    registry.go(Stage.VALIDATED, on=None)
-    moved = registry.subject().on
-    assert moved != VERDICT
+    (verdict,) = verdicts_on(registry.federation.engine, NAME, 1)
+    assert registry.subject().on == verdict.digest
+    held_back(registry.federation.centre, NAME, 1)  # a later one, which moves nothing
+    assert registry.subject().on == verdict.digest
     registry.approve("privacy-1", Role.PRIVACY_OFFICER)
     audited(registry)
 
@@ -130,7 +131,7 @@ def test_after_quarantine_it_is_approved_anew(registry: Registry) -> None:
 
 
 def test_unsigned_files_are_never_approved(templates: Templates) -> None:
-    federation = templates.copy(private_plan())
+    federation = templates.copy(GATED)
     registry = Registry.of(federation, key=False)
     registry.go(Stage.VALIDATED)
     with pytest.raises(Refused, match="the files of private@1 are not signed"):

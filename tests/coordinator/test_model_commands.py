@@ -18,8 +18,9 @@ from protos.key_files import is_encrypted
 from protos.model_stages import Stage
 from strategies.encoding import sha256_hex
 from tests.coordinator.cli_for_tests import Command, commands_in, facts_of
+from tests.coordinator.gate_for_tests import PRIVATE, gated
 from tests.coordinator.private_for_tests import Templates, private_plan, templates
-from tests.coordinator.registry_for_tests import NAME, Registry
+from tests.coordinator.registry_for_tests import GATED, NAME, Registry
 from tests.coordinator.secure_for_tests import RUN
 from tests.coordinator.test_log_export import log_of
 from tests.trust_for_tests import key_of
@@ -30,7 +31,7 @@ MODEL = f"{NAME}@1"
 
 @pytest.fixture
 def registry(templates: Templates) -> Iterator[Registry]:
-    federation = templates.copy(private_plan())
+    federation = templates.copy(GATED)
     yield Registry.of(federation)
     federation.close()
 
@@ -171,7 +172,7 @@ def test_two_versions_are_compared(registry: Registry, templates: Templates, cov
     centre, version = registry.federation.centre, registry.version
     same = facts_of(covenant, "model", "compare", MODEL, MODEL)
     assert (same["weights"]["l2"], same["plan"]["changes"]) == (0.0, [])
-    other = templates.copy(private_plan({"seed: 1": "seed: 2"}))
+    other = templates.copy(private_plan(gated(PRIVATE, {"seed: 1": "seed: 2"})))
     found = other.drive()
     trained = publish(other.centre, other.documents, found)
     register(

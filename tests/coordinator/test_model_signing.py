@@ -22,8 +22,8 @@ from protos.membership import Service
 from strategies.encoding import sha256_hex
 from strategies.errors import Refused, UsageError
 from strategies.ids import Digest
-from tests.coordinator.private_for_tests import Templates, private_plan, templates
-from tests.coordinator.registry_for_tests import Registry
+from tests.coordinator.private_for_tests import Templates, templates
+from tests.coordinator.registry_for_tests import GATED, Registry
 from tests.coordinator.test_log_export import log_of, pinned_by
 from tests.trust_for_tests import key_of
 
@@ -34,7 +34,7 @@ COMMAND = Path(sys.executable).parent / "model_signing"
 @pytest.fixture(scope="module")
 def registry(templates: Templates) -> Iterator[Registry]:
     """Nobody changes it."""
-    federation = templates.copy(private_plan())
+    federation = templates.copy(GATED)
     yield Registry.of(federation)
     federation.close()
 
@@ -146,7 +146,7 @@ def test_an_export_needs_an_empty_folder(folder: Path, registry: Registry) -> No
 def test_a_key_that_the_list_does_not_vouch_for_verifies_nothing(
     folder: Path, registry: Registry, templates: Templates
 ) -> None:
-    federation = templates.copy(private_plan())
+    federation = templates.copy(GATED)
     other = Registry(federation)
     with pytest.raises(Refused, match="has no service for purpose artifacts"):
         verify_export(folder, other.listed.trusted)
@@ -169,7 +169,7 @@ def test_a_key_that_the_list_does_not_vouch_for_verifies_nothing(
 def test_without_a_key_that_may_be_used_nothing_is_signed_and_a_warning_says_why(
     case: str, reason: str, templates: Templates, heard: list[dict[str, object]]
 ) -> None:
-    federation = templates.copy(private_plan())
+    federation = templates.copy(GATED)
     registry = Registry(federation)
     settings = federation.centre.settings
     registry.certify(
@@ -213,7 +213,7 @@ def test_files_that_lie_beside_a_version_are_no_artifacts(registry: Registry) ->
 
 
 def test_a_certificate_of_somebody_else_is_not_believed_in_the_log(templates: Templates) -> None:
-    federation = templates.copy(private_plan())
+    federation = templates.copy(GATED)
     Registry.of(federation)
     bodies = [each.body for each in log_of(federation).entries()]
     audit(bodies, pinned_by(federation))

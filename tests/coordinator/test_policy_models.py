@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from coordinator.db import writing
+from coordinator.deploy.verdicts import verdicts_on
 from coordinator.documents import read_listed
 from coordinator.governance.members import Listed
 from coordinator.governance.policies.packs import publish as publish_pack
@@ -26,6 +27,7 @@ from protos.policy_verdicts import ModelSubject
 from protos.root import SignedRoot
 from strategies.encoding import canonical_json, digest_of
 from strategies.errors import Refused
+from tests.coordinator.gate_for_tests import PRIVATE, gated, passed
 from tests.coordinator.private_for_tests import Make, Private, Templates, make, private_plan, templates
 from tests.coordinator.test_log_export import listed_in, log_of, pinned_by, put, root_keys, signed_by
 from tests.coordinator.test_replay import require_same
@@ -57,14 +59,18 @@ def published(federation: Private, what: PolicyPack) -> None:
     publish_pack(federation.centre, made, listed)
 
 
-@pytest.fixture
-def trained(make: Make) -> Private:
+def trained_by(make: Make, changes: dict[str, str] | None = None) -> Private:
     """A federation whose run is done, with one model, and officers who may sign packs."""
-    federation = make()
+    federation = make(changes)
     publish(federation.centre, federation.documents, federation.drive())
     federation.store.finish("completed")
     certified(federation)
     return federation
+
+
+@pytest.fixture
+def trained(make: Make) -> Private:
+    return trained_by(make)
 
 
 def bodies(federation: Private) -> list[bytes]:
@@ -120,9 +126,8 @@ def test_a_version_is_judged_for_the_stage_that_it_is_to_enter(trained: Private)
     assert to_serve.outcomes() == {"signed": "fails"}
 
 
-def test_what_moves_a_version_asks_first_and_the_log_has_what_was_said(
-    trained: Private, tmp_path: Path
-) -> None:
+def test_what_moves_a_version_asks_first_and_the_log_has_what_was_said(make: Make, tmp_path: Path) -> None:
+    trained = trained_by(make, gated(PRIVATE))
     serving = rule(
         id="signed", applies_to="model", expression="!model.serves || model.is_signed", remedy="Sign it."
     )
@@ -134,7 +139,9 @@ def test_what_moves_a_version_asks_first_and_the_log_has_what_was_said(
     with writing(trained.engine, "asking") as session:
         (found,) = judge_for_stage(session, name, 1, Stage.VALIDATED, trained.centre.clock())
         require_stage(session, name, 1, Stage.VALIDATED, trained.centre.clock())
-        move(session, name, 1, Stage.VALIDATED, why="good", by="gate", at=trained.centre.clock())
+    passed(trained.centre, name, 1)
+    (verdict,) = verdicts_on(trained.engine, name, 1)
+    assert [(each.rule, each.holds) for each in verdict.policies] == [("house@1/signed", True)]
     assert (found.rule, found.holds, found.words) == ("house@1/signed", True, "passes")
     size = len(bodies(trained))
     with (
@@ -149,7 +156,7 @@ def test_what_moves_a_version_asks_first_and_the_log_has_what_was_said(
         (found,) = judge_for_stage(session, name, 1, Stage.APPROVED, trained.centre.clock())
     assert not found.holds
     kinds = [LogEntry.from_canonical(each).what.kind for each in bodies(trained)]
-    assert kinds[-4:] == ["policy", "judged", "model-moved", "judged"]
+    assert kinds[-4:] == ["judged", "gate", "model-moved", "judged"]
     audit(bodies(trained), pinned_by(trained))
     require_same(trained, str(tmp_path))
 

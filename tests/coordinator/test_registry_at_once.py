@@ -30,7 +30,8 @@ from strategies.encoding import sha256_hex
 from strategies.errors import CovenantError, Refused
 from strategies.ids import RunId
 from tests.coordinator.cli_for_tests import make_home, membership
-from tests.coordinator.conftest import Clock
+from tests.coordinator.conftest import RUN, Clock
+from tests.coordinator.gate_for_tests import gated_run, held_back, passed
 from tests.trust_for_tests import FAR, key_of, officers
 
 NAME = "lending-default"
@@ -67,6 +68,13 @@ def signed(listed: Listed, clock: Clock, tmp_path: Path) -> Signed:
     federation = listed.trusted.federation
     made = certify_artifact_key(key, "artifacts", key_of("artifacts"), federation=federation, at=clock())
     return Signed(b"a signature", made, listed)
+
+
+@pytest.fixture
+def run(engine: Engine) -> RunId:
+    with writing(engine, "submitting") as session:
+        session.add(gated_run())
+    return RUN
 
 
 def registered(centre: Centre, run: RunId, signed: Signed, graph: bytes = b"a graph") -> ModelVersion:
@@ -119,8 +127,7 @@ def test_four_officers_at_once_approve_once(
     centre: Centre, run: RunId, signed: Signed, listed: Listed, opened: Callable[..., Engine]
 ) -> None:
     registered(centre, run, signed)
-    with writing(centre.engine, "moving") as session:
-        move(session, NAME, 1, Stage.VALIDATED, why="a test", by="gate", at=centre.clock())
+    passed(centre, NAME, 1)
     statements = [said(centre, listed, name) for name in PEOPLE]
 
     def approving(statement: ModelStatement) -> Callable[[], object]:
@@ -164,3 +171,18 @@ def test_registrations_moves_and_aliases_at_once_do_not_lock_each_other_out(
     assert all("is quarantined, and such a version has no alias" in str(each) for each in failed)
     assert get_version(centre.engine, NAME, 5).stage is Stage.CANDIDATE
     assert kinds(centre.engine).count("model-moved") == 6
+
+
+def test_a_verdict_that_fails_at_the_same_moment_leaves_the_log_in_one_order(
+    centre: Centre, run: RunId, signed: Signed, opened: Callable[..., Engine]
+) -> None:
+    registered(centre, run, signed)
+    centres = [replace(centre, engine=opened()) for _ in range(2)]
+    failed = at_once(lambda: passed(centres[0], NAME, 1), lambda: held_back(centres[1], NAME, 1))
+    assert failed == []
+    assert get_version(centre.engine, NAME, 1).stage is Stage.VALIDATED
+    told = kinds(centre.engine)
+    assert [each for each in told if each in {"gate", "model-moved"}] in (
+        ["gate", "model-moved", "gate"],
+        ["gate", "gate", "model-moved"],
+    )

@@ -20,6 +20,7 @@ from protos.model_stages import Stage
 from protos.rollouts import Canary, Full, RolloutRules, Shadow
 from strategies.errors import CovenantError, Refused, Unreachable, UsageError
 from tests.coordinator.deploy_for_tests import NAME, Serving, Works
+from tests.coordinator.gate_for_tests import passed
 
 AUTOMATIC = RolloutRules(steps=(0.1, 0.5), min_rows=100)
 
@@ -131,10 +132,12 @@ def test_nothing_before_means_nothing_to_go_back_to(works: Works, service: Servi
     assert service.opened["stable"].version == 1
 
 
-@pytest.mark.parametrize("to", [None, Stage.VALIDATED, Stage.QUARANTINED, Stage.RETIRED])
-def test_only_an_approved_version_is_deployed(works: Works, service: Serving, to: Stage | None) -> None:
+@pytest.mark.parametrize("to", [Stage.CANDIDATE, Stage.VALIDATED, Stage.QUARANTINED, Stage.RETIRED])
+def test_only_an_approved_version_is_deployed(works: Works, service: Serving, to: Stage) -> None:
     works.registered(2)
-    if to is not None:
+    if to is Stage.VALIDATED:
+        passed(works.centre, NAME, 2)
+    elif to is not Stage.CANDIDATE:
         works.move(2, to)
     with pytest.raises(Refused, match=f"{NAME}@2 is .*; only an approved version is deployed"):
         works.start(2, "branch")

@@ -4,23 +4,30 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from sqlalchemy import Engine, select
 
+from coordinator.bootstrap import Centre, open_centre
 from coordinator.db import reading, writing
 from coordinator.db.log_schema import LoggedEntry
 from coordinator.db.registry_schema import ModelMove
+from coordinator.deploy.verdicts import verdicts_on
 from coordinator.registry.artifacts import ArtifactStore
 from coordinator.registry.stages import move, write_alias
 from coordinator.registry.versions import ModelVersion, find_version, get_version, register
+from coordinator.settings import load_settings
 from protos.log_entries import LogEntry
 from protos.log_registry import ModelMoved
 from protos.model_stages import MOVES, Stage
 from strategies.encoding import sha256_hex
 from strategies.errors import Refused, UsageError
-from strategies.ids import RunId
-from tests.coordinator.conftest import Clock
+from strategies.ids import Digest, RunId
+from tests.coordinator.cli_for_tests import make_home
+from tests.coordinator.conftest import RUN, Clock
+from tests.coordinator.gate_for_tests import gated_run, held_back, passed
 
 NAME = "lending-default"
 ROUTES: dict[Stage, tuple[Stage, ...]] = {
@@ -32,6 +39,21 @@ ROUTES: dict[Stage, tuple[Stage, ...]] = {
     Stage.QUARANTINED: (Stage.QUARANTINED,),
 }
 Go = Callable[..., ModelVersion]
+
+
+@pytest.fixture
+def centre(engine: Engine, artifacts: ArtifactStore, clock: Clock, tmp_path: Path) -> Centre:
+    make_home(tmp_path / "home")
+    opened = open_centre(load_settings(tmp_path / "home"))
+    opened.engine.dispose()
+    return replace(opened, engine=engine, artifacts=artifacts, clock=clock)
+
+
+@pytest.fixture
+def run(engine: Engine) -> RunId:
+    with writing(engine, "submitting") as session:
+        session.add(gated_run())
+    return RUN
 
 
 @pytest.fixture
@@ -61,11 +83,14 @@ def register_one(
 
 
 @pytest.fixture
-def go(engine: Engine, clock: Clock, register_one: Callable[[], ModelVersion]) -> Go:
-    """Moves a version through stages."""
+def go(centre: Centre, engine: Engine, clock: Clock, register_one: Callable[[], ModelVersion]) -> Go:
+    """Moves a version through stages; a candidate by the gate."""
 
     def through(*stages: Stage, version: int = 1, by: str = "model-risk") -> ModelVersion:
         for to in stages:
+            if (get_version(engine, NAME, version).stage, to) == (Stage.CANDIDATE, Stage.VALIDATED):
+                passed(centre, NAME, version, by=by)
+                continue
             with writing(engine, "moving") as session:
                 move(session, NAME, version, to, why="a test", by=by, at=clock())
         return get_version(engine, NAME, version)
@@ -112,8 +137,8 @@ def test_a_move_is_a_row_and_an_entry_that_name_each_other(
         (number, seq, what.before, what.to) for number, (seq, what) in enumerate(entries(engine), start=1)
     ]
     assert [(what.digest, what.why, what.by) for _, what in entries(engine)] == [
-        (version.digest, "a test", "model-risk")
-    ] * 2
+        (version.digest, why, "model-risk") for why in ("the gate passed it: a test", "a test")
+    ]
 
 
 def test_a_transaction_that_fails_after_it_moves_nothing(
@@ -123,7 +148,7 @@ def test_a_transaction_that_fails_after_it_moves_nothing(
 
     def moved_and_failed() -> None:
         with writing(engine, "moving") as session:
-            move(session, NAME, 1, Stage.VALIDATED, why="a test", by="gate", at=clock())
+            move(session, NAME, 1, Stage.RETIRED, why="a test", by="risk-1", at=clock())
             raise RuntimeError
 
     with pytest.raises(RuntimeError):
@@ -143,7 +168,7 @@ def test_two_moves_at_once_do_not_start_from_one_stage(
         ready.wait()
         try:
             with writing(mine, "moving") as session:
-                move(session, NAME, 1, Stage.VALIDATED, why="a test", by="gate", at=clock())
+                move(session, NAME, 1, Stage.RETIRED, why="a test", by="risk-1", at=clock())
         except Refused as error:
             refused.append(error)
 
@@ -199,5 +224,67 @@ def test_words_that_are_too_long_are_refused(
 ) -> None:
     register_one()
     with pytest.raises(UsageError, match="why"), writing(engine, "moving") as session:
-        move(session, NAME, 1, Stage.VALIDATED, why="x" * 501, by="gate", at=clock())
+        move(session, NAME, 1, Stage.RETIRED, why="x" * 501, by="risk-1", at=clock())
     assert get_version(engine, NAME, 1).stage is Stage.CANDIDATE
+
+
+# --- what a candidate is validated on
+
+
+def validate_on(engine: Engine, clock: Clock, on: Digest | None, version: int = 1) -> None:
+    """The bare move that only the gate may make."""
+    with writing(engine, "moving") as session:
+        move(session, NAME, version, Stage.VALIDATED, why="a test", by="risk-1", at=clock(), on=on)
+
+
+def verdict_of(engine: Engine, version: int = 1) -> Digest:
+    """The newest."""
+    return verdicts_on(engine, NAME, version)[-1].digest
+
+
+def is_refused(engine: Engine, clock: Clock, on: Digest | None, reason: str, version: int = 1) -> None:
+    told = entries(engine)
+    with pytest.raises(Refused, match=f"{NAME}@{version} cannot become validated.*{reason}"):
+        validate_on(engine, clock, on, version)
+    assert get_version(engine, NAME, version).stage is Stage.CANDIDATE
+    assert entries(engine) == told
+
+
+@pytest.mark.parametrize("on", [None, sha256_hex(b"a verdict")])
+def test_nothing_is_validated_without_a_verdict(
+    on: Digest | None, engine: Engine, clock: Clock, register_one: Callable[[], ModelVersion]
+) -> None:
+    register_one()
+    is_refused(engine, clock, on, "the gate has not judged it")
+
+
+def test_nothing_is_validated_on_the_verdict_of_another_version(
+    centre: Centre, engine: Engine, clock: Clock, register_one: Callable[[], ModelVersion]
+) -> None:
+    register_one(), register_one()
+    passed(centre, NAME, 1)
+    is_refused(engine, clock, verdict_of(engine), "the gate has not judged it", version=2)
+    held_back(centre, NAME, 2)
+    is_refused(engine, clock, verdict_of(engine), "the gate's newest verdict on it is", version=2)
+
+
+def test_nothing_is_validated_on_a_verdict_that_fails(
+    centre: Centre, engine: Engine, clock: Clock, register_one: Callable[[], ModelVersion]
+) -> None:
+    register_one()
+    held_back(centre, NAME, 1)
+    is_refused(engine, clock, verdict_of(engine), "does not pass it")
+    is_refused(engine, clock, None, "on no verdict")
+
+
+def test_nothing_is_validated_on_a_verdict_of_before_its_quarantine(
+    centre: Centre, engine: Engine, clock: Clock, go: Go, register_one: Callable[[], ModelVersion]
+) -> None:
+    register_one()
+    passed(centre, NAME, 1)
+    before = verdict_of(engine)
+    go(Stage.QUARANTINED, Stage.CANDIDATE)
+    is_refused(engine, clock, before, "the gate has not judged it since it became a candidate")
+    held_back(centre, NAME, 1)
+    is_refused(engine, clock, before, "the gate's newest verdict on it is")
+    assert go(Stage.VALIDATED).stage is Stage.VALIDATED

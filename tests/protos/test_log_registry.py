@@ -13,12 +13,15 @@ from strategies.errors import Refused
 
 AT = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 DIGEST = sha256_hex(b"a version")
+VERDICT, OTHER = sha256_hex(b"a verdict"), sha256_hex(b"another verdict")
 NAME = "lending-default"
 
 
-def moved(before: Stage, to: Stage, version: int = 1, digest: str = DIGEST) -> ModelMoved:
+def moved(
+    before: Stage, to: Stage, version: int = 1, digest: str = DIGEST, on: str | None = None
+) -> ModelMoved:
     return ModelMoved(
-        name=NAME, version=version, digest=digest, before=before, to=to, why="a test", by="model-risk"
+        name=NAME, version=version, digest=digest, before=before, to=to, why="a test", by="model-risk", on=on
     )
 
 
@@ -40,8 +43,9 @@ def test_only_the_moves_of_the_table_are_believed(before: Stage, to: Stage) -> N
     told = story(before)
     if (before, to) == (Stage.VALIDATED, Stage.APPROVED):
         return  # takes approvals, which the tests of those have
+    told.judge(NAME, 1, VERDICT, passed=True)
     if to in MOVES[before]:
-        told.take(moved(before, to), None, AT)
+        told.take(moved(before, to, on=VERDICT if to is Stage.VALIDATED else None), None, AT)
         assert told.versions[NAME, 1].stage is to
         return
     with pytest.raises(Refused, match=f"is {before} and cannot become {to}"):
@@ -74,3 +78,65 @@ def test_aliases_follow_the_moves() -> None:
     assert told.aliases(NAME) == {"champion": 1}
     with pytest.raises(Refused, match="is quarantined, and such a version has no alias"):
         told.take(aliased("best", 2), None, AT)
+
+
+Said = tuple[int, str, bool]
+"""Of which version a verdict is, its digest, and whether it passes."""
+
+
+def judged_story(*said: Said) -> RegistryStory:
+    """Two candidates, and what the gate said of them in this order."""
+    told = story(versions=2)
+    for version, verdict, passed in said:
+        told.judge(NAME, version, verdict, passed=passed)
+    return told
+
+
+@pytest.mark.parametrize(
+    ("said", "on", "reason"),
+    [
+        pytest.param((), None, "the gate has not judged it", id="a bare move"),
+        pytest.param((), VERDICT, "the gate has not judged it", id="a verdict that nobody told"),
+        pytest.param(((1, VERDICT, True),), None, "on no verdict", id="a bare move beside a verdict"),
+        pytest.param(((2, VERDICT, True),), VERDICT, "the gate has not judged it", id="of another version"),
+        pytest.param(
+            ((1, OTHER, True), (2, VERDICT, True)),
+            VERDICT,
+            "newest verdict on it is",
+            id="of another, beside its own",
+        ),
+        pytest.param(((1, VERDICT, False),), VERDICT, "does not pass it", id="a verdict that fails"),
+        pytest.param(
+            ((1, VERDICT, True), (1, OTHER, False)),
+            VERDICT,
+            "newest verdict on it is",
+            id="superseded by one that fails",
+        ),
+        pytest.param(
+            ((1, VERDICT, True), (1, OTHER, True)),
+            VERDICT,
+            "newest verdict on it is",
+            id="superseded by one that passes",
+        ),
+    ],
+)
+def test_a_candidate_is_validated_on_the_newest_verdict_and_only_if_that_passes(
+    said: tuple[Said, ...], on: str | None, reason: str
+) -> None:
+    told = judged_story(*said)
+    with pytest.raises(Refused, match=f"{NAME}@1 cannot become validated.*{reason}"):
+        told.take(moved(Stage.CANDIDATE, Stage.VALIDATED, on=on), None, AT)
+    told.judge(NAME, 1, VERDICT, passed=True)
+    told.take(moved(Stage.CANDIDATE, Stage.VALIDATED, on=VERDICT), None, AT)
+    assert told.versions[NAME, 1].validated == VERDICT
+
+
+@pytest.mark.parametrize("told_in_quarantine", [False, True])
+def test_a_verdict_of_before_a_quarantine_counts_no_more(told_in_quarantine: bool) -> None:
+    told = judged_story((1, VERDICT, True))
+    told.take(moved(Stage.CANDIDATE, Stage.QUARANTINED), None, AT)
+    if told_in_quarantine:
+        told.judge(NAME, 1, VERDICT, passed=True)
+    told.take(moved(Stage.QUARANTINED, Stage.CANDIDATE), None, AT)
+    with pytest.raises(Refused, match="has not judged it since it became a candidate"):
+        told.take(moved(Stage.CANDIDATE, Stage.VALIDATED, on=VERDICT), None, AT)
