@@ -132,7 +132,6 @@ class Audit:
     """The latest moment that any entry has."""
     _plans: dict[tuple[Digest, Digest], tuple[Plan, Contract]] = field(default_factory=dict)
     """Plans with their contracts, by the digests of both."""
-    """The newest verdict on each version that was judged; None where it did not pass."""
     _recalled: Recollection = field(init=False)
     _evidence: dict[Digest, PlanEvidence] = field(default_factory=dict)
 
