@@ -82,7 +82,7 @@ from protos.log_runs import RunStory
 from protos.log_witnesses import Witnesses, require_refused
 from protos.membership import MemberList, Membership, Trusted, check_members
 from protos.model_release import Released
-from protos.model_stages import RELEASABLE
+from protos.model_stages import RELEASABLE, Stage
 from protos.personal import PersonalStatement
 from protos.plan import Plan
 from protos.plan_fit import check_plan
@@ -98,6 +98,7 @@ from strategies.transparency.notes import Checkpoint
 PLAN_FILE: Final = "plan.json"
 CONTRACT_FILE: Final = "contract.json"
 """The artifacts of a model that are the documents of its run."""
+_APPROVAL: Final = (Stage.VALIDATED, Stage.APPROVED)
 
 
 class AuditRefused(Refused):
@@ -132,7 +133,7 @@ class Audit:
     _evidence: dict[Digest, PlanEvidence] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._recalled = Recollection(self._plans, self.runs, self.models)
+        self._recalled = Recollection(self._plans, self.runs, self.models, self.registry.versions)
 
     def take(self, seq: int, data: bytes) -> None:
         """Judge entry `seq`, from its bytes."""
@@ -178,11 +179,13 @@ class Audit:
             case AccountsAdopted():
                 self._adopt(what)
             case ModelMoved() | ModelAliased() | ModelSigned() | ModelApproved():
+                if isinstance(what, ModelMoved) and (what.before, what.to) == _APPROVAL:
+                    self.policies.require_entered(what.name, what.version, what.to, at)
                 self.registry.take(what, self._trusted, at)
             case PolicyPublished() | PolicyJudged() | PolicyInForce():
                 self.policies.take(what, self._trusted, self._recalled.facts, self.registry.versions, at)
             case GateJudged():
-                self._gate(what)
+                self._gate(what, at)
             case TargetAdded() | Deployed() | RolloutMoved() | RecallOrdered() | RecallConfirmed():
                 self.deployments.take(what, self._trusted, self._releasable)
             case CeilingSet() | Halted() | HaltLifted():
@@ -292,9 +295,10 @@ class Audit:
         self.models.append(what)
         self.registry.register(what.name, what.version, what.digest, run.approved.author)
 
-    def _gate(self, what: GateJudged) -> None:
+    def _gate(self, what: GateJudged, at: datetime) -> None:
         run = self._run(what.verdict.run)
         judge_gate(what, self.registry, run, self._plans[run.plan.digest, run.contract])
+        self.policies.require_told(what.name, what.version, what.verdict.policies, at)
 
     def _releasable(self, name: str, version: int) -> Released:
         """A version as it may be released. Raises Refused where it is not registered or not approved."""
