@@ -187,6 +187,8 @@ class Audit:
             case GateJudged():
                 self._gate(what, at)
             case TargetAdded() | Deployed() | RolloutMoved() | RecallOrdered() | RecallConfirmed():
+                if isinstance(what, Deployed) and (runs := self.deployments.brought_on(what)) is not None:
+                    self.policies.require_entered(runs.model, runs.version, Stage.DEPLOYED, at)
                 self.deployments.take(what, self._trusted, self._releasable)
             case CeilingSet() | Halted() | HaltLifted():
                 self._decide(at, what)

@@ -3,10 +3,12 @@
 1. A target is added once. Orders of a target are numbered from 1 without gaps, and so are its releases: none is used twice, and none is lost.
 2. Every release is signed by the artifacts service of the newest member list, for this federation and target, and is of a registered version
    with exactly its files.
-3. An order moves one rollout, as rollouts move (`rollouts`); at most one of a target is under way. What an order names it releases, or it was
-   released before and still counts.
-4. A rollout has moved only by the newest order of its target. What it superseded, or what serves again after it, moves with it.
-5. Nothing that a recall names is released for its target until the recall is confirmed, and then only if it is approved anew.
+3. An order moves one rollout, as rollouts move (`rollouts`), and runs its version; at most one of a target is under way. What an order names it
+   releases, or it was released before, still counts, and may still be released.
+4. A rollout has moved only by the newest order of its target. What it superseded, what was recalled with it, or what serves again after it, moves
+   with it.
+5. Nothing that a recall names is released for its target, or goes on there by another order, until the newest order no longer runs it and is
+   confirmed, and then only if it is approved anew.
 """
 
 from __future__ import annotations
@@ -117,6 +119,8 @@ class RecallConfirmed(Part):
         return self.target, self.model, self.version
 
 
+_SERVING = frozenset({State.SHADOW, State.CANARY, State.FULL})
+
 DeployEvent = TargetAdded | Deployed | RolloutMoved | RecallOrdered | RecallConfirmed
 
 Find = Callable[[str, int], Released]
@@ -130,6 +134,15 @@ class RolloutStory:
     started: RolloutStarted
     state: State = State.PLANNED
     share: float = 0.0
+
+    def is_of(self, release: ModelRelease) -> bool:
+        """Whether `release` is of its version."""
+        started, released = self.started, release.released
+        return (started.model, started.version, started.digest) == (
+            released.model,
+            released.version,
+            released.digest,
+        )
 
 
 @dataclass
@@ -186,6 +199,8 @@ class DeployStory:
                 raise Refused(
                     f"order {what.revision} of {what.target} names release {number}, which does not count"
                 )
+        for number in filter(None, (what.stable, what.challenger)):
+            self._require_releasable(what.target, target.releases[number], find)
         self._rollout(target, what)
         target.orders.append(what)
 
@@ -200,11 +215,23 @@ class DeployStory:
                 f"{release.words} comes after {len(target.releases)}; they are numbered without gaps"
             )
         if release.mode != "recall":
-            if find(release.released.model, release.released.version) != release.released:
-                raise Refused(f"{release.words} is of a version that is not registered so")
-            if (what.target, release.released.model, release.released.version) in self.recalls:
-                raise Refused(f"{release.words} is of a version that is being recalled from there")
+            self._require_releasable(what.target, release, find)
         target.releases[release.sequence] = release
+
+    def _require_releasable(self, target: str, release: ModelRelease, find: Find) -> None:
+        """Also where it was released before: a version may have been taken back since."""
+        released = release.released
+        if find(released.model, released.version) != released:
+            raise Refused(f"{release.words} is of a version that is not registered so")
+        if (target, released.model, released.version) in self.recalls:
+            raise Refused(f"{release.words} is of a version that is being recalled from there")
+
+    def brought_on(self, what: Deployed) -> RolloutStarted | None:
+        """The version that an order brings onto its target, or further there; None where it takes one back or renews one."""
+        known = self._target(what.target).rollouts.get(what.rollout)
+        if what.state not in _SERVING or (known is not None and known.state is State.FULL):
+            return None
+        return what.started if known is None else known.started
 
     @staticmethod
     def _rollout(target: TargetStory, what: Deployed) -> None:
@@ -218,9 +245,13 @@ class DeployStory:
         if found is None:
             raise Refused(f"{what.rollout} was never started at {what.target}")
         require_move(what.rollout, standing_of(found.state, found.share), standing_of(what.state, what.share))
+        runs = target.releases.get((what.stable if what.state is State.FULL else what.challenger) or 0)
+        if what.state in _SERVING and (runs is None or not found.is_of(runs)):
+            raise Refused(
+                f"order {what.revision} of {what.target} has {what.rollout} {what.state}, and does not run its version so"
+            )
 
-    @staticmethod
-    def _moved(target: TargetStory, what: RolloutMoved) -> None:
+    def _moved(self, target: TargetStory, what: RolloutMoved) -> None:
         newest = target.orders[-1] if target.orders else None
         if newest is None or newest.revision != what.revision:
             raise Refused(
@@ -232,8 +263,13 @@ class DeployStory:
         require_move(what.rollout, standing_of(story.state, story.share), standing_of(what.state, what.share))
         if what.rollout == newest.rollout:
             fits = (what.state, what.share) == (newest.state, newest.share)
-        else:  # it is superseded by that one, or serves again after it
-            fits = what.state in {State.SUPERSEDED, State.FULL}
+        else:  # it is superseded by that one or recalled with it, or serves again after it
+            stable = target.releases.get(newest.stable or 0)
+            if stable is not None and story.is_of(stable):
+                fits = what.state is State.FULL
+            else:
+                recalled = (what.target, story.started.model, story.started.version) in self.recalls
+                fits = what.state is State.SUPERSEDED or (what.state is State.RECALLED and recalled)
         if not fits:
             raise Refused(
                 f"{what.rollout} has come to {what.state}; {newest.rollout} was ordered to {newest.state}"
@@ -244,9 +280,9 @@ class DeployStory:
     def _called_back(self, target: TargetStory, what: RecallConfirmed) -> None:
         if what.what not in self.recalls:
             raise Refused(f"{what.model}@{what.version} was not recalled from {what.target}")
-        if what.revision > target.confirmed:
+        if not what.revision == target.confirmed == len(target.orders):
             raise Refused(
-                f"order {what.revision} of {what.target} is not confirmed, so neither is its recall"
+                f"order {what.revision} of {what.target} is not the newest and confirmed, so neither is its recall"
             )
         runs = target.orders[what.revision - 1]
         for number in filter(None, (runs.stable, runs.challenger)):

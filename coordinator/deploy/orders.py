@@ -1,7 +1,8 @@
 """What is decided about rollouts: each decision is one order to one target, recorded with its entry in the log before anything is done.
 
 1. Everything is looked at under the log's lock, so two who decide at once decide one after the other; the second sees what the first did.
-2. A version is released only in stage approved or deployed, with the officers' approvals, and while no recall of it from there is open.
+2. A version is released only in stage approved or deployed, with the officers' approvals, and while no recall of it from there is open. What serves
+   beside one on trial may still be released too. Before a version is brought on, the policy packs in effect are asked; going back asks nobody.
 3. Each order signs what it needs: to serve, or to be on trial, is a release of its own. One that takes a trial off raises the floor, so that
    the trial's release counts no more.
 4. What is gone back to is the nearest version that served there before, and may still be released. Without one the model is out of service,
@@ -27,11 +28,12 @@ from coordinator.deploy.effects import carried_out, open_recalls, release_of
 from coordinator.deploy.targets.settings import settings_from
 from coordinator.governance.log import append
 from coordinator.governance.members import Listed, members_signed
+from coordinator.governance.policies.stage_rules import allowed
 from protos.keys import Signer
 from protos.log_deploy import Deployed, RolloutStarted
 from protos.log_entries import What
 from protos.model_release import Mode, ModelRelease, Released, sign_release
-from protos.model_stages import RELEASABLE
+from protos.model_stages import RELEASABLE, Stage
 from protos.rollouts import (
     UNDER_WAY,
     Canary,
@@ -95,6 +97,7 @@ def start(
                 f"nothing serves at {target}, so nothing can be tried beside it; start without --shadow and --canary"
             )
         released = ordering.releasable(name, version)
+        yield from allowed(session, name, version, Stage.DEPLOYED, decided.at)
         if serving is not None and serving.released == released:
             raise Refused(
                 f"{released.ref} serves at {target} already; `covenant deploy renew` makes its release last longer"
@@ -135,7 +138,9 @@ def promote(
         rules = RolloutRules.from_canonical(row.rules.encode())
         following = rules.after(now) if step is None else step
         _require_supported(target, following, supports)
-        yield from ordering.ordered(row.id, following, ordering.releasable(row.name, row.version), now=now)
+        released = ordering.releasable(row.name, row.version)
+        yield from allowed(session, row.name, row.version, Stage.DEPLOYED, decided.at)
+        yield from ordering.ordered(row.id, following, released, now=now)
 
     _decide(desk, decided, f"promoting what is on trial at {target}", judged, first)
 
@@ -307,6 +312,7 @@ class Ordering:
             return
         serving, newest = self.serving, self.newest
         assert serving is not None and newest is not None  # noqa: PT018, S101  (callers have looked)
+        self.releasable(serving.released.model, serving.released.version)
         challenger, signed_now = newest.challenger, list[ModelRelease]()
         if challenger is None:
             signed_now = [self._sign("trial", released, floor=serving.sequence)]

@@ -15,7 +15,7 @@ from coordinator.documents import read_listed, read_root
 from coordinator.governance.log import append_again, open_log
 from coordinator.governance.replay import Replay
 from coordinator.registry.versions import get_version
-from protos.log_deploy import Deployed, DeployStory
+from protos.log_deploy import Deployed, DeployStory, RecallConfirmed
 from protos.log_entries import LogEntry, What
 from protos.model_release import ModelRelease, Released
 from protos.model_stages import Stage
@@ -132,6 +132,25 @@ def by_somebody_else(what: What) -> What | None:
     return what
 
 
+def an_order(revision: int, **changes: object) -> Callable[[What], What | None]:
+    def change(what: What) -> What | None:
+        mine = isinstance(what, Deployed) and what.revision == revision
+        return what.model_copy(update=changes) if mine else what
+
+    return change
+
+
+def of_another_version(what: What) -> What | None:
+    if isinstance(what, Deployed) and what.revision == 2:
+        assert what.started is not None
+        return what.model_copy(update={"started": what.started.model_copy(update={"version": 1})})
+    return what
+
+
+def confirmed_before(what: What) -> What | None:
+    return what.model_copy(update={"revision": 5}) if isinstance(what, RecallConfirmed) else what
+
+
 def test_the_log_as_it_is_is_believed(works: Works) -> None:
     story = judged(works, lambda what: what)
     assert [each.started.version for each in story.targets["branch"].rollouts.values()] == [1, 2, 2]
@@ -145,6 +164,11 @@ def test_the_log_as_it_is_is_believed(works: Works) -> None:
         (leave_out("deployed"), "which is not the newest"),
         (leave_out("rollout-moved"), "while .* is under way"),
         (leave_out("recalled"), "was not recalled"),
+        (an_order(7, stable=4, releases=()), "being recalled from there"),
+        (an_order(6, stable=3, releases=()), "does not run its version so"),
+        (an_order(3, challenger=None), "does not run its version so"),
+        (of_another_version, "does not run its version so"),
+        (confirmed_before, "not the newest and confirmed"),
         (with_release(sequence=2), "not signed by artifacts"),
         (by_somebody_else, "not signed by artifacts"),
     ],
@@ -155,3 +179,35 @@ def test_a_log_that_was_changed_is_not_believed(
     with pytest.raises(Refused, match=reason):
         judged(works, change)
     assert get_version(works.centre.engine, NAME, 2).stage is Stage.QUARANTINED
+
+
+def test_what_serves_is_recalled_beside_one_on_trial_and_the_log_is_believed(
+    tmp_path: Path, engine: Engine
+) -> None:
+    works = Works.make(tmp_path / "works", engine)
+    with works.serving():
+        works.approved(1)
+        works.start(1, "branch")
+        works.drive("branch")
+        works.approved(2)
+        works.start(2, "branch", Shadow())
+        works.drive("branch")
+        works.move(1, Stage.QUARANTINED)
+        with pytest.raises(Refused, match="lending-default@1 is quarantined; only an approved version"):
+            works.promote("branch", Canary(0.1))
+        works.drive("branch")
+    story = judged(works, lambda what: what)
+    assert [each.state for each in story.targets["branch"].rollouts.values()] == ["recalled", "rolled_back"]
+    assert story.recalls == set()
+
+
+def test_what_is_retired_while_it_serves_is_recalled(tmp_path: Path, engine: Engine) -> None:
+    works = Works.make(tmp_path / "works", engine)
+    with works.serving() as service:
+        works.approved(1)
+        works.start(1, "branch")
+        works.drive("branch")
+        works.move(1, Stage.RETIRED)
+        works.drive("branch")
+        assert not service.status().ready
+    assert judged(works, lambda what: what).recalls == set()
