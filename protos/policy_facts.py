@@ -4,7 +4,7 @@
 2. A fact that does not exist is left out, such as the epsilon of a plan without privacy: a rule that needs it is an error then, and no error passes.
    `||` and `&&` look at what they need only.
 3. The facts of a plan follow from plan, contract and evidence alone, so that an auditor makes them again from the log. Facts of a model that the log
-   does not have are taken as recorded (`recomputed`).
+   does not have are taken as recorded.
 """
 
 from __future__ import annotations
