@@ -11,19 +11,24 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from coordinator.db import open_database, writing
+from coordinator.db.schema import Run
+from coordinator.deploy.inventory import orders
 from coordinator.documents import read_listed, read_root
 from coordinator.governance.log import append_again, open_log
+from coordinator.governance.policies.packs import publish
 from coordinator.governance.replay import Replay
 from coordinator.registry.versions import get_version
+from protos.log_audit import CONTRACT_FILE, PLAN_FILE
 from protos.log_deploy import Deployed, DeployStory, RecallConfirmed
 from protos.log_entries import LogEntry, What
 from protos.model_release import ModelRelease, Released
 from protos.model_stages import Stage
 from protos.rollouts import Canary, Shadow
 from strategies.errors import Refused
-from tests.coordinator.conftest import submitted
-from tests.coordinator.deploy_for_tests import NAME, Works
+from tests.coordinator.conftest import RUN, submitted
+from tests.coordinator.deploy_for_tests import NAME, Works, model_files
 from tests.coordinator.recovery_for_tests import told
+from tests.policies_for_tests import pack, rule, signed
 from tests.trust_for_tests import key_of
 
 TABLES = (
@@ -211,3 +216,38 @@ def test_what_is_retired_while_it_serves_is_recalled(tmp_path: Path, engine: Eng
         works.drive("branch")
         assert not service.status().ready
     assert judged(works, lambda what: what).recalls == set()
+
+
+def test_the_packs_in_effect_are_asked_before_a_version_is_brought_on(tmp_path: Path, engine: Engine) -> None:
+    works = Works.make(tmp_path / "works", engine)
+    with writing(engine, "recording what it was trained by") as session:
+        run = session.get_one(Run, RUN)
+        run.plan, run.contract = (model_files(1)[name].decode() for name in (PLAN_FILE, CONTRACT_FILE))
+    with works.serving():
+        works.approved(1)
+        listed = read_listed(works.centre.settings)
+        what = pack(
+            rule(id="not-yet", applies_to="model", expression="model.stage != 'deployed'", remedy="Wait.")
+        )
+        made = signed(what, works.centre.clock(), federation=listed.trusted.federation)
+        publish(works.centre, made, listed)
+        with pytest.raises(Refused, match="cannot become deployed: house@1/not-yet"):
+            works.start(1, "branch")
+        assert orders(works.centre.engine, "branch") == []
+
+
+def test_an_order_that_goes_back_or_renews_brings_nothing_on(works: Works) -> None:
+    story, brought = DeployStory(), []
+    trusted = read_listed(works.centre.settings).trusted
+
+    def find(name: str, version: int) -> Released:
+        found = get_version(works.centre.engine, name, version)
+        return Released(model=name, version=version, digest=found.digest, artifacts=dict(found.artifacts))
+
+    for body in entries(works):
+        what = LogEntry.from_canonical(body).what
+        if isinstance(what, Deployed) and (started := story.brought_on(what)) is not None:
+            brought.append((what.revision, started.version))
+        if what.kind in DEPLOYED:
+            story.take(what, trusted, find)  # type: ignore[arg-type]
+    assert brought == [(1, 1), (2, 2), (3, 2), (4, 2), (6, 2)]
