@@ -72,7 +72,7 @@ from protos.log_office import (
 )
 from protos.log_personal import PersonalStory
 from protos.log_policies import PolicyInForce, PolicyJudged, PolicyPublished, PolicyStory
-from protos.log_registry import ModelAliased, ModelApproved, ModelMoved, ModelSigned, RegistryStory
+from protos.log_registry import OUT, ModelAliased, ModelApproved, ModelMoved, ModelSigned, RegistryStory
 from protos.log_run_events import (
     ReservationGivenUp,
     RunEvent,
@@ -101,6 +101,7 @@ from strategies.transparency.notes import Checkpoint
 PLAN_FILE: Final = "plan.json"
 CONTRACT_FILE: Final = "contract.json"
 """The artifacts of a model that are the documents of its run."""
+_APPROVAL: Final = (Stage.VALIDATED, Stage.APPROVED)
 
 
 class AuditRefused(Refused):
@@ -136,7 +137,7 @@ class Audit:
     _evidence: dict[Digest, PlanEvidence] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._recalled = Recollection(self._plans, self.runs, self.models, self.notes)
+        self._recalled = Recollection(self._plans, self.runs, self.models, self.notes, self.registry.versions)
 
     def take(self, seq: int, data: bytes) -> None:
         """Judge entry `seq`, from its bytes."""
@@ -187,16 +188,20 @@ class Audit:
             case AccountsAdopted():
                 self._adopt(what)
             case ModelMoved() | ModelAliased() | ModelSigned() | ModelApproved():
+                if isinstance(what, ModelMoved) and (what.before, what.to) == _APPROVAL:
+                    self.policies.require_entered(what.name, what.version, what.to, at)
                 self.registry.take(what, self._trusted, at)
-                if isinstance(what, ModelMoved) and what.to is Stage.QUARANTINED:
-                    self.deployments.quarantine(what.name, what.version)
+                if isinstance(what, ModelMoved) and what.to in OUT:
+                    self.deployments.take_back(what.name, what.version)
             case PolicyPublished() | PolicyJudged() | PolicyInForce():
                 self.policies.take(what, self._trusted, self._recalled.facts, self.registry.versions, at)
             case GateJudged():
-                self._gate(what)
+                self._gate(what, at)
             case ModelNoted():
                 self.notes.take(what, self.registry.versions, self._trusted, at)
             case TargetAdded() | Deployed() | RolloutMoved() | RecallOrdered() | RecallConfirmed():
+                if isinstance(what, Deployed) and (runs := self.deployments.brought_on(what)) is not None:
+                    self.policies.require_entered(runs.model, runs.version, Stage.DEPLOYED, at)
                 self.deployments.take(what, self._trusted, self._releasable)
             case CeilingSet() | Halted() | HaltLifted():
                 self._decide(at, what)
@@ -305,9 +310,10 @@ class Audit:
         self.models.append(what)
         self.registry.register(what.name, what.version, what.digest, run.approved.author)
 
-    def _gate(self, what: GateJudged) -> None:
+    def _gate(self, what: GateJudged, at: datetime) -> None:
         run = self._run(what.verdict.run)
         judge_gate(what, self.registry, run, self._plans[run.plan.digest, run.contract])
+        self.policies.require_told(what.name, what.version, what.verdict.policies, at)
 
     def _releasable(self, name: str, version: int) -> Released:
         """A version as it may be released. Raises Refused where it is not registered or not approved."""

@@ -3,14 +3,15 @@
 1. A target is added once. Orders of a target are numbered from 1 without gaps, and so are its releases: none is used twice, and none is lost.
 2. Every release is signed by the artifacts service of the newest member list, for this federation and target, and is of a registered version
    with exactly its files.
-3. An order moves one rollout, as rollouts move (`rollouts`); at most one of a target is under way. What an order names it releases, or it was
-   released before and still counts.
+3. An order moves one rollout, as rollouts move (`rollouts`), and runs its version; at most one of a target is under way. What an order names it
+   releases, or it was released before, still counts, and may still be released.
 4. A rollout has moved only by the newest order of its target. What it superseded, what serves again after it, or what was being recalled beside it,
    moves with it.
-5. A version that is quarantined is recalled from every target that runs it, by its last confirmed order or by its newest: the next entries order that,
+5. A version that is quarantined or retired is recalled from every target that runs it, by its last confirmed order or by its newest: the next entries order that,
    and nothing comes between but recalls of the same version from elsewhere, where it was about to run. The move and its recalls are one
    transaction, and whoever writes them has the log for itself.
-6. Nothing that a recall names is released for its target until the recall is confirmed, and then only if it is approved anew.
+6. Nothing that a recall names is released for its target, or goes on there by another order, until the newest order no longer runs it and is
+   confirmed, and then only if it is approved anew.
 """
 
 from __future__ import annotations
@@ -121,6 +122,8 @@ class RecallConfirmed(Part):
         return self.target, self.model, self.version
 
 
+_SERVING = frozenset({State.SHADOW, State.CANARY, State.FULL})
+
 DeployEvent = TargetAdded | Deployed | RolloutMoved | RecallOrdered | RecallConfirmed
 
 Find = Callable[[str, int], Released]
@@ -134,6 +137,15 @@ class RolloutStory:
     started: RolloutStarted
     state: State = State.PLANNED
     share: float = 0.0
+
+    def is_of(self, release: ModelRelease) -> bool:
+        """Whether `release` is of its version."""
+        started, released = self.started, release.released
+        return (started.model, started.version, started.digest) == (
+            released.model,
+            released.version,
+            released.digest,
+        )
 
 
 @dataclass
@@ -184,19 +196,19 @@ class DeployStory:
             case RecallConfirmed():
                 self._called_back(self._target(what.target), what)
 
-    def quarantine(self, name: str, version: int) -> None:
-        """A version was quarantined: it is to be recalled from wherever it runs, unless that was ordered before."""
+    def take_back(self, name: str, version: int) -> None:
+        """A version was quarantined or retired: it is to be recalled from wherever it runs, unless that was ordered before."""
         runs = {(target, name, version) for target, each in self.targets.items() if each.runs(name, version)}
         self._due = runs - self.recalls
 
     def require_recalled(self, following: object = None) -> None:
-        """Check that `following`, an entry or the end of the log, may come after a quarantine. Raises Refused where recalls are due first."""
+        """Check that `following`, an entry or the end of the log, may come after a version was taken back. Raises Refused where recalls are due first."""
         if not self._due:
             return
         target, name, version = min(self._due)
         if not isinstance(following, RecallOrdered) or following.what[1:] != (name, version):
             raise Refused(
-                f"{name}@{version} was quarantined while {target} runs it, and is not recalled from there before anything else"
+                f"{name}@{version} was taken back while {target} runs it, and is not recalled from there before anything else"
             )
 
     def _target(self, name: str) -> TargetStory:
@@ -217,6 +229,8 @@ class DeployStory:
                 raise Refused(
                     f"order {what.revision} of {what.target} names release {number}, which does not count"
                 )
+        for number in filter(None, (what.stable, what.challenger)):
+            self._require_releasable(what.target, target.releases[number], find)
         self._rollout(target, what)
         target.orders.append(what)
 
@@ -231,11 +245,23 @@ class DeployStory:
                 f"{release.words} comes after {len(target.releases)}; they are numbered without gaps"
             )
         if release.mode != "recall":
-            if find(release.released.model, release.released.version) != release.released:
-                raise Refused(f"{release.words} is of a version that is not registered so")
-            if (what.target, release.released.model, release.released.version) in self.recalls:
-                raise Refused(f"{release.words} is of a version that is being recalled from there")
+            self._require_releasable(what.target, release, find)
         target.releases[release.sequence] = release
+
+    def _require_releasable(self, target: str, release: ModelRelease, find: Find) -> None:
+        """Also where it was released before: a version may have been taken back since."""
+        released = release.released
+        if find(released.model, released.version) != released:
+            raise Refused(f"{release.words} is of a version that is not registered so")
+        if (target, released.model, released.version) in self.recalls:
+            raise Refused(f"{release.words} is of a version that is being recalled from there")
+
+    def brought_on(self, what: Deployed) -> RolloutStarted | None:
+        """The version that an order brings onto its target, or further there; None where it takes one back or renews one."""
+        known = self._target(what.target).rollouts.get(what.rollout)
+        if what.state not in _SERVING or (known is not None and known.state is State.FULL):
+            return None
+        return what.started if known is None else known.started
 
     @staticmethod
     def _rollout(target: TargetStory, what: Deployed) -> None:
@@ -249,6 +275,11 @@ class DeployStory:
         if found is None:
             raise Refused(f"{what.rollout} was never started at {what.target}")
         require_move(what.rollout, standing_of(found.state, found.share), standing_of(what.state, what.share))
+        runs = target.releases.get((what.stable if what.state is State.FULL else what.challenger) or 0)
+        if what.state in _SERVING and (runs is None or not found.is_of(runs)):
+            raise Refused(
+                f"order {what.revision} of {what.target} has {what.rollout} {what.state}, and does not run its version so"
+            )
 
     def _moved(self, target: TargetStory, what: RolloutMoved) -> None:
         newest = target.orders[-1] if target.orders else None
@@ -262,10 +293,13 @@ class DeployStory:
         require_move(what.rollout, standing_of(story.state, story.share), standing_of(what.state, what.share))
         if what.rollout == newest.rollout:
             fits = (what.state, what.share) == (newest.state, newest.share)
-        elif (what.target, story.started.model, story.started.version) in self.recalls:
-            fits = what.state is State.RECALLED
-        else:  # it is superseded by that one, or serves again after it
-            fits = what.state in {State.SUPERSEDED, State.FULL}
+        else:  # it is superseded by that one or recalled with it, or serves again after it
+            stable = target.releases.get(newest.stable or 0)
+            if stable is not None and story.is_of(stable):
+                fits = what.state is State.FULL
+            else:
+                recalled = (what.target, story.started.model, story.started.version) in self.recalls
+                fits = what.state is State.SUPERSEDED or (what.state is State.RECALLED and recalled)
         if not fits:
             raise Refused(
                 f"{what.rollout} has come to {what.state}; {newest.rollout} was ordered to {newest.state}"
@@ -276,9 +310,9 @@ class DeployStory:
     def _called_back(self, target: TargetStory, what: RecallConfirmed) -> None:
         if what.what not in self.recalls:
             raise Refused(f"{what.model}@{what.version} was not recalled from {what.target}")
-        if what.revision > target.confirmed:
+        if not what.revision == target.confirmed == len(target.orders):
             raise Refused(
-                f"order {what.revision} of {what.target} is not confirmed, so neither is its recall"
+                f"order {what.revision} of {what.target} is not the newest and confirmed, so neither is its recall"
             )
         runs = target.orders[what.revision - 1]
         for number in filter(None, (runs.stable, runs.challenger)):

@@ -4,12 +4,14 @@
 2. A judgement has its facts. Those that follow from documents in the log are made again by whoever reads it. That the expressions come to these
    outcomes is checked where CEL is installed (`covenant policy recheck`): whoever only verifies needs no evaluator of what others wrote.
 3. A pack takes effect once, no sooner than it says, after every model that is registered was judged by it.
-4. A run is launched after its plan was judged by every pack that is in effect then, by the facts that it is launched with, and blocked by none.
+4. A version is judged for the stage that it has or is to enter, by what the log has of it. It is validated by a verdict that says what each pack in
+   effect does; approved, and sent to a target, once each pack in effect has judged it for that and blocks nothing.
+5. A run is launched after its plan was judged by every pack that is in effect then, by the facts that it is launched with, and blocked by none.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -17,12 +19,14 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from protos.documents import Part
+from protos.gates import PolicyFinding
 from protos.log_registry import OUT, VersionStory
 from protos.membership import Trusted
+from protos.model_stages import MOVES, Stage
 from protos.names import Sha256
-from protos.policy_facts import PolicyFacts, require_same
+from protos.policy_facts import PolicyFacts, require_same, stage_facts
 from protos.policy_pack import PolicyPack, SignedPack, require_succeeds
-from protos.policy_verdicts import Difference, Judgement, Subject, differences
+from protos.policy_verdicts import Difference, Judgement, ModelSubject, Subject, differences
 from strategies.errors import Refused
 from strategies.ids import Digest
 
@@ -95,7 +99,7 @@ class PolicyStory:
             case PolicyPublished():
                 self._publish(what, trusted, at)
             case PolicyJudged():
-                self._judge(what, recall, at)
+                self._judge(what, recall, models, at)
             case PolicyInForce():
                 self._take_effect(what, models, at)
 
@@ -107,11 +111,19 @@ class PolicyStory:
         require_succeeds(pack, max(named, key=lambda each: each.version, default=None))
         self.published[pack.digest] = pack
 
-    def _judge(self, what: PolicyJudged, recall: Recall, at: datetime) -> None:
+    def _judge(
+        self,
+        what: PolicyJudged,
+        recall: Recall,
+        models: Mapping[tuple[str, int], VersionStory],
+        at: datetime,
+    ) -> None:
         said = what.judgement
         pack = self._effective(said.pack, at)
         said.require_by(pack)
         made = recall(said.subject)
+        if made is not None and isinstance(said.subject, ModelSubject):
+            made = made | _stage(said, models[said.subject.name, said.subject.version])
         if made is not None:
             _require_facts(said, {name: fact for name, fact in made.items() if _is_fixed(said, name)})
         place = pack.name, said.subject.key
@@ -134,9 +146,47 @@ class PolicyStory:
             found = self._last.get((pack.name, ref))
             if found is None or found.pack != pack.digest:
                 raise Refused(f"{pack.ref} takes effect, and model {ref} was not judged by it")
-            if found.blocked_by(pack) and story.stage not in OUT:
-                raise Refused(f"{pack.ref} takes effect and blocks model {ref}, which is still {story.stage}")
+            if found.blocked_by(pack):
+                if story.stage not in OUT:
+                    raise Refused(
+                        f"{pack.ref} takes effect and blocks model {ref}, which is still {story.stage}"
+                    )
+            elif found.facts["model.stage"] != story.stage:
+                raise Refused(
+                    f"{pack.ref} takes effect, and model {ref} was judged by it as {found.facts['model.stage']}, and is {story.stage}"
+                )
         self.in_force.add(pack.digest)
+
+    def require_entered(self, name: str, version: int, stage: Stage, at: datetime) -> None:
+        """Check that a version that enters `stage` was judged for it by each pack in effect, and is blocked by none. Raises Refused."""
+        for pack, found in self._of_model(name, version, stage, at):
+            if blocked := found.blocked_by(pack):
+                raise Refused(
+                    f"{found.subject.words} becomes {stage}, and {pack.ref} blocks it by {', '.join(each.rule for each in blocked)}"
+                )
+
+    def require_told(self, name: str, version: int, said: Collection[PolicyFinding], at: datetime) -> None:
+        """Check that a verdict of the gate has what each blocking rule of the packs in effect says of a version. Raises Refused."""
+        told = {each.rule: each.holds for each in said}
+        for pack, found in self._of_model(name, version, Stage.VALIDATED, at):
+            outcomes = found.outcomes()
+            for rule in pack.rules_for("model"):
+                named = f"{pack.ref}/{rule.id}"
+                if rule.severity == "blocking" and told.get(named) is not (outcomes[rule.id] == "passes"):
+                    raise Refused(
+                        f"the gate's verdict on {found.subject.words} does not say of {named} what the pack does: it {outcomes[rule.id]}"
+                    )
+
+    def _of_model(
+        self, name: str, version: int, stage: Stage, at: datetime
+    ) -> Iterator[tuple[PolicyPack, Judgement]]:
+        """What each pack in effect said last of a version for `stage`. Raises Refused where one said nothing."""
+        subject = ModelSubject(name=name, version=version)
+        for pack in in_effect(self.published.values(), at):
+            found = self._last.get((pack.name, subject.key))
+            if found is None or found.pack != pack.digest or found.facts["model.stage"] != stage:
+                raise Refused(f"{subject.words} was not judged for {stage} by {pack.ref}, which is in effect")
+            yield pack, found
 
     def require_passed(self, subject: Subject, made: PolicyFacts, at: datetime) -> None:
         """Check that a plan that is launched was judged by each pack in effect, by its own facts, and is blocked by none. Raises Refused."""
@@ -159,6 +209,16 @@ class PolicyStory:
         if pack not in in_effect(self.published.values(), at):
             raise Refused(f"pack {pack.ref} is not in effect at {at:%Y-%m-%d %H:%M:%S} UTC")
         return pack
+
+
+def _stage(said: Judgement, story: VersionStory) -> PolicyFacts:
+    """The facts of the stage that a version was judged for: the one that it has, or one that it may enter. Raises Refused."""
+    for stage in (story.stage, *MOVES[story.stage]):
+        if said.facts.get("model.stage") == stage:
+            return stage_facts(stage.value)
+    raise Refused(
+        f"{said.subject.words} is judged as {said.facts.get('model.stage')}, is {story.stage}, and cannot become that"
+    )
 
 
 def _is_fixed(said: Judgement, name: str) -> bool:

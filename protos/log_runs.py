@@ -58,6 +58,8 @@ class RunStory:
     weights: Digest | None = None
     """Of the model after the last round."""
     survivors: set[SiteName] = field(default_factory=set)
+    fewest: int = 0
+    """The fewest sites in a committed sum."""
     prepared: bool = False
     is_before_gap: bool = False
     """Whether entries were lost after this run was launched: what became of it meanwhile nobody knows."""
@@ -197,6 +199,7 @@ def _commit(run: RunStory, what: RoundCommitted) -> None:
     if strangers:
         raise Refused(f"{run.run} asked {strangers[0]}, which its plan does not invite")
     run.committed, run.weights = what.round, what.model
+    run.fewest = min(run.fewest or len(what.survivors), len(what.survivors))
 
 
 def _evaluate(run: RunStory, what: RoundEvaluated) -> None:

@@ -4,7 +4,7 @@
 2. A fact that does not exist is left out, such as the epsilon of a plan without privacy: a rule that needs it is an error then, and no error passes.
    `||` and `&&` look at what they need only.
 3. The facts of a plan follow from plan, contract and evidence alone, so that an auditor makes them again from the log. Facts of a model that the log
-   does not have are taken as recorded (`recomputed`).
+   does not have are taken as recorded.
 """
 
 from __future__ import annotations
@@ -204,7 +204,6 @@ class RecordedModel:
     metrics: Mapping[str, Any]
     is_signed: bool
     earlier_versions: int
-    champion_compared: bool
     statements: tuple[str, ...]
     witnesses: tuple[str, ...]
     fewest_survivors: int
@@ -215,23 +214,36 @@ class RecordedModel:
 
     def facts(self) -> PolicyFacts:
         """As rules see them, without those of the plan."""
-        bins = self.metrics.get("calibration")
-        return {
+        facts: PolicyFacts = {
             "model.name": self.name,
             "model.version": self.version,
-            "model.stage": self.stage,
-            "model.is_checked": self.stage in {"validated", "approved", "deployed"},
-            "model.serves": self.stage in {"approved", "deployed"},
             "model.artifacts": sorted(self.artifacts),
-            "model.metrics": _numbers(self.metrics),
-            "model.calibration_bins": len(bins) if isinstance(bins, list | tuple) else 0,
             "model.is_signed": self.is_signed,
             "model.earlier_versions": self.earlier_versions,
-            "model.champion_compared": self.champion_compared,
             "model.statements": sorted(self.statements),
             "run.witnesses": sorted(self.witnesses),
             "run.fewest_survivors": self.fewest_survivors,
         }
+        return facts | stage_facts(self.stage) | metric_facts(self.metrics)
+
+
+def stage_facts(stage: str) -> PolicyFacts:
+    """What follows from the stage that a version has, or is about to enter."""
+    return {
+        "model.stage": stage,
+        "model.is_checked": stage in {"validated", "approved", "deployed"},
+        "model.serves": stage in {"approved", "deployed"},
+    }
+
+
+def metric_facts(metrics: Mapping[str, Any]) -> PolicyFacts:
+    """What follows from the metrics of a run's last round."""
+    bins = metrics.get("calibration")
+    return {
+        "model.metrics": _numbers(metrics),
+        "model.calibration_bins": len(bins) if isinstance(bins, list | tuple) else 0,
+        "model.champion_compared": metrics.get("champion") is not None,
+    }
 
 
 def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:

@@ -9,9 +9,10 @@ from protos.approvals import ApprovedPlan, PlanEvidence
 from protos.contract import Contract
 from protos.log_entries import ModelRegistered
 from protos.log_evidence import NoteStory
+from protos.log_registry import VersionStory
 from protos.log_runs import RunStory
 from protos.plan import Plan
-from protos.policy_facts import PolicyFacts, plan_facts
+from protos.policy_facts import PolicyFacts, metric_facts, plan_facts
 from protos.policy_verdicts import ModelSubject, PlanSubject, Subject
 from strategies.errors import Refused
 from strategies.ids import Digest, RunId
@@ -26,10 +27,12 @@ class Recollection:
     runs: Mapping[RunId, RunStory]
     models: Sequence[ModelRegistered]
     notes: NoteStory
+    versions: Mapping[tuple[str, int], VersionStory]
+    """The same, as they stand."""
     _made: dict[tuple[Digest, Digest], PolicyFacts] = field(default_factory=dict)
 
     def facts(self, subject: Subject) -> PolicyFacts | None:
-        """The facts of a subject that follow from the log; of a plan, without what was said about it. None for a plan that it does not have.
+        """The facts of a subject that follow from the log; of a plan, without what was said about it; of a model, without its stage. None for a plan that it does not have.
 
         Raises Refused for a model that is not registered.
         """
@@ -55,8 +58,13 @@ class Recollection:
                     "model.version": each.version,
                     "model.artifacts": sorted(each.artifacts),
                     "model.statements": sorted(self.notes.kinds(each.name, each.version)),
+                    "model.is_signed": self.versions[each.name, each.version].signed is not None,
+                    "model.earlier_versions": each.version - 1,
+                    "run.witnesses": sorted(run.witnesses),
+                    "run.fewest_survivors": run.fewest,
                 }
-                return made | approval_facts(run.approved) | own
+                measured = metric_facts(run.metrics.get(run.plan.training.rounds, {}))
+                return made | approval_facts(run.approved) | own | measured
         raise Refused(f"{subject.words} is judged, and is not registered before it")
 
 

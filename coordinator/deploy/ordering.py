@@ -1,7 +1,8 @@
 """The making of one order to one target: what it runs now, what may be released there, and the releases that the order signs.
 
 1. Everything is looked at within the transaction of the order and under the log's lock; the row of the target is locked too.
-2. A version is released only in stage approved or deployed, with the officers' approvals, and while no recall of it from there is open.
+2. A version is released only in stage approved or deployed, with the officers' approvals, and while no recall of it from there is open. What
+   serves beside one on trial may still be released too.
 3. Each order signs what it needs: to serve, or to be on trial, is a release of its own. One that takes a trial off raises the floor, so that
    the trial's release counts no more.
 4. What is gone back to is the nearest version that served there before, and may still be released, by its stage and by the officers' approvals.
@@ -155,6 +156,7 @@ class Ordering:
             return
         serving, newest = self.serving, self.newest
         assert serving is not None and newest is not None  # noqa: PT018, S101  (callers have looked)
+        self.releasable(serving.released.model, serving.released.version)
         challenger, signed_now = newest.challenger, list[ModelRelease]()
         if challenger is None:
             signed_now = [self._sign("trial", released, floor=serving.sequence)]

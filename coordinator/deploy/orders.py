@@ -1,7 +1,7 @@
 """What is decided about rollouts: each decision is one order to one target, recorded with its entry in the log before anything is done.
 
 Everything is looked at under the log's lock, so two who decide at once decide one after the other; the second sees what the first did. How an order
-comes about is `ordering`.
+comes about is `ordering`. Before a version is brought on, the policy packs in effect are asked; going back asks nobody.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ from coordinator.deploy.effects import open_recalls
 from coordinator.deploy.ordering import Decided, Desk, Ordering
 from coordinator.governance.log import append
 from coordinator.governance.members import members_signed
+from coordinator.governance.policies.stage_rules import allowed
 from protos.log_deploy import RolloutStarted
 from protos.log_entries import What
+from protos.model_stages import Stage
 from protos.rollouts import (
     Canary,
     Full,
@@ -58,6 +60,7 @@ def start(
                 f"nothing serves at {target}, so nothing can be tried beside it; start without --shadow and --canary"
             )
         released = ordering.releasable(name, version)
+        yield from allowed(session, name, version, Stage.DEPLOYED, decided.at)
         if serving is not None and serving.released == released:
             raise Refused(
                 f"{released.ref} serves at {target} already; `covenant deploy renew` makes its release last longer"
@@ -98,7 +101,9 @@ def promote(
         rules = RolloutRules.from_canonical(row.rules.encode())
         following = rules.after(now) if step is None else step
         _require_supported(target, following, supports)
-        yield from ordering.ordered(row.id, following, ordering.releasable(row.name, row.version), now=now)
+        released = ordering.releasable(row.name, row.version)
+        yield from allowed(session, row.name, row.version, Stage.DEPLOYED, decided.at)
+        yield from ordering.ordered(row.id, following, released, now=now)
 
     _decide(desk, decided, f"promoting what is on trial at {target}", judged, first)
 

@@ -3,7 +3,7 @@
 1. Which moves there are is `protos.model_stages`; the log's auditor goes by the same table.
 2. A move is judged once its transaction has the log for itself, so two moves of a version never start from the same stage.
 3. `champion` is the version that was deployed last and still is. What is quarantined or retired loses every alias.
-4. What is quarantined is recalled from wherever it runs, in the same transaction.
+4. What is quarantined or retired is recalled from wherever it runs, in the same transaction.
 5. A candidate is validated on the gate's newest verdict and on nothing else. Who may ask for any other move, and what must be there before, is its
    caller's: approvals are `approvals`.
 """
@@ -64,7 +64,7 @@ def move(
 
     size = append(session, at, judged())
     write_move(session, moved[0], at, size - 1)
-    if to is Stage.QUARANTINED:
+    if to in OUT:
         recall_everywhere(session, name, version, why=why, by=by, at=at)
     return read_version(session, name, version)
 

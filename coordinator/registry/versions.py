@@ -89,6 +89,8 @@ def register(
     )
     with writing(engine, f"registering the model {name}") as session:
         made: list[Model] = []
+        # The run before the log, as whoever stops or halts it: the row of the version points to the run's.
+        session.get(Run, row.run_id, with_for_update={"read": True, "key_share": True})
         append(session, row.created_at, _registered(session, row, weights, signed, made))
         return _version(made[0])
 

@@ -11,12 +11,15 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from coordinator.db import open_database, writing
+from coordinator.db.schema import Run
+from coordinator.deploy.inventory import orders
 from coordinator.documents import read_listed, read_root
 from coordinator.governance.log import append_again, open_log
+from coordinator.governance.policies.packs import publish
 from coordinator.governance.replay import Replay
 from coordinator.registry.versions import get_version
-from protos.log_audit import Audit, AuditRefused
-from protos.log_deploy import Deployed, DeployStory, RecallOrdered
+from protos.log_audit import CONTRACT_FILE, PLAN_FILE, Audit, AuditRefused
+from protos.log_deploy import Deployed, DeployStory, RecallConfirmed, RecallOrdered
 from protos.log_entries import LogEntry, ModelRegistered, What
 from protos.log_gate import GateJudged
 from protos.log_registry import ModelMoved
@@ -24,9 +27,11 @@ from protos.model_release import ModelRelease, Released
 from protos.model_stages import Stage
 from protos.rollouts import Canary, Shadow
 from strategies.errors import Refused
-from tests.coordinator.deploy_for_tests import NAME, Works
+from tests.coordinator.conftest import RUN
+from tests.coordinator.deploy_for_tests import NAME, Works, model_files
 from tests.coordinator.gate_for_tests import gated_run
 from tests.coordinator.recovery_for_tests import told
+from tests.policies_for_tests import pack, rule, signed
 from tests.trust_for_tests import key_of
 
 TABLES = (
@@ -135,6 +140,25 @@ def by_somebody_else(what: What) -> What | None:
     return what
 
 
+def an_order(revision: int, **changes: object) -> Callable[[What], What | None]:
+    def change(what: What) -> What | None:
+        mine = isinstance(what, Deployed) and what.revision == revision
+        return what.model_copy(update=changes) if mine else what
+
+    return change
+
+
+def of_another_version(what: What) -> What | None:
+    if isinstance(what, Deployed) and what.revision == 2:
+        assert what.started is not None
+        return what.model_copy(update={"started": what.started.model_copy(update={"version": 1})})
+    return what
+
+
+def confirmed_before(what: What) -> What | None:
+    return what.model_copy(update={"revision": 5}) if isinstance(what, RecallConfirmed) else what
+
+
 def test_the_log_as_it_is_is_believed(works: Works) -> None:
     story = judged(works, lambda what: what)
     assert [each.started.version for each in story.targets["branch"].rollouts.values()] == [1, 2, 2]
@@ -148,6 +172,11 @@ def test_the_log_as_it_is_is_believed(works: Works) -> None:
         (leave_out("deployed"), "which is not the newest"),
         (leave_out("rollout-moved"), "while .* is under way"),
         (leave_out("recalled"), "was not recalled"),
+        (an_order(7, stable=4, releases=()), "being recalled from there"),
+        (an_order(6, stable=3, releases=()), "does not run its version so"),
+        (an_order(3, challenger=None), "does not run its version so"),
+        (of_another_version, "does not run its version so"),
+        (confirmed_before, "not the newest and confirmed"),
         (with_release(sequence=2), "not signed by artifacts"),
         (by_somebody_else, "not signed by artifacts"),
     ],
@@ -196,7 +225,7 @@ def test_a_quarantine_is_followed_by_its_recalls(works: Works) -> None:
 def test_a_quarantine_without_its_recall_is_not_believed(works: Works) -> None:
     bodies = entries(works)
     place = kinds(bodies).index("recalled")
-    words = f"{NAME}@2 was quarantined while branch runs it, and is not recalled from there"
+    words = f"{NAME}@2 was taken back while branch runs it, and is not recalled from there"
     with pytest.raises(AuditRefused, match=f"entry {place} .deployed.: {words}"):
         audited(works, [*bodies[:place], *bodies[place + 1 :]])
     with pytest.raises(AuditRefused, match=words):  # a recall that comes later
@@ -234,5 +263,72 @@ def test_every_target_that_runs_it_or_is_about_to_is_recalled_at_once(
         "twice",
     }
     for number, target in ((3, "branch"), (2, "centre")):
-        with pytest.raises(Refused, match=f"{NAME}@2 was quarantined while {target} runs it"):
+        with pytest.raises(Refused, match=f"{NAME}@2 was taken back while {target} runs it"):
             audited(works, [each for each in bodies if each != bodies[-number]])
+
+
+def test_what_serves_is_recalled_beside_one_on_trial_and_the_log_is_believed(
+    tmp_path: Path, engine: Engine
+) -> None:
+    works = Works.make(tmp_path / "works", engine)
+    with works.serving():
+        works.approved(1)
+        works.start(1, "branch")
+        works.drive("branch")
+        works.approved(2)
+        works.start(2, "branch", Shadow())
+        works.drive("branch")
+        works.move(1, Stage.QUARANTINED)
+        with pytest.raises(Refused, match="lending-default@1 is quarantined; only an approved version"):
+            works.promote("branch", Canary(0.1))
+        works.drive("branch")
+    story = judged(works, lambda what: what)
+    assert [each.state for each in story.targets["branch"].rollouts.values()] == ["recalled", "rolled_back"]
+    assert story.recalls == set()
+
+
+def test_what_is_retired_while_it_serves_is_recalled(tmp_path: Path, engine: Engine) -> None:
+    works = Works.make(tmp_path / "works", engine)
+    with works.serving() as service:
+        works.approved(1)
+        works.start(1, "branch")
+        works.drive("branch")
+        works.move(1, Stage.RETIRED)
+        works.drive("branch")
+        assert not service.status().ready
+    assert judged(works, lambda what: what).recalls == set()
+
+
+def test_the_packs_in_effect_are_asked_before_a_version_is_brought_on(tmp_path: Path, engine: Engine) -> None:
+    works = Works.make(tmp_path / "works", engine)
+    with writing(engine, "recording what it was trained by") as session:
+        run = session.get_one(Run, RUN)
+        run.plan, run.contract = (model_files(1)[name].decode() for name in (PLAN_FILE, CONTRACT_FILE))
+    with works.serving():
+        works.approved(1)
+        listed = read_listed(works.centre.settings)
+        what = pack(
+            rule(id="not-yet", applies_to="model", expression="model.stage != 'deployed'", remedy="Wait.")
+        )
+        made = signed(what, works.centre.clock(), federation=listed.trusted.federation)
+        publish(works.centre, made, listed)
+        with pytest.raises(Refused, match="cannot become deployed: house@1/not-yet"):
+            works.start(1, "branch")
+        assert orders(works.centre.engine, "branch") == []
+
+
+def test_an_order_that_goes_back_or_renews_brings_nothing_on(works: Works) -> None:
+    story, brought = DeployStory(), []
+    trusted = read_listed(works.centre.settings).trusted
+
+    def find(name: str, version: int) -> Released:
+        found = get_version(works.centre.engine, name, version)
+        return Released(model=name, version=version, digest=found.digest, artifacts=dict(found.artifacts))
+
+    for body in entries(works):
+        what = LogEntry.from_canonical(body).what
+        if isinstance(what, Deployed) and (started := story.brought_on(what)) is not None:
+            brought.append((what.revision, started.version))
+        if what.kind in DEPLOYED:
+            story.take(what, trusted, find)  # type: ignore[arg-type]
+    assert brought == [(1, 1), (2, 2), (3, 2), (4, 2), (6, 2)]

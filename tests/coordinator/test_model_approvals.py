@@ -10,11 +10,16 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from coordinator.db import writing
 from coordinator.deploy.verdicts import verdicts_on
+from coordinator.governance.log import append
+from coordinator.governance.policies.packs import publish as publish_pack
+from coordinator.governance.policies.stage_rules import judge_for_stage
 from coordinator.registry import approvals
 from coordinator.registry.approvals import standing
 from protos.log_audit import AuditRefused, audit
 from protos.log_entries import LogEntry
+from protos.log_registry import ModelApproved
 from protos.membership import Role
 from protos.model_stages import Stage
 from strategies.errors import Refused, UsageError
@@ -24,6 +29,7 @@ from tests.coordinator.private_for_tests import Templates, templates
 from tests.coordinator.recovery_for_tests import empty, replayed, told
 from tests.coordinator.registry_for_tests import GATED, NAME, Registry
 from tests.coordinator.test_log_export import log_of, pinned_by
+from tests.policies_for_tests import pack, rule, signed
 
 __all__ = ["empty", "templates"]
 
@@ -185,3 +191,36 @@ def test_an_auditor_judges_what_officers_signed(
     bodies[place] = LogEntry.model_validate_json(json.dumps(facts)).canonical
     with pytest.raises(AuditRefused, match=f"entry {place} .*{reason}"):
         audit(bodies, pinned_by(registry.federation))
+
+
+def publish(registry: Registry, expression: str) -> None:
+    federation = registry.listed.trusted.federation
+    what = pack(rule(id="house-rule", applies_to="model", expression=expression, remedy="Look again."))
+    centre = registry.federation.centre
+    publish_pack(centre, signed(what, centre.clock(), federation=federation), registry.listed)
+
+
+def test_an_auditor_believes_an_approval_that_the_packs_in_effect_let_pass(registry: Registry) -> None:
+    publish(registry, "!model.serves || model.is_signed")
+    registry.approved()
+    assert kinds(registry)[-2:] == ["judged", "model-moved"]
+    assert audited(registry).registry.versions[NAME, 1].stage is Stage.APPROVED
+    bodies = [each.body for each in log_of(registry.federation).entries()]
+    with pytest.raises(AuditRefused, match="private@1 was not judged for approved by house@1"):
+        audit([*bodies[:-2], bodies[-1]], pinned_by(registry.federation))
+
+
+def test_an_auditor_believes_no_approval_that_a_pack_blocks(registry: Registry) -> None:
+    publish(registry, "!model.serves")
+    registry.go(Stage.VALIDATED)
+    registry.approve("privacy-1", Role.PRIVACY_OFFICER)
+    with pytest.raises(Refused, match="cannot become approved: house@1/house-rule"):
+        registry.approve("risk-1", Role.MODEL_RISK)
+    centre, at = registry.federation.centre, registry.federation.clock.wall()
+    with writing(centre.engine, "lying") as session:  # says it, and moves all the same
+        told = ModelApproved(statement=registry.say("risk-1", Role.MODEL_RISK))
+        append(session, at, [told])
+        judge_for_stage(session, NAME, 1, Stage.APPROVED, at)
+    registry.go(Stage.APPROVED)
+    with pytest.raises(AuditRefused, match="becomes approved, and house@1 blocks it by house-rule"):
+        audited(registry)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -11,17 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, text
 from structlog.testing import capture_logs
 
 from coordinator.bootstrap import Centre, lease_of
-from coordinator.db import reading
+from coordinator.db import reading, writing
 from coordinator.db.engine import open_database
 from coordinator.db.policy_schema import PolicyJudgementRow
 from coordinator.db.schema import Run
 from coordinator.documents import read_listed
-from coordinator.governance.log import open_log
-from coordinator.governance.policies.packs import find_pack, kept_packs, publish
+from coordinator.governance.log import append, open_log
+from coordinator.governance.policies.facts import facts_of_plan
+from coordinator.governance.policies.judge import compiled
+from coordinator.governance.policies.packs import find_pack, kept_packs, publish, recorded
 from coordinator.governance.policies.recheck import recheck
 from coordinator.governance.policies.rejudge import simulate, take_effect
 from coordinator.leadership import Deposed, seat_in
@@ -29,6 +32,7 @@ from coordinator.office.actors import here
 from coordinator.office.plans import propose
 from coordinator.runs import launch_read
 from coordinator.service import Service
+from protos.approvals import PlanEvidence
 from protos.log_audit import AuditRefused, audit
 from protos.log_policies import PolicyInForce, PolicyJudged, PolicyPublished
 from protos.membership import Role
@@ -195,6 +199,59 @@ def test_two_coordinators_that_judge_at_once_do_it_once(either: Bank) -> None:
     assert sorted(done) == [(), (), (), ("house@1",)]
     assert len(either.told("policy-in-force")) == 1
     assert len(either.told("judged")) == 1
+
+
+def test_a_pack_that_is_replaced_while_it_is_about_to_take_effect_never_does(bank: Bank) -> None:
+    """A log with judgements by it would verify nowhere."""
+    put(bank, pack(TIGHT))
+    proposes(bank)
+    asked = 0
+
+    def clock() -> datetime:
+        nonlocal asked
+        asked += 1
+        if asked == 2:  # it was found due, and nothing is locked yet
+            put(bank, pack(version=2))
+        return datetime.now(UTC)
+
+    assert take_effect(replace(bank.centre, clock=clock)) == ()
+    assert take_effect(bank.centre) == ("house@2",)
+    assert len(bank.told("policy-in-force")) == 1
+    bank.audited()
+
+
+@pytest.fixture
+def shared(postgres_url: str, tmp_path: Path) -> Iterator[Bank]:
+    yield from serving(tmp_path, database_url=postgres_url)
+
+
+@pytest.mark.postgres
+def test_a_launch_under_way_and_a_pack_that_takes_effect_do_not_lock_each_other_out(shared: Bank) -> None:
+    put(shared, pack())
+    done: list[tuple[str, ...]] = []
+    other = open_database(shared.centre.settings.database_url)
+    judging = threading.Thread(target=lambda: done.append(take_effect(replace(shared.centre, engine=other))))
+    what, at = plan_of(1), shared.centre.clock()
+    found = compiled(pack()).judge(*facts_of_plan(what.plan, what.contract, PlanEvidence()))
+    with writing(shared.centre.engine, "judging") as session:
+        append(session, at, ())
+        judging.start()
+        _wait_for_a_lock(shared.centre)
+        append(session, at, recorded(session, pack(), found, at))
+    judging.join()
+    other.dispose()
+    assert done == [("house@1",)]
+
+
+def _wait_for_a_lock(centre: Centre) -> None:
+    """Until another transaction waits for one."""
+    waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+    for _ in range(500):
+        with reading(centre.engine, "looking") as session:
+            if session.scalar(waits):
+                return
+        time.sleep(0.02)
+    raise AssertionError("nobody waits")
 
 
 def test_a_launch_and_a_publication_at_once_are_one_after_the_other(either: Bank) -> None:

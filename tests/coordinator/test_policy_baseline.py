@@ -32,6 +32,8 @@ def model(**changes: Any) -> PolicyFacts:
     return facts_of_model(**changes)
 
 
+CHAMPION = {"champion": {"auc": 0.7}}
+ALONE = {"auc": 0.71, "calibration": [{}, {}]}
 PLAIN = (
     "aggregation: {mode: secure, adversary: active, suite: x25519-aes256-sha256, colluding: 1, update_range: 1.0}",
     "aggregation: {mode: plain}",
@@ -54,9 +56,9 @@ FAILING: dict[str, PolicyFacts] = {
     "model-epsilon-bounded": model() | {"forecast.epsilon": 12.0},
     "run-was-witnessed": model(witnesses=("west",)),
     "files-kept": model(artifacts=("model.onnx", "plan.json", "contract.json")),
-    "performance-recorded": model(metrics={"calibration": [{}, {}]}),
-    "calibration-recorded": model(metrics={"auc": 0.7}),
-    "champion-compared": model(champion_compared=False),
+    "performance-recorded": model(metrics={**CHAMPION, "calibration": [{}, {}]}),
+    "calibration-recorded": model(metrics={**CHAMPION, "auc": 0.7}),
+    "champion-compared": model(metrics=ALONE),
     "statements-there": model(statements=("purpose", "limitations")),
     "files-signed": model(is_signed=False),
 }  # fmt: skip
@@ -76,8 +78,8 @@ PASSING: dict[str, list[PolicyFacts]] = {
     "performance-recorded": [model(stage="candidate", metrics={})],
     "calibration-recorded": [model(stage="candidate", metrics={})],
     "champion-compared": [
-        model(champion_compared=False, earlier_versions=0),
-        model(champion_compared=False, stage="validated"),
+        model(metrics=ALONE, earlier_versions=0),
+        model(metrics=ALONE, stage="validated"),
     ],
     "statements-there": [model(statements=(), stage="validated")],
     "files-signed": [model(is_signed=False, stage="candidate")],

@@ -227,6 +227,21 @@ LIES: dict[str, tuple[Lie, str]] = {
     ),
     "a fact that there is not": (_facts(lambda facts: facts.update({"plan.good": True})), "is no fact"),
     "files of the model": (_facts(lambda facts: facts.update({"model.artifacts": []})), "model.artifacts"),
+    "a better model": (_facts(lambda facts: facts["model.metrics"].update(auc=0.999)), "model.metrics"),
+    "a signature": (_facts(lambda facts: facts.update({"model.is_signed": True})), "model.is_signed"),
+    "more survivors": (_facts(lambda facts: facts.update({"run.fewest_survivors": 9})), "fewest_survivors"),
+    "more witnesses": (
+        _facts(lambda facts: facts.update({"run.witnesses": ["moon"]})),
+        "run.witnesses",
+    ),
+    "a stage that it cannot enter": (
+        _facts(lambda facts: facts.update({"model.stage": "deployed"})),
+        "is judged as deployed, is candidate, and cannot become that",
+    ),
+    "a stage that says something else of serving": (
+        _facts(lambda facts: facts.update({"model.serves": True})),
+        "model.serves",
+    ),
     "who must act": (_verdict(acts="admin"), "does not say who must act"),
     "another rule": (_verdict(rule="many-sites"), "by the rules of house@1"),
     "a model that is blocked left where it was": (

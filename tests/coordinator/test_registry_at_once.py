@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, select
+from sqlalchemy import Engine, select, text
 
 from coordinator.bootstrap import Centre, open_centre
 from coordinator.db import reading, writing
 from coordinator.db.log_schema import LoggedEntry
+from coordinator.db.schema import Run
+from coordinator.governance.log import append
 from coordinator.governance.members import Listed
 from coordinator.registry import approvals
 from coordinator.registry.artifacts import ArtifactStore
@@ -186,3 +189,20 @@ def test_a_verdict_that_fails_at_the_same_moment_leaves_the_log_in_one_order(
         ["gate", "model-moved", "gate"],
         ["gate", "gate", "model-moved"],
     )
+
+
+def test_a_run_that_is_stopped_and_its_registration_do_not_lock_each_other_out(
+    centre: Centre, run: RunId, signed: Signed, opened: Callable[..., Engine]
+) -> None:
+    if centre.engine.dialect.name != "postgresql":
+        pytest.skip("SQLite's writers take turns")
+    registering = threading.Thread(target=registered, args=(replace(centre, engine=opened()), run, signed))
+    with writing(centre.engine, "stopping") as session:
+        session.get_one(Run, run, with_for_update=True)
+        registering.start()
+        waits = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+        while not session.scalar(waits):
+            time.sleep(0.02)
+        append(session, centre.clock(), ())
+    registering.join()
+    assert get_version(centre.engine, NAME, 1).stage is Stage.CANDIDATE

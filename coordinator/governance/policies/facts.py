@@ -72,16 +72,14 @@ def stage_of(text: str) -> Stage | None:
 def _model(session: Session, row: Model, stage: Stage) -> Judged:
     run = session.get_one(Run, row.run_id)
     _, facts = _facts_of(run.plan, run.contract, run.evidence)
-    metrics = row.metrics or {}
     recorded = RecordedModel(
         name=row.name,
         version=row.version,
         stage=stage,
         artifacts=tuple(row.artifacts),
-        metrics=metrics,
+        metrics=row.metrics or {},
         is_signed=row.signature is not None,
         earlier_versions=_earlier(session, row),
-        champion_compared=metrics.get("champion") is not None,
         statements=_stated(session, row),
         witnesses=tuple(
             session.scalars(select(WitnessRow.site).where(WitnessRow.run_id == run.id).distinct())

@@ -69,15 +69,18 @@ def take_effect(centre: Centre) -> tuple[str, ...]:
 
 
 def _take_effect(centre: Centre, pack: PolicyPack) -> bool:
-    """Whether it was done here: somebody else may have been quicker."""
+    """Whether it was done here: somebody else may have been quicker, or have published what replaces it."""
     with reading(centre.engine, f"preparing to judge by policy pack {pack.ref}") as session:
         for _ in _subjects(session):
             pass  # facts that take time are kept, so that the log is not held for them
     at = centre.clock()
     with writing(centre.engine, f"judging by policy pack {pack.ref}") as session:
         centre.require_term(session)
-        row = session.get_one(PolicyPackRow, (pack.name, pack.version), with_for_update=True)
-        if row.in_force_at is not None:
+        append(
+            session, at, ()
+        )  # locks the log first: judgements point to their pack's row, and others write them
+        row = session.get_one(PolicyPackRow, (pack.name, pack.version))
+        if row.in_force_at is not None or pack not in effective(session, at):
             return False
         found: list[Judgement] = []
         append(session, at, _judged(session, pack, found, at))

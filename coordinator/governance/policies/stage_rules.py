@@ -41,8 +41,14 @@ def judge_for_stage(
 def require_stage(session: Session, name: str, version: int, stage: Stage, at: datetime) -> None:
     """Check that no blocking rule of the packs in effect stands in the way of `stage`. Raises Refused with rules, who must act, and how; a
     transaction that ends with it tells the log nothing."""
-    broken = [each for each in judge_for_stage(session, name, version, stage, at) if not each.holds]
-    if broken:
+    append(session, at, allowed(session, name, version, stage, at))
+
+
+def allowed(session: Session, name: str, version: int, stage: Stage, at: datetime) -> Iterator[PolicyJudged]:
+    """The entries of `require_stage`, for whoever has the log locked and appends more. Raises Refused after the last one."""
+    found: list[BlockingRule] = []
+    yield from _judged(session, name, version, stage, at, found)
+    if broken := [each for each in found if not each.holds]:
         raise Refused(
             f"{name}@{version} cannot become {stage}: "
             + "; ".join(f"{each.rule} ({each.words})" for each in broken)
