@@ -127,7 +127,8 @@ def logged(documents: RunDocuments, store: RoundStore) -> TransparencyLog:
     log = TransparencyLog(store._engine, key, signer.sign_note, store._clock)
     if not log.size():
         with writing(store._engine, "launching") as session:
-            append(session, store._clock(), launched(session, documents, (), officers().pinned))
+            at = store._clock()
+            append(session, at, launched(session, documents, (), officers().pinned, at))
     return log
 
 
