@@ -136,6 +136,7 @@ class TestKServe(TargetContract):
             namespace="scoring",
             image=IMAGE,
             root_config_map="covenant-root",
+            callers_secret="covenant-callers",
         )
 
     @pytest.fixture
