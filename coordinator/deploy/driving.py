@@ -170,7 +170,7 @@ class Driving:
             try:
                 newest, now = orders_made(self.centre), time.monotonic()
                 if newest != ordered:
-                    ordered, awake = newest, now + _AWAKE_S
+                    ordered, awake, due = newest, now + _AWAKE_S, now
                 if awake <= now < due:
                     continue
                 due = now + self.every_s
