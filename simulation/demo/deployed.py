@@ -44,7 +44,7 @@ TARGET: Final = "branch"
 SHARE: Final = 0.5
 _KEYS: Final = 40
 _DECLINED: Final = 0.1
-"""Share of the held-out loans that the stricter of both models declines."""
+"""Share of the held-out loans that the more lenient of both models declines."""
 _WITHIN_S: Final = 60.0
 _EVERY_S: Final = 0.01
 
@@ -173,7 +173,7 @@ class Rollouts:
     def take_back(self) -> tuple[float, ApplicationReport]:
         """Roll back; after how many seconds since the order the first version answered again, and the application as it does."""
         machine = self.officers.machines[HALTS]
-        reason = ("--why", "the pilot's model ranks loans worse")
+        reason = ("--why", "the demo shows how a version is taken back")
         with self._service() as service, ThreadPoolExecutor(1) as pool:
             giving = pool.submit(machine.facts, "deploy", "rollback", TARGET, *reason)
             found, seen = self._answered_by(service, self.first.version, giving)
