@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from protos.log_budgets import Budget
+from protos.log_deploy import TargetStory
 from protos.log_entries import ModelRegistered
 from protos.log_export import Verified
 from protos.log_gaps import Gap
@@ -40,6 +41,7 @@ def facts_of(found: Verified, pinned: SignedRoot) -> dict[str, Any]:
             }
             for each in story.policies.published.values()
         ],
+        "deployments": [_target(name, each) for name, each in sorted(story.deployments.targets.items())],
         "budgets": [_budget(each) for each in story.budgets.standing()],
     }
 
@@ -55,6 +57,22 @@ def _model(registry: RegistryStory, model: ModelRegistered) -> dict[str, Any]:
         "signed": story.signed is not None,
         "approved_by": [[each.officer, str(each.role)] for each in story.approvals],
         "aliases": sorted(alias for alias, version in aliases if version == model.version),
+    }
+
+
+def _target(name: str, target: TargetStory) -> dict[str, Any]:
+    served = target.orders[target.confirmed - 1] if target.confirmed else None
+    stable = None if served is None or served.stable is None else target.releases[served.stable].released
+    return {
+        "target": name,
+        "serves": None if stable is None else stable.ref,
+        "digest": None if stable is None else stable.digest,
+        "orders": len(target.orders),
+        "confirmed": target.confirmed,
+        "rollouts": [
+            {"model": f"{each.started.model}@{each.started.version}", "state": str(each.state)}
+            for each in target.rollouts.values()
+        ],
     }
 
 

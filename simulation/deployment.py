@@ -206,6 +206,12 @@ class Deployment:
             "--no-auth-on-loopback",
         )
 
+    def start_target(self, name: str, state: Path, port: int) -> None:
+        """Start the scoring service that is the target `name`, which takes packages from `state` alone."""
+        trusted = ("--state", str(state), "--root", str(self.officers.root), "--target", name)
+        listens = ("--port", str(port), "--no-auth-on-loopback")
+        self._spawn(name, "coordinator.main", "score", "serve", *trusted, *listens)
+
     def wait_until_ready(self) -> None:
         """Return once the coordinator takes commands; raises `CovenantError` if it does not, naming its log."""
         deadline = time.monotonic() + _START_WITHIN_S
@@ -235,7 +241,7 @@ class Deployment:
         return self.logs / f"{name}.log"
 
     def pid(self, name: str) -> int:
-        """Process id of "coordinator", "scoring" or a site's agent."""
+        """Process id of "coordinator", "scoring", a target's scoring service or a site's agent."""
         return self._children[name].pid
 
     def coordinators_child(self, module: str) -> int | None:

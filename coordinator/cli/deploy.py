@@ -157,6 +157,14 @@ def accept(  # noqa: PLR0917 (each is an option of the command)
     token_file: Annotated[
         Path | None, typer.Option(help="File with a token that the scoring service takes.")
     ] = None,
+    decline_at: Annotated[
+        float | None,
+        typer.Option(
+            help="Scores at or above it decline, and get reasons; without it a threshold that was set before stays.",
+            min=0,
+            max=1,
+        ),
+    ] = None,
     json: Json = False,
 ) -> None:
     """On a branch server without a connection: verify a bundle, put it in force, and write the acknowledgement to carry back."""
@@ -171,6 +179,7 @@ def accept(  # noqa: PLR0917 (each is an option of the command)
         state=str(state.absolute()),
         url=url,
         token_file=None if token_file is None else str(token_file),
+        decline_at=decline_at,
     )
     branch = Branch(
         machine=machine_of(state, target, pinned),

@@ -10,11 +10,15 @@ import typer
 
 from coordinator.cli.options import Home, Json, centre_at
 from coordinator.registry.versions import find_version
+from protos.documents import load_document
+from protos.root import SignedRoot
 from protos.shell import emit, people
 from strategies.errors import UsageError
 
 if TYPE_CHECKING:
+    from coordinator.deploy.scoring.scorer import Scorer
     from coordinator.deploy.scoring.server import Tls
+    from coordinator.deploy.scoring.serving import Opened, Opener
 
 app = typer.Typer(no_args_is_help=True, help="Scoring with a registered model.")
 
@@ -24,7 +28,24 @@ ServedModel = Annotated[
 ]
 State = Annotated[
     Path | None,
-    typer.Option(help="The service's state folder: what `serving.json` there says is served, as it changes."),
+    typer.Option(
+        help="The service's state folder: what `serving.json` there says is served, as it changes. What the service has accepted is remembered there."
+    ),
+]
+PackagePath = Annotated[
+    Path | None,
+    typer.Option(
+        "--package",
+        help="With --state: serve this package alone, a folder or a .covenant bundle, whatever `serving.json` says.",
+    ),
+]
+PinnedRoot = Annotated[
+    Path | None,
+    typer.Option("--root", help="With --state: the federation's root.json, from where you trust it."),
+]
+ForTarget = Annotated[
+    str | None,
+    typer.Option("--target", help="With --state: the target that this is; releases for others are refused."),
 ]
 Callers = Annotated[
     Path | None, typer.Option(help="Who may ask, by token: the file that `covenant score token` writes.")
@@ -58,6 +79,9 @@ def serve(
     model: ServedModel = None,
     *,
     state: State = None,
+    package: PackagePath = None,
+    root: PinnedRoot = None,
+    target: ForTarget = None,
     home: Home = None,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="Port of HTTP.")] = 8080,
@@ -69,7 +93,9 @@ def serve(
     no_auth_on_loopback: Anybody = False,
     decline_at: Annotated[
         float | None,
-        typer.Option(help="With MODEL: scores at or above it decline, and get reasons.", min=0, max=1),
+        typer.Option(
+            help="With MODEL or --package: scores at or above it decline, and get reasons.", min=0, max=1
+        ),
     ] = None,
     decisions: Decisions = None,
     decisions_key: DecisionsKey = None,
@@ -77,17 +103,19 @@ def serve(
         float, typer.Option(help="Rows a caller may have scored a second.", min=1)
     ] = 50_000.0,
 ) -> None:
-    """Serve models in the Open Inference Protocol v2, over HTTP and gRPC, on ONNX Runtime."""
+    """Serve models in the Open Inference Protocol v2, over HTTP and gRPC, on ONNX Runtime.
+
+    From a state folder only packages are served that two officers approved and that were released for this target, in time and in order.
+    """
     from coordinator.deploy.scoring.access import Limits
-    from coordinator.deploy.scoring.decisions import KEY_FILE, DecisionLog, SiteKey
-    from coordinator.deploy.scoring.exports import open_export, opened_from
     from coordinator.deploy.scoring.reload import Follower, serve_one
-    from coordinator.deploy.scoring.scorer import Scorer
     from coordinator.deploy.scoring.server import Listening, is_loopback
     from coordinator.deploy.scoring.server import serve as serve_until_told
 
     if (model is None) == (state is None):
         raise UsageError("name one MODEL, or a state folder with --state")
+    if model is not None and any(each is not None for each in (package, root, target)):
+        raise UsageError("--package, --root and --target go with --state; leave MODEL out")
     listening = Listening(
         host=host,
         port=port,
@@ -98,33 +126,30 @@ def serve(
         limits=Limits(rows_per_second=rows_per_second, burst_rows=4 * rows_per_second),
     )
     listening.check()
-    opened = None
     if model is not None:
         if not is_loopback(host):
             raise UsageError(
                 "a registered model is tried on loopback; elsewhere deploy it, and serve its --state"
             )
-        centre = centre_at(home)
-        version = find_version(centre.engine, model)
-        files = {name: centre.artifacts.get(digest) for name, digest in version.artifacts.items()}
-        opened = opened_from(version.name, version.version, files)
-        folder = centre.settings.home / "scoring" / version.name
-    elif state is not None:
-        if decline_at is not None:
-            raise UsageError(
-                "with --state the threshold is `decline_at` in serving.json; leave --decline-at out"
-            )
-        folder = state
-    folder.mkdir(parents=True, exist_ok=True)
-    log = decisions or folder / "decisions"
-    scorer = Scorer(
-        DecisionLog(log, SiteKey.at(decisions_key or log.parent / KEY_FILE)), clock=lambda: datetime.now(UTC)
-    )
-    if opened is not None:
+        opened, folder = _registered(model, home)
+        scorer = _scorer(folder, decisions, decisions_key)
         serve_one(scorer, opened, decline_at)
         serve_until_told(scorer, listening)
-    else:
-        serve_until_told(scorer, listening, Follower(folder.absolute(), open_export, scorer))
+        return
+    assert state is not None  # noqa: S101  (looked at above)
+    opener = _opener(state, root, target)
+    if package is not None:
+        opened = opener(package)
+        scorer = _scorer(state, decisions, decisions_key)
+        serve_one(scorer, opened, decline_at)
+        serve_until_told(scorer, listening)
+        return
+    if decline_at is not None:
+        raise UsageError(
+            "a state folder has its threshold in the target's `decline_at`; leave --decline-at out"
+        )
+    scorer = _scorer(state, decisions, decisions_key)
+    serve_until_told(scorer, listening, Follower(state.absolute(), opener, scorer))
 
 
 @app.command("token")
@@ -154,6 +179,39 @@ def decisions(
         emit({"lines": head.lines, "head": head.digest, "files": head.file, "torn_bytes": head.torn})
     else:
         people.print(f"{head.lines} lines in order; the last has the digest {head.digest}", highlight=False)
+
+
+def _registered(model: str, home: Path | None) -> tuple[Opened, Path]:
+    """A registered version, and where the service that tries it keeps its log. Raises `CovenantError`."""
+    from coordinator.deploy.scoring.exports import opened_from
+
+    centre = centre_at(home)
+    version = find_version(centre.engine, model)
+    files = {name: centre.artifacts.get(digest) for name, digest in version.artifacts.items()}
+    opened = opened_from(version.name, version.version, files)
+    return opened, centre.settings.home / "scoring" / version.name
+
+
+def _opener(state: Path, root: Path | None, target: str | None) -> Opener:
+    """What judges every package before it is served. Raises UsageError without a root and a target to judge by."""
+    from coordinator.deploy.targets.local import opener_of
+
+    if root is None or target is None:
+        raise UsageError(
+            "--state needs --root and --target: a package is served only if the federation with that root approved and released it for this target"
+        )
+    return opener_of(state.absolute(), target, load_document(root, SignedRoot), lambda: datetime.now(UTC))
+
+
+def _scorer(folder: Path, decisions: Path | None, decisions_key: Path | None) -> Scorer:
+    """With a decision log in `folder`, or where it is said to be. Raises `CovenantError`."""
+    from coordinator.deploy.scoring.decisions import KEY_FILE, DecisionLog, SiteKey
+    from coordinator.deploy.scoring.scorer import Scorer
+
+    folder.mkdir(parents=True, exist_ok=True)
+    log = decisions or folder / "decisions"
+    key = SiteKey.at(decisions_key or log.parent / KEY_FILE)
+    return Scorer(DecisionLog(log, key), clock=lambda: datetime.now(UTC))
 
 
 def _tls(certificate: Path | None, key: Path | None, client_ca: Path | None) -> Tls | None:

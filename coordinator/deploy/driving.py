@@ -11,12 +11,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
 import structlog
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from coordinator.bootstrap import Centre
@@ -32,6 +33,7 @@ from coordinator.deploy.targets.base import Observed, Target
 from coordinator.documents import read_listed
 from coordinator.governance.log import require_not_waiting
 from coordinator.keys import release_signer
+from protos.keys import Signer
 from protos.rollouts import (
     UNDER_WAY,
     Canary,
@@ -48,6 +50,8 @@ from protos.rollouts import (
 from strategies.errors import CovenantError, DiskError, Refused
 
 RULES: Final = "the rollout's rules"
+_AWAKE_S: Final = 1.0
+"""How long a new order is followed closely: until the target has had time to come to it."""
 _log = structlog.get_logger(__name__)
 
 
@@ -141,14 +145,18 @@ class Driver:
 
 @dataclass
 class Driving:
-    """Drives every target again and again while a coordinator leads. Use as a context manager.
+    """Drives every target again and again while a coordinator leads, and at once for a second when an order is new. Use as a context manager.
 
-    A coordinator without targets needs no key that signs releases; one whose key cannot be used tells its log and asks again.
+    A coordinator without targets needs no key that signs releases; one whose key cannot be used tells its log and asks again. The key is opened once
+    and again when its file is another, because opening an encrypted one is hard work by design.
     """
 
     centre: Centre
     every_s: float = 2.0
+    look_s: float = 0.1
+    """How soon a new order is seen, whoever decided it: a rollback takes effect well within a second."""
     failed: DiskError | None = None
+    _opened: tuple[int, Signer] | None = None
     _stopping: threading.Event = field(default_factory=threading.Event)
     _thread: threading.Thread | None = None
 
@@ -165,11 +173,17 @@ class Driving:
             self._thread.join()
 
     def _run(self) -> None:
-        told = ""
-        while not self._stopping.wait(self.every_s):
+        told, ordered, due, awake = "", 0, 0.0, 0.0
+        while not self._stopping.wait(self.look_s):
             try:
+                newest, now = orders_made(self.centre), time.monotonic()
+                if newest != ordered:
+                    ordered, awake, due = newest, now + _AWAKE_S, now
+                if awake <= now < due:
+                    continue
+                due = now + self.every_s
                 if has_targets(self.centre):
-                    Driver(desk_of(self.centre)).drive_all()
+                    Driver(self._desk()).drive_all()
                 told = ""
             except DiskError as error:
                 self.failed = error
@@ -179,6 +193,19 @@ class Driving:
                     told = str(error)
                     _log.error("nothing is deployed", reason=told)
 
+    def _desk(self) -> Desk:
+        path = self.centre.settings.release_key_file
+        written = path.stat().st_mtime_ns if path.exists() else 0
+        if self._opened is None or self._opened[0] != written:
+            self._opened = written, release_signer(self.centre.settings)
+        return desk_of(self.centre, self._opened[1])
+
+
+def orders_made(centre: Centre) -> int:
+    """How many orders there are: another number when one is new."""
+    with reading(centre.engine, "looking for orders") as session:
+        return int(session.scalar(select(func.sum(TargetRow.revision))) or 0)
+
 
 def has_targets(centre: Centre) -> bool:
     """Whether there is anything to deploy to."""
@@ -186,9 +213,12 @@ def has_targets(centre: Centre) -> bool:
         return session.scalar(select(TargetRow.name).limit(1)) is not None
 
 
-def desk_of(centre: Centre) -> Desk:
-    """With what this coordinator makes orders. Raises UsageError where it has no key to sign releases with, Refused where that is not certified."""
-    signer, listed = release_signer(centre.settings), read_listed(centre.settings)
+def desk_of(centre: Centre, opened: Signer | None = None) -> Desk:
+    """With what this coordinator makes orders; `opened` is its key, if it was opened before.
+
+    Raises UsageError where it has no key to sign releases with, Refused where that is not certified.
+    """
+    signer, listed = opened or release_signer(centre.settings), read_listed(centre.settings)
     service = listed.trusted.members.service("artifacts")
     if service.key != signer.public:
         raise Refused(

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from http.client import HTTPConnection
 from pathlib import Path
 from typing import Any, Final
@@ -29,8 +30,8 @@ import onnxruntime
 from coordinator.deploy.scoring.access import add_caller
 from coordinator.deploy.scoring.arms import load
 from coordinator.deploy.scoring.columns import Batch
-from coordinator.deploy.scoring.exports import open_export
-from coordinator.deploy.scoring.serving import STATUS_PATH, PackageRef, ServingState, write_state
+from coordinator.deploy.scoring.exports import opened_from
+from coordinator.deploy.scoring.serving import STATUS_PATH, ServingState, write_state
 from coordinator.registry.export import Exportable, onnx_bytes
 from protos import inference_pb2 as pb
 from protos.contract import Contract
@@ -38,6 +39,7 @@ from protos.documents import load_document
 from protos.log_audit import CONTRACT_FILE, PLAN_FILE
 from protos.plan import Plan
 from protos.shell import people
+from simulation.bench.releases import Releases
 from simulation.bench.report import BenchResult
 from simulation.deployment import free_port
 from strategies.errors import CovenantError
@@ -112,8 +114,13 @@ class _Bench:
         self._contract = load_document(_DEMO / "lending-club.yaml", Contract)
         self._features = load_document(_DEMO / "plan.yaml", Plan).features
         self._random = np.random.default_rng(1)
-        self._packages = [self._package(version) for version in (1, 2)]
-        self._loaded = load(open_export(Path(self._packages[0].package)))
+        self._releases = Releases.begun(folder, datetime.now(UTC))
+        files = [self._files(version) for version in (1, 2)]
+        self._packages = [
+            self._releases.package(_NAME, version, each) for version, each in enumerate(files, 1)
+        ]
+        self._onnx = files[0]["model.onnx"]
+        self._loaded = load(opened_from(_NAME, 1, files[0]))
         self._batches = [self._batch(_BATCH) for _ in range(16)]
         scores = np.concatenate(
             [self._loaded.model.score(self._loaded.rules.feed(each)) for each in self._batches]
@@ -130,6 +137,7 @@ class _Bench:
         """The service, running."""
         command = [
             *(sys.executable, "-m", "coordinator.main", "score", "serve", "--state", str(self._folder)),
+            *self._releases.options,
             *("--port", str(self._port), "--grpc-port", str(self._grpc_port)),
             *("--callers", str(self._folder / "callers"), "--rows-per-second", "1e9"),
         ]
@@ -240,7 +248,7 @@ class _Bench:
 
     # --- parts ---------------------------------------------------------------------------------------------------------
 
-    def _package(self, version: int) -> PackageRef:
+    def _files(self, version: int) -> dict[str, bytes]:
         spec = self._contract.feature_spec(self._features)
         model = DenseModel(inputs=spec.width, hidden=_HIDDEN)
         count = len(spec.numeric)
@@ -253,12 +261,7 @@ class _Bench:
             plan_digest=load_document(_DEMO / "plan.yaml", Plan).digest,
             contract=self._contract.ref,
         )
-        folder = self._folder / f"{_NAME}@{version}"
-        folder.mkdir()
-        files = {"model.onnx": onnx_bytes(source), CONTRACT_FILE: self._contract.canonical, PLAN_FILE: plan}
-        for name, data in files.items():
-            (folder / name).write_bytes(data)
-        return PackageRef(package=str(folder), digest=open_export(folder).digest)
+        return {"model.onnx": onnx_bytes(source), CONTRACT_FILE: self._contract.canonical, PLAN_FILE: plan}
 
     def _put(self, place: int, *, decline: bool = True) -> None:
         self._revision += 1
@@ -310,8 +313,7 @@ class _Bench:
     def _session(self, threads: int) -> Any:  # noqa: ANN401  (no types)
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        data = (Path(self._packages[0].package) / "model.onnx").read_bytes()
-        return onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(self._onnx, options, providers=["CPUExecutionProvider"])
 
     def _wait(self, process: subprocess.Popen[bytes]) -> None:
         deadline = time.monotonic() + _READY_WITHIN_S

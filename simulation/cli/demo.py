@@ -32,7 +32,7 @@ def demo(
         bool,
         typer.Option(
             "--full",
-            help="Then a second run, which officers propose, approve, halt, lift and resume from machines of their own; up to four minutes in all.",
+            help="Then a second run, which officers propose, approve, halt, lift and resume from machines of their own, and both models deployed, tried, taken back; up to four minutes in all.",
         ),
     ] = False,
     json: Json = False,

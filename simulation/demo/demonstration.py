@@ -16,7 +16,7 @@ import numpy as np
 from client.data import Table
 from coordinator.cli.runs import watch
 from coordinator.registry.publish import SCORING_FILE, WEIGHTS_FILE
-from coordinator.registry.versions import ModelVersion, list_versions
+from coordinator.registry.versions import ModelVersion, find_version, list_versions
 from coordinator.runs import RunView, launch
 from protos.contract import Contract
 from protos.documents import load_document
@@ -26,18 +26,21 @@ from simulation.baselines import local_auc, pooled_auc, pooled_table
 from simulation.demo import data
 from simulation.demo.accounts import account_option, charged_accounts, open_accounts
 from simulation.demo.audit import audited, audited_elsewhere
+from simulation.demo.deployed import Rollouts, declined_by_both, rolled_out
 from simulation.demo.governed import LOG, Officers, agreed_plan, halted_and_resumed
 from simulation.demo.report import (
     AccountReport,
     AucReport,
     AuditReport,
     DemoReport,
+    DeploymentReport,
     GovernedReport,
     ScoringReport,
 )
 from simulation.demo.scoring import score_one, wait_until_ready
 from simulation.deployment import Deployment, free_port, resident_mib
 from strategies.errors import UsageError
+from strategies.features import FeatureSpec
 from strategies.ids import SiteName
 from strategies.sampling import held_out
 
@@ -104,7 +107,10 @@ class Demonstration:
             scoring = self._score(deployment, plan, contract, version, applicants)
             with step("the same training without a federation, to compare"):
                 auc = self._auc(contract, tables, applicants, version)
-            governed, export = self._govern(deployment) if self.full else (None, None)
+            governed, rollouts, export = None, None, None
+            if self.full:
+                governed, rollouts, export = self._govern(deployment, contract, plan, applicants)
+                version = find_version(deployment.centre().engine, version.ref)
             accounts = charged_accounts(deployment, plan)
             audit = self._audit(deployment, export)
         return self._report(
@@ -119,20 +125,33 @@ class Demonstration:
             accounts=accounts,
             audit=audit,
             governed=governed,
+            deployed=rollouts,
         )
 
-    def _govern(self, deployment: Deployment) -> tuple[GovernedReport, Path]:
-        """What officers do from their own machines, and their export of the log."""
+    def _govern(
+        self, deployment: Deployment, contract: Contract, plan: Plan, applicants: Table
+    ) -> tuple[GovernedReport, DeploymentReport, Path]:
+        """What officers do from their own machines with runs and models, and their export of the log."""
         with step("officers' own machines, let in over the control API"):
             officers = Officers.let_in(deployment, self.folder / "machines")
         with step("a small plan, proposed and approved from there"):
-            plan = agreed_plan(officers)
+            agreed = agreed_plan(officers)
         with step("its run: launched, halted, lifted by two officers, resumed to its end"):
-            governed = halted_and_resumed(officers, plan)
+            governed = halted_and_resumed(officers, agreed)
+        deployed = self._deploy(deployment, officers, contract.feature_spec(plan.features), applicants)
         with step("the log, exported over the API; then the coordinator is stopped"):
             export = officers.export()
             deployment.end("coordinator")
-        return governed, export
+        return governed, deployed, export
+
+    def _deploy(
+        self, deployment: Deployment, officers: Officers, features: FeatureSpec, applicants: Table
+    ) -> DeploymentReport:
+        """What becomes of both runs' models."""
+        first, second = list_versions(deployment.centre().engine, self._documents()[0].name)
+        application = declined_by_both(deployment, (first, second), features, applicants)
+        rollouts = Rollouts.of(deployment, officers, (first, second), application)
+        return rolled_out(rollouts, self.folder / "exported", step)
 
     def _audit(self, deployment: Deployment, export: Path | None) -> AuditReport:
         """The log, verified: the export of an officer where no coordinator is, or one that is made here."""
@@ -210,6 +229,7 @@ class Demonstration:
         accounts: list[AccountReport],
         audit: AuditReport,
         governed: GovernedReport | None,
+        deployed: DeploymentReport | None,
     ) -> DemoReport:
         width = contract.feature_spec(plan.features).width
         return DemoReport(
@@ -232,6 +252,7 @@ class Demonstration:
             scoring=scoring,
             audit=audit,
             governed=governed,
+            deployment=deployed,
             elapsed_s=time.monotonic() - self._began,
             paths={
                 "model and ONNX export": self.folder / "model",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +50,15 @@ def largest_difference(
 
 def exact_auc(onnx_file: Path, plan: Plan, rows: Table) -> float:
     """The area under the ROC curve of the ONNX model on `rows`, to the fineness of 100,000 score bins."""
-    model = ScoringModel.load(onnx_file, expected_digest=sha256_hex(onnx_file.read_bytes()))
-    scored = model.score({name: _raw(rows.columns[name]) for name in plan.features}).ravel()
-    counts = score_counts(scored.astype(np.float64), rows.target, _SCORE_BINS)
-    return metrics_from(counts).auc
+    scored = scores_of(onnx_file.read_bytes(), plan.features, rows)
+    return metrics_from(score_counts(scored, rows.target, _SCORE_BINS)).auc
+
+
+def scores_of(onnx: bytes, features: Sequence[str], rows: Table) -> npt.NDArray[np.float64]:
+    """What an ONNX model says of each of the n `rows`: (n,) probabilities."""
+    model = ScoringModel.from_bytes(onnx, "the model")
+    scored = model.score({name: _raw(rows.columns[name]) for name in features}).ravel()
+    return scored.astype(np.float64)
 
 
 def _raw(values: npt.NDArray[Any] | Coded) -> npt.NDArray[Any]:

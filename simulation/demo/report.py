@@ -87,6 +87,12 @@ class AuditReport:
                 f"what did it cost {each['site']}/{each['population']}?",
                 f"epsilon {cost['epsilon']:.3f} of {ceiling['epsilon']:g} at delta {cost['delta']:g} per {cost['unit']}, {each['sums']} sums opened",
             )
+        for each in self.found["deployments"]:
+            ended = ", ".join(f"{one['model']} ({one['state']})" for one in each["rollouts"])
+            table.add_row(
+                f"what runs at {each['target']}?",
+                f"{each['serves'] or 'nothing'}, {(each['digest'] or '')[:12]}; brought there: {ended}",
+            )
         for each in self.found["halts"]:
             state = "stands" if each["stands"] else "lifted"
             table.add_row("what was halted?", f"{each['what']}, by {each['by']}: {each['reason']} ({state})")
@@ -125,6 +131,52 @@ class GovernedReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ApplicationReport:
+    """One application as a target with a threshold answers it; `reasons` are there if it is declined."""
+
+    version: int
+    probability: float
+    reasons: list[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DeploymentReport:
+    """Two versions at one target: `first` served, `second` was tried on `canary_share` of applicants, served, and was taken back.
+
+    `rolled_back_within_s` are the seconds from the recorded order to the first answer of `first`.
+    """
+
+    target: str
+    first: str
+    second: str
+    digests: list[str]
+    verdicts: list[str]
+    approved_by: list[str]
+    canary_share: float
+    canary_answered: dict[str, int]
+    decline_at: float
+    declined: ApplicationReport
+    model_signing: str
+    rolled_back_by: str
+    rolled_back_within_s: float
+    after_rollback: ApplicationReport
+
+    def facts(self) -> dict[str, object]:
+        """As JSON."""
+        return asdict(self)
+
+    @property
+    def words(self) -> str:
+        """For people."""
+        tried = ", ".join(f"{each} {count}" for each, count in self.canary_answered.items())
+        return (
+            f"Deployed to {self.target}: {self.first}, then {self.second} on {self.canary_share:.0%} of applicants (answered by {tried}), then on all. It declined an application at"
+            f" {self.declined.probability:.3f} of {self.decline_at:g}: {'; '.join(self.declined.reasons)}. {self.rolled_back_by} took it back, and {self.first} answered"
+            f" {self.rolled_back_within_s:.2f} s after the order. model_signing says of its export: {self.model_signing}"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoReport:
     """Everything that the demo shows. Times in seconds unless the name says otherwise."""
 
@@ -142,6 +194,7 @@ class DemoReport:
     scoring: ScoringReport
     audit: AuditReport
     governed: GovernedReport | None = None
+    deployment: DeploymentReport | None = None
     elapsed_s: float
     paths: dict[str, Path]
 
@@ -168,6 +221,7 @@ class DemoReport:
             "scoring": asdict(self.scoring),
             "audit": self.audit.facts(),
             **({} if self.governed is None else {"governed": self.governed.facts()}),
+            **({} if self.deployment is None else {"deployment": self.deployment.facts()}),
             "elapsed_s": self.elapsed_s,
             "paths": {name: str(path) for name, path in self.paths.items()},
         }
@@ -183,6 +237,8 @@ class DemoReport:
         )
         if self.governed is not None:
             people.print(f"\nOver the control API: {self.governed.words}.", highlight=False)
+        if self.deployment is not None:
+            people.print(f"\n{self.deployment.words}.", highlight=False)
         people.print(self.audit.table())
         covenant = self.paths["command"]
         people.print(f"\nNext: [bold]{covenant} up --demo[/] keeps this federation running; then")

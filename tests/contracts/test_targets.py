@@ -17,6 +17,7 @@ from coordinator.deploy.branch import Branch
 from coordinator.deploy.opening import order_of
 from coordinator.deploy.package import Package, Recalled, open_package
 from coordinator.deploy.pieces import read_pieces, write_bundle
+from coordinator.deploy.scoring.serving import read_state
 from coordinator.deploy.targets.base import Order
 from coordinator.deploy.targets.edge import EdgeTarget, bundle_name, write_acknowledgement
 from coordinator.deploy.targets.kserve import KServeTarget
@@ -104,6 +105,16 @@ class TestLocal(TargetContract):
 
         return Kit(target, service.look, refuse, lambda: files_in(service.state))
 
+    def test_the_service_declines_at_the_targets_threshold_and_else_at_its_own(
+        self, works: Works, orders: Orders, service: Serving
+    ) -> None:
+        for order, threshold in ((orders.first, 0.3), (orders.trial, None), (orders.second, 0.4)):
+            settings = LocalSettings(state=str(service.state), url=service.url, decline_at=threshold)
+            LocalTarget("branch", settings, read_root(works.centre.settings)).give(order)
+            state = read_state(service.state)
+            assert state is not None
+            assert state.decline_at == (threshold or 0.3)
+
     def test_what_was_recalled_cannot_be_put_back_by_hand(
         self, kit: Kit, orders: Orders, service: Serving
     ) -> None:
@@ -136,6 +147,7 @@ class TestKServe(TargetContract):
             namespace="scoring",
             image=IMAGE,
             root_config_map="covenant-root",
+            callers_secret="covenant-callers",
         )
 
     @pytest.fixture

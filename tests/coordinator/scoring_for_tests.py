@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from coordinator.deploy.scoring.serving import Opened, PackageRef
 from coordinator.registry.export import Exportable, onnx_bytes
 from protos.contract import Contract
 from protos.documents import read_document
-from strategies.encoding import digest_of, sha256_hex
+from simulation.bench.releases import Releases
 from strategies.features import Scaling
 from strategies.ids import Digest
 from strategies.models import DenseModel
@@ -75,18 +76,26 @@ def files(source: Exportable, agreed: Contract | None = None) -> dict[str, bytes
     }
 
 
+_begun = cache(Releases.begun)
+
+
+def releases_in(folder: Path, at: datetime = NOW) -> Releases:
+    """The federation whose packages lie in `folder`, all released at `at`."""
+    return _begun(folder, at)
+
+
 def package(
-    folder: Path, version: int, source: Exportable | None = None, agreed: Contract | None = None
+    folder: Path,
+    version: int,
+    source: Exportable | None = None,
+    agreed: Contract | None = None,
+    *,
+    at: datetime = NOW,
+    **more: Any,
 ) -> PackageRef:
-    """An exported model in a folder of its own below `folder`."""
+    """An approved and released model in a folder of its own below `folder`."""
     made = files(source or exportable(seed=version), agreed)
-    path = folder / f"lending@{version}"
-    path.mkdir()
-    for name, data in made.items():
-        (path / name).write_bytes(data)
-    return PackageRef(
-        package=str(path), digest=digest_of({name: sha256_hex(data) for name, data in made.items()})
-    )
+    return releases_in(folder, at).package("lending", version, made, **more)
 
 
 def opened(version: int = 3, source: Exportable | None = None, agreed: Contract | None = None) -> Opened:

@@ -127,6 +127,7 @@ def target(tmp_path: Path) -> KServeTarget:
             namespace="scoring",
             image="registry.example/covenant/scoring@sha256:" + "ab" * 32,
             root_config_map="covenant-root",
+            callers_secret="covenant-callers",
         ),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine
 
+from coordinator.deploy import driving
 from coordinator.deploy.inventory import inventory, orders, recalls, rollouts
 from coordinator.deploy.scoring.serving import SCORE_BINS, read_state
 from coordinator.deploy.targets.settings import LocalSettings
@@ -391,3 +393,23 @@ def test_the_auditor_follows_every_deployment(works: Works, service: Serving) ->
             story.take(each, trusted, find)
     assert served(story, "branch") == get_version(works.centre.engine, NAME, 1).digest
     assert story.recalls == set()
+
+
+def test_a_new_order_is_driven_when_it_is_seen_and_not_when_it_is_due(
+    works: Works, service: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driving, "_AWAKE_S", 0.0)
+    works.approved(2)
+    with service.watching(), driving.Driving(works.centre, every_s=1000.0):
+        for given in (
+            lambda: works.start(2, "branch", Canary(0.1)),
+            lambda: works.roll_back("branch"),
+            lambda: works.start(2, "branch"),
+        ):
+            given()
+            wanted = orders(works.centre.engine, "branch")[0].revision
+            ends = time.monotonic() + 30
+            while service.revision < wanted:
+                assert time.monotonic() < ends
+                time.sleep(0.01)
+            works.drive("branch")

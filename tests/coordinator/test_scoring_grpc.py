@@ -24,7 +24,7 @@ from coordinator.deploy.scoring.serving import ServingState, write_state
 from coordinator.tls import make_transport_certificates
 from protos import inference_pb2 as pb
 from simulation.deployment import free_port
-from tests.coordinator.scoring_for_tests import INFER, output, package, question, reference
+from tests.coordinator.scoring_for_tests import INFER, output, package, question, reference, releases_in
 
 SERVICE = "/inference.GRPCInferenceService/"
 
@@ -32,11 +32,12 @@ SERVICE = "/inference.GRPCInferenceService/"
 class Service:
     """A running `covenant score serve`."""
 
-    def __init__(self, folder: Path, *options: str, grpc_port: int, port: int) -> None:
+    def __init__(self, folder: Path, at: datetime, *options: str, grpc_port: int, port: int) -> None:
         self.folder, self.port, self.grpc_port = folder, port, grpc_port
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "coordinator.main", "score", "serve", "--state", str(folder)),
+                *releases_in(folder, at).options,
                 *("--port", str(port), "--grpc-port", str(grpc_port), *options),
             ],
             stderr=(folder / "stderr").open("wb"),
@@ -104,7 +105,7 @@ def raw() -> Any:
 def service(
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[tuple[Service, str, grpc.Channel, httpx.Client]]:
-    folder = tmp_path_factory.mktemp("service")
+    folder, now = tmp_path_factory.mktemp("service"), datetime.now(UTC)
     tls = folder / "tls"
     make_transport_certificates(
         tls, federation="test", hosts=["localhost", "127.0.0.1"], now=datetime.now(UTC)
@@ -125,12 +126,12 @@ def service(
         text=True,
     ).stdout.strip()
     assert token not in (folder / "callers").read_text()
-    write_state(folder, ServingState(revision=1, stable=package(folder, 3), decline_at=0.5))
+    write_state(folder, ServingState(revision=1, stable=package(folder, 3, at=now), decline_at=0.5))
     options = (
         *("--callers", str(folder / "callers"), "--tls-certificate", str(tls / "superlink.crt")),
         *("--tls-key", str(tls / "superlink.key")),
     )
-    service = Service(folder, *options, port=free_port(), grpc_port=free_port())
+    service = Service(folder, now, *options, port=free_port(), grpc_port=free_port())
     channel = grpc.secure_channel(
         f"localhost:{service.grpc_port}",
         grpc.ssl_channel_credentials((tls / "ca.crt").read_bytes()),
@@ -281,8 +282,9 @@ def test_metrics_and_status_tell_no_value(service: Running) -> None:
 
 
 def test_a_service_whose_log_cannot_grow_answers_nothing_more_and_ends_with_an_error(tmp_path: Path) -> None:
-    write_state(tmp_path, ServingState(revision=1, stable=package(tmp_path, 3)))
-    service = Service(tmp_path, "--no-auth-on-loopback", port=free_port(), grpc_port=free_port())
+    now = datetime.now(UTC)
+    write_state(tmp_path, ServingState(revision=1, stable=package(tmp_path, 3, at=now)))
+    service = Service(tmp_path, now, "--no-auth-on-loopback", port=free_port(), grpc_port=free_port())
     told = 0
     try:
         with httpx.Client(base_url=f"http://127.0.0.1:{service.port}", trust_env=False) as client:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,6 @@ import pytest
 
 from coordinator.deploy.scoring.arms import position_of
 from coordinator.deploy.scoring.columns import ProtocolError
-from coordinator.deploy.scoring.exports import open_export
 from coordinator.deploy.scoring.protocol import Answer, Asked, asked_of
 from coordinator.deploy.scoring.reload import Follower
 from coordinator.deploy.scoring.scorer import Scorer
@@ -28,7 +26,9 @@ from coordinator.deploy.scoring.serving import (
     ServingState,
     write_state,
 )
-from strategies.encoding import digest_of, sha256_hex
+from coordinator.deploy.targets.local import opener_of
+from simulation.bench.releases import TARGET
+from strategies.encoding import sha256_hex
 from tests.coordinator.scoring_for_tests import (
     CONTRACT,
     NOW,
@@ -39,17 +39,19 @@ from tests.coordinator.scoring_for_tests import (
     package,
     question,
     reference,
+    releases_in,
 )
 
 
 class Running:
     """A scorer that follows a folder with packages 1 and 2, without a transport."""
 
-    def __init__(self, folder: Path, opener: Opener = open_export) -> None:
+    def __init__(self, folder: Path, opener: Opener | None = None) -> None:
         self.folder = folder
         self.now = NOW
         self.scorer = Scorer(log_in(folder), clock=lambda: self.now)
-        self.follower = Follower(folder, opener, self.scorer)
+        self.opener = opener_of(folder, TARGET, releases_in(folder).pinned, lambda: self.now)
+        self.follower = Follower(folder, opener or self.opener, self.scorer)
 
     async def put(self, revision: int, **fields: Any) -> None:
         write_state(self.folder, ServingState(revision=revision, **fields))
@@ -67,7 +69,7 @@ def asked(**more: Any) -> Asked:
     return asked_of(json.dumps({**question(), **more}).encode())
 
 
-def play(folder: Path, story: Callable[[Running], Awaitable[None]], opener: Opener = open_export) -> Running:
+def play(folder: Path, story: Callable[[Running], Awaitable[None]], opener: Opener | None = None) -> Running:
     running = Running(folder, opener)
 
     async def whole() -> None:
@@ -123,17 +125,25 @@ def tampered(folder: Path) -> PackageRef:
 
 
 def unknown_operator(folder: Path) -> PackageRef:
-    made = package(folder, 6)
-    path = Path(made.package) / "model.onnx"
-    model = onnx.load_from_string(path.read_bytes())
+    made = files(exportable())
+    model = onnx.load_from_string(made["model.onnx"])
     model.graph.node.append(onnx.helper.make_node("Loop", ["amount"], ["x"]))
-    path.write_bytes(model.SerializeToString())
-    held = {each.name: sha256_hex(each.read_bytes()) for each in Path(made.package).iterdir()}
-    return PackageRef(package=made.package, digest=digest_of(held))
+    return releases_in(folder).package("lending", 6, {**made, "model.onnx": model.SerializeToString()})
+
+
+def unapproved(folder: Path) -> PackageRef:
+    return package(folder, 8, approvals=1)
+
+
+def older(folder: Path) -> PackageRef:
+    """One that counts no more, since a later one took effect here."""
+    made, later = package(folder, 2), package(folder, 3, floor=3)
+    opener_of(folder, TARGET, releases_in(folder).pinned, lambda: NOW)(Path(later.package))
+    return made
 
 
 def absent(folder: Path) -> PackageRef:
-    return PackageRef(package=str(folder / "lending@9"), digest=sha256_hex(b""))
+    return PackageRef(package=str(folder / "absent"), digest=sha256_hex(b""))
 
 
 def other_contract(folder: Path) -> PackageRef:
@@ -143,7 +153,9 @@ def other_contract(folder: Path) -> PackageRef:
 @pytest.mark.parametrize(
     ("make", "why"),
     [
-        (tampered, "is to be served"),
+        (tampered, "was approved with"),
+        (unapproved, "0 of the 1 approvals as model_risk"),
+        (older, "count no more"),
         (unknown_operator, "has the operator 'Loop'"),
         (absent, "cannot be read"),
         (other_contract, "was trained under loans@1"),
@@ -152,10 +164,11 @@ def other_contract(folder: Path) -> PackageRef:
 def test_a_package_that_is_refused_leaves_the_running_model(
     tmp_path: Path, make: Callable[[Path], PackageRef], why: str
 ) -> None:
-    one, bad = package(tmp_path, 1), make(tmp_path)
+    one, last = package(tmp_path, 1), package(tmp_path, 9)
 
     async def story(running: Running) -> None:
         await running.put(1, stable=one)
+        bad = make(tmp_path)
         before = await running.ask()
         await running.put(2, stable=bad)
         status = running.scorer.status()
@@ -164,7 +177,7 @@ def test_a_package_that_is_refused_leaves_the_running_model(
         assert status.refused.revision == 2
         assert why in status.refused.why
         np.testing.assert_array_equal((await running.ask()).scores, before.scores)
-        await running.put(3, stable=one)
+        await running.put(3, stable=last)
         assert running.scorer.status().refused is None
 
     play(tmp_path, story)
@@ -174,9 +187,9 @@ def test_a_file_that_is_no_state_and_an_opener_with_a_defect_change_nothing(tmp_
     one, two = package(tmp_path, 1), package(tmp_path, 2)
 
     def opener(folder: Path) -> Opened:
-        if folder.name == "lending@2":
+        if str(folder) == two.package:
             raise ZeroDivisionError
-        return open_export(folder)
+        return opener_of(tmp_path, TARGET, releases_in(tmp_path).pinned, lambda: NOW)(folder)
 
     async def story(running: Running) -> None:
         await running.put(1, stable=one)
@@ -211,11 +224,7 @@ def test_requests_that_are_under_way_end_under_the_model_they_began_with(tmp_pat
 
 
 def test_an_expired_package_is_served_no_more(tmp_path: Path) -> None:
-    one, two = package(tmp_path, 1), package(tmp_path, 2)
-
-    def opener(folder: Path) -> Opened:
-        ends = NOW + timedelta(hours=1 if folder.name == "lending@1" else 2)
-        return replace(open_export(folder), expires=ends)
+    one, two = (package(tmp_path, version, lasts=timedelta(hours=version)) for version in (1, 2))
 
     async def story(running: Running) -> None:
         await running.put(1, stable=one, challenger=two, mode="canary", share=1.0)
@@ -230,7 +239,7 @@ def test_an_expired_package_is_served_no_more(tmp_path: Path) -> None:
         await running.put(3, stable=two)
         assert (await running.ask()).version == 2
 
-    play(tmp_path, story, opener)
+    play(tmp_path, story)
 
 
 def test_a_canary_keeps_to_its_keys_and_a_larger_share_keeps_those_of_a_smaller(tmp_path: Path) -> None:
@@ -330,15 +339,3 @@ def test_a_model_that_changes_its_role_counts_anew_and_one_that_keeps_it_goes_on
         assert (status.stable.version, status.stable.requests, status.challenger) == (2, 0, None)
 
     play(tmp_path, story)
-
-
-def test_files_of_a_package_are_bounded(tmp_path: Path) -> None:
-    path = tmp_path / "lending@1"
-    path.mkdir()
-    for name in ("model.onnx", "contract.json", "plan.json"):
-        (path / name).write_bytes(files(exportable())[name])
-    assert open_export(path).version == 1
-    for number in range(100):
-        (path / f"more-{number}").touch()
-    with pytest.raises(Exception, match="more than a model's files"):
-        open_export(path)

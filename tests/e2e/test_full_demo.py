@@ -10,11 +10,18 @@ from pathlib import Path
 
 import pytest
 
+from protos.contract import Contract
+from protos.documents import load_document
 from protos.egress import child_environment
 from simulation.demo.equality import largest_difference  # noqa: F401 (fails here, with its reason, if an extra is missing)
 from tests.e2e.test_demo import processes_of
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
+
+
+def reasons_of(contract: Path) -> set[str]:
+    columns = load_document(contract, Contract).columns.values()
+    return {each.reason for each in columns if each.reason is not None}
 
 
 def test_from_officers_machines_to_an_auditors_table(tmp_path: Path) -> None:
@@ -48,6 +55,32 @@ def test_from_officers_machines_to_an_auditors_table(tmp_path: Path) -> None:
         assert run["witnessed_by"] == sorted(facts["sites"])
     assert [each["run"] for each in audit["models"]] == [first["run"], second["run"]]
     (halt,) = audit["halts"]
+    deployed = facts["deployment"]
+    assert 0 < deployed["rolled_back_within_s"] < 1.0
+    assert deployed["approved_by"] == ["model-risk", "privacy-officer"]
+    assert sum(deployed["canary_answered"].values()) == 40
+    assert all(deployed["canary_answered"].values())
+    for answered, version in ((deployed["declined"], 2), (deployed["after_rollback"], 1)):
+        assert (answered["version"], answered["probability"] >= deployed["decline_at"]) == (version, True)
+        assert set(answered["reasons"]) <= reasons_of(folder / "lending-club.yaml")
+        assert answered["reasons"]
+    assert "succeeded" in deployed["model_signing"]
+    (target,) = audit["deployments"]
+    assert (target["target"], target["serves"], target["digest"]) == (
+        deployed["target"],
+        deployed["first"],
+        deployed["digests"][0],
+    )
+    assert (target["orders"], target["confirmed"]) == (4, 4)
+    assert [(each["model"], each["state"]) for each in target["rollouts"]] == [
+        (deployed["first"], "full"),
+        (deployed["second"], "rolled_back"),
+    ]
+    assert [(each["model"], each["stage"], len(each["approved_by"])) for each in audit["models"]] == [
+        (deployed["first"], "deployed", 2),
+        (deployed["second"], "approved", 2),
+    ]
+    assert audit["models"][0]["aliases"] == ["champion"]
     assert (halt["id"], halt["stands"]) == (governed["halt"], False)
     assert len(audit["budgets"]) == len(facts["sites"])
     for each in audit["budgets"]:

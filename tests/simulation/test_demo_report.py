@@ -28,6 +28,9 @@ FOUND: dict[str, Any] = {
             "charged": {"epsilon": 1.25, "delta": 1e-5, "unit": "record"}, "ceiling": {"epsilon": 6.0},
         }
     ],
+    "deployments": [
+        {"target": "branch", "serves": "m@1", "digest": "ef" * 32, "rollouts": [{"model": "m@1", "state": "full"}, {"model": "m@2", "state": "rolled_back"}]}
+    ],
     "halts": [{"what": "everything", "by": "officer risk-1", "reason": "odd", "stands": False}],
 }  # fmt: skip
 
@@ -97,6 +100,7 @@ def test_an_auditors_questions_are_answered_at_the_end(monkeypatch: pytest.Monke
         "privacy-1 (privacy_officer); written by author-1",
         "south, west",
         "epsilon 1.250 of 6 at delta 1e-05 per record, 5 sums opened",
+        "m@1, efefefefefef; brought there: m@1 (full), m@2 (rolled_back)",
         "everything, by officer risk-1: odd (lifted)",
         "no: all 7 are under the head that the log signed; 2 at the end",
     ):

@@ -7,12 +7,15 @@
 3. An order is in force when the cluster says so: `NAME.status.json` is the list that `kubectl get inferenceservices --field-selector
    metadata.name=NAME -o json` prints. Its item has the order's annotation and is Ready; after an order without a model there is no item.
 4. Whoever publishes copies `packages` to `storage`; the folder's name has the release's digest.
+5. The service listens on the pod's own loopback, where the queue proxy beside it reaches it, and answers callers with a token alone. It ends by itself
+   when it cannot go on, so there is no probe of its life.
 """
 
 from __future__ import annotations
 
 import json
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -32,6 +35,10 @@ REVISION: Final = "covenant/order"
 _DIGEST: Final = "covenant/model-digest"
 _MODEL: Final = "covenant/model"
 _PORT: Final = 8080
+_PACKAGE: Final = "/mnt/models"
+_STATE: Final = "/var/lib/covenant"
+_ROOT: Final = "/etc/covenant"
+_CALLERS: Final = "/etc/covenant-callers"
 _USER: Final = 65532
 _MODE: Final = 0o644
 _HEADER: Final = re.compile(rf"# {REVISION}: ([0-9]{{1,9}})")
@@ -134,6 +141,7 @@ class KServeTarget:
             "volumes": [
                 {"name": "state", "emptyDir": {"sizeLimit": "512Mi"}},
                 {"name": "root", "configMap": {"name": self._settings.root_config_map}},
+                {"name": "callers", "secret": {"secretName": self._settings.callers_secret}},
             ],
             "containers": [self._container(package)],
         }
@@ -146,22 +154,12 @@ class KServeTarget:
         return {
             "name": "kserve-container",
             "image": self._settings.image,
-            "args": [
-                "score",
-                "serve",
-                "--package",
-                "/mnt/models",
-                "--root",
-                "/etc/covenant/root.json",
-                "--target",
-                self._name,
-            ],
+            "args": [*self._serves()],
             "env": [
                 {"name": "STORAGE_URI", "value": f"{self._settings.storage}/{folder_name(package.release)}"}
             ],
             "ports": [{"containerPort": _PORT, "protocol": "TCP"}],
             "readinessProbe": {"httpGet": {"path": "/v2/health/ready", "port": _PORT}, "periodSeconds": 5},
-            "livenessProbe": {"httpGet": {"path": "/v2/health/live", "port": _PORT}, "periodSeconds": 10},
             "resources": {"requests": dict(bounds), "limits": dict(bounds)},
             "securityContext": {
                 "allowPrivilegeEscalation": False,
@@ -171,10 +169,19 @@ class KServeTarget:
                 "runAsUser": _USER,
             },
             "volumeMounts": [
-                {"name": "state", "mountPath": "/var/lib/covenant"},
-                {"name": "root", "mountPath": "/etc/covenant", "readOnly": True},
+                {"name": "state", "mountPath": _STATE},
+                {"name": "root", "mountPath": _ROOT, "readOnly": True},
+                {"name": "callers", "mountPath": _CALLERS, "readOnly": True},
             ],
         }
+
+    def _serves(self) -> Iterator[str]:
+        """What the container runs: one package, judged like every other."""
+        yield from ("score", "serve", "--package", _PACKAGE, "--state", _STATE)
+        yield from ("--root", f"{_ROOT}/root.json", "--target", self._name)
+        yield from ("--callers", f"{_CALLERS}/callers", "--port", str(_PORT))
+        if self._settings.decline_at is not None:
+            yield from ("--decline-at", f"{self._settings.decline_at:g}")
 
     def _has_manifest(self) -> bool:
         """Whether what is there asks for a service; a comment alone asks for none."""

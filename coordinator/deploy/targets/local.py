@@ -74,7 +74,7 @@ class LocalTarget:
                 challenger=self._place(order.challenger),
                 mode=order.mode,
                 share=order.share,
-                decline_at=None if before is None else before.decline_at,
+                decline_at=self._decline_at(before),
             )
             if order.recall is not None:
                 self._forget(order.recall)
@@ -90,6 +90,11 @@ class LocalTarget:
             refused=None if refused is None else (refused.revision, refused.why),
             status=status,
         )
+
+    def _decline_at(self, before: ServingState | None) -> float | None:
+        if self._settings.decline_at is not None or before is None:
+            return self._settings.decline_at
+        return before.decline_at
 
     def _place(self, package: Package | None) -> PackageRef | None:
         if package is None:

@@ -13,12 +13,16 @@ from strategies.errors import Refused
 
 Folder = Annotated[str, Field(min_length=1, max_length=4096)]
 Days = Annotated[int, Field(ge=1, le=3650)]
+Threshold = Annotated[float, Field(ge=0.0, le=1.0)]
 _DIGEST_IMAGE = r"[a-z0-9][a-z0-9._:/-]{0,199}@sha256:[0-9a-f]{64}"
 _QUANTITY = r"[1-9][0-9]{0,5}(m|Ki|Mi|Gi)?"
 
 
 class LocalSettings(Document):
-    """A scoring service on this machine: its `state` folder and the address at which it tells its status."""
+    """A scoring service on this machine: its `state` folder and the address at which it tells its status.
+
+    Scores at or above `decline_at` decline, and get reasons; without it a threshold that the service has stays as it is.
+    """
 
     kind: Literal["local"] = "local"
     state: Folder
@@ -27,13 +31,15 @@ class LocalSettings(Document):
     ]
     token_file: Folder | None = None
     ca_file: Folder | None = None
+    decline_at: Threshold | None = None
     lifetime_days: Days = 90
 
 
 class KServeSettings(Document):
     """An InferenceService of KServe: rendered into a GitOps `folder`; `image` is the scoring service's, pinned by digest.
 
-    `storage` is where packages are kept for the cluster; whoever publishes copies `packages` there.
+    `storage` is where packages are kept for the cluster; whoever publishes copies `packages` there. `callers_secret` has the file `callers` of who may
+    ask. Scores at or above `decline_at` decline, and get reasons.
     """
 
     kind: Literal["kserve"] = "kserve"
@@ -52,6 +58,10 @@ class KServeSettings(Document):
             r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "the ConfigMap that holds the federation's root.json"
         ),
     ]
+    callers_secret: Annotated[
+        str, matching(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "the Secret that holds the service's callers")
+    ]
+    decline_at: Threshold | None = None
     cpu: Annotated[str, matching(_QUANTITY, "a quantity such as 500m")] = "500m"
     memory: Annotated[str, matching(_QUANTITY, "a quantity such as 512Mi")] = "512Mi"
     min_replicas: Annotated[int, Field(ge=1, le=1000)] = 1
