@@ -6,7 +6,7 @@ told as over HTTP. A caller who sends `raw_input_contents` is answered in `raw_o
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import grpc
@@ -41,7 +41,7 @@ _CODES: Final[Mapping[int, grpc.StatusCode]] = {
 _RAW: Final = {"FP64": "<f8", "FP32": "<f4", "INT64": "<i8", "INT32": "<i4", "BOOL": "u1"}
 _LENGTH_BYTES: Final = 4
 
-Method = Callable[[Any, Any], Awaitable[Any]]
+Method = Callable[[Any, Any], Any]
 
 
 class InferenceService:
@@ -51,7 +51,7 @@ class InferenceService:
         self._scorer, self._door = scorer, door
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """What a server of `grpc.aio` registers."""
+        """What a server of `grpc` registers."""
         methods: Mapping[str, tuple[Method, Any]] = {
             "ServerLive": (self._live, pb.ServerLiveRequest),
             "ServerReady": (self._ready, pb.ServerReadyRequest),
@@ -73,43 +73,43 @@ class InferenceService:
         )
 
     def _answering(self, method: Method) -> Method:
-        async def call(request: Any, context: Any) -> Any:  # noqa: ANN401  (gRPC's own)
+        def call(request: Any, context: Any) -> Any:  # noqa: ANN401  (gRPC's own)
             try:
-                return await method(request, context)
+                return method(request, context)
             except ProtocolError as error:
-                self._scorer.refused_requests += 1
+                self._scorer.count_refused()
                 code = _CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
-                await context.abort(code, str(error))
+                context.abort(code, str(error))
 
         return call
 
-    async def _live(self, _request: Any, _context: Any) -> Any:  # noqa: ANN401
+    def _live(self, _request: Any, _context: Any) -> Any:  # noqa: ANN401
         return pb.ServerLiveResponse(live=True)
 
-    async def _ready(self, _request: Any, _context: Any) -> Any:  # noqa: ANN401
+    def _ready(self, _request: Any, _context: Any) -> Any:  # noqa: ANN401
         return pb.ServerReadyResponse(ready=self._scorer.why_not_ready() is None)
 
-    async def _model_ready(self, request: Any, _context: Any) -> Any:  # noqa: ANN401
+    def _model_ready(self, request: Any, _context: Any) -> Any:  # noqa: ANN401
         self._scorer.in_force.named(request.name, request.version or None, self._scorer.clock())
         return pb.ModelReadyResponse(ready=True)
 
-    async def _server(self, _request: Any, context: Any) -> Any:  # noqa: ANN401
+    def _server(self, _request: Any, context: Any) -> Any:  # noqa: ANN401
         self._admit(context)
         return pb.ServerMetadataResponse(name=SERVER, version=package_version())
 
-    async def _metadata(self, request: Any, context: Any) -> Any:  # noqa: ANN401
+    def _metadata(self, request: Any, context: Any) -> Any:  # noqa: ANN401
         self._admit(context)
         force, version = self._scorer.in_force, request.version or None
         arm = force.named(request.name, version, self._scorer.clock())
         versions = [each.loaded.version for each in force.arms] if version is None else [arm.loaded.version]
         return pb.ModelMetadataResponse(**model_metadata(request.name, versions, arm.loaded.rules.inputs))
 
-    async def _infer(self, request: Any, context: Any) -> Any:  # noqa: ANN401
+    def _infer(self, request: Any, context: Any) -> Any:  # noqa: ANN401
         caller = self._admit(context)
         asked = asked_of_message(request)
         self._door.take(caller, asked.rows)
         version = request.model_version or None
-        answer = await self._scorer.infer(request.model_name, version, asked, caller)
+        answer = self._scorer.answer(request.model_name, version, asked, caller)
         return answer_message(answer, raw=bool(request.raw_input_contents))
 
     def _admit(self, context: Any) -> str:  # noqa: ANN401
