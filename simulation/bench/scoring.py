@@ -31,6 +31,7 @@ from coordinator.deploy.scoring.arms import load
 from coordinator.deploy.scoring.columns import Batch
 from coordinator.deploy.scoring.exports import open_export
 from coordinator.deploy.scoring.serving import STATUS_PATH, PackageRef, ServingState, write_state
+from coordinator.deploy.scoring.words import Words
 from coordinator.registry.export import Exportable, onnx_bytes
 from protos import inference_pb2 as pb
 from protos.contract import Contract
@@ -270,7 +271,7 @@ class _Bench:
         spec = self._contract.feature_spec(self._features)
         numbers = [self._random.uniform(each.low, each.high, rows) for each in spec.numeric]
         words = [
-            [str(word) for word in self._random.choice(each.vocabulary, rows)]
+            Words.of(str(word) for word in self._random.choice(each.vocabulary, rows))
             for each in spec.features
             if not isinstance(each, NumericFeature)
         ]

@@ -27,6 +27,7 @@ from coordinator.deploy.scoring.protocol import (
 )
 from coordinator.deploy.scoring.reasons import MOST_REASONS
 from coordinator.deploy.scoring.scorer import Scorer
+from coordinator.deploy.scoring.words import LENGTH_BYTES, Words
 from protos import inference_pb2 as pb
 from protos.release import package_version
 
@@ -39,7 +40,6 @@ _CODES: Final[Mapping[int, grpc.StatusCode]] = {
     500: grpc.StatusCode.INTERNAL,
 }
 _RAW: Final = {"FP64": "<f8", "FP32": "<f4", "INT64": "<i8", "INT32": "<i4", "BOOL": "u1"}
-_LENGTH_BYTES: Final = 4
 
 Method = Callable[[Any, Any], Any]
 
@@ -161,15 +161,15 @@ def answer_message(answer: Answer, *, raw: bool) -> Any:  # noqa: ANN401
 def _raw_row(reasons: Sequence[str]) -> bytes:
     """A row of reasons, filled up with empty words."""
     words = [word.encode() for word in reasons]
-    parts = [len(word).to_bytes(_LENGTH_BYTES, "little") + word for word in words]
-    return b"".join(parts) + bytes(_LENGTH_BYTES * (MOST_REASONS - len(parts)))
+    parts = [len(word).to_bytes(LENGTH_BYTES, "little") + word for word in words]
+    return b"".join(parts) + bytes(LENGTH_BYTES * (MOST_REASONS - len(parts)))
 
 
 def _raw_inputs(request: Any) -> Iterator[Given]:  # noqa: ANN401
     for tensor, data in zip(request.inputs, request.raw_input_contents, strict=True):
         name, datatype = tensor.name, tensor.datatype
         if datatype == "BYTES":
-            values: Any = _decoded(name, _split(name, data, tensor.shape[0] if tensor.shape else 0))
+            values: Any = _words(name, data, tensor.shape[0] if tensor.shape else 0)
         elif datatype in _RAW:
             try:
                 values = np.frombuffer(data, dtype=_RAW[datatype]).astype(np.float64, copy=False)
@@ -196,17 +196,15 @@ def _input(tensor: Any) -> Given:  # noqa: ANN401
     return Given(name=tensor.name, datatype=datatype, shape=tensor.shape, values=values)
 
 
-def _split(name: str, data: bytes, rows: int) -> list[bytes]:
-    """`rows` words that each follow their length, and no more. Raises ProtocolError."""
-    found: list[bytes] = []
-    at, number = 0, int.from_bytes
-    for _ in range(min(rows, MAX_ROWS)):
-        start = at + _LENGTH_BYTES
-        at = start + number(data[at:start], "little")
-        found.append(data[start:at])
-    if at != len(data):
+def _words(name: str, data: bytes, rows: int) -> Words:
+    """Words in binary form. Raises ProtocolError."""
+    try:
+        found = Words.from_binary(data, max(0, min(rows, MAX_ROWS)))
+    except UnicodeDecodeError as error:
+        raise _no_utf8(name) from error
+    if found is None:
         raise ProtocolError(
-            f"the raw contents of {name[:100]!r} are not {rows} words that each follow their length in 4 bytes"
+            f"the raw contents of {name[:100]!r} are not {rows} words that each follow their length in {LENGTH_BYTES} bytes"
         )
     return found
 
@@ -215,7 +213,11 @@ def _decoded(name: str, words: Sequence[bytes]) -> list[str]:
     try:
         return [word.decode() for word in words]
     except UnicodeDecodeError as error:
-        raise ProtocolError(f"the input {name[:100]!r} holds a word that is not UTF-8") from error
+        raise _no_utf8(name) from error
+
+
+def _no_utf8(name: str) -> ProtocolError:
+    return ProtocolError(f"the input {name[:100]!r} holds a word that is not UTF-8")
 
 
 def _serialized(message: Any) -> bytes:  # noqa: ANN401

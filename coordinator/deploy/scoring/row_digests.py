@@ -18,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 from cryptography.hazmat.primitives.ciphers import Cipher, CipherContext, algorithms, modes
 
+from coordinator.deploy.scoring.words import Words
+
 BLOCK: Final = 16
 _HEX: Final = 2 * BLOCK
 _PER_BLOCK: Final = 2
@@ -43,7 +45,7 @@ class RowDigests:
         """The digest of an id, in hexadecimal."""
         return hmac.digest(self._ids, text.encode(), "sha256")[:BLOCK].hex()
 
-    def of_rows(self, numbers: npt.NDArray[np.float64], words: Sequence[Sequence[str]]) -> list[str]:
+    def of_rows(self, numbers: npt.NDArray[np.float64], words: Sequence[Words]) -> list[str]:
         """The digest of each of N rows, in hexadecimal, of `numbers` (k, N) and for each text input N words."""
         blocks = self.blocks(numbers, words)
         rows = blocks.shape[1]
@@ -57,9 +59,7 @@ class RowDigests:
         told = state[: BLOCK * rows].hex()
         return [told[at : at + _HEX] for at in range(0, len(told), _HEX)]
 
-    def blocks(
-        self, numbers: npt.NDArray[np.float64], words: Sequence[Sequence[str]]
-    ) -> npt.NDArray[np.uint64]:
+    def blocks(self, numbers: npt.NDArray[np.float64], words: Sequence[Words]) -> npt.NDArray[np.uint64]:
         """The messages, (blocks, N, 2) uint64, block by block."""
         count, rows = numbers.shape
         whole = -(-count // _PER_BLOCK)
@@ -71,8 +71,8 @@ class RowDigests:
         blocks[1 : 1 + whole, :, 0] = bits[0::_PER_BLOCK]
         blocks[1 : 1 + count // _PER_BLOCK, :, 1] = bits[1::_PER_BLOCK]
         for place, column in enumerate(words, 1 + whole):
-            found = {word: self._word(word) for word in set(column)}
-            blocks[place] = np.frombuffer(b"".join([found[word] for word in column]), "<u8").reshape(rows, -1)
+            table = np.frombuffer(b"".join(map(self._word, column.table)), dtype="<u8")
+            blocks[place] = table.reshape(-1, _PER_BLOCK)[column.places]
         return blocks
 
 
