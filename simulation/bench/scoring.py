@@ -3,6 +3,10 @@
 The model is the demo's: its contract's features, encoded to 73 columns, and a network of two hidden layers. Throughput is measured without a threshold,
 as bare ONNX Runtime has none, and again with one that declines a fifth of the rows, which then get reasons; everything else has it. Batches travel over gRPC in binary form, single applications over HTTP in JSON and over gRPC. Bare ONNX Runtime scores the same batches
 from arrays that are ready, in this process, while the service waits, with one thread and with its own choice of threads; the better counts.
+
+The client that asks the service runs in this process, on the same processors, and its work counts against the service. On a machine with other work the
+ratio flatters the service, which has several threads to be scheduled where one batch after another has one; processor time does not: it is told for
+a batch of each side, the service's without the client's.
 """
 
 from __future__ import annotations
@@ -32,6 +36,7 @@ from coordinator.deploy.scoring.arms import load
 from coordinator.deploy.scoring.columns import Batch
 from coordinator.deploy.scoring.exports import opened_from
 from coordinator.deploy.scoring.serving import STATUS_PATH, ServingState, write_state
+from coordinator.deploy.scoring.words import Words
 from coordinator.registry.export import Exportable, onnx_bytes
 from protos import inference_pb2 as pb
 from protos.contract import Contract
@@ -69,10 +74,12 @@ def measure(*, seconds: float, requests: int, reloads: int) -> BenchResult:
                 bench.latencies(bench.ask_grpc, requests),
             )
             _tell(f"batches of {_BATCH} for {seconds:g} s on each side")
-            bare = bench.bare(seconds)
+            bare, bare_cpu_ms = bench.bare(seconds)
             explained = bench.throughput(seconds)
             bench.put(0, decline=False)
+            before = bench.cpu_s()
             rows = bench.throughput(seconds)
+            cpu_ms = 1000.0 * (bench.cpu_s() - before) / bench.batches
             bench.put(0)
             _tell(f"{reloads} reloads under load")
             lost, asked, slowest = bench.reload(reloads)
@@ -83,6 +90,7 @@ def measure(*, seconds: float, requests: int, reloads: int) -> BenchResult:
         "grpc_p99_ms": float(np.quantile(grpc_ms, 0.99)),
         "throughput_rows_s": rows,
         "throughput_with_reasons_rows_s": explained,
+        "cpu_ms_per_batch": cpu_ms,
         "lost_requests": float(lost),
         "requests_during_reloads": float(asked),
         "reloads": float(reloads),
@@ -92,7 +100,7 @@ def measure(*, seconds: float, requests: int, reloads: int) -> BenchResult:
     return BenchResult(
         bench="scoring",
         ours=ours,
-        peer={"throughput_rows_s": bare},
+        peer={"throughput_rows_s": bare, "cpu_ms_per_batch": bare_cpu_ms},
         ratio={"throughput": rows / bare, "throughput_with_reasons": explained / bare},
         peer_name="bare ONNX Runtime",
     )
@@ -130,6 +138,8 @@ class _Bench:
         self._port, self._grpc_port = free_port(), free_port()
         self._revision = 0
         self._call: Any = None
+        self._pid = 0
+        self.batches = 0
         self._put(0)
 
     @contextmanager
@@ -146,6 +156,7 @@ class _Bench:
             subprocess.Popen(command, stderr=log) as process,
         ):
             try:
+                self._pid = process.pid
                 self._wait(process)
                 options = [("grpc.enable_http_proxy", 0)]
                 with grpc.insecure_channel(f"127.0.0.1:{self._grpc_port}", options=options) as channel:
@@ -187,8 +198,13 @@ class _Bench:
         body = self._message(self._batch(1))
         return lambda: self._call(body, metadata=self._metadata, timeout=30)
 
-    def bare(self, seconds: float) -> float:
-        """Rows a second of ONNX Runtime alone."""
+    def cpu_s(self) -> float:
+        """Processor time that the service has used (proc(5): fields 14 and 15)."""
+        fields = Path(f"/proc/{self._pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def bare(self, seconds: float) -> tuple[float, float]:
+        """Rows a second of ONNX Runtime alone, and milliseconds of processor time a batch."""
         feeds = [self._loaded.rules.feed(each) for each in self._batches]
         return max(_rows_per_second(self._session(threads), feeds, seconds / 2) for threads in (0, 1))
 
@@ -213,6 +229,7 @@ class _Bench:
         took = time.perf_counter() - began
         for each in pending:
             each.result()
+        self.batches = place
         return done * _BATCH / took
 
     def reload(self, reloads: int) -> tuple[int, int, float]:
@@ -273,7 +290,7 @@ class _Bench:
         spec = self._contract.feature_spec(self._features)
         numbers = [self._random.uniform(each.low, each.high, rows) for each in spec.numeric]
         words = [
-            [str(word) for word in self._random.choice(each.vocabulary, rows)]
+            Words.of(str(word) for word in self._random.choice(each.vocabulary, rows))
             for each in spec.features
             if not isinstance(each, NumericFeature)
         ]
@@ -335,14 +352,14 @@ class _Bench:
             connection.close()
 
 
-def _rows_per_second(session: Any, feeds: list[Feed], seconds: float) -> float:  # noqa: ANN401
+def _rows_per_second(session: Any, feeds: list[Feed], seconds: float) -> tuple[float, float]:  # noqa: ANN401
     for feed in feeds:
         session.run(None, feed)
-    began, done = time.perf_counter(), 0
+    began, cpu_s, done = time.perf_counter(), time.process_time(), 0
     while time.perf_counter() < began + seconds:
         session.run(None, feeds[done % len(feeds)])
         done += 1
-    return done * _BATCH / (time.perf_counter() - began)
+    return done * _BATCH / (time.perf_counter() - began), 1000.0 * (time.process_time() - cpu_s) / done
 
 
 def _ask_until(ask: Callable[[], None], ended: threading.Event, note: _Lost) -> None:

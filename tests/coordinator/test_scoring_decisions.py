@@ -12,6 +12,7 @@ import pytest
 
 from coordinator.deploy.scoring.columns import Batch
 from coordinator.deploy.scoring.decisions import DecisionLog, Head, SiteKey, head_of, verify
+from coordinator.deploy.scoring.words import Words
 from strategies.errors import DiskError, Refused, UsageError
 from tests.coordinator.scoring_for_tests import INFER, log_in, opened, output, question, serving
 
@@ -46,7 +47,7 @@ def test_a_decision_has_a_line_without_a_value_of_the_application(tmp_path: Path
     for value in ("applicant-77", "50000.5", "5000.0", '"36"'):
         assert value not in text
     key = SiteKey.at(tmp_path / "decisions.key")
-    batch = Batch(numbers=np.array([[100.0], [50_000.5]]), words=(["36"],))
+    batch = Batch(numbers=np.array([[100.0], [50_000.5]]), words=(Words.of(["36"]),))
     assert line["inputs"][0] == key.of_rows(batch)[0]
     assert line["request"] == key.of_text("applicant-77")
     assert repr(key) == "<secret>"
@@ -56,7 +57,9 @@ def test_digests_tell_rows_apart_and_are_those_of_one_site() -> None:
     key, other = SiteKey(b"1" * 32), SiteKey(b"2" * 32)
 
     def digest(numbers: list[float], words: list[str], with_key: SiteKey = key) -> str:
-        batch = Batch(numbers=np.array(numbers).reshape(-1, 1), words=tuple([word] for word in words))
+        batch = Batch(
+            numbers=np.array(numbers).reshape(-1, 1), words=tuple(Words.of([word]) for word in words)
+        )
         return with_key.of_rows(batch)[0]
 
     same = digest([1.0, float("nan")], ["ab", "c"])

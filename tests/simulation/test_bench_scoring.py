@@ -15,4 +15,6 @@ def test_it_measures_a_real_service_and_loses_nothing() -> None:
     assert result.peer is not None
     both = result.ours["throughput_rows_s"] / result.peer["throughput_rows_s"]
     assert result.ratio["throughput"] == both > 0
+    assert result.ours["cpu_ms_per_batch"] > 0
+    assert result.peer["cpu_ms_per_batch"] > 0
     assert result.ours["p99_ms"] >= result.ours["p50_ms"] > 0

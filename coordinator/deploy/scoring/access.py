@@ -13,6 +13,7 @@ from __future__ import annotations
 import hmac
 import re
 import secrets
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -82,21 +83,23 @@ class Limits:
 
 
 class Buckets:
-    """What is left to each caller. `monotonic` gives seconds."""
+    """What is left to each caller; any thread may take. `monotonic` gives seconds."""
 
     def __init__(self, limits: Limits, monotonic: Callable[[], float]) -> None:
         self._limits, self._monotonic = limits, monotonic
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._taking = threading.Lock()
 
     def take(self, caller: str, rows: int) -> None:
         """Take `rows` from the caller's bucket. Raises ProtocolError, and takes nothing, where there are too few."""
-        now = self._monotonic()
-        left, then = self._left.pop(caller, (self._limits.burst_rows, now))
-        left = min(self._limits.burst_rows, left + (now - then) * self._limits.rows_per_second)
-        enough = left >= rows
-        self._left[caller] = (left - rows if enough else left, now)
-        if len(self._left) > _MOST_CALLERS:
-            self._left.popitem(last=False)
+        with self._taking:
+            now = self._monotonic()
+            left, then = self._left.pop(caller, (self._limits.burst_rows, now))
+            left = min(self._limits.burst_rows, left + (now - then) * self._limits.rows_per_second)
+            enough = left >= rows
+            self._left[caller] = (left - rows if enough else left, now)
+            if len(self._left) > _MOST_CALLERS:
+                self._left.popitem(last=False)
         if not enough:
             raise ProtocolError(
                 f"{caller} asks for more than {self._limits.rows_per_second:g} rows a second; send fewer, or later",

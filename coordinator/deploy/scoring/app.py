@@ -101,7 +101,7 @@ class _Service:
 
     async def refuse(self, _: Request, error: Exception) -> JSONResponse:
         """The protocol's form of an error."""
-        self._scorer.refused_requests += 1
+        self._scorer.count_refused()
         status = error.status if isinstance(error, ProtocolError) else 500
         extra = {UNAUTHENTICATED: {"WWW-Authenticate": "Bearer"}, TOO_MANY: {"Retry-After": "1"}}
         return JSONResponse({"error": str(error)}, status_code=status, headers=extra.get(status))

@@ -16,6 +16,7 @@ from coordinator.deploy.scoring.columns import Batch, ProtocolError, Rules
 from coordinator.deploy.scoring.model import CHUNK, ScoringModel
 from coordinator.deploy.scoring.reasons import Explainer
 from coordinator.deploy.scoring.serving import LATENCY_BOUNDS_MS, SCORE_BINS, ArmStatus, Opened
+from coordinator.deploy.scoring.words import Words
 from strategies.errors import Refused
 from strategies.ids import Digest
 
@@ -62,7 +63,8 @@ def load(opened: Opened) -> Loaded:
     )
     for rows in (1, CHUNK):
         blank = Batch(
-            numbers=np.zeros((len(rules.numeric), rows)), words=tuple([""] * rows for _ in rules.texts)
+            numbers=np.zeros((len(rules.numeric), rows)),
+            words=tuple(Words.of([""] * rows) for _ in rules.texts),
         )
         _, encoded = model.score_and_encode(rules.feed(blank))
         loaded.explainer.reasons(encoded)

@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from itertools import chain
 from types import NoneType
 from typing import Any, Final, Self
 
@@ -19,6 +18,7 @@ import numpy.typing as npt
 
 from coordinator.deploy.scoring.model import Columns
 from coordinator.deploy.scoring.operators import Judged
+from coordinator.deploy.scoring.words import Words
 from protos.contract import BooleanColumn, CategoryColumn, Contract, NumberColumn
 from strategies.errors import Refused
 
@@ -43,12 +43,12 @@ class ProtocolError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Given:
-    """One input as a caller sent it: a list of values, or numbers in an array where they came in binary."""
+    """One input as a caller sent it: a list of values, or numbers in an array or words where they came in binary."""
 
     name: str
     datatype: str
     shape: Sequence[int]
-    values: list[Any] | npt.NDArray[Any]
+    values: list[Any] | npt.NDArray[Any] | Words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,7 +56,7 @@ class Batch:
     """Applications that the contract admits: `numbers` (k, N) float64 with NaN for missing, and for each text input N words."""
 
     numbers: npt.NDArray[np.float64]
-    words: tuple[list[str], ...]
+    words: tuple[Words, ...]
 
     @property
     def rows(self) -> int:
@@ -71,7 +71,7 @@ class Batch:
         words = zip(*(each.words for each in batches), strict=True)
         return cls(
             numbers=np.concatenate([each.numbers for each in batches], axis=1),
-            words=tuple(list(chain.from_iterable(parts)) for parts in words),
+            words=tuple(map(Words.joined, words)),
         )
 
 
@@ -167,10 +167,7 @@ class Rules:
         numbers = {
             each.name: column.reshape(-1, 1) for each, column in zip(self.numeric, batch.numbers, strict=True)
         }
-        words = {
-            each.name: np.array(column, dtype=object).reshape(-1, 1)
-            for each, column in zip(self.texts, batch.words, strict=True)
-        }
+        words = {each.name: column.objects() for each, column in zip(self.texts, batch.words, strict=True)}
         return {**numbers, **words}
 
     def _judge(self, numbers: npt.NDArray[np.float64], given: Mapping[str, Given]) -> None:
@@ -242,7 +239,7 @@ def _rows(given: Given) -> int:
 
 
 def _values(each: Input, given: Given, rows: int) -> Any:  # noqa: ANN401  (numbers or words)
-    """The values of one input: (rows,) float64, or a list of words. Raises ProtocolError."""
+    """The values of one input: (rows,) float64, or words. Raises ProtocolError."""
     if given.datatype not in each.accepted:
         raise ProtocolError(
             f"the input {each.name} has the datatype {given.datatype[:20]!r}; use {' or '.join(each.accepted)}"
@@ -256,7 +253,7 @@ def _values(each: Input, given: Given, rows: int) -> Any:  # noqa: ANN401  (numb
         raise ProtocolError(
             f"the input {each.name} holds {len(values)} values; its shape [{rows}, 1] needs {rows}"
         )
-    if isinstance(values, np.ndarray):
+    if isinstance(values, np.ndarray | Words):
         return values
     allowed = _TYPES[given.datatype]
     if not allowed.issuperset(map(type, values)):
@@ -287,18 +284,16 @@ def _numbers(each: Input, datatype: str, values: list[Any]) -> npt.NDArray[np.fl
     return array
 
 
-def _admitted(each: Input, words: list[Any]) -> list[str]:
+def _admitted(each: Input, given: Words | list[str | None]) -> Words:
     """Words with "" for missing. Raises ProtocolError for one that the contract refuses."""
+    found = given if isinstance(given, Words) else Words.of(word or "" for word in given)
     column = each.column
-    found: list[str] = [word or "" for word in words]
-    if not isinstance(column, CategoryColumn) or (column.missing, column.unknown) == (None, None):
+    if not isinstance(column, CategoryColumn):
         return found
-    if column.missing == "refuse" and "" in found:
-        raise ProtocolError(
-            f"the input {each.name} is missing in row {found.index('')}; its contract requires a value"
-        )
-    if column.unknown == "refuse" and (strays := set(found) - {"", *column.vocabulary}):
-        row = next(place for place, word in enumerate(found) if word in strays)
+    if column.missing == "refuse" and (row := found.first([""])) is not None:
+        raise ProtocolError(f"the input {each.name} is missing in row {row}; its contract requires a value")
+    strays = set(found.table) - {"", *column.vocabulary} if column.unknown == "refuse" else set()
+    if (row := found.first(strays)) is not None:
         raise ProtocolError(
             f"the input {each.name} has a word in row {row} that is not in its contract's vocabulary, which refuses others"
         )

@@ -1,8 +1,8 @@
 """The decision log of a scoring service: which model scored what, when, for whom, and why it declined, without personal data.
 
 1. One line of JSON a request and arm, in files that are only appended to. Each line holds the SHA-256 of the line before it, over files too.
-2. Applications stand in it as keyed digests (BLAKE2b with a key, which is a MAC: RFC 7693; 128 bits) of what the model was given. Values of low
-   entropy could be guessed from plain hashes; the key stays at the site, and whoever holds it and an application can find its line.
+2. Applications stand in it as keyed digests of what the model was given, one a row (`row_digests`). Values of low entropy could be guessed from plain
+   hashes; the key stays at the site, and whoever holds it and an application can find its line.
 3. A line is with the operating system before its answer leaves: a killed process loses none. It is on disk at most a second later, and at
    the end of each file: a power cut loses a second at most.
 4. A write or flush that fails ends the service (`DiskError`): nothing is answered that is not logged.
@@ -13,18 +13,17 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
 
-import numpy as np
-
 from coordinator.deploy.scoring.columns import Batch
+from coordinator.deploy.scoring.row_digests import RowDigests
 from protos.files import write_new
 from strategies.encoding import sha256_hex
 from strategies.errors import DiskError, Refused, UsageError
@@ -35,7 +34,6 @@ MOST_FILE_BYTES: Final = 64 * 2**20
 START: Final = Digest("0" * 64)
 _KEY_BYTES: Final = 32
 _OTHERS: Final = 0o077
-_DIGEST_BYTES: Final = 16
 _FILE: Final = re.compile(r"decisions-([0-9]{8})\.jsonl")
 _OPEN: Final = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
 
@@ -54,7 +52,7 @@ class SiteKey:
     """The key of digests. It is made once, and never shown."""
 
     def __init__(self, secret: bytes) -> None:
-        self._secret = secret
+        self._digests = RowDigests(secret)
 
     def __repr__(self) -> str:
         return "<secret>"
@@ -79,28 +77,15 @@ class SiteKey:
 
     def of_text(self, text: str) -> str:
         """The digest of a request's id."""
-        return self._digest(b"id:" + text.encode())
+        return self._digests.of_text(text)
 
     def of_rows(self, batch: Batch) -> list[str]:
-        """The digest of each row: its numbers as little-endian float64 in the model's order, then each word after its length."""
-        numbers = batch.numbers.T + 0.0  # -0.0 is the number 0.0
-        numbers[np.isnan(numbers)] = np.nan
-        data, width = numbers.astype("<f8").tobytes(), 8 * numbers.shape[1]
-        if batch.words:
-            told = [_lengthened(column) for column in batch.words]
-            tails = map("".join, zip(*told, strict=True))
-            return [
-                self._digest(data[at * width : (at + 1) * width] + tail.encode())
-                for at, tail in enumerate(tails)
-            ]
-        return [self._digest(data[at : at + width]) for at in range(0, len(data), width)]
-
-    def _digest(self, data: bytes) -> str:
-        return hashlib.blake2b(data, key=self._secret, digest_size=_DIGEST_BYTES).hexdigest()
+        """The digest of each row."""
+        return self._digests.of_rows(batch.numbers, batch.words)
 
 
 class DecisionLog:
-    """The log in one folder, which one process writes at a time. One thread at a time may append."""
+    """The log in one folder, which one process writes at a time, from any of its threads."""
 
     def __init__(self, folder: Path, key: SiteKey, *, most_file_bytes: int = MOST_FILE_BYTES) -> None:
         """Go on where the log in `folder` ends. Raises Refused when another process writes it, or its end is not as written."""
@@ -117,6 +102,7 @@ class DecisionLog:
             raise Refused(
                 f"another scoring service writes {folder}; give each one a folder of its own"
             ) from error
+        self._appending = threading.RLock()
         self.head = head_of(folder)
         self._file = self._size = 0
         self._dirty = False
@@ -124,6 +110,32 @@ class DecisionLog:
 
     def append(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Write one line an entry, with the operating system when this returns. Raises DiskError."""
+        with self._appending:
+            self._append(entries)
+
+    def flush(self) -> None:
+        """Have what was written on disk. Raises DiskError."""
+        with self._appending:
+            if not self._dirty:
+                return
+            self._dirty = False
+            file = os.dup(self._file)  # appending goes on, and may go on to the next file
+        try:
+            os.fsync(file)
+        except OSError as error:
+            raise DiskError(
+                f"{self._folder} cannot be flushed: {error.strerror}; mend it, and start again"
+            ) from error
+        finally:
+            os.close(file)
+
+    def close(self) -> None:
+        """Flush, and let another process write."""
+        self.flush()
+        os.close(self._file)
+        os.close(self._lock)
+
+    def _append(self, entries: Sequence[Mapping[str, Any]]) -> None:
         data = bytearray()
         lines, digest = self.head.lines, self.head.digest
         for entry in entries:
@@ -146,24 +158,6 @@ class DecisionLog:
         if self._size >= self._most:
             self.flush()
             self._next_file()
-
-    def flush(self) -> None:
-        """Have what was written on disk. Raises DiskError."""
-        if not self._dirty:
-            return
-        self._dirty = False
-        try:
-            os.fsync(self._file)
-        except OSError as error:
-            raise DiskError(
-                f"{self._folder} cannot be flushed: {error.strerror}; mend it, and start again"
-            ) from error
-
-    def close(self) -> None:
-        """Flush, and let another process write."""
-        self.flush()
-        os.close(self._file)
-        os.close(self._lock)
 
     def _next_file(self) -> None:
         torn, number = self.head.torn, self.head.file + 1
@@ -222,12 +216,6 @@ def verify(folder: Path) -> Head:
             head = Head(lines=head.lines + 1, digest=sha256_hex(line), file=number)
             torn = 0
     return Head(lines=head.lines, digest=head.digest, file=head.file, torn=torn)
-
-
-def _lengthened(words: Sequence[str]) -> list[str]:
-    """Each word after its length, so that no two rows of words run together alike."""
-    told = {word: f"{len(word)}:{word}" for word in set(words)}
-    return [told[word] for word in words]
 
 
 def _files(folder: Path) -> list[tuple[int, Path]]:

@@ -6,7 +6,7 @@ told as over HTTP. A caller who sends `raw_input_contents` is answered in `raw_o
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import grpc
@@ -27,6 +27,7 @@ from coordinator.deploy.scoring.protocol import (
 )
 from coordinator.deploy.scoring.reasons import MOST_REASONS
 from coordinator.deploy.scoring.scorer import Scorer
+from coordinator.deploy.scoring.words import LENGTH_BYTES, Words
 from protos import inference_pb2 as pb
 from protos.release import package_version
 
@@ -39,9 +40,8 @@ _CODES: Final[Mapping[int, grpc.StatusCode]] = {
     500: grpc.StatusCode.INTERNAL,
 }
 _RAW: Final = {"FP64": "<f8", "FP32": "<f4", "INT64": "<i8", "INT32": "<i4", "BOOL": "u1"}
-_LENGTH_BYTES: Final = 4
 
-Method = Callable[[Any, Any], Awaitable[Any]]
+Method = Callable[[Any, Any], Any]
 
 
 class InferenceService:
@@ -51,7 +51,7 @@ class InferenceService:
         self._scorer, self._door = scorer, door
 
     def handler(self) -> grpc.GenericRpcHandler:
-        """What a server of `grpc.aio` registers."""
+        """What a server of `grpc` registers."""
         methods: Mapping[str, tuple[Method, Any]] = {
             "ServerLive": (self._live, pb.ServerLiveRequest),
             "ServerReady": (self._ready, pb.ServerReadyRequest),
@@ -73,31 +73,31 @@ class InferenceService:
         )
 
     def _answering(self, method: Method) -> Method:
-        async def call(request: Any, context: Any) -> Any:  # noqa: ANN401  (gRPC's own)
+        def call(request: Any, context: Any) -> Any:  # noqa: ANN401  (gRPC's own)
             try:
-                return await method(request, context)
+                return method(request, context)
             except ProtocolError as error:
-                self._scorer.refused_requests += 1
+                self._scorer.count_refused()
                 code = _CODES.get(error.status, grpc.StatusCode.INVALID_ARGUMENT)
-                await context.abort(code, str(error))
+                context.abort(code, str(error))
 
         return call
 
-    async def _live(self, _request: Any, _context: Any) -> Any:  # noqa: ANN401
+    def _live(self, _request: Any, _context: Any) -> Any:  # noqa: ANN401
         return pb.ServerLiveResponse(live=True)
 
-    async def _ready(self, _request: Any, _context: Any) -> Any:  # noqa: ANN401
+    def _ready(self, _request: Any, _context: Any) -> Any:  # noqa: ANN401
         return pb.ServerReadyResponse(ready=self._scorer.why_not_ready() is None)
 
-    async def _model_ready(self, request: Any, _context: Any) -> Any:  # noqa: ANN401
+    def _model_ready(self, request: Any, _context: Any) -> Any:  # noqa: ANN401
         self._scorer.in_force.named(request.name, request.version or None, self._scorer.clock())
         return pb.ModelReadyResponse(ready=True)
 
-    async def _server(self, _request: Any, context: Any) -> Any:  # noqa: ANN401
+    def _server(self, _request: Any, context: Any) -> Any:  # noqa: ANN401
         self._admit(context)
         return pb.ServerMetadataResponse(name=SERVER, version=package_version())
 
-    async def _metadata(self, request: Any, context: Any) -> Any:  # noqa: ANN401
+    def _metadata(self, request: Any, context: Any) -> Any:  # noqa: ANN401
         self._admit(context)
         force, version = self._scorer.in_force, request.version or None
         arm = force.named(request.name, version, self._scorer.clock())
@@ -106,12 +106,12 @@ class InferenceService:
         )
         return pb.ModelMetadataResponse(**model_metadata(request.name, versions, arm.loaded.rules.inputs))
 
-    async def _infer(self, request: Any, context: Any) -> Any:  # noqa: ANN401
+    def _infer(self, request: Any, context: Any) -> Any:  # noqa: ANN401
         caller = self._admit(context)
         asked = asked_of_message(request)
         self._door.take(caller, asked.rows)
         version = request.model_version or None
-        answer = await self._scorer.infer(request.model_name, version, asked, caller)
+        answer = self._scorer.answer(request.model_name, version, asked, caller)
         return answer_message(answer, raw=bool(request.raw_input_contents))
 
     def _admit(self, context: Any) -> str:  # noqa: ANN401
@@ -163,15 +163,15 @@ def answer_message(answer: Answer, *, raw: bool) -> Any:  # noqa: ANN401
 def _raw_row(reasons: Sequence[str]) -> bytes:
     """A row of reasons, filled up with empty words."""
     words = [word.encode() for word in reasons]
-    parts = [len(word).to_bytes(_LENGTH_BYTES, "little") + word for word in words]
-    return b"".join(parts) + bytes(_LENGTH_BYTES * (MOST_REASONS - len(parts)))
+    parts = [len(word).to_bytes(LENGTH_BYTES, "little") + word for word in words]
+    return b"".join(parts) + bytes(LENGTH_BYTES * (MOST_REASONS - len(parts)))
 
 
 def _raw_inputs(request: Any) -> Iterator[Given]:  # noqa: ANN401
     for tensor, data in zip(request.inputs, request.raw_input_contents, strict=True):
         name, datatype = tensor.name, tensor.datatype
         if datatype == "BYTES":
-            values: Any = _decoded(name, _split(name, data, tensor.shape[0] if tensor.shape else 0))
+            values: Any = _words(name, data, tensor.shape[0] if tensor.shape else 0)
         elif datatype in _RAW:
             try:
                 values = np.frombuffer(data, dtype=_RAW[datatype]).astype(np.float64, copy=False)
@@ -198,17 +198,15 @@ def _input(tensor: Any) -> Given:  # noqa: ANN401
     return Given(name=tensor.name, datatype=datatype, shape=tensor.shape, values=values)
 
 
-def _split(name: str, data: bytes, rows: int) -> list[bytes]:
-    """`rows` words that each follow their length, and no more. Raises ProtocolError."""
-    found: list[bytes] = []
-    at, number = 0, int.from_bytes
-    for _ in range(min(rows, MAX_ROWS)):
-        start = at + _LENGTH_BYTES
-        at = start + number(data[at:start], "little")
-        found.append(data[start:at])
-    if at != len(data):
+def _words(name: str, data: bytes, rows: int) -> Words:
+    """Words in binary form. Raises ProtocolError."""
+    try:
+        found = Words.from_binary(data, max(0, min(rows, MAX_ROWS)))
+    except UnicodeDecodeError as error:
+        raise _no_utf8(name) from error
+    if found is None:
         raise ProtocolError(
-            f"the raw contents of {name[:100]!r} are not {rows} words that each follow their length in 4 bytes"
+            f"the raw contents of {name[:100]!r} are not {rows} words that each follow their length in {LENGTH_BYTES} bytes"
         )
     return found
 
@@ -217,7 +215,11 @@ def _decoded(name: str, words: Sequence[bytes]) -> list[str]:
     try:
         return [word.decode() for word in words]
     except UnicodeDecodeError as error:
-        raise ProtocolError(f"the input {name[:100]!r} holds a word that is not UTF-8") from error
+        raise _no_utf8(name) from error
+
+
+def _no_utf8(name: str) -> ProtocolError:
+    return ProtocolError(f"the input {name[:100]!r} holds a word that is not UTF-8")
 
 
 def _serialized(message: Any) -> bytes:  # noqa: ANN401

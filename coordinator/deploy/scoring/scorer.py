@@ -1,6 +1,6 @@
 """The scoring service without a transport: requests in, answers out, every decision logged before it is told.
 
-1. The state in force is one value. A reload replaces it; a request that took the one before ends under it, so none is dropped.
+1. Any thread may ask, and computes what it asked for; what they share is counted and written one at a time. The state in force is one value. A reload replaces it; a request that took the one before ends under it, so none is dropped.
 2. A canary's arm is chosen by a hash of the request's key, else of its id, else by chance; what its contract refuses and the stable model's admits is
    answered by the stable one. A shadow scores after the answer, and nothing of it is told to the caller.
 3. An answer leaves after its line is in the decision log. A log that cannot be written ends the service.
@@ -10,8 +10,11 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+import threading
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import datetime
 from typing import Any, Final
 
@@ -29,11 +32,16 @@ from strategies.errors import DiskError
 _MOST_SHADOWS: Final = 256
 """Shadows that may be under way; more are not scored, and count as the challenger's errors."""
 _EXPLAIN_ALL: Final = 0.0
+_FAILED: Final = "decisions cannot be logged, so none are made; the service ends"
+_INLINE_ROWS: Final = 16
+"""So many rows are scored where they are asked about if nobody waits: a change of threads would cost more than they do."""
+_THREADS: Final = 200
+"""Requests that an event loop has under way; each thread is started when it is first needed."""
 _log = structlog.get_logger(__name__)
 
 
 class Scorer:
-    """Scores requests with the arms in force. Used from one event loop; `clock` gives UTC."""
+    """Scores requests with the arms in force; `clock` gives UTC."""
 
     def __init__(self, decisions: DecisionLog | None, *, clock: Callable[[], datetime]) -> None:
         self.in_force = InForce()
@@ -44,31 +52,41 @@ class Scorer:
         self._started_at = clock()
         self._decisions = decisions
         self._lanes = Lanes()
-        self._shadows: set[asyncio.Task[None]] = set()
+        self._counting = threading.Lock()
+        self._asking = ThreadPoolExecutor(_THREADS, thread_name_prefix="asking")
+        self._shadowing = ThreadPoolExecutor(1, thread_name_prefix="shadow")
+        self._shadows = 0
 
     async def infer(self, name: str, version: str | None, asked: Asked, caller: str) -> Answer:
+        """Score a request from an event loop. Raises ProtocolError."""
+        if asked.rows <= _INLINE_ROWS and self._lanes.idle(asked.rows):
+            return self.answer(name, version, asked, caller)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._asking, self.answer, name, version, asked, caller)
+
+    def answer(self, name: str, version: str | None, asked: Asked, caller: str) -> Answer:
         """Score a request of `caller`. Raises ProtocolError."""
         if self.failed is not None:
-            raise ProtocolError("decisions cannot be logged, so none are made; the service ends", 503)
+            raise ProtocolError(_FAILED, 503)
         began, now, force = time.perf_counter(), self.clock(), self.in_force
         arm = force.chosen(name, version, asked.key or asked.id or secrets.token_hex(8), now)
         arm, batch = _admitted(force, arm, asked, named=version is not None)
         # Without a threshold nothing is declined; whoever asks for reasons gets them for every row.
         threshold = force.decline_at
         explain = _EXPLAIN_ALL if threshold is None and asked.wants(REASONS) else threshold
-        key = None if self._decisions is None else self._decisions.key
-        job = Job(loaded=arm.loaded, batch=batch, decline_at=explain, key=key)
+        job = Job(loaded=arm.loaded, batch=batch, decline_at=explain)
         try:
-            scored = await self._lanes.score(job)
+            scored = self._lanes.score(job)
         except ProtocolError:
             raise
         except Exception as error:
-            arm.counts.errors += 1
+            self._count_error(arm)
             _log.exception("scoring failed", model=arm.loaded.ref)
             raise ProtocolError(f"{arm.loaded.ref} could not score this request", status=500) from error
         declined = 0 if threshold is None else int(scored.declined.sum())
-        self._record(self._entry(force, arm, asked, caller, scored, answered=True))
-        arm.counts.note(scored.scores, declined, time.perf_counter() - began)
+        self._record(self._entry(force, arm, asked, caller, batch, scored, answered=True))
+        with self._counting:
+            arm.counts.note(scored.scores, declined, time.perf_counter() - began)
         if (shadow := force.shadow_of(arm, now)) is not None:
             self._start_shadow(force, shadow, asked, caller)
         told = asked.wants(REASONS) or (asked.outputs is None and threshold is not None)
@@ -79,6 +97,11 @@ class Scorer:
             scores=scored.scores if asked.outputs is None or asked.wants(OUTPUT) else None,
             reasons=scored.reasons if told else None,
         )
+
+    def count_refused(self) -> None:
+        """One request more that was refused."""
+        with self._counting:
+            self.refused_requests += 1
 
     def status(self) -> ServiceStatus:
         """What the service tells of itself."""
@@ -112,38 +135,53 @@ class Scorer:
 
     async def close(self) -> None:
         """Wait for what is under way, and close the log."""
-        await asyncio.gather(*self._shadows, return_exceptions=True)
-        self._lanes.close()
+        await asyncio.to_thread(self._asking.shutdown)
+        await asyncio.to_thread(self._shadowing.shutdown)
         if self._decisions is not None and self.failed is None:
             self._decisions.close()
 
     def _start_shadow(self, force: InForce, arm: Arm, asked: Asked, caller: str) -> None:
-        if len(self._shadows) >= _MOST_SHADOWS:
-            arm.counts.errors += 1
-            return
-        task = asyncio.create_task(self._shadow(force, arm, asked, caller))
-        self._shadows.add(task)
-        task.add_done_callback(self._shadows.discard)
+        with self._counting:
+            full = self._shadows >= _MOST_SHADOWS
+            self._shadows += not full
+        if full:
+            self._count_error(arm)
+        else:
+            self._shadowing.submit(self._shadow, force, arm, asked, caller)
 
-    async def _shadow(self, force: InForce, arm: Arm, asked: Asked, caller: str) -> None:
+    def _shadow(self, force: InForce, arm: Arm, asked: Asked, caller: str) -> None:
         """Score what was answered by the stable model with the challenger."""
         began = time.perf_counter()
         known = arm.loaded.rules.known
         try:
             batch = arm.loaded.rules.batch([each for each in asked.inputs if each.name in known])
-            key = None if self._decisions is None else self._decisions.key
-            job = Job(loaded=arm.loaded, batch=batch, decline_at=force.decline_at, key=key)
-            scored = await self._lanes.score(job)
+            scored = self._lanes.score(Job(loaded=arm.loaded, batch=batch, decline_at=force.decline_at))
         except Exception as error:  # noqa: BLE001  (a model on trial may fail in any way; the answer has left)
-            arm.counts.errors += 1
+            self._count_error(arm)
             _log.warning("the challenger did not score", model=arm.loaded.ref, error=type(error).__name__)
             return
-        if self.failed is None:
-            self._record(self._entry(force, arm, asked, caller, scored, answered=False))
-            arm.counts.note(scored.scores, int(scored.declined.sum()), time.perf_counter() - began)
+        finally:
+            with self._counting:
+                self._shadows -= 1
+        with suppress(ProtocolError):  # the service ends, and says so
+            self._record(self._entry(force, arm, asked, caller, batch, scored, answered=False))
+            with self._counting:
+                arm.counts.note(scored.scores, int(scored.declined.sum()), time.perf_counter() - began)
+
+    def _count_error(self, arm: Arm) -> None:
+        with self._counting:
+            arm.counts.errors += 1
 
     def _entry(
-        self, force: InForce, arm: Arm, asked: Asked, caller: str, scored: Scored, *, answered: bool
+        self,
+        force: InForce,
+        arm: Arm,
+        asked: Asked,
+        caller: str,
+        batch: Batch,
+        scored: Scored,
+        *,
+        answered: bool,
     ) -> Mapping[str, Any]:
         """One line of the decision log: no value of an application, and no id as it came."""
         if self._decisions is None:
@@ -156,7 +194,7 @@ class Scorer:
             "bands": bands_of(scored.scores).tolist(),
             "caller": caller,
             "decline_at": force.decline_at,
-            "inputs": scored.digests,
+            "inputs": self._decisions.key.of_rows(batch),
             "model": arm.loaded.ref,
             "digest": arm.loaded.digest,
             "reasons": {str(row): scored.reasons[row] for row in declined},
@@ -167,6 +205,8 @@ class Scorer:
     def _record(self, entry: Mapping[str, Any]) -> None:
         if self._decisions is None:
             return
+        if self.failed is not None:
+            raise ProtocolError(_FAILED, 503)
         try:
             self._decisions.append([entry])
         except DiskError as error:

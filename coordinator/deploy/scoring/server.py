@@ -1,4 +1,4 @@
-"""The process of the scoring service: HTTP and gRPC on one event loop, a follower of the state, and an end that drops no request.
+"""The process of the scoring service: HTTP on an event loop, gRPC on threads, a follower of the state, and an end that drops no request.
 
 1. It is refused before it listens: without anybody who may ask, or in clear on an address that others reach.
 2. Told to stop (SIGTERM, SIGINT), it takes no new connections, answers what is under way, flushes the decision log, and ends.
@@ -9,12 +9,14 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import ipaddress
 import signal
 import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +40,8 @@ _MOST_CONNECTIONS: Final = 200
 """Each may hold a body of the largest size."""
 _HEAD_S: Final = 10.0
 """Within which a connection sends the head of its next request: those that never do would fill the places of all others."""
+_CALLS: Final = 256
+"""Threads of gRPC calls: more than the large requests that may wait, which so leave some to small ones."""
 _DRAIN_S: Final = 10
 _FLUSH_EVERY_S: Final = 1.0
 _REFRESH_EVERY_S: Final = 1.0
@@ -99,7 +103,7 @@ def is_loopback(host: str) -> bool:
 def serve(scorer: Scorer, listening: Listening, follower: Follower | None = None) -> None:
     """Serve until told to stop. Raises UsageError for settings that are refused, CovenantError when it cannot listen, DiskError when its log fails."""
     listening.check()
-    # Lanes hand small pieces of work to each other; a thread that computes in Python must not keep one waiting for 5 ms.
+    # Requests are scored on threads; one that computes in Python must not keep another waiting for 5 ms.
     sys.setswitchinterval(_SWITCH_S)
     with threadpool_limits(limits=1, user_api="blas"):
         asyncio.run(_Process(scorer, listening, listening.door(), follower).run())
@@ -118,7 +122,10 @@ class _Process:
             loop.add_signal_handler(each, self._ending.set)
         if self._follower is not None:
             await self._follower.look()
-        calls = await self._start_grpc()
+        # What was imported and loaded stays: looking through all of it for cycles takes tens of milliseconds, in which nobody is answered.
+        gc.collect()
+        gc.freeze()
+        calls = self._start_grpc()
         http = _Server(_config(self._scorer, self._listening, self._door))
         serving = asyncio.create_task(http.serve())
         tasks = [asyncio.create_task(each) for each in self._chores()]
@@ -126,7 +133,7 @@ class _Process:
         await asyncio.wait((serving, ended, *tasks), return_when=asyncio.FIRST_COMPLETED)
         http.should_exit = True
         if calls is not None:
-            await calls.stop(_DRAIN_S)
+            await asyncio.to_thread(calls.stop(_DRAIN_S).wait)
         with suppress(SystemExit):
             await serving
         for task in (*tasks, ended):
@@ -143,11 +150,15 @@ class _Process:
                 f"the scoring service cannot listen on {self._listening.host}:{self._listening.port}; stop what uses that port, or name another"
             )
 
-    async def _start_grpc(self) -> Any:  # noqa: ANN401  (gRPC's own)
+    def _start_grpc(self) -> Any:  # noqa: ANN401  (gRPC's own)
         listening = self._listening
         if listening.grpc_port is None:
             return None
-        server = grpc.aio.server(options=_OPTIONS, maximum_concurrent_rpcs=4 * _MOST_CONNECTIONS)
+        server = grpc.server(
+            ThreadPoolExecutor(_CALLS, thread_name_prefix="call"),
+            options=_OPTIONS,
+            maximum_concurrent_rpcs=4 * _MOST_CONNECTIONS,
+        )
         server.add_generic_rpc_handlers((InferenceService(self._scorer, self._door).handler(),))
         host = f"[{listening.host}]" if ":" in listening.host else listening.host
         address = f"{host}:{listening.grpc_port}"
@@ -160,7 +171,7 @@ class _Process:
             raise CovenantError(
                 f"the scoring service cannot listen on {address}; stop what uses that port, or name another"
             ) from error
-        await server.start()
+        server.start()
         return server
 
     def _chores(self) -> Iterator[Any]:
