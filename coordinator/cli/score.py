@@ -136,6 +136,10 @@ def serve(
         serve_one(scorer, opened, decline_at)
         serve_until_told(scorer, listening)
         return
+    if package is None and decline_at is not None:
+        raise UsageError(
+            "a state folder has its threshold in the target's `decline_at`; leave --decline-at out"
+        )
     assert state is not None  # noqa: S101  (looked at above)
     opener = _opener(state, root, target)
     if package is not None:
@@ -144,10 +148,6 @@ def serve(
         serve_one(scorer, opened, decline_at)
         serve_until_told(scorer, listening)
         return
-    if decline_at is not None:
-        raise UsageError(
-            "a state folder has its threshold in the target's `decline_at`; leave --decline-at out"
-        )
     scorer = _scorer(state, decisions, decisions_key)
     serve_until_told(scorer, listening, Follower(state.absolute(), opener, scorer))
 

@@ -11,14 +11,13 @@ from sqlalchemy import Engine
 from sqlalchemy.orm import Session
 
 from coordinator.db import open_database, writing
-from coordinator.db.schema import Run
 from coordinator.deploy.inventory import orders
 from coordinator.documents import read_listed, read_root
 from coordinator.governance.log import append_again, open_log
 from coordinator.governance.policies.packs import publish
 from coordinator.governance.replay import Replay
 from coordinator.registry.versions import get_version
-from protos.log_audit import CONTRACT_FILE, PLAN_FILE, Audit, AuditRefused
+from protos.log_audit import Audit, AuditRefused
 from protos.log_deploy import Deployed, DeployStory, RecallConfirmed, RecallOrdered
 from protos.log_entries import LogEntry, ModelRegistered, What
 from protos.log_gate import GateJudged
@@ -27,8 +26,7 @@ from protos.model_release import ModelRelease, Released
 from protos.model_stages import Stage
 from protos.rollouts import Canary, Shadow
 from strategies.errors import Refused
-from tests.coordinator.conftest import RUN
-from tests.coordinator.deploy_for_tests import NAME, Works, model_files
+from tests.coordinator.deploy_for_tests import NAME, Works
 from tests.coordinator.gate_for_tests import gated_run
 from tests.coordinator.recovery_for_tests import told
 from tests.policies_for_tests import pack, rule, signed
@@ -301,9 +299,6 @@ def test_what_is_retired_while_it_serves_is_recalled(tmp_path: Path, engine: Eng
 
 def test_the_packs_in_effect_are_asked_before_a_version_is_brought_on(tmp_path: Path, engine: Engine) -> None:
     works = Works.make(tmp_path / "works", engine)
-    with writing(engine, "recording what it was trained by") as session:
-        run = session.get_one(Run, RUN)
-        run.plan, run.contract = (model_files(1)[name].decode() for name in (PLAN_FILE, CONTRACT_FILE))
     with works.serving():
         works.approved(1)
         listed = read_listed(works.centre.settings)

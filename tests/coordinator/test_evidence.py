@@ -34,10 +34,11 @@ from protos.membership import Role
 from protos.model_notes import ModelNote, NoteKind, state_note
 from strategies.encoding import canonical_json, digest_of
 from strategies.errors import Refused, UsageError
+from tests.coordinator.gate_for_tests import gated
 from tests.coordinator.private_for_tests import Templates, private_plan, templates
 from tests.coordinator.registry_for_tests import NAME, Registry
 from tests.coordinator.secure_for_tests import FOUR, Template, secure_plan
-from tests.coordinator.test_gate import gated
+from tests.coordinator.test_champion_rounds import EXEMPT
 from tests.coordinator.test_log_export import log_of, pinned_by
 from tests.coordinator.test_replay import require_same
 from tests.policies_for_tests import pack, rule, signed
@@ -103,7 +104,7 @@ def bare(templates: Templates) -> Iterator[Evidenced]:
 @pytest.fixture(scope="module")
 def decided(templates: Templates) -> Iterator[Evidenced]:
     """A version that was judged, validated and approved, with notes of which one was superseded. Nobody changes it."""
-    registry = Registry.of(templates.copy(private_plan(gated("[{metric: auc, at_least: 0.05}]"))))
+    registry = Registry.of(templates.copy(private_plan(gated("[{metric: auc, at_least: 0.05}]", EXEMPT))))
     centre = registry.federation.centre
     put_in_force(registry, 1)
     validate(centre, registry.version, why="the quarter is over", by="risk-1")
@@ -465,7 +466,7 @@ def test_a_log_that_was_changed_gives_no_evidence(decided: Evidenced, tmp_path: 
     better = re.sub(rb'"auc":0\.\d+', b'"auc":0.999', entries[place])
     assert better != entries[place]
     file.write_bytes(b"".join([head, *entries[:place], better, *entries[place + 1 :]]))
-    with pytest.raises(Refused, match="gate's verdict on private@1 is not what its run and plan come to"):
+    with pytest.raises(Refused, match=r"is judged by model\.metrics"):
         read_export(file, pinned_by(federation))
     file.write_bytes(b"".join([head, *entries[:-1]]))
     with pytest.raises(Refused, match="entries were changed, added or removed"):
@@ -484,7 +485,7 @@ def test_notes_are_replayed_and_policies_judge_by_them(decided: Evidenced, tmp_p
         for each in entries_of(decided.registry)
         if each.what.kind == "judged" and each.what.judgement.subject.of == "model"
     ]
-    assert [each.outcomes()["limits-stated"] for each in judged] == ["fails", "passes"]
+    assert [each.outcomes()["limits-stated"] for each in judged] == ["fails", "fails", "passes", "passes"]
     bodies = [each.body for each in log_of(federation).entries()]
     place = max(seq for seq, body in enumerate(bodies) if b'"model.statements":["limitations"' in body)
     entry = json.loads(bodies[place])

@@ -154,6 +154,7 @@ def test_with_certificates_the_name_is_the_caller_and_without_one_nobody_is() ->
         (["--state", "s", "--tls-key", "x"], "go together"),
         (["--state", "s", "--tls-key", "x", "--tls-certificate", "y"], "y does not exist"),
         (["--state", "s", "--no-auth-on-loopback", "--decline-at", "0.5"], "leave --decline-at out"),
+        (["--state", "s", "--no-auth-on-loopback"], "--state needs --root and --target"),
         (["m", "--host", "0.0.0.0", "--no-auth-on-loopback"], "nobody is named who may ask"),
     ],
 )  # fmt: skip
@@ -192,12 +193,13 @@ def test_mutual_tls_lets_in_who_has_a_certificate_on_both_transports(tmp_path: P
     tls = tmp_path / "tls"
     make_transport_certificates(tls, federation="test", hosts=["localhost"], now=dt.datetime.now(dt.UTC))
     client_certificate(tls, "loan-desk")
-    write_state(tmp_path, ServingState(revision=1, stable=package(tmp_path, 3)))
+    now = dt.datetime.now(dt.UTC)
+    write_state(tmp_path, ServingState(revision=1, stable=package(tmp_path, 3, at=now)))
     options = (
         *("--tls-certificate", str(tls / "superlink.crt"), "--tls-key", str(tls / "superlink.key")),
         *("--client-ca", str(tls / "ca.crt")),
     )
-    service = Service(tmp_path, *options, port=free_port(), grpc_port=free_port())
+    service = Service(tmp_path, now, *options, port=free_port(), grpc_port=free_port())
     context = ssl.create_default_context(cafile=str(tls / "ca.crt"))
     context.load_cert_chain(tls / "client.crt", tls / "client.key")
     base = f"https://localhost:{service.port}"
