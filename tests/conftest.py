@@ -7,10 +7,17 @@ import os
 from itertools import groupby
 
 import pytest
+import structlog
 
 # Each worker and each process of a federation computes with one thread. With as many as there are cores in each of them, BLAS threads of
 # small matrices wait for each other at full load: an audit takes three times as long.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(autouse=True)
+def _logs_as_they_begin() -> None:
+    """Whatever an earlier test had the logs do, this one hears them all."""
+    structlog.reset_defaults()
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

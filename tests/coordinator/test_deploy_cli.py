@@ -169,6 +169,7 @@ def test_rules_come_from_a_file(works: Works, service: Serving, covenant: Comman
     assert "each share is larger than the one before" in err
 
 
+@pytest.mark.slow
 def test_the_runbook_as_it_stands(works: Works, service: Serving, covenant: Command) -> None:
     folder = works.home.parent
     (folder / "centre").symlink_to(folder / "home")

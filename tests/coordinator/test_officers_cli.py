@@ -122,6 +122,7 @@ def test_neither_half_of_a_key_is_overwritten(covenant: Command, tmp_path: Path,
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
+@pytest.mark.slow
 def test_a_passphrase_is_typed_at_the_terminal_and_never_shown(tmp_path: Path) -> None:
     assert at_terminal(tmp_path, "key new ash --out .", ["open sesame", "open sesamf"])[0] == 2
     assert not (tmp_path / "ash.key").exists()

@@ -213,6 +213,7 @@ def test_a_blocked_launch_over_the_api_is_refused_and_told(covenant: Command, ba
     assert bank.transport.started == []
 
 
+@pytest.mark.slow
 def test_the_runbook_and_the_officers_page_say_what_can_be_typed(
     covenant: Command, bank: Bank, tmp_path: Path
 ) -> None:

@@ -195,6 +195,7 @@ def told_by(desk: Desk) -> list[tuple[str, bytes]]:
     return found
 
 
+@pytest.mark.slow
 def test_a_halt_is_given_kept_as_evidence_and_lifted_as_the_runbook_says(desk: Desk) -> None:
     sections = commands_of("halt-and-resume.md")
     assert list(sections) == [
@@ -245,6 +246,7 @@ def test_a_fork_is_looked_at_and_settled(desk: Desk) -> None:
         require_no_fork(session)
 
 
+@pytest.mark.slow
 def test_every_remedy_works_and_leaves_what_it_says(desk: Desk) -> None:
     """One after the other, as a federation may live to see them; a site that pinned version 1 follows all of it."""
     south = open_participant(desk.folder / "south/site.yaml")

@@ -281,6 +281,7 @@ def test_metrics_and_status_tell_no_value(service: Running) -> None:
     assert (running.folder / "decisions.key").stat().st_mode & 0o777 == 0o600
 
 
+@pytest.mark.slow
 def test_a_service_whose_log_cannot_grow_answers_nothing_more_and_ends_with_an_error(tmp_path: Path) -> None:
     now = datetime.now(UTC)
     write_state(tmp_path, ServingState(revision=1, stable=package(tmp_path, 3, at=now)))

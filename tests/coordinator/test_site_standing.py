@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from coordinator.cli.site_standing import shaped
 from protos.membership import Membership
 from strategies.ids import SiteName
@@ -45,6 +47,7 @@ def test_one_officer_suspends_a_site_and_two_let_it_return(covenant: Command) ->
     assert standing(covenant)["west"] == "member"
 
 
+@pytest.mark.slow
 def test_two_halts_of_a_site_are_both_lifted(covenant: Command) -> None:
     for name in ("privacy-1", "risk-1"):
         code, _, err = said(covenant, "suspend", name)

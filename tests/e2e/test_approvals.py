@@ -26,7 +26,7 @@ from strategies.encoding import canonical_json
 from strategies.ids import Digest, RunId
 from tests.e2e.conftest import ROUNDS, Federation
 
-pytestmark = [pytest.mark.engine]
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
 SOON = datetime.now(UTC).replace(microsecond=0) + timedelta(days=1)
 
 

@@ -22,7 +22,7 @@ from strategies.errors import Refused
 from strategies.ids import RunId
 from tests.e2e.conftest import Federation
 
-pytestmark = [pytest.mark.engine]
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 ROUNDS = 14
 CONTINUES_WITHIN_S = 5.0

@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 
 from tests.e2e.conftest import Federation
 
-pytestmark = [pytest.mark.engine]
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 
 def post(federation: Federation, path: str, request: Message, **headers: str) -> httpx.Response:

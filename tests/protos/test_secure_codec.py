@@ -294,7 +294,7 @@ def requests(draw: st.DrawFn) -> SecureRequest:
     )
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(requests())
 @example(SETTING_UP)
 @example(MASKING)
@@ -308,7 +308,7 @@ def test_a_request_comes_back_as_it_was_sent(sent: SecureRequest) -> None:
     assert received.statement is None or received.statement.digest == sent.statement.digest  # type: ignore[union-attr]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=60, deadline=None)
 @given(digests, sites, steps, maybe_digests)
 def test_an_answer_comes_back_as_it_was_sent(
     echo: Digest, site: SiteName, said: tuple[Frame, ...], holds: Digest | None

@@ -155,15 +155,15 @@ def noise_is_told_apart_only_by(*names: str) -> Plant:
     """Two inputs of one site, round or attempt have the same noise, if nothing of `names` differs."""
 
     def plant(patch: pytest.MonkeyPatch) -> None:
-        real = Inputs._noisy
+        real = Inputs.compute
 
-        def unsafe(inputs: Inputs, said: Statement, *given: object) -> np.ndarray:
+        def unsafe(inputs: Inputs, said: Statement, *given: object) -> object:
             facts = {"site": inputs.site, "round": said.round, "attempt": said.attempt}
             key = hashlib.sha256(repr([facts[name] for name in names]).encode()).digest()
             patch.setattr(client.secure.inputs, "NoiseSeed", lambda _: NoiseSeed(key))
             return real(inputs, said, *given)
 
-        patch.setattr(Inputs, "_noisy", unsafe)
+        patch.setattr(Inputs, "compute", unsafe)
 
     return plant
 

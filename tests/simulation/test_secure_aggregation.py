@@ -46,6 +46,7 @@ def test_the_demos_auc_is_that_of_plain_aggregation_to_two_thousandths() -> None
     assert secure.model_digest != plain.model_digest  # the masked sum is on a grid, so this is another model
 
 
+@pytest.mark.slow
 def test_a_semi_honest_coordinator_and_an_active_one_open_the_same_sums() -> None:
     active, curious = demo(SecureAggregation()), demo(SecureAggregation(adversary="semi-honest"))
     assert active.model_digest == curious.model_digest
