@@ -142,6 +142,7 @@ def _answers(
         agent.close()
 
 
+@pytest.mark.slow
 def test_secure_answers_are_the_same_bytes_with_personal_models_and_without(
     bank_with_rows: SecureBank, tmp_path: Path
 ) -> None:

@@ -103,6 +103,7 @@ def test_a_pack_goes_from_its_draft_to_the_plans_that_it_blocks(covenant: Comman
     assert code == 3
 
 
+@pytest.mark.slow
 def test_an_export_is_judged_again_by_whoever_has_cel(covenant: Command, bank: Bank) -> None:
     both_sign(covenant)
     covenant("policy", "publish", "pack.yaml")

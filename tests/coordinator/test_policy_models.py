@@ -126,6 +126,7 @@ def test_a_version_is_judged_for_the_stage_that_it_is_to_enter(trained: Private)
     assert to_serve.outcomes() == {"signed": "fails"}
 
 
+@pytest.mark.slow
 def test_what_moves_a_version_asks_first_and_the_log_has_what_was_said(make: Make, tmp_path: Path) -> None:
     trained = trained_by(make, gated(PRIVATE))
     serving = rule(

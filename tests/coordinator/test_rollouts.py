@@ -24,6 +24,9 @@ from strategies.errors import CovenantError, Refused, Unreachable, UsageError
 from tests.coordinator.deploy_for_tests import NAME, Serving, Works
 from tests.coordinator.gate_for_tests import passed
 
+# Recalls, replays and crashes of deployments are tested beside these all the time.
+pytestmark = pytest.mark.slow
+
 AUTOMATIC = RolloutRules(steps=(0.1, 0.5), min_rows=100)
 
 

@@ -19,7 +19,7 @@ from protos.site import load_site
 from simulation.deployment import Deployment
 from tests.e2e.conftest import Federation, lay_out, start
 
-pytestmark = [pytest.mark.engine]
+pytestmark = [pytest.mark.engine, pytest.mark.slow]
 
 
 def run_agent(deployment: Deployment, site: str, *options: str) -> subprocess.CompletedProcess[str]:

@@ -44,6 +44,7 @@ def test_contributions_add_up_to_the_difference_of_logits(hidden, inputs, rows, 
 
 
 @pytest.mark.parametrize("hidden", [(), (12,), (16, 8), (8, 8, 8)])
+@pytest.mark.slow
 def test_captum_agrees(hidden: tuple[int, ...]) -> None:
     model, vector = network(hidden, 5, 3)
     x = np.random.default_rng(4).normal(0.0, 2.0, (8, 5)).astype(np.float32)
