@@ -18,6 +18,7 @@ from tests.e2e.conftest import Federation, lay_out
 pytestmark = [pytest.mark.engine, pytest.mark.slow]
 _LEADS = '"event": "leading"'
 _SERVES = '"event": "serving"'
+_WAITS = "another coordinator leads"
 
 
 class Pair:
@@ -86,8 +87,7 @@ def test_a_coordinator_that_was_killed_leads_again_at_once_in_its_home(tmp_path:
         deployment.wait_until_ready()
         deployment.kill("coordinator")
         deployment.start_coordinator()
-        began = time.monotonic()
         Federation(deployment, tmp_path).wait(
             lambda: deployment.log_of("coordinator").read_text().count(_LEADS) >= 2, "the second term", 30.0
         )
-        assert time.monotonic() - began < 8.0
+        assert _WAITS not in deployment.log_of("coordinator").read_text()
