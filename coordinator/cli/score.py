@@ -111,11 +111,9 @@ def serve(
     from coordinator.deploy.scoring.reload import Follower, serve_one
     from coordinator.deploy.scoring.server import Listening, is_loopback
     from coordinator.deploy.scoring.server import serve as serve_until_told
+    from coordinator.deploy.scoring.serving import Opened
 
-    if (model is None) == (state is None):
-        raise UsageError("name one MODEL, or a state folder with --state")
-    if model is not None and any(each is not None for each in (package, root, target)):
-        raise UsageError("--package, --root and --target go with --state; leave MODEL out")
+    _require_one_source(model, state, (package, root, target))
     listening = Listening(
         host=host,
         port=port,
@@ -126,30 +124,21 @@ def serve(
         limits=Limits(rows_per_second=rows_per_second, burst_rows=4 * rows_per_second),
     )
     listening.check()
-    if model is not None:
-        if not is_loopback(host):
-            raise UsageError(
-                "a registered model is tried on loopback; elsewhere deploy it, and serve its --state"
-            )
-        opened, folder = _registered(model, home)
-        scorer = _scorer(folder, decisions, decisions_key)
-        serve_one(scorer, opened, decline_at)
-        serve_until_told(scorer, listening)
-        return
-    if package is None and decline_at is not None:
+    if model is not None and not is_loopback(host):
+        raise UsageError(
+            "a registered model is tried on loopback; elsewhere deploy it, and serve its --state"
+        )
+    if model is None and package is None and decline_at is not None:
         raise UsageError(
             "a state folder has its threshold in the target's `decline_at`; leave --decline-at out"
         )
-    assert state is not None  # noqa: S101  (looked at above)
-    opener = _opener(state, root, target)
-    if package is not None:
-        opened = opener(package)
-        scorer = _scorer(state, decisions, decisions_key)
-        serve_one(scorer, opened, decline_at)
+    folder, what = _source(model, home, state, package, (root, target))
+    scorer = _scorer(folder, decisions, decisions_key)
+    if isinstance(what, Opened):
+        serve_one(scorer, what, decline_at)
         serve_until_told(scorer, listening)
-        return
-    scorer = _scorer(state, decisions, decisions_key)
-    serve_until_told(scorer, listening, Follower(state.absolute(), opener, scorer))
+    else:
+        serve_until_told(scorer, listening, Follower(folder.absolute(), what, scorer))
 
 
 @app.command("token")
@@ -179,6 +168,29 @@ def decisions(
         emit({"lines": head.lines, "head": head.digest, "files": head.file, "torn_bytes": head.torn})
     else:
         people.print(f"{head.lines} lines in order; the last has the digest {head.digest}", highlight=False)
+
+
+def _require_one_source(model: str | None, state: Path | None, of_state: tuple[object, ...]) -> None:
+    if (model is None) == (state is None):
+        raise UsageError("name one MODEL, or a state folder with --state")
+    if model is not None and any(each is not None for each in of_state):
+        raise UsageError("--package, --root and --target go with --state; leave MODEL out")
+
+
+def _source(
+    model: str | None,
+    home: Path | None,
+    state: Path | None,
+    package: Path | None,
+    pinned: tuple[Path | None, str | None],
+) -> tuple[Path, Opened | Opener]:
+    """Where the service keeps its log, and the one model that it serves, or what opens those that `state` comes to name. Raises `CovenantError`."""
+    if model is not None:
+        opened, folder = _registered(model, home)
+        return folder, opened
+    assert state is not None  # noqa: S101  (`_require_one_source`)
+    opener = _opener(state, *pinned)
+    return state, opener if package is None else opener(package)
 
 
 def _registered(model: str, home: Path | None) -> tuple[Opened, Path]:

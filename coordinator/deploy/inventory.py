@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +24,19 @@ from strategies.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class TargetView:
+class View:
+    """What all views of this room can do."""
+
+    def facts(self) -> dict[str, Any]:
+        """As JSON, moments in ISO 8601."""
+        values = {each.name: getattr(self, each.name) for each in fields(self)}
+        return {
+            name: each.isoformat() if isinstance(each, datetime) else each for name, each in values.items()
+        }
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TargetView(View):
     """A target, and how far its newest order has come: `waits` for confirmation, was `refused`, or neither."""
 
     name: str
@@ -36,13 +48,9 @@ class TargetView:
     refused: str | None
     expires: datetime | None
 
-    def facts(self) -> dict[str, Any]:
-        """As JSON."""
-        return _json(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutView:
+class RolloutView(View):
     """A rollout. `revision` is the newest order about it."""
 
     id: str
@@ -64,13 +72,9 @@ class RolloutView:
         """`lending-default@3`."""
         return f"{self.model}@{self.version}"
 
-    def facts(self) -> dict[str, Any]:
-        """As JSON."""
-        return _json(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class OrderView:
+class OrderView(View):
     """One order of a target."""
 
     target: str
@@ -85,13 +89,9 @@ class OrderView:
     confirmed_at: datetime | None
     refused: str | None
 
-    def facts(self) -> dict[str, Any]:
-        """As JSON."""
-        return _json(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RunningView:
+class RunningView(View):
     """A version that runs, or ran: `until` is absent while it does."""
 
     target: str
@@ -103,13 +103,9 @@ class RunningView:
     since: datetime
     until: datetime | None
 
-    def facts(self) -> dict[str, Any]:
-        """As JSON."""
-        return _json(self)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecallView:
+class RecallView(View):
     """A recall from one target; `confirmed_at` is absent until the target has said so."""
 
     target: str
@@ -119,10 +115,6 @@ class RecallView:
     by: str
     ordered_at: datetime
     confirmed_at: datetime | None
-
-    def facts(self) -> dict[str, Any]:
-        """As JSON."""
-        return _json(self)
 
 
 def targets(engine: Engine) -> list[TargetView]:
@@ -248,10 +240,3 @@ def _running(row: RunningRow | RunningEvent, since: datetime, until: datetime | 
         since=since,
         until=until,
     )
-
-
-def _json(view: object) -> dict[str, Any]:
-    """A view as JSON, moments in ISO 8601."""
-    names = view.__dataclass_fields__  # type: ignore[attr-defined]
-    values = {name: getattr(view, name) for name in names}
-    return {name: each.isoformat() if isinstance(each, datetime) else each for name, each in values.items()}

@@ -81,7 +81,8 @@ class Scorer:
             raise
         except Exception as error:
             self._count_error(arm)
-            _log.exception("scoring failed", model=arm.loaded.ref)
+            # Its kind alone: what a runtime says of a failure may quote the row.
+            _log.error("scoring failed", model=arm.loaded.ref, trouble=type(error).__name__)
             raise ProtocolError(f"{arm.loaded.ref} could not score this request", status=500) from error
         declined = 0 if threshold is None else int(scored.declined.sum())
         self._record(self._entry(force, arm, asked, caller, batch, scored, answered=True))
