@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 import structlog
 
@@ -35,6 +36,9 @@ from protos.membership import MemberList, Membership
 from protos.monitoring import new_registry, served
 from strategies.errors import CovenantError, DiskError
 
+if TYPE_CHECKING:
+    from coordinator.console.server import ConsoleServer
+
 _WATCH_S = 2.0
 _NOTICE_S = 0.2
 _LOOK_FOR_LEADER_S = 0.5
@@ -53,6 +57,7 @@ class Service:
     _api: ControlServer | None = None
     _door: EnrolmentDoor | None = None
     _driving: Driving | None = None
+    _console: ConsoleServer | None = None
     _leads: bool = False
 
     def stop(self) -> None:
@@ -117,6 +122,7 @@ class Service:
                 with (
                     self._control(term) as self._api,
                     self._enrolment(term) as self._door,
+                    self._pages(term) as self._console,
                     Driving(replace(self.centre, term=term)) as self._driving,
                 ):
                     while not (self._stopping.is_set() or leading.lost):
@@ -140,12 +146,22 @@ class Service:
             return nullcontext()
         return EnrolmentDoor(replace(self.centre, term=term))
 
+    def _pages(self, term: Term) -> AbstractContextManager[ConsoleServer | None]:
+        """The console, where covenant.yaml has one."""
+        if self.centre.settings.config.console is None:
+            return nullcontext()
+        from coordinator.console.server import ConsoleServer
+
+        return ConsoleServer(replace(self.centre, term=term))
+
     def _cut(self, superlink: SuperLink) -> None:
         """End at once what only a leader runs."""
         if (api := self._api) is not None:
             api.cut()
         if (door := self._door) is not None:
             door.cut()
+        if (console := self._console) is not None:
+            console.cut()
         if (executor := self._executor) is not None:
             executor.cut()
         superlink.cut()
@@ -175,7 +191,7 @@ class Service:
                     return
                 if executor.failed is not None:
                     raise executor.failed
-                for served in (self._api, self._door, self._driving):
+                for served in (self._api, self._door, self._driving, self._console):
                     if served is not None and served.failed is not None:
                         raise served.failed
                 try:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from protos.documents import load_document
 from protos.logs import Logging
@@ -53,6 +53,48 @@ class EnrolmentSection(BaseModel):
         return self.address or f"{self.host}:{self.port}"
 
 
+class OidcSection(BaseModel):
+    """An OpenID provider whose sign-in the console takes. Who its subjects are is said on this machine (`covenant console tie`)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    issuer: str = Field(
+        pattern=r"^https://[^\s?#]{1,250}$", description="As the provider's metadata spell it"
+    )
+    client_id: str = Field(min_length=1, max_length=255)
+    client_secret: PassphraseSource
+    ca: str | None = Field(
+        default=None, description="Certificates that prove the provider, in the home folder"
+    )
+    proxy: str | None = None
+    label: str = Field(default="Sign in with your bank's account", max_length=80)
+
+
+class ConsoleSection(BaseModel):
+    """Where the web console listens. Without this section there is none.
+
+    `certificate` and `key` are the bank's own, in PEM in the home folder; without them the control authority makes a pair. `names` are further names by
+    which browsers reach it, each with its port.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=9095, ge=1, le=65535)
+    certificate: str | None = None
+    key: str | None = None
+    names: tuple[str, ...] = ()
+    desk: str = Field(default="http://127.0.0.1:9096", pattern=r"^http://127\.0\.0\.1:[0-9]{1,5}$")
+    """Where officers' desks answer on their own machines."""
+    oidc: OidcSection | None = None
+
+    @model_validator(mode="after")
+    def _certificate_with_key(self) -> Self:
+        if (self.certificate is None) != (self.key is None):
+            raise ValueError("console.certificate and console.key go together; set both, or neither")
+        return self
+
+
 class KeysSection(BaseModel):
     """The private keys of the coordinator's services, and the `passphrase` that opens them; without it they are not encrypted.
 
@@ -85,6 +127,7 @@ class CoordinatorConfig(BaseModel):
     superlink: SuperLinkSection = SuperLinkSection()
     control: ControlSection | None = None
     enrolment: EnrolmentSection | None = None
+    console: ConsoleSection | None = None
     monitoring: Monitoring = Monitoring()
     logging: Logging = Logging()
 
@@ -153,6 +196,11 @@ class Settings:
     def control_tls(self) -> Path:
         """Folder of the control API's own authority, and of the certificate that proves it."""
         return self.home / "control"
+
+    @property
+    def console_key_file(self) -> Path:
+        """The key under which the console keeps secrets of accounts."""
+        return self.home / "console.key"
 
     @property
     def logs(self) -> Path:

@@ -1,6 +1,7 @@
 """Halts: any officer and any site stops a site's part, a run or everything alone; it takes two officers to go on (`halt_lifts`).
 
-1. An order is signed with the identity key of whoever gives it. A site orders for itself, for a run, or for all; an officer for any site too.
+1. An order is signed with the identity key of whoever gives it. A site orders for itself, for a run, or for all; an officer for any site too. The log's
+   service may order anything that an officer asks it for: whoever has its key is the coordinator, which could stop asking anyway.
 2. Only `require_halt` makes what is acted on: who is not on the member list, or whose key has expired, says nothing.
 3. An order names the federation by its root, version 1: it counts in no other federation of the same name.
 4. To stop is the safe side, so an order is good however old it is.
@@ -34,15 +35,23 @@ OrderId = Annotated[str, matching(r"[0-9a-f]{32}", "32 hexadecimal digits")]
 
 
 class OrderedBy(Part):
-    """Who gives an order: an officer or a site, by the name on the member list."""
+    """Who gives an order: an officer, a site or a service, by the name on the member list; and for which officer a service gives it."""
 
-    kind: Literal["officer", "site"]
+    kind: Literal["officer", "site", "service"]
     name: Name
+    asked_by: Name | None = None
+
+    @model_validator(mode="after")
+    def _only_services_are_asked(self) -> Self:
+        if (self.kind == "service") != (self.asked_by is not None):
+            raise FieldError("asked_by", "a service says which officer asked it; nobody else is asked")
+        return self
 
     @property
     def words(self) -> str:
-        """`officer privacy-1`, `site north`."""
-        return f"{self.kind} {self.name}"
+        """`officer privacy-1`, `site north`, `service log, asked by officer privacy-1`."""
+        asked = "" if self.asked_by is None else f", asked by officer {self.asked_by}"
+        return f"{self.kind} {self.name}{asked}"
 
 
 class _Order(Document):
@@ -156,6 +165,8 @@ def require_halt(order: HaltOrder, members: MemberList, federation: Digest, now:
         officer = members.officer(order.by.name)
         officer.require_current(now)
         key = officer.key
+    elif order.by.kind == "service":
+        key = _service_key(order.by, members)
     else:
         key = members.member(SiteName(order.by.name)).identity_key
     if not verify(key, order.signature, _ORDER_LABEL, order.message):
@@ -163,3 +174,11 @@ def require_halt(order: HaltOrder, members: MemberList, federation: Digest, now:
             f"the order of {order.by.words} is not signed with their key on member list {members.ref}: order or key was changed; have it given again"
         )
     return Halt(order)
+
+
+def _service_key(by: OrderedBy, members: MemberList) -> str:
+    """The key of the log's service. Raises Refused for any other."""
+    service = members.service("log")
+    if service.name != by.name:
+        raise Refused(f"{by.words} orders nothing; of services only {service.name} does, which keeps the log")
+    return service.key

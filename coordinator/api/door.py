@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, Final, cast
+from typing import Any, Final
 
 import grpc
 import structlog
@@ -25,16 +25,14 @@ from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from grpc_status import rpc_status
 
+from coordinator.api.calls import Caller, asked_by, tell_refusal
 from coordinator.api.errors import Busy, TooLate, defect_status, status_of
 from coordinator.api.identity import Identity
 from coordinator.api.overseer import REQUEST_WITHIN_S, Overseer
 from coordinator.api.roles import RULES, Rule
 from coordinator.bootstrap import Centre
 from coordinator.office.actors import Actor
-from coordinator.office.denials import record_denial
-from coordinator.office.requests import Asked, RefusedBefore
-from strategies.encoding import sha256_hex
-from strategies.errors import CovenantError, DiskError, Refused, UsageError
+from strategies.errors import CovenantError, DiskError, Refused
 
 MOST_STREAMS: Final = 24
 MOST_STREAMS_AN_OFFICER: Final = 8
@@ -50,15 +48,13 @@ Function = Callable[[Any, "Call"], Any]
 
 
 @dataclass(kw_only=True)
-class Call:
-    """A call that was let in. `asked` is there where it changes something."""
+class Call(Caller):
+    """A call over gRPC."""
 
-    actor: Actor
     context: grpc.ServicerContext
     again: Callable[[], None]
     """Raises if the caller would not be let in any more."""
     closing: threading.Event
-    asked: Asked | None = None
     _began: float = field(default_factory=time.monotonic)
     _judged: float = field(default_factory=time.monotonic)
 
@@ -149,7 +145,7 @@ class Door:
                 context=context,
                 again=lambda: self._again(method, rule, context),
                 closing=self.closing,
-                asked=_asked(actor, method, request) if rule.changes else None,
+                asked=asked_by(actor, method, request) if rule.changes else None,
             )
             yield call, request
         except CovenantError as error:
@@ -189,27 +185,10 @@ class Door:
         self.identity.actor_of(context).require(rule.roles, method)
 
     def _tell(self, actor: Actor, method: str, request: Message | None, refused: Refused) -> None:
-        """Tell the log of a change that was refused; where that fails, the process log has it."""
-        if isinstance(refused, RefusedBefore):
-            return
-        _log.warning("a change was refused", officer=actor.name, method=method, reason=str(refused))
         try:
-            asked = _asked(actor, method, request)
-        except UsageError:
-            asked = None
-        try:
-            record_denial(
-                self.centre,
-                self.centre.clock(),
-                officer=actor.name,
-                method=method,
-                reason=str(refused),
-                asked=asked,
-            )
-        except CovenantError as error:
-            if isinstance(error, DiskError):
-                self.failed = error
-            _log.error("a refusal could not be told to the log", reason=str(error))
+            tell_refusal(self.centre, actor, method, request, refused)
+        except DiskError as error:
+            self.failed = error
 
     @contextmanager
     def _counted(self, actor: Actor) -> Iterator[None]:
@@ -241,11 +220,3 @@ def _require_time(context: grpc.ServicerContext) -> None:
     left = context.time_remaining()
     if not context.is_active() or (left is not None and left <= 0):
         raise TooLate("the deadline of this call has passed; nothing was done")
-
-
-def _asked(actor: Actor, method: str, request: Message | None) -> Asked:
-    if request is None:
-        raise UsageError(f"{method} changes something, and takes one request")
-    content = request.SerializeToString(deterministic=True)
-    request_id = cast("str", getattr(request, "request_id", ""))
-    return Asked(id=request_id, officer=actor.name, method=method, digest=sha256_hex(content))

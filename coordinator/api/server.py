@@ -93,7 +93,7 @@ class ControlServer:
         )
         server = grpc.server(
             ThreadPoolExecutor(self.workers, thread_name_prefix="control"),
-            handlers=list(door.handlers(SERVICES, _functions(self.centre))),
+            handlers=list(door.handlers(SERVICES, {**functions_of(self.centre), **_machinery()})),
             options=_OPTIONS,
             maximum_concurrent_rpcs=_MOST_CALLS,
         )
@@ -143,7 +143,8 @@ _OPTIONS: Final[Sequence[tuple[str, int]]] = (
 )
 
 
-def _functions(centre: Centre) -> Mapping[str, Function]:
+def functions_of(centre: Centre) -> Mapping[str, Function]:
+    """What answers each method of Covenant's own services."""
     return {
         **Runs(centre).functions(),
         **ModelGate(centre).functions(),
@@ -154,7 +155,6 @@ def _functions(centre: Centre) -> Mapping[str, Function]:
         **Models(centre).functions(),
         **Policies(centre).functions(),
         **Deployments(centre).functions(),
-        **_machinery(),
     }
 
 

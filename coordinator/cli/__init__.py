@@ -8,6 +8,7 @@ from coordinator.cli import (
     access,
     backup,
     centre,
+    console,
     deploy,
     diagnose,
     forecast,
@@ -58,5 +59,6 @@ def register(app: typer.Typer) -> None:
     app.add_typer(score.app, name="score")
     app.add_typer(deploy.app, name="deploy")
     app.add_typer(access.app, name="access")
+    app.add_typer(console.app, name="console")
     app.add_typer(backup.app, name="backup")
     app.add_typer(restores.app, name="restore")

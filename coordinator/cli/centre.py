@@ -32,6 +32,7 @@ keys: {keys}
 superlink: {{host: {host}, port: {port}}}
 control: {{host: {control_host}, port: {control_port}}}   # the API that officers' commands call with --access; without this line there is none
 {enrolment}
+{console}
 """
 
 db = typer.Typer(no_args_is_help=True, help="The database of record.")
@@ -68,6 +69,10 @@ def init(  # noqa: PLR0917 (each is an option of the command)
             help="Port of the enrolment door, at the SuperLink's address. Without it requests travel as files."
         ),
     ] = None,
+    console_port: Annotated[
+        int | None,
+        typer.Option(help="Port of the web console, at the control API's address. Without it there is none."),
+    ] = None,
 ) -> None:
     """Make a coordinator's folder: configuration, certificates of transport and control API, the log's key, database."""
     from coordinator.control_tls import control_files
@@ -86,6 +91,7 @@ def init(  # noqa: PLR0917 (each is an option of the command)
         control_port=control_port,
         keys=_keys(passphrase_file),
         enrolment=_enrolment(host, enrolment_port),
+        console=_console(control_host, console_port),
     )
     read_document(config, CoordinatorConfig, CONFIG_NAME)  # before anything is made
     folder.mkdir(parents=True, exist_ok=True)
@@ -116,6 +122,14 @@ def _enrolment(host: str, port: int | None) -> str:
     if port is None:
         return f"# enrolment: {{host: {json.dumps(host)}, port: 9094}}   {what}"
     return f"enrolment: {{host: {json.dumps(host)}, port: {port}}}   {what}"
+
+
+def _console(host: str, port: int | None) -> str:
+    """The part of a configuration that says whether there is a web console."""
+    what = "# the web console; without this line there is none"
+    if port is None:
+        return f"# console: {{host: {json.dumps(host)}, port: 9095}}   {what}"
+    return f"console: {{host: {json.dumps(host)}, port: {port}}}   {what}"
 
 
 def serve(home: Home = None) -> None:

@@ -1,0 +1,264 @@
+"""The console as an application: what every request goes through before a page is asked, in this order.
+
+1. It names a host of this console (against rebinding of names), its body is bounded, and a form comes from a page of this console (`Origin`).
+2. Whose session it is, and whether that is over. Who has none is led to the sign-in; what they had typed is kept (`drafts`).
+3. A form has its session's token.
+4. The officer is on the newest member list, and has a role under the route's rule.
+5. Only then the page. What it raises becomes a page with one sentence; a defect says nothing of itself but a number under which the log has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+from urllib.parse import parse_qsl, quote
+
+import structlog
+from fastapi import FastAPI, Request, Response
+from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
+from starlette.responses import PlainTextResponse
+
+from coordinator.api.errors import Unauthenticated
+from coordinator.api.roles import RULES
+from coordinator.console import drafts
+from coordinator.console.console import Console
+from coordinator.console.live import events
+from coordinator.console.rates import TooOften
+from coordinator.console.routes import ANYBODY, SIGNED_IN, Route, all_routes
+from coordinator.console.sessions import COOKIE
+from coordinator.console.visit import Visit
+from coordinator.office.actors import Actor, Forbidden
+from strategies.errors import CovenantError, DiskError, Refused, Unreachable, UsageError
+
+TOKEN: Final = "token"  # noqa: S105  (the name of a field)
+_MOST_BODY_BYTES: Final = 2 << 20
+_MOST_FIELDS: Final = 200
+_BODY_S: Final = 20.0
+_REQUESTS_A_MINUTE: Final = 600.0
+_BURST: Final = 200.0
+_log = structlog.get_logger(__name__)
+
+HEADERS: Final[Mapping[str, str]] = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; font-src 'self';"
+        " form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
+    "Referrer-Policy": "same-origin",
+    "Strict-Transport-Security": "max-age=31536000",
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+}
+
+
+def create_app(console: Console) -> FastAPI:
+    """The application. Raises CovenantError where a route has no rule."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
+    desk = _Entrance(console)
+    app.add_api_route("/static/{digest}/{name:path}", desk.asset, include_in_schema=False)
+    app.add_api_route("/live", desk.live, include_in_schema=False)
+    for route in all_routes():
+        app.add_api_route(route.path, desk.answering(route), methods=[route.method], include_in_schema=False)
+    app.add_exception_handler(HTTPException, desk.no_route)
+    app.middleware("http")(desk.guarded)
+    return app
+
+
+class _Entrance:
+    def __init__(self, console: Console) -> None:
+        self._console = console
+
+    async def guarded(
+        self, request: Request, call_next: Callable[[Request], Awaitable[Response]]
+    ) -> Response:
+        """Every answer has the headers; who calls another host's name, or calls too often, gets no page."""
+        if request.headers.get("host", "") not in self._console.hosts:
+            response: Response = PlainTextResponse(
+                "This console does not answer to that name; use one of `console.names` in covenant.yaml.", 421
+            )
+        else:
+            try:
+                address = request.client.host if request.client else ""
+                self._console.rates.take(f"address {address}", burst=_BURST, per_minute=_REQUESTS_A_MINUTE)
+                response = await call_next(request)
+            except TooOften as error:
+                response = PlainTextResponse(str(error), 429, headers={"Retry-After": "60"})
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
+        response.headers.setdefault("Cache-Control", "no-store")
+        return response
+
+    async def asset(self, request: Request, digest: str, name: str) -> Response:
+        """A script or a style."""
+        found = self._console.assets.answer(request, digest, name)
+        return found or PlainTextResponse("There is no such file.", 404)
+
+    async def no_route(self, request: Request, error: Exception) -> Response:
+        """A path that there is not."""
+        status = error.status_code if isinstance(error, HTTPException) else 500
+        visit = self._visit(request, {}, {})
+        return await run_in_threadpool(
+            _told, visit, status, "There is no such page", "Use the menu, or the address that you were given."
+        )
+
+    async def live(self, request: Request) -> Response:
+        """The stream of what is new, for who may read the log."""
+        visit = self._visit(request, {}, {})
+        try:
+            await run_in_threadpool(self._admit, visit, "covenant.governance.v1.Log/WatchEvents")
+        except CovenantError as error:
+            return PlainTextResponse(str(error), 403)
+        if visit.session is None:
+            return PlainTextResponse("Sign in first.", 401)
+        return await events(self._console, visit)
+
+    def answering(self, route: Route) -> Callable[[Request], Awaitable[Response]]:
+        """What FastAPI calls for a route."""
+
+        async def answer(request: Request) -> Response:
+            try:
+                form = await _form(request) if route.method == "POST" else {}
+            except (UsageError, TimeoutError) as error:
+                return PlainTextResponse(str(error) or "the form did not come in time", 413)
+            visit = self._visit(request, dict(request.path_params), form)
+            return await run_in_threadpool(self._answer, route, visit)
+
+        return answer
+
+    def _visit(self, request: Request, path: Mapping[str, Any], form: Mapping[str, str]) -> Visit:
+        query = dict(parse_qsl(request.url.query, max_num_fields=_MOST_FIELDS)) if request.url.query else {}
+        return Visit(
+            console=self._console,
+            request=request,
+            path={key: str(value) for key, value in path.items()},
+            query=query,
+            form=form,
+        )
+
+    def _answer(self, route: Route, visit: Visit) -> Response:
+        try:
+            self._require_disk()
+            if route.method == "POST":
+                _require_own_page(visit)
+            if route.needs == ANYBODY:
+                return route.show(visit)
+            self._admit(visit, route.needs)
+            if visit.session is None or visit.session.over:
+                return _to_sign_in(visit)
+            if route.method == "POST":
+                _require_token(visit, visit.session.token)
+            return route.show(visit)
+        except CovenantError as error:
+            if isinstance(error, DiskError):
+                self._console.failed = error
+            return _refusal(visit, error)
+        except Exception as error:  # noqa: BLE001  (a defect must not show a stack of the server)
+            number = secrets.token_hex(4)
+            _log.error(
+                "a page failed",
+                number=number,
+                path=route.path,
+                trouble=type(error).__name__,
+                exc_info=error,
+            )
+            return _told(
+                visit,
+                500,
+                "This page failed",
+                f"Nothing was changed by it that you were not told of. The coordinator's log has it under {number}: tell that to whoever runs it.",
+            )
+
+    def _admit(self, visit: Visit, needs: str) -> None:
+        """Find out whose request it is. Raises Unauthenticated for nobody on the member list, and Forbidden for one without a role."""
+        session = self._console.sessions.find(visit.request.cookies.get(COOKIE), visit.now)
+        visit.session = session
+        if session is None or session.over:
+            return
+        try:
+            officer = self._console.members.now().officer(session.officer)
+            officer.require_current(visit.now)
+        except Refused as error:
+            visit.session = None
+            self._console.sessions.end_all(session.officer)
+            raise Unauthenticated(str(error)) from error
+        visit.actor = Actor(officer)
+        if needs != SIGNED_IN:
+            visit.actor.require(RULES[needs].roles, needs)
+
+    def _require_disk(self) -> None:
+        if self._console.failed is not None:
+            raise CovenantError(f"the coordinator is ending: {self._console.failed}")
+
+
+async def _form(request: Request) -> Mapping[str, str]:
+    """The fields of a form. Raises UsageError where they are too many or too long, TimeoutError where they do not come."""
+    body = bytearray()
+    async with asyncio.timeout(_BODY_S):
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > _MOST_BODY_BYTES:
+                raise UsageError(f"a form has at most {_MOST_BODY_BYTES >> 20} MiB; send less")
+    try:
+        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS))
+    except ValueError as error:
+        raise UsageError(f"a form has at most {_MOST_FIELDS} fields, in UTF-8") from error
+
+
+def _require_own_page(visit: Visit) -> None:
+    """Raise Forbidden for a form that another site's page sent: browsers say so."""
+    origin = visit.request.headers.get("origin", "")
+    if origin.removeprefix("https://") not in visit.console.hosts or not origin.startswith("https://"):
+        raise Forbidden(
+            "this form was not sent by a page of this console; open the page here, and send it again"
+        )
+
+
+def _require_token(visit: Visit, token: str) -> None:
+    if not hmac.compare_digest(visit.form.get(TOKEN, "").encode(), token.encode()):
+        raise Forbidden(
+            "this form does not belong to your session; open the page again, and send it from there"
+        )
+
+
+def _to_sign_in(visit: Visit) -> Response:
+    """Where somebody signs in who has no session, or no longer; then they come back to where they were."""
+    kept = drafts.keep(visit)
+    back = visit.request.url.path
+    if visit.request.method == "GET" and visit.request.url.query:
+        back = f"{back}?{visit.request.url.query}"
+    if visit.request.method == "POST":
+        back = f"/drafts/{kept}" if kept else "/"
+    response = visit.go(f"/signin?next={quote(back, safe='')}")
+    if visit.partial:  # htmx would put the sign-in into a part of the page
+        response.headers["HX-Redirect"] = f"/signin?next={quote('/', safe='')}"
+    return response
+
+
+def _refusal(visit: Visit, error: CovenantError) -> Response:
+    """The page of an error."""
+    match error:
+        case Unauthenticated():
+            status, title = 403, "You are not on the member list"
+        case Forbidden():
+            status, title = 403, "Not for your role"
+        case TooOften():
+            status, title = 429, "Too many tries"
+        case Refused():
+            status, title = 409, "Refused"
+        case UsageError():
+            status, title = 400, "That cannot be done as it was asked"
+        case Unreachable():
+            status, title = 503, "Not reachable now"
+        case _:
+            status, title = 500, "This failed"
+    return _told(visit, status, title, str(error))
+
+
+def _told(visit: Visit, status: int, title: str, sentence: str) -> Response:
+    return visit.page("error.html", status=status, title=title, sentence=sentence)

@@ -1,0 +1,82 @@
+"""What the console's pages are built from."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, cast
+
+from google.protobuf.message import Message
+
+from coordinator.api.calls import Caller, asked_by, tell_refusal
+from coordinator.api.identity import CurrentMembers
+from coordinator.api.roles import RULES
+from coordinator.api.server import functions_of
+from coordinator.bootstrap import Centre
+from coordinator.console.assets import Assets
+from coordinator.console.rates import Rates
+from coordinator.console.sessions import Sessions
+from coordinator.office.actors import Actor
+from coordinator.settings import ConsoleSection
+from strategies.errors import CovenantError, DiskError, Refused
+
+
+@dataclass
+class Console:
+    """The console of one coordinator. `failed` is the disk's failure, which ends everything."""
+
+    centre: Centre
+    members: CurrentMembers
+    sessions: Sessions
+    assets: Assets
+    rates: Rates
+    closing: threading.Event = field(default_factory=threading.Event)
+    failed: DiskError | None = None
+
+    @classmethod
+    def of(cls, centre: Centre) -> Console:
+        """The console of a coordinator that leads."""
+        return cls(
+            centre=centre,
+            members=CurrentMembers(centre.settings),
+            sessions=Sessions(centre.engine),
+            assets=Assets.read(),
+            rates=Rates(centre.monotonic),
+        )
+
+    @property
+    def section(self) -> ConsoleSection:
+        """Its part of covenant.yaml."""
+        section = self.centre.settings.config.console
+        if section is None:
+            raise CovenantError("covenant.yaml has no section `console`")
+        return section
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """The names, with ports, by which browsers may call it."""
+        port = self.section.port
+        own = {f"{name}:{port}" for name in (self.section.host, "localhost", "127.0.0.1")}
+        return frozenset({*own, *self.section.names})
+
+    def ask(self, actor: Actor, method: str, request: Message) -> Any:  # noqa: ANN401  (each method's own response)
+        """Ask a method of the API as its door would: the same rule, the same request once, and a refusal told to the log. Raises CovenantError."""
+        rule = RULES[method]
+        try:
+            actor.require(rule.roles, method)
+            asked = asked_by(actor, method, request) if rule.changes else None
+            return self._functions[method](request, Caller(actor=actor, asked=asked))
+        except DiskError as error:
+            self.failed = error
+            raise
+        except Refused as error:
+            if rule.changes:
+                tell_refusal(self.centre, actor, method, request, error)
+            raise
+
+    @cached_property
+    def _functions(self) -> Mapping[str, Callable[[Any, Caller], Any]]:
+        """Those that answer one request with one response look at no more of a call than its `Caller`."""
+        return cast("Mapping[str, Callable[[Any, Caller], Any]]", functions_of(self.centre))

@@ -1,0 +1,40 @@
+"""Links that sign an officer in once. Whoever works on the coordinator's machine makes them; the first sign-in of an account is by one."""
+
+from __future__ import annotations
+
+import secrets
+from datetime import datetime, timedelta
+from typing import Final
+
+from sqlalchemy import Engine, delete
+
+from coordinator.db.console_schema import ConsoleLink
+from coordinator.db.engine import writing
+from strategies.encoding import sha256_hex
+from strategies.errors import Refused
+
+GOOD_FOR: Final = timedelta(hours=1)
+PATH: Final = "/signin/link"
+
+
+def make_link(engine: Engine, officer: str, now: datetime) -> str:
+    """The secret of a new link for `officer`, good for an hour and once."""
+    secret = secrets.token_urlsafe(32)
+    with writing(engine, "making a link") as session:
+        session.execute(delete(ConsoleLink).where(ConsoleLink.until < now))
+        session.add(ConsoleLink(digest=sha256_hex(secret.encode()), officer=officer, until=now + GOOD_FOR))
+    return secret
+
+
+def use_link(engine: Engine, secret: str, now: datetime) -> str:
+    """The officer whom a link signs in; it is used up. Raises Refused for one that is not, or no longer, good."""
+    with writing(engine, "using a link") as session:
+        row = session.get(ConsoleLink, sha256_hex(secret.encode()), with_for_update=True)
+        officer = row.officer if row is not None and now < row.until else None
+        if row is not None:
+            session.delete(row)
+    if officer is None:
+        raise Refused(
+            "this link was used already, or is older than an hour; have another one made with `covenant console link`"
+        )
+    return officer

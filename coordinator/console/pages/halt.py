@@ -1,0 +1,118 @@
+"""Halt: on every page, for every role, without a key. Lifting takes two officers' signatures, which this page does not make."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from typing import Final, cast
+
+from sqlalchemy import select
+from starlette.responses import Response
+
+from coordinator.console.routes import Route
+from coordinator.console.tables import Cell, Column, Table
+from coordinator.console.visit import Visit
+from coordinator.db.engine import reading
+from coordinator.db.schema import FINAL_STATES, Run
+from coordinator.documents import read_root
+from coordinator.governance import halts
+from coordinator.governance.halts import HaltView
+from coordinator.keys import log_signer
+from protos import governance_pb2 as governance
+from protos.halts import SHOWN, HaltOrder, HaltScope, OrderedBy, order_halt
+from strategies.errors import UsageError
+
+_GIVE: Final = "covenant.governance.v1.Halts/GiveHalt"
+_FEW: Final = 50
+
+
+def show(visit: Visit) -> Response:
+    """The form, and the halts so far."""
+    return visit.page(
+        "halt.html",
+        targets=_targets(visit),
+        filled={"scope": visit.query.get("scope", "all"), "reason": ""},
+        halts=halts_table(visit, standing=False),
+    )
+
+
+def give(visit: Visit) -> Response:
+    """Halt. Raises UsageError where the word was not typed."""
+    if visit.form.get("confirmed", "").strip() != "halt":
+        raise UsageError("nothing is halted: type the word `halt` into the form to confirm it")
+    order = _order(visit)
+    request = governance.GiveHaltRequest(request_id=visit.form.get("request_id", ""), order=order.canonical)
+    visit.ask(_GIVE, request)
+    return visit.go("/halt", f"{order.what} is halted")
+
+
+def halts_table(visit: Visit, *, standing: bool) -> Table:
+    """The latest halts; with `standing` only those that are not lifted."""
+    found = [
+        each
+        for each in halts.views(visit.centre.engine, 0, _FEW)
+        if not (standing and each.lifted_at is not None)
+    ]
+    return Table(
+        name="halts",
+        caption="Halts that stand" if standing else "Halts",
+        columns=[
+            Column("What"),
+            Column("By"),
+            Column("Why"),
+            Column("Since"),
+            Column("State"),
+            Column("Halt"),
+        ],
+        rows=[_row(each) for each in found],
+        empty="Nothing is halted.",
+    )
+
+
+def _row(each: HaltView) -> Sequence[Cell]:
+    order = each.order
+    return (
+        Cell(order.what),
+        Cell(order.by.words),
+        Cell(order.reason),
+        Cell(each.halted_at),
+        Cell(each.state, tone="quiet" if each.lifted_at else "bad"),
+        Cell(order.id, text=order.id[:SHOWN], code=True),
+    )
+
+
+def _targets(visit: Visit) -> Sequence[tuple[str, str]]:
+    """What can be halted besides everything: runs that go, and sites."""
+    query = (
+        select(Run.id, Run.plan_name).where(Run.state.not_in(FINAL_STATES)).order_by(Run.submitted_at.desc())
+    )
+    with reading(visit.centre.engine, "looking for runs") as session:
+        runs = [(f"run {run}", f"Run {run} ({plan})") for run, plan in session.execute(query.limit(_FEW))]
+    sites = visit.console.members.now().members
+    return [*runs, *((f"site {each.site}", f"Site {each.site}") for each in sites)]
+
+
+def _order(visit: Visit) -> HaltOrder:
+    """The order that the log's service gives for whoever is signed in. Raises CovenantError."""
+    scope, _, target = visit.form.get("scope", "").partition(" ")
+    if scope not in {"all", "run", "site"}:
+        raise UsageError("choose what to halt: everything, a run, or a site")
+    settings = visit.centre.settings
+    return order_halt(
+        read_root(settings).root.identity,
+        cast("HaltScope", scope),
+        target or None,
+        visit.form.get("reason", ""),
+        OrderedBy(
+            kind="service", name=visit.console.members.now().service("log").name, asked_by=visit.who.name
+        ),
+        log_signer(settings),
+        at=visit.now,
+        entropy=os.urandom(16),
+    )
+
+
+ROUTES: Final = (
+    Route("/halt", show, "covenant.governance.v1.Halts/ListHalts"),
+    Route("/halt", give, _GIVE, "POST"),
+)

@@ -1,0 +1,84 @@
+// What every page does in the browser: times in the reader's zone, the theme, confirmations, typed text that is not lost, and the stream of what is new.
+"use strict";
+
+const zoned = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
+
+function localise(root) {
+  for (const each of root.querySelectorAll("time[datetime]")) {
+    each.textContent = zoned.format(new Date(each.dateTime));
+  }
+}
+
+function theme() {
+  const toggle = document.querySelector("[data-theme-toggle]");
+  const chosen = localStorage.getItem("theme");
+  if (chosen) document.documentElement.dataset.theme = chosen;
+  if (!toggle) return;
+  toggle.hidden = false;
+  toggle.addEventListener("click", () => {
+    const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+    const now = document.documentElement.dataset.theme || (dark ? "dark" : "light");
+    const next = now === "dark" ? "light" : "dark";
+    document.documentElement.dataset.theme = next;
+    localStorage.setItem("theme", next);
+    document.dispatchEvent(new CustomEvent("covenant:theme"));
+  });
+}
+
+// A button whose word is not typed yet does nothing.
+function confirmations(root) {
+  for (const input of root.querySelectorAll("input[data-confirm]")) {
+    const button = input.form.querySelector("button:not([type=button])");
+    const judge = () => { button.disabled = input.value.trim() !== input.dataset.confirm; };
+    input.addEventListener("input", judge);
+    judge();
+  }
+}
+
+// The stream: pages listen to `covenant:entry` on the document. The browser reconnects by itself, with the last number that it has seen.
+function live() {
+  const path = document.body.dataset.live;
+  const state = document.querySelector("[data-live-state]");
+  if (!path || !state) return;
+  let last = "";
+  const open = () => {
+    const stream = new EventSource(last ? `${path}?after=${last}` : path);
+    const say = (name, words) => { state.hidden = false; state.dataset.state = name; state.textContent = words; };
+    stream.addEventListener("ready", (event) => { last = event.lastEventId || last; say("on", state.dataset.on || "Live"); });
+    stream.addEventListener("entry", (event) => {
+      last = event.lastEventId;
+      document.dispatchEvent(new CustomEvent("covenant:entry", { detail: JSON.parse(event.data) }));
+    });
+    stream.addEventListener("error", () => {
+      say("lost", state.dataset.lost || "Connection lost, trying again");
+      if (stream.readyState === EventSource.CLOSED) setTimeout(open, 3000);
+    });
+    addEventListener("pagehide", () => stream.close(), { once: true });
+  };
+  open();
+}
+
+// Parts that name a run, or a kind of entry, fetch themselves again when something is written about it.
+function refresh() {
+  let waiting = null;
+  document.addEventListener("covenant:entry", (event) => {
+    const { run, kind } = event.detail;
+    const wanted = [...document.querySelectorAll("[data-refresh]")].filter((each) => {
+      const of = each.dataset.refresh.split(" ");
+      return of.includes("*") || of.includes(run) || of.includes(kind);
+    });
+    if (!wanted.length || waiting) return;
+    waiting = setTimeout(() => { waiting = null; wanted.forEach((each) => htmx.trigger(each, "refresh")); }, 300);
+  });
+}
+
+document.addEventListener("DOMContentLoaded", () => {
+  theme();
+  localise(document);
+  confirmations(document);
+  live();
+  refresh();
+});
+for (const name of ["htmx:after:swap", "htmx:after:settle"]) {
+  document.addEventListener(name, () => { localise(document); confirmations(document); });
+}

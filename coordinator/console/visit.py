@@ -1,0 +1,94 @@
+"""One request of a browser, as pages see it: who asks, what for, and how a page is answered."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Final
+from urllib.parse import urlencode
+
+from google.protobuf.message import Message
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+
+from coordinator.api.roles import RULES
+from coordinator.bootstrap import Centre
+from coordinator.console.console import Console
+from coordinator.console.sessions import Session
+from coordinator.console.tables import Table
+from coordinator.console.templates import render
+from coordinator.office.actors import Actor
+from strategies.errors import Refused
+
+_SEE_OTHER: Final = 303
+
+
+@dataclass(kw_only=True)
+class Visit:
+    """A request. `path` has the parts that its route names, `query` and `form` the last value of each field."""
+
+    console: Console
+    request: Request
+    path: Mapping[str, str]
+    query: Mapping[str, str]
+    form: Mapping[str, str] = field(default_factory=dict)
+    session: Session | None = None
+    actor: Actor | None = None
+
+    @property
+    def centre(self) -> Centre:
+        """The coordinator."""
+        return self.console.centre
+
+    @property
+    def now(self) -> datetime:
+        """In UTC."""
+        return self.centre.clock()
+
+    @property
+    def who(self) -> Actor:
+        """Whoever is signed in. Raises Refused where nobody is."""
+        if self.actor is None:
+            raise Refused("nobody is signed in")
+        return self.actor
+
+    @property
+    def partial(self) -> bool:
+        """Whether htmx asks for a part of a page."""
+        return self.request.headers.get("hx-request") == "true"
+
+    def may(self, method: str) -> bool:
+        """Whether whoever is signed in may call a method of the API: what they may not, they are not offered."""
+        officer = None if self.actor is None else self.actor.officer
+        return officer is not None and bool(RULES[method].roles & set(officer.roles))
+
+    def ask(self, method: str, request: Message) -> Any:  # noqa: ANN401  (each method's own response)
+        """Ask a method of the API. Raises CovenantError."""
+        return self.console.ask(self.who, method, request)
+
+    def page(self, template: str, *, status: int = 200, **context: Any) -> Response:  # noqa: ANN401  (what a template shows)
+        """A page, or the part of one that htmx asks for (block `main`)."""
+        return HTMLResponse(render(self, template, context), status_code=status)
+
+    def table(self, table: Table) -> Response:
+        """A table as a file."""
+        headers = {"Content-Disposition": f'attachment; filename="{table.name}.csv"'}
+        return Response(table.csv, media_type="text/csv; charset=utf-8", headers=headers)
+
+    def go(self, path: str, notice: str | None = None) -> Response:
+        """Lead to another page of the console, which says `notice` once."""
+        if notice is not None and self.session is not None:
+            self.console.sessions.tell(self.session.digest, notice)
+        return RedirectResponse(path, status_code=_SEE_OTHER)
+
+    def with_query(self, **changed: str | None) -> str:
+        """This page's address with other values in its query; None takes one away."""
+        kept = {key: value for key, value in {**self.query, **changed}.items() if value}
+        return self.request.url.path + (f"?{urlencode(kept)}" if kept else "")
+
+    @staticmethod
+    def new_request_id() -> str:
+        """For a form, so that it is answered once however often it is sent."""
+        return str(uuid.uuid4())
