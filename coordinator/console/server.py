@@ -53,6 +53,7 @@ class ConsoleServer:
             host=section.host,
             port=section.port,
             loop="asyncio",
+            ws="none",
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -244,7 +244,7 @@ def approved(what: ProposedPlan, authored_by: str = "author-1") -> ProposedPlan:
 _templates: dict[bool, tuple[TemporaryDirectory[str], Bank]] = {}
 
 
-def _template(*, accounts: bool) -> Path:
+def template(*, accounts: bool) -> Path:
     """A coordinator's folder that is made once and copied."""
     if accounts not in _templates:
         place = TemporaryDirectory(prefix="covenant-api-")
@@ -259,7 +259,7 @@ def _template(*, accounts: bool) -> Path:
 def serving(folder: Path, *, accounts: bool = True, database_url: str | None = None) -> Iterator[Bank]:
     """A bank whose API answers; with accounts that bear a few runs unless told otherwise."""
     if database_url is None:
-        bank = Bank.copied(_template(accounts=accounts), folder)
+        bank = Bank.copied(template(accounts=accounts), folder)
     else:
         bank = Bank.make(folder, database_url)
         open_accounts(bank.centre, 60.0)
