@@ -17,9 +17,12 @@ from coordinator.deploy.package import Package, open_package, write_package
 from coordinator.documents import read_root
 from coordinator.office import deployments
 from coordinator.office.actors import here
-from protos.log_audit import audit
+from protos.log_audit import AuditRefused, audit
+from protos.log_deploy import Deployed, RolloutStarted, TargetAdded
+from protos.log_entries import LogEntry
 from protos.model_release import Mode, ModelRelease, Released, sign_release
 from protos.model_stages import Stage
+from protos.rollouts import RolloutRules, State
 from strategies.errors import Refused
 from tests.coordinator.conftest import Clock
 from tests.coordinator.deploy_for_tests import Works
@@ -136,3 +139,36 @@ def test_an_auditor_believes_no_release_that_outlasts_its_approvals(registry: Re
         with pytest.raises(Refused, match="nobody has approved this model"):
             story.require_approved([released(registry, mode, 29)], trusted, at + timedelta(days=31))
     story.require_approved([released(registry, "recall", 99)], trusted, at + timedelta(days=31))
+
+
+def deployed(registry: Registry, days: float) -> list[bytes]:
+    """The log with an order of a release that is good for `days`."""
+    release, at = released(registry, "serve", days), registry.federation.clock.wall()
+    named = release.released
+    target = TargetAdded(name="branch", target_kind="local", settings={}, by="engineer-1")
+    started = RolloutStarted(
+        model=named.model, version=named.version, digest=named.digest, rules=RolloutRules(automatic=False)
+    )
+    order = Deployed(
+        target="branch",
+        revision=1,
+        rollout="rollout-0123456789abcdef",
+        started=started,
+        state=State.FULL,
+        share=1.0,
+        mode="none",
+        stable=1,
+        releases=(release,),
+        why="a test",
+        by="engineer-1",
+    )
+    said = [LogEntry(at=at, what=each).canonical for each in (target, order)]
+    return [*(each.body for each in log_of(registry.federation).entries()), *said]
+
+
+def test_an_auditor_finds_it_in_the_log(registry: Registry) -> None:
+    registry.approved()
+    pinned = pinned_by(registry.federation)
+    assert audit(deployed(registry, 29), pinned).deployments.targets["branch"].orders
+    with pytest.raises(AuditRefused, match=r"\(deployed\): release 1 of private@1 for branch is good until"):
+        audit(deployed(registry, 31), pinned)
