@@ -87,6 +87,8 @@ class Verdict(Document):
     model: Annotated[str, Field(max_length=80)]
     artifacts: Sha256
     """The version's digest."""
+    returned: Annotated[int, Field(ge=1)] | None = None
+    """How often the version had come back from quarantine, if ever: so no approval that was given on a verdict of before counts on one of after."""
     run: Run
     plan: Sha256
     contract: Sha256
@@ -114,13 +116,14 @@ class Verdict(Document):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Subject:
-    """The version that is judged: `ref` and `digest` as registered, and the documents of its run."""
+    """The version that is judged: `ref` and `digest` as registered, the documents of its run, and how often it came back from quarantine."""
 
     ref: str
     digest: Digest
     run: RunId
     plan: Plan
     contract: Contract
+    returned: int = 0
 
 
 def judge(subject: Subject, evidence: Evidence, policies: Sequence[PolicyFinding] = ()) -> Verdict:
@@ -133,6 +136,7 @@ def judge(subject: Subject, evidence: Evidence, policies: Sequence[PolicyFinding
     return Verdict(
         model=subject.ref,
         artifacts=subject.digest,
+        returned=subject.returned or None,
         run=subject.run,
         plan=subject.plan.digest,
         contract=subject.contract.digest,

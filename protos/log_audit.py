@@ -203,6 +203,8 @@ class Audit:
                 if isinstance(what, Deployed) and (runs := self.deployments.brought_on(what)) is not None:
                     self.policies.require_entered(runs.model, runs.version, Stage.DEPLOYED, at)
                 self.deployments.take(what, self._trusted, self._releasable)
+                if isinstance(what, Deployed):
+                    self.registry.require_approved(what.releases, self._trusted, at)
             case CeilingSet() | Halted() | HaltLifted():
                 self._decide(at, what)
             case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied() | EnrolmentDenied():

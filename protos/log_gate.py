@@ -66,7 +66,14 @@ def judge_gate(
     if known is None or (said.model, said.artifacts) != (what.ref, known.digest):
         raise Refused(f"the gate judged {what.ref}, which is not registered with these artifacts before it")
     plan, contract = documents
-    subject = Subject(ref=what.ref, digest=known.digest, run=run.run, plan=plan, contract=contract)
+    subject = Subject(
+        ref=what.ref,
+        digest=known.digest,
+        run=run.run,
+        plan=plan,
+        contract=contract,
+        returned=known.returned,
+    )
     again = judge(subject, Evidence.of_rounds(run.metrics, plan.training.rounds), said.policies)
     if not again.is_like(said):
         raise Refused(

@@ -6,12 +6,14 @@
 3. A version that is quarantined or retired loses its aliases with that move.
 4. A candidate is validated by the gate alone: the move rests on the newest verdict that the gate has given since it became a candidate, which passes.
 5. A version is approved once the officers that it takes have approved it since it was validated, and its files are signed with the key that the member
-   list in force leads to (`model_approvals`, `artifact_keys`). What they signed is in the log whole.
+   list in force leads to (`model_approvals`, `artifact_keys`). What they signed is in the log whole. While the gate's newest verdict does not pass, nobody
+   approves. The approvals of an approved version are renewed as they were given.
+6. What is released to run lasts no longer than the approvals that count when it is released.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Annotated, Final, Literal
@@ -25,9 +27,13 @@ from protos.model_approvals import (
     ModelStatement,
     Subject,
     Version,
+    counting,
+    require_covered,
     require_model_statement,
+    require_new,
     verify_approvals,
 )
+from protos.model_release import ModelRelease
 from protos.model_stages import CHAMPION, Stage, require_move
 from protos.names import Name, Sha256, matching
 from strategies.errors import Refused
@@ -37,6 +43,10 @@ LONGEST_WHY: Final = 500
 LONGEST_BY: Final = 128
 OUT: Final = frozenset({Stage.QUARANTINED, Stage.RETIRED})
 """The stages in which a version has no alias."""
+JUDGED: Final = frozenset({Stage.CANDIDATE, Stage.VALIDATED})
+"""The stages in which the gate judges a version."""
+APPROVABLE: Final = frozenset({Stage.VALIDATED, Stage.APPROVED, Stage.DEPLOYED})
+"""The stages in which officers approve a version, or renew what they said."""
 
 Why = Annotated[str, Field(min_length=1, max_length=LONGEST_WHY)]
 By = Annotated[str, Field(min_length=1, max_length=LONGEST_BY)]
@@ -118,8 +128,13 @@ class VersionStory:
     validated: Digest | None = None
     """The verdict that it was validated on last."""
     approvals: list[ModelStatement] = field(default_factory=list)
-    """Since it was validated."""
+    """Since it was validated, the oldest first, also those that count no more."""
     signed: ModelSigned | None = None
+
+    @property
+    def returned(self) -> int:
+        """How often it has come back from quarantine."""
+        return sum(each.to is Stage.CANDIDATE for each in self.moves)
 
     def subject(self, name: str, version: int) -> Subject:
         """What officers approve. Raises Refused before it was validated."""
@@ -133,8 +148,6 @@ class RegistryStory:
     """Versions by name and number, and aliases."""
 
     versions: dict[tuple[str, int], VersionStory] = field(default_factory=dict)
-    _said: set[Digest] = field(default_factory=set)
-    """All statements that the log ever had."""
     _aliases: dict[tuple[str, str], int] = field(default_factory=dict)
     _deployed: list[tuple[str, int]] = field(default_factory=list)
     """The versions that are deployed, the one that was deployed last at the end."""
@@ -144,8 +157,22 @@ class RegistryStory:
         self.versions[name, version] = VersionStory(digest, author)
 
     def judge(self, name: str, version: int, verdict: Digest, *, passed: bool) -> None:
-        """The gate has judged a version, which counts until it becomes a candidate again."""
-        self._version(name, version).judged = Judged(verdict, passed)
+        """The gate has judged a version, which counts until it becomes a candidate again. Raises Refused."""
+        story = self._version(name, version)
+        require_judgeable(f"{name}@{version}", story.stage)
+        story.judged = Judged(verdict, passed)
+
+    def require_approved(
+        self, releases: Iterable[ModelRelease], trusted: Trusted | None, at: datetime
+    ) -> None:
+        """Check that officers have approved what `releases`, which are made at `at`, let run, for as long as they do. Raises Refused."""
+        for each in releases:
+            if each.mode != "recall":
+                name, version = each.released.model, each.released.version
+                story, known = self._version(name, version), _known(trusted)
+                about = story.subject(name, version)
+                said = counting(story.approvals, about, known, at)
+                require_covered(each.words, each.expires, verify_approvals(said, known, at, about))
 
     def take(self, what: RegistryEvent, trusted: Trusted | None, at: datetime) -> None:
         """Take an entry that was written at `at`, by the member list in force. Raises Refused."""
@@ -177,13 +204,12 @@ class RegistryStory:
 
     def _approve(self, said: ModelStatement, trusted: Trusted, at: datetime) -> None:
         story = self._version(said.model, said.version)
-        require_approvable(said.subject.ref, story.stage, signed=story.signed is not None)
-        require_model_statement(said, story.subject(said.model, said.version), trusted, at)
-        if said.digest in self._said:
-            raise Refused(f"{said.words} is told twice")
-        if any(each.officer == said.officer for each in story.approvals):
-            raise Refused(f"{said.officer} approves {said.subject.ref} twice")
-        self._said.add(said.digest)
+        require_approvable(
+            said.subject.ref, story.stage, signed=story.signed is not None, judged=story.judged
+        )
+        about = story.subject(said.model, said.version)
+        require_model_statement(said, about, trusted, at)
+        require_new(said, counting(story.approvals, about, trusted, at))
         story.approvals.append(said)
 
     def _move(self, what: ModelMoved, trusted: Trusted | None, at: datetime) -> None:
@@ -194,8 +220,9 @@ class RegistryStory:
             )
         require_move(what.ref, what.before, what.to)
         if (what.before, what.to) == (Stage.VALIDATED, Stage.APPROVED):
-            subject = story.subject(what.name, what.version)
-            verify_approvals(story.approvals, _known(trusted), at, subject)
+            subject, known = story.subject(what.name, what.version), _known(trusted)
+            verify_approvals(counting(story.approvals, subject, known, at), known, at, subject)
+            require_passing(what.ref, story.judged)
         if what.to is Stage.VALIDATED:
             require_validated(what.ref, what.on, story.judged)
             story.validated = what.on
@@ -255,12 +282,30 @@ def require_validated(ref: str, on: Digest | None, judged: Judged | None) -> Non
         )
 
 
-def require_approvable(ref: str, stage: Stage, *, signed: bool) -> None:
-    """Check that officers may approve the version `ref` now. Raises Refused."""
-    if stage is not Stage.VALIDATED:
-        raise Refused(
-            f"{ref} is {stage}; a version is approved once it is validated, and before anything else"
+def require_judgeable(ref: str, stage: Stage) -> None:
+    """Check that the gate may judge the version `ref` now. Raises Refused."""
+    if stage not in JUDGED:
+        raise Refused(f"{ref} is {stage}; the gate judges candidates, and validated versions again")
+
+
+def require_passing(ref: str, judged: Judged | None) -> None:
+    """Check that a validated version is approved on: `judged` is what the gate said last since it became a candidate. Raises Refused."""
+    if judged is None or not judged.passed:
+        newest = (
+            "there is no verdict" if judged is None else f"its newest verdict {judged.verdict[:12]} does not"
         )
+        raise Refused(
+            f"{ref} cannot be approved: the gate must pass it, and {newest}. Act on its reasons, and have it judged again with `covenant model validate`"
+        )
+
+
+def require_approvable(ref: str, stage: Stage, *, signed: bool, judged: Judged | None) -> None:
+    """Check that officers may approve the version `ref` now, or renew their approval. Raises Refused."""
+    if stage not in APPROVABLE:
+        raise Refused(
+            f"{ref} is {stage}; a version is approved once it is validated, and while it is not taken back"
+        )
+    require_passing(ref, judged)
     if not signed:
         raise Refused(
             f"the files of {ref} are not signed, because there was no key for that when it was registered: it cannot be approved. Make a key"

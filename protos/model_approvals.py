@@ -6,11 +6,14 @@
 3. It takes one privacy officer and one model risk officer, who are different people, and neither wrote the plan. Each statement names the plan's author
    for that; statements that disagree refuse everything, as does one that is wrong.
 4. No statement is good for longer than a year: what was approved long ago is looked at again.
+5. Of each officer one statement counts, in one role: the last that holds by the member list, at the moment. One that holds no more, because it is over
+   or its officer left, stands in nobody's way, and one that lasts longer renews it (`counting`, `require_new`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Annotated, Final, Literal, Self
@@ -148,7 +151,7 @@ class ApprovedModel:
     approved_by: tuple[tuple[str, Role], ...]
     """Officers and their roles, by name."""
     until: datetime
-    """The last moment at which all that was said is good."""
+    """The last moment at which enough of what was said is good."""
 
 
 def verify_approvals(
@@ -175,8 +178,14 @@ def verify_approvals(
     return ApprovedModel(
         subject=about,
         approved_by=tuple(sorted((each.officer, each.role) for each in statements)),
-        until=min(each.expires for each in statements),
+        until=min(_last_in(role, statements) for role in APPROVING),
     )
+
+
+def _last_in(role: Role, statements: Sequence[ModelStatement]) -> datetime:
+    """Until when as many as it takes in `role` are good; at least so many are there. One more that ends sooner takes nothing away."""
+    ends = sorted((each.expires for each in statements if each.role == role), reverse=True)
+    return ends[int(getattr(MODEL_RULE, role.value)) - 1]
 
 
 def require_model_statement(said: ModelStatement, about: Subject, members: Trusted, at: datetime) -> None:
@@ -205,6 +214,37 @@ def require_model_statement(said: ModelStatement, about: Subject, members: Trust
     if said.at > at + SIGNERS_CLOCK_AHEAD:
         raise Refused(
             f"{said.words} was signed at {said.at:%Y-%m-%d %H:%M:%S} UTC, which is to come; set the clocks"
+        )
+
+
+def counting(
+    statements: Iterable[ModelStatement], about: Subject, members: Trusted, at: datetime
+) -> tuple[ModelStatement, ...]:
+    """Those of `statements`, the oldest first, that count for `about` at the moment `at`: the last of each officer that holds, by officer."""
+    last: dict[str, ModelStatement] = {}
+    for each in statements:
+        with suppress(Refused):
+            require_model_statement(each, about, members, at)
+            last[each.officer] = each
+    return tuple(last[officer] for officer in sorted(last))
+
+
+def require_new(said: ModelStatement, counted: Iterable[ModelStatement]) -> None:
+    """Check that a statement adds to those that are `counted` now: of another officer, or of the same in the same role for longer. Raises Refused."""
+    for each in counted:
+        if each.officer == said.officer and (each.role != said.role or said.expires <= each.expires):
+            raise Refused(
+                f"{said.officer} has approved {said.subject.ref} already, as {each.role} until {each.expires:%Y-%m-%d %H:%M:%S} UTC, and counts once, in"
+                " one role; an approval in that role that lasts longer renews it"
+            )
+
+
+def require_covered(what: str, expires: datetime, approved: ApprovedModel) -> None:
+    """Check that `what`, which lets a version run until `expires`, does not outlast the approvals that it rests on. Raises Refused."""
+    if expires > approved.until:
+        raise Refused(
+            f"{what} is good until {expires:%Y-%m-%d %H:%M:%S} UTC, and the officers' approvals only until {approved.until:%Y-%m-%d %H:%M:%S}: nothing"
+            " runs for longer than it was approved. Have it approved anew, then released anew"
         )
 
 

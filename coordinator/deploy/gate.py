@@ -1,7 +1,8 @@
 """The gate between a candidate and a validated model: collects what is recorded, has it judged, and keeps the verdict and the move together.
 
 `protos.gates.judge` decides, a pure function; here are its inputs and its consequences. A verdict is logged whether it passes or not, with all that it
-went by, so the log's auditor comes to the same. A version that is validated already stays so: a later verdict that fails is told, and moves nothing.
+went by, so the log's auditor comes to the same. A version that is validated already stays so: a later verdict that fails is told, and moves
+nothing, but nobody approves the version until the gate passes it again.
 """
 
 from __future__ import annotations
@@ -9,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from coordinator.bootstrap import Centre
 from coordinator.db.engine import writing
+from coordinator.db.registry_schema import ModelMove
 from coordinator.db.schema import Round, RoundState, Run
 from coordinator.deploy.verdicts import verdict_row
 from coordinator.governance.log import append
@@ -24,10 +26,9 @@ from protos.contract import Contract
 from protos.documents import make_document
 from protos.gates import LONGEST_FINDING, Evidence, PolicyFinding, Subject, Verdict, judge
 from protos.log_gate import GateJudged
-from protos.log_registry import LONGEST_WHY
+from protos.log_registry import LONGEST_WHY, require_judgeable
 from protos.model_stages import Stage
 from protos.plan import Plan
-from strategies.errors import Refused
 
 Policies = Callable[[Session, ModelVersion, datetime], Sequence[PolicyFinding]]
 
@@ -55,11 +56,9 @@ def validate(
     """
     at = centre.clock()
     with writing(centre.engine, f"judging {found.ref}") as session:
+        append(session, at, ())  # the log first, so that nobody moves the version while it is judged
         version = read_version(session, found.name, found.version)
-        if version.stage not in {Stage.CANDIDATE, Stage.VALIDATED}:
-            raise Refused(
-                f"{version.ref} is {version.stage}; the gate judges candidates, and validated versions again"
-            )
+        require_judgeable(version.ref, version.stage)
         verdict = _verdict(session, version, policies(session, version, at))
         first(session, verdict)
         told = make_document(
@@ -98,6 +97,7 @@ def _verdict(session: Session, version: ModelVersion, policies: Sequence[PolicyF
         run=version.run_id,
         plan=plan,
         contract=Contract.from_canonical(run.contract.encode()),
+        returned=_returned(session, version),
     )
     rounds = session.execute(
         select(Round.number, Round.metrics).where(
@@ -106,3 +106,13 @@ def _verdict(session: Session, version: ModelVersion, policies: Sequence[PolicyF
     )
     metrics = {number: kept for number, kept in rounds if kept is not None}
     return judge(subject, Evidence.of_rounds(metrics, plan.training.rounds), policies)
+
+
+def _returned(session: Session, version: ModelVersion) -> int:
+    """How often a version has come back from quarantine."""
+    query = select(func.count()).where(
+        ModelMove.name == version.name,
+        ModelMove.version == version.version,
+        ModelMove.after == Stage.CANDIDATE,
+    )
+    return session.scalar(query) or 0

@@ -86,12 +86,13 @@ def _package(centre: Centre, session: Session, target: str, number: int | None) 
 
 def package_of(centre: Centre, session: Session, release: ModelRelease) -> Package:
     """The package of a release, from the artifacts and the log. Raises CovenantError."""
-    released = release.released
+    released, membership = release.released, _membership(session, release.members)
     recall = release.mode == "recall"
+    trusted = membership.verify(read_root(centre.settings))
     return Package(
         release=release,
-        membership=_membership(session, release.members),
-        approvals=b"" if recall else approvals_of(session, released),
+        membership=membership,
+        approvals=b"" if recall else approvals_of(session, release, trusted),
         files={}
         if recall
         else {name: centre.artifacts.get(each) for name, each in released.artifacts.items()},

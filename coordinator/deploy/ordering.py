@@ -1,7 +1,7 @@
 """The making of one order to one target: what it runs now, what may be released there, and the releases that the order signs.
 
 1. Everything is looked at within the transaction of the order and under the log's lock; the row of the target is locked too.
-2. A version is released only in stage approved or deployed, with the officers' approvals, and while no recall of it from there is open. What
+2. A version is released only in stage approved or deployed, with the officers' approvals and for no longer than these, and while no recall of it from there is open. What
    serves beside one on trial may still be released too.
 3. Each order signs what it needs: to serve, or to be on trial, is a release of its own. One that takes a trial off raises the floor, so that
    the trial's release counts no more.
@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from coordinator.bootstrap import Centre
 from coordinator.db.deploy_schema import OrderRow, RolloutRow, TargetRow
 from coordinator.db.schema import Model
-from coordinator.deploy.approved import approvals_of, require_approvals
+from coordinator.deploy.approved import approved_until
 from coordinator.deploy.effects import carried_out, open_recalls, release_of
 from coordinator.deploy.targets.settings import settings_from
 from coordinator.governance.members import Listed
@@ -230,9 +230,11 @@ class Ordering:
         )
 
     def _sign(self, mode: Mode, released: Released, *, floor: int | None = None) -> ModelRelease:
-        """The next release of the target. Raises Refused where the version is not approved by the officers."""
-        sequence = self.sequence + 1
-        trusted, days = self.desk.listed.trusted, settings_from(self.target.settings.encode()).lifetime_days
+        """The next release of the target, which ends with the officers' approvals at the latest. Raises Refused where they have not approved the version."""
+        sequence, at, trusted = self.sequence + 1, self.decided.at, self.desk.listed.trusted
+        expires = at + timedelta(days=settings_from(self.target.settings.encode()).lifetime_days)
+        if mode != "recall":
+            expires = min(expires, approved_until(self.session, released, trusted, at))
         signed = sign_release(
             self.desk.signer,
             federation=trusted.federation,
@@ -242,11 +244,9 @@ class Ordering:
             floor=sequence if floor is None else floor,
             mode=mode,
             released=released,
-            at=self.decided.at,
-            expires=self.decided.at + timedelta(days=days),
+            at=at,
+            expires=expires,
         )
-        if mode != "recall":
-            require_approvals(approvals_of(self.session, released), signed, trusted)
         self.sequence = sequence
         return signed
 

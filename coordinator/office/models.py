@@ -24,9 +24,8 @@ _TRACED: Final = "name a version, or one of --plan, --run and --site"
 
 def standing(centre: Centre, model: str) -> ModelStanding:
     """How far a version is approved now. Raises `CovenantError`."""
-    return approvals.standing(
-        centre.engine, find_version(centre.engine, model), read_members(centre.settings)[1]
-    )
+    found, trusted = find_version(centre.engine, model), read_members(centre.settings)[1]
+    return approvals.standing(centre.engine, found, trusted, centre.clock())
 
 
 def approve(

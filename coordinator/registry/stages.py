@@ -4,7 +4,7 @@
 2. A move is judged once its transaction has the log for itself, so two moves of a version never start from the same stage.
 3. `champion` is the version that was deployed last and still is. What is quarantined or retired loses every alias.
 4. What is quarantined or retired is recalled from wherever it runs, in the same transaction.
-5. A candidate is validated on the gate's newest verdict and on nothing else. Who may ask for any other move, and what must be there before, is its
+5. A candidate is validated on the gate's newest verdict and on nothing else, and a validated version approved while that passes. Who may ask for any other move, and what must be there before, is its
    caller's: approvals are `approvals`.
 """
 
@@ -26,7 +26,14 @@ from coordinator.deploy.verdicts import newest_verdict
 from coordinator.governance.log import append
 from coordinator.registry.versions import ModelVersion, locked_row, read_version
 from protos.documents import make_document
-from protos.log_registry import OUT, ModelAliased, ModelMoved, require_alias, require_validated
+from protos.log_registry import (
+    OUT,
+    ModelAliased,
+    ModelMoved,
+    require_alias,
+    require_passing,
+    require_validated,
+)
 from protos.model_stages import CHAMPION, Stage, require_move
 from strategies.errors import UsageError
 from strategies.ids import Digest
@@ -49,7 +56,8 @@ def move(
 
     `why` is a sentence of at most 500 characters, `by` whoever decided (an officer's name, or what acts for the coordinator, at most 128),
     `on` the digest of the document that the move rests on, such as a verdict. The move locks the log until the transaction ends.
-    Raises Refused where there is no such move and for one to validated that rests on no such verdict of the gate, UsageError for a version that is not registered or words that are too long.
+    Raises Refused where there is no such move, for one to validated that rests on no such verdict of the gate, and for an approval where the newest does
+    not pass, UsageError for a version that is not registered or words that are too long.
     """
     moved: list[ModelMoved] = []
 
@@ -58,6 +66,8 @@ def move(
         require_move(f"{name}@{version}", Stage(row.stage), to)
         if to is Stage.VALIDATED:
             require_validated(f"{name}@{version}", on, newest_verdict(session, name, version))
+        if (row.stage, to) == (Stage.VALIDATED, Stage.APPROVED):
+            require_passing(f"{name}@{version}", newest_verdict(session, name, version))
         facts = {"name": name, "version": version, "digest": row.digest, "before": Stage(row.stage), "to": to}
         moved.append(make_document(ModelMoved, "the move", **facts, why=why, by=by, on=on))
         yield moved[0]

@@ -179,9 +179,15 @@ class Works:
         """A version that officers have approved."""
         found = self.registered(seed)
         passed(self.centre, NAME, found.version)
+        found = self.agree(found.version)
+        assert found.stage is Stage.APPROVED
+        return found
+
+    def agree(self, version: int, days: float = 30) -> ModelVersion:
+        """Both officers approve a version."""
         listed = read_listed(self.centre.settings)
         with writing(self.centre.engine, "looking") as session:
-            subject = subject_of(session, NAME, found.version)
+            subject = subject_of(session, NAME, version)
         assert subject is not None
         for name in ("privacy-1", "risk-1"):
             said = approve_model(
@@ -191,10 +197,9 @@ class Works:
                 key_of(name),
                 federation=listed.trusted.federation,
                 at=self.centre.clock(),
-                expires=self.centre.clock() + timedelta(days=30),
+                expires=self.centre.clock() + timedelta(days=days),
             )
             found = approve(self.centre, said, listed)
-        assert found.stage is Stage.APPROVED
         return found
 
     def move(self, version: int, to: Stage, why: str = "a test") -> None:

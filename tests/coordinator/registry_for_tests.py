@@ -12,10 +12,11 @@ from coordinator.documents import read_listed
 from coordinator.governance.members import Listed
 from coordinator.keys import make_artifact_key
 from coordinator.registry import approvals
+from coordinator.registry.approvals import ModelStanding
 from coordinator.registry.publish import publish
 from coordinator.registry.stages import move
 from coordinator.registry.versions import ModelVersion, get_version
-from protos.membership import Membership, Officer, Role, Service
+from protos.membership import MemberList, Membership, Officer, Role, Service
 from protos.model_approvals import ModelStatement, Subject, approve_model
 from protos.model_stages import Stage
 from simulation.world.layout import _signing_key
@@ -69,8 +70,14 @@ class Registry:
 
     def certify(self, **changes: Any) -> None:
         """Put the next version of the member list where the coordinator reads it."""
-        membership = self.listed.membership
-        signed = type(membership.signed)(list=membership.signed.list.next(**changes))
+        self._certify(self.listed.membership.signed.list.next(**changes))
+
+    def dismiss(self, *officers: str) -> None:
+        """As `certify`, without some officers."""
+        self._certify(self.listed.membership.signed.list.without(officers, "officer"))
+
+    def _certify(self, drafted: MemberList) -> None:
+        signed = type(self.listed.membership.signed)(list=drafted)
         source = Random("keys 0")
         for _ in range(2):
             signed = signed.signed_with(_signing_key(source), self.listed.pinned.root)
@@ -95,8 +102,13 @@ class Registry:
                 move(session, NAME, 1, to, why="a test", by="gate", at=self.federation.clock.wall())
         return self.version
 
+    @property
+    def standing(self) -> ModelStanding:
+        at = self.federation.clock.wall()
+        return approvals.standing(self.federation.engine, self.version, self.listed.trusted, at)
+
     def subject(self) -> Subject:
-        found = approvals.standing(self.federation.engine, self.version, self.listed.trusted).subject
+        found = self.standing.subject
         assert found is not None
         return found
 

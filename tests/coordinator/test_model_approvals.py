@@ -16,7 +16,6 @@ from coordinator.governance.log import append
 from coordinator.governance.policies.packs import publish as publish_pack
 from coordinator.governance.policies.stage_rules import judge_for_stage
 from coordinator.registry import approvals
-from coordinator.registry.approvals import standing
 from protos.log_audit import AuditRefused, audit
 from protos.log_entries import LogEntry
 from protos.log_registry import ModelApproved
@@ -24,14 +23,16 @@ from protos.membership import Role
 from protos.model_stages import Stage
 from strategies.errors import Refused, UsageError
 from strategies.ids import Digest
-from tests.coordinator.gate_for_tests import held_back
+from tests.coordinator.gate_for_tests import held_back, passed
 from tests.coordinator.private_for_tests import Templates, templates
 from tests.coordinator.recovery_for_tests import empty, replayed, told
 from tests.coordinator.registry_for_tests import GATED, NAME, Registry
 from tests.coordinator.test_log_export import log_of, pinned_by
 from tests.policies_for_tests import pack, rule, signed
+from tests.trust_for_tests import key_of
 
 __all__ = ["empty", "templates"]
+DAY = 86400.0
 
 
 @pytest.fixture
@@ -54,7 +55,7 @@ def audited(registry: Registry) -> Any:
 def test_the_last_approval_that_it_takes_moves_the_version(registry: Registry, empty: Engine) -> None:
     registry.go(Stage.VALIDATED)
     assert registry.approve("privacy-1", Role.PRIVACY_OFFICER).stage is Stage.VALIDATED
-    found = standing(registry.federation.engine, registry.version, registry.listed.trusted)
+    found = registry.standing
     assert found.words == "validated, 1 of 2 approvals"
     assert [each.could for each in found.missing] == [("risk-1", "risk-2")]
     assert registry.approve("risk-1", Role.MODEL_RISK).stage is Stage.APPROVED
@@ -72,9 +73,115 @@ def test_an_approval_names_the_verdict_that_the_version_was_validated_on(registr
     registry.go(Stage.VALIDATED)
     (verdict,) = verdicts_on(registry.federation.engine, NAME, 1)
     assert registry.subject().on == verdict.digest
-    held_back(registry.federation.centre, NAME, 1)  # a later one, which moves nothing
+    passed(registry.federation.centre, NAME, 1)  # a later one, which moves nothing
     assert registry.subject().on == verdict.digest
     registry.approve("privacy-1", Role.PRIVACY_OFFICER)
+    audited(registry)
+
+
+def test_nobody_approves_while_the_newest_verdict_fails(registry: Registry) -> None:
+    registry.go(Stage.VALIDATED)
+    registry.approve("privacy-1", Role.PRIVACY_OFFICER)
+    held_back(registry.federation.centre, NAME, 1)
+    before = kinds(registry)
+    with pytest.raises(
+        Refused, match="private@1 cannot be approved: the gate must pass it, and its newest verdict"
+    ):
+        registry.approve("risk-1", Role.MODEL_RISK)
+    with pytest.raises(Refused, match="private@1 cannot be approved"):
+        registry.go(Stage.APPROVED)
+    assert kinds(registry) == before
+    passed(registry.federation.centre, NAME, 1)
+    assert registry.approve("risk-1", Role.MODEL_RISK).stage is Stage.APPROVED
+    audited(registry)
+
+
+def test_an_auditor_believes_no_approval_after_a_verdict_that_fails(registry: Registry) -> None:
+    registry.go(Stage.VALIDATED)
+    held_back(registry.federation.centre, NAME, 1)
+    fails = log_of(registry.federation).size() - 1
+    passed(registry.federation.centre, NAME, 1)
+    passes = log_of(registry.federation).size() - 1
+    registry.approve("privacy-1", Role.PRIVACY_OFFICER)
+    registry.approve("risk-1", Role.MODEL_RISK)
+    bodies = [each.body for each in log_of(registry.federation).entries()]
+    with pytest.raises(AuditRefused, match=r"\(model-approved\): private@1 cannot be approved"):
+        audit([each for seq, each in enumerate(bodies) if seq != passes], pinned_by(registry.federation))
+    moved = [*bodies[:fails], *bodies[passes:-1], bodies[fails], bodies[-1]]
+    with pytest.raises(AuditRefused, match=r"\((?:gate|model-moved)\): "):
+        audit(moved, pinned_by(registry.federation))
+
+
+def test_an_approval_that_is_over_is_given_anew(registry: Registry, empty: Engine) -> None:
+    registry.go(Stage.VALIDATED)
+    approvals.approve(
+        registry.federation.centre, registry.say("privacy-1", Role.PRIVACY_OFFICER, days=2), registry.listed
+    )
+    registry.federation.clock.sleep(3 * DAY)
+    assert registry.standing.words == "validated, 0 of 2 approvals"
+    assert registry.approve("risk-1", Role.MODEL_RISK).stage is Stage.VALIDATED
+    (missing,) = registry.standing.missing
+    assert {"privacy-1", "risk-2"} <= set(missing.could)
+    assert registry.approve("privacy-1", Role.PRIVACY_OFFICER).stage is Stage.APPROVED
+    audited(registry)
+    log = [each.body for each in log_of(registry.federation).entries()]
+    replayed(empty, log, pinned_by(registry.federation))
+    assert told(empty) == told(registry.federation.engine)
+
+
+def test_another_approves_in_the_place_of_an_officer_who_left(registry: Registry) -> None:
+    registry.go(Stage.VALIDATED)
+    registry.approve("privacy-1", Role.PRIVACY_OFFICER)
+    registry.dismiss("privacy-1")
+    assert registry.approve("risk-1", Role.MODEL_RISK).stage is Stage.VALIDATED
+    assert registry.approve("risk-2", Role.PRIVACY_OFFICER).stage is Stage.APPROVED
+    audited(registry)
+
+
+def test_an_officer_with_a_new_key_approves_anew(registry: Registry) -> None:
+    registry.go(Stage.VALIDATED)
+    registry.approve("privacy-1", Role.PRIVACY_OFFICER)
+    changed = [
+        each.model_copy(update={"key": key_of("new").public}) if each.name == "privacy-1" else each
+        for each in registry.people()
+    ]
+    registry.certify(officers=changed)
+    assert registry.approve("risk-1", Role.MODEL_RISK).stage is Stage.VALIDATED
+    again = registry.say("privacy-1", Role.PRIVACY_OFFICER, key="new")
+    assert approvals.approve(registry.federation.centre, again, registry.listed).stage is Stage.APPROVED
+    audited(registry)
+
+
+@pytest.mark.parametrize("stage", [Stage.APPROVED, Stage.DEPLOYED])
+def test_what_is_in_use_is_approved_for_longer_and_does_not_move(stage: Stage, registry: Registry) -> None:
+    registry.approved()
+    if stage is Stage.DEPLOYED:
+        registry.go(Stage.DEPLOYED)
+    registry.federation.clock.sleep(20 * DAY)
+    assert registry.standing.words == str(stage)
+    shorter = registry.say("privacy-1", Role.PRIVACY_OFFICER, days=10)
+    with pytest.raises(Refused, match=r"has approved private@1 already.*lasts longer renews it"):
+        approvals.approve(registry.federation.centre, shorter, registry.listed)
+    assert registry.approve("privacy-1", Role.PRIVACY_OFFICER).stage is stage
+    registry.federation.clock.sleep(11 * DAY)
+    assert registry.standing.words == f"{stage}, 1 of 2 approvals"
+    assert registry.approve("risk-2", Role.MODEL_RISK).stage is stage
+    assert registry.standing.missing == ()
+    audited(registry)
+
+
+def test_an_approval_of_before_a_quarantine_does_not_count_after_it(registry: Registry) -> None:
+    registry.go(Stage.VALIDATED)
+    before = registry.subject()
+    held = [registry.say("privacy-1", Role.PRIVACY_OFFICER), registry.say("risk-1", Role.MODEL_RISK)]
+    registry.go(Stage.QUARANTINED)
+    assert registry.standing.subject is None
+    registry.go(Stage.CANDIDATE, Stage.VALIDATED)
+    assert registry.subject().on != before.on
+    for each in held:
+        with pytest.raises(Refused, match=r"was given on .* read that, and sign again"):
+            approvals.approve(registry.federation.centre, each, registry.listed)
+    assert [each.returned for each in verdicts_on(registry.federation.engine, NAME, 1)] == [None, 1]
     audited(registry)
 
 
@@ -161,7 +268,7 @@ def test_an_auditor_believes_no_approval_of_before_again(registry: Registry) -> 
     registry.go(Stage.QUARANTINED, Stage.CANDIDATE, Stage.VALIDATED)
     bodies = [each.body for each in log_of(registry.federation).entries()]
     place = kinds(registry).index("model-approved")
-    with pytest.raises(AuditRefused, match="is told twice"):
+    with pytest.raises(AuditRefused, match=r"was given on .*, and what the version was validated on is"):
         audit(
             [*bodies, bodies[-1].replace(*_what(bodies[-1], bodies[place]))], pinned_by(registry.federation)
         )

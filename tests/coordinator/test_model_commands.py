@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -75,7 +76,10 @@ def test_two_officers_approve_a_version(
     assert f"registry digest {registry.version.digest}, files signed" in shown
     assert "missing: private@1 has 0 of the 1 approvals as privacy_officer that it takes" in shown
     registry.federation.clock.sleep(60.0)
-    assert "risk-1 has approved private@1 already" in approve("risk-1", "model_risk", "--yes", code=3)
+    sooner = ("--expires", f"{registry.federation.clock.wall() + timedelta(days=99):%Y-%m-%d}")
+    assert "risk-1 has approved private@1 already" in approve(
+        "risk-1", "model_risk", "--yes", *sooner, code=3
+    )
     facts = json.loads(approve("privacy-1", "privacy_officer", "--yes", "--json"))
     assert (facts["stage"], facts["missing"]) == ("approved", [])
     assert [each["officer"] for each in facts["approvals"]] == ["privacy-1", "risk-1"]

@@ -18,6 +18,7 @@ import pytest
 from coordinator.db import open_database
 from coordinator.deploy import pieces
 from coordinator.deploy.accepted import FLOOR_FILE, Machine
+from coordinator.deploy.approved import PackageApprovals
 from coordinator.deploy.opening import order_of
 from coordinator.deploy.package import (
     APPROVALS_FILE,
@@ -209,8 +210,6 @@ def test_approvals_of_another_version_do_not_count(
                 expires=unsigned.expires,
             )
         )
-    from coordinator.deploy.approved import PackageApprovals
-
     wrong = Package(
         release=package.release,
         membership=package.membership,
@@ -220,6 +219,17 @@ def test_approvals_of_another_version_do_not_count(
     )
     with pytest.raises(Refused, match="what is released was not approved"):
         open_package(write_package(tmp_path / "p", wrong), machine, works.centre.clock())
+
+
+@pytest.mark.parametrize("made", [timedelta(minutes=-1), timedelta(days=-20)])
+def test_a_release_that_outlasts_its_approvals_is_refused_also_if_it_is_backdated(
+    works: Works, package: Package, machine: Machine, tmp_path: Path, made: timedelta
+) -> None:
+    last = max(each.expires for each in PackageApprovals.from_canonical(package.approvals).statements)
+    now = last + timedelta(days=1)
+    wrong = again(works, package, at=last + made, expires=last + timedelta(days=30))
+    with pytest.raises(Refused, match="nothing runs for longer than it was approved"):
+        open_package(write_package(tmp_path / "p", wrong), machine, now)
 
 
 def test_a_release_by_somebody_else_is_refused(
@@ -350,7 +360,7 @@ def test_what_runs_under_an_older_list_opens_again_beside_a_trial_under_a_newer(
     with pytest.raises(Refused, match="signed two"):
         open_package(
             write_package(
-                tmp_path / "q", again(works, package, expires=package.release.expires + timedelta(days=99))
+                tmp_path / "q", again(works, package, expires=package.release.expires - timedelta(days=1))
             ),
             machine,
             now,

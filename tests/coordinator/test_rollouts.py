@@ -295,6 +295,7 @@ def test_renewing_serves_the_same_for_longer(works: Works, service: Serving) -> 
     from coordinator.office.actors import here
 
     before = service.opened["stable"].expires
+    works.agree(1, days=60)
     deployments.renew(works.centre, here(), "branch", "it would end")
     works.drive("branch")
     after = service.opened["stable"].expires

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from protos.log_registry import ModelAliased, ModelMoved, RegistryStory
+from protos.log_registry import JUDGED, ModelAliased, ModelMoved, RegistryStory
 from protos.model_stages import MOVES, Stage
 from strategies.encoding import sha256_hex
 from strategies.errors import Refused
@@ -43,7 +43,8 @@ def test_only_the_moves_of_the_table_are_believed(before: Stage, to: Stage) -> N
     told = story(before)
     if (before, to) == (Stage.VALIDATED, Stage.APPROVED):
         return  # takes approvals, which the tests of those have
-    told.judge(NAME, 1, VERDICT, passed=True)
+    if before in JUDGED:
+        told.judge(NAME, 1, VERDICT, passed=True)
     if to in MOVES[before]:
         told.take(moved(before, to, on=VERDICT if to is Stage.VALIDATED else None), None, AT)
         assert told.versions[NAME, 1].stage is to
@@ -131,12 +132,15 @@ def test_a_candidate_is_validated_on_the_newest_verdict_and_only_if_that_passes(
     assert told.versions[NAME, 1].validated == VERDICT
 
 
-@pytest.mark.parametrize("told_in_quarantine", [False, True])
-def test_a_verdict_of_before_a_quarantine_counts_no_more(told_in_quarantine: bool) -> None:
+@pytest.mark.parametrize("stage", sorted(set(Stage) - JUDGED))
+def test_the_gate_judges_candidates_and_validated_versions(stage: Stage) -> None:
+    with pytest.raises(Refused, match=f"{NAME}@1 is {stage}; the gate judges candidates"):
+        story(stage).judge(NAME, 1, VERDICT, passed=True)
+
+
+def test_a_verdict_of_before_a_quarantine_counts_no_more() -> None:
     told = judged_story((1, VERDICT, True))
     told.take(moved(Stage.CANDIDATE, Stage.QUARANTINED), None, AT)
-    if told_in_quarantine:
-        told.judge(NAME, 1, VERDICT, passed=True)
     told.take(moved(Stage.QUARANTINED, Stage.CANDIDATE), None, AT)
     with pytest.raises(Refused, match="has not judged it since it became a candidate"):
         told.take(moved(Stage.CANDIDATE, Stage.VALIDATED, on=VERDICT), None, AT)

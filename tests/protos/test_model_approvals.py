@@ -14,7 +14,10 @@ from protos.model_approvals import (
     ModelStatement,
     Subject,
     approve_model,
+    counting,
     lacking_for,
+    require_covered,
+    require_new,
     until,
     verify_approvals,
 )
@@ -137,6 +140,52 @@ def test_a_statement_that_was_changed_is_not_signed() -> None:
 def test_an_officer_whose_key_is_over_says_nothing() -> None:
     with pytest.raises(Refused, match="the key of officer risk-1 was good until"):
         verify_approvals([PRIVACY, RISK], trusted(risk_1=AT - timedelta(days=1)), AT)
+
+
+LATER = AT + timedelta(days=31)
+LONGER = said("privacy-1", Role.PRIVACY_OFFICER, days=60)
+
+
+def test_of_each_officer_the_last_statement_that_holds_counts() -> None:
+    others = [
+        said("risk-1", Role.MODEL_RISK, replace(ABOUT, on=Digest("00" * 32)), days=90),
+        said("stranger", Role.MODEL_RISK, days=90),
+        said("risk-1", Role.MODEL_RISK, key="stranger", days=90),
+    ]
+    assert counting([PRIVACY, RISK, *others, LONGER], ABOUT, trusted(), AT) == (LONGER, RISK)
+    assert counting([PRIVACY, RISK, LONGER], ABOUT, trusted(), LATER) == (LONGER,)
+    assert counting([PRIVACY, RISK, LONGER], ABOUT, trusted(privacy_1=AT), LATER) == ()
+    # Signed with a key that is no longer on the list, which takes nothing from the one that holds.
+    assert counting(
+        [PRIVACY, said("privacy-1", Role.PRIVACY_OFFICER, key="old", days=60)], ABOUT, trusted(), AT
+    ) == (PRIVACY,)
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        PRIVACY,
+        said("privacy-1", Role.PRIVACY_OFFICER, days=29),
+        said("privacy-1", Role.PRIVACY_OFFICER, at=AT - timedelta(days=1), days=30),
+        said("privacy-1", Role.MODEL_RISK, days=60),
+    ],
+)
+def test_an_officer_who_counts_says_more_only_for_longer_and_in_the_same_role(again: ModelStatement) -> None:
+    with pytest.raises(
+        Refused, match="privacy-1 has approved lending-default@3 already, as privacy_officer until"
+    ):
+        require_new(again, [PRIVACY, RISK])
+    require_new(again, [RISK])
+    require_new(LONGER, [PRIVACY, RISK])
+
+
+def test_approvals_last_as_long_as_enough_of_them_do() -> None:
+    short, long = said("both-1", Role.MODEL_RISK, days=2), said("risk-1", Role.MODEL_RISK, days=40)
+    approved = verify_approvals([LONGER, short, long], trusted(), AT)
+    assert approved.until == AT + timedelta(days=40)
+    require_covered("release 1", approved.until, approved)
+    with pytest.raises(Refused, match=r"release 1 is good until 2027-.*approved anew, then released anew"):
+        require_covered("release 1", approved.until + timedelta(seconds=1), approved)
 
 
 @pytest.mark.parametrize(
