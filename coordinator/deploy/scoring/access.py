@@ -22,7 +22,7 @@ from typing import Final, Self
 
 import structlog
 
-from coordinator.deploy.scoring.columns import ProtocolError
+from coordinator.deploy.scoring.columns import MAX_ROWS, ProtocolError
 from protos.files import replace_file
 from strategies.encoding import sha256_hex
 from strategies.errors import UsageError
@@ -128,9 +128,9 @@ class Door:
         return caller
 
     def take(self, caller: str, rows: int) -> None:
-        """Charge the further rows of a request that was admitted. Raises ProtocolError."""
+        """Charge the further rows of a request that was admitted, those that a request may have. Raises ProtocolError."""
         if rows > 1:
-            self._buckets.take(caller, rows - 1)
+            self._buckets.take(caller, min(rows, MAX_ROWS) - 1)
 
     def refresh(self) -> None:
         """Read the callers again if their file has changed."""
