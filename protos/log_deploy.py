@@ -163,9 +163,11 @@ class TargetStory:
         numbers = {
             number for each in orders for number in (each.stable, each.challenger) if number is not None
         }
-        released = [self.releases[number].released for number in numbers]
-        going = [each.started for each in self.rollouts.values() if each.state in {*UNDER_WAY, State.FULL}]
-        return any((each.model, each.version) == (name, version) for each in (*released, *going))
+        released = (self.releases[number].released for number in numbers)
+        may = {(each.model, each.version) for each in released}
+        going = (each.started for each in self.rollouts.values() if each.state in {*UNDER_WAY, State.FULL})
+        may |= {(each.model, each.version) for each in going}
+        return (name, version) in may
 
 
 @dataclass
