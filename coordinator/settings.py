@@ -123,6 +123,9 @@ class CoordinatorConfig(BaseModel):
     artifacts: str = "artifacts"
     members: str = "members.json"
     root: str = "root.json"
+    targets: str = Field(
+        default="targets", description="Folder that targets added over the control API may name paths in"
+    )
     keys: KeysSection = KeysSection()
     superlink: SuperLinkSection = SuperLinkSection()
     control: ControlSection | None = None
@@ -161,6 +164,11 @@ class Settings:
     def artifacts(self) -> Path:
         """Folder of the content-addressed artifacts."""
         return self.home / self.config.artifacts
+
+    @property
+    def targets(self) -> Path:
+        """Folder outside of which nobody who calls the control API names a path of a target."""
+        return self.home / self.config.targets
 
     @property
     def members_file(self) -> Path:

@@ -7,7 +7,7 @@
    releases, or it was released before, still counts, and may still be released.
 4. A rollout has moved only by the newest order of its target. What it superseded, what serves again after it, or what was being recalled beside it,
    moves with it.
-5. A version that is quarantined or retired is recalled from every target that runs it, by its last confirmed order or by its newest: the next entries order that,
+5. A version that is quarantined or retired is recalled from every target that may run it, by its last confirmed order, by one since, or by a rollout that is not over: the next entries order that,
    and nothing comes between but recalls of the same version from elsewhere, where it was about to run. The move and its recalls are one
    transaction, and whoever writes them has the log for itself.
 6. Nothing that a recall names is released for its target, or goes on there by another order, until the newest order no longer runs it and is
@@ -158,13 +158,16 @@ class TargetStory:
     rollouts: dict[str, RolloutStory] = field(default_factory=dict)
 
     def runs(self, name: str, version: int) -> bool:
-        """Whether the last confirmed order or the newest one has it run a version."""
-        orders = (*self.orders[max(self.confirmed - 1, 0) : self.confirmed], *self.orders[-1:])
+        """Whether it may run a version: by its last confirmed order, by one since, or by a rollout that is not over."""
+        orders = self.orders[max(self.confirmed - 1, 0) :]
         numbers = {
             number for each in orders for number in (each.stable, each.challenger) if number is not None
         }
-        released = [self.releases[number].released for number in numbers]
-        return any((each.model, each.version) == (name, version) for each in released)
+        released = (self.releases[number].released for number in numbers)
+        may = {(each.model, each.version) for each in released}
+        going = (each.started for each in self.rollouts.values() if each.state in {*UNDER_WAY, State.FULL})
+        may |= {(each.model, each.version) for each in going}
+        return (name, version) in may
 
 
 @dataclass

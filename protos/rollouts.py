@@ -180,6 +180,12 @@ class Figures:
         return self.requests + self.errors
 
     @property
+    def is_possible(self) -> bool:
+        """Whether these can be counts: a service that is broken, or lies badly, promotes nothing."""
+        counts = (self.requests, self.rows, self.errors, *self.scores)
+        return min(counts) >= 0 and 0.0 <= self.latency_sum_ms < math.inf
+
+    @property
     def latency_ms(self) -> float:
         """The mean; 0 where there was none."""
         return self.latency_sum_ms / self.requests if self.requests else 0.0
@@ -214,9 +220,12 @@ def judge(rules: RolloutRules, now: Shadow | Canary, stable: Figures, challenger
     """What becomes of a rollout on trial, by what both arms have done since this step began."""
     if challenger.rows < rules.min_rows and challenger.asked < rules.min_rows:
         return Wait(f"{challenger.rows} of {rules.min_rows} rows")
-    if not challenger.error_rate <= rules.most_error_rate:
+    possible = stable.is_possible and challenger.is_possible
+    if not (possible and challenger.error_rate <= rules.most_error_rate):
         return TakeBack(
             f"{challenger.error_rate:.2%} of requests failed; at most {rules.most_error_rate:.2%} may"
+            if possible
+            else "there are figures that cannot be counts"
         )
     if stable.rows < rules.min_rows or challenger.rows < rules.min_rows:
         return Wait(f"{min(stable.rows, challenger.rows)} of {rules.min_rows} rows on both arms")

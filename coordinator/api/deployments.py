@@ -11,7 +11,7 @@ from coordinator.api.pages import FULL_BYTES
 from coordinator.bootstrap import Centre
 from coordinator.deploy import inventory
 from coordinator.deploy.desk import Facts
-from coordinator.deploy.targets.settings import settings_from
+from coordinator.deploy.targets.settings import require_within, settings_from
 from coordinator.office import deployments as office
 from protos import deployments_pb2 as wire
 from protos.rollouts import Canary, Full, RolloutRules, Shadow, Step
@@ -43,8 +43,10 @@ class Deployments:
         }
 
     def add_target(self, request: wire.AddTargetRequest, call: Call) -> wire.Done:
-        """Record a target."""
-        office.add_target(self._centre, call.actor, request.name, settings_from(request.settings), call.asked)
+        """Record a target, whose paths lie in the coordinator's folder for targets."""
+        settings = settings_from(request.settings)
+        require_within(settings, self._centre.settings.targets)
+        office.add_target(self._centre, call.actor, request.name, settings, call.asked)
         return wire.Done()
 
     def start(self, request: wire.StartRolloutRequest, call: Call) -> wire.RolloutStarted:

@@ -4,7 +4,9 @@
    statements, the next one that comes does the same again, which changes nothing that was done.
 2. Two drivers at once do no harm: orders are made one after the other under the log's lock, a target refuses an order that is older than the
    one it has, and a confirmation counts once.
-3. An order that a target refuses is taken back: the rollout has failed, and what served before is released anew. If that was to carry out a
+3. Whatever one target says or does costs the others nothing: all are given their orders before anybody is waited for, and what fails at one is told.
+4. What a target says is in force counts only where it also runs what was ordered.
+5. An order that a target refuses is taken back: the rollout has failed, and what served before is released anew. If that was to carry out a
    recall, the model is out of service.
 """
 
@@ -12,9 +14,10 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, Self
+from functools import partial
+from typing import Final, Self, TypeVar
 
 import structlog
 from sqlalchemy import func, select
@@ -24,11 +27,12 @@ from coordinator.bootstrap import Centre
 from coordinator.db.deploy_schema import OrderRow, RolloutRow, TargetRow
 from coordinator.db.engine import reading, writing
 from coordinator.deploy.confirming import confirm
-from coordinator.deploy.effects import open_recalls
+from coordinator.deploy.effects import open_recalls, release_of
+from coordinator.deploy.figures import counted, figures_since
 from coordinator.deploy.opening import open_target, order_of
 from coordinator.deploy.ordering import Decided, Desk
 from coordinator.deploy.orders import call_back, promote, roll_back
-from coordinator.deploy.scoring.serving import ArmStatus, ServiceStatus
+from coordinator.deploy.scoring.serving import ServiceStatus
 from coordinator.deploy.targets.base import Observed, Target
 from coordinator.documents import read_listed
 from coordinator.governance.log import require_not_waiting
@@ -37,7 +41,6 @@ from protos.keys import Signer
 from protos.rollouts import (
     UNDER_WAY,
     Canary,
-    Figures,
     GoOn,
     RolloutRules,
     Shadow,
@@ -52,7 +55,18 @@ from strategies.errors import CovenantError, DiskError, Refused
 RULES: Final = "the rollout's rules"
 _AWAKE_S: Final = 1.0
 """How long a new order is followed closely: until the target has had time to come to it."""
+_LONGEST: Final = 500
+_T = TypeVar("_T")
 _log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """A target that has its newest order, confirmed or not."""
+
+    name: str
+    opened: Target
+    order: OrderRow
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,45 +85,92 @@ class Driver:
         with reading(self.centre.engine, "looking for targets") as session:
             require_not_waiting(session)
             names = session.scalars(select(TargetRow.name).order_by(TargetRow.name)).all()
-        for name in names:
-            try:
-                self.drive(name)
-            except DiskError:
-                raise
-            except CovenantError as error:
-                _log.warning("target not driven", target=name, reason=str(error))
+        given = {name: self._attempted(name, partial(self._give, name)) for name in names}
+        for name, found in given.items():
+            if found is not None:
+                self._attempted(name, partial(self._follow, found))
 
     def drive(self, target: str) -> Observed | None:
         """Bring `target` as far as it is now: recall, give, confirm, judge. None where nothing was ever ordered. Raises `CovenantError`."""
+        given = self._give(target)
+        return None if given is None else self._follow(given)
+
+    @staticmethod
+    def _attempted(target: str, step: Callable[[], _T]) -> _T | None:
+        try:
+            return step()
+        except DiskError:
+            raise
+        except CovenantError as error:
+            _log.warning("target not driven", target=target, reason=str(error))
+        except Exception as error:  # noqa: BLE001  (a defect that one target brings out must not keep recalls from the others)
+            _log.error("target not driven", target=target, trouble=type(error).__name__)
+        return None
+
+    def _give(self, target: str) -> _Given | None:
+        """Make the order that recalls need, and give the newest one. None where nothing was ever ordered, or what was cannot be given."""
         opened = open_target(self.centre, target)
         call_back(self.desk, target, self.centre.clock())
         waiting = self._newest(target)
         if waiting is None:
             return None
         if waiting.confirmed_at is None and waiting.refused is None:
-            opened.give(order_of(self.centre, target, waiting.revision))
-        seen = opened.observe()
-        if waiting.confirmed_at is None:
-            self._look(target, waiting, seen)
-        elif seen.revision == waiting.revision and seen.status is not None:
-            self._judge(target, opened, waiting, seen.status)
+            try:
+                order = order_of(self.centre, target, waiting.revision)
+            except DiskError:
+                raise
+            except CovenantError as error:
+                # Nobody can be given what was lost; and what is being recalled does not serve on for that.
+                if waiting.stable is None or not self._recalls(target):
+                    raise
+                self._failed(target, waiting, str(error))
+                return None
+            opened.give(order)
+        return _Given(target, opened, waiting)
+
+    def _follow(self, given: _Given) -> Observed:
+        """Confirm what is in force, or judge what is on trial."""
+        target, order, seen = given.name, given.order, given.opened.observe()
+        if seen.revision == order.revision and seen.status is not None:
+            self._require_runs(target, order, seen.status)
+        if order.confirmed_at is None:
+            self._look(target, order, seen)
+        elif seen.revision == order.revision and seen.status is not None:
+            self._judge(target, given.opened, order, seen.status)
         return seen
+
+    def _require_runs(self, target: str, order: OrderRow, status: ServiceStatus) -> None:
+        """Check that the service runs what was ordered, and not only its number. Raises Refused."""
+        with reading(self.centre.engine, f"looking at order {order.revision} of {target}") as session:
+            releases = [release_of(session, target, each) for each in (order.stable, order.challenger)]
+        arms = (status.stable, status.challenger)
+        wanted = [None if each is None else each.released.digest for each in releases]
+        if [None if each is None else each.digest for each in arms] != wanted:
+            runs = ", ".join(f"{each.name}@{each.version}" for each in arms if each is not None) or "no model"
+            raise Refused(
+                f"the service at {target} says that order {order.revision} is in force and runs {runs}, which that order does not say: another service"
+                " answers there, so nothing is confirmed; stop it"
+            )
 
     def _look(self, target: str, order: OrderRow, seen: Observed) -> None:
         """Confirm an order that is in force; take one back that the target refuses."""
         if seen.revision == order.revision:
-            if confirm(self.centre, target, order.revision, _baseline(seen.status)):
+            if confirm(self.centre, target, order.revision, counted(seen.status)):
                 _log.info("order confirmed", target=target, revision=order.revision, state=order.state)
             return
-        if seen.refused is None or seen.refused[0] != order.revision or order.refused is not None:
-            return
-        why = f"{target} refused order {order.revision}: {seen.refused[1]}"
-        _log.error("order refused", target=target, revision=order.revision, reason=seen.refused[1])
+        if seen.refused is not None and seen.refused[0] == order.revision and order.refused is None:
+            self._failed(target, order, seen.refused[1])
+
+    def _failed(self, target: str, order: OrderRow, words: str) -> None:
+        """Record that an order cannot be carried out, and take it back."""
+        said = _readable(words)
+        _log.error("order refused", target=target, revision=order.revision, reason=said)
         with writing(self.centre.engine, f"recording that {target} refused") as session:
-            session.get_one(OrderRow, (target, order.revision)).refused = seen.refused[1]
+            session.get_one(OrderRow, (target, order.revision)).refused = said
         # A second refusal ends it, unless something that is being recalled would serve on.
         if order.state != State.FAILED or (order.stable is not None and self._recalls(target)):
-            self._take_back(target, why, State.FAILED)
+            why = f"{target} refused order {order.revision}: {said}"
+            self._take_back(target, order.revision, why, State.FAILED)
 
     def _judge(self, target: str, opened: Target, order: OrderRow, status: ServiceStatus) -> None:
         with reading(self.centre.engine, f"looking at the rollout of {target}") as session:
@@ -124,13 +185,14 @@ class Driver:
                 pass
             case GoOn(step, why):
                 decided = Decided(by=RULES, why=why, at=self.centre.clock())
-                promote(self.desk, decided, target, step, supports=opened.states)
+                promote(self.desk, decided, target, step, supports=opened.states, seen=order.revision)
             case TakeBack(why):
-                self._take_back(target, why, State.ROLLED_BACK)
+                self._take_back(target, order.revision, why, State.ROLLED_BACK)
 
-    def _take_back(self, target: str, why: str, how: State) -> None:
+    def _take_back(self, target: str, seen: int, why: str, how: State) -> None:
+        decided = Decided(by=RULES, why=why, at=self.centre.clock())
         try:
-            roll_back(self.desk, Decided(by=RULES, why=why, at=self.centre.clock()), target, how=how)
+            roll_back(self.desk, decided, target, how=how, seen=seen)
         except Refused as refused:
             _log.error("nothing to go back to", target=target, reason=str(refused))
 
@@ -192,6 +254,8 @@ class Driving:
                 if str(error) != told:
                     told = str(error)
                     _log.error("nothing is deployed", reason=told)
+            except Exception as error:  # noqa: BLE001  (a thread that ends without a word would recall nothing any more)
+                _log.error("nothing is deployed", trouble=type(error).__name__)
 
     def _desk(self) -> Desk:
         path = self.centre.settings.release_key_file
@@ -228,57 +292,12 @@ def desk_of(centre: Centre, opened: Signer | None = None) -> Desk:
     return Desk(centre=centre, signer=signer, listed=listed)
 
 
+def _readable(words: str) -> str:
+    """What a target wrote, as a log and a database take it: printable, and of bounded length."""
+    return "".join(each if each.isprintable() else " " for each in words[:_LONGEST]).strip() or "no reason"
+
+
 def newest_order(session: Session, target: str) -> OrderRow | None:
     """The newest order of a target."""
     query = select(OrderRow).where(OrderRow.target == target).order_by(OrderRow.revision.desc())
     return session.scalar(query.limit(1))
-
-
-def figures_since(baseline: Mapping[str, Any] | None, status: ServiceStatus) -> tuple[Figures, Figures]:
-    """What both arms have done since the order was confirmed. After a restart of the service counts begin again, and so does this."""
-    same = baseline is not None and baseline["started_at"] == status.started_at.isoformat()
-    before = baseline if same and baseline is not None else {}
-    return _since(before.get("stable"), status.stable), _since(before.get("challenger"), status.challenger)
-
-
-def _since(before: Mapping[str, Any] | None, arm: ArmStatus | None) -> Figures:
-    if arm is None:
-        return Figures(requests=0, rows=0, errors=0, latency_sum_ms=0.0, scores=())
-    if before is None or before["since"] != arm.since.isoformat():
-        before = {
-            "requests": 0,
-            "rows": 0,
-            "errors": 0,
-            "latency_sum_ms": 0.0,
-            "scores": [0] * len(arm.scores),
-        }
-    return Figures(
-        requests=arm.requests - before["requests"],
-        rows=arm.rows - before["rows"],
-        errors=arm.errors - before["errors"],
-        latency_sum_ms=arm.latency_sum_ms - before["latency_sum_ms"],
-        scores=tuple(now - then for now, then in zip(arm.scores, before["scores"], strict=True)),
-    )
-
-
-def _baseline(status: ServiceStatus | None) -> dict[str, Any] | None:
-    if status is None:
-        return None
-    return {
-        "started_at": status.started_at.isoformat(),
-        "stable": _counted(status.stable),
-        "challenger": _counted(status.challenger),
-    }
-
-
-def _counted(arm: ArmStatus | None) -> dict[str, Any] | None:
-    if arm is None:
-        return None
-    return {
-        "since": arm.since.isoformat(),
-        "requests": arm.requests,
-        "rows": arm.rows,
-        "errors": arm.errors,
-        "latency_sum_ms": arm.latency_sum_ms,
-        "scores": list(arm.scores),
-    }

@@ -105,6 +105,10 @@ class Ordering:
         """The release that serves by the newest order."""
         return None if self.newest is None else release_of(self.session, self.target.name, self.newest.stable)
 
+    def is_past(self, seen: int | None) -> bool:
+        """Whether the target has another order by now than the one that was `seen`: what that called for may be done, or undone."""
+        return seen is not None and seen != self.target.revision
+
     def require_confirmed(self) -> None:
         """Check that the target has come to its newest order. Raises Refused."""
         if self.newest is not None and self.newest.confirmed_at is None:

@@ -85,12 +85,18 @@ def promote(
     step: Step | None,
     *,
     supports: frozenset[State],
+    seen: int | None = None,
     first: First | None = None,
 ) -> None:
-    """Let the rollout that is under way at `target` go on to `step`, or to what its rules have next. Raises Refused."""
+    """Let the rollout that is under way at `target` go on to `step`, or to what its rules have next. Raises Refused.
+
+    With `seen`, the order whose figures were looked at, nothing is decided once there is a newer one.
+    """
 
     def judged(session: Session) -> Iterator[What]:
         ordering = Ordering.on(session, desk, decided, target)
+        if ordering.is_past(seen):
+            return
         ordering.require_confirmed()
         row = ordering.under_way
         if row is None:
@@ -114,12 +120,15 @@ def roll_back(
     target: str,
     *,
     how: State = State.ROLLED_BACK,
+    seen: int | None = None,
     first: First | None = None,
 ) -> None:
-    """Take the newest rollout of `target` back; what served before serves again. Raises Refused where nothing did."""
+    """Take the newest rollout of `target` back; what served before serves again. Raises Refused where nothing did. `seen` is as in `promote`."""
 
     def judged(session: Session) -> Iterator[What]:
         ordering = Ordering.on(session, desk, decided, target)
+        if ordering.is_past(seen):
+            return
         row = ordering.under_way or ordering.full
         if row is None:
             raise Refused(f"nothing was deployed to {target}, so there is nothing to take back")

@@ -16,8 +16,9 @@ import stat
 import zipfile
 from collections.abc import Mapping
 from io import BytesIO
+from itertools import islice
 from pathlib import Path
-from typing import IO, Final
+from typing import Final
 
 from protos.files import replace_file, write_new
 from strategies.errors import DiskError, Refused, UsageError
@@ -28,6 +29,9 @@ MOST_FILE_BYTES: Final = 64 << 20
 MOST_PACKAGE_BYTES: Final = 192 << 20
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _MODE: Final = 0o644
+_END_BYTES: Final = 22
+"""Of a zip file's end: without a comment, and without the larger numbers of ZIP64 before it."""
+_MOST_ENTRY_BYTES: Final = 46 + 100
 _BEGINNING: Final = (1980, 1, 1, 0, 0, 0)
 
 
@@ -69,28 +73,34 @@ def read_pieces(source: Path) -> dict[str, bytes]:
 
 
 def _read_folder(folder: Path) -> dict[str, bytes]:
-    names = sorted(each.name for each in folder.iterdir())
+    names = sorted(each.name for each in islice(folder.iterdir(), MOST_FILES + 1))
     _require_few(folder, len(names))
     found: dict[str, bytes] = {}
     for name in names:
         _require_name(folder, name)
-        descriptor = os.open(folder / name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-            os.close(descriptor)
-            raise Refused(f"{name} of the package {folder} is no ordinary file; fetch the package again")
-        with os.fdopen(descriptor, "rb") as file:
-            found[name] = _bounded(folder, name, file)
+        found[name] = read_ordinary(folder / name, MOST_FILE_BYTES + 1)
+        _require_bounded(folder, name, found[name])
         _require_light(folder, sum(map(len, found.values())))
     return found
 
 
+def read_ordinary(path: Path, most: int) -> bytes:
+    """At most `most` bytes of an ordinary file that somebody else may have made: no link is followed, and nothing waited for. Raises Refused, OSError."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise Refused(f"{path} is no ordinary file; fetch it again")
+    with os.fdopen(descriptor, "rb") as file:
+        return file.read(most)
+
+
 def _read_bundle(path: Path) -> dict[str, bytes]:
-    if path.stat().st_size > MOST_PACKAGE_BYTES:
-        raise Refused(
-            f"the bundle {path} has {path.stat().st_size} bytes; at most {MOST_PACKAGE_BYTES} are read"
-        )
+    data = read_ordinary(path.resolve(), MOST_PACKAGE_BYTES + 1)
+    if len(data) > MOST_PACKAGE_BYTES:
+        raise Refused(f"the bundle {path} has more than {MOST_PACKAGE_BYTES} bytes, the most that is read")
+    _require_small_directory(path, data)
     try:
-        with zipfile.ZipFile(path) as archive:
+        with zipfile.ZipFile(BytesIO(data)) as archive:
             entries = archive.infolist()
             _require_few(path, len(entries))
             _require_light(path, sum(each.file_size for each in entries))
@@ -98,7 +108,8 @@ def _read_bundle(path: Path) -> dict[str, bytes]:
             for each in entries:
                 _require_entry(path, each, found)
                 with archive.open(each) as file:
-                    found[each.filename] = _bounded(path, each.filename, file)
+                    found[each.filename] = file.read(MOST_FILE_BYTES + 1)
+                _require_bounded(path, each.filename, found[each.filename])
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise Refused(f"{path} is no bundle, or is damaged; carry it here again") from error
     return found
@@ -136,13 +147,20 @@ def _require_light(source: Path, size: int) -> None:
         raise Refused(f"the package {source} has more than {MOST_PACKAGE_BYTES} bytes, the most that is read")
 
 
-def _bounded(source: Path, name: str, file: IO[bytes]) -> bytes:
-    data = file.read(MOST_FILE_BYTES + 1)
+def _require_bounded(source: Path, name: str, data: bytes) -> None:
     if len(data) > MOST_FILE_BYTES:
         raise Refused(
             f"{name} of the package {source} has more than {MOST_FILE_BYTES} bytes, the most that is read"
         )
-    return data
+
+
+def _require_small_directory(path: Path, data: bytes) -> None:
+    """Check what the bundle says of its directory before anybody builds it: millions of empty entries weigh little and unpack to gigabytes of memory."""
+    end = data[-_END_BYTES:]
+    size = int.from_bytes(end[12:16], "little")
+    plain = end.startswith(b"PK\x05\x06") and end[20:22] == b"\0\0" and data[-42:-38] != b"PK\x06\x07"
+    if not plain or size > MOST_FILES * _MOST_ENTRY_BYTES:
+        raise Refused(f"{path} is no bundle, or is damaged; carry it here again")
 
 
 def _sync(folder: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from coordinator.db.deploy_schema import OrderRow, RolloutRow, RunningRow, TargetRow
@@ -46,12 +46,16 @@ def recall_everywhere(
 
 
 def _has(session: Session, target: str, name: str, version: int) -> bool:
-    """Whether a target runs a version, was ordered to, or has it under way; not where its recall is open."""
+    """Whether a target runs a version, was ordered to since its last confirmed order, or has it under way; not where its recall is open."""
     if any((each.name, each.version) == (name, version) for each in open_recalls(session, target)):
         return False
-    row = session.get_one(TargetRow, target)
-    order = session.get(OrderRow, (target, row.revision)) if row.revision else None
-    if order is not None:
+    confirmed = select(func.max(OrderRow.revision)).where(
+        OrderRow.target == target, OrderRow.confirmed_at.is_not(None)
+    )
+    since = select(OrderRow).where(
+        OrderRow.target == target, OrderRow.revision >= (session.scalar(confirmed) or 0)
+    )
+    for order in session.scalars(since):
         for number in (order.stable, order.challenger):
             release = release_of(session, target, number)
             if release is not None and (release.released.model, release.released.version) == (name, version):

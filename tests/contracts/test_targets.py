@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import suppress
@@ -209,6 +210,27 @@ class TestKServe(TargetContract):
         with pytest.raises(Refused, match="no list of one InferenceService"):
             kit.target.observe()
 
+    def test_an_empty_list_from_before_a_recall_does_not_confirm_it(
+        self, kit: Kit, orders: Orders, settings: KServeSettings
+    ) -> None:
+        """As where the cluster took an order and has not told so yet."""
+        status = Path(settings.folder) / "branch.status.json"
+        kit.target.give(orders.first)
+        status.write_text('{"items": []}')
+        os.utime(status, (1, 1))
+        kit.target.give(orders.recall)
+        assert kit.target.observe().revision == 0
+        kit.settle()
+        assert kit.target.observe().revision == orders.recall.revision
+
+    def test_a_status_that_is_no_file_is_not_waited_for(
+        self, kit: Kit, orders: Orders, settings: KServeSettings
+    ) -> None:
+        kit.target.give(orders.first)
+        os.mkfifo(Path(settings.folder) / "branch.status.json")
+        with pytest.raises(Refused, match="no ordinary file"):
+            kit.target.observe()
+
     def test_a_file_of_somebody_else_is_not_overwritten(
         self, kit: Kit, orders: Orders, settings: KServeSettings
     ) -> None:
@@ -299,7 +321,22 @@ class TestEdge(TargetContract):
         assert "count no more" in said.refused
         assert service.opened["stable"].version == 2
 
-    def test_what_somebody_else_acknowledges_is_refused(
+    @pytest.mark.parametrize("text", [b"", b"{}", b"\xff", b"[" * 5000])
+    def test_a_bad_acknowledgement_blocks_no_other(
+        self, kit: Kit, orders: Orders, settings: EdgeSettings, text: bytes
+    ) -> None:
+        """Whichever of the two is bad."""
+        first = Path(settings.inbox) / "branch-000001.ack.json"
+        kit.target.give(orders.first)
+        kit.settle()
+        kit.target.give(orders.second)
+        (Path(settings.inbox) / "branch-000003.ack.json").write_bytes(text)
+        assert kit.target.observe().revision == orders.first.revision
+        kit.settle()
+        first.write_bytes(text)
+        assert kit.target.observe().revision == orders.second.revision
+
+    def test_what_somebody_else_acknowledges_counts_for_nothing(
         self, kit: Kit, orders: Orders, branch: Branch, settings: EdgeSettings
     ) -> None:
         kit.target.give(orders.first)
@@ -307,7 +344,8 @@ class TestEdge(TargetContract):
         said = other.take_in(Path(settings.outbox) / bundle_name("branch", orders.first.revision))
         write_acknowledgement(Path(settings.inbox), said)
         with pytest.raises(Refused, match="not signed by branch"):
-            kit.target.observe()
+            said.require(settings.key, "branch")
+        assert kit.target.observe().revision == 0
 
     def test_a_bundle_is_for_one_branch(
         self, kit: Kit, orders: Orders, works: Works, settings: EdgeSettings, tmp_path: Path

@@ -19,7 +19,6 @@ from protos.rollouts import Full, RolloutRules, Shadow
 from strategies.errors import Refused, UsageError
 from tests.coordinator.api_for_tests import Bank, new_id, serving
 
-SETTINGS = LocalSettings(state="/var/lib/scoring", url="http://127.0.0.1:8080")
 _SERVICE = "covenant.deploy.v1.Deployments/"
 
 
@@ -32,12 +31,16 @@ def bank(tmp_path: Path) -> Iterator[Bank]:
         yield bank
 
 
+def settings_in(bank: Bank) -> LocalSettings:
+    return LocalSettings(state=str(bank.centre.settings.targets / "branch"), url="http://127.0.0.1:8080")
+
+
 def desk(bank: Bank, name: str) -> RemoteDeployDesk:
     return RemoteDeployDesk(bank.client(name))
 
 
 def test_an_admin_adds_targets_and_everybody_concerned_sees_them(bank: Bank) -> None:
-    desk(bank, "admin-1").add_target("branch", SETTINGS)
+    desk(bank, "admin-1").add_target("branch", settings_in(bank))
     for name in ("author-1", "privacy-1", "risk-1", "auditor-1", "admin-1"):
         (found,) = desk(bank, name).targets()
         assert (found["name"], found["kind"], found["added_by"]) == ("branch", "local", "admin-1")
@@ -49,17 +52,17 @@ def test_an_admin_adds_targets_and_everybody_concerned_sees_them(bank: Bank) -> 
 
 
 def test_who_approves_does_not_deploy(bank: Bank) -> None:
-    desk(bank, "admin-1").add_target("branch", SETTINGS)
+    desk(bank, "admin-1").add_target("branch", settings_in(bank))
     for name in ("risk-1", "privacy-1", "admin-1", "auditor-1", "operator-1"):
         with pytest.raises(Refused, match=f"{name} is .*takes ml_engineer"):
             desk(bank, name).start("lending-default", 1, "branch", Full(), RolloutRules(), "why")
     assert {each.officer for each in bank.told("denied") if isinstance(each, CallDenied)} >= {"risk-1"}
     with pytest.raises(Refused, match="takes admin"):
-        desk(bank, "author-1").add_target("another", SETTINGS)
+        desk(bank, "author-1").add_target("another", settings_in(bank))
 
 
 def test_what_cannot_be_done_is_said_in_the_words_of_the_coordinator(bank: Bank) -> None:
-    desk(bank, "admin-1").add_target("branch", SETTINGS)
+    desk(bank, "admin-1").add_target("branch", settings_in(bank))
     engineer = desk(bank, "author-1")
     with pytest.raises(UsageError, match="lending-default@1 is not registered"):
         engineer.start("lending-default", 1, "branch", Full(), RolloutRules(), "why")
@@ -78,7 +81,7 @@ def test_what_cannot_be_done_is_said_in_the_words_of_the_coordinator(bank: Bank)
 
 def test_a_request_that_is_sent_again_adds_one_target(bank: Bank) -> None:
     client = bank.client("admin-1")
-    request = wire.AddTargetRequest(request_id=new_id(), name="branch", settings=SETTINGS.canonical)
+    request = wire.AddTargetRequest(request_id=new_id(), name="branch", settings=settings_in(bank).canonical)
     for _ in range(2):
         client.ask(f"{_SERVICE}AddTarget", request, wire.Done)
     assert len(bank.told("target-added")) == 1
@@ -98,9 +101,25 @@ def test_settings_that_are_none_are_refused(bank: Bank, settings: bytes) -> None
     ("step", "share"), [("canary", 0.0), ("canary", 1.0), ("canary", float("nan")), ("half", 0.5)]
 )
 def test_a_step_that_is_none_is_refused(bank: Bank, step: str, share: float) -> None:
-    desk(bank, "admin-1").add_target("branch", SETTINGS)
+    desk(bank, "admin-1").add_target("branch", settings_in(bank))
     request = wire.PromoteRolloutRequest(
         request_id=new_id(), target="branch", step=step, share=share, why="w"
     )
     with pytest.raises(UsageError, match=r"share between 0 and 1|is no step"):
         bank.client("author-1").ask(f"{_SERVICE}PromoteRollout", request, wire.Done)
+
+
+@pytest.mark.parametrize(
+    "path", ["/etc", "targets/../../elsewhere", "{targets}/../x", "{targets}/out/x", "relative", "a\x00b"]
+)
+@pytest.mark.parametrize("field", ["state", "token_file", "ca_file"])
+def test_who_calls_from_elsewhere_chooses_no_file_of_the_coordinator(
+    bank: Bank, path: str, field: str
+) -> None:
+    folder = bank.centre.settings.targets
+    folder.mkdir()
+    (folder / "out").symlink_to("/etc")
+    settings = settings_in(bank).model_copy(update={field: path.format(targets=folder)})
+    with pytest.raises(Refused, match=f"{field} of the target .* outside"):
+        desk(bank, "admin-1").add_target("branch", settings)
+    assert bank.told("target-added") == []

@@ -133,6 +133,12 @@ def target(tmp_path: Path) -> KServeTarget:
 
 
 @pytest.fixture
+def kept(target: KServeTarget) -> KServeTarget:
+    """One whose state outlives its pods."""
+    return KServeTarget("branch", target._settings.model_copy(update={"state_claim": "scoring-state"}))
+
+
+@pytest.fixture
 def orders(package: Any) -> dict[str, Order]:
     return {
         "full": Order(revision=1, stable=package),
@@ -165,3 +171,13 @@ def test_what_kserve_does_not_know_would_be_found(
     change(found["spec"]["predictor"])
     with pytest.raises(ValueError, match=reason):
         require(found, "V1beta1InferenceService", "manifest")
+
+
+def test_state_on_a_claim_is_what_kserve_knows(kept: KServeTarget, orders: dict[str, Order]) -> None:
+    found = kept.manifest(orders["canary"])
+    require(found, "V1beta1InferenceService", "manifest")
+    predictor = found["spec"]["predictor"]
+    state = next(each for each in predictor["volumes"] if each["name"] == "state")
+    assert state == {"name": "state", "persistentVolumeClaim": {"claimName": "scoring-state"}}
+    arguments = predictor["containers"][0]["args"]
+    assert arguments[arguments.index("--decisions") + 1].endswith("/decisions/$(POD)")

@@ -12,6 +12,7 @@ import zipfile
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -446,8 +447,49 @@ def test_sizes_are_bounded_before_anything_is_read(
         with pytest.raises(Refused, match="has more than 100 bytes"):
             open_package(source, machine, works.centre.clock())
     monkeypatch.setattr(pieces, "MOST_PACKAGE_BYTES", 50)
-    with pytest.raises(Refused, match="at most 50 are read"):
+    with pytest.raises(Refused, match="more than 50 bytes"):
         open_package(bundle, machine, works.centre.clock())
+
+
+def ending(data: bytes, at: int, value: bytes) -> bytes:
+    """A bundle with another value in the record at its end."""
+    start = len(data) - 22 + at
+    return data[:start] + value + data[start + len(value) :]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: ending(data, 12, (10**8).to_bytes(4, "little")),
+        lambda data: data[:-22] + b"PK\x06\x07" + bytes(16) + data[-22:],
+        lambda data: ending(data, 20, b"\1\0") + b"!",
+    ],
+)
+def test_a_directory_larger_than_any_of_a_bundle_is_not_built(
+    package: Package,
+    machine: Machine,
+    works: Works,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    change: Any,
+) -> None:
+    """Millions of empty entries fit the most that a bundle weighs, and take gigabytes of memory."""
+    path = tmp_path / "b.covenant"
+    bundle_package(path, package)
+    path.write_bytes(change(path.read_bytes()))
+
+    def built(*_: object) -> None:
+        raise AssertionError("the directory was built")
+
+    monkeypatch.setattr(zipfile, "ZipFile", built)
+    with pytest.raises(Refused, match="is no bundle"):
+        open_package(path, machine, works.centre.clock())
+
+
+def test_a_bundle_that_is_no_file_is_not_waited_for(machine: Machine, works: Works, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "b.covenant")
+    with pytest.raises(Refused, match="no ordinary file"):
+        open_package(tmp_path / "b.covenant", machine, works.centre.clock())
 
 
 def test_what_is_not_there_is_said_so(machine: Machine, works: Works, tmp_path: Path) -> None:

@@ -125,3 +125,24 @@ def test_a_recalled_version_does_not_serve_on_because_the_one_before_is_refused(
     assert (runs(works), service.opened) == ({}, {})
     assert all(each.confirmed_at for each in recalls(works.centre.engine))
     audited(works)
+
+
+def test_what_an_order_between_the_confirmed_and_the_newest_brought_is_recalled(
+    works: Works, service: Serving
+) -> None:
+    """The service may have taken the second version before its rollback was made, though it confirmed neither."""
+    works.approved(2)
+    works.start(2, "branch")
+    works.driver.drive("branch")
+    works.roll_back("branch")
+    story = audited(works)
+    story.take_back("lending-default", 2)
+    with pytest.raises(Refused, match="is not recalled from there"):
+        story.require_recalled()
+    works.move(2, Stage.QUARANTINED)
+    audited(works).require_recalled()
+    assert [(each.target, each.version) for each in recalls(works.centre.engine)] == [("branch", 2)]
+    works.drive("branch")
+    assert runs(works) == {"stable": 1}
+    assert all(each.confirmed_at is not None for each in recalls(works.centre.engine))
+    assert audited(works).recalls == set()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -103,3 +104,22 @@ def test_psi_is_that_of_its_definition() -> None:
 def test_steps_rise_between_0_and_1(steps: tuple[float, ...]) -> None:
     with pytest.raises(ValueError, match="share"):
         RolloutRules(steps=steps)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"latency_sum_ms": math.nan},
+        {"latency_sum_ms": math.inf},
+        {"latency_sum_ms": -1.0},
+        {"scores": (-5, 155, 50)},
+    ],
+)
+def test_figures_that_cannot_be_take_it_back(broken: dict[str, Any]) -> None:
+    for stable, challenger in ((replace(WELL, **broken), WELL), (WELL, replace(WELL, **broken))):
+        assert isinstance(judge(RolloutRules(min_rows=100), Shadow(), stable, challenger), TakeBack)
+
+
+def test_a_negative_count_of_errors_takes_it_back() -> None:
+    broken = replace(WELL, errors=-50, requests=250)
+    assert isinstance(judge(RolloutRules(min_rows=100), Shadow(), WELL, broken), TakeBack)

@@ -65,7 +65,8 @@ class _Service:
         why_not = self._scorer.why_not_ready()
         if why_not is None:
             return JSONResponse({"ready": True})
-        return JSONResponse({"ready": False, "error": why_not}, status_code=UNAVAILABLE)
+        # Why stands in the status, which callers may see: it names the model.
+        return JSONResponse({"ready": False}, status_code=UNAVAILABLE)
 
     async def metadata(self, request: Request, name: str, version: str | None = None) -> dict[str, Any]:
         self._admit(request)
@@ -76,7 +77,8 @@ class _Service:
         )
         return model_metadata(name, versions, arm.loaded.rules.inputs)
 
-    async def model_ready(self, name: str, version: str | None = None) -> dict[str, Any]:
+    async def model_ready(self, request: Request, name: str, version: str | None = None) -> dict[str, Any]:
+        self._admit(request)
         self._scorer.in_force.named(name, version, self._scorer.clock())
         return {"name": name, "ready": True}
 

@@ -59,9 +59,9 @@ class Follower:
         except CovenantError as error:
             self._refuse(revision, str(error))
         except Exception as error:  # noqa: BLE001  (a defect in what opens packages must not end what is served)
-            _log.exception("a serving state could not be prepared", revision=revision)
+            # Its kind alone: what a traceback quotes of a package is not for a log.
             self._refuse(
-                revision, f"it could not be prepared ({type(error).__name__}); the service's log says more"
+                revision, f"it could not be prepared ({type(error).__name__}), by a defect of this service"
             )
         else:
             self._scorer.in_force, self._scorer.refused = force, None

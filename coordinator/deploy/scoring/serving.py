@@ -32,9 +32,10 @@ SCORE_BINS: Final = 20
 """Bins of equal width in the status' histogram of scores, from 0 to 1."""
 LATENCY_BOUNDS_MS: Final = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0)
 """Upper bounds of the status' histogram of latencies; a last count is above them all."""
+_LATENCIES: Final = len(LATENCY_BOUNDS_MS) + 1
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Count = Annotated[int, Field(ge=0)]
+Count = Annotated[int, Field(ge=0, lt=2**53)]
 
 
 class PackageRef(Part):
@@ -133,9 +134,9 @@ class ArmStatus(Part):
     rows: Count
     declined: Count
     errors: Count
-    latencies: tuple[Count, ...]
+    latencies: Annotated[tuple[Count, ...], Field(min_length=_LATENCIES, max_length=_LATENCIES)]
     latency_sum_ms: Annotated[float, Field(ge=0.0)]
-    scores: tuple[Count, ...]
+    scores: Annotated[tuple[Count, ...], Field(min_length=SCORE_BINS, max_length=SCORE_BINS)]
 
 
 class RefusedState(Part):

@@ -12,10 +12,11 @@ from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
+import structlog
 from pydantic import Field
 
 from coordinator.deploy.package import RELEASE_FILE, Package, bundle_package
-from coordinator.deploy.pieces import BUNDLE_SUFFIX, read_pieces
+from coordinator.deploy.pieces import BUNDLE_SUFFIX, read_ordinary, read_pieces
 from coordinator.deploy.targets.base import Observed, Order
 from coordinator.deploy.targets.settings import EdgeSettings
 from protos import yaml12
@@ -33,6 +34,7 @@ from strategies.ids import Digest
 _LABEL: Final = "covenant/edge-acknowledgement/v1"
 _SUFFIX: Final = ".ack.json"
 _MODE: Final = 0o644
+_log = structlog.get_logger(__name__)
 
 
 class _Acknowledgement(Document):
@@ -130,17 +132,23 @@ class EdgeTarget:
         bundle_package(path, package)
 
     def observe(self) -> Observed:
-        """See `Target.observe`. A bundle that nobody has acknowledged is not in force."""
-        revision, refused = 0, None
-        for each in sorted(self._given()):
-            said = self._said(each)
+        """See `Target.observe`. A bundle that nobody has acknowledged is not in force.
+
+        The newest first, and nothing older than what is in force: what was carried here damaged, or by somebody else, is told and is no acknowledgement.
+        """
+        refused = None
+        for each in sorted(self._given(), reverse=True):
+            try:
+                said = self._said(each)
+            except (Refused, UsageError) as error:
+                _log.warning("no acknowledgement", target=self._name, revision=each, reason=str(error))
+                continue
             if said is None:
                 continue
             if said.refused is None:
-                revision, refused = each, None
-            else:
-                refused = (each, said.refused)
-        return Observed(revision=revision, refused=refused)
+                return Observed(revision=each, refused=refused)
+            refused = refused or (each, said.refused)
+        return Observed(revision=0, refused=refused)
 
     def _given(self) -> list[int]:
         """The revisions whose bundles are in the outbox."""
@@ -156,11 +164,12 @@ class EdgeTarget:
     def _said(self, revision: int) -> Acknowledgement | None:
         """What the branch server says of the release in the bundle of an order. Raises Refused for what it has not signed."""
         pieces = read_pieces(self._outbox / bundle_name(self._name, revision))
+        if RELEASE_FILE not in pieces:
+            raise Refused(f"the bundle of order {revision} in {self._outbox} has no {RELEASE_FILE}")
         release = ModelRelease.from_canonical(pieces[RELEASE_FILE])
         path = Path(self._settings.inbox) / acknowledgement_name(self._name, release.sequence)
         try:
-            with path.open("rb") as file:
-                data = file.read(yaml12.MAX_BYTES + 1)
+            data = read_ordinary(path, yaml12.MAX_BYTES + 1)
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -9,6 +9,7 @@
 4. Whoever publishes copies `packages` to `storage`; the folder's name has the release's digest.
 5. The service listens on the pod's own loopback, where the queue proxy beside it reaches it, and answers callers with a token alone. It ends by itself
    when it cannot go on, so there is no probe of its life.
+6. With a `state_claim` pods share what they have accepted and the key of decisions, and each has a log of its own, which outlives it.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.compat import StringIO
 
 from coordinator.deploy.package import Package, folder_name, write_package
+from coordinator.deploy.pieces import read_ordinary
 from coordinator.deploy.targets.base import Observed, Order
 from coordinator.deploy.targets.settings import KServeSettings
 from protos import yaml12
@@ -103,8 +105,7 @@ class KServeTarget:
     def observe(self) -> Observed:
         """See `Target.observe`."""
         try:
-            with self._status_file.open("rb") as file:
-                data = file.read(yaml12.MAX_BYTES + 1)
+            data = read_ordinary(self._status_file, yaml12.MAX_BYTES + 1)
         except FileNotFoundError:
             return Observed(revision=0)
         except OSError as error:
@@ -114,13 +115,16 @@ class KServeTarget:
         try:
             items = json.loads(data)["items"]
             if not items:
-                return Observed(revision=0 if self._has_manifest() else self._written())
+                gone = not self._has_manifest() and self._is_told_since()
+                return Observed(revision=self._written() if gone else 0)
             (found,) = items
             revision = int(found["metadata"]["annotations"][REVISION])
             conditions = {each["type"]: each for each in found.get("status", {}).get("conditions", ())}
             ready = conditions.get("Ready", {})
-            current = found["metadata"].get("generation") == found.get("status", {}).get("observedGeneration")
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            current = int(found["metadata"]["generation"]) == found.get("status", {}).get(
+                "observedGeneration"
+            )
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise Refused(
                 f"{self._status_file} is no list of one InferenceService as `kubectl get -o json` prints it"
             ) from error
@@ -137,9 +141,15 @@ class KServeTarget:
             "minReplicas": self._settings.min_replicas,
             "maxReplicas": self._settings.max_replicas,
             "automountServiceAccountToken": False,
-            "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
+            "securityContext": {
+                "runAsNonRoot": True,
+                "seccompProfile": {"type": "RuntimeDefault"},
+                # Only a new volume is given to the group: the keys in one that was used stay nobody else's to read.
+                "fsGroup": _USER,
+                "fsGroupChangePolicy": "OnRootMismatch",
+            },
             "volumes": [
-                {"name": "state", "emptyDir": {"sizeLimit": "512Mi"}},
+                {"name": "state", **self._kept()},
                 {"name": "root", "configMap": {"name": self._settings.root_config_map}},
                 {"name": "callers", "secret": {"secretName": self._settings.callers_secret}},
             ],
@@ -149,6 +159,13 @@ class KServeTarget:
             predictor["canaryTrafficPercent"] = min(99, max(1, round(order.share * 100)))
         return predictor
 
+    def _kept(self) -> dict[str, Any]:
+        """Where what was accepted, and the decision log, are kept: a claim outlives the pods, and an empty folder does not."""
+        claim = self._settings.state_claim
+        if claim is None:
+            return {"emptyDir": {"sizeLimit": "512Mi"}}
+        return {"persistentVolumeClaim": {"claimName": claim}}
+
     def _container(self, package: Package) -> dict[str, Any]:
         bounds = {"cpu": self._settings.cpu, "memory": self._settings.memory}
         return {
@@ -156,7 +173,8 @@ class KServeTarget:
             "image": self._settings.image,
             "args": [*self._serves()],
             "env": [
-                {"name": "STORAGE_URI", "value": f"{self._settings.storage}/{folder_name(package.release)}"}
+                {"name": "STORAGE_URI", "value": f"{self._settings.storage}/{folder_name(package.release)}"},
+                {"name": "POD", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
             ],
             "ports": [{"containerPort": _PORT, "protocol": "TCP"}],
             "readinessProbe": {"httpGet": {"path": "/v2/health/ready", "port": _PORT}, "periodSeconds": 5},
@@ -180,6 +198,8 @@ class KServeTarget:
         yield from ("score", "serve", "--package", _PACKAGE, "--state", _STATE)
         yield from ("--root", f"{_ROOT}/root.json", "--target", self._name)
         yield from ("--callers", f"{_CALLERS}/callers", "--port", str(_PORT))
+        # A decision log has one writer: pods on one claim keep one each, under one key.
+        yield from ("--decisions", f"{_STATE}/decisions/$(POD)")
         if self._settings.decline_at is not None:
             yield from ("--decline-at", f"{self._settings.decline_at:g}")
 
@@ -187,6 +207,10 @@ class KServeTarget:
         """Whether what is there asks for a service; a comment alone asks for none."""
         lines = self._file.read_bytes().splitlines() if self._file.exists() else []
         return any(line and not line.startswith(b"#") for line in lines)
+
+    def _is_told_since(self) -> bool:
+        """Whether the status is from after the order: an empty list from before anything ran there confirms no recall."""
+        return self._file.exists() and self._status_file.stat().st_mtime_ns >= self._file.stat().st_mtime_ns
 
     def _written(self) -> int:
         """The revision of what is there; 0 where nothing is. Raises Refused for what this coordinator did not write."""

@@ -5,6 +5,7 @@ Its packages lie in `packages` of its state folder. What is on a machine decides
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import ssl
 from collections.abc import Callable, Iterator
@@ -37,6 +38,7 @@ ACCEPTED: Final = "accepted"
 _LOCK: Final = "deploying.lock"
 _TIMEOUT_S: Final = 2.0
 _MOST_STATUS_BYTES: Final = 1 << 20
+_PLAIN: Final = {"Accept-Encoding": "identity"}
 
 
 def machine_of(state: Path, target: str, pinned: SignedRoot) -> Machine:
@@ -76,10 +78,11 @@ class LocalTarget:
                 share=order.share,
                 decline_at=self._decline_at(before),
             )
-            if order.recall is not None:
-                self._forget(order.recall)
             if before != wanted:
                 write_state(self._folder, wanted)
+            # After the state: a machine that can remember nothing is out of service all the same.
+            if order.recall is not None:
+                self._forget(order.recall)
 
     def observe(self) -> Observed:
         """See `Target.observe`."""
@@ -122,24 +125,15 @@ class LocalTarget:
     def _status(self) -> ServiceStatus:
         """What the service tells. Raises Unreachable where it does not answer, Refused for what is no status."""
         url = f"{self._settings.url}{STATUS_PATH}"
+        authority, headers = self._authority(), self._headers()
         try:
-            with (
-                httpx.Client(trust_env=False, timeout=_TIMEOUT_S, verify=self._authority()) as client,
-                client.stream("GET", url, headers=self._headers()) as answer,
-            ):
-                data = b""
-                for chunk in answer.iter_bytes():
-                    data += chunk
-                    if len(data) > _MOST_STATUS_BYTES:
-                        raise Refused(
-                            f"{url} answers more than {_MOST_STATUS_BYTES} bytes; it is no scoring service"
-                        )
-        except httpx.HTTPError as error:
+            code, data = asyncio.run(_fetched(url, headers, authority))
+        except (httpx.HTTPError, TimeoutError) as error:
             raise Unreachable(
                 f"the scoring service at {self._settings.url} does not answer ({type(error).__name__}); start it with `covenant score serve`"
             ) from error
-        if answer.status_code != httpx.codes.OK:
-            raise Unreachable(f"{url} answers {answer.status_code}; see that its token is the service's")
+        if code != httpx.codes.OK:
+            raise Unreachable(f"{url} answers {code}; see that its token is the service's")
         try:
             return ServiceStatus.model_validate_json(data)
         except ValueError as error:
@@ -147,12 +141,12 @@ class LocalTarget:
 
     def _headers(self) -> dict[str, str]:
         if self._settings.token_file is None:
-            return {}
+            return _PLAIN
         try:
             token = Path(self._settings.token_file).read_text(encoding="ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
             raise UsageError(f"{self._settings.token_file} cannot be read as a token") from error
-        return {"Authorization": f"Bearer {token}"}
+        return {**_PLAIN, "Authorization": f"Bearer {token}"}
 
     def _authority(self) -> ssl.SSLContext | bool:
         if self._settings.ca_file is None:
@@ -161,3 +155,25 @@ class LocalTarget:
             return ssl.create_default_context(cafile=self._settings.ca_file)
         except OSError as error:
             raise UsageError(f"{self._settings.ca_file} cannot be read as a certificate") from error
+
+
+async def _fetched(
+    url: str,
+    headers: dict[str, str],
+    authority: ssl.SSLContext | bool,  # noqa: FBT001  (httpx's own)
+) -> tuple[int, bytes]:
+    """The code and body of an answer, all of it within the time: a service that sends a byte now and then holds nobody up.
+
+    Raises TimeoutError, httpx.HTTPError, and Refused for more than a status can have.
+    """
+    async with (
+        asyncio.timeout(_TIMEOUT_S),
+        httpx.AsyncClient(trust_env=False, timeout=_TIMEOUT_S, verify=authority) as client,
+        client.stream("GET", url, headers=headers) as answer,
+    ):
+        data = bytearray()
+        async for chunk in answer.aiter_raw():  # nothing that unpacks to more than it weighs
+            data += chunk
+            if len(data) > _MOST_STATUS_BYTES:
+                raise Refused(f"{url} answers more than {_MOST_STATUS_BYTES} bytes; it is no scoring service")
+        return answer.status_code, bytes(data)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from pathlib import Path
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import Field, TypeAdapter, model_validator
 
@@ -39,7 +40,8 @@ class KServeSettings(Document):
     """An InferenceService of KServe: rendered into a GitOps `folder`; `image` is the scoring service's, pinned by digest.
 
     `storage` is where packages are kept for the cluster; whoever publishes copies `packages` there. `callers_secret` has the file `callers` of who may
-    ask. Scores at or above `decline_at` decline, and get reasons.
+    ask. Scores at or above `decline_at` decline, and get reasons. `state_claim` is a PersistentVolumeClaim that many pods may write: without it each pod
+    forgets at its end which releases it has accepted, and its decision log is gone.
     """
 
     kind: Literal["kserve"] = "kserve"
@@ -61,6 +63,12 @@ class KServeSettings(Document):
     callers_secret: Annotated[
         str, matching(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?", "the Secret that holds the service's callers")
     ]
+    state_claim: (
+        Annotated[
+            str, matching(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?", "the name of a PersistentVolumeClaim")
+        ]
+        | None
+    ) = None
     decline_at: Threshold | None = None
     cpu: Annotated[str, matching(_QUANTITY, "a quantity such as 500m")] = "500m"
     memory: Annotated[str, matching(_QUANTITY, "a quantity such as 512Mi")] = "512Mi"
@@ -85,6 +93,7 @@ class EdgeSettings(Document):
     lifetime_days: Days = 30
 
 
+_PATHS: Final = frozenset({"state", "token_file", "ca_file", "folder", "packages", "outbox", "inbox"})
 TargetSettings = LocalSettings | KServeSettings | EdgeSettings
 _ANY: TypeAdapter[TargetSettings] = TypeAdapter(Annotated[TargetSettings, Field(discriminator="kind")])
 
@@ -96,3 +105,24 @@ def settings_from(data: bytes) -> TargetSettings:
     except ValueError as error:
         raise Refused(f"these are no settings of a target: {error}") from error
     return found
+
+
+def require_within(settings: TargetSettings, folder: Path) -> None:
+    """Check that every path of a target lies in `folder`, links followed: who is not at the coordinator's machine chooses none of its files.
+
+    Raises Refused.
+    """
+    for name in sorted(_PATHS & set(type(settings).model_fields)):
+        path = getattr(settings, name)
+        if path is not None and not _lies_in(path, folder):
+            raise Refused(
+                f"{name} of the target is {path[:200]!r}, outside of the coordinator's folder for targets; name an absolute path in that folder"
+                " (`targets` in covenant.yaml), or add the target at the coordinator itself"
+            )
+
+
+def _lies_in(path: str, folder: Path) -> bool:
+    try:
+        return Path(path).is_absolute() and Path(path).resolve().is_relative_to(folder.resolve())
+    except (OSError, ValueError, RuntimeError):  # no path at all, or links in a circle
+        return False
