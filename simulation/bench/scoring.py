@@ -3,6 +3,8 @@
 The model is the demo's: its contract's features, encoded to 73 columns, and a network of two hidden layers. Throughput is measured without a threshold,
 as bare ONNX Runtime has none, and again with one that declines a fifth of the rows, which then get reasons; everything else has it. Batches travel over gRPC in binary form, single applications over HTTP in JSON and over gRPC. Bare ONNX Runtime scores the same batches
 from arrays that are ready, in this process, while the service waits, with one thread and with its own choice of threads; the better counts.
+It runs the approved file as it is. The service runs the form that it prepares of that file at load (`coordinator.deploy.scoring.prepared`): columns of numbers
+stacked, the encoded rows of words that the file knows kept. All words of these batches are known ones; others cost more.
 
 The client that asks the service runs in this process, on the same processors, and its work counts against the service. On a machine with other work the
 ratio flatters the service, which has several threads to be scheduled where one batch after another has one; processor time does not: it is told for
