@@ -153,7 +153,7 @@ def probes_of(parts: Parts) -> Batch:
     """Rows that meet every bound and every word of a file."""
     numbers = [_probes(each) for each in parts.constants]
     words = [(*each.vocabulary, "", max(each.vocabulary, key=len, default="") + "?") for each in parts.texts]
-    rows = max(len(each) for each in (*numbers, *words))
+    rows = max([*map(len, numbers), *map(len, words)])
     return Batch(
         numbers=np.array([np.resize(each, rows) for each in numbers]).reshape(len(numbers), rows),
         words=tuple(Words.of(each[row % len(each)] for row in range(rows)) for each in words),
