@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import hmac
 import struct
+from contextlib import suppress
+from random import Random
 
 import numpy as np
 import pytest
 from cryptography.hazmat.primitives.ciphers import algorithms
 from cryptography.hazmat.primitives.cmac import CMAC
+from hypothesis import given
+from hypothesis import strategies as st
 
 from coordinator.deploy.scoring.row_digests import BLOCK, RowDigests
 from coordinator.deploy.scoring.words import Words
@@ -56,6 +60,22 @@ def test_words_are_read_as_they_were_written(words: tuple[str, ...]) -> None:
 )
 def test_what_is_cut_off_or_left_over_is_no_column(data: bytes, rows: int) -> None:
     assert Words.from_binary(data, rows) is None
+
+
+@given(st.lists(st.text("ab\0\x01\x03\x1f é", max_size=5) | st.text(max_size=40), max_size=12), st.randoms())
+def test_any_words_are_read_as_written_and_never_otherwise(words: list[str], random: Random) -> None:
+    data = binary(*words)
+    found = Words.from_binary(data, len(words))
+    assert found is not None
+    assert [found.table[place] for place in found.places] == words
+    for rows in {len(words) - 1, len(words) + 1} - {-1}:
+        assert Words.from_binary(data, rows) is None
+    if data:
+        at = random.randrange(len(data))
+        altered = data[:at] + bytes([data[at] ^ random.choice((1, 2, 32))]) + data[at + 1 :]
+        with suppress(UnicodeDecodeError):
+            found = Words.from_binary(altered, len(words))
+            assert found is None or binary(*(found.table[place] for place in found.places)) == altered
 
 
 def test_a_word_that_is_not_utf_8_is_told() -> None:

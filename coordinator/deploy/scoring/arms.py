@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from coordinator.deploy.scoring.columns import Batch, ProtocolError, Rules
 from coordinator.deploy.scoring.model import CHUNK, ScoringModel
+from coordinator.deploy.scoring.prepared import Prepared, prepare
 from coordinator.deploy.scoring.reasons import Explainer
 from coordinator.deploy.scoring.serving import LATENCY_BOUNDS_MS, SCORE_BINS, ArmStatus, Opened
 from coordinator.deploy.scoring.words import Words
@@ -27,13 +28,14 @@ NOT_FOUND: Final = 404
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Loaded:
-    """A package's model, ready to score; arms of either role may use it."""
+    """A package's model, ready to score; arms of either role may use it. Without a `prepared` form the file's graph runs as it is."""
 
     name: str
     version: int
     digest: Digest
     expires: datetime | None
     model: ScoringModel
+    prepared: Prepared | None
     rules: Rules
     explainer: Explainer
 
@@ -41,6 +43,12 @@ class Loaded:
     def ref(self) -> str:
         """`lending-default@3`."""
         return f"{self.name}@{self.version}"
+
+    def score(self, batch: Batch) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Probabilities, (N, 1), and what the first layer took, (N, width), both float32."""
+        if self.prepared is not None:
+            return self.prepared.score(batch)
+        return self.model.score_and_encode(self.rules.feed(batch))
 
 
 def load(opened: Opened) -> Loaded:
@@ -58,6 +66,7 @@ def load(opened: Opened) -> Loaded:
         digest=opened.digest,
         expires=opened.expires,
         model=model,
+        prepared=prepare(model, rules, source),
         rules=rules,
         explainer=Explainer.of(model.judged, opened.contract, rules, source),
     )
@@ -66,7 +75,7 @@ def load(opened: Opened) -> Loaded:
             numbers=np.zeros((len(rules.numeric), rows)),
             words=tuple(Words.of([""] * rows) for _ in rules.texts),
         )
-        _, encoded = model.score_and_encode(rules.feed(blank))
+        _, encoded = loaded.score(blank)
         loaded.explainer.reasons(encoded)
     return loaded
 

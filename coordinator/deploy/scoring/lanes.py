@@ -148,16 +148,13 @@ def score(jobs: Sequence[Job]) -> list[Scored]:
     first = jobs[0]
     loaded, decline_at = first.loaded, first.decline_at
     batch = Batch.joined([each.batch for each in jobs])
-    feed = loaded.rules.feed(batch)
+    scores, encoded = loaded.score(batch)
+    reasons: list[tuple[str, ...]] = [()] * len(scores)
     if decline_at is None:
-        scores = loaded.model.score(feed)
         declined = np.zeros(len(scores), dtype=np.bool_)
-        reasons: list[tuple[str, ...]] = [()] * len(scores)
     else:
-        scores, encoded = loaded.model.score_and_encode(feed)
         # The threshold has float32's precision too: a score of exactly 0.3 is declined at 0.3.
         declined = scores[:, 0] >= np.float32(decline_at)
-        reasons = [()] * len(scores)
         for row, told in zip(
             np.flatnonzero(declined).tolist(), loaded.explainer.reasons(encoded[declined]), strict=True
         ):

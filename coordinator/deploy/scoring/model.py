@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -21,6 +21,7 @@ from strategies.ids import Digest
 OUTPUT: Final = PROBABILITY
 CHUNK: Final = 256
 """Rows at once: the runtime's cost a row was seen to grow fourfold from 256 to 1024 rows, where comparisons of words leave its caches."""
+RUN_ERRORS: Final = (ort_errors.Fail, ort_errors.InvalidArgument, ort_errors.RuntimeException)
 _LOAD_ERRORS: Final = (
     ort_errors.Fail,
     ort_errors.InvalidArgument,
@@ -72,30 +73,36 @@ class ScoringModel:
         judged.proto.graph.output.append(
             onnx.helper.make_tensor_value_info(judged.encoded, onnx.TensorProto.FLOAT, ["N", None])
         )
-        options = onnxruntime.SessionOptions()
-        # Batches run beside each other on the service's threads; threads inside one tiny inference would only contend.
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        try:
-            session = onnxruntime.InferenceSession(
-                judged.proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-            )
-        except _LOAD_ERRORS as error:
-            raise Refused(f"{source} is not an ONNX model this version can load: {error}") from error
-        return cls(session, judged)
+        return cls(session_of(judged.proto, source), judged)
 
     def score(self, columns: Columns) -> npt.NDArray[np.float32]:
         """Probabilities, (N, 1) float32, for one (N, 1) array an input: float64 or str objects."""
-        return self._run(columns, [OUTPUT])[0]
+        return in_chunks(self._session, [OUTPUT], columns)[0]
 
     def score_and_encode(self, columns: Columns) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Probabilities, (N, 1), and what the first layer took, (N, width), both float32."""
-        scores, encoded = self._run(columns, [OUTPUT, self.judged.encoded])
+        scores, encoded = in_chunks(self._session, [OUTPUT, self.judged.encoded], columns)
         return scores, encoded
 
-    def _run(self, columns: Columns, outputs: list[str]) -> list[npt.NDArray[np.float32]]:
-        rows = len(next(iter(columns.values())))
-        parts = [
-            self._session.run(outputs, {name: each[first : first + CHUNK] for name, each in columns.items()})
-            for first in range(0, rows, CHUNK)
-        ]
-        return parts[0] if len(parts) == 1 else [np.concatenate(each) for each in zip(*parts, strict=True)]
+
+def session_of(proto: Any, source: str) -> Any:  # noqa: ANN401  (no types)
+    """A session of the runtime; `source` names the model in errors. Raises Refused for one that it does not take."""
+    options = onnxruntime.SessionOptions()
+    # Batches run beside each other on the service's threads; threads inside one tiny inference would only contend.
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    try:
+        return onnxruntime.InferenceSession(
+            proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except _LOAD_ERRORS as error:
+        raise Refused(f"{source} is not an ONNX model this version can load: {error}") from error
+
+
+def in_chunks(session: Any, outputs: Sequence[str], columns: Columns) -> list[npt.NDArray[np.float32]]:  # noqa: ANN401
+    """Run a session on arrays that have a row each for N applications, CHUNK rows at a time."""
+    rows = len(next(iter(columns.values())))
+    parts = [
+        session.run(outputs, {name: each[first : first + CHUNK] for name, each in columns.items()})
+        for first in range(0, rows, CHUNK)
+    ]
+    return parts[0] if len(parts) == 1 else [np.concatenate(each) for each in zip(*parts, strict=True)]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import count
 from typing import Any, Final, Self
 
 import numpy as np
@@ -11,6 +13,8 @@ import numpy.typing as npt
 
 LENGTH_BYTES: Final = 4
 """In binary form each word follows its length, little-endian."""
+_CONTROLS: Final = 32
+_CONTROLS_TO_ZERO: Final = bytes(_CONTROLS) + bytes(range(_CONTROLS, 256))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -40,23 +44,18 @@ class Words:
     @classmethod
     def from_binary(cls, data: bytes, rows: int) -> Self | None:
         """`rows` words that each follow their length, and no more; else None. Raises UnicodeDecodeError for one that is not UTF-8."""
-        spans, at = [], 0
-        try:
-            for _ in range(rows):  # a word's length is in the first of its bytes unless it is longer than 255
-                end = at + LENGTH_BYTES + data[at]
-                spans.append(data[at:end])
-                at = end
-        except IndexError:
-            at = -1
-        found = {span: place for place, span in enumerate(dict.fromkeys(spans))}
-        if at != len(data) or any(any(span[1:LENGTH_BYTES]) for span in found):
-            return cls._from_long(data, rows)
-        table = tuple(span[LENGTH_BYTES:].decode() for span in found)
-        return cls(table, np.array([found[span] for span in spans], dtype=np.intp))
+        # Where words are short and hold no control characters, each begins after four of those. Whether that was so is seen by writing them again.
+        words = data.translate(_CONTROLS_TO_ZERO).split(bytes(LENGTH_BYTES), rows)[1:]
+        found = defaultdict[bytes, int](count().__next__)
+        places = np.array(list(map(found.__getitem__, words)), dtype=np.intp)
+        written = {word: len(word).to_bytes(LENGTH_BYTES, "little") + word for word in found}
+        if len(words) != rows or b"".join(map(written.__getitem__, words)) != data:
+            return cls._one_by_one(data, rows)
+        return cls(tuple([word.decode() for word in found]), places)
 
     @classmethod
-    def _from_long(cls, data: bytes, rows: int) -> Self | None:
-        """The same for words of any length, one by one."""
+    def _one_by_one(cls, data: bytes, rows: int) -> Self | None:
+        """The same for words of any length that hold anything."""
         found: list[bytes] = []
         at = 0
         for _ in range(rows):
