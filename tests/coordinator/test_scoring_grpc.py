@@ -184,7 +184,7 @@ def test_health_and_metadata(service: Running) -> None:
     assert running.call("ServerLive", pb.ServerLiveRequest(), pb.ServerLiveResponse, channel).live
     assert running.call("ServerReady", pb.ServerReadyRequest(), pb.ServerReadyResponse, channel).ready
     assert running.call(
-        "ModelReady", pb.ModelReadyRequest(name="lending", version="3"), pb.ModelReadyResponse, channel
+        "ModelReady", pb.ModelReadyRequest(name="lending", version="3"), pb.ModelReadyResponse, channel, token
     ).ready
     server = running.call(
         "ServerMetadata", pb.ServerMetadataRequest(), pb.ServerMetadataResponse, channel, token

@@ -56,9 +56,6 @@ def test_readiness_names_no_model(scorer: Scorer, door: Door) -> None:
     assert (answer.status_code, answer.json()) == (503, {"ready": False})
 
 
-@pytest.mark.xfail(
-    strict=True, reason="ModelReady over gRPC answers strangers, and its error names the model and version"
-)
 def test_a_stranger_is_not_told_over_grpc(scorer: Scorer, door: Door) -> None:
     told: list[str] = []
 

@@ -89,7 +89,8 @@ class InferenceService:
     def _ready(self, _request: Any, _context: Any) -> Any:  # noqa: ANN401
         return pb.ServerReadyResponse(ready=self._scorer.why_not_ready() is None)
 
-    def _model_ready(self, request: Any, _context: Any) -> Any:  # noqa: ANN401
+    def _model_ready(self, request: Any, context: Any) -> Any:  # noqa: ANN401
+        self._admit(context)
         self._scorer.in_force.named(request.name, request.version or None, self._scorer.clock())
         return pb.ModelReadyResponse(ready=True)
 
