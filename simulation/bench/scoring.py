@@ -41,7 +41,7 @@ from coordinator.registry.export import Exportable, onnx_bytes
 from protos import inference_pb2 as pb
 from protos.contract import Contract
 from protos.documents import load_document
-from protos.log_audit import CONTRACT_FILE, PLAN_FILE
+from protos.log_made import CONTRACT_FILE, PLAN_FILE
 from protos.plan import Plan
 from protos.shell import people
 from simulation.bench.releases import Releases

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -190,6 +192,30 @@ def test_what_would_take_too_long_over_the_facts_is_not_evaluated() -> None:
     assert one.outcome == "passes"
     found = verdict(square, **{"plan.features": many})
     assert (found.outcome, "use fewer comprehensions" in (found.why or "")) == ("error", True)
+
+
+def test_the_rules_of_a_pack_share_what_they_may_take_in_their_order() -> None:
+    """Each of these may take some 40 million steps: two are evaluated, and the small one after them."""
+    many = {"plan.features": [f"column-{each}" for each in range(1600)], "plan.exempt": []}
+    large = [
+        rule(id=f"large-{each}", expression="plan.features.all(a, plan.features != plan.exempt)")
+        for each in range(100 - 1)
+    ]
+    found = compiled(pack(*large, rule(id="small")))
+    began = time.perf_counter()
+    judgement = found.judge(SUBJECT, facts_of_plan() | many)
+    assert time.perf_counter() - began < 2.0, "a hundred would take 4 s and more"
+    outcomes = list(judgement.outcomes().values())
+    assert outcomes == ["passes"] * 2 + ["error"] * 97 + ["passes"]
+    assert "of the 100000000 that all rules of a pack may take" in (judgement.verdicts[2].why or "")
+    assert judgement == found.judge(SUBJECT, facts_of_plan() | many)
+
+
+def test_an_expression_of_very_many_comprehensions_is_an_error_that_can_be_told() -> None:
+    text = "[1].all(x,true)&&" * 58 + "true"
+    many = {"plan.features": [f"c{each}" for each in range(20_000)]}
+    found = verdict(text, **many)
+    assert (found.outcome, "may take more than" in (found.why or "")) == ("error", True)
 
 
 _WORDS = [
