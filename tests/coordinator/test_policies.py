@@ -311,6 +311,14 @@ def test_a_version_follows_the_one_before(change: dict[str, object], words: str,
     assert len(kept_packs(bank.centre)) == 1
 
 
+def test_a_moment_so_far_ahead_that_nothing_could_come_before_it_is_refused(bank: Bank) -> None:
+    with pytest.raises(Refused, match="more than 366 days ahead, and no later version"):
+        put(bank, pack(effective_from=datetime.now(UTC) + timedelta(days=400)))
+    assert kept_packs(bank.centre) == []
+    put(bank, pack(effective_from=datetime.now(UTC) + timedelta(days=365)))
+    bank.audited()
+
+
 def test_the_very_pack_again_changes_nothing(bank: Bank) -> None:
     made = put(bank, pack())
     publish(bank.centre, made, read_listed(bank.centre.settings))

@@ -31,8 +31,9 @@ def _rollouts(story: Story) -> Iterator[list[Cell]]:
     kinds = {what.name: (each.seq, what.target_kind) for each, what in story.of(TargetAdded)}
     places = dict[str, list[int]]()
     targets = dict[str, str]()
-    for each, what in story.of(Deployed, RolloutMoved):
-        if story.is_rollout(what.target, what.rollout):
+    for each in story.told:
+        what = each.what
+        if isinstance(what, Deployed | RolloutMoved) and story.is_rollout(what.target, what.rollout):
             places.setdefault(what.rollout, []).append(each.seq)
             targets[what.rollout] = what.target
     for rollout, told in places.items():
