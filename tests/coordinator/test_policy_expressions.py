@@ -113,8 +113,20 @@ def test_all_defects_are_told_at_once_and_many_in_short() -> None:
 
 
 def test_facts_of_another_type_are_no_answer() -> None:
-    for wrong in ("40", 40.5, None, [40]):
-        assert verdict("plan.rounds <= 50", **{"plan.rounds": wrong}).outcome == "error", wrong
+    wrong: dict[str, list[object]] = {
+        "plan.rounds": ["40", 40.5, None, [40], True, {"a": 1}],
+        "plan.epsilon_limit": ["x", None, [1.0], True, {}],
+        "plan.features": ["x", [None], [1], {"a": "b"}],
+        "contract.has_definition": [1, "true", None],
+        "plan.name": [1, None, ["x"]],
+    }
+    for name, values in wrong.items():
+        for value in values:
+            found = verdict("plan.rounds <= 50 || plan.name == 'x'", **{name: value})
+            assert (found.outcome, f"the fact {name} is no " in (found.why or "")) == ("error", True), (
+                name,
+                value,
+            )
 
 
 def test_a_float_that_json_wrote_as_an_integer_is_one_again() -> None:

@@ -77,22 +77,30 @@ def compile_expression(text: str, kind: Kind) -> Expression | Defect:
 
 
 def cel_facts(facts: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
-    """Facts as CEL takes them, each of its own type, also where JSON made an integer of a float. Raises UsageError for more than is bounded."""
+    """Facts as CEL takes them, each of its own type, also where JSON made an integer of a float. Raises UsageError for more than is bounded, and
+    for another type."""
     size = len(canonical_json(dict(facts)))
     if size > MOST_FACTS_BYTES:
         raise UsageError(f"the facts have {size} bytes; rules are given at most {MOST_FACTS_BYTES}")
     types = {each.name: each.type for each in facts_for(kind)}
-    return {name: _typed(value, types[name]) for name, value in facts.items() if name in types}
+    return {name: _typed(name, value, types[name]) for name, value in facts.items() if name in types}
 
 
-def _typed(value: Any, kind: FactType) -> Any:  # noqa: ANN401  (a value that JSON has)
-    match kind:
-        case FactType.DOUBLE:
-            return float(value)
-        case FactType.NUMBERS:
-            return {name: float(number) for name, number in value.items()}
-        case _:
+def _typed(name: str, value: Any, kind: FactType) -> Any:  # noqa: ANN401  (a value that JSON has)
+    """Raises UsageError for one of another type: an entry of the log has what somebody wrote there."""
+    match kind, value:
+        case (FactType.BOOL, bool()) | (FactType.STRING, str()):
             return value
+        case (FactType.INT, int()) if not isinstance(value, bool):
+            return value
+        case (FactType.DOUBLE, int() | float()) if not isinstance(value, bool):
+            return float(value)
+        case (FactType.STRINGS, list()) if all(isinstance(each, str) for each in value):
+            return value
+        case (FactType.NUMBERS, dict()):
+            return {key: _typed(name, number, FactType.DOUBLE) for key, number in value.items()}
+        case _:
+            raise UsageError(f"the fact {name} is no {kind}, but {type(value).__name__}")
 
 
 @cache
