@@ -22,27 +22,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from protos.approvals import ApprovedPlan, PlanEvidence, require_approved
+from protos.approvals import ApprovedPlan, require_approved
 from protos.ceilings import SignedCeiling
 from protos.contract import Contract
 from protos.gaps import SignedGap
-from protos.halt_lifts import HaltLift
-from protos.halts import HaltOrder
 from protos.log_budgets import Budgets
 from protos.log_clock import require_in_time
-from protos.log_deploy import (
-    Deployed,
-    DeployStory,
-    RecallConfirmed,
-    RecallOrdered,
-    RolloutMoved,
-    TargetAdded,
-)
+from protos.log_deploy import Deployed, DeployEvent, DeployStory
 from protos.log_entries import (
     AccountsAdopted,
     CeilingSet,
@@ -61,17 +52,13 @@ from protos.log_evidence import ModelNoted, NoteStory
 from protos.log_gaps import GapStory
 from protos.log_gate import GateJudged, judge_gate, require_champion
 from protos.log_halts import HaltStory
+from protos.log_made import released, require_made
+from protos.log_members import MemberStory
 from protos.log_names import origin_of
-from protos.log_office import (
-    AccessGranted,
-    CallDenied,
-    EnrolmentDenied,
-    PlanApproved,
-    PlanProposed,
-    judge_office,
-)
+from protos.log_office import OfficeEvent, judge_office
 from protos.log_personal import PersonalStory
-from protos.log_policies import PolicyInForce, PolicyJudged, PolicyPublished, PolicyStory
+from protos.log_plans import PlanStory, require_planned, require_reserved
+from protos.log_policies import ACTING, PolicyEvent, PolicyStory
 from protos.log_registry import OUT, ModelAliased, ModelApproved, ModelMoved, ModelSigned, RegistryStory
 from protos.log_run_events import (
     ReservationGivenUp,
@@ -83,24 +70,19 @@ from protos.log_run_events import (
 )
 from protos.log_runs import RunStory
 from protos.log_witnesses import Witnesses, require_refused
-from protos.membership import MemberList, Membership, Trusted, check_members
+from protos.membership import MemberList, check_members
 from protos.model_release import Released
-from protos.model_stages import RELEASABLE, Stage
+from protos.model_stages import Stage
 from protos.personal import PersonalStatement
 from protos.plan import Plan
-from protos.plan_fit import check_plan
-from protos.plan_releases import EVALUATE, PREPARE, TRAIN, PlannedReleases, releases_of
+from protos.plan_releases import releases_of
 from protos.policy_recall import Recollection, approval_facts
-from protos.policy_verdicts import PlanSubject
+from protos.policy_verdicts import ModelSubject, PlanSubject
 from protos.root import SignedRoot
-from protos.succession import Newest, newest_after
 from strategies.errors import CovenantError, Refused
-from strategies.ids import Digest, RunId
+from strategies.ids import RunId
 from strategies.transparency.notes import Checkpoint
 
-PLAN_FILE: Final = "plan.json"
-CONTRACT_FILE: Final = "contract.json"
-"""The artifacts of a model that are the documents of its run."""
 _APPROVAL: Final = (Stage.VALIDATED, Stage.APPROVED)
 
 
@@ -123,21 +105,23 @@ class Audit:
     budgets: Budgets = field(default_factory=Budgets)
     gaps: GapStory = field(default_factory=GapStory)
     halts: HaltStory = field(default_factory=HaltStory)
-    members: MemberList | None = None
     witnesses: Witnesses = field(default_factory=Witnesses)
     """Who has seen this log, and the tree of the entries that were taken."""
-    _lists: dict[Digest, Trusted] = field(default_factory=dict)
-    _newest: Newest | None = None
-    _trusted: Trusted | None = None
+    lists: MemberStory = field(init=False)
     _clock: datetime | None = None
     """The latest moment that any entry has."""
-    _plans: dict[tuple[Digest, Digest], tuple[Plan, Contract]] = field(default_factory=dict)
-    """Plans with their contracts, by the digests of both."""
+    _plans: PlanStory = field(default_factory=PlanStory)
     _recalled: Recollection = field(init=False)
-    _evidence: dict[Digest, PlanEvidence] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._recalled = Recollection(self._plans, self.runs, self.models, self.notes, self.registry.versions)
+        self.lists = MemberStory(self.pinned)
+        versions = self.registry.versions
+        self._recalled = Recollection(self._plans.recorded, self.runs, self.models, self.notes, versions)
+
+    @property
+    def members(self) -> MemberList | None:
+        """The member list in force at the last entry."""
+        return self.lists.members
 
     def take(self, seq: int, data: bytes) -> None:
         """Judge entry `seq`, from its bytes."""
@@ -156,24 +140,11 @@ class Audit:
         """Check, at the end of the entries, that nothing is missing that is told with the last. Raises Refused."""
         self.deployments.require_recalled()
 
-    def require_reaches(self, known: Membership) -> None:
-        """Check that the log has come to a member list that its reader knows of, by the same root. Raises Refused."""
-        newest = known.verify(self.pinned)
-        if self.members is None or self.members.version < newest.members.version:
-            has = "none" if self.members is None else self.members.ref
-            raise Refused(
-                f"this log ends before member list {newest.members.ref}, which you have (it comes to {has}): ask for a later export, and what became of it"
-            )
-        if self.members.version == newest.members.version and self.members != newest.members:
-            raise Refused(
-                f"this log has another member list {newest.members.ref} than you have: compare both with the officers"
-            )
-
     def _judge(self, seq: int, at: datetime, what: What) -> None:  # noqa: C901, PLR0912  (one line a kind)
         self.deployments.require_recalled(what)
         match what:
             case MembersSigned():
-                self._members(what)
+                self.lists.take(what)
             case PlanRecorded():
                 self._plan(what)
             case RunLaunched():
@@ -187,56 +158,52 @@ class Audit:
                 self._gap(what)
             case AccountsAdopted():
                 self._adopt(what)
-            case ModelMoved() | ModelAliased() | ModelSigned() | ModelApproved():
-                if isinstance(what, ModelMoved) and (what.before, what.to) == _APPROVAL:
-                    self.policies.require_entered(what.name, what.version, what.to, at)
-                self.registry.take(what, self._trusted, at)
-                if isinstance(what, ModelMoved) and what.to in OUT:
-                    self.deployments.take_back(what.name, what.version)
-            case PolicyPublished() | PolicyJudged() | PolicyInForce():
-                self.policies.take(what, self._trusted, self._recalled.facts, self.registry.versions, at)
+            case ModelMoved():
+                self._move(what, at)
+            case ModelAliased() | ModelSigned() | ModelApproved():
+                self.registry.take(what, self.lists.trusted, at)
+            case _ if isinstance(what, PolicyEvent):
+                self.policies.take(what, self.lists.trusted, self._recalled, at)
             case GateJudged():
                 self._gate(what, at)
             case ModelNoted():
-                self.notes.take(what, self.registry.versions, self._trusted, at)
-            case TargetAdded() | Deployed() | RolloutMoved() | RecallOrdered() | RecallConfirmed():
+                self.notes.take(what, self.registry.versions, self.lists.trusted, at)
+            case _ if isinstance(what, DeployEvent):
                 if isinstance(what, Deployed) and (runs := self.deployments.brought_on(what)) is not None:
-                    self.policies.require_entered(runs.model, runs.version, Stage.DEPLOYED, at)
-                self.deployments.take(what, self._trusted, self._releasable)
+                    self._enter(runs.model, runs.version, Stage.DEPLOYED, at)
+                self.deployments.take(what, self.lists.trusted, self._releasable)
                 if isinstance(what, Deployed):
-                    self.registry.require_approved(what.releases, self._trusted, at)
-            case CeilingSet() | Halted() | HaltLifted():
-                self._decide(at, what)
-            case AccessGranted() | PlanProposed() | PlanApproved() | CallDenied() | EnrolmentDenied():
-                judge_office(what, self._trusted, at)
+                    self.registry.require_approved(what.releases, self.lists.trusted, at)
+            case CeilingSet():
+                self._ceiling(at, what)
+            case Halted() | HaltLifted():
+                self.halts.take(what, self.members, self.pinned.root.identity, at)
+            case _ if isinstance(what, OfficeEvent):
+                judge_office(what, self.lists.trusted, at)
             case _:
                 self._happen(what)
 
-    def _decide(self, at: datetime, what: CeilingSet | Halted | HaltLifted) -> None:
-        match what:
-            case CeilingSet():
-                self._ceiling(at, what)
-            case Halted():
-                self.halts.halt(what.order.read_as(HaltOrder), self.members, self.pinned.root.identity, at)
-            case HaltLifted():
-                self.halts.lift(what.lift.read_as(HaltLift), self.members, at)
+    def _move(self, what: ModelMoved, at: datetime) -> None:
+        if what.by == ACTING:
+            self.policies.require_blocked(what)
+        if (what.before, what.to) == _APPROVAL:
+            self._enter(what.name, what.version, what.to, at)
+        self.registry.take(what, self.lists.trusted, at)
+        if Stage.DEPLOYED in {what.before, what.to}:
+            self.deployments.require_stage(what)
+        if what.to in OUT:
+            self.deployments.take_back(what.name, what.version)
 
-    def _members(self, what: MembersSigned) -> None:
-        trusted = what.members.read_as(Membership).verify(self.pinned)
-        self._newest, self.members = newest_after(trusted, self._newest), trusted.members
-        self._lists[what.members.digest] = self._trusted = trusted
+    def _enter(self, name: str, version: int, stage: Stage, at: datetime) -> None:
+        self.policies.require_entered(ModelSubject(name=name, version=version), stage, self._recalled, at)
 
     def _ceiling(self, at: datetime, what: CeilingSet) -> None:
-        if self._trusted is None:
-            raise Refused("a ceiling is decided before any member list says who may decide it")
-        self.budgets.set_ceiling(what.decision.read_as(SignedCeiling).require(self._trusted, at))
+        trusted = self.lists.known("a ceiling is decided before any member list says who may decide it")
+        self.budgets.set_ceiling(what.decision.read_as(SignedCeiling).require(trusted, at))
 
     def _gap(self, what: GapLogged) -> None:
         sound = what.gap.read_as(SignedGap).verify(self.pinned)
-        if self._newest is not None and sound.root.version < self._newest.root:
-            raise Refused(
-                f"it is signed under root version {sound.root.version}, and version {self._newest.root} has been accepted"
-            )
+        self.lists.require_root(sound.root.version)
         origin, tree = origin_of(self.pinned.root.federation), self.witnesses.tree
         self.gaps.take(sound, Checkpoint(origin=origin, size=tree.size, root=tree.root))
         self.witnesses.lost |= {(each.size, each.root) for each in sound.declared.lost_heads}
@@ -249,35 +216,22 @@ class Audit:
         self.budgets.adopt(what)
 
     def _plan(self, what: PlanRecorded) -> None:
-        plan, contract = what.plan.read_as(Plan), what.contract.read_as(Contract)
-        check_plan(plan, contract)
-        self._plans[plan.digest, contract.digest] = plan, contract
-        if what.evidence is not None:
-            self._evidence[what.evidence.digest] = what.evidence.read_as(PlanEvidence)
+        plan, contract = self._plans.take(what)
+        self.policies.require_recalled(PlanSubject.of_plan(plan, contract), self._recalled)
 
     def _launch(self, seq: int, at: datetime, what: RunLaunched) -> None:
-        found, trusted = self._plans.get((what.plan, what.contract)), self._lists.get(what.members)
-        if found is None or trusted is None:
-            missing = "plan with this contract" if found is None else "member list"
-            raise Refused(f"{what.run} is launched under a {missing} that is not in the log before it")
         if what.run in self.runs:
             raise Refused(f"{what.run} is launched twice")
-        if trusted.members != self.members:
-            raise Refused(f"{what.run} is launched under an older member list, {trusted.members.ref}")
-        plan, contract = found
+        plan, contract, evidence = self._plans.launched(what)
+        trusted = self.lists.in_force(what.members, what.run)
         check_members(plan, trusted.members)
         self.halts.require_free("launched", what.run, plan.sites.invite)
-        evidence = PlanEvidence() if what.evidence is None else self._evidence.get(what.evidence)
-        if evidence is None:
-            raise Refused(
-                f"{what.run} is launched under evidence {what.evidence}, which is not in the log before it"
-            )
         approved = require_approved(plan, contract, evidence, trusted, [plan.approval_rule], at)
         self._pass_policies(plan, contract, approved, at)
         require_champion(plan, self.models, self.runs, self.registry)
         releases = releases_of(plan, contract)
         self.budgets.know(what.releases)
-        _require_reserved(what, plan, releases)
+        require_reserved(what, plan, releases)
         self.gaps.require_adopted(what.run, what.reserved)
         self.budgets.reserve(what.run, what.reserved)
         self.runs[what.run] = RunStory(
@@ -291,43 +245,24 @@ class Audit:
         )
 
     def _pass_policies(self, plan: Plan, contract: Contract, approved: ApprovedPlan, at: datetime) -> None:
-        subject = PlanSubject(name=plan.name, plan=plan.digest, contract=contract.digest)
+        subject = PlanSubject.of_plan(plan, contract)
         made = self._recalled.facts(subject) or {}
         self.policies.require_passed(subject, made | approval_facts(approved), at)
 
     def _model(self, what: ModelRegistered) -> None:
         run = self._run(what.run)
-        versions = [each.version for each in self.models if each.name == what.name]
-        documents = (what.artifacts.get(PLAN_FILE), what.artifacts.get(CONTRACT_FILE))
-        if (
-            not run.is_complete
-            or what.name != run.plan.name
-            or what.weights != run.weights
-            or what.version != len(versions) + 1
-            or documents != (run.plan.digest, run.contract)
-        ):
-            raise Refused(
-                f"{what.name}@{what.version} is said to come from {what.run}, which has not made such a model"
-            )
+        require_made(what, run, self.models)
         self.models.append(what)
         self.registry.register(what.name, what.version, what.digest, run.approved.author)
 
     def _gate(self, what: GateJudged, at: datetime) -> None:
         run = self._run(what.verdict.run)
-        judge_gate(what, self.registry, run, self._plans[run.plan.digest, run.contract])
-        self.policies.require_told(what.name, what.version, what.verdict.policies, at)
+        judge_gate(what, self.registry, run, self._plans.recorded[run.plan.digest, run.contract])
+        subject = ModelSubject(name=what.name, version=what.version)
+        self.policies.require_told(subject, what.verdict.policies, self._recalled, at)
 
     def _releasable(self, name: str, version: int) -> Released:
-        """A version as it may be released. Raises Refused where it is not registered or not approved."""
-        for each in self.models:
-            if (each.name, each.version) == (name, version):
-                stage = self.registry.versions[name, version].stage
-                if stage not in RELEASABLE:
-                    raise Refused(f"{name}@{version} is released, and is {stage}")
-                return Released(
-                    model=name, version=version, digest=each.digest, artifacts=dict(each.artifacts)
-                )
-        raise Refused(f"{name}@{version} is released, and was never registered")
+        return released(name, version, self.models, self.registry.versions)
 
     def _happen(self, what: RunEvent) -> None:
         run = self._run(what.run)
@@ -351,10 +286,7 @@ class Audit:
     def _reserve_again(self, run: RunStory, what: RunResumed) -> None:
         self.gaps.require_adopted(run.run, what.reserved)
         self.budgets.reserve(run.run, what.reserved)
-        planned = {each[:-1]: each[-1] for each in _planned(run.plan, run.releases)}
-        for site, population, stage, release, times in self.budgets.held(run.run):
-            if times > planned.get((site, population, stage, release), 0):
-                raise Refused(f"{run.run} is resumed, and holds more than its plan releases")
+        require_planned(run, self.budgets.held(run.run))
 
     def _run(self, run: RunId) -> RunStory:
         if run not in self.runs:
@@ -369,21 +301,3 @@ def audit(entries: Iterable[bytes], pinned: SignedRoot) -> Audit:
         story.take(seq, data)
     story.require_whole()
     return story
-
-
-def _require_reserved(what: RunLaunched, plan: Plan, releases: PlannedReleases | None) -> None:
-    """What is reserved is what the plan releases, at every site that it invites, and nothing else."""
-    found = sorted(
-        (each.site, each.population, each.stage, each.release, each.times) for each in what.reserved
-    )
-    if found != sorted(_planned(plan, releases)):
-        raise Refused(f"{what.run} does not reserve what its plan releases")
-
-
-def _planned(plan: Plan, releases: PlannedReleases | None) -> Iterator[tuple[str, str, str, str, int]]:
-    if releases is None:
-        return
-    for site in plan.sites.invite:
-        for stage in (PREPARE, TRAIN, EVALUATE):
-            if times := releases.times(stage):
-                yield site, plan.population_of(site), stage, releases.of(stage).digest, times

@@ -12,6 +12,7 @@
    transaction, and whoever writes them has the log for itself.
 6. Nothing that a recall names is released for its target, or goes on there by another order, until the newest order no longer runs it and is
    confirmed, and then only if it is approved anew.
+7. A version is moved to deployed once it serves at a target by its last confirmed order, and back to approved once it does at none.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from protos.documents import Part
+from protos.log_registry import ModelMoved
 from protos.log_run_events import Facts
 from protos.membership import Trusted
 from protos.model_release import ModelRelease, Number, Released, require_release
+from protos.model_stages import Stage
 from protos.names import Name, Sha256, matching
 from protos.rollouts import UNDER_WAY, RolloutRules, State, require_move, standing_of
 from strategies.errors import Refused
@@ -169,6 +172,19 @@ class TargetStory:
         may |= {(each.model, each.version) for each in going}
         return (name, version) in may
 
+    @property
+    def stable(self) -> ModelRelease | None:
+        """What serves by the last confirmed order."""
+        number = self.orders[self.confirmed - 1].stable if self.confirmed else None
+        return None if number is None else self.releases[number]
+
+    def serves(self, name: str, version: int) -> bool:
+        """Whether a version serves, not in the shadow or to a share beside another."""
+        return self.stable is not None and (self.stable.released.model, self.stable.released.version) == (
+            name,
+            version,
+        )
+
 
 @dataclass
 class DeployStory:
@@ -203,6 +219,16 @@ class DeployStory:
         """A version was quarantined or retired: it is to be recalled from wherever it runs, unless that was ordered before."""
         runs = {(target, name, version) for target, each in self.targets.items() if each.runs(name, version)}
         self._due = runs - self.recalls
+
+    def require_stage(self, what: ModelMoved) -> None:
+        """Check that a version that becomes deployed serves at a target by its last confirmed order, and one that is approved again at none. Raises
+        Refused."""
+        place = (what.name, what.version)
+        serves = sorted(name for name, each in self.targets.items() if each.serves(*place))
+        if what.to is Stage.DEPLOYED and not serves:
+            raise Refused(f"{what.ref} is moved to {what.to}, and serves nowhere")
+        if what.to is Stage.APPROVED and serves:
+            raise Refused(f"{what.ref} is moved to {what.to}, and serves at {', '.join(serves)}")
 
     def require_recalled(self, following: object = None) -> None:
         """Check that `following`, an entry or the end of the log, may come after a version was taken back. Raises Refused where recalls are due first."""
@@ -327,6 +353,5 @@ class DeployStory:
 
 def served(story: DeployStory, target: str) -> Digest | None:
     """The digest of the version that serves at `target` by its last confirmed order; None where nothing does."""
-    found = story.targets[target]
-    stable = found.orders[found.confirmed - 1].stable if found.confirmed else None
-    return None if stable is None else found.releases[stable].released.digest
+    stable = story.targets[target].stable
+    return None if stable is None else stable.released.digest

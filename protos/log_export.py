@@ -89,7 +89,7 @@ class Export:
             raise Refused(f"the head is of log {head.origin}; the log of this federation is {key.name}")
         story.witnesses.note_all(self.header.witnesses or (), story.members)
         if known is not None:
-            story.require_reaches(known)
+            story.lists.require_reaches(known)
         return Verified(federation, head, key, story)
 
 

@@ -12,6 +12,7 @@ from datetime import datetime
 
 from protos.halt_lifts import HaltLift, require_lift
 from protos.halts import Halt, HaltOrder, require_halt
+from protos.log_entries import Halted, HaltLifted
 from protos.membership import MemberList
 from strategies.errors import Refused
 from strategies.ids import Digest, RunId, SiteName
@@ -24,16 +25,24 @@ class HaltStory:
     standing: dict[Digest, Halt] = field(default_factory=dict)
     given: list[Halt] = field(default_factory=list)
 
-    def halt(self, order: HaltOrder, members: MemberList | None, federation: Digest, at: datetime) -> None:
-        """Take an order. Raises Refused."""
+    def take(
+        self, what: Halted | HaltLifted, members: MemberList | None, federation: Digest, at: datetime
+    ) -> None:
+        """Take an entry. Raises Refused."""
+        match what:
+            case Halted():
+                self._halt(what.order.read_as(HaltOrder), members, federation, at)
+            case HaltLifted():
+                self._lift(what.lift.read_as(HaltLift), members, at)
+
+    def _halt(self, order: HaltOrder, members: MemberList | None, federation: Digest, at: datetime) -> None:
         halt = require_halt(order, _known(members), federation, at)
         if any(order.id == each.order.id for each in self.given):
             raise Refused(f"halt {order.id} is given twice")
         self.given.append(halt)
         self.standing[halt.digest] = halt
 
-    def lift(self, lift: HaltLift, members: MemberList | None, at: datetime) -> None:
-        """Take a lift. Raises Refused."""
+    def _lift(self, lift: HaltLift, members: MemberList | None, at: datetime) -> None:
         halt = self.standing.get(lift.order)
         if halt is None:
             raise Refused(f"halt {lift.order} is lifted, and does not stand")

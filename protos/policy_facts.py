@@ -3,8 +3,8 @@
 1. A fact is recorded, or follows from what is. Nothing is asked of people or guessed.
 2. A fact that does not exist is left out, such as the epsilon of a plan without privacy: a rule that needs it is an error then, and no error passes.
    `||` and `&&` look at what they need only.
-3. The facts of a plan follow from plan, contract and evidence alone, so that an auditor makes them again from the log. Facts of a model that the log
-   does not have are taken as recorded.
+3. The facts of a plan follow from plan, contract and evidence alone, and those of a model from what the log has of it besides: an auditor makes all of
+   them again.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ FACTS: Final = (
     Fact("plan.name", _S, "Its name."),
     Fact("plan.purpose", _S, "Its purpose, the label that it names."),
     Fact("plan.features", _L, "The columns that the model sees."),
+    Fact("plan.columns", _L, "These, and the columns that the champion sees that it is compared with."),
     Fact("plan.sites", _I, "How many sites it invites."),
     Fact("plan.minimum", _I, "The fewest sites whose sum is opened."),
     Fact("plan.colluding", _I, "How many sites may collude; 0 without secure aggregation."),
@@ -106,8 +107,6 @@ FACTS: Final = (
 )  # fmt: skip
 """All facts, in the order in which people read them."""
 
-RECOMPUTED_OF_MODELS: Final = frozenset({"model.name", "model.version", "model.artifacts"})
-
 
 def facts_for(kind: Kind) -> tuple[Fact, ...]:
     """The facts that a rule about a plan, or about a model, may use."""
@@ -124,6 +123,7 @@ def plan_facts(plan: Plan, contract: Contract, evidence: PlanEvidence) -> Policy
         "plan.name": plan.name,
         "plan.purpose": plan.purpose,
         "plan.features": list(plan.features),
+        "plan.columns": list(plan.columns),
         "plan.sites": len(plan.sites.invite),
         "plan.minimum": plan.sites.minimum,
         "plan.honest_survivors": plan.honest_survivors,
@@ -230,7 +230,7 @@ class RecordedModel:
 def stage_facts(stage: str) -> PolicyFacts:
     """What follows from the stage that a version has, or is about to enter."""
     return {
-        "model.stage": stage,
+        "model.stage": str(stage),
         "model.is_checked": stage in {"validated", "approved", "deployed"},
         "model.serves": stage in {"approved", "deployed"},
     }
@@ -255,12 +255,12 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def require_same(recorded: Mapping[str, Any], made: Mapping[str, Value], what: str) -> None:
-    """Check that `recorded` facts have each of those `made` again from documents, and of what can be made none besides. Raises Refused."""
-    known = {each.name: each for each in FACTS}
+    """Check that `recorded` facts are those `made` again from documents, each of them and none besides. Raises Refused."""
+    known = {each.name for each in FACTS}
     for name in recorded:
         if name not in known:
             raise Refused(f"{what} is judged by {name}, which is no fact")
-        if name not in made and (not known[name].of_models or name in RECOMPUTED_OF_MODELS):
+        if name not in made:
             raise Refused(f"{what} is judged by {name}, which it does not have")
     for name, value in made.items():
         if name not in recorded or not _is_same(recorded[name], value):

@@ -6,7 +6,8 @@
    without rules ends the pack.
 3. Only `SignedPack.require` makes a `PublishedPack`: a privacy officer and another person who is model risk have signed its digest, for the
    federation with that root version 1. One wrong statement refuses everything.
-4. Sizes are bounded, because others wrote it.
+4. A pack takes effect within a year and a day of its publication: a slip in the year would leave its name without versions until then.
+5. Sizes are bounded, because others wrote it; and nothing in it calls anything compliant.
 """
 
 from __future__ import annotations
@@ -30,6 +31,8 @@ QUORUM: Final = (Role.PRIVACY_OFFICER, Role.MODEL_RISK)
 """The roles in which a pack is signed, each by another person."""
 GOOD_FOR: Final = timedelta(days=30)
 """How long a statement may be on its way to the coordinator."""
+FARTHEST: Final = timedelta(days=366)
+"""How far ahead of its publication a pack may take effect: no later version of its name takes effect before it."""
 MOST_RULES: Final = 100
 MOST_EXPRESSION: Final = 1000
 MOST_STATEMENTS: Final = 10
@@ -55,31 +58,42 @@ def _expression(text: str) -> str:
     return text
 
 
+def _no_verdict(text: str) -> str:
+    if "complian" in text.lower():
+        raise ValueError(
+            "say what is recorded, without the word compliant: no expression over recorded facts decides on a law, and a verdict reads as if one did"
+        )
+    return text
+
+
 Sentence = Annotated[str, AfterValidator(_sentence)]
+_Own = Annotated[Sentence, AfterValidator(_no_verdict)]
+"""What a pack says for itself."""
+_OwnName = Annotated[Name, AfterValidator(_no_verdict)]
 
 
 class PolicyRule(Part):
     """One rule. It passes where `expression` is true; else whoever is `acts` does what `remedy` says. A blocking one stops the plan or the model."""
 
-    id: Name
+    id: _OwnName
     applies_to: Kind
     severity: Severity
-    says: Sentence
+    says: _Own
     """What holds where it passes."""
     expression: Annotated[str, AfterValidator(_expression)]
     contributes_to: Annotated[tuple[EvidenceKind, ...], Field(max_length=3), AfterValidator(distinct)] = ()
     acts: Role
-    remedy: Sentence
+    remedy: _Own
 
 
 class PolicyPack(Document):
     """A version of a pack; `rules` apply from `effective_from` on."""
 
     covenant: Literal["policy-pack/v1"]
-    name: Name
+    name: _OwnName
     version: Annotated[int, Field(ge=1, lt=10**9)]
     effective_from: Moment
-    reason: Sentence
+    reason: _Own
     """Why this version."""
     rules: Annotated[tuple[PolicyRule, ...], Field(max_length=MOST_RULES)]
 
@@ -195,6 +209,11 @@ class SignedPack(Document):
                 raise Refused(
                     f"pack {self.pack.ref} is not signed as {role} ({others}); an officer who is signs with `covenant policy sign --as {role}`"
                 )
+        if self.pack.effective_from > now + FARTHEST:
+            raise Refused(
+                f"pack {self.pack.ref} takes effect on {self.pack.effective_from:%Y-%m-%d}, more than {FARTHEST.days} days ahead, and no later version"
+                " of its name could before it: name an earlier moment"
+            )
         return PublishedPack(signed=self, officers=tuple(each.officer for each in self.statements))
 
     def _require_statement(self, said: PackStatement, trusted: Trusted, now: datetime) -> None:

@@ -42,6 +42,11 @@ class Recollection:
             case ModelSubject():
                 return self._of_model(subject)
 
+    def launched(self, subject: PlanSubject) -> bool:
+        """Whether a run of the plan was launched."""
+        place = (subject.plan, subject.contract)
+        return any((each.plan.digest, each.contract) == place for each in self.runs.values())
+
     def _of_plan(self, place: tuple[Digest, Digest]) -> PolicyFacts | None:
         if place not in self._made and place in self.plans:
             plan, contract = self.plans[place]
@@ -57,7 +62,7 @@ class Recollection:
                     "model.name": each.name,
                     "model.version": each.version,
                     "model.artifacts": sorted(each.artifacts),
-                    "model.statements": sorted(self.notes.kinds(each.name, each.version)),
+                    "model.statements": sorted(map(str, self.notes.kinds(each.name, each.version))),
                     "model.is_signed": self.versions[each.name, each.version].signed is not None,
                     "model.earlier_versions": each.version - 1,
                     "run.witnesses": sorted(run.witnesses),

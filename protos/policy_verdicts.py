@@ -11,10 +11,12 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
+from protos.contract import Contract
 from protos.documents import Document, FieldError, Part
 from protos.log_run_events import Facts
 from protos.membership import Role
 from protos.names import Name, Sha256
+from protos.plan import Plan
 from protos.policy_pack import MOST_RULES, Kind, PolicyPack, PolicyRule, Sentence
 from strategies.encoding import digest_of
 from strategies.errors import Refused, UsageError
@@ -30,6 +32,11 @@ class PlanSubject(Part):
     name: Name
     plan: Sha256
     contract: Sha256
+
+    @classmethod
+    def of_plan(cls, plan: Plan, contract: Contract) -> Self:
+        """As verdicts name it."""
+        return cls(name=plan.name, plan=plan.digest, contract=contract.digest)
 
     @property
     def key(self) -> str:

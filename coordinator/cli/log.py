@@ -9,8 +9,9 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli.log_tables import show_entries, show_verified, words_of
+from coordinator.cli.log_tables import show_entries, show_verified
 from coordinator.cli.log_witnesses import show_witnesses
+from coordinator.cli.log_words import words_of
 from coordinator.cli.options import Access, Home, Json, KnownMembers, TrustedRoot, centre_at, desk_at
 from coordinator.cli.signing import PUBLIC_MODE
 from coordinator.documents import read_membership

@@ -24,7 +24,7 @@ from coordinator.deploy.pieces import read_pieces, write_bundle, write_folder
 from coordinator.deploy.scoring.serving import Opened
 from protos.artifact_keys import RESERVED
 from protos.contract import Contract
-from protos.log_audit import CONTRACT_FILE, PLAN_FILE
+from protos.log_made import CONTRACT_FILE, PLAN_FILE
 from protos.membership import Membership, Trusted
 from protos.model_release import MOST_RELEASE_BYTES, ModelRelease, require_in_force, require_release
 from strategies.encoding import sha256_hex

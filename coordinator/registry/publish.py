@@ -10,7 +10,7 @@ from coordinator.registry.signatures import sign_files
 from coordinator.registry.versions import ModelVersion, register
 from coordinator.rounds.driver import Finished
 from coordinator.rounds.question import RunDocuments
-from protos.log_audit import CONTRACT_FILE, PLAN_FILE
+from protos.log_made import CONTRACT_FILE, PLAN_FILE
 from strategies.encoding import vector_digest
 
 WEIGHTS_FILE = "model.safetensors"

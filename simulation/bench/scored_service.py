@@ -27,7 +27,7 @@ from coordinator.registry.export import Exportable, onnx_bytes
 from protos import inference_pb2 as pb
 from protos.contract import Contract
 from protos.documents import load_document
-from protos.log_audit import CONTRACT_FILE, PLAN_FILE
+from protos.log_made import CONTRACT_FILE, PLAN_FILE
 from protos.plan import Plan
 from simulation.bench.releases import Releases
 from simulation.deployment import free_port

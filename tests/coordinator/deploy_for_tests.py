@@ -46,7 +46,7 @@ from coordinator.settings import load_settings
 from protos.contract import Contract
 from protos.documents import read_document
 from protos.keys import SigningKey
-from protos.log_audit import CONTRACT_FILE, PLAN_FILE
+from protos.log_made import CONTRACT_FILE, PLAN_FILE
 from protos.membership import MemberList, Officer, Role, Service
 from protos.model_approvals import approve_model
 from protos.model_stages import Stage

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from coordinator.cli.log_tables import words_of
+from coordinator.cli.log_words import words_of
 from coordinator.cli.options import deploy_desk_at
 from coordinator.governance.log import open_log
 from protos.keys import SigningKey

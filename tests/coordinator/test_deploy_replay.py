@@ -327,3 +327,27 @@ def test_an_order_that_goes_back_or_renews_brings_nothing_on(works: Works) -> No
         if what.kind in DEPLOYED:
             story.take(what, trusted, find)  # type: ignore[arg-type]
     assert brought == [(1, 1), (2, 2), (3, 2), (4, 2), (6, 2)]
+
+
+def test_a_version_is_moved_to_deployed_where_it_serves_and_nowhere_else(works: Works) -> None:
+    """Who is champion follows from these moves, so nobody makes one of nothing."""
+    story = DeployStory()
+    moves = [LogEntry.from_canonical(each).what for each in entries(works)]
+    trusted = read_listed(works.centre.settings).trusted
+
+    def find(name: str, version: int) -> Released:
+        found = get_version(works.centre.engine, name, version)
+        return Released(model=name, version=version, digest=found.digest, artifacts=dict(found.artifacts))
+
+    judged_moves = 0
+    for what in moves:
+        if what.kind in DEPLOYED:
+            story.take(what, trusted, find)  # type: ignore[arg-type]
+        elif isinstance(what, ModelMoved) and Stage.DEPLOYED in {what.before, what.to}:
+            story.require_stage(what)
+            judged_moves += 1
+            if what.to is not Stage.QUARANTINED:
+                turned = what.model_copy(update={"before": what.to, "to": what.before})
+                with pytest.raises(Refused, match=r"serves (nowhere|at branch)"):
+                    story.require_stage(turned)
+    assert judged_moves >= 4

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,26 +14,36 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from coordinator.db import writing
 from coordinator.deploy.gate import validate
+from coordinator.deploy.targets.settings import EdgeSettings
 from coordinator.governance.evidence import forms
 from coordinator.governance.evidence.charts import bars, lines, ticks
-from coordinator.governance.evidence.content import EvidenceDocument, ranges
+from coordinator.governance.evidence.content import EvidenceDocument, _block, _Sources, ranges, table
 from coordinator.governance.evidence.documents import EvidenceKind, document
-from coordinator.governance.evidence.facts import fact
+from coordinator.governance.evidence.facts import fact, one_line
 from coordinator.governance.evidence.forms import Form, markdown, pages, written
 from coordinator.governance.evidence.notes import record
-from coordinator.governance.evidence.story import Story, read_entries, read_export
+from coordinator.governance.evidence.story import Story, Told, read_entries, read_export
 from coordinator.governance.evidence.write import story_here, story_in, write_evidence
 from coordinator.governance.exports import export_log
 from coordinator.governance.policies.packs import publish as publish_pack
 from coordinator.governance.policies.rejudge import take_effect
+from coordinator.office import deployments
+from coordinator.office.actors import here
 from coordinator.registry.publish import publish
+from coordinator.registry.stages import move
 from protos.log_audit import AuditRefused
 from protos.log_entries import LogEntry
+from protos.log_run_events import RoundEvaluated
 from protos.membership import Role
 from protos.model_notes import ModelNote, NoteKind, state_note
+from protos.model_stages import Stage
+from protos.rollouts import Full
 from strategies.encoding import canonical_json, digest_of
 from strategies.errors import Refused, UsageError
+from tests.coordinator.champion_for_tests import with_champion
+from tests.coordinator.deploy_for_tests import MANUAL, Works
 from tests.coordinator.gate_for_tests import gated
 from tests.coordinator.private_for_tests import Templates, private_plan, templates
 from tests.coordinator.registry_for_tests import NAME, Registry
@@ -137,7 +147,34 @@ def unprotected(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Evidenced]
     federation.close()
 
 
-@pytest.fixture(scope="module", params=["bare", "decided", "unprotected"])
+@pytest.fixture(scope="module")
+def deployed(templates: Templates) -> Iterator[Evidenced]:
+    """A version that came to serve, was quarantined for words that are hostile, and was recalled."""
+    registry = Registry.of(templates.copy(private_plan(gated("[{metric: auc, at_least: 0.05}]", EXEMPT))))
+    centre = registry.federation.centre
+    home = centre.settings.home
+    key_of("artifacts").save(centre.settings.release_key_file)
+    works = Works(home, centre)
+    validate(centre, registry.version, why="the quarter is over", by="risk-1")
+    registry.approve("privacy-1", Role.PRIVACY_OFFICER)
+    registry.approve("risk-1", Role.MODEL_RISK)
+    what = deployments.Start(
+        name=NAME, version=1, target="branch", step=Full(), rules=MANUAL, why="<b>first</b> | try"
+    )
+    with works.serving():
+        works.add(
+            "elsewhere", EdgeSettings(outbox=f"{home}/out", inbox=f"{home}/in", key=key_of("branch").public)
+        )
+        deployments.start(centre, here(), what)
+        works.drive("branch")
+        with writing(centre.engine, "moving") as session:
+            move(session, NAME, 1, Stage.QUARANTINED, why=HOSTILE, by="risk-1", at=centre.clock())
+        works.drive("branch")
+    yield Evidenced(registry, story_here(centre, NAME))
+    registry.federation.close()
+
+
+@pytest.fixture(scope="module", params=["bare", "decided", "unprotected", "deployed"])
 def evidenced(request: pytest.FixtureRequest) -> Evidenced:
     found: Evidenced = request.getfixturevalue(request.param)
     return found
@@ -243,6 +280,64 @@ def test_what_is_missing_is_said_and_by_name(bare: Evidenced, decided: Evidenced
     assert "Metrics by group of people" in {
         each.what for each in document(decided.story, EvidenceKind.CARD).missing()
     }
+
+
+def test_a_dossier_has_where_the_version_ran_and_its_recall(deployed: Evidenced, decided: Evidenced) -> None:
+    for kind in (EvidenceKind.CARD, EvidenceKind.DOSSIER):
+        facts = facts_of(deployed.story, kind)
+        by_end = {
+            end: [each.shown for name, each in facts.items() if re.fullmatch(rf"{end}", name)]
+            for end in (
+                r"rollouts\..*\.target",
+                r"rollouts\..*\.state",
+                r"orders\.\d+\.why",
+                r"confirmed\.\d+\.state",
+                r"recalls\.\d+\.why",
+            )
+        }
+        assert list(by_end.values())[:2] == [["branch"], ["recalled"]]
+        assert "<b>first</b> | try" in by_end[r"orders\.\d+\.why"]
+        assert by_end[r"confirmed\.\d+\.state"] == ["full", "recalled"]
+        assert by_end[r"recalls\.\d+\.why"] == [one_line(HOSTILE)]
+        assert [name for name in facts if re.fullmatch(r"recalls\.\d+\.confirmed", name)]
+        assert not any(each.shown == "elsewhere" for each in facts.values())
+    told = {each.what.kind for each in deployed.story.told}
+    assert told >= {"target-added", "deployed", "rollout-moved", "recalled", "recall-confirmed"}
+    nowhere = document(decided.story, EvidenceKind.DOSSIER)
+    assert "no order that brought this version anywhere" in json.dumps(nowhere.view())
+
+
+def test_a_champion_stands_beside_the_version_in_all_forms(unprotected: Evidenced) -> None:
+    """A log with one takes a second run; here the champion is put into what the log told."""
+    story = unprotected.story
+    plan = with_champion(story.plan)
+    told = list[Told]()
+    for each in story.told:
+        what = each.what
+        if isinstance(what, RoundEvaluated) and what.metrics is not None:
+            theirs = {key: value for key, value in what.metrics.items() if key != "champion"} | {"auc": 0.5}
+            what = what.model_copy(update={"metrics": what.metrics | {"champion": theirs}})
+        told.append(replace(each, what=what))
+    one = document(replace(story, plan=plan, told=tuple(told)), EvidenceKind.CARD)
+    facts = {each.name: each for each in one.facts()}
+    ours = facts["metrics.auc"].value
+    assert isinstance(ours, float)
+    assert (facts["metrics.auc.ours"].value, facts["metrics.auc.champion"].value) == (ours, 0.5)
+    assert facts["metrics.auc.difference"].value == pytest.approx(ours - 0.5)
+    for form in Form:
+        text = shown_by(one, form)
+        assert "Beside older@1, on the same rows" in text, form
+        for key in ("auc", "ks", "brier", "log_loss"):
+            for end in ("ours", "champion", "difference"):
+                assert plain(facts[f"metrics.{key}.{end}"].shown) in text, (form, key, end)
+    assert "A comparison with a champion on the same rows" not in {each.what for each in one.missing()}
+
+
+def test_no_line_of_others_begins_a_line_of_a_document() -> None:
+    assert fact("x", "a\n# b", 1, (0,)).label == "a # b"
+    assert fact("x", "a", "b\n\n- c", (0,)).shown == "b - c"
+    rows = _block(table("t", ("a",), [["file\n\n# heading"]]), _Sources(None))["rows"]  # type: ignore[arg-type]
+    assert rows == [[{"shown": "file # heading", "source": None}]]
 
 
 def test_a_stage_without_noise_is_named(decided: Evidenced, bare: Evidenced) -> None:

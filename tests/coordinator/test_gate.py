@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from coordinator.cli.log_tables import words_of
+from coordinator.cli.log_words import words_of
 from coordinator.db.engine import writing
 from coordinator.deploy.gate import validate
 from coordinator.deploy.verdicts import verdicts_on

@@ -12,7 +12,7 @@ from sqlalchemy import select
 
 from coordinator.api.desk import RemoteDesk
 from coordinator.bootstrap import Centre
-from coordinator.cli.log_tables import words_of
+from coordinator.cli.log_words import words_of
 from coordinator.db.engine import reading, writing
 from coordinator.db.log_schema import LoggedEntry
 from coordinator.db.schema import Model, Round, RoundState, Run, RunState

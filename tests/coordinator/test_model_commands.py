@@ -89,15 +89,15 @@ def test_two_officers_approve_a_version(
 
 def test_an_auditor_reads_the_same_from_an_export_of_the_log(registry: Registry, covenant: Command) -> None:
     registry.approved()
-    registry.go(Stage.DEPLOYED)
+    assert covenant("model", "alias", NAME, "next", "--version", "1")[0] == 0
     assert covenant("log", "export", "log.jsonl")[0] == 0
     root = str(registry.federation.layout.home / "root.json")
     (model,) = facts_of(covenant, "log", "verify", "log.jsonl", "--root", root)["models"]
-    assert (model["model"], model["stage"], model["signed"]) == (MODEL, "deployed", True)
+    assert (model["model"], model["stage"], model["signed"]) == (MODEL, "approved", True)
     assert model["approved_by"] == [["privacy-1", "privacy_officer"], ["risk-1", "model_risk"]]
-    assert model["aliases"] == ["champion"]
+    assert model["aliases"] == ["next"]
     _, _, err = covenant("log", "show")
-    assert "private@1 from approved to deployed, by gate: a test" in err
+    assert "private@1 from validated to approved" in err
     assert "risk-1's approval of private@1 as model_risk" in err
     assert "the files of private@1 are signed by artifacts" in err
 

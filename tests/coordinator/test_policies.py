@@ -18,6 +18,7 @@ from structlog.testing import capture_logs
 from coordinator.bootstrap import Centre, lease_of
 from coordinator.db import reading, writing
 from coordinator.db.engine import open_database
+from coordinator.db.office_schema import StoredPlan
 from coordinator.db.policy_schema import PolicyJudgementRow
 from coordinator.db.schema import Run
 from coordinator.documents import read_listed
@@ -310,6 +311,14 @@ def test_a_version_follows_the_one_before(change: dict[str, object], words: str,
     assert len(kept_packs(bank.centre)) == 1
 
 
+def test_a_moment_so_far_ahead_that_nothing_could_come_before_it_is_refused(bank: Bank) -> None:
+    with pytest.raises(Refused, match="more than 366 days ahead, and no later version"):
+        put(bank, pack(effective_from=datetime.now(UTC) + timedelta(days=400)))
+    assert kept_packs(bank.centre) == []
+    put(bank, pack(effective_from=datetime.now(UTC) + timedelta(days=365)))
+    bank.audited()
+
+
 def test_the_very_pack_again_changes_nothing(bank: Bank) -> None:
     made = put(bank, pack())
     publish(bank.centre, made, read_listed(bank.centre.settings))
@@ -390,6 +399,41 @@ def test_a_pack_that_cannot_be_judged_by_now_is_tried_again(bank: Bank) -> None:
     assert len(bank.told("policy-in-force")) == 1
 
 
+def test_a_pack_that_cannot_be_judged_by_keeps_none_after_it_from_taking_effect(bank: Bank) -> None:
+    for name in ("first", "second", "third"):
+        put(bank, pack(name=name))
+    asked = 0
+
+    def clock() -> datetime:
+        nonlocal asked
+        asked += 1
+        now = datetime.now(UTC)
+        return now - timedelta(hours=1) if asked == 2 else now  # when the first pack is judged by
+
+    with pytest.raises(Refused, match=r"not everything could be judged by first@1: .*set back"):
+        take_effect(replace(bank.centre, clock=clock))
+    in_force = [each.pack.name for each in kept_packs(bank.centre) if each.in_force_at is not None]
+    assert in_force == ["second", "third"]
+    assert take_effect(bank.centre) == ("first@1",)
+    bank.audited()
+
+
+def test_a_plan_that_cannot_be_read_any_more_keeps_no_pack_from_taking_effect(bank: Bank) -> None:
+    proposes(bank)
+    proposes(bank, seed=2)
+    with writing(bank.centre.engine, "as an older version wrote it") as session:
+        row = session.scalars(select(StoredPlan).order_by(StoredPlan.proposed_at)).first()
+        assert row is not None
+        row.plan = row.plan.replace('"covenant":"plan/v1"', '"covenant":"plan/v0"')
+    put(bank, pack())
+    with capture_logs() as logs:
+        assert take_effect(bank.centre) == ("house@1",)
+    assert "a waiting plan cannot be judged" in {each["event"] for each in logs}
+    assert [(each.plans, each.blocked) for each in bank.told("policy-in-force")] == [(1, 0)]
+    assert len(simulate(bank.centre, pack(version=2))) == 1
+    bank.audited()
+
+
 def _without_judgements(entries: list[dict[str, Any]]) -> None:
     entries[:] = [each for each in entries if each["what"]["kind"] != "judged"]
 
@@ -409,6 +453,26 @@ def _approved_by_fewer(entries: list[dict[str, Any]]) -> None:
     (judged,) = [each["what"]["judgement"] for each in entries if each["what"]["kind"] == "judged"]
     judged["facts"]["approvals.roles"] = ["model_risk"]
     judged["inputs"] = digest_of(judged["facts"])
+
+
+def test_an_auditor_compares_what_was_judged_of_a_plan_before_it_was_recorded(bank: Bank) -> None:
+    put(bank, pack())
+    proposes(bank)
+    take_effect(bank.centre)
+    launches(bank)
+    bank.audited()
+    log = open_log(bank.centre.engine, bank.centre.settings, bank.centre.clock)
+    for change, words in (
+        ({"facts": {"plan.rounds": 1}}, "judged by plan.rounds 1, and it is"),
+        ({"name": "something-else"}, "is judged by that name, and is called"),
+    ):
+        entries = [json.loads(each.body) for each in log.entries()]
+        first = next(each["what"]["judgement"] for each in entries if each["what"]["kind"] == "judged")
+        first["facts"].update(change.get("facts", {}))
+        first["subject"]["name"] = change.get("name", first["subject"]["name"])
+        first["inputs"] = digest_of(first["facts"])
+        with pytest.raises(AuditRefused, match=words):
+            audit([canonical_json(each) for each in entries], officers().pinned)
 
 
 @pytest.mark.parametrize(

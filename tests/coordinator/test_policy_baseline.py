@@ -47,7 +47,7 @@ FAILING: dict[str, PolicyFacts] = {
     "sums-only": plan(*NONE, PLAIN),
     "two-honest-survivors": plan(plan__honest_survivors=1),
     "two-roles-asked": plan(("evaluation: {every", "approvals: {privacy_officer: 1, model_risk: 0}\nevaluation: {every")),
-    "no-protected-feature": plan(plan__features=["funded_amnt", "age_band"]),
+    "no-protected-feature": plan(plan__columns=["funded_amnt", "age_band"]),
     "protected-attributes-named": plan(contract=CONTRACT),
     "records-are-fresh": plan(contract__newest_within_s=401 * 86400.0),
     "outcome-defined": plan(contract=CONTRACT),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -111,8 +113,20 @@ def test_all_defects_are_told_at_once_and_many_in_short() -> None:
 
 
 def test_facts_of_another_type_are_no_answer() -> None:
-    for wrong in ("40", 40.5, None, [40]):
-        assert verdict("plan.rounds <= 50", **{"plan.rounds": wrong}).outcome == "error", wrong
+    wrong: dict[str, list[object]] = {
+        "plan.rounds": ["40", 40.5, None, [40], True, {"a": 1}],
+        "plan.epsilon_limit": ["x", None, [1.0], True, {}],
+        "plan.features": ["x", [None], [1], {"a": "b"}],
+        "contract.has_definition": [1, "true", None],
+        "plan.name": [1, None, ["x"]],
+    }
+    for name, values in wrong.items():
+        for value in values:
+            found = verdict("plan.rounds <= 50 || plan.name == 'x'", **{name: value})
+            assert (found.outcome, f"the fact {name} is no " in (found.why or "")) == ("error", True), (
+                name,
+                value,
+            )
 
 
 def test_a_float_that_json_wrote_as_an_integer_is_one_again() -> None:
@@ -190,6 +204,30 @@ def test_what_would_take_too_long_over_the_facts_is_not_evaluated() -> None:
     assert one.outcome == "passes"
     found = verdict(square, **{"plan.features": many})
     assert (found.outcome, "use fewer comprehensions" in (found.why or "")) == ("error", True)
+
+
+def test_the_rules_of_a_pack_share_what_they_may_take_in_their_order() -> None:
+    """Each of these may take some 40 million steps: two are evaluated, and the small one after them."""
+    many = {"plan.features": [f"column-{each}" for each in range(1600)], "plan.exempt": []}
+    large = [
+        rule(id=f"large-{each}", expression="plan.features.all(a, plan.features != plan.exempt)")
+        for each in range(100 - 1)
+    ]
+    found = compiled(pack(*large, rule(id="small")))
+    began = time.perf_counter()
+    judgement = found.judge(SUBJECT, facts_of_plan() | many)
+    assert time.perf_counter() - began < 2.0, "a hundred would take 4 s and more"
+    outcomes = list(judgement.outcomes().values())
+    assert outcomes == ["passes"] * 2 + ["error"] * 97 + ["passes"]
+    assert "of the 100000000 that all rules of a pack may take" in (judgement.verdicts[2].why or "")
+    assert judgement == found.judge(SUBJECT, facts_of_plan() | many)
+
+
+def test_an_expression_of_very_many_comprehensions_is_an_error_that_can_be_told() -> None:
+    text = "[1].all(x,true)&&" * 58 + "true"
+    many = {"plan.features": [f"c{each}" for each in range(20_000)]}
+    found = verdict(text, **many)
+    assert (found.outcome, "may take more than" in (found.why or "")) == ("error", True)
 
 
 _WORDS = [

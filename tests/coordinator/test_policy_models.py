@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from coordinator.db import writing
+from coordinator.deploy.gate import validate
 from coordinator.deploy.verdicts import verdicts_on
 from coordinator.documents import read_listed
+from coordinator.governance.evidence.notes import record
 from coordinator.governance.members import Listed
 from coordinator.governance.policies.packs import publish as publish_pack
 from coordinator.governance.policies.rejudge import judge_now, simulate, take_effect
@@ -21,6 +23,7 @@ from coordinator.registry.versions import get_version
 from protos.log_audit import AuditRefused, audit
 from protos.log_entries import LogEntry
 from protos.membership import Officer, Role
+from protos.model_notes import NoteKind, state_note
 from protos.model_stages import Stage
 from protos.policy_pack import PolicyPack
 from protos.policy_verdicts import ModelSubject
@@ -38,6 +41,9 @@ __all__ = ["make", "templates"]
 
 FEW = rule(id="few-sites", applies_to="model", expression="run.fewest_survivors >= 3", remedy="Invite more.")
 MANY = rule(id="few-sites", applies_to="model", expression="run.fewest_survivors >= 9", remedy="Invite more.")
+
+
+Lie = Callable[[list[dict]], list[dict]]
 
 
 def certified(federation: Private) -> None:
@@ -96,7 +102,7 @@ def test_a_model_that_a_blocking_rule_stops_is_quarantined_once_and_the_log_repl
     story = audit(bodies(trained), pinned_by(trained))
     (version,) = story.registry.versions.values()
     (moved,) = version.moves
-    assert (moved.by, moved.why) == ("policy", "policy pack house@2 blocks it: few-sites")
+    assert (moved.by, moved.why) == ("a policy pack", "policy pack house@2 blocks it: few-sites")
     kinds = [LogEntry.from_canonical(each).what.kind for each in bodies(trained)]
     assert kinds[-4:] == ["policy", "judged", "model-moved", "policy-in-force"]
     require_same(trained, str(tmp_path))
@@ -160,12 +166,65 @@ def test_what_moves_a_version_asks_first_and_the_log_has_what_was_said(make: Mak
     assert kinds[-4:] == ["judged", "gate", "model-moved", "judged"]
     audit(bodies(trained), pinned_by(trained))
     require_same(trained, str(tmp_path))
+    for lie, words in (
+        (
+            _finding({"rule": "house@1/ghost", "holds": True, "words": "passes"}),
+            "tells of house@1/ghost, which is no",
+        ),
+        (_finding(), "does not say of house@1/signed"),
+    ):
+        entries = lie([json.loads(each) for each in bodies(trained)])
+        with pytest.raises(AuditRefused, match=words):
+            audit([canonical_json(each) for each in entries], pinned_by(trained))
+
+
+@pytest.mark.slow
+def test_an_auditor_believes_no_move_on_a_judgement_by_facts_of_an_earlier_day(make: Make) -> None:
+    """A judgement that is true when it is written, and not made again before the version moves."""
+    trained = trained_by(make, gated(PRIVATE))
+    name = trained.plan.name
+    published(
+        trained, pack(rule(id="unstated", applies_to="model", expression="size(model.statements) == 0"))
+    )
+    with writing(trained.engine, "asking") as session:
+        judge_for_stage(session, name, 1, Stage.VALIDATED, trained.centre.clock())
+    version = get_version(trained.engine, name, 1)
+    said = state_note(
+        NoteKind.LIMITATIONS,
+        "Many.",
+        "risk-1",
+        Role.MODEL_RISK,
+        key_of("risk-1"),
+        model=(name, 1, version.digest),
+        federation=read_listed(trained.centre.settings).trusted.federation,
+        at=trained.centre.clock(),
+    )
+    record(trained.centre, said, read_listed(trained.centre.settings))
+    validate(trained.centre, version, why="a test", by="risk-1")
+    entries = [json.loads(each) for each in bodies(trained)]
+    kinds = [each["what"]["kind"] for each in entries]
+    assert kinds[-4:] == ["judged", "model-noted", "judged", "gate"]
+    audit(bodies(trained), pinned_by(trained))
+    told = entries[-1]["what"]["verdict"]
+    told["policies"][0].update(holds=True, words="passes")
+    told["passed"] = True
+    with pytest.raises(AuditRefused, match=r"judged by model\.statements \[\], and it is \['limitations'\]"):
+        audit([canonical_json(each) for each in (*entries[:-2], entries[-1])], pinned_by(trained))
 
 
 # --- what an auditor does not believe
 
-Lie = Callable[[list[dict]], list[dict]]
 Told = tuple[list[bytes], SignedRoot]
+
+
+def _finding(*found: dict[str, object]) -> Lie:
+    def lie(entries: list[dict]) -> list[dict]:
+        _of(entries, "gate")["verdict"]["policies"] = (
+            [*_of(entries, "gate")["verdict"]["policies"], *found] if found else []
+        )
+        return entries
+
+    return lie
 
 
 def _of(entries: list[dict], kind: str) -> dict:
@@ -195,8 +254,22 @@ def _verdict(**facts: object) -> Lie:
     return lie
 
 
-def _without(kind: str) -> Lie:
-    return lambda entries: [each for each in entries if each["what"]["kind"] != kind]
+def _without(*kinds: str) -> Lie:
+    return lambda entries: [each for each in entries if each["what"]["kind"] not in kinds]
+
+
+def _quarantine(*, on: str | None) -> Lie:
+    def lie(entries: list[dict]) -> list[dict]:
+        found = _of(entries, "model-moved")
+        found.pop("on")
+        found.update({} if on is None else {"on": on})
+        return entries
+
+    return lie
+
+
+def _counts(**counts: int) -> Lie:
+    return lambda entries: [_of(entries, "policy-in-force").update(counts), entries][1]
 
 
 def _twice(entries: list[dict]) -> list[dict]:
@@ -249,7 +322,19 @@ LIES: dict[str, tuple[Lie, str]] = {
         _without("model-moved"),
         "blocks model private@1, which is still candidate",
     ),
-    "no judgement": (_without("judged"), "was not judged by it"),
+    "no judgement, and a quarantine": (_without("judged"), "no judgement of it before asks for that"),
+    "no judgement": (_without("judged", "model-moved"), "was not judged by it"),
+    "a quarantine for nothing": (_quarantine(on=None), "no judgement of it before asks for that"),
+    "a quarantine by another judgement": (
+        _quarantine(on="ab" * 32),
+        "no judgement of it before asks for that",
+    ),
+    "fewer models": (
+        _counts(models=0),
+        "takes effect with 0 plans and 0 models judged, 1 blocked; before it are 0, 1 and 1",
+    ),
+    "more plans": (_counts(plans=7), "takes effect with 7 plans"),
+    "fewer that are blocked": (_counts(blocked=0), "0 blocked; before it"),
     "an unpublished pack": (_without("policy"), "was not published before"),
     "in effect twice": (_twice, "takes effect twice"),
     "a pack that one role signed": (_unsigned, "is not signed as model_risk"),

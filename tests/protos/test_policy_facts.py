@@ -7,11 +7,24 @@ from typing import Any
 
 import pytest
 
-from protos.policy_facts import FACTS, FactType, PolicyFacts, facts_for, require_same
+from protos.approvals import PlanEvidence
+from protos.contract import Contract
+from protos.documents import read_document
+from protos.plan_evaluation import Champion
+from protos.policy_facts import FACTS, FactType, PolicyFacts, facts_for, plan_facts, require_same
 from strategies.encoding import canonical_json
 from strategies.errors import Refused
 from tests.policies_for_tests import facts_of_model, facts_of_plan, recorded
-from tests.private_plan_for_tests import CENTRAL, CONTRACT, CUSTOMERS, EXEMPTING, LOCAL, NONE, SITES
+from tests.private_plan_for_tests import (
+    CENTRAL,
+    CONTRACT,
+    CUSTOMERS,
+    EXEMPTING,
+    LOCAL,
+    NONE,
+    SITES,
+    private_plan,
+)
 
 TYPES: dict[FactType, Any] = {
     FactType.BOOL: bool,
@@ -103,11 +116,30 @@ def test_a_fact_that_there_is_none_of_is_refused_and_one_left_out_too() -> None:
         require_same(short, made, "plan x")
 
 
-def test_what_only_the_coordinator_records_of_a_model_is_taken_as_recorded() -> None:
-    own: PolicyFacts = {"model.name": "lending-default", "model.version": 2}
-    files = sorted(recorded().artifacts)
-    told = again(facts_of_model())
-    made = facts_of_plan() | {name: told[name] for name in told if name.startswith("approvals.")} | own
-    require_same(told | {"model.is_signed": False}, made | {"model.artifacts": files}, "model x")
-    with pytest.raises(Refused, match=r"model.artifacts, which it does not have"):
-        require_same(told, made, "model x")
+def test_no_fact_of_a_model_is_taken_as_recorded() -> None:
+    made = facts_of_model()
+    require_same(again(made), made, "model x")
+    for name in ("model.is_signed", "model.metrics", "model.artifacts", "run.witnesses"):
+        short = {each: value for each, value in made.items() if each != name}
+        with pytest.raises(Refused, match=f"{name}, which it does not have"):
+            require_same(again(made), short, "model x")
+
+
+def test_a_plan_says_which_columns_its_champion_sees() -> None:
+    read = read_document(CONTRACT, Contract, "contract")
+    plan = private_plan()
+    champion = Champion(
+        model="older@1",
+        weights="ab" * 32,
+        scaling="cd" * 32,
+        contract=read.digest,
+        features=("term", "age_band"),
+        shape=plan.model,
+    )
+    with_one = plan.model_copy(
+        update={"evaluation": plan.evaluation.model_copy(update={"champion": champion})}
+    )
+    facts = plan_facts(with_one, read, PlanEvidence())
+    assert facts["plan.features"] == ["funded_amnt", "int_rate", "term"]
+    assert facts["plan.columns"] == ["funded_amnt", "int_rate", "term", "age_band"]
+    assert facts_of_plan()["plan.columns"] == facts["plan.features"]

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from coordinator.deploy.scoring.serving import Opened
 from coordinator.registry.publish import SCORING_FILE
 from protos.contract import Contract
-from protos.log_audit import CONTRACT_FILE, PLAN_FILE
+from protos.log_made import CONTRACT_FILE, PLAN_FILE
 from strategies.encoding import digest_of, sha256_hex
 from strategies.errors import Refused
 

@@ -182,6 +182,12 @@ def _rule(seq: int, verdict: Verdict) -> list[Cell]:
     act = "" if verdict.acts is None else f"{verdict.remedy} ({verdict.acts})"
     return [
         verdict.rule,
-        fact(f"{name}.outcome", "outcome", verdict.outcome, (seq,)),
+        fact(
+            f"{name}.outcome",
+            "outcome",
+            verdict.outcome,
+            (seq,),
+            shown=verdict.outcome if verdict.why is None else f"{verdict.outcome}: {verdict.why}",
+        ),
         fact(f"{name}.act", "act", act, (seq,)) if act else "",
     ]

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any, Final
 
-from coordinator.governance.evidence.facts import Fact, Missing
+from coordinator.governance.evidence.facts import Fact, Missing, one_line
 from coordinator.governance.evidence.story import Story
 
 VIEW: Final = "evidence/v1"
@@ -226,7 +226,7 @@ def _text_block(block: Quote | Lacks | Words, sources: _Sources) -> dict[str, An
 
 def _cell(cell: Cell, sources: _Sources) -> dict[str, Any]:
     if isinstance(cell, str):
-        return {"shown": cell, "source": None}
+        return {"shown": one_line(cell), "source": None}
     return {"shown": cell.shown, "source": sources.number(cell)}
 
 

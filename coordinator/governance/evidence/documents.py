@@ -6,7 +6,13 @@ from collections.abc import Callable, Iterator, Mapping
 from enum import StrEnum
 from typing import Final
 
-from coordinator.governance.evidence import about_model, about_office, about_performance, about_privacy
+from coordinator.governance.evidence import (
+    about_deployments,
+    about_model,
+    about_office,
+    about_performance,
+    about_privacy,
+)
 from coordinator.governance.evidence.content import EvidenceDocument, Lacks, Section, Words
 from coordinator.governance.evidence.facts import Missing
 from coordinator.governance.evidence.story import Story
@@ -131,6 +137,7 @@ def _card(story: Story) -> tuple[Section, ...]:
         about_model.data(story),
         about_model.training(story),
         about_privacy.protection(story),
+        about_deployments.deployments(story),
     )
 
 
@@ -138,6 +145,7 @@ def _dossier(story: Story) -> tuple[Section, ...]:
     return (
         about_office.statements(story, _STATED[EvidenceKind.DOSSIER]),
         about_model.identity(story),
+        about_deployments.deployments(story),
         about_office.approvals(story),
         about_office.gate(story),
         about_office.policies(story),

@@ -72,7 +72,7 @@ def fact(
         plain = None  # JSON has no infinity
     return Fact(
         name=name,
-        label=label,
+        label=one_line(label),
         value=plain,
         shown=one_line(show(value) if shown is None else shown),
         entries=tuple(sorted(set(entries))),

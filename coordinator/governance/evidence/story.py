@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +16,7 @@ from typing import TypeVar
 from protos.approvals import PlanEvidence
 from protos.contract import Contract
 from protos.log_audit import Audit
+from protos.log_deploy import Deployed, RecallConfirmed, RecallOrdered, RolloutMoved, TargetAdded
 from protos.log_entries import CeilingSet, LogEntry, ModelRegistered, PlanRecorded, RunLaunched, What
 from protos.log_evidence import ModelNoted
 from protos.log_export import Export
@@ -61,6 +62,10 @@ class Story:
     def ref(self) -> str:
         """`lending-default@3`."""
         return f"{self.model.name}@{self.model.version}"
+
+    def is_rollout(self, target: str, rollout: str) -> bool:
+        """Whether a rollout is of this version."""
+        return rollout in _rollouts(self.audit, self.model).get(target, ())
 
     def of(self, *kinds: type[E]) -> Iterator[tuple[Told, E]]:
         """The entries of some kinds, in order."""
@@ -115,11 +120,18 @@ class Reading:
         )
 
     def _about(self, model: ModelRegistered, plan: Digest, contract: Digest) -> Iterator[Told]:
-        return (each for each in self._likely(model, plan) if _is_about(each.what, model, plan, contract))
+        rollouts = _rollouts(self.audit, model)
+        for each in self._likely(model, plan, rollouts):
+            if _is_about(each.what, model, plan, contract) or _is_deployed(each.what, model, rollouts):
+                yield each
 
-    def _likely(self, model: ModelRegistered, plan: Digest) -> Iterator[Told]:
+    def _likely(
+        self, model: ModelRegistered, plan: Digest, rollouts: Mapping[str, Collection[str]]
+    ) -> Iterator[Told]:
         """Entries that may be about a version, by words that such entries have; parsing all of a long log takes minutes."""
-        words = (model.run, plan, model.digest, f'"name":"{model.name}"', '"kind":"ceiling"')
+        named = (f'"{key}":"{model.name}"' for key in ("name", "model"))
+        started = (each for found in rollouts.values() for each in found)
+        words = (model.run, plan, model.digest, *named, *started, '"kind":"ceiling"', '"kind":"target-added"')
         needles = [each.encode() for each in words]
         for seq, body in enumerate(self._bodies):
             if any(each in body for each in needles):
@@ -143,6 +155,36 @@ def _is_about(what: What, model: ModelRegistered, plan: Digest, contract: Digest
         case _:
             of_run = isinstance(what, RunLaunched | RunEvent) and what.run == model.run
             return of_run or isinstance(what, CeilingSet)
+
+
+def _is_deployed(what: What, model: ModelRegistered, rollouts: Mapping[str, Collection[str]]) -> bool:
+    """Whether an entry is about where a version runs: a rollout of it, a release of it, its recall, or a target that it was sent to."""
+    place = (model.name, model.version)
+    match what:
+        case TargetAdded():
+            return what.name in rollouts
+        case Deployed():
+            released = ((each.released.model, each.released.version) for each in what.releases)
+            return what.rollout in rollouts.get(what.target, ()) or place in released
+        case RolloutMoved():
+            return what.rollout in rollouts.get(what.target, ())
+        case RecallOrdered() | RecallConfirmed():
+            return (what.model, what.version) == place
+        case _:
+            return False
+
+
+def _rollouts(audit: Audit, model: ModelRegistered) -> dict[str, frozenset[str]]:
+    """The rollouts of a version, by the targets that have any."""
+    found = {
+        target: frozenset(
+            rollout
+            for rollout, each in story.rollouts.items()
+            if (each.started.model, each.started.version) == (model.name, model.version)
+        )
+        for target, story in audit.deployments.targets.items()
+    }
+    return {target: rollouts for target, rollouts in found.items() if rollouts}
 
 
 def read_entries(entries: Iterable[bytes], pinned: SignedRoot) -> Reading:

@@ -3,7 +3,7 @@
 1. An expression that does not compile, or whose type is not bool, has a defect with line and column, and is never evaluated.
 2. Evaluation answers `True`, `False`, or why there is no answer: CEL's runtime errors come back as values of type ERROR, and none of them is an answer.
 3. Everything is bounded: the expression (`policy_pack`), its nesting (32, by the parser), the facts, what it may use, and so the steps that it takes
-   over the facts that it is given (`language`). One that would take more is not evaluated.
+   over the facts that it is given (`language`). One that would take more is not evaluated (`judge`).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from cel_expr_python import cel
 
-from coordinator.governance.policies.language import CONFIGURATION, MOST_STEPS, Defect, Shape, shape_of
+from coordinator.governance.policies.language import CONFIGURATION, Defect, Shape, shape_of
 from protos.policy_facts import FactType, facts_for
 from protos.policy_pack import MOST_EXPRESSION, Kind
 from protos.policy_verdicts import LONGEST_WHY
@@ -45,9 +45,7 @@ class Expression:
     _program: Any
 
     def answer(self, facts: Mapping[str, Any]) -> bool | str:
-        """True, False, or in words why neither. `facts` are those that `cel_facts` made."""
-        if (steps := self.shape.steps(facts)) > MOST_STEPS:
-            return f"it may take {steps} steps over these facts, and at most {MOST_STEPS} are taken; use fewer comprehensions in one rule"
+        """True, False, or in words why neither. `facts` are those that `cel_facts` made; whoever asks has looked at the steps that it takes."""
         try:
             found = self._program.eval(data=dict(facts))
         except RuntimeError as error:  # the evaluator's own bounds
@@ -79,22 +77,30 @@ def compile_expression(text: str, kind: Kind) -> Expression | Defect:
 
 
 def cel_facts(facts: Mapping[str, Any], kind: Kind) -> dict[str, Any]:
-    """Facts as CEL takes them, each of its own type, also where JSON made an integer of a float. Raises UsageError for more than is bounded."""
+    """Facts as CEL takes them, each of its own type, also where JSON made an integer of a float. Raises UsageError for more than is bounded, and
+    for another type."""
     size = len(canonical_json(dict(facts)))
     if size > MOST_FACTS_BYTES:
         raise UsageError(f"the facts have {size} bytes; rules are given at most {MOST_FACTS_BYTES}")
     types = {each.name: each.type for each in facts_for(kind)}
-    return {name: _typed(value, types[name]) for name, value in facts.items() if name in types}
+    return {name: _typed(name, value, types[name]) for name, value in facts.items() if name in types}
 
 
-def _typed(value: Any, kind: FactType) -> Any:  # noqa: ANN401  (a value that JSON has)
-    match kind:
-        case FactType.DOUBLE:
-            return float(value)
-        case FactType.NUMBERS:
-            return {name: float(number) for name, number in value.items()}
-        case _:
+def _typed(name: str, value: Any, kind: FactType) -> Any:  # noqa: ANN401  (a value that JSON has)
+    """Raises UsageError for one of another type: an entry of the log has what somebody wrote there."""
+    match kind, value:
+        case (FactType.BOOL, bool()) | (FactType.STRING, str()):
             return value
+        case (FactType.INT, int()) if not isinstance(value, bool):
+            return value
+        case (FactType.DOUBLE, int() | float()) if not isinstance(value, bool):
+            return float(value)
+        case (FactType.STRINGS, list()) if all(isinstance(each, str) for each in value):
+            return value
+        case (FactType.NUMBERS, dict()):
+            return {key: _typed(name, number, FactType.DOUBLE) for key, number in value.items()}
+        case _:
+            raise UsageError(f"the fact {name} is no {kind}, but {type(value).__name__}")
 
 
 @cache

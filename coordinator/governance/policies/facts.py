@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Final
 
+import structlog
 from sqlalchemy import exists, func, select
 from sqlalchemy.orm import Session
 
@@ -22,25 +23,33 @@ from protos.model_stages import Stage
 from protos.plan import Plan
 from protos.policy_facts import PolicyFacts, RecordedModel, plan_facts
 from protos.policy_verdicts import ModelSubject, PlanSubject, Subject
-from strategies.errors import UsageError
+from strategies.errors import CovenantError, UsageError
 
 Judged = tuple[Subject, PolicyFacts]
 """A subject and its facts."""
 _KEPT: Final = 2048
+_log = structlog.get_logger(__name__)
 
 
 def facts_of_plan(plan: Plan, contract: Contract, evidence: PlanEvidence) -> Judged:
     """A plan under its contract, with what is said about it."""
-    subject = PlanSubject(name=plan.name, plan=plan.digest, contract=contract.digest)
-    return subject, plan_facts(plan, contract, evidence)
+    return PlanSubject.of_plan(plan, contract), plan_facts(plan, contract, evidence)
 
 
 def waiting_plans(session: Session) -> Iterator[Judged]:
-    """The plans that were proposed and not launched yet, in the order of their proposals."""
+    """The plans that were proposed and not launched yet, in the order of their proposals, without those that cannot be read any more: a launch
+    refuses them."""
     launched = exists().where(Run.plan_digest == StoredPlan.digest, Run.contract == StoredPlan.contract)
     query = select(StoredPlan).where(~launched).order_by(StoredPlan.proposed_at, StoredPlan.digest)
     for row in session.scalars(query):
-        yield _facts_of(row.plan, row.contract, row.evidence)
+        try:
+            found = _facts_of(row.plan, row.contract, row.evidence)
+        except CovenantError as error:
+            _log.warning(
+                "a waiting plan cannot be judged", plan=row.name, digest=row.digest, reason=str(error)
+            )
+            continue
+        yield found
 
 
 def registered_models(session: Session) -> Iterator[Judged]:

@@ -8,7 +8,7 @@ from functools import lru_cache
 from typing import Any, Final
 
 from coordinator.governance.policies.expressions import Expression, cel_facts, compile_expression
-from coordinator.governance.policies.language import Defect
+from coordinator.governance.policies.language import MOST_PACK_STEPS, MOST_STEPS, Defect
 from protos.policy_pack import PolicyPack, PolicyRule
 from protos.policy_verdicts import LONGEST_WHY, Judgement, Subject, Verdict
 from strategies.encoding import digest_of
@@ -26,14 +26,35 @@ class CompiledRule:
     rule: PolicyRule
     expression: Expression | Defect
 
-    def verdict(self, facts: Mapping[str, Any]) -> Verdict:
-        """What it comes to by `facts`, as CEL takes them."""
+    def verdict(self, facts: Mapping[str, Any], budget: _Budget) -> Verdict:
+        """What it comes to by `facts`, as CEL takes them, for what is left of `budget`."""
         if isinstance(self.expression, Defect):
             return Verdict.of(self.rule, "error", self.expression.words[:LONGEST_WHY])
+        if why := budget.refusal(self.expression.shape.steps(facts)):
+            return Verdict.of(self.rule, "error", why)
         answer = self.expression.answer(facts)
         if answer is True:
             return Verdict.of(self.rule, "passes")
         return Verdict.of(self.rule, "fails") if answer is False else Verdict.of(self.rule, "error", answer)
+
+
+@dataclass(slots=True)
+class _Budget:
+    """What the rules of a pack may take over one subject, spent in their order: the same rules come to the same on every machine."""
+
+    left: int = MOST_PACK_STEPS
+
+    def refusal(self, steps: int) -> str:
+        """Why a rule that takes `steps` is not evaluated; nothing where it is, and they are spent."""
+        if steps > MOST_STEPS:
+            return f"it may take more than {MOST_STEPS} steps over these facts; use fewer comprehensions in one rule"
+        if steps > self.left:
+            return (
+                f"it may take {steps} steps over these facts, and {self.left} are left of the {MOST_PACK_STEPS} that all rules of a pack may take; use"
+                " fewer comprehensions, or put rules into a pack of another name"
+            )
+        self.left -= steps
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +84,8 @@ class CompiledPack:
         rules = [each for each in self.rules if each.rule.applies_to == subject.of]
         try:
             given = cel_facts(facts, subject.of)
-            verdicts = [each.verdict(given) for each in rules]
+            budget = _Budget()
+            verdicts = [each.verdict(given, budget) for each in rules]
         except UsageError as error:
             verdicts = [Verdict.of(each.rule, "error", str(error)[:LONGEST_WHY]) for each in rules]
         return Judgement(

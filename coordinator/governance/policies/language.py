@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 MOST_STEPS: Final = 50_000_000
-"""Below a second."""
+"""Of one rule: below a tenth of a second."""
+MOST_PACK_STEPS: Final = 100_000_000
+"""Of all rules of a pack over one subject: everything is judged while the log is held, and simulated for whoever asks."""
 CONFIGURATION: Final = """
 stdlib:
   exclude_macros: [map, filter]

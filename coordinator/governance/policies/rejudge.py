@@ -4,6 +4,7 @@
 2. Each judgement is told with what differs from the one before. A model that a blocking rule stops is quarantined; a plan is refused at its launch.
 3. That it was done is told last, and kept with the pack. A coordinator that was away at that moment does it once it leads.
 4. A version that was replaced before anybody judged by it never takes effect.
+5. A pack that cannot be judged by now keeps no other from taking effect, and a plan that cannot be read any more keeps none: nothing is launched of it.
 """
 
 from __future__ import annotations
@@ -31,17 +32,17 @@ from coordinator.governance.policies.facts import (
 )
 from coordinator.governance.policies.judge import compiled, require_unblocked
 from coordinator.governance.policies.packs import effective, last_judgement, recorded
+from coordinator.leadership import Deposed
 from coordinator.registry.stages import move
 from coordinator.rounds.question import RunDocuments
 from protos.approvals import PlanEvidence
-from protos.log_policies import PolicyInForce, PolicyJudged
+from protos.log_policies import ACTING, PolicyInForce, PolicyJudged
 from protos.log_registry import LONGEST_WHY
 from protos.model_stages import Stage
 from protos.policy_pack import PolicyPack
 from protos.policy_verdicts import Difference, Judgement, ModelSubject, differences
+from strategies.errors import CovenantError, DiskError, Refused
 
-ACTING = "policy"
-"""How the log calls whoever quarantines."""
 _STANDING = frozenset({Stage.CANDIDATE, Stage.VALIDATED, Stage.APPROVED, Stage.DEPLOYED})
 Said = tuple[PolicyPack, Judgement]
 """What a pack says of a subject."""
@@ -59,13 +60,25 @@ class Effect:
 
 
 def take_effect(centre: Centre) -> tuple[str, ...]:
-    """Judge everything by each pack whose time has come and that nobody has judged by yet; the refs of those packs. Raises `CovenantError`."""
+    """Judge everything by each pack whose time has come and that nobody has judged by yet; the refs of those packs.
+
+    Raises Deposed and DiskError at once, and, after the other packs were judged by, Refused with each pack that could not be, and why.
+    """
     with reading(centre.engine, "looking for policy packs that take effect") as session:
         due = _due(session, centre.clock())
-    done = tuple(each.ref for each in due if _take_effect(centre, each))
-    for ref in done:
-        _log.info("policy pack in effect", pack=ref)
-    return done
+    done, failed = list[str](), list[str]()
+    for pack in due:
+        try:
+            if _take_effect(centre, pack):
+                done.append(pack.ref)
+                _log.info("policy pack in effect", pack=pack.ref)
+        except (Deposed, DiskError):
+            raise
+        except CovenantError as error:
+            failed.append(f"{pack.ref}: {error}")
+    if failed:
+        raise Refused(f"not everything could be judged by {'; '.join(failed)}")
+    return tuple(done)
 
 
 def _take_effect(centre: Centre, pack: PolicyPack) -> bool:
