@@ -24,6 +24,7 @@ from coordinator.governance.log import TransparencyLog
 from coordinator.governance.witnesses import SET_BACK, Seen, WitnessBook, keep
 from coordinator.rounds.asking import Asked, Asking, NotYet, note_missing
 from coordinator.rounds.log_shown import LogShown
+from coordinator.rounds.progress import WITNESS
 from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.roster import because
 from coordinator.rounds.store import RoundStore
@@ -186,7 +187,7 @@ class Witnessing:
             else:
                 answers.signed[site] = seen
 
-        answers.missing.update(asking.ask(Stage.PREPARE, 0, Asked(frames, echoes.__getitem__), take))
+        answers.missing.update(asking.ask(Stage.PREPARE, 0, Asked(frames, echoes.__getitem__, WITNESS), take))
         self._keep((*answers.signed.values(), *answers.heard))
         if answers.signed:
             self._note = request.note
