@@ -103,9 +103,7 @@ def drive_run(centre: Centre, run: RunId, grid: Grid, *, flower_run: int, watche
             _drive(centre, documents, grid, flower_run, progress)
 
 
-def _drive(
-    centre: Centre, documents: RunDocuments, grid: Grid, flower_run: int, progress: Progress
-) -> None:
+def _drive(centre: Centre, documents: RunDocuments, grid: Grid, flower_run: int, progress: Progress) -> None:
     from coordinator.flower.grid import PromptGrid
     from coordinator.flower.wire import wire_over
     from coordinator.governance.halted import Halted, HaltWatch

@@ -198,9 +198,7 @@ class KeptProgress(Progress):
 
     def _write_heard(self, session: Session, pending: Mapping[_Key, _Noted]) -> None:
         sites = {key.site for key in pending}
-        rows = {
-            row.site: row for row in session.scalars(select(SiteHeard).where(SiteHeard.site.in_(sites)))
-        }
+        rows = {row.site: row for row in session.scalars(select(SiteHeard).where(SiteHeard.site.in_(sites)))}
         for key, noted in pending.items():
             row = rows.get(key.site)
             if row is None:

@@ -29,9 +29,7 @@ def upgrade() -> None:
         sa.Column("waiting", sa.Boolean(), nullable=False),
         sa.Column("trouble", sa.Text(), nullable=True),
         sa.Column("changed_at", _MOMENT, nullable=False),
-        sa.CheckConstraint(
-            "stage IN ('prepare', 'train', 'evaluate')", name=op.f("ck_site_exchanges_stage")
-        ),
+        sa.CheckConstraint("stage IN ('prepare', 'train', 'evaluate')", name=op.f("ck_site_exchanges_stage")),
         sa.CheckConstraint(
             "round >= 0 AND asked >= 0 AND answered >= 0", name=op.f("ck_site_exchanges_numbers")
         ),
