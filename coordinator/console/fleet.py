@@ -8,12 +8,15 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Self
 
+import structlog
+
 from coordinator.bootstrap import Centre
 from coordinator.flower.control import Control, NodeSeen
 from strategies.errors import CovenantError
 
 Nodes = Mapping[bytes, NodeSeen]
 _FRESH_S: Final = 5.0
+_log = structlog.get_logger(__name__)
 _PATIENCE_S: Final = 0.1
 
 
@@ -57,7 +60,10 @@ class Fleet:
         try:
             found = Seen(self.look())
         except (CovenantError, ValueError) as error:
-            found = Seen(None, str(error))
+            _log.warning("the sites' connections are not known", reason=str(error))
+            found = Seen(
+                None, "the SuperLink does not answer; whoever runs the coordinator finds why in its log"
+            )
         with self._lock:
             self._last, self._at, self._looking = found, self.monotonic(), None
         done.set()

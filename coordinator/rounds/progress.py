@@ -85,11 +85,11 @@ class KeptProgress(Progress):
     contract: str
     clock: Callable[[], datetime]
     monotonic: Callable[[], float]
-    _now: tuple[str, int, str] = (Stage.PREPARE.name.lower(), 0, ANSWER)
-    _began: dict[SiteName, float] = field(default_factory=dict)
-    _pending: dict[_Key, _Noted] = field(default_factory=dict)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _fresh: bool = True
+    _now: tuple[str, int, str] = field(default=(Stage.PREPARE.name.lower(), 0, ANSWER), init=False)
+    _began: dict[SiteName, float] = field(default_factory=dict, init=False)
+    _pending: dict[_Key, _Noted] = field(default_factory=dict, init=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False)
+    _fresh: bool = field(default=True, init=False)
 
     def asking(
         self, stage: Stage, number: int, step: str, frames: Mapping[SiteName, bytes]

@@ -38,6 +38,7 @@ _ROUND_TONES: Final[dict[str, Tone]] = {
 }
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 _MOST_LINES: Final = 6
+_SHOWN: Final = 140
 _NOTHING_NOTED: Final = (
     "Nothing was noted of this run's exchanges yet. It begins with the first question to a site."
 )
@@ -54,6 +55,11 @@ def data_size(count: int) -> Cell:
 def seconds(value: float | None) -> Cell:
     """A duration in seconds."""
     return Cell(value, text=None if value is None else f"{value:.2f} s")
+
+
+def shortened(text: str) -> Cell:
+    """A sentence in a list: its beginning; the whole of it in the file."""
+    return Cell(text, text=text if len(text) <= _SHOWN else f"{text[:_SHOWN].rstrip()} …")
 
 
 def site_cell(site: str) -> Cell:
@@ -84,7 +90,7 @@ def now_table(rows: Sequence[SiteExchange], *, going: bool) -> Table:
                 Cell(row.answered, text=f"{row.answered} of {row.asked}"),
                 data_size(row.sent),
                 data_size(row.received),
-                seconds(row.seconds),
+                seconds(row.seconds if row.answered else None),
                 Cell(row.trouble or ""),
             )
             for row in rows
@@ -263,7 +269,9 @@ def privacy_table(costs: Sequence[RunCost]) -> Table:
 
 
 def charts_of(points: Sequence[Point], rows: Sequence[SiteExchange]) -> Sequence[Chart]:
-    """Learning curves, seconds and bytes by round, and how long each of the slowest sites took."""
+    """Learning curves, seconds and bytes by round, and how long each of the slowest sites took; none before a round was committed."""
+    if not points:
+        return ()
     return (
         _metric_chart(
             points,

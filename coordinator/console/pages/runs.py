@@ -98,7 +98,7 @@ def runs_table(
                 Cell(each.committed, text=f"{each.committed} of {each.rounds}"),
                 Cell(each.submitted_at),
                 Cell(each.finished_at),
-                Cell(each.reason or ""),
+                tables.shortened(each.reason or ""),
             )
             for each in rows
         ],
@@ -205,7 +205,11 @@ class _Found:
         round_ = f" round {first.round}" if first.round else ""
         waiting = sum(row.waiting for row in self.stage) if self.going else 0
         step = next((row.step for row in self.stage if row.waiting), "")
-        asked = f": {waiting} of {len(self.stage)} asked {tables.STEPS.get(step, step)}" if waiting else ""
+        asked = (
+            f": waiting for {waiting} of {len(self.stage)} sites, asked {tables.STEPS.get(step, step)}"
+            if waiting
+            else ""
+        )
         return f"{stage}{round_}{asked}"
 
 

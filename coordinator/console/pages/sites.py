@@ -29,14 +29,15 @@ _MEMBERS: Final = "covenant.governance.v1.Members/GetMembers"
 _ACCOUNTS: Final = "covenant.governance.v1.Ledger/ListAccounts"
 _MOST_INVITATIONS: Final = 1000
 HEALTH: Final[dict[str, tuple[str, Tone]]] = {
-    "well": ("well", "good"),
     "suspended": ("suspended", "bad"),
     "unfit": ("rows do not fit the contract", "bad"),
     "refuses": ("refuses", "bad"),
     "silent": ("silent", "warn"),
     "away": ("not connected", "warn"),
     "new": ("not asked yet", "quiet"),
+    "well": ("well", "good"),
 }
+"""Words and tone, the most urgent first."""
 _TROUBLED: Final = frozenset({"suspended", "unfit", "refuses", "silent", "away"})
 _FILTERS: Final = ("trouble", "well", "new")
 
@@ -49,6 +50,7 @@ def show_all(visit: Visit) -> Response:
     if which and which not in _FILTERS:
         raise UsageError(f"sites are listed by health as one of {', '.join(_FILTERS)}, or all of them")
     shown = [each for each in found if _is(each, which) and name in each.site]
+    shown.sort(key=lambda each: list(HEALTH).index(each.health))
     table = _sites_table(shown, "No site is like that." if which or name else "There is no member site.")
     if visit.query.get("format") == "csv":
         return visit.table(table)
@@ -147,11 +149,11 @@ def _sites_table(found: Sequence[SiteView], empty: str) -> Table:
             Column("Health"),
             Column("Connected"),
             Column("Answered last"),
+            Column("Last trouble"),
             Column("Contract"),
             Column("Refusals in 30 days", number=True),
             Column("Agent"),
             Column("Personal models", number=True),
-            Column("Last trouble"),
         ],
         rows=[
             (
@@ -159,11 +161,11 @@ def _sites_table(found: Sequence[SiteView], empty: str) -> Table:
                 health_cell(each),
                 _connected(each),
                 Cell(each.heard_at),
+                tables.shortened("" if each.heard is None else each.heard.trouble or ""),
                 _contract(each),
                 Cell(each.troubles),
                 Cell(None if each.heard is None else each.heard.version),
                 Cell(each.personal),
-                Cell("" if each.heard is None else each.heard.trouble or ""),
             )
             for each in found
         ],
