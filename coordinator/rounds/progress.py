@@ -49,6 +49,9 @@ class Progress:
     def heard(self, site: SiteName, outcome: Outcome, trouble: str | None) -> None:
         """An outcome came; `trouble` is why it is of no use."""
 
+    def version(self, site: SiteName, release: str) -> None:
+        """A site has told the release of its agent."""
+
     def done(self) -> None:
         """The exchange is over, however it ended."""
 
@@ -74,6 +77,7 @@ class _Noted:
     answered_at: datetime | None = None
     trouble_at: datetime | None = None
     fits: bool | None = None
+    version: str | None = None
 
 
 @dataclass
@@ -121,6 +125,12 @@ class KeptProgress(Progress):
             else:
                 noted.trouble, noted.trouble_at = trouble[:_LONGEST_TROUBLE], at
                 noted.fits = False if trouble.startswith(_OF_CONTRACT) else noted.fits
+
+    def version(self, site: SiteName, release: str) -> None:
+        """See `Progress.version`."""
+        if release:
+            with self._lock:
+                self._of(site).version = release
 
     def done(self) -> None:
         """See `Progress.done`."""
@@ -211,6 +221,8 @@ class KeptProgress(Progress):
             if noted.fits is not None:
                 row.contract_at = noted.answered_at or noted.trouble_at
                 row.contract, row.fits = self.contract, noted.fits
+            if noted.version is not None:
+                row.version, row.version_at = noted.version, self.clock()
 
 
 def _add(row: SiteExchange, noted: _Noted, at: datetime) -> None:

@@ -171,6 +171,7 @@ class Witnessing:
             if isinstance(body, WitnessAnswer):
                 self._copied[site] = body.copied
                 self._starts.note(site, body.start)
+                asking.progress.version(site, body.version)
                 if body.statement is None:
                     answers.behind[site] = body.size
             try:

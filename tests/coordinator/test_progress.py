@@ -12,6 +12,7 @@ from coordinator.db.engine import reading
 from coordinator.db.progress_schema import SiteExchange, SiteHeard
 from coordinator.rounds.driver import Driver
 from coordinator.rounds.progress import KeptProgress
+from protos.release import package_version
 from strategies.errors import CovenantError
 from strategies.secagg.messages import MaskedInput
 from tests.coordinator.secure_for_tests import CONTRACT, EAST, FOUR, RUN, WEST, Secured, Template, secure_plan
@@ -139,3 +140,11 @@ def test_a_database_that_fails_holds_no_run_up(federation: Secured, monkeypatch:
 def test_nothing_of_a_silent_progress_is_kept(federation: Secured) -> None:
     federation.drive()
     assert exchanges(federation.engine) == []
+
+
+def test_the_release_of_an_agent_is_told_with_what_it_witnesses(federation: Secured) -> None:
+    progress = progress_of(federation)
+    drive(federation, progress)
+    progress.flush()
+
+    assert {each.version for each in heard(federation.engine).values()} == {package_version()}
