@@ -22,7 +22,7 @@ from strategies.errors import CovenantError
 from strategies.ids import RunId, SiteName, run_id
 from strategies.secagg.messages import MaskedInput
 from tests.coordinator.api_for_tests import PEOPLE, Bank, FakeTransport, _people
-from tests.coordinator.console_for_tests import Pages, pages
+from tests.coordinator.console_for_tests import Browser, Pages, pages
 from tests.coordinator.private_for_tests import Private, Templates, private_plan
 from tests.coordinator.registry_for_tests import Registry
 from tests.coordinator.secure_for_tests import CONTRACT, EAST, FOUR, NORTH, RUN, SOUTH, WEST, secure_plan
@@ -58,6 +58,13 @@ class Ran:
     federation: Private
     going: KeptProgress
     store: RoundStore
+    _browsers: dict[str, Browser] = field(default_factory=dict)
+
+    def browser(self, officer: str) -> Browser:
+        """The one browser of an officer: signing in too often is refused."""
+        if officer not in self._browsers:
+            self._browsers[officer] = self.pages.browser(officer)
+        return self._browsers[officer]
 
 
 @contextmanager

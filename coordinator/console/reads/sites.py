@@ -94,7 +94,7 @@ def site_view(engine: Engine, members: MemberList, site: SiteName, seen: Seen, n
 def _views(engine: Engine, members: Iterable[Member], seen: Seen, now: datetime) -> Sequence[SiteView]:
     with reading(engine, "reading the sites") as session:
         heard = {row.site: row for row in session.scalars(select(SiteHeard))}
-        enrolled = dict(session.execute(select(Site.name, Site.enrolled_at)).tuples().all())
+        enrolled = {row.name: row.enrolled_at for row in session.execute(select(Site.name, Site.enrolled_at))}
         late = SiteExchange.trouble.is_not(None), SiteExchange.changed_at > now - LATELY
         count = select(SiteExchange.site, func.count()).where(*late).group_by(SiteExchange.site)
         troubles = {site: int(times) for site, times in session.execute(count)}
