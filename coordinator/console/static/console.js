@@ -82,6 +82,11 @@ document.addEventListener("DOMContentLoaded", () => {
   live();
   refresh();
 });
+// What a reader has opened within a part stays open when the part is fetched again.
+let opened = [];
+const places = () => [...document.querySelectorAll("[id] details")].map((each) => [each, `${each.closest("[id]").id} ${each.querySelector("summary")?.textContent}`]);
+document.addEventListener("htmx:before:swap", () => { opened = places().filter(([each]) => each.open).map(([, place]) => place); });
+document.addEventListener("htmx:after:swap", () => { for (const [each, place] of places()) if (opened.includes(place)) each.open = true; });
 for (const name of ["htmx:after:swap", "htmx:after:settle"]) {
   document.addEventListener(name, () => { localise(document); confirmations(document); });
 }
