@@ -29,6 +29,9 @@ from strategies.secagg.shamir import Entropy
 if TYPE_CHECKING:
     from flwr.serverapp import Grid
 
+    from coordinator.rounds.progress import Progress
+    from coordinator.rounds.question import RunDocuments
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Centre:
@@ -81,13 +84,26 @@ def lease_of(centre: Centre, seat: Seat) -> Lease:
     )
 
 
-def drive_run(centre: Centre, run: RunId, grid: Grid, *, flower_run: int) -> None:
-    """Drive `run` over the Grid of its ServerApp and register what comes of it; a failure is recorded, then raised."""
+def drive_run(centre: Centre, run: RunId, grid: Grid, *, flower_run: int, watched: bool = False) -> None:
+    """Drive `run` over the Grid of its ServerApp and register what comes of it; a failure is recorded, then raised.
+
+    `watched` has a thread note how it goes on, for people who look at it meanwhile.
+    """
+    from coordinator.rounds.progress import KeptProgress, Progress
+    from coordinator.runs import load_documents
+
     with structlog.contextvars.bound_contextvars(run=run):
-        _drive(centre, run, grid, flower_run)
+        documents = load_documents(centre.engine, run)
+        if not watched:
+            _drive(centre, documents, grid, flower_run, Progress())
+            return
+        contract = documents.contract.ref
+        progress = KeptProgress(centre.engine, run, contract, centre.clock, centre.monotonic)
+        with progress.written():
+            _drive(centre, documents, grid, flower_run, progress)
 
 
-def _drive(centre: Centre, run: RunId, grid: Grid, flower_run: int) -> None:
+def _drive(centre: Centre, documents: RunDocuments, grid: Grid, flower_run: int, progress: Progress) -> None:
     from coordinator.flower.grid import PromptGrid
     from coordinator.flower.wire import wire_over
     from coordinator.governance.halted import Halted, HaltWatch
@@ -97,9 +113,9 @@ def _drive(centre: Centre, run: RunId, grid: Grid, flower_run: int) -> None:
     from coordinator.registry.publish import publish
     from coordinator.rounds.driver import Driver
     from coordinator.rounds.store import RoundStore
-    from coordinator.runs import ledger_of, load_documents
+    from coordinator.runs import ledger_of
 
-    documents = load_documents(centre.engine, run)
+    run = documents.run
     store = RoundStore(centre.engine, centre.artifacts, run, centre.clock, ledger_of(centre, documents))
     store.start(flower_run)
     keys = {member.site: member.node_key.encode() for member in documents.member_list.members}
@@ -119,6 +135,7 @@ def _drive(centre: Centre, run: RunId, grid: Grid, flower_run: int) -> None:
             centre.entropy,
             halted=halted,
             ordered=partial(take_order, centre, run),
+            progress=progress,
         )
         finished = driver.drive()
         publish(centre, documents, finished)

@@ -280,6 +280,7 @@ class WitnessAnswer:
     """A site's statement and the view that it names; without a statement, the `size` of the log from which it needs a proof.
 
     It has a copy of the first `copied` entries. `start` says that it was started and is not vouched for yet; `vouchers` are its own for others.
+    `version` is the release of its agent; nothing is decided by it.
     """
 
     size: int
@@ -288,6 +289,7 @@ class WitnessAnswer:
     copied: int = 0
     start: SignedStart | None = None
     vouchers: tuple[SignedVoucher, ...] = ()
+    version: str = ""
 
 
 Body = Moments | Update | ScoreCounts | Refusal | SecureAnswer | WitnessAnswer

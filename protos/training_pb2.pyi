@@ -148,20 +148,22 @@ class LogLeaf(_message.Message):
     def __init__(self, seq: _Optional[int] = ..., body: _Optional[bytes] = ..., hashes: _Optional[_Iterable[bytes]] = ...) -> None: ...
 
 class WitnessAnswer(_message.Message):
-    __slots__ = ("statement", "view", "size", "copied", "start", "vouchers")
+    __slots__ = ("statement", "view", "size", "copied", "start", "vouchers", "version")
     STATEMENT_FIELD_NUMBER: _ClassVar[int]
     VIEW_FIELD_NUMBER: _ClassVar[int]
     SIZE_FIELD_NUMBER: _ClassVar[int]
     COPIED_FIELD_NUMBER: _ClassVar[int]
     START_FIELD_NUMBER: _ClassVar[int]
     VOUCHERS_FIELD_NUMBER: _ClassVar[int]
+    VERSION_FIELD_NUMBER: _ClassVar[int]
     statement: bytes
     view: bytes
     size: int
     copied: int
     start: bytes
     vouchers: _containers.RepeatedScalarFieldContainer[bytes]
-    def __init__(self, statement: _Optional[bytes] = ..., view: _Optional[bytes] = ..., size: _Optional[int] = ..., copied: _Optional[int] = ..., start: _Optional[bytes] = ..., vouchers: _Optional[_Iterable[bytes]] = ...) -> None: ...
+    version: str
+    def __init__(self, statement: _Optional[bytes] = ..., view: _Optional[bytes] = ..., size: _Optional[int] = ..., copied: _Optional[int] = ..., start: _Optional[bytes] = ..., vouchers: _Optional[_Iterable[bytes]] = ..., version: _Optional[str] = ...) -> None: ...
 
 class Secure(_message.Message):
     __slots__ = ("frames", "aggregate", "checkpoint")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from typing import Annotated, Final
 
@@ -28,12 +29,15 @@ from strategies.transparency.merkle import HASH_BYTES, MOST_LEAVES
 
 _VIEW: Final = TypeAdapter(Annotated[dict[Site, Position], Field(max_length=MOST_WITNESSES)])
 _LONGEST_VIEW: Final = 1 << 18
+_LONGEST_VERSION: Final = 40
+_VERSION: Final = re.compile(rf"[0-9A-Za-z.+_!-]{{0,{_LONGEST_VERSION}}}")
 
 
 def put_witness_answer(frame: pb.Reply, answer: WitnessAnswer) -> None:
     """Put an answer into a reply."""
     frame.witness.SetInParent()
     frame.witness.size, frame.witness.copied = answer.size, answer.copied
+    frame.witness.version = answer.version
     if answer.statement is not None:
         frame.witness.statement = answer.statement.canonical
         frame.witness.view = view_bytes(answer.view)
@@ -46,9 +50,9 @@ def read_witness_answer(frame: pb.WitnessAnswer) -> WitnessAnswer:
     """An answer; raises `CovenantError` for anything else."""
     size, copied = bounded(frame.size), bounded(frame.copied)
     start = SignedStart.from_canonical(frame.start) if frame.start else None
-    vouchers = read_vouchers(frame.vouchers)
+    vouchers, version = read_vouchers(frame.vouchers), _version(frame.version)
     if not frame.statement:
-        return WitnessAnswer(size, copied=copied, start=start, vouchers=vouchers)
+        return WitnessAnswer(size, copied=copied, start=start, vouchers=vouchers, version=version)
     return WitnessAnswer(
         size,
         SignedWitness.from_canonical(frame.statement),
@@ -56,7 +60,14 @@ def read_witness_answer(frame: pb.WitnessAnswer) -> WitnessAnswer:
         copied=copied,
         start=start,
         vouchers=vouchers,
+        version=version,
     )
+
+
+def _version(text: str) -> str:
+    if not _VERSION.fullmatch(text):
+        raise UsageError(f"a release is named by at most {_LONGEST_VERSION} letters, digits and . + - _ !")
+    return text
 
 
 def read_starts(frames: Sequence[bytes]) -> tuple[SignedStart, ...]:

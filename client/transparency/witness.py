@@ -38,6 +38,7 @@ from client.transparency.statements import Statements
 from client.transparency.vouching import Vouching
 from protos.frames import RefusalCode, WitnessAnswer, WitnessRequest
 from protos.log_proofs import Shown, log_key_of
+from protos.release import package_version
 from protos.root import SignedRoot
 from protos.witness import WitnessBundle, Witnessed, view_digest, witnesses_of
 from strategies.encoding import sha256_hex
@@ -95,7 +96,9 @@ class Witness:
                     self._statements.require_mine(said.position, each, None)
             self._history.follow_over_gaps(request.gaps, shown, accepted.trusted, self.copy)
         if not self._history.extends_the_last(shown, again=request.again):
-            return WitnessAnswer(self.memory.last_head.size, copied=self._copied, start=start)
+            return WitnessAnswer(
+                self.memory.last_head.size, copied=self._copied, start=start, version=package_version()
+            )
         fresh = self._weighed(request, shown)
         with refusing(RefusalCode.SIGNATURE):
             require_launched(request, accepted, shown.head)
@@ -109,7 +112,9 @@ class Witness:
         if self.copy is not None:
             self.copy.keep(fresh)
         _log.info("witnessed", run=request.run, entries=shown.head.size, copied=self._copied)
-        return WitnessAnswer(shown.head.size, signed, view, copied=self._copied, start=start)
+        return WitnessAnswer(
+            shown.head.size, signed, view, copied=self._copied, start=start, version=package_version()
+        )
 
     def _vouched(self, request: WitnessRequest, accepted: Accepted) -> WitnessAnswer:
         """Vouch for others that were started, and take what they say of this site."""
@@ -121,6 +126,7 @@ class Witness:
             copied=self._copied,
             start=self.vouching.asked_for(accepted),
             vouchers=said,
+            version=package_version(),
         )
 
     def require(self, bundle: bytes, accepted: Accepted, run: RunId) -> None:

@@ -26,7 +26,7 @@ from coordinator.api.errors import Unauthenticated
 from coordinator.api.roles import RULES
 from coordinator.console import drafts
 from coordinator.console.console import Console
-from coordinator.console.live import events
+from coordinator.console.live import events, last_entry
 from coordinator.console.rates import TooOften
 from coordinator.console.routes import ANYBODY, SIGNED_IN, Route, all_routes
 from coordinator.console.sessions import COOKIE
@@ -153,6 +153,8 @@ class _Entrance:
                 return _to_sign_in(visit)
             if route.method == "POST":
                 _require_token(visit, visit.session.token)
+            elif not visit.partial:
+                visit.seen = last_entry(self._console)
             return route.show(visit)
         except CovenantError as error:
             if isinstance(error, DiskError):

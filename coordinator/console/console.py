@@ -16,6 +16,7 @@ from coordinator.api.roles import RULES
 from coordinator.api.server import functions_of
 from coordinator.bootstrap import Centre
 from coordinator.console.assets import Assets
+from coordinator.console.fleet import Fleet
 from coordinator.console.rates import Rates
 from coordinator.console.sessions import Sessions
 from coordinator.office.actors import Actor
@@ -45,6 +46,11 @@ class Console:
             assets=Assets.read(),
             rates=Rates(centre.monotonic),
         )
+
+    @cached_property
+    def fleet(self) -> Fleet:
+        """The sites as the SuperLink sees them."""
+        return Fleet.of(self.centre)
 
     @property
     def section(self) -> ConsoleSection:

@@ -52,7 +52,7 @@ async def _stream(
 ) -> AsyncIterator[dict[str, Any]]:
     _streams[officer] += 1
     try:
-        at = await run_in_threadpool(_size, console) if position is None else position
+        at = await run_in_threadpool(_next_entry, console) if position is None else position
         yield {"event": "ready", "id": str(at - 1), "data": "{}"} if at else {"event": "ready", "data": "{}"}
         for look in range(1, _LONGEST):
             if console.closing.is_set():
@@ -67,9 +67,14 @@ async def _stream(
         _streams[officer] -= 1
 
 
-def _size(console: Console) -> int:
+def last_entry(console: Console) -> int | None:
+    """The number of the log's last entry; None while there is none."""
     with reading(console.centre.engine, "reading the log's head") as session:
-        last = session.scalar(select(func.max(LoggedEntry.seq)))
+        return session.scalar(select(func.max(LoggedEntry.seq)))
+
+
+def _next_entry(console: Console) -> int:
+    last = last_entry(console)
     return 0 if last is None else last + 1
 
 

@@ -36,6 +36,8 @@ class Visit:
     form: Mapping[str, str] = field(default_factory=dict)
     session: Session | None = None
     actor: Actor | None = None
+    seen: int | None = None
+    """The number of the log's last entry when the page was asked for: its stream goes on from there. None while there is none."""
 
     @property
     def centre(self) -> Centre:

@@ -6,6 +6,7 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import Self
 
 import httpx
@@ -26,6 +27,14 @@ from strategies.errors import CovenantError, Unreachable
 from strategies.ids import RunId, SiteName
 
 _ACQUIRE = "/flwr.proto.Runtime/AcquireTask"
+
+
+@dataclass(frozen=True, slots=True)
+class NodeSeen:
+    """Whether a node is online. It counts as that until `heard_until`, unless it is heard of again; None for one that was never heard of."""
+
+    online: bool
+    heard_until: datetime | None
 
 
 class _Bearer:
@@ -76,9 +85,19 @@ class Control:
 
     def online(self) -> frozenset[bytes]:
         """The public node keys (PEM) of the sites that the SuperLink has heard of lately."""
+        return frozenset(key for key, node in self.nodes().items() if node.online)
+
+    def nodes(self) -> Mapping[bytes, NodeSeen]:
+        """How the SuperLink sees every node that it lets in, by public key (PEM)."""
         with outcomes(self._address):
             nodes = self._client.ListNodes(ListNodesRequest()).nodes_info
-        return frozenset(bytes(node.public_key) for node in nodes if node.status == NodeStatus.ONLINE)
+        return {
+            bytes(node.public_key): NodeSeen(
+                online=node.status == NodeStatus.ONLINE,
+                heard_until=datetime.fromtimestamp(node.online_until, UTC) if node.online_until else None,
+            )
+            for node in nodes
+        }
 
     def start_run(self, bundle: Bundle, run: RunId) -> int:
         """Start the Flower run that carries `run`; returns Flower's id of it."""

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from coordinator.bootstrap import Centre
 
 
-def server_app(opened: Callable[[], Centre]) -> ServerApp:
-    """A ServerApp over the coordinator that `opened` opens."""
+def server_app(opened: Callable[[], Centre], *, watched: bool = False) -> ServerApp:
+    """A ServerApp over the coordinator that `opened` opens; `watched` as in `drive_run`."""
     app = ServerApp()
 
     @app.main()
@@ -25,7 +25,7 @@ def server_app(opened: Callable[[], Centre]) -> ServerApp:
         from coordinator.bootstrap import drive_run
 
         run = run_id(str(context.run_config[RUN_KEY]))
-        drive_run(opened(), run, grid, flower_run=context.run_id)
+        drive_run(opened(), run, grid, flower_run=context.run_id, watched=watched)
 
     return app
 
@@ -38,4 +38,4 @@ def _open() -> Centre:
     return open_centre()
 
 
-app = server_app(_open)
+app = server_app(_open, watched=True)

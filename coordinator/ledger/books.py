@@ -165,7 +165,7 @@ def adopted_by(session: Session, ids: Collection[int]) -> Mapping[int, Mapping[R
     rows = session.execute(query.group_by(row.account_id, row.release_digest)).all()
     found: dict[int, dict[Release, int]] = {}
     if rows:
-        releases = _known_releases(session, select(row.release_digest).where(row.account_id.in_(ids)))
+        releases = known_releases(session, select(row.release_digest).where(row.account_id.in_(ids)))
         for account, digest, times in rows:
             found.setdefault(account, {})[releases[digest]] = int(times)
     return found
@@ -174,10 +174,11 @@ def adopted_by(session: Session, ids: Collection[int]) -> Mapping[int, Mapping[R
 def releases_of(session: Session, ids: Collection[int]) -> Mapping[str, Release]:
     """Every release that an entry of the accounts `ids` names, by digest. Raises CovenantError for one that was tampered with."""
     named = select(LedgerEntry.release_digest).where(text(CHARGING), LedgerEntry.account_id.in_(ids))
-    return _known_releases(session, named)
+    return known_releases(session, named)
 
 
-def _known_releases(session: Session, named: Select[str]) -> Mapping[str, Release]:
+def known_releases(session: Session, named: Select[str] | Collection[str]) -> Mapping[str, Release]:
+    """The releases of some digests. Raises CovenantError for one that was tampered with."""
     query = select(LedgerRelease.digest, LedgerRelease.facts).where(LedgerRelease.digest.in_(named))
     return {digest: _release(digest, facts) for digest, facts in session.execute(query)}
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
 from coordinator.rounds.exchange import Answered, Exchange, Outcome
+from coordinator.rounds.progress import ANSWER, Progress
 from coordinator.rounds.roster import Roster
 from protos.codec import CodecError
 from protos.frames import REFUSAL, Body, Refusal, RefusalCode, Reply, Stage
@@ -41,10 +42,11 @@ class SharesMissing(StaysClosed):
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What each site is sent, and the digest that its reply must echo; asked for only after the frame was taken."""
+    """What each site is sent, and the digest that its reply must echo; asked for only after the frame was taken. `step` names what is asked."""
 
     frames: Mapping[SiteName, bytes]
     echo: Callable[[SiteName], Digest]
+    step: str = ANSWER
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,20 +63,27 @@ class Asking:
     """Told of the order to halt that a site refuses with."""
     started: Callable[[SiteName, bytes], None] = lambda _site, _start: None
     """Told of a site that was started, and is to be vouched for before it takes part."""
+    progress: Progress = field(default_factory=Progress)
+    """Told of every exchange, for whoever looks at the run."""
 
     def ask(
         self, stage: Stage, number: int, asked: Asked, take: Callable[[SiteName, Body], None]
     ) -> dict[SiteName, str]:
         """Hand each answer that is valid and no refusal to `take` as it comes; why the other sites have said nothing of use."""
         missing: dict[SiteName, str] = {}
-        for site, outcome in self.exchange.ask(
-            stage, asked.frames, round_number=number, deadline_s=self.deadline_s
-        ):
-            body = self._judge(site, asked.echo, outcome)
-            if isinstance(body, str):
-                missing[site] = body
-            else:
-                take(site, body)
+        frames = self.progress.asking(stage, number, asked.step, asked.frames)
+        try:
+            for site, outcome in self.exchange.ask(
+                stage, frames, round_number=number, deadline_s=self.deadline_s
+            ):
+                body = self._judge(site, asked.echo, outcome)
+                if isinstance(body, str):
+                    missing[site] = body
+                else:
+                    take(site, body)
+                self.progress.heard(site, outcome, missing.get(site))
+        finally:
+            self.progress.done()
         return missing
 
     def _judge(self, site: SiteName, echo: Callable[[SiteName], Digest], outcome: Outcome) -> Body | str:

@@ -26,6 +26,7 @@ from coordinator.rounds.asking import Asking, NotYet, SharesMissing, TooFewSurvi
 from coordinator.rounds.exchange import Exchange
 from coordinator.rounds.opened import OpenedSums
 from coordinator.rounds.plain import PlainSums
+from coordinator.rounds.progress import Progress
 from coordinator.rounds.question import Pooled, Question, Receipt, RunDocuments, Settled, Sums
 from coordinator.rounds.reading import metrics_of, scaling_of
 from coordinator.rounds.record import Committed
@@ -81,6 +82,8 @@ class Driver:
     """The sites that nobody may ask; raises what ends the run."""
     ordered: Callable[[SiteName, bytes], None] = lambda _site, _order: None
     """Told of the order to halt that a site refuses with."""
+    progress: Progress = field(default_factory=Progress)
+    """Told of every exchange."""
     _roster: Roster = field(init=False)
     _sums: Sums = field(init=False)
     _witnessing: Witnessing = field(init=False)
@@ -100,6 +103,7 @@ class Driver:
             judge,
             self.ordered,
             lambda site, start: self._witnessing.note_start(site, start),  # noqa: PLW0108 (it is made after this)
+            self.progress,
         )
         witnessing = Witnessing(self.documents, members, self.log, book, self.store, asking)
         self._witnessing, task = witnessing, lambda: witnessing.task

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from coordinator.rounds.asking import Asked, Asking, note_missing
+from coordinator.rounds.progress import INPUT
 from coordinator.rounds.roster import because
 from protos.frames import Body, SecureAnswer, SecureRequest, Stage
 from protos.secure_codec import encode_secure_request
@@ -41,6 +42,14 @@ class Expected(Generic[B]):
         return None
 
 
+_STEPS: Final[Mapping[type[object], str]] = {
+    Advertisement: "keys",
+    Envelopes: "shares",
+    MaskedInput: INPUT,
+    Confirmation: "confirmation",
+    Shares: "opening",
+}
+"""What is asked for, as people read it."""
 Said = (
     Expected[Advertisement]
     | Expected[Envelopes]
@@ -104,7 +113,8 @@ class Exchanges:
             for rider in riding:
                 rider.receive(site, body)
 
-        missing = self.asking.ask(self.stage, self.number, Asked(frames, frames.echo), take) | unfit
+        asked = Asked(frames, frames.echo, _STEPS[expected.kind])
+        missing = self.asking.ask(self.stage, self.number, asked, take) | unfit
         self.missing |= missing
         note_missing(self.stage, self.number, missing)
 

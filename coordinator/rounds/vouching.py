@@ -15,6 +15,7 @@ from typing import Final
 import structlog
 
 from coordinator.rounds.asking import Asked, Asking
+from coordinator.rounds.progress import VOUCH
 from protos.frames import Body, Stage, WitnessAnswer, WitnessRequest
 from protos.membership import MemberList
 from protos.secure_codec import encode_witness_request
@@ -106,4 +107,4 @@ class Starts:
         frames = {site: encode_witness_request(each) for site, each in requests.items()}
         echoes = {site: sha256_hex(frame) for site, frame in frames.items()}
         asking = replace(self.asking, deadline_s=min(self.asking.deadline_s, _LONGEST_S))
-        asking.ask(Stage.PREPARE, 0, Asked(frames, echoes.__getitem__), take)
+        asking.ask(Stage.PREPARE, 0, Asked(frames, echoes.__getitem__, VOUCH), take)

@@ -24,6 +24,7 @@ from coordinator.governance.log import TransparencyLog
 from coordinator.governance.witnesses import SET_BACK, Seen, WitnessBook, keep
 from coordinator.rounds.asking import Asked, Asking, NotYet, note_missing
 from coordinator.rounds.log_shown import LogShown
+from coordinator.rounds.progress import WITNESS
 from coordinator.rounds.question import RunDocuments
 from coordinator.rounds.roster import because
 from coordinator.rounds.store import RoundStore
@@ -170,6 +171,7 @@ class Witnessing:
             if isinstance(body, WitnessAnswer):
                 self._copied[site] = body.copied
                 self._starts.note(site, body.start)
+                asking.progress.version(site, body.version)
                 if body.statement is None:
                     answers.behind[site] = body.size
             try:
@@ -186,7 +188,7 @@ class Witnessing:
             else:
                 answers.signed[site] = seen
 
-        answers.missing.update(asking.ask(Stage.PREPARE, 0, Asked(frames, echoes.__getitem__), take))
+        answers.missing.update(asking.ask(Stage.PREPARE, 0, Asked(frames, echoes.__getitem__, WITNESS), take))
         self._keep((*answers.signed.values(), *answers.heard))
         if answers.signed:
             self._note = request.note

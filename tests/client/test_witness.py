@@ -19,6 +19,7 @@ from protos.keys import SigningKey
 from protos.log_entries import LogEntry, What
 from protos.log_proofs import Grown
 from protos.membership import MemberList
+from protos.release import package_version
 from protos.site import load_site
 from protos.witness import Evidence, SignedWitness, WitnessBundle
 from strategies.encoding import sha256_hex
@@ -100,7 +101,7 @@ def test_a_site_that_was_asked_from_another_size_says_which_it_is_at(bank: Secur
     signed(bank)
     bank.log.launch(OTHER, bank.bare_task)
     request = replace(bank.log.request(OTHER, bank.bare_task), grown=(), statements=())
-    assert asked(bank.participant(VICTIM), request) == WitnessAnswer(3)
+    assert asked(bank.participant(VICTIM), request) == WitnessAnswer(3, version=package_version())
     more = replace(request, grown=bank.log.grown([3]), again=True)
     body = asked(bank.participant(VICTIM), more)
     assert isinstance(body, WitnessAnswer)
@@ -110,7 +111,9 @@ def test_a_site_that_was_asked_from_another_size_says_which_it_is_at(bank: Secur
 def test_a_head_that_was_overtaken_on_its_way_is_no_fork(bank: SecureBank) -> None:
     early = bank.log.request(RUN, bank.bare_task)
     bank.log.witness(OTHER, bank.bare_task, sites(bank))
-    assert asked(bank.participant(VICTIM), early) == WitnessAnswer(bank.log.tree.size)
+    assert asked(bank.participant(VICTIM), early) == WitnessAnswer(
+        bank.log.tree.size, version=package_version()
+    )
 
 
 def test_witnesses_see_each_other_move_on(bank: SecureBank) -> None:

@@ -218,10 +218,11 @@ class Wire:
     ) -> Iterator[tuple[SiteName, Outcome]]:
         """See `Exchange.ask`."""
         assert deadline_s > 0
+        frames = dict(frames)  # each is sent once
         if any(isinstance(decode_asked(frame), WitnessRequest) for frame in frames.values()):
             yield from self._witnessed(frames)
             return
-        asked = Ask(stage, round_number, dict(frames), {s: _secure(frame) for s, frame in frames.items()})
+        asked = Ask(stage, round_number, frames, {s: _secure(frame) for s, frame in frames.items()})
         self.before(asked)
         self.asks.append(asked)
         outcomes: dict[SiteName, Outcome] = {

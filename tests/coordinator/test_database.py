@@ -77,8 +77,12 @@ def test_migrated_schema_equals_the_created_one_in_checks_and_partial_indexes(en
         "running",
         "running_events",
     }
+    progress = {"site_exchanges", "sites_heard"}
     core = {"attempts", "checkpoints", "models", "rounds", "runs", "sites"}
-    assert set(migrated) == core | ledger | log | halts | office | recovery | registry | policies | deploy
+    assert (
+        set(migrated)
+        == core | ledger | log | halts | office | recovery | registry | policies | deploy | progress
+    )
     with engine.begin() as connection:
         Base.metadata.drop_all(connection)
         Base.metadata.create_all(connection)

@@ -251,6 +251,8 @@ def test_a_backup_of_an_older_schema_is_brought_up_to_date(life: Life, empty: En
         "running",
         "running_events",
         "model_notes",
+        "site_exchanges",
+        "sites_heard",
     }
     path = snapshot_of(life) / "MANIFEST.json"
     manifest = SignedManifest.from_canonical(path.read_bytes().strip()).manifest

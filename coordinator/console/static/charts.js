@@ -59,7 +59,10 @@ function save(figure, kind) {
   image.src = source;
 }
 
+const drawn = new Set();
+
 function draw(root) {
+  for (const each of drawn) if (!each.getDom().isConnected) { drawn.delete(each); each.dispose(); }
   for (const figure of root.querySelectorAll("[data-chart]")) {
     const place = figure.querySelector(".canvas"), told = figure.querySelector("script[type='application/json']");
     if (!place || !told) continue;
@@ -69,6 +72,7 @@ function draw(root) {
     if (known) continue;
     figure.querySelector(".pages").hidden = false;
     figure.addEventListener("click", (event) => { if (event.target.dataset.save) save(figure, event.target.dataset.save); });
+    drawn.add(chart);
     new ResizeObserver(() => chart.resize()).observe(place);
   }
 }

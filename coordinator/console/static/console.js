@@ -40,7 +40,7 @@ function live() {
   const path = document.body.dataset.live;
   const state = document.querySelector("[data-live-state]");
   if (!path || !state) return;
-  let last = "";
+  let last = document.body.dataset.seen || "";
   const open = () => {
     const stream = new EventSource(last ? `${path}?after=${last}` : path);
     const say = (name, words) => { state.hidden = false; state.dataset.state = name; state.textContent = words; };
@@ -61,14 +61,17 @@ function live() {
 // Parts that name a run, or a kind of entry, fetch themselves again when something is written about it.
 function refresh() {
   let waiting = null;
+  const told = new Set();
+  const fetchAgain = () => {
+    waiting = null;
+    for (const each of document.querySelectorAll("[data-refresh]")) {
+      if (each.dataset.refresh.split(" ").some((of) => of === "*" || told.has(of))) htmx.trigger(each, "refresh");
+    }
+    told.clear();
+  };
   document.addEventListener("covenant:entry", (event) => {
-    const { run, kind } = event.detail;
-    const wanted = [...document.querySelectorAll("[data-refresh]")].filter((each) => {
-      const of = each.dataset.refresh.split(" ");
-      return of.includes("*") || of.includes(run) || of.includes(kind);
-    });
-    if (!wanted.length || waiting) return;
-    waiting = setTimeout(() => { waiting = null; wanted.forEach((each) => htmx.trigger(each, "refresh")); }, 300);
+    for (const of of [event.detail.run, event.detail.kind]) if (of) told.add(of);
+    waiting ||= setTimeout(fetchAgain, 300);
   });
 }
 
@@ -79,6 +82,11 @@ document.addEventListener("DOMContentLoaded", () => {
   live();
   refresh();
 });
+// What a reader has opened within a part stays open when the part is fetched again.
+let opened = [];
+const places = () => [...document.querySelectorAll("[id] details")].map((each) => [each, `${each.closest("[id]").id} ${each.querySelector("summary")?.textContent}`]);
+document.addEventListener("htmx:before:swap", () => { opened = places().filter(([each]) => each.open).map(([, place]) => place); });
+document.addEventListener("htmx:after:swap", () => { for (const [each, place] of places()) if (opened.includes(place)) each.open = true; });
 for (const name of ["htmx:after:swap", "htmx:after:settle"]) {
   document.addEventListener(name, () => { localise(document); confirmations(document); });
 }

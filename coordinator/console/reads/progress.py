@@ -1,0 +1,238 @@
+"""How one run goes on: its rounds and its exchanges with sites, in bounded queries.
+
+What sites sent and took is noted while the driver waits (`coordinator.rounds.progress`); a run of before that was noted has none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+from sqlalchemy import Engine, func, select
+from sqlalchemy.orm import load_only
+
+from coordinator.db.engine import reading
+from coordinator.db.progress_schema import SiteExchange
+from coordinator.db.schema import Model, Round, RoundState
+from strategies.ids import RunId
+
+MOST_ROUNDS: Final = 50
+MOST_POINTS: Final = 1000
+MOST_SITES: Final = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Attempt:
+    """One attempt at a round. `metrics` are those of the round's model, `exchange_s` and `seconds` are absent until it is committed."""
+
+    number: int
+    attempt: int
+    state: RoundState
+    roster: Sequence[str]
+    survivors: Sequence[str] | None
+    exchange_s: float | None
+    seconds: float | None
+    metrics: dict[str, Any] | None
+    reason: str | None
+    opened_at: datetime
+    closed_at: datetime | None
+
+    @property
+    def left_out(self) -> Sequence[str]:
+        """Who was asked and is not in what came of it; nobody as long as that is not known."""
+        return [] if self.survivors is None else sorted(set(self.roster) - set(self.survivors))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """A committed round in the charts: seconds, bytes that all sites sent and took, and the metrics of its model."""
+
+    number: int
+    exchange_s: float | None
+    seconds: float | None
+    sent: int
+    received: int
+    metrics: dict[str, Any] | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteTotals:
+    """What one site sent and took over a whole run. `seconds` is how long it took to answer, `words` why its last exchange brought nothing of use."""
+
+    site: str
+    asked: int
+    answered: int
+    sent: int
+    received: int
+    seconds: float
+    words: str | None
+    changed_at: datetime
+
+
+def attempts(
+    engine: Engine, run: RunId, *, below: int | None = None, limit: int = MOST_ROUNDS
+) -> Sequence[Attempt]:
+    """The attempts of at most `limit` rounds, the newest first; only those `below` a round's number if one is named."""
+    here = select(Round.number).where(Round.run_id == run)
+    if below is not None:
+        here = here.where(Round.number < below)
+    numbers = here.distinct().order_by(Round.number.desc()).limit(limit)
+    query = select(Round).options(
+        load_only(
+            Round.number,
+            Round.attempt,
+            Round.state,
+            Round.roster,
+            Round.survivors,
+            Round.exchange_s,
+            Round.seconds,
+            Round.metrics,
+            Round.reason,
+            Round.opened_at,
+            Round.closed_at,
+        )
+    )
+    with reading(engine, f"reading the rounds of {run}") as session:
+        newest = list(session.scalars(numbers))
+        rows = session.scalars(
+            query.where(Round.run_id == run, Round.number.in_(newest))
+            .order_by(Round.number.desc(), Round.attempt.desc())
+            .limit(limit * 20)
+        ).all()
+    return [
+        Attempt(
+            number=row.number,
+            attempt=row.attempt,
+            state=RoundState(row.state),
+            roster=row.roster,
+            survivors=row.survivors,
+            exchange_s=row.exchange_s,
+            seconds=row.seconds,
+            metrics=row.metrics,
+            reason=row.reason,
+            opened_at=row.opened_at,
+            closed_at=row.closed_at,
+        )
+        for row in rows
+    ]
+
+
+def course(engine: Engine, run: RunId) -> Sequence[Point]:
+    """The latest `MOST_POINTS` committed rounds, in order."""
+    rounds = (
+        select(Round.number, Round.exchange_s, Round.seconds, Round.metrics)
+        .where(Round.run_id == run, Round.state == RoundState.COMMITTED)
+        .order_by(Round.number.desc())
+        .limit(MOST_POINTS)
+    )
+    with reading(engine, f"reading the course of {run}") as session:
+        rows = session.execute(rounds).all()[::-1]
+        if not rows:
+            return []
+        told = (
+            select(SiteExchange.round, func.sum(SiteExchange.sent), func.sum(SiteExchange.received))
+            .where(SiteExchange.run_id == run, SiteExchange.round >= rows[0].number)
+            .group_by(SiteExchange.round)
+        )
+        moved = {number: (int(sent), int(received)) for number, sent, received in session.execute(told)}
+    return [
+        Point(
+            number=row.number,
+            exchange_s=row.exchange_s,
+            seconds=row.seconds,
+            sent=moved.get(row.number, (0, 0))[0],
+            received=moved.get(row.number, (0, 0))[1],
+            metrics=row.metrics,
+        )
+        for row in rows
+    ]
+
+
+def latest_stage(engine: Engine, run: RunId) -> Sequence[SiteExchange]:
+    """The exchanges of the stage that something was noted of last, one a site."""
+    mine = SiteExchange.run_id == run
+    latest = (
+        select(SiteExchange.stage, SiteExchange.round)
+        .where(mine)
+        .order_by(
+            SiteExchange.changed_at.desc(), SiteExchange.round.desc(), SiteExchange.stage
+        )  # evaluating is after training
+        .limit(1)
+    )
+    with reading(engine, f"reading where {run} stands") as session:
+        found = session.execute(latest).first()
+        if found is None:
+            return []
+        here = mine, SiteExchange.stage == found.stage, SiteExchange.round == found.round
+        return session.scalars(
+            select(SiteExchange).where(*here).order_by(SiteExchange.site).limit(MOST_SITES)
+        ).all()
+
+
+def by_site(engine: Engine, run: RunId) -> Sequence[SiteTotals]:
+    """The totals of each site."""
+    each = SiteExchange
+    totals = (
+        select(
+            each.site,
+            func.sum(each.asked),
+            func.sum(each.answered),
+            func.sum(each.sent),
+            func.sum(each.received),
+            func.sum(each.seconds),
+            func.max(each.changed_at),
+        )
+        .where(each.run_id == run)
+        .group_by(each.site)
+        .order_by(each.site)
+        .limit(MOST_SITES)
+    )
+    words = {row.site: row.trouble for row in reversed(troubles(engine, run, limit=MOST_SITES))}
+    with reading(engine, f"reading the sites of {run}") as session:
+        rows = session.execute(totals).all()
+    return [
+        SiteTotals(
+            site=site,
+            asked=int(asked),
+            answered=int(answered),
+            sent=int(sent),
+            received=int(received),
+            seconds=float(seconds),
+            words=words.get(site),
+            changed_at=at,
+        )
+        for site, asked, answered, sent, received, seconds, at in rows
+    ]
+
+
+def troubles(engine: Engine, run: RunId, *, limit: int = MOST_ROUNDS) -> Sequence[SiteExchange]:
+    """Exchanges that brought nothing of use, the latest first."""
+    query = (
+        select(SiteExchange)
+        .where(SiteExchange.run_id == run, SiteExchange.trouble.is_not(None))
+        .order_by(SiteExchange.changed_at.desc(), SiteExchange.site)
+        .limit(limit)
+    )
+    with reading(engine, f"reading the refusals of {run}") as session:
+        return session.scalars(query).all()
+
+
+def exchanges(engine: Engine, run: RunId, *, limit: int) -> Sequence[SiteExchange]:
+    """Every stage of every round with every site, the newest first."""
+    query = (
+        select(SiteExchange)
+        .where(SiteExchange.run_id == run)
+        .order_by(SiteExchange.round.desc(), SiteExchange.stage.desc(), SiteExchange.site)
+        .limit(limit)
+    )
+    with reading(engine, f"reading the exchanges of {run}") as session:
+        return session.scalars(query).all()
+
+
+def models_of(engine: Engine, run: RunId) -> Sequence[tuple[str, int]]:
+    """The versions that came of a run."""
+    query = select(Model.name, Model.version).where(Model.run_id == run).order_by(Model.name, Model.version)
+    with reading(engine, f"looking for the models of {run}") as session:
+        return [(name, version) for name, version in session.execute(query.limit(MOST_ROUNDS))]
