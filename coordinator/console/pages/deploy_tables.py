@@ -69,7 +69,7 @@ def _target(each: Place, *, running: bool, more: str) -> Sequence[Cell]:
 def state_of(each: Place) -> Cell:
     """How far the newest order of a target has come."""
     if each.view.refused:
-        return Cell(f"refused: {each.view.refused}", tone="bad")
+        return Cell("refused", tone="bad")
     if each.view.waits:
         return Cell("waits for confirmation", tone="warn")
     return Cell("in force", tone="good") if each.view.revision else Cell("nothing ordered yet", tone="quiet")
@@ -125,7 +125,7 @@ def orders_table(
     found: Sequence[OrderView], *, name: str = "orders", caption: str = "Orders", older: str | None = None
 ) -> Table:
     """Orders of a target: each is one decision."""
-    labels = ("Order", "To", "By", "Ordered", "Confirmed", "State", "Why")
+    labels = ("Order", "To", "By", "Ordered", "Confirmed", "State", "Why", "Why refused")
     return Table(
         name=name,
         caption=caption,
@@ -139,6 +139,7 @@ def orders_table(
                 Cell(each.confirmed_at),
                 _order_state(each),
                 Cell(each.why),
+                Cell(each.refused),
             ]
             for each in found
         ],
@@ -149,7 +150,7 @@ def orders_table(
 
 def _order_state(each: OrderView) -> Cell:
     if each.refused:
-        return Cell(f"refused: {each.refused}", tone="bad")
+        return Cell("refused", tone="bad")
     return Cell("waits", tone="warn") if each.confirmed_at is None else Cell("confirmed", tone="good")
 
 

@@ -103,7 +103,7 @@ def _facts(visit: Visit, place: Place) -> Sequence[tuple[str, Cell]]:
     ]
     if found is not None:
         words = f"{found.ref}: {step_words(found.state, found.share)}"
-        told.append(("Under way", Cell(words, tone="warn")))
+        told.append(("Under way", Cell(words)))
     return [*told, *facts]
 
 

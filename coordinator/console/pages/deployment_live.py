@@ -24,12 +24,14 @@ _NOT_TOLD: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Live:
-    """What a target tells now; `silent` is why there is nothing. `decision` is what the rules of a rollout on trial say at this moment."""
+    """What a target tells now; `silent` is why there is nothing. `decision` is what the rules of a rollout on trial say at this
+    moment, and `because` why."""
 
     silent: str | None = None
     table: Table | None = None
     charts: Sequence[Chart] = ()
     decision: Cell | None = None
+    because: str = ""
 
 
 def live_of(visit: Visit, place: Place) -> Live:
@@ -47,30 +49,32 @@ def live_of(visit: Visit, place: Place) -> Live:
     arms = [("serves", seen.status.stable)]
     if seen.status.challenger is not None:
         arms.append(("on trial", seen.status.challenger))
+    decision, because = _decision(visit, place, seen.revision, seen.status)
     return Live(
         table=_table(arms),
         charts=[_latencies(arms), _outcomes(arms), _scores(arms)],
-        decision=_decision(visit, place, seen.revision, seen.status),
+        decision=decision,
+        because=because,
     )
 
 
-def _decision(visit: Visit, place: Place, revision: int, status: ServiceStatus) -> Cell | None:
+def _decision(visit: Visit, place: Place, revision: int, status: ServiceStatus) -> tuple[Cell | None, str]:
     """What the driver would do now, by the figures since the step began."""
     found, order = place.under_way, place.order
     if found is None or order is None or order.revision != revision or status.challenger is None:
-        return None
+        return None, ""
     now, rules = standing_of(State(found.state), found.share), RolloutRules.model_validate(found.rules)
     if not isinstance(now, Shadow | Canary):
-        return None
+        return None, ""
     row = baseline_of(visit.centre.engine, place.view.name, revision)
     verdict = judge(rules, now, *figures_since(None if row is None else row.baseline, status))
     by_hand = "" if rules.automatic else "; nothing happens by itself"
     match verdict:
         case GoOn(_, why):
-            return Cell(f"may go on: {why}{by_hand}", tone="good")
+            return Cell("may go on", tone="good"), f"{why}{by_hand}"
         case TakeBack(why):
-            return Cell(f"is to be taken back: {why}{by_hand}", tone="bad")
-    return Cell(f"waits: {verdict.why}{by_hand}", tone="warn")
+            return Cell("is to be taken back", tone="bad"), f"{why}{by_hand}"
+    return Cell("waits", tone="warn"), f"{verdict.why}{by_hand}"
 
 
 def _table(arms: Sequence[tuple[str, ArmStatus]]) -> Table:
@@ -114,7 +118,7 @@ def _latencies(arms: Sequence[tuple[str, ArmStatus]]) -> Chart:
 def _outcomes(arms: Sequence[tuple[str, ArmStatus]]) -> Chart:
     return Chart(
         name="outcomes",
-        title="Declined rows, and requests that failed",
+        title="Declined and failed",
         x="outcome",
         y="share",
         axis="category",

@@ -183,7 +183,7 @@ def _facts(
         ("Plan's author", Cell(author)),
         ("Registered", Cell(version.created_at)),
         ("Approvals good until", Cell(until)),
-        ("Registry digest", Cell(version.digest, code=True)),
+        ("Registry digest", Cell(version.digest, text=version.digest[:12], code=True)),
         ("Signature", Cell("signed", tone="good") if version.signature else Cell("not signed", tone="warn")),
         ("Personalised at", Cell(", ".join(version.personal) or None)),
     )

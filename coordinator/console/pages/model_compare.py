@@ -167,7 +167,7 @@ def _cost(cost: Guarantee | None) -> str:
 
 
 def _figure(value: float | None, form: str = ".4f") -> Cell:
-    return Cell(value, text=None if value is None else format(value, form))
+    return Cell(value, text=None if value is None else format(value, "g" if value.is_integer() else form))
 
 
 ROUTES: Final = (Route("/models/compare", show, "covenant.control.v1.Models/GetLineage"),)

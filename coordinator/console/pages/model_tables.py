@@ -108,9 +108,11 @@ def _rules(pack: PolicyPack, verdicts: Sequence[RuleVerdict]) -> Iterator[Sequen
             Cell(pack.ref),
             Cell(each.rule),
             Cell(weight.get(each.rule, "")),
-            Cell("passes", tone="good") if each.passes else Cell(each.why or each.outcome, tone=bad),
+            Cell("passes", tone="good")
+            if each.passes
+            else Cell("fails" if each.outcome == "fails" else "not decided", tone=bad),
             Cell(each.acts),
-            Cell(each.remedy),
+            Cell(". ".join(filter(None, (each.why, each.remedy)))),
         )
 
 
