@@ -15,8 +15,10 @@ from coordinator.db import writing
 from coordinator.db.schema import Round, RoundState
 from coordinator.documents import read_listed
 from coordinator.governance.evidence import notes
+from coordinator.governance.log import open_log
 from coordinator.registry.signatures import sign_files
 from coordinator.registry.versions import ModelVersion, register
+from protos.log_entries import LogEntry, What
 from protos.membership import Officer, Role
 from protos.model_notes import NoteKind, state_note
 from strategies.analytics.histograms import metrics_from, score_counts
@@ -58,6 +60,10 @@ class Desk:
             clock=store.clock,
         )
 
+    def approved(self, seed: int) -> ModelVersion:
+        """A version that the gate passed and two officers approved."""
+        return self.works.approve(self.registered(seed))
+
     def states(self, version: ModelVersion, kind: NoteKind, text: str, name: str = "risk-1") -> None:
         listed = read_listed(self.works.centre.settings)
         note = state_note(
@@ -79,6 +85,12 @@ def scored(seed: int, rows: int = 4000) -> dict[str, Any]:
     labels = source.binomial(1, 0.22, rows)
     logit = source.normal(0.0, 1.0, rows) + (0.9 + 0.2 * seed) * labels - 1.4
     return asdict(metrics_from(score_counts(1.0 / (1.0 + np.exp(-logit)), labels, 50)))
+
+
+def told(works: Works) -> list[What]:
+    """What the log has."""
+    log = open_log(works.centre.engine, works.centre.settings, works.centre.clock)
+    return [LogEntry.from_canonical(each.body).what for each in log.entries()]
 
 
 @contextmanager

@@ -177,7 +177,10 @@ class Works:
 
     def approved(self, seed: int) -> ModelVersion:
         """A version that officers have approved."""
-        found = self.registered(seed)
+        return self.approve(self.registered(seed))
+
+    def approve(self, found: ModelVersion) -> ModelVersion:
+        """Have the gate pass a candidate, and the officers approve it."""
         passed(self.centre, NAME, found.version)
         listed = read_listed(self.centre.settings)
         with writing(self.centre.engine, "looking") as session:

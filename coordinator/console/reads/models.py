@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, Final, TypeVar
 
 from sqlalchemy import ColumnElement, Engine, Text, and_, cast, func, or_, select, tuple_
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from coordinator.db.deploy_schema import RolloutRow, RunningRow
 from coordinator.db.engine import reading
@@ -127,18 +127,15 @@ def made_by_plan(engine: Engine, plan: str) -> Sequence[ModelRow]:
 
 def made_with_site(engine: Engine, site: str) -> Sequence[ModelRow]:
     """Of the newest versions those that the rows of a site had a part in: a sum over its input was opened."""
-    named = f'%"{site}"%'
     with reading(engine, f"looking what came of {site[:63]}") as session:
         newest = select(Model.run_id).order_by(Model.created_at.desc()).limit(_MOST_VERSIONS)
         runs = list(dict.fromkeys(session.scalars(newest)))
         rounds = select(Round.run_id).where(
             Round.run_id.in_(runs),
             Round.state == RoundState.COMMITTED,
-            cast(Round.survivors, Text).like(named),
+            _names(Round.survivors, site),
         )
-        tries = select(Attempt.run_id).where(
-            Attempt.run_id.in_(runs), cast(Attempt.survivors, Text).like(named)
-        )
+        tries = select(Attempt.run_id).where(Attempt.run_id.in_(runs), _names(Attempt.survivors, site))
         shaped = {*session.scalars(rounds.distinct()), *session.scalars(tries.distinct())}
     return _those(engine, Model.run_id.in_(shaped))
 
@@ -166,6 +163,11 @@ def moves_of(engine: Engine, name: str, version: int) -> Sequence[ModelMove]:
     query = select(ModelMove).where(ModelMove.name == name, ModelMove.version == version)
     with reading(engine, f"reading the moves of {name}@{version}") as session:
         return session.scalars(query.order_by(ModelMove.number.desc()).limit(MOST)).all()
+
+
+def _names(sites: InstrumentedAttribute[list[str] | None], site: str) -> ColumnElement[bool]:
+    """Whether a JSON list of sites has `site`."""
+    return cast(sites, Text).contains(f'"{site}"', autoescape=True)
 
 
 def _those(engine: Engine, where: ColumnElement[bool]) -> Sequence[ModelRow]:

@@ -2,7 +2,7 @@
 "use strict";
 
 const SPACE = "http://www.w3.org/2000/svg";
-const TOLD = 8, WORDS = 8.2, HIGH = 46, LONGEST = 34;
+const EDGE = 8, LETTER = 7.4, HIGH = 46, LONGEST = 34;
 
 function piece(name, attributes, text) {
   const made = document.createElementNS(SPACE, name);
@@ -15,11 +15,11 @@ function cut(words) { return words.length > LONGEST ? `${words.slice(0, LONGEST 
 
 function placed(graph) {
   const made = new dagre.graphlib.Graph();
-  made.setGraph({ rankdir: "LR", nodesep: 14, ranksep: 56, marginx: TOLD, marginy: TOLD });
+  made.setGraph({ rankdir: innerWidth < 768 ? "TB" : "LR", nodesep: 14, ranksep: 40, marginx: EDGE, marginy: EDGE });
   made.setDefaultEdgeLabel(() => ({}));
   for (const node of graph.nodes) {
     const letters = Math.max(cut(node.label).length, node.kind.length);
-    made.setNode(node.id, { ...node, width: Math.max(96, letters * WORDS + 24), height: HIGH });
+    made.setNode(node.id, { ...node, width: Math.max(96, letters * LETTER + 24), height: HIGH });
   }
   for (const [before, after] of graph.edges) made.setEdge(before, after);
   dagre.layout(made);
