@@ -359,7 +359,9 @@ def test_a_roc_curve_is_drawn_only_of_all_groups() -> None:
 def test_evidence_is_read_here_and_kept(templates: Templates) -> None:
     registry = Registry.of(templates.copy(GATED))
     registry.approved()
-    registry.federation.centre = replace(registry.federation.centre, clock=lambda: datetime.now(UTC))
+    centre = registry.federation.centre = replace(registry.federation.centre, clock=lambda: datetime.now(UTC))
+    config = centre.settings.home / "covenant.yaml"
+    config.write_text(f"covenant: coordinator/v1\nfederation: {centre.settings.config.federation}\n")
     with pages(registry.federation) as served:  # type: ignore[arg-type]  (it has the centre that pages are of)
         _read_and_keep(served)
     registry.federation.close()
