@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/deployments.proto\x12\x12\x63ovenant.deploy.v1\"F\n\x10\x41\x64\x64TargetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08settings\x18\x03 \x01(\x0c\"\x92\x01\n\x13StartRolloutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x0e\n\x06target\x18\x04 \x01(\t\x12\x0c\n\x04step\x18\x05 \x01(\t\x12\r\n\x05share\x18\x06 \x01(\x01\x12\r\n\x05rules\x18\x07 \x01(\x0c\x12\x0b\n\x03why\x18\x08 \x01(\t\"e\n\x15PromoteRolloutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\r\n\x05share\x18\x04 \x01(\x01\x12\x0b\n\x03why\x18\x05 \x01(\t\"B\n\x0fRollBackRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\"F\n\x13RenewReleaseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\"e\n\x12RecallModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x0e\n\x06target\x18\x04 \x01(\t\x12\x0b\n\x03why\x18\x05 \x01(\t\"\x14\n\x12ListTargetsRequest\"%\n\x13ListRolloutsRequest\x12\x0e\n\x06target\x18\x01 \x01(\t\"#\n\x11ListOrdersRequest\x12\x0e\n\x06target\x18\x01 \x01(\t\"\"\n\x12ListRunningRequest\x12\x0c\n\x04past\x18\x01 \x01(\x08\"\x14\n\x12ListRecallsRequest\"\x06\n\x04\x44one\"!\n\x0eRolloutStarted\x12\x0f\n\x07rollout\x18\x01 \x01(\t\" \n\rRecallOrdered\x12\x0f\n\x07targets\x18\x01 \x03(\t\"$\n\x05\x46\x61\x63ts\x12\r\n\x05\x66\x61\x63ts\x18\x01 \x01(\x0c\x12\x0c\n\x04more\x18\x02 \x01(\x08\x32\xa0\x07\n\x0b\x44\x65ployments\x12K\n\tAddTarget\x12$.covenant.deploy.v1.AddTargetRequest\x1a\x18.covenant.deploy.v1.Done\x12[\n\x0cStartRollout\x12\'.covenant.deploy.v1.StartRolloutRequest\x1a\".covenant.deploy.v1.RolloutStarted\x12U\n\x0ePromoteRollout\x12).covenant.deploy.v1.PromoteRolloutRequest\x1a\x18.covenant.deploy.v1.Done\x12I\n\x08RollBack\x12#.covenant.deploy.v1.RollBackRequest\x1a\x18.covenant.deploy.v1.Done\x12Q\n\x0cRenewRelease\x12\'.covenant.deploy.v1.RenewReleaseRequest\x1a\x18.covenant.deploy.v1.Done\x12X\n\x0bRecallModel\x12&.covenant.deploy.v1.RecallModelRequest\x1a!.covenant.deploy.v1.RecallOrdered\x12P\n\x0bListTargets\x12&.covenant.deploy.v1.ListTargetsRequest\x1a\x19.covenant.deploy.v1.Facts\x12R\n\x0cListRollouts\x12\'.covenant.deploy.v1.ListRolloutsRequest\x1a\x19.covenant.deploy.v1.Facts\x12N\n\nListOrders\x12%.covenant.deploy.v1.ListOrdersRequest\x1a\x19.covenant.deploy.v1.Facts\x12P\n\x0bListRunning\x12&.covenant.deploy.v1.ListRunningRequest\x1a\x19.covenant.deploy.v1.Facts\x12P\n\x0bListRecalls\x12&.covenant.deploy.v1.ListRecallsRequest\x1a\x19.covenant.deploy.v1.Factsb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x18protos/deployments.proto\x12\x12\x63ovenant.deploy.v1\"F\n\x10\x41\x64\x64TargetRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x10\n\x08settings\x18\x03 \x01(\x0c\"\xae\x01\n\x13StartRolloutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x0e\n\x06target\x18\x04 \x01(\t\x12\x0c\n\x04step\x18\x05 \x01(\t\x12\r\n\x05share\x18\x06 \x01(\x01\x12\r\n\x05rules\x18\x07 \x01(\x0c\x12\x0b\n\x03why\x18\x08 \x01(\t\x12\x11\n\x04seen\x18\t \x01(\rH\x00\x88\x01\x01\x42\x07\n\x05_seen\"\x81\x01\n\x15PromoteRolloutRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x0c\n\x04step\x18\x03 \x01(\t\x12\r\n\x05share\x18\x04 \x01(\x01\x12\x0b\n\x03why\x18\x05 \x01(\t\x12\x11\n\x04seen\x18\x06 \x01(\rH\x00\x88\x01\x01\x42\x07\n\x05_seen\"^\n\x0fRollBackRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x11\n\x04seen\x18\x04 \x01(\rH\x00\x88\x01\x01\x42\x07\n\x05_seen\"b\n\x13RenewReleaseRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0e\n\x06target\x18\x02 \x01(\t\x12\x0b\n\x03why\x18\x03 \x01(\t\x12\x11\n\x04seen\x18\x04 \x01(\rH\x00\x88\x01\x01\x42\x07\n\x05_seen\"e\n\x12RecallModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x0e\n\x06target\x18\x04 \x01(\t\x12\x0b\n\x03why\x18\x05 \x01(\t\"\x14\n\x12ListTargetsRequest\"%\n\x13ListRolloutsRequest\x12\x0e\n\x06target\x18\x01 \x01(\t\"#\n\x11ListOrdersRequest\x12\x0e\n\x06target\x18\x01 \x01(\t\"\"\n\x12ListRunningRequest\x12\x0c\n\x04past\x18\x01 \x01(\x08\"\x14\n\x12ListRecallsRequest\"\x06\n\x04\x44one\"!\n\x0eRolloutStarted\x12\x0f\n\x07rollout\x18\x01 \x01(\t\" \n\rRecallOrdered\x12\x0f\n\x07targets\x18\x01 \x03(\t\"$\n\x05\x46\x61\x63ts\x12\r\n\x05\x66\x61\x63ts\x18\x01 \x01(\x0c\x12\x0c\n\x04more\x18\x02 \x01(\x08\x32\xa0\x07\n\x0b\x44\x65ployments\x12K\n\tAddTarget\x12$.covenant.deploy.v1.AddTargetRequest\x1a\x18.covenant.deploy.v1.Done\x12[\n\x0cStartRollout\x12\'.covenant.deploy.v1.StartRolloutRequest\x1a\".covenant.deploy.v1.RolloutStarted\x12U\n\x0ePromoteRollout\x12).covenant.deploy.v1.PromoteRolloutRequest\x1a\x18.covenant.deploy.v1.Done\x12I\n\x08RollBack\x12#.covenant.deploy.v1.RollBackRequest\x1a\x18.covenant.deploy.v1.Done\x12Q\n\x0cRenewRelease\x12\'.covenant.deploy.v1.RenewReleaseRequest\x1a\x18.covenant.deploy.v1.Done\x12X\n\x0bRecallModel\x12&.covenant.deploy.v1.RecallModelRequest\x1a!.covenant.deploy.v1.RecallOrdered\x12P\n\x0bListTargets\x12&.covenant.deploy.v1.ListTargetsRequest\x1a\x19.covenant.deploy.v1.Facts\x12R\n\x0cListRollouts\x12\'.covenant.deploy.v1.ListRolloutsRequest\x1a\x19.covenant.deploy.v1.Facts\x12N\n\nListOrders\x12%.covenant.deploy.v1.ListOrdersRequest\x1a\x19.covenant.deploy.v1.Facts\x12P\n\x0bListRunning\x12&.covenant.deploy.v1.ListRunningRequest\x1a\x19.covenant.deploy.v1.Facts\x12P\n\x0bListRecalls\x12&.covenant.deploy.v1.ListRecallsRequest\x1a\x19.covenant.deploy.v1.Factsb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -34,33 +34,33 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ADDTARGETREQUEST']._serialized_start=48
   _globals['_ADDTARGETREQUEST']._serialized_end=118
   _globals['_STARTROLLOUTREQUEST']._serialized_start=121
-  _globals['_STARTROLLOUTREQUEST']._serialized_end=267
-  _globals['_PROMOTEROLLOUTREQUEST']._serialized_start=269
-  _globals['_PROMOTEROLLOUTREQUEST']._serialized_end=370
-  _globals['_ROLLBACKREQUEST']._serialized_start=372
-  _globals['_ROLLBACKREQUEST']._serialized_end=438
-  _globals['_RENEWRELEASEREQUEST']._serialized_start=440
-  _globals['_RENEWRELEASEREQUEST']._serialized_end=510
-  _globals['_RECALLMODELREQUEST']._serialized_start=512
-  _globals['_RECALLMODELREQUEST']._serialized_end=613
-  _globals['_LISTTARGETSREQUEST']._serialized_start=615
-  _globals['_LISTTARGETSREQUEST']._serialized_end=635
-  _globals['_LISTROLLOUTSREQUEST']._serialized_start=637
-  _globals['_LISTROLLOUTSREQUEST']._serialized_end=674
-  _globals['_LISTORDERSREQUEST']._serialized_start=676
-  _globals['_LISTORDERSREQUEST']._serialized_end=711
-  _globals['_LISTRUNNINGREQUEST']._serialized_start=713
-  _globals['_LISTRUNNINGREQUEST']._serialized_end=747
-  _globals['_LISTRECALLSREQUEST']._serialized_start=749
-  _globals['_LISTRECALLSREQUEST']._serialized_end=769
-  _globals['_DONE']._serialized_start=771
-  _globals['_DONE']._serialized_end=777
-  _globals['_ROLLOUTSTARTED']._serialized_start=779
-  _globals['_ROLLOUTSTARTED']._serialized_end=812
-  _globals['_RECALLORDERED']._serialized_start=814
-  _globals['_RECALLORDERED']._serialized_end=846
-  _globals['_FACTS']._serialized_start=848
-  _globals['_FACTS']._serialized_end=884
-  _globals['_DEPLOYMENTS']._serialized_start=887
-  _globals['_DEPLOYMENTS']._serialized_end=1815
+  _globals['_STARTROLLOUTREQUEST']._serialized_end=295
+  _globals['_PROMOTEROLLOUTREQUEST']._serialized_start=298
+  _globals['_PROMOTEROLLOUTREQUEST']._serialized_end=427
+  _globals['_ROLLBACKREQUEST']._serialized_start=429
+  _globals['_ROLLBACKREQUEST']._serialized_end=523
+  _globals['_RENEWRELEASEREQUEST']._serialized_start=525
+  _globals['_RENEWRELEASEREQUEST']._serialized_end=623
+  _globals['_RECALLMODELREQUEST']._serialized_start=625
+  _globals['_RECALLMODELREQUEST']._serialized_end=726
+  _globals['_LISTTARGETSREQUEST']._serialized_start=728
+  _globals['_LISTTARGETSREQUEST']._serialized_end=748
+  _globals['_LISTROLLOUTSREQUEST']._serialized_start=750
+  _globals['_LISTROLLOUTSREQUEST']._serialized_end=787
+  _globals['_LISTORDERSREQUEST']._serialized_start=789
+  _globals['_LISTORDERSREQUEST']._serialized_end=824
+  _globals['_LISTRUNNINGREQUEST']._serialized_start=826
+  _globals['_LISTRUNNINGREQUEST']._serialized_end=860
+  _globals['_LISTRECALLSREQUEST']._serialized_start=862
+  _globals['_LISTRECALLSREQUEST']._serialized_end=882
+  _globals['_DONE']._serialized_start=884
+  _globals['_DONE']._serialized_end=890
+  _globals['_ROLLOUTSTARTED']._serialized_start=892
+  _globals['_ROLLOUTSTARTED']._serialized_end=925
+  _globals['_RECALLORDERED']._serialized_start=927
+  _globals['_RECALLORDERED']._serialized_end=959
+  _globals['_FACTS']._serialized_start=961
+  _globals['_FACTS']._serialized_end=997
+  _globals['_DEPLOYMENTS']._serialized_start=1000
+  _globals['_DEPLOYMENTS']._serialized_end=1928
 # @@protoc_insertion_point(module_scope)

@@ -17,7 +17,7 @@ class AddTargetRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., name: _Optional[str] = ..., settings: _Optional[bytes] = ...) -> None: ...
 
 class StartRolloutRequest(_message.Message):
-    __slots__ = ("request_id", "model", "version", "target", "step", "share", "rules", "why")
+    __slots__ = ("request_id", "model", "version", "target", "step", "share", "rules", "why", "seen")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     MODEL_FIELD_NUMBER: _ClassVar[int]
     VERSION_FIELD_NUMBER: _ClassVar[int]
@@ -26,6 +26,7 @@ class StartRolloutRequest(_message.Message):
     SHARE_FIELD_NUMBER: _ClassVar[int]
     RULES_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     model: str
     version: int
@@ -34,41 +35,48 @@ class StartRolloutRequest(_message.Message):
     share: float
     rules: bytes
     why: str
-    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., target: _Optional[str] = ..., step: _Optional[str] = ..., share: _Optional[float] = ..., rules: _Optional[bytes] = ..., why: _Optional[str] = ...) -> None: ...
+    seen: int
+    def __init__(self, request_id: _Optional[str] = ..., model: _Optional[str] = ..., version: _Optional[int] = ..., target: _Optional[str] = ..., step: _Optional[str] = ..., share: _Optional[float] = ..., rules: _Optional[bytes] = ..., why: _Optional[str] = ..., seen: _Optional[int] = ...) -> None: ...
 
 class PromoteRolloutRequest(_message.Message):
-    __slots__ = ("request_id", "target", "step", "share", "why")
+    __slots__ = ("request_id", "target", "step", "share", "why", "seen")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     STEP_FIELD_NUMBER: _ClassVar[int]
     SHARE_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     target: str
     step: str
     share: float
     why: str
-    def __init__(self, request_id: _Optional[str] = ..., target: _Optional[str] = ..., step: _Optional[str] = ..., share: _Optional[float] = ..., why: _Optional[str] = ...) -> None: ...
+    seen: int
+    def __init__(self, request_id: _Optional[str] = ..., target: _Optional[str] = ..., step: _Optional[str] = ..., share: _Optional[float] = ..., why: _Optional[str] = ..., seen: _Optional[int] = ...) -> None: ...
 
 class RollBackRequest(_message.Message):
-    __slots__ = ("request_id", "target", "why")
+    __slots__ = ("request_id", "target", "why", "seen")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     target: str
     why: str
-    def __init__(self, request_id: _Optional[str] = ..., target: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+    seen: int
+    def __init__(self, request_id: _Optional[str] = ..., target: _Optional[str] = ..., why: _Optional[str] = ..., seen: _Optional[int] = ...) -> None: ...
 
 class RenewReleaseRequest(_message.Message):
-    __slots__ = ("request_id", "target", "why")
+    __slots__ = ("request_id", "target", "why", "seen")
     REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
     TARGET_FIELD_NUMBER: _ClassVar[int]
     WHY_FIELD_NUMBER: _ClassVar[int]
+    SEEN_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     target: str
     why: str
-    def __init__(self, request_id: _Optional[str] = ..., target: _Optional[str] = ..., why: _Optional[str] = ...) -> None: ...
+    seen: int
+    def __init__(self, request_id: _Optional[str] = ..., target: _Optional[str] = ..., why: _Optional[str] = ..., seen: _Optional[int] = ...) -> None: ...
 
 class RecallModelRequest(_message.Message):
     __slots__ = ("request_id", "model", "version", "target", "why")

@@ -61,23 +61,26 @@ class Deployments:
             step=step,
             rules=RolloutRules.from_canonical(request.rules),
             why=request.why,
+            seen=_seen(request),
         )
         return wire.RolloutStarted(rollout=office.start(self._centre, call.actor, what, call.asked))
 
     def promote(self, request: wire.PromoteRolloutRequest, call: Call) -> wire.Done:
         """Let what is on trial go on."""
         step = step_of(request.step, request.share)
-        office.promote(self._centre, call.actor, request.target, step, request.why, call.asked)
+        office.promote(
+            self._centre, call.actor, request.target, step, request.why, call.asked, _seen(request)
+        )
         return wire.Done()
 
     def roll_back(self, request: wire.RollBackRequest, call: Call) -> wire.Done:
         """Take the newest rollout back."""
-        office.roll_back(self._centre, call.actor, request.target, request.why, call.asked)
+        office.roll_back(self._centre, call.actor, request.target, request.why, call.asked, _seen(request))
         return wire.Done()
 
     def renew(self, request: wire.RenewReleaseRequest, call: Call) -> wire.Done:
         """Release what serves anew."""
-        office.renew(self._centre, call.actor, request.target, request.why, call.asked)
+        office.renew(self._centre, call.actor, request.target, request.why, call.asked, _seen(request))
         return wire.Done()
 
     def recall(self, request: wire.RecallModelRequest, call: Call) -> wire.RecallOrdered:
@@ -130,6 +133,15 @@ def step_of(word: str, share: float) -> Step | None:
                 raise UsageError(f"a canary answers a share between 0 and 1 of requests, not {share}")
             return Canary(share)
     raise UsageError(f"{word[:40]!r} is no step; say shadow, canary or full")
+
+
+def _seen(
+    request: wire.StartRolloutRequest
+    | wire.PromoteRolloutRequest
+    | wire.RollBackRequest
+    | wire.RenewReleaseRequest,
+) -> int | None:
+    return request.seen if request.HasField("seen") else None
 
 
 def _fitting(facts: Facts) -> wire.Facts:

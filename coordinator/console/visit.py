@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from google.protobuf.message import Message
 from starlette.requests import Request
@@ -88,7 +88,7 @@ class Visit:
     def with_query(self, **changed: str | None) -> str:
         """This page's address with other values in its query; None takes one away."""
         kept = {key: value for key, value in {**self.query, **changed}.items() if value}
-        return self.request.url.path + (f"?{urlencode(kept)}" if kept else "")
+        return quote(self.request.url.path, safe="/@") + (f"?{urlencode(kept)}" if kept else "")
 
     @staticmethod
     def new_request_id() -> str:

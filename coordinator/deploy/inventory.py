@@ -130,7 +130,7 @@ def rollouts(engine: Engine, target: str | None = None) -> list[RolloutView]:
     if target is not None:
         query = query.where(RolloutRow.target == target)
     with reading(engine, "listing rollouts") as session:
-        return [_rollout(row) for row in session.scalars(query)]
+        return [rollout_view(row) for row in session.scalars(query)]
 
 
 def orders(engine: Engine, target: str) -> list[OrderView]:
@@ -141,7 +141,7 @@ def orders(engine: Engine, target: str) -> list[OrderView]:
                 f"there is no target {target!r}; `covenant deploy targets list` shows those there are"
             )
         query = select(OrderRow).where(OrderRow.target == target).order_by(OrderRow.revision.desc())
-        return [_order(row) for row in session.scalars(query)]
+        return [order_view(row) for row in session.scalars(query)]
 
 
 def inventory(engine: Engine, *, past: bool = False) -> list[RunningView]:
@@ -149,7 +149,7 @@ def inventory(engine: Engine, *, past: bool = False) -> list[RunningView]:
     with reading(engine, "looking what runs where") as session:
         if not past:
             rows = session.scalars(select(RunningRow).order_by(RunningRow.target, RunningRow.arm.desc()))
-            return [_running(row, row.since, None) for row in rows]
+            return [running_view(row, row.since, None) for row in rows]
         found: list[RunningView] = []
         begun: dict[tuple[str, str], RunningEvent] = {}
         for event in session.scalars(select(RunningEvent).order_by(RunningEvent.id)):
@@ -157,8 +157,8 @@ def inventory(engine: Engine, *, past: bool = False) -> list[RunningView]:
             if event.event == "begins":
                 begun[place] = event
             else:
-                found.append(_running(event, begun.pop(place).at, event.at))
-        found.extend(_running(event, event.at, None) for event in begun.values())
+                found.append(running_view(event, begun.pop(place).at, event.at))
+        found.extend(running_view(event, event.at, None) for event in begun.values())
         return sorted(found, key=lambda each: each.since, reverse=True)
 
 
@@ -195,7 +195,8 @@ def _target(session: Session, row: TargetRow) -> TargetView:
     )
 
 
-def _rollout(row: RolloutRow) -> RolloutView:
+def rollout_view(row: RolloutRow) -> RolloutView:
+    """A rollout's row, as people read it."""
     return RolloutView(
         id=row.id,
         target=row.target,
@@ -213,7 +214,8 @@ def _rollout(row: RolloutRow) -> RolloutView:
     )
 
 
-def _order(row: OrderRow) -> OrderView:
+def order_view(row: OrderRow) -> OrderView:
+    """An order's row, as people read it."""
     return OrderView(
         target=row.target,
         revision=row.revision,
@@ -229,7 +231,8 @@ def _order(row: OrderRow) -> OrderView:
     )
 
 
-def _running(row: RunningRow | RunningEvent, since: datetime, until: datetime | None) -> RunningView:
+def running_view(row: RunningRow | RunningEvent, since: datetime, until: datetime | None) -> RunningView:
+    """What runs, or ran, between two moments."""
     return RunningView(
         target=row.target,
         arm=row.arm,

@@ -58,11 +58,12 @@ class Desk:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decided:
-    """Who decided, why, and when."""
+    """Who decided, why, and when; `seen` is the newest order of the target that they had before them, where they say so."""
 
     by: str
     why: str
     at: datetime
+    seen: int | None = None
 
 
 @dataclass(slots=True, kw_only=True)
@@ -78,8 +79,13 @@ class Ordering:
 
     @classmethod
     def on(cls, session: Session, desk: Desk, decided: Decided, name: str) -> Ordering:
-        """For the target called `name`, whose row is locked. Raises UsageError where there is none."""
+        """For the target called `name`, whose row is locked. Raises UsageError where there is none, Refused where another order has come since it was
+        looked at."""
         target = locked(session, name)
+        if decided.seen is not None and decided.seen != target.revision:
+            raise Refused(
+                f"{name} has come to order {target.revision}, and this was decided with order {decided.seen} in sight; look at it again, and decide anew"
+            )
         newest = session.get(OrderRow, (name, target.revision)) if target.revision else None
         return cls(
             session=session,

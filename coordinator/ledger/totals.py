@@ -39,11 +39,13 @@ Totals = Mapping[RunId, tuple[StageTotals, ...]]
 """The totals of one account, by run, in the order of the runs' first entries."""
 
 
-def totals_of(session: Session, ids: Collection[int]) -> Mapping[int, Totals]:
-    """The totals of each of the accounts `ids`; one without entries has none."""
+def totals_of(session: Session, ids: Collection[int], only: RunId | None = None) -> Mapping[int, Totals]:
+    """The totals of each of the accounts `ids`, or what the run `only` has of them; one without entries has none."""
     entry = LedgerEntry
     told = entry.account_id, entry.run_id, entry.stage, entry.release_digest, entry.outcome
     query = select(*told, func.sum(entry.times), func.min(entry.at)).where(entry.account_id.in_(ids))
+    if only is not None:
+        query = query.where(entry.run_id == only)
     rows = sorted(session.execute(query.group_by(*told)), key=lambda row: row[6])
     counts: dict[tuple[int, str, str, str], dict[str, int]] = {}
     for account, run, stage, digest, outcome, times, _ in rows:

@@ -37,7 +37,7 @@ First = Callable[[Session], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Start:
-    """What is to be brought where, and how it begins."""
+    """What is to be brought where, and how it begins. `seen` as in `promote`."""
 
     name: str
     version: int
@@ -45,6 +45,7 @@ class Start:
     step: Step
     rules: RolloutRules
     why: str
+    seen: int | None = None
 
 
 def add_target(
@@ -81,7 +82,7 @@ def start(centre: Centre, actor: Actor, what: Start, asked: Asked | None = None)
         rollout = f"rollout-{secrets.token_hex(8)}"
         orders.start(
             desk,
-            _decided(centre, actor, what.why),
+            _decided(centre, actor, what.why, what.seen),
             rollout=rollout,
             name=what.name,
             version=what.version,
@@ -97,34 +98,46 @@ def start(centre: Centre, actor: Actor, what: Start, asked: Asked | None = None)
 
 
 def promote(
-    centre: Centre, actor: Actor, target: str, step: Step | None, why: str, asked: Asked | None = None
+    centre: Centre,
+    actor: Actor,
+    target: str,
+    step: Step | None,
+    why: str,
+    asked: Asked | None = None,
+    seen: int | None = None,
 ) -> None:
-    """Let what is on trial at `target` go on. Raises `CovenantError`."""
+    """Let what is on trial at `target` go on. `seen` is the newest order that the officer had in sight: another one refuses. Raises `CovenantError`."""
     desk, opened = desk_of(centre), open_target(centre, target)
     _change(
         centre,
         asked,
         lambda first: orders.promote(
-            desk, _decided(centre, actor, why), target, step, supports=opened.states, first=first
+            desk, _decided(centre, actor, why, seen), target, step, supports=opened.states, first=first
         ),
     )
 
 
-def roll_back(centre: Centre, actor: Actor, target: str, why: str, asked: Asked | None = None) -> None:
-    """Take the newest rollout of `target` back. Raises `CovenantError`."""
+def roll_back(
+    centre: Centre, actor: Actor, target: str, why: str, asked: Asked | None = None, seen: int | None = None
+) -> None:
+    """Take the newest rollout of `target` back. `seen` as in `promote`. Raises `CovenantError`."""
     desk = desk_of(centre)
     _change(
         centre,
         asked,
-        lambda first: orders.roll_back(desk, _decided(centre, actor, why), target, first=first),
+        lambda first: orders.roll_back(desk, _decided(centre, actor, why, seen), target, first=first),
     )
 
 
-def renew(centre: Centre, actor: Actor, target: str, why: str, asked: Asked | None = None) -> None:
-    """Release what serves at `target` anew. Raises `CovenantError`."""
+def renew(
+    centre: Centre, actor: Actor, target: str, why: str, asked: Asked | None = None, seen: int | None = None
+) -> None:
+    """Release what serves at `target` anew. `seen` as in `promote`. Raises `CovenantError`."""
     desk = desk_of(centre)
     _change(
-        centre, asked, lambda first: orders.renew(desk, _decided(centre, actor, why), target, first=first)
+        centre,
+        asked,
+        lambda first: orders.renew(desk, _decided(centre, actor, why, seen), target, first=first),
     )
 
 
@@ -170,8 +183,8 @@ def _change(centre: Centre, asked: Asked | None, change: Callable[[First], None]
     once(centre, asked, centre.clock(), act)
 
 
-def _decided(centre: Centre, actor: Actor, why: str) -> Decided:
+def _decided(centre: Centre, actor: Actor, why: str, seen: int | None = None) -> Decided:
     if not why or len(why) > 500:  # noqa: PLR2004  (as the log takes it)
         raise UsageError("say why in 1 to 500 characters; everybody who reads the log reads it")
     at: datetime = centre.clock()
-    return Decided(by=actor.name, why=why, at=at)
+    return Decided(by=actor.name, why=why, at=at, seen=seen)

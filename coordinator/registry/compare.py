@@ -75,7 +75,7 @@ class Comparison:
 
 def compare(centre: Centre, first: ModelVersion, second: ModelVersion) -> Comparison:
     """What differs from the version `first` to the version `second`. Raises `CovenantError`."""
-    one, other = lineage_of(centre, first), lineage_of(centre, second)
+    one, other = (lineage_of(centre, each, entries=False) for each in (first, second))
     return Comparison(
         first=one,
         second=other,

@@ -103,8 +103,8 @@ class Lineage:
         }
 
 
-def lineage_of(centre: Centre, version: ModelVersion) -> Lineage:
-    """All that a version comes from. Raises `CovenantError`."""
+def lineage_of(centre: Centre, version: ModelVersion, *, entries: bool = True) -> Lineage:
+    """All that a version comes from; without `entries` the log is not searched, which takes long where it is long. Raises `CovenantError`."""
     with reading(centre.engine, f"tracing {version.ref}") as session:
         run = session.get_one(Run, version.run_id)
         plan = Plan.from_canonical(run.plan.encode())
@@ -130,7 +130,7 @@ def lineage_of(centre: Centre, version: ModelVersion) -> Lineage:
                 (each.before, each.after, each.moved_by)
                 for each in session.scalars(moves.order_by(ModelMove.number))
             ),
-            entries=_entries(session, version, plan),
+            entries=_entries(session, version, plan) if entries else {},
         )
 
 
@@ -174,7 +174,7 @@ def _charges(session: Session, run: RunId) -> Iterator[Charge]:
     if not keys:
         return
     books = open_books(session, keys)
-    totals = totals_of(session, [book.id for book in books.values()])
+    totals = totals_of(session, [book.id for book in books.values()], run)
     for key in keys:
         stages, ceiling = totals[books[key].id][run], books[key].in_force.ceiling
         charged = charges_in(stages)

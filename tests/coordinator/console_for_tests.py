@@ -6,7 +6,7 @@ import re
 import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import httpx
@@ -50,6 +50,7 @@ class Pages:
 
     bank: Bank
     centre: Centre
+    browsers: list[Browser] = field(default_factory=list)
 
     @property
     def address(self) -> str:
@@ -68,6 +69,7 @@ class Pages:
             trust_env=False,
         )
         made = Browser(client, self.address)
+        self.browsers.append(made)
         if officer is not None:
             secret = make_link(self.centre.engine, officer, self.centre.clock())
             answered = made.post(PATH, {"link": secret})
@@ -88,8 +90,11 @@ def pages(bank: Bank) -> Iterator[Pages]:
     """The console of a bank, running. A bank made before the console has its database brought up to date."""
     centre = with_console(bank)
     migrate(open_database(centre.settings.database_url))
+    served = Pages(bank, centre)
     with ConsoleServer(centre):
-        yield Pages(bank, centre)
+        yield served
+        for each in served.browsers:  # a server that ends waits for connections that are open
+            each.client.close()
 
 
 def copied(folder: Path) -> Iterator[Bank]:

@@ -177,7 +177,10 @@ class Works:
 
     def approved(self, seed: int) -> ModelVersion:
         """A version that officers have approved."""
-        found = self.registered(seed)
+        return self.approve(self.registered(seed))
+
+    def approve(self, found: ModelVersion) -> ModelVersion:
+        """Have the gate pass a candidate, and the officers approve it."""
         passed(self.centre, NAME, found.version)
         found = self.agree(found.version)
         assert found.stage is Stage.APPROVED

@@ -4,15 +4,41 @@ from __future__ import annotations
 
 from typing import Final
 
-from coordinator.console.pages import account, diagnosis, halt, overview, runs, signin, sites
+from coordinator.console.pages import (
+    account,
+    deployment,
+    deployment_acts,
+    deployments,
+    diagnosis,
+    halt,
+    model,
+    model_acts,
+    model_compare,
+    model_evidence,
+    model_lineage,
+    models,
+    overview,
+    runs,
+    signin,
+    sites,
+)
 from coordinator.console.routes import Route
 
 ROUTES: Final[tuple[Route, ...]] = (
-    *signin.ROUTES,
     *account.ROUTES,
-    *overview.ROUTES,
-    *halt.ROUTES,
-    *runs.ROUTES,
+    *deployment.ROUTES,
+    *deployment_acts.ROUTES,
+    *deployments.ROUTES,
     *diagnosis.ROUTES,
+    *halt.ROUTES,
+    *model.ROUTES,
+    *model_acts.ROUTES,
+    *model_compare.ROUTES,
+    *model_evidence.ROUTES,
+    *model_lineage.ROUTES,
+    *models.ROUTES,
+    *overview.ROUTES,
+    *runs.ROUTES,
+    *signin.ROUTES,
     *sites.ROUTES,
 )

@@ -6,6 +6,7 @@ function colour(name) { return getComputedStyle(document.documentElement).getPro
 function optionOf(chart) {
   const ink = colour("--ink"), soft = colour("--soft"), line = colour("--line");
   const digits = (value) => typeof value === "number" ? String(Number(value.toPrecision(4))) : value;
+  const whole = chart.axis === "number" && chart.series.every((each) => each.points.every(([x]) => Number.isInteger(x)));
   const bounds = {
     silent: true, symbol: "none", lineStyle: { color: colour("--bad"), type: "dashed" },
     label: { formatter: (at) => at.name, color: colour("--bad"), position: "insideEndTop" },
@@ -22,7 +23,7 @@ function optionOf(chart) {
     xAxis: {
       type: { number: "value", time: "time", category: "category" }[chart.axis], name: chart.x, nameLocation: "middle", nameGap: 26,
       nameTextStyle: { color: soft }, axisLabel: { color: soft, hideOverlap: true }, axisLine: { lineStyle: { color: line } }, splitLine: { show: false }, scale: true,
-      minInterval: chart.axis === "number" ? 1 : undefined,
+      minInterval: whole ? 1 : undefined,
     },
     yAxis: {
       type: "value", name: chart.y, nameTextStyle: { color: soft, align: "left" }, axisLabel: { color: soft }, splitLine: { lineStyle: { color: line } },
