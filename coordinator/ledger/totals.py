@@ -5,10 +5,11 @@ One query answers for any number of entries. It reads an index only, and gives o
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
 
-from sqlalchemy import func, select
+from sqlalchemy import func, or_, select
 from sqlalchemy.orm import Session
 
 from coordinator.db.ledger_schema import LedgerEntry, Outcome
@@ -39,11 +40,23 @@ Totals = Mapping[RunId, tuple[StageTotals, ...]]
 """The totals of one account, by run, in the order of the runs' first entries."""
 
 
-def totals_of(session: Session, ids: Collection[int]) -> Mapping[int, Totals]:
-    """The totals of each of the accounts `ids`; one without entries has none."""
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What one account has opened, and what is charged to it: opened, or reserved and not voided. Adopted charges are in neither."""
+
+    opened: Mapping[Release, int] = field(default_factory=dict)
+    charged: Mapping[Release, int] = field(default_factory=dict)
+
+
+def totals_of(
+    session: Session, ids: Collection[int], runs: Collection[RunId] | None = None
+) -> Mapping[int, Totals]:
+    """The totals of each of the accounts `ids`; one without entries has none. With `runs`, of these only."""
     entry = LedgerEntry
     told = entry.account_id, entry.run_id, entry.stage, entry.release_digest, entry.outcome
     query = select(*told, func.sum(entry.times), func.min(entry.at)).where(entry.account_id.in_(ids))
+    if runs is not None:
+        query = query.where(entry.run_id.in_(runs))
     rows = sorted(session.execute(query.group_by(*told)), key=lambda row: row[6])
     counts: dict[tuple[int, str, str, str], dict[str, int]] = {}
     for account, run, stage, digest, outcome, times, _ in rows:
@@ -57,6 +70,49 @@ def totals_of(session: Session, ids: Collection[int]) -> Mapping[int, Totals]:
         account: {run: tuple(sorted(stages, key=_by_stage)) for run, stages in runs.items()}
         for account, runs in found.items()
     }
+
+
+def opened_of(session: Session, ids: Collection[int]) -> Mapping[int, Opened]:
+    """What each of the accounts `ids` has opened and charged, whatever the run; one without entries is left out."""
+    entry = LedgerEntry
+    told = entry.account_id, entry.release_digest, entry.outcome
+    query = select(*told, func.sum(entry.times)).where(entry.account_id.in_(ids)).group_by(*told)
+    rows = session.execute(query).all()
+    releases = releases_of(session, ids)
+    found: dict[int, tuple[dict[Release, int], dict[Release, int]]] = {}
+    for account, digest, outcome, times in rows:
+        opened, charged = found.setdefault(account, ({}, {}))
+        release = releases[digest]
+        if outcome == Outcome.SETTLED:
+            opened[release] = opened.get(release, 0) + int(times)
+        else:
+            sign = -1 if outcome == Outcome.VOIDED else 1
+            charged[release] = charged.get(release, 0) + sign * int(times)
+    return {account: Opened(opened, _left(charged)) for account, (opened, charged) in found.items()}
+
+
+def _left(charged: Mapping[Release, int]) -> Mapping[Release, int]:
+    return {release: times for release, times in charged.items() if times}
+
+
+@dataclass(frozen=True, slots=True)
+class FirstCharge:
+    """When a run first charged an account: the place of the run among the account's."""
+
+    run: RunId
+    at: datetime
+
+
+def runs_charged(
+    session: Session, account: int, before: FirstCharge | None, limit: int
+) -> Sequence[FirstCharge]:
+    """At most `limit` runs that charged an account, the latest first; with `before`, those that charged it earlier than that."""
+    first, run = func.min(LedgerEntry.at), LedgerEntry.run_id
+    query = select(run, first).where(LedgerEntry.account_id == account).group_by(run)
+    if before is not None:
+        query = query.having(or_(first < before.at, (first == before.at) & (run < before.run)))
+    rows = session.execute(query.order_by(first.desc(), run.desc()).limit(limit)).all()
+    return [FirstCharge(RunId(row[0]), row[1]) for row in rows]
 
 
 def _stage(stage: str, release: Release, by: Mapping[str, int]) -> StageTotals:

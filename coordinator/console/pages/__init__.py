@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from coordinator.console.pages import account, halt, overview, signin
+from coordinator.console.pages import account, account_budget, budgets, halt, overview, signin, what_if
 from coordinator.console.routes import Route
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -12,4 +12,7 @@ ROUTES: Final[tuple[Route, ...]] = (
     *account.ROUTES,
     *overview.ROUTES,
     *halt.ROUTES,
+    *budgets.ROUTES,
+    *account_budget.ROUTES,
+    *what_if.ROUTES,
 )
