@@ -57,11 +57,12 @@ def show(visit: Visit) -> Response:
         alerts = alerts_of(session, row.book)
     rows = {each.run: each for each in run_reads.of_runs(engine, [each.run for each in charged[:_RUNS]])}
     order = {each.run: place for place, each in enumerate(charged)}
-    audits = _plans(rows, would)
+    plans = _plans(rows, would)
+    audits = kept_audits(visit.centre.settings.home, plans)
     found = [
         tables.runs_table(sorted(spent, key=lambda each: order[each.run]), rows, _beside(visit, charged)),
         tables.forecast_table(row.book, would),
-        tables.audits_table(audits, kept_audits(visit.centre.settings.home, audits)),
+        tables.audits_table(audits.values()),
         tables.alerts_table(alerts),
         tables.history_table(history),
         tables.releases_table(row.book, opened),
@@ -78,6 +79,7 @@ def show(visit: Visit) -> Response:
         tables=by_name,
         csv={name: visit.with_query(format="csv", table=name) for name in by_name},
         others=tables.others_table([each for each in here if each != key]),
+        unaudited=[tables.plan_words(name, plan) for plan, name in plans.items() if plan not in audits],
         overlap=overlap,
         what_if=f"/budgets/what-if?account={path_of(key).removeprefix('/budgets/')}",
         draft=_draft(key),

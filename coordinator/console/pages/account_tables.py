@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 from coordinator.console.pages.account_charts import Would
 from coordinator.console.pages.budgets import epsilon, path_of, share
 from coordinator.console.reads.runs import RunRow
-from coordinator.console.tables import Cell, Column, Table, Tone
+from coordinator.console.tables import Cell, Column, Table
 from coordinator.ledger.audits import KeptAudit
 from coordinator.ledger.books import Book
 from coordinator.ledger.forecast import Standing
@@ -19,7 +19,7 @@ from coordinator.ledger.totals import Opened
 from coordinator.ledger.views import AlertView, CeilingChange, RunTotals
 from strategies.dp.budget import cost_of, exempted
 from strategies.dp.events import Mechanism, Release
-from strategies.ids import Digest, RunId
+from strategies.ids import RunId
 
 MOST_RELEASES: Final = 40
 SHOWN_DIGITS: Final = 12
@@ -58,7 +58,10 @@ def runs_table(totals: Sequence[RunTotals], rows: Mapping[RunId, RunRow], beside
 def _run(each: RunTotals, row: RunRow | None) -> Sequence[Cell]:
     return (
         Cell(each.run, href=f"/runs/{each.run}"),
-        Cell(None if row is None else row.plan, href=None if row is None else f"/plans/{row.plan_digest}"),
+        Cell(
+            None if row is None else plan_words(row.plan, row.plan_digest),
+            href=None if row is None else f"/plans/{row.plan_digest}",
+        ),
         Cell(None if row is None else str(row.state)),
         Cell(sum(stage.settled for stage in each.stages)),
         Cell(sum(stage.reserved for stage in each.stages)),
@@ -149,7 +152,7 @@ def alerts_table(alerts: Sequence[AlertView]) -> Table:
     return Table(
         name="alerts",
         caption="Alerts",
-        columns=[Column("At", number=True), Column("State"), Column("Reached"), Column("By")],
+        columns=[Column("At"), Column("State"), Column("Reached"), Column("By")],
         rows=[
             (
                 Cell(each.fraction, text=f"{each.fraction:.0%} of the ceiling"),
@@ -170,7 +173,7 @@ def overlaps_table(overlap: OverlapView | None) -> Table:
     return Table(
         name="overlaps",
         caption="Sites that share persons with this one",
-        columns=[Column("Site"), Column("In the worst case below")],
+        columns=[Column("Site"), Column("In the worst case above")],
         rows=[
             (
                 Cell(site, href=f"/budgets?q={site}"),
@@ -205,7 +208,7 @@ def _would(book: Book, each: Would) -> Sequence[Cell]:
     after = Standing.of(book.account.charged(each.charges))
     fits = after.fraction <= 1.0
     return (
-        Cell(each.name, href=f"/budgets/what-if?plan={each.digest}"),
+        Cell(plan_words(each.name, each.digest), href=f"/budgets/what-if?plan={each.digest}"),
         Cell(each.until),
         epsilon(after.spent),
         share(after.left),
@@ -213,31 +216,28 @@ def _would(book: Book, each: Would) -> Sequence[Cell]:
     )
 
 
-def audits_table(plans: Mapping[Digest, str], audits: Mapping[Digest, KeptAudit]) -> Table:
+def audits_table(audits: Iterable[KeptAudit]) -> Table:
     """The empirical audit beside the claim, for plans that charged the account."""
     return Table(
         name="audits",
         caption="Claimed, and shown by an audit",
         columns=[
             Column("Plan"),
-            Column("Claimed for the whole plan: at most", number=True),
-            Column("Claimed for what was audited: at most", number=True),
-            Column("Shown: at least", number=True),
+            Column("Claimed at most", number=True),
+            Column("Shown at least", number=True),
             Column("Delta", number=True),
             Column("Confidence", number=True),
             Column("Verdict"),
             Column("Would notice"),
-            Column("Audited"),
+            Column("What was audited"),
+            Column("At"),
         ],
-        rows=[_audit(digest, name, audits.get(digest)) for digest, name in plans.items()],
-        empty="No plan has charged this account, so there is no claim to audit.",
+        rows=[_audit(each) for each in audits],
+        empty="No plan that charged this account was audited.",
     )
 
 
-def _audit(digest: Digest, name: str, audit: KeptAudit | None) -> Sequence[Cell]:
-    plan = Cell(name, href=f"/plans/{digest}")
-    if audit is None:
-        return (plan, *[Cell(None)] * 5, Cell("not audited", tone="quiet"), Cell(None), Cell(None))
+def _audit(audit: KeptAudit) -> Sequence[Cell]:
     claimed, power = audit.claimed, audit.power
     faults = {
         "a quarter of the noise": power.a_quarter_of_the_noise,
@@ -247,18 +247,24 @@ def _audit(digest: Digest, name: str, audit: KeptAudit | None) -> Sequence[Cell]
     noticed = [
         fault for fault, shown in faults.items() if claimed.epsilon is not None and shown > claimed.epsilon
     ]
-    tone: Tone = "bad" if audit.refuted else "good"
     return (
-        plan,
-        _claimed(audit.claimed_for_all.epsilon),
+        Cell(plan_words(audit.plan, audit.plan_digest), href=f"/plans/{audit.plan_digest}"),
         _claimed(claimed.epsilon),
         Cell(audit.epsilon_at_least, text=f"{audit.epsilon_at_least:.3f}"),
         Cell(claimed.delta, text=f"{claimed.delta:g}"),
         Cell(audit.confidence, text=f"{audit.confidence:.1%}"),
-        Cell("the claim is wrong" if audit.refuted else "does not contradict the claim", tone=tone),
+        Cell("the claim is wrong", tone="bad") if audit.refuted else Cell("not contradicted", tone="good"),
         Cell(", ".join(noticed) or "none of the faults that it imagines"),
+        Cell(
+            f"{audit.rounds} of {audit.planned_rounds} rounds, {audit.canaries} canaries among {audit.crowd}"
+        ),
         Cell(audit.at),
     )
+
+
+def plan_words(name: str, digest: str) -> str:
+    """A plan among others of the same name."""
+    return f"{name} {digest[:SHOWN_DIGITS]}"
 
 
 def _claimed(value: float | None) -> Cell:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from typing import Final
 from urllib.parse import quote
 
@@ -96,6 +97,17 @@ def _tone(fraction: float) -> Tone:
     return "warn" if fraction >= _NEARLY else "good"
 
 
+def labels(keys: Sequence[AccountKey]) -> Sequence[str]:
+    """Short words for accounts, with units only where there are several of one population."""
+    names = Counter(each.name for each in keys)
+    return [each.name if names[each.name] == 1 else each.words for each in keys]
+
+
+def whole(fractions: Iterable[float]) -> float | None:
+    """How far an axis of per cents goes: to the whole ceiling, unless something is above it."""
+    return 100.0 if all(each <= 1.0 for each in fractions) else None
+
+
 def _table(
     rows: Sequence[AccountRow], *, newer: str | None = None, older: str | None = None, chosen: bool = False
 ) -> Table:
@@ -141,7 +153,7 @@ def _shares(rows: Sequence[AccountRow]) -> Chart:
     def percent(fraction: float) -> float | None:
         return round(100.0 * fraction, 3) if math.isfinite(fraction) else None
 
-    names = [each.key.words for each in rows]
+    names = labels([each.key for each in rows])
     opened = [percent(each.opened_fraction) for each in rows]
     reserved = [percent(max(0.0, each.fraction - each.opened_fraction)) for each in rows]
     return Chart(
@@ -151,6 +163,7 @@ def _shares(rows: Sequence[AccountRow]) -> Chart:
         y="% of the filter's budget",
         axis="category",
         y_from=0.0,
+        y_to=whole([each.fraction for each in rows]),
         series=[
             Series(name="opened", points=list(zip(names, opened, strict=True)), kind="bar", stack="spent"),
             Series(

@@ -16,7 +16,7 @@ from starlette.responses import Response
 from coordinator.console.charts import Bound, Chart, Series
 from coordinator.console.pages.account_budget import GET
 from coordinator.console.pages.account_charts import Would, epsilon_over_time
-from coordinator.console.pages.budgets import epsilon, left, path_of
+from coordinator.console.pages.budgets import epsilon, labels, left, path_of, whole
 from coordinator.console.reads.approved import waiting
 from coordinator.console.routes import Route
 from coordinator.console.tables import Cell, Column, Table
@@ -201,7 +201,7 @@ def _missing(key: AccountKey) -> Sequence[Cell]:
 def _shares(found: Forecast) -> Chart:
     """The accounts with the least left, as parts of their filters' budgets."""
     tightest = sorted(found.accounts, key=lambda each: -each.after.fraction)[:_DRAWN]
-    names = [each.key.words for each in tightest]
+    names = labels([each.key for each in tightest])
     before = [round(100.0 * min(each.before.fraction, 1e6), 3) for each in tightest]
     after = [round(100.0 * min(each.after.fraction, 1e6), 3) for each in tightest]
     more = [round(then - now, 3) for now, then in zip(before, after, strict=True)]
@@ -212,6 +212,7 @@ def _shares(found: Forecast) -> Chart:
         y="% of the filter's budget",
         axis="category",
         y_from=0.0,
+        y_to=whole([each.after.fraction for each in tightest]),
         series=[
             Series(name="spent now", points=list(zip(names, before, strict=True)), kind="bar", stack="spent"),
             Series(name="this plan", points=list(zip(names, more, strict=True)), kind="bar", stack="spent"),
