@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Final
 
-from coordinator.console.visit import Visit
 from coordinator.console.reads.approved import Waiting
+from coordinator.console.visit import Visit
 from protos.membership import Role, Trusted
 
 FEW: Final = 5

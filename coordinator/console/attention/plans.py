@@ -34,7 +34,7 @@ def _to_sign(looking: Looking) -> Iterator[Matter]:
                 urgency=Urgency.SOON,
                 what=f"Plan {_named(each)} by {each.proposed_by} waits for your signature as {' or '.join(roles)}",
                 todo="Read what it changes and what it would cost; sign at your own desk, where nobody can show you another plan.",
-                path=f"/plans/{each.plan.digest}",
+                path=_path(each),
                 label="Open at your desk",
                 at=each.proposed_at,
                 desk=True,
@@ -49,7 +49,7 @@ def _to_launch(looking: Looking) -> Iterator[Matter]:
                 urgency=Urgency.SOON,
                 what=f"Your plan {_named(each)} is approved and may be launched{until}",
                 todo="Look at its forecast once more, and launch it.",
-                path=f"/plans/{each.plan.digest}",
+                path=_path(each),
                 label="Open the plan",
                 at=each.proposed_at,
             )
@@ -68,7 +68,7 @@ def _ending(looking: Looking) -> Iterator[Matter]:
                 urgency=Urgency.SOON,
                 what=f"{first.words} of plan {_named(each)} ends {ends:%Y-%m-%d %H:%M} UTC",
                 todo="Launch it before, or have it signed again with a later day.",
-                path=f"/plans/{each.plan.digest}",
+                path=_path(each),
                 label="Open the plan",
                 at=each.proposed_at,
             )
@@ -81,3 +81,7 @@ def _over(each: Waiting, looking: Looking) -> bool:
 
 def _named(each: Waiting) -> str:
     return f"{each.plan.name} ({each.plan.digest[:_DIGITS]})"
+
+
+def _path(each: Waiting) -> str:
+    return f"/plans/{each.plan.digest}?contract={each.contract.digest}"

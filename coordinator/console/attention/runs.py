@@ -51,7 +51,7 @@ def _failed(looking: Looking, session: Session) -> Iterator[Matter]:
     ended = [
         (at, each)
         for at, each in _newest(session, "ended", looking.now - LATELY)
-        if isinstance(each, RunEnded) and each.state == RunState.FAILED
+        if isinstance(each, RunEnded) and each.state == "failed"
     ]
     query = select(Run.id, Run.plan_name).where(
         Run.id.in_([each.run for _, each in ended]), Run.state == RunState.FAILED

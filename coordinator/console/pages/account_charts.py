@@ -77,9 +77,10 @@ def epsilon_over_time(
     if approved:
         drawn.append(_forecast("approved plans, if launched by their last day", book, approved, now))
     if what_if is not None:
-        drawn.append(_forecast(f"with {what_if.name}", book, [what_if], now))
+        drawn.append(_forecast(f"with all of {what_if.name}", book, [what_if], now))
     if len({each.decided.ceiling.epsilon for each in history}) > 1:
         drawn.append(Series(name="ceiling as decided", points=_ceilings(history, now), kind="step"))
+    values = [y for each in drawn for _, y in each.points if y is not None]
     return Chart(
         name="epsilon",
         title=f"Epsilon over time, at delta {ceiling.delta:g} per {ceiling.unit.words}",
@@ -87,6 +88,7 @@ def epsilon_over_time(
         y="epsilon",
         axis="time",
         y_from=0.0,
+        y_to=_above(max(ceiling.epsilon, *values)),
         series=drawn,
         bounds=[Bound(name=f"ceiling {ceiling.epsilon:g}", at=ceiling.epsilon)],
     )
@@ -116,6 +118,12 @@ def _forecast(name: str, book: Book, plans: Sequence[Would], now: datetime) -> S
 def _ceilings(history: Sequence[CeilingChange], now: datetime) -> list[_Point]:
     points: list[_Point] = [(each.set_at.isoformat(), each.decided.ceiling.epsilon) for each in history]
     return [*points, (now.isoformat(), history[-1].decided.ceiling.epsilon)]
+
+
+def _above(value: float) -> float:
+    """A round number a little above `value`, so that the ceiling is in the picture."""
+    step = 10.0 ** math.floor(math.log10(value)) / 2.0
+    return round(step * math.ceil(1.02 * value / step), 12)
 
 
 def _finite(value: float) -> float | None:

@@ -140,7 +140,7 @@ def past_alerts(session: Session, limit: int) -> Sequence[PastAlert]:
     ]
 
 
-def _chosen(text: str, *, alerts: bool) -> Select[Any]:
+def _chosen(text: str, *, alerts: bool) -> Select[str, str, str, str]:
     query = select(*_STORED)
     if text:
         query = query.where(
