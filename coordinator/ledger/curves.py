@@ -45,7 +45,9 @@ class SpentOverTime:
 
 
 @dataclass(frozen=True, slots=True)
-class _Change:
+class Change:
+    """`times` of a release more, or fewer, from a moment on."""
+
     at: datetime
     release: Release
     times: int
@@ -65,12 +67,12 @@ def added(
     ceiling: Ceiling, charges: Mapping[Release, int], plans: Iterable[tuple[datetime, Mapping[Release, int]]]
 ) -> Sequence[Spent]:
     """An account that has `charges`, after each of `plans` was launched, each at its moment."""
-    changes = [_Change(at, release, times) for at, planned in plans for release, times in planned.items()]
+    changes = [Change(at, release, times) for at, planned in plans for release, times in planned.items()]
     return spent_after(ceiling, changes, charges)
 
 
 def spent_after(
-    ceiling: Ceiling, changes: Iterable[_Change], before: Mapping[Release, int] | None = None
+    ceiling: Ceiling, changes: Iterable[Change], before: Mapping[Release, int] | None = None
 ) -> Sequence[Spent]:
     """What is spent after each of `changes`, on top of what was `before`."""
     counts = dict(before or {})
@@ -83,14 +85,14 @@ def spent_after(
     return found
 
 
-def _together(changes: Sequence[_Change]) -> Iterator[tuple[datetime, Sequence[_Change]]]:
+def _together(changes: Sequence[Change]) -> Iterator[tuple[datetime, Sequence[Change]]]:
     """The changes of each moment; of each of `MOST_POINTS` equal spans where there are more moments."""
     if not changes:
         return
     first, last = changes[0].at, changes[-1].at
     few = len({each.at for each in changes}) <= MOST_POINTS
     span = (last - first) / (MOST_POINTS - 1)
-    group: list[_Change] = []
+    group: list[Change] = []
     for each in changes:
         if group and not (
             each.at == group[-1].at if few else (each.at - first) // span == (group[-1].at - first) // span
@@ -101,26 +103,26 @@ def _together(changes: Sequence[_Change]) -> Iterator[tuple[datetime, Sequence[_
     yield group[-1].at, group
 
 
-def _charged(session: Session, book: Book, releases: Mapping[str, Release]) -> Iterator[_Change]:
+def _charged(session: Session, book: Book, releases: Mapping[str, Release]) -> Iterator[Change]:
     entry = LedgerEntry
     told = entry.release_digest, entry.outcome, entry.at
     query = select(*told, func.sum(entry.times)).where(text(CHARGING), entry.account_id == book.id)
     for digest, outcome, at, times in session.execute(query.group_by(*told)):
-        yield _Change(at, releases[digest], -int(times) if outcome == Outcome.VOIDED else int(times))
+        yield Change(at, releases[digest], -int(times) if outcome == Outcome.VOIDED else int(times))
 
 
-def _opened(session: Session, book: Book, releases: Mapping[str, Release]) -> Iterator[_Change]:
+def _opened(session: Session, book: Book, releases: Mapping[str, Release]) -> Iterator[Change]:
     entry = LedgerEntry
     told = entry.run_id, entry.release_digest
     query = select(*told, func.max(entry.at), func.sum(entry.times)).where(
         entry.account_id == book.id, entry.outcome == Outcome.SETTLED
     )
     for _, digest, at, times in session.execute(query.group_by(*told)):
-        yield _Change(at, releases[digest], int(times))
+        yield Change(at, releases[digest], int(times))
 
 
-def _adopted(session: Session, book: Book) -> Iterator[_Change]:
+def _adopted(session: Session, book: Book) -> Iterator[Change]:
     mine = adopted_by(session, [book.id]).get(book.id)
     if mine:
         at = session.scalar(select(func.max(AdoptedCharge.at)).where(AdoptedCharge.account_id == book.id))
-        yield from (_Change(at, release, times) for release, times in mine.items() if at is not None)
+        yield from (Change(at, release, times) for release, times in mine.items() if at is not None)

@@ -7,7 +7,7 @@ from datetime import timedelta
 from itertools import islice
 from typing import Final
 
-from coordinator.console.attention.matter import FEW, Looking, Matter, Urgency
+from coordinator.console.attention.matter import FEW, LATELY, Looking, Matter, Urgency
 from coordinator.console.reads.approved import Waiting
 from protos.membership import Role
 
@@ -23,13 +23,14 @@ def find(looking: Looking) -> Iterator[Matter]:
     yield from islice(_to_sign(looking), FEW)
     yield from islice(_to_launch(looking), FEW)
     yield from islice(_ending(looking), FEW)
+    yield from islice(_outdated(looking), FEW)
 
 
 def _to_sign(looking: Looking) -> Iterator[Matter]:
     for each in looking.plans:
         lacking = [lack for lack in each.standing.missing if looking.name in lack.could]
         roles = [lack.role for lack in lacking if looking.is_any(Role(lack.role))]
-        if roles and not _over(each, looking):
+        if roles and each.current and not _over(each, looking):
             yield Matter(
                 urgency=Urgency.SOON,
                 what=f"Plan {_named(each)} by {each.proposed_by} waits for your signature as {' or '.join(roles)}",
@@ -60,7 +61,7 @@ def _ending(looking: Looking) -> Iterator[Matter]:
     for each in looking.plans:
         involved = looking.name in {said.officer for said in each.evidence.statements}
         ends = each.ends
-        if ends is None or not (involved or looking.is_any(Role.ML_ENGINEER)):
+        if ends is None or not each.current or not (involved or looking.is_any(Role.ML_ENGINEER)):
             continue
         if looking.now < ends <= looking.now + _ENDS_SOON:
             first = min(each.evidence.statements, key=lambda said: said.expires)
@@ -68,6 +69,21 @@ def _ending(looking: Looking) -> Iterator[Matter]:
                 urgency=Urgency.SOON,
                 what=f"{first.words} of plan {_named(each)} ends {ends:%Y-%m-%d %H:%M} UTC",
                 todo="Launch it before, or have it signed again with a later day.",
+                path=_path(each),
+                label="Open the plan",
+                at=each.proposed_at,
+            )
+
+
+def _outdated(looking: Looking) -> Iterator[Matter]:
+    """The officer's own proposals of the last days that name a member list that is in use no more."""
+    for each in looking.plans:
+        lately = each.proposed_at > looking.now - LATELY
+        if lately and not each.current and each.proposed_by == looking.name:
+            yield Matter(
+                urgency=Urgency.TO_KNOW,
+                what=f"Your plan {_named(each)} is for member list {each.plan.sites.members}, and {each.standing.members} is in use",
+                todo="Nobody can sign or launch it: propose it anew for the list in use.",
                 path=_path(each),
                 label="Open the plan",
                 at=each.proposed_at,

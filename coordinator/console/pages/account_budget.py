@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy.orm import Session
 from starlette.responses import Response
 
 from coordinator.console.pages import account_tables as tables
@@ -23,13 +22,12 @@ from coordinator.console.visit import Visit
 from coordinator.db.engine import reading
 from coordinator.documents import read_members
 from coordinator.ledger.audits import kept_audits
-from coordinator.ledger.books import adopted_by, all_in_force
+from coordinator.ledger.books import all_in_force
 from coordinator.ledger.needs import AccountKey
 from coordinator.ledger.overlaps import OverlapView, overlap_of
-from coordinator.ledger.totals import FirstCharge, Opened, opened_of, runs_charged, totals_of
+from coordinator.ledger.totals import FirstCharge, runs_charged, totals_of
 from coordinator.ledger.units import parse_unit
 from coordinator.ledger.views import alerts_of, history_of, run_totals
-from strategies.dp.budget import merged
 from strategies.errors import UsageError
 from strategies.ids import Digest, RunId, run_id, site_name
 
@@ -48,7 +46,7 @@ def show(visit: Visit) -> Response:
         key = _chosen(here, visit)
         row = rows_of(session, [key])[0]
         would = would_of(row.book, approved)
-        opened, overlap = _opened(session, row), overlap_of(session, row.book, in_force)
+        overlap = overlap_of(session, row.book, in_force)
         history = history_of(session, row.book)
         chart = epsilon_over_time(session, row.book, history, would, now)
         charged = runs_charged(session, row.book.id, _before(visit), _RUNS + 1)
@@ -65,7 +63,7 @@ def show(visit: Visit) -> Response:
         tables.audits_table(audits.values()),
         tables.alerts_table(alerts),
         tables.history_table(history),
-        tables.releases_table(row.book, opened),
+        tables.releases_table(row.book, row.released),
         tables.overlaps_table(overlap),
     ]
     by_name = {each.name: each for each in found}
@@ -99,12 +97,6 @@ def _chosen(here: Sequence[AccountKey], visit: Visit) -> AccountKey:
             f"{visit.path['site']}/{visit.path['population']} has no such account; the list of budgets has those there are"
         )
     return min(chosen, key=lambda each: each.stored)
-
-
-def _opened(session: Session, row: AccountRow) -> Opened:
-    ids = [row.book.id]
-    found = opened_of(session, ids).get(row.book.id, Opened())
-    return Opened(merged(found.opened, adopted_by(session, ids).get(row.book.id, {})), row.book.charges)
 
 
 def _before(visit: Visit) -> FirstCharge | None:

@@ -15,7 +15,6 @@ from coordinator.ledger.books import Book
 from coordinator.ledger.forecast import Standing
 from coordinator.ledger.needs import AccountKey
 from coordinator.ledger.overlaps import OverlapView
-from coordinator.ledger.totals import Opened
 from coordinator.ledger.views import AlertView, CeilingChange, RunTotals
 from strategies.dp.budget import cost_of, exempted
 from strategies.dp.events import Mechanism, Release
@@ -71,7 +70,7 @@ def _run(each: RunTotals, row: RunRow | None) -> Sequence[Cell]:
     )
 
 
-def releases_table(book: Book, opened: Opened) -> Table:
+def releases_table(book: Book, opened: Mapping[Release, int]) -> Table:
     """What was released, and is reserved: the dearest first."""
     ceiling = book.in_force.ceiling
     bare = set(exempted(book.charges))
@@ -99,8 +98,8 @@ def releases_table(book: Book, opened: Opened) -> Table:
     )
 
 
-def _release(release: Release, book: Book, opened: Opened, fraction: float) -> Sequence[Cell]:
-    times = opened.opened.get(release, 0)
+def _release(release: Release, book: Book, opened: Mapping[Release, int], fraction: float) -> Sequence[Cell]:
+    times = opened.get(release, 0)
     bare = release.mechanism is Mechanism.NONE
     return (
         Cell(release.what),

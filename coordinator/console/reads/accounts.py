@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,8 +14,9 @@ from coordinator.db.ledger_schema import LedgerAccount, LedgerAlert, LedgerCeili
 from coordinator.ledger.alerts import recorded
 from coordinator.ledger.books import Book, adopted_by, open_books
 from coordinator.ledger.needs import AccountKey
-from coordinator.ledger.totals import Opened, opened_of
+from coordinator.ledger.totals import opened_of
 from strategies.dp.budget import cost_of, merged
+from strategies.dp.events import Release
 from strategies.dp.units import Guarantee
 from strategies.errors import UsageError
 
@@ -31,10 +32,12 @@ _STORED: Final = (
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AccountRow:
-    """An account in a list. `fraction` is how much of the filter's budget is charged, `opened_fraction` what of it was opened; `crossed` are the fractions at
+    """An account in a list. `released` is what it has opened, adopted charges included, `opened` and `charged` what the filter promises for that, and for all
+    that is charged. `fraction` is how much of the filter's budget is charged, `opened_fraction` what of it was opened; `crossed` are the fractions at
     which alerts of the ceiling in force were reached."""
 
     book: Book
+    released: Mapping[Release, int]
     opened: Guarantee
     charged: Guarantee
     opened_fraction: float
@@ -97,16 +100,17 @@ def rows_of(session: Session, keys: Sequence[AccountKey]) -> Sequence[AccountRow
     crossed = {(each.account_id, each.ceiling_seq, each.fraction) for each in recorded(session, ids)}
     found = []
     for book in (books[key] for key in keys if key in books):
-        ceiling = book.in_force.ceiling
-        released = merged(opened.get(book.id, Opened()).opened, adopted.get(book.id, {}))
+        ceiling, charged = book.in_force.ceiling, book.account.cost
+        released = merged(opened.get(book.id, {}), adopted.get(book.id, {}))
         cost = cost_of(released, ceiling.order)
         found.append(
             AccountRow(
                 book=book,
+                released=released,
                 opened=ceiling.guarantee(cost),
-                charged=book.account.guarantee(),
+                charged=ceiling.guarantee(charged),
                 opened_fraction=ceiling.fraction(cost),
-                fraction=ceiling.fraction(book.account.cost),
+                fraction=ceiling.fraction(charged),
                 crossed=tuple(
                     at for at in book.in_force.alert_at if (book.id, book.in_force.seq, at) in crossed
                 ),

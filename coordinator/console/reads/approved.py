@@ -43,6 +43,11 @@ class Waiting:
         return min((each.expires for each in self.evidence.statements), default=None)
 
     @property
+    def current(self) -> bool:
+        """Whether it names the member list in use; another one is signed and launched by nobody."""
+        return self.plan.sites.members == self.standing.members
+
+    @property
     def planned(self) -> PlannedReleases | None:
         """What it would release; None without privacy."""
         return _releases(self.plan.canonical, self.contract.canonical)
