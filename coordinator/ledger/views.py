@@ -134,11 +134,11 @@ def view(session: Session, site: SiteName, population: str, unit: PrivacyUnit | 
         reserved_releases=sum(account.charges.values()) - sum(settled.values()),
         tight=tight_guarantee(account),
         own_noise=account.worst_own_noise(),
-        runs=_runs(totals, ceiling),
-        alerts=_alerts(session, book),
+        runs=run_totals(totals, ceiling),
+        alerts=alerts_of(session, book),
         exempted=tuple(sorted({release.what for release in account.exempted()})),
         other_units=tuple(key for key in here if key != book.key),
-        history=_history(session, book),
+        history=history_of(session, book),
         overlap=overlap_of(session, book, in_force),
     )
 
@@ -166,7 +166,8 @@ def _book(session: Session, key: AccountKey) -> Book:
     return open_books(session, [key])[key]
 
 
-def _runs(totals: Totals, ceiling: Ceiling) -> tuple[RunTotals, ...]:
+def run_totals(totals: Totals, ceiling: Ceiling) -> tuple[RunTotals, ...]:
+    """What each run has charged, by the ceiling's order."""
     found = []
     for run, stages in totals.items():
         cost = cost_of(charges_in(stages), ceiling.order)
@@ -176,7 +177,8 @@ def _runs(totals: Totals, ceiling: Ceiling) -> tuple[RunTotals, ...]:
     return tuple(found)
 
 
-def _alerts(session: Session, book: Book) -> tuple[AlertView, ...]:
+def alerts_of(session: Session, book: Book) -> tuple[AlertView, ...]:
+    """The alerts of an account's ceiling in force."""
     crossed = {
         each.fraction: each for each in recorded(session, [book.id]) if each.ceiling_seq == book.in_force.seq
     }
@@ -190,7 +192,8 @@ def _alerts(session: Session, book: Book) -> tuple[AlertView, ...]:
     )
 
 
-def _history(session: Session, book: Book) -> tuple[CeilingChange, ...]:
+def history_of(session: Session, book: Book) -> tuple[CeilingChange, ...]:
+    """Every decision on an account's ceiling, the first one first."""
     rows = session.scalars(
         select(LedgerCeiling).where(LedgerCeiling.account_id == book.id).order_by(LedgerCeiling.seq)
     )

@@ -174,7 +174,7 @@ def _charges(session: Session, run: RunId) -> Iterator[Charge]:
     if not keys:
         return
     books = open_books(session, keys)
-    totals = totals_of(session, [book.id for book in books.values()], run)
+    totals = totals_of(session, [book.id for book in books.values()], [run])
     for key in keys:
         stages, ceiling = totals[books[key].id][run], books[key].in_force.ceiling
         charged = charges_in(stages)

@@ -6,12 +6,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any, Final
 
 import numpy as np
 
+from coordinator.ledger.audits import AuditedClaim, AuditPower, KeptAudit
+from protos.documents import make_document
 from protos.plan_releases import forecast
 from simulation.audit.adversary import Adversary, Belief, Signals
 from simulation.audit.setting import A_QUARTER, AS_PLANNED, NO_CLIPPING, NO_NOISE, Audit
@@ -143,6 +147,33 @@ class AuditResult:
         """Whether the claim is proved wrong."""
         return self.epsilon > self.claimed.epsilon
 
+    def kept(self, at: datetime) -> KeptAudit:
+        """The result as the coordinator's folder keeps it, made at `at`."""
+        return make_document(
+            KeptAudit,
+            "the audit",
+            plan=self.plan,
+            plan_digest=self.plan_digest,
+            at=at.replace(microsecond=0),
+            rounds=self.rounds,
+            planned_rounds=self.planned_rounds,
+            canaries=self.canaries,
+            runs=self.runs,
+            guesses_made=self.guesses.made,
+            guesses_right=self.guesses.right,
+            crowd=self.crowd,
+            confidence=self.confidence,
+            claimed=_claim(self.claimed),
+            claimed_for_all=_claim(self.whole),
+            epsilon_at_least=self.epsilon,
+            power=AuditPower(
+                noise_as_planned=self.power.as_planned,
+                a_quarter_of_the_noise=self.power.a_quarter,
+                no_noise=self.power.no_noise,
+                no_clipping=self.power.no_clipping,
+            ),
+        )
+
     def facts(self) -> dict[str, Any]:
         """The result as JSON values."""
         return {
@@ -173,6 +204,11 @@ class AuditResult:
             },
             "elapsed_s": self.elapsed_s,
         }
+
+
+def _claim(guarantee: Guarantee) -> AuditedClaim:
+    epsilon = guarantee.epsilon if math.isfinite(guarantee.epsilon) else None
+    return AuditedClaim(words=guarantee.words, epsilon=epsilon, delta=guarantee.delta)
 
 
 def conclude(

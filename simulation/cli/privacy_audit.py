@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ import typer
 from rich.progress import Progress
 from rich.table import Table
 
-from coordinator.cli.options import ContractFile, Json, PlanFile
+from coordinator.cli.options import ContractFile, Home, Json, PlanFile
 from protos.shell import emit, people
 from simulation.cli.simulate import PROGRESS
 from strategies.errors import CovenantError
@@ -56,15 +57,25 @@ def audit(
     partition: Annotated[
         str, typer.Option(help="How rows of --data are dealt, as in `covenant simulate`.")
     ] = "even",
+    keep: Annotated[
+        bool,
+        typer.Option(
+            help="Keep the result in the coordinator's folder, where the console shows it beside the claim."
+        ),
+    ] = False,
+    home: Home = None,
     json: Json = False,
 ) -> None:
     """Put canaries into a plan's own sums, guess which are in, and tell how much privacy that disproves. Leaves with 1 if the claim is wrong."""
     from coordinator.documents import read_plan
+    from coordinator.ledger.audits import keep_audit
+    from coordinator.settings import load_settings
     from simulation.audit.run import audit as run
     from simulation.audit.setting import audit_of
     from simulation.campaign.campaign import be_quiet
 
     be_quiet()
+    kept_in = load_settings(home).home if keep else None
     parsed, agreed = read_plan(plan, contract)
     tables = None if data is None else _dealt(parsed, agreed, data, partition, seed)
     setting = audit_of(
@@ -77,6 +88,8 @@ def audit(
             os.urandom,
             progress=lambda done, total: progress.update(bar, completed=done, total=total),
         )
+    if kept_in is not None:
+        keep_audit(kept_in, result.kept(datetime.now(UTC)))
     if json:
         emit(result.facts())
     else:

@@ -6,6 +6,8 @@ from typing import Final
 
 from coordinator.console.pages import (
     account,
+    account_budget,
+    budgets,
     deployment,
     deployment_acts,
     deployments,
@@ -21,11 +23,14 @@ from coordinator.console.pages import (
     runs,
     signin,
     sites,
+    what_if,
 )
 from coordinator.console.routes import Route
 
 ROUTES: Final[tuple[Route, ...]] = (
     *account.ROUTES,
+    *account_budget.ROUTES,
+    *budgets.ROUTES,
     *deployment.ROUTES,
     *deployment_acts.ROUTES,
     *deployments.ROUTES,
@@ -41,4 +46,5 @@ ROUTES: Final[tuple[Route, ...]] = (
     *runs.ROUTES,
     *signin.ROUTES,
     *sites.ROUTES,
+    *what_if.ROUTES,
 )
