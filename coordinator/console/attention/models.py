@@ -14,8 +14,8 @@ from coordinator.db.engine import reading
 from coordinator.db.registry_schema import ModelMove
 from coordinator.db.schema import Model
 from coordinator.deploy.verdicts import newest_verdict
-from coordinator.governance.policies.rejudge import ACTING
 from coordinator.registry.approvals import statements_of, subject_of
+from protos.log_policies import ACTING
 from protos.membership import Role
 from protos.model_approvals import lacking_for
 from protos.model_stages import Stage

@@ -10,7 +10,7 @@ from coordinator.console.charts import Chart, Series
 from coordinator.console.reads.deployments import Place, baseline_of
 from coordinator.console.tables import Cell, Column, Table
 from coordinator.console.visit import Visit
-from coordinator.deploy.driving import figures_since
+from coordinator.deploy.figures import figures_since
 from coordinator.deploy.opening import open_target
 from coordinator.deploy.scoring.serving import LATENCY_BOUNDS_MS, SCORE_BINS, ArmStatus, ServiceStatus
 from protos.rollouts import Canary, GoOn, RolloutRules, Shadow, State, TakeBack, judge, psi, standing_of
