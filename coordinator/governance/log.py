@@ -138,6 +138,26 @@ class RawEntry:
     body: bytes
 
 
+def entries_of(
+    engine: Engine, start: int = 0, stop: int | None = None, kind: str | None = None
+) -> Iterator[RawEntry]:
+    """The entries from `start` up to `stop`, in order, read piece by piece."""
+    position = start
+    while stop is None or position < stop:
+        query = select(LoggedEntry.seq, LoggedEntry.body).where(LoggedEntry.seq >= position)
+        if stop is not None:
+            query = query.where(LoggedEntry.seq < stop)
+        if kind is not None:
+            query = query.where(LoggedEntry.kind == kind)
+        with reading(engine, "reading the log") as session:
+            rows = session.execute(query.order_by(LoggedEntry.seq).limit(_PAGE)).all()
+        for seq, body in rows:
+            yield RawEntry(seq, bytes(body))
+        if len(rows) < _PAGE:
+            return
+        position = rows[-1].seq + 1
+
+
 @dataclass(frozen=True, slots=True)
 class TransparencyLog:
     """The log as whoever keeps it sees it: `key` is its name and public key, `sign` signs the text of a note."""
@@ -188,20 +208,7 @@ class TransparencyLog:
 
     def entries(self, start: int = 0, stop: int | None = None, kind: str | None = None) -> Iterator[RawEntry]:
         """The entries from `start` up to `stop`, in order, read piece by piece."""
-        position = start
-        while stop is None or position < stop:
-            query = select(LoggedEntry.seq, LoggedEntry.body).where(LoggedEntry.seq >= position)
-            if stop is not None:
-                query = query.where(LoggedEntry.seq < stop)
-            if kind is not None:
-                query = query.where(LoggedEntry.kind == kind)
-            with reading(self.engine, "reading the log") as session:
-                rows = session.execute(query.order_by(LoggedEntry.seq).limit(_PAGE)).all()
-            for seq, body in rows:
-                yield RawEntry(seq, bytes(body))
-            if len(rows) < _PAGE:
-                return
-            position = rows[-1].seq + 1
+        return entries_of(self.engine, start, stop, kind)
 
     def newest_first(self, kind: str, before: int | None = None) -> Iterator[RawEntry]:
         """The entries of a kind from the newest back, or from entry `before`, which is not among them."""

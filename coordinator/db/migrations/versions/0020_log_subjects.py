@@ -1,4 +1,4 @@
-"""What the log's entries are about, as an index; and the orders in which pages list runs and entries."""
+"""What the log's entries are about, as an index; and the orders in which pages list runs, entries and witnesses."""
 
 from __future__ import annotations
 
@@ -34,6 +34,8 @@ def upgrade() -> None:
     op.create_index("ix_runs_state_submitted_at_id", "runs", ["state", "submitted_at", "id"])
     op.create_index("ix_runs_plan_name_submitted_at_id", "runs", ["plan_name", "submitted_at", "id"])
     op.drop_index("ix_runs_plan_name", "runs")
+    op.create_index("ix_witness_statements_site_id", "witness_statements", ["site", "id"])
+    op.drop_index("ix_witness_statements_site", "witness_statements")
     _fill(op.get_bind())
 
 
