@@ -29,6 +29,7 @@ from strategies.transparency.notes import Checkpoint
 _LIST: Final = "covenant.governance.v1.Log/ListEntries"
 _INCLUSION: Final = "covenant.governance.v1.Log/GetInclusion"
 _MOST_IN_CSV: Final = 1000
+_YEARS: Final = range(1970, 9000)
 _SHOWN_BYTES: Final = 256 * 1024
 
 
@@ -144,11 +145,13 @@ def _moment(text: str, name: str) -> datetime | None:
         return None
     try:
         found = datetime.fromisoformat(text)
-        return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
-    except (ValueError, OverflowError) as error:
+        if found.year not in _YEARS:
+            raise ValueError("far from any entry")  # noqa: TRY301  (said below)
+    except ValueError as error:
         raise UsageError(
             f"{name}: {text[:40]!r} is no time; use one such as 2026-11-26T14:30, in UTC"
         ) from error
+    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
 
 
 def _empty(search: Search, wanted: str) -> str:

@@ -135,7 +135,7 @@
     const say = (name, ...values) => {
       const found = section.querySelector(`template[data-say="${name}"]`);
       const words = found ? found.content.textContent : "";
-      return values.reduce((text, each, place) => text.replace(`%${place + 1}`, each), words);
+      return values.reduce((text, each, place) => text.replace(`{${place + 1}}`, each), words);
     };
     const set = (check, state, words) => {
       const item = section.querySelector(`[data-check="${check}"]`);
