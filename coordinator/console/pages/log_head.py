@@ -50,7 +50,9 @@ def show_consistency(visit: Visit) -> Response:
     """The proof that the log of `new` entries begins with the `old`, for the browser that remembers a head."""
     size = entries.size(visit.centre.engine)
     old, new = (number(visit.query, name) for name in ("old", "new"))
-    request = governance.GetConsistencyRequest(old=old or 0, new=size if new is None else new)
+    request = governance.GetConsistencyRequest(
+        old=1 if old is None else old, new=size if new is None else new
+    )
     found = visit.ask(_CONSISTENCY, request)
     return JSONResponse({"proof": [each.hex() for each in found.hashes]})
 
