@@ -3,7 +3,7 @@ person has dealt with it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -90,9 +90,11 @@ class WitnessBook:
     engine: Engine
     clock: Callable[[], datetime]
 
-    def newest(self, members: MemberList) -> dict[SiteName, Seen]:
-        """The newest statement of each site, under the key that it has on `members`."""
-        keys = {each.site: each.identity_key for each in members.members}
+    def newest(self, members: MemberList, sites: Collection[SiteName] | None = None) -> dict[SiteName, Seen]:
+        """The newest statement of each site, or of some `sites`, under the key that it has on `members`."""
+        keys = {
+            each.site: each.identity_key for each in members.members if sites is None or each.site in sites
+        }
         if not keys:
             return {}
         # One look into the index for each site: there is a row for every run that a site ever took part in.

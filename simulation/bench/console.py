@@ -49,8 +49,8 @@ def measure(*, scale: Scale, times: int, database: str | None, folder: Path | No
             filled = time.perf_counter() - began
             with _visitor(year) as visitor:
                 pages, left_out = _pages(year)
-                found = {page: visitor.timed(page, times) for page in pages}
-                loads = {page: visitor.load(page) for page in pages}
+                found = {name: visitor.timed(page, times) for name, page in pages.items()}
+                loads = {name: visitor.load(page) for name, page in pages.items()}
         finally:
             year.centre.engine.dispose()
     for each in left_out:
@@ -147,17 +147,20 @@ def _visitor(year: LongYear) -> Iterator[_Visitor]:
             yield _Visitor(client)
 
 
-def _pages(year: LongYear) -> tuple[list[str], list[str]]:
-    """The addresses to time, and the routes that are left out."""
+def _pages(year: LongYear) -> tuple[Mapping[str, str], Sequence[str]]:
+    """The addresses to time, by how they are called, and the routes that are left out."""
     names = _names(year)
-    found: list[str] = []
+    found: dict[str, str] = {}
     left_out: list[str] = []
     for route in all_routes():
         if route.method != "GET" or route.path in _DOWNLOADS:
             continue
         page = _filled(route.path, names)
-        (left_out if page is None else found).append(page or route.path)
-    return [*found, *_searches(year)], left_out
+        if page is None:
+            left_out.append(route.path)
+        else:
+            found[route.path] = page
+    return found | _searches(year), left_out
 
 
 def _filled(path: str, names: Mapping[str, str]) -> str | None:
@@ -196,20 +199,21 @@ def _names(year: LongYear) -> Mapping[str, str]:
     }
 
 
-def _searches(year: LongYear) -> list[str]:
+def _searches(year: LongYear) -> dict[str, str]:
     """Searches of the log in every way, and pages far from its end."""
     middle = year.scale.runs // 2
     since = year.at(middle).replace(microsecond=0, tzinfo=None)
-    until = since + timedelta(days=7)
+    week = f"since={since.isoformat()}&until={(since + timedelta(days=7)).isoformat()}"
     far = year.scale.entries // 2
-    return [
-        f"/log?about={year.run(middle)}",
-        f"/log?about={year.plan_of(middle).sites.invite[0]}",
-        f"/log?about={year.plan_of(middle).digest}",
-        f"/log?about=officer/{OFFICER}&kind=launch",
-        "/log?kind=round",
-        "/log?kind=ceiling",
-        f"/log?kind=launch&since={since.isoformat()}&until={until.isoformat()}",
-        f"/log?since={since.isoformat()}&until={until.isoformat()}&below={far}",
-        f"/log?above={far}",
-    ]
+    return {
+        "/log, a run": f"/log?about={year.run(middle)}",
+        "/log, a site": f"/log?about={year.plan_of(middle).sites.invite[0]}",
+        "/log, a plan": f"/log?about={year.plan_of(middle).digest}",
+        "/log, none of an officer's": f"/log?about=officer/{OFFICER}&kind=launch",
+        "/log, a frequent kind": "/log?kind=round",
+        "/log, a rare kind": "/log?kind=ceiling",
+        "/log, a plan's launches": f"/log?about={year.plan_of(middle).digest}&kind=launch",
+        "/log, launches of a week": f"/log?kind=launch&{week}",
+        "/log, a week": f"/log?{week}&below={far}",
+        "/log, back from the middle": f"/log?above={far}",
+    }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -19,12 +20,15 @@ from protos.log_subjects import Subject
 from protos.membership import MemberList
 from protos.witness import SignedWitness
 from strategies.errors import Refused, UsageError
+from strategies.ids import SiteName
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
 _HEAD: Final = "covenant.governance.v1.Log/GetCheckpoint"
 _CONSISTENCY: Final = "covenant.governance.v1.Log/GetConsistency"
 _EXPORT: Final = "covenant.governance.v1.Log/Export"
 _LONGEST_NUMBER: Final = 15
+_SITES: Final = 50
+"""On a page: each statement is verified."""
 _EXPORTS_A_MINUTE: Final = 2.0
 
 
@@ -32,8 +36,10 @@ def show_head(visit: Visit) -> Response:
     """The signed head, and how far each site has witnessed the log."""
     key, note = head_of(visit)
     head = Checkpoint.parse(note.text)
-    table = _witnesses(visit, head.size)
-    if visit.query.get("format") == "csv":
+    as_csv = visit.query.get("format") == "csv"
+    sites, before, after = _some_sites(visit, everyone=as_csv)
+    table = _witnesses(visit, head.size, sites)
+    if as_csv:
         return visit.table(table)
     return visit.page(
         "log_head.html",
@@ -42,6 +48,8 @@ def show_head(visit: Visit) -> Response:
         note=note.encoded,
         witnesses=table,
         csv=visit.with_query(format="csv"),
+        before=None if before is None else visit.with_query(site=before),
+        after=None if after is None else visit.with_query(site=after),
         checked=checked(key, note),
     )
 
@@ -98,9 +106,20 @@ def is_number(text: str) -> bool:
     return text.isascii() and text.isdecimal() and len(text) <= _LONGEST_NUMBER
 
 
-def _witnesses(visit: Visit, size: int) -> Table:
+def _some_sites(visit: Visit, *, everyone: bool) -> tuple[Sequence[SiteName], str | None, str | None]:
+    """The sites of a page, by name, and what the pages before and after it begin with; or everyone's."""
+    names = sorted(each.site for each in visit.console.members.now().members)
+    if everyone:
+        return names, None, None
+    first = bisect_left(names, visit.query.get("site", ""))
+    before = names[max(0, first - _SITES)] if first > 0 else None
+    after = names[first + _SITES] if first + _SITES < len(names) else None
+    return names[first : first + _SITES], before, after
+
+
+def _witnesses(visit: Visit, size: int, sites: Sequence[SiteName]) -> Table:
     members = visit.console.members.now()
-    newest = WitnessBook(visit.centre.engine, visit.centre.clock).newest(members)
+    newest = WitnessBook(visit.centre.engine, visit.centre.clock).newest(members, frozenset(sites))
     return Table(
         name="witnesses",
         caption="Sites that have co-signed a head",
