@@ -5,19 +5,17 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterator, Mapping
-from itertools import chain
 from typing import Final
 
 from coordinator.api.door import Call, Function
 from coordinator.api.pages import FULL_BYTES, limit_of, start_of
 from coordinator.bootstrap import Centre
-from coordinator.governance.exports import header_of, newest_witnesses
+from coordinator.governance.exports import export_pieces
 from coordinator.governance.log import RawEntry, TransparencyLog, open_log
 from protos import governance_pb2 as governance
 from strategies.errors import UsageError
 from strategies.transparency.notes import SignedNote
 
-PIECE_BYTES: Final = 1 << 20
 _MOST_KINDS: Final = 100
 
 
@@ -83,17 +81,10 @@ class Log:
         """The whole log, in pieces of whole lines."""
         del request
         log, note = self._head()
-        seen = newest_witnesses(self._centre)
-        header, head = header_of(log, note, self._centre.settings.config.federation, seen)
-        piece = bytearray()
-        for line in chain([header.canonical], (each.body for each in log.entries(0, head.size))):
-            if piece and len(piece) + len(line) >= PIECE_BYTES:
-                if not call.context.is_active():
-                    return
-                yield governance.ExportPiece(data=bytes(piece))
-                piece.clear()
-            piece += line + b"\n"
-        yield governance.ExportPiece(data=bytes(piece))
+        for piece in export_pieces(self._centre, log.key, note):
+            if not call.context.is_active():
+                return
+            yield governance.ExportPiece(data=piece)
 
     def watch(self, request: governance.WatchEventsRequest, call: Call) -> Iterator[governance.Entry]:
         """Entries as they are committed."""

@@ -1,5 +1,6 @@
 """The coordinator's database: the truth about sites, runs, rounds, models and what privacy was spent."""
 
+from coordinator.db import console_schema as _console_schema
 from coordinator.db import deploy_schema as _deploy_schema
 from coordinator.db import enrolment_schema as _enrolment_schema
 from coordinator.db import evidence_schema as _evidence_schema
@@ -16,6 +17,7 @@ from coordinator.db.engine import open_database, reading, writing
 from coordinator.db.migrate import migrate
 
 del (
+    _console_schema,
     _deploy_schema,
     _enrolment_schema,
     _evidence_schema,

@@ -99,10 +99,15 @@ class Run(Base):
     """
 
     __tablename__ = "runs"
-    __table_args__ = (CheckConstraint(one_of("state", RunState), name="state"),)
+    __table_args__ = (
+        CheckConstraint(one_of("state", RunState), name="state"),
+        Index("ix_runs_submitted_at_id", "submitted_at", "id"),
+        Index("ix_runs_state_submitted_at_id", "state", "submitted_at", "id"),
+        Index("ix_runs_plan_name_submitted_at_id", "plan_name", "submitted_at", "id"),
+    )
 
     id: Mapped[str] = mapped_column(String(_RUN_ID_LENGTH), primary_key=True)
-    plan_name: Mapped[str] = mapped_column(String(_NAME_LENGTH), index=True)
+    plan_name: Mapped[str] = mapped_column(String(_NAME_LENGTH))
     plan_digest: Mapped[str] = mapped_column(String(DIGEST_LENGTH))
     plan: Mapped[str] = mapped_column(Text)
     contract: Mapped[str] = mapped_column(Text)

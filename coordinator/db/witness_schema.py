@@ -7,7 +7,16 @@
 
 from datetime import datetime
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, LargeBinary, String, Text, UniqueConstraint
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    Index,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from coordinator.db.schema import DIGEST_LENGTH, Base
@@ -21,10 +30,13 @@ class WitnessRow(Base):
     """A site's signed statement as canonical JSON, and the view that it names."""
 
     __tablename__ = "witness_statements"
-    __table_args__ = (UniqueConstraint("site", "epoch", "sequence"),)
+    __table_args__ = (
+        UniqueConstraint("site", "epoch", "sequence"),
+        Index("ix_witness_statements_site_id", "site", "id"),
+    )
 
     id: Mapped[int] = mapped_column(primary_key=True)
-    site: Mapped[str] = mapped_column(String(_NAME_LENGTH), index=True)
+    site: Mapped[str] = mapped_column(String(_NAME_LENGTH))
     epoch: Mapped[str] = mapped_column(String(_EPOCH_LENGTH))
     sequence: Mapped[int] = mapped_column(BigInteger)
     run_id: Mapped[str] = mapped_column(ForeignKey("runs.id"), index=True)

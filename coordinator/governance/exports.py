@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 from coordinator.bootstrap import Centre
 from coordinator.documents import read_members
-from coordinator.governance.log import TransparencyLog
+from coordinator.governance.log import TransparencyLog, entries_of
 from coordinator.governance.witnesses import WitnessBook
 from protos.files import new_file
 from protos.log_export import ExportHeader, write_export
 from protos.witness import SignedWitness
-from strategies.transparency.notes import Checkpoint, SignedNote
+from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
+
+PIECE_BYTES: Final = 1 << 20
 
 
 def header_of(
-    log: TransparencyLog, note: SignedNote, federation: str, witnesses: Iterable[SignedWitness] = ()
+    key: NoteKey, note: SignedNote, federation: str, witnesses: Iterable[SignedWitness] = ()
 ) -> tuple[ExportHeader, Checkpoint]:
     """The first line of an export up to the signed head `note`, with what `witnesses` have signed of that, and that head."""
-    head = Checkpoint.parse(note.require(log.key))
+    head = Checkpoint.parse(note.require(key))
     seen = tuple(each for each in witnesses if each.statement.head.size <= head.size)
     return ExportHeader(federation=federation, checkpoint=note.encoded, witnesses=seen or None), head
+
+
+def export_pieces(centre: Centre, key: NoteKey, note: SignedNote) -> Iterator[bytes]:
+    """An export up to the head `note`, which `key` signed, in pieces of whole lines of about `PIECE_BYTES`."""
+    header, head = header_of(key, note, centre.settings.config.federation, newest_witnesses(centre))
+    piece = bytearray()
+    for line in chain([header.canonical], (each.body for each in entries_of(centre.engine, 0, head.size))):
+        if piece and len(piece) + len(line) >= PIECE_BYTES:
+            yield bytes(piece)
+            piece.clear()
+        piece += line + b"\n"
+    yield bytes(piece)
 
 
 def newest_witnesses(centre: Centre) -> tuple[SignedWitness, ...]:
@@ -57,7 +72,7 @@ def export_log(
     log: TransparencyLog, federation: str, file: Path, witnesses: Iterable[SignedWitness] = ()
 ) -> Checkpoint:
     """Write all entries up to the newest head, which is returned, to a new file, with what `witnesses` have signed of them. Raises UsageError where there is one already."""
-    header, head = header_of(log, log.checkpoint(), federation, witnesses)
+    header, head = header_of(log.key, log.checkpoint(), federation, witnesses)
     with new_file(file) as opened:
         write_export(opened, header, (each.body for each in log.entries(0, head.size)))
     return head

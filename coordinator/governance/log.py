@@ -5,7 +5,8 @@
 3. Time goes on (`log_clock`): under a clock that was set back nothing is decided, and nothing launched. What comes of what was decided before, such
    as a round or the end of a run, is told as of the newest moment that the log has.
 4. A head is signed once it is committed, and never twice for one size with different roots.
-5. Nothing is appended, and so nothing done, while a restored database lacks entries that somebody is known to have (`require_not_waiting`).
+5. What an entry is about is indexed in its transaction (`log_subjects`), so that it is found; proofs and checks never look there.
+6. Nothing is appended, and so nothing done, while a restored database lacks entries that somebody is known to have (`require_not_waiting`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from sqlalchemy.dialects import postgresql
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import reading, writing
-from coordinator.db.log_schema import LoggedCheckpoint, LoggedEntry
+from coordinator.db.log_schema import LoggedCheckpoint, LoggedEntry, LoggedSubject
 from coordinator.db.recovery_schema import Restore
 from coordinator.governance.log_tree import proved
 from coordinator.keys import log_signer
@@ -31,6 +32,7 @@ from protos.log_entries import LogEntry, ModelRegistered, What
 from protos.log_names import origin_of
 from protos.log_proofs import MOST_ENTRY_BYTES
 from protos.log_run_events import RunEvent
+from protos.log_subjects import subjects_of
 from strategies.errors import CovenantError, Refused, UsageError
 from strategies.transparency.merkle import (
     Frontier,
@@ -109,7 +111,7 @@ def require_open(engine: Engine) -> None:
 def _append(session: Session, entries: Iterable[LogEntry]) -> int:
     size = _size(session)
     tree = proved(session, lambda subtree: Frontier.of(size, subtree))
-    rows = []
+    rows, about = [], []
     for each in entries:
         body, kind = each.canonical, each.what.kind
         if len(body) > MOST_ENTRY_BYTES:
@@ -119,9 +121,12 @@ def _append(session: Session, entries: Iterable[LogEntry]) -> int:
         tree, completed = tree.append(leaf_hash(body))
         nodes = b"".join(node for _, _, node in completed)
         rows.append({"seq": tree.size - 1, "kind": kind, "at": each.at, "body": body, "nodes": nodes})
+        about += [{"subject": found.key, "seq": tree.size - 1} for found in subjects_of(each.what)]
     # RETURNING makes one statement of many rows, also where the driver would send them one by one.
     if rows:
         session.execute(insert(LoggedEntry).returning(LoggedEntry.seq), rows).all()
+    if about:
+        session.execute(insert(LoggedSubject).returning(LoggedSubject.seq), about).all()
     return tree.size
 
 
@@ -131,6 +136,26 @@ class RawEntry:
 
     seq: int
     body: bytes
+
+
+def entries_of(
+    engine: Engine, start: int = 0, stop: int | None = None, kind: str | None = None
+) -> Iterator[RawEntry]:
+    """The entries from `start` up to `stop`, in order, read piece by piece."""
+    position = start
+    while stop is None or position < stop:
+        query = select(LoggedEntry.seq, LoggedEntry.body).where(LoggedEntry.seq >= position)
+        if stop is not None:
+            query = query.where(LoggedEntry.seq < stop)
+        if kind is not None:
+            query = query.where(LoggedEntry.kind == kind)
+        with reading(engine, "reading the log") as session:
+            rows = session.execute(query.order_by(LoggedEntry.seq).limit(_PAGE)).all()
+        for seq, body in rows:
+            yield RawEntry(seq, bytes(body))
+        if len(rows) < _PAGE:
+            return
+        position = rows[-1].seq + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,20 +208,7 @@ class TransparencyLog:
 
     def entries(self, start: int = 0, stop: int | None = None, kind: str | None = None) -> Iterator[RawEntry]:
         """The entries from `start` up to `stop`, in order, read piece by piece."""
-        position = start
-        while stop is None or position < stop:
-            query = select(LoggedEntry.seq, LoggedEntry.body).where(LoggedEntry.seq >= position)
-            if stop is not None:
-                query = query.where(LoggedEntry.seq < stop)
-            if kind is not None:
-                query = query.where(LoggedEntry.kind == kind)
-            with reading(self.engine, "reading the log") as session:
-                rows = session.execute(query.order_by(LoggedEntry.seq).limit(_PAGE)).all()
-            for seq, body in rows:
-                yield RawEntry(seq, bytes(body))
-            if len(rows) < _PAGE:
-                return
-            position = rows[-1].seq + 1
+        return entries_of(self.engine, start, stop, kind)
 
     def newest_first(self, kind: str, before: int | None = None) -> Iterator[RawEntry]:
         """The entries of a kind from the newest back, or from entry `before`, which is not among them."""

@@ -3,12 +3,12 @@ person has dealt with it."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Engine, func, select, tuple_
+from sqlalchemy import Engine, String, column, func, select, tuple_, values
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import reading, writing
@@ -90,12 +90,20 @@ class WitnessBook:
     engine: Engine
     clock: Callable[[], datetime]
 
-    def newest(self, members: MemberList) -> dict[SiteName, Seen]:
-        """The newest statement of each site, under the key that it has on `members`."""
-        last = select(func.max(WitnessRow.id)).group_by(WitnessRow.site)
+    def newest(self, members: MemberList, sites: Collection[SiteName] | None = None) -> dict[SiteName, Seen]:
+        """The newest statement of each site, or of some `sites`, under the key that it has on `members`."""
+        keys = {
+            each.site: each.identity_key for each in members.members if sites is None or each.site in sites
+        }
+        if not keys:
+            return {}
+        # One look into the index for each site: there is a row for every run that a site ever took part in.
+        site = column("site", String)
+        listed = values(site, name="listed").data([(each,) for each in keys]).cte()
+        newest = select(func.max(WitnessRow.id)).where(WitnessRow.site == listed.c.site).scalar_subquery()
+        last = select(newest).select_from(listed)
         with reading(self.engine, "reading what sites have witnessed") as session:
             rows = session.scalars(select(WitnessRow).where(WitnessRow.id.in_(last))).all()
-        keys = {each.site: each.identity_key for each in members.members}
         seen = [Seen(SignedWitness.from_canonical(row.statement.encode()), _view(row.view)) for row in rows]
         return {
             each.signed.statement.site: each

@@ -14,6 +14,34 @@ from simulation.cli.demo import interrupt_on_terminate
 bench = typer.Typer(no_args_is_help=True, help="Measure this machine, beside stock Flower in the same run.")
 
 
+@bench.command("console")
+def bench_console(
+    runs: Annotated[int, typer.Option(min=60, max=1_000_000, help="Runs, each with its rounds.")] = 10_000,
+    entries: Annotated[int, typer.Option(min=600, max=100_000_000, help="Entries of the log.")] = 1_000_000,
+    sites: Annotated[int, typer.Option(min=8, max=10_000, help="Sites with accounts.")] = 200,
+    models: Annotated[int, typer.Option(min=1, max=10_000, help="Registered versions.")] = 100,
+    times: Annotated[int, typer.Option(min=1, max=1_000, help="How often each page is asked.")] = 10,
+    database: Annotated[
+        str | None, typer.Option(help="URL of an empty database to measure in; else a fresh SQLite file.")
+    ] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where that file lies: on the disk to measure.")] = None,
+    json: Json = False,
+) -> None:
+    """Server time of every page of the web console after a long year, over real TLS, and what a first load transfers."""
+    from simulation.bench.console import measure
+    from simulation.bench.console_data import Scale
+    from simulation.bench.report import show
+
+    interrupt_on_terminate()
+    scale = Scale(runs=runs, entries=entries, sites=sites, models=models)
+    with people.status(f"{runs} runs, {entries} entries, {sites} sites"):
+        result = measure(scale=scale, times=times, database=database, folder=folder)
+    if json:
+        emit(result.facts())
+    else:
+        show(result)
+
+
 @bench.command("dpsgd")
 def bench_dpsgd(
     rows: Annotated[int, typer.Option(min=1, max=1_000_000, help="Rows of a step.")] = 256,

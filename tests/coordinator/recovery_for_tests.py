@@ -27,7 +27,7 @@ from coordinator.db.evidence_schema import ModelNoteRow
 from coordinator.db.gate_schema import ModelVerdict
 from coordinator.db.halt_schema import HaltRow
 from coordinator.db.ledger_schema import LedgerAccount, LedgerAlert, LedgerCeiling, LedgerEntry, LedgerRelease
-from coordinator.db.log_schema import LoggedEntry
+from coordinator.db.log_schema import LoggedEntry, LoggedSubject
 from coordinator.db.policy_schema import PolicyJudgementRow, PolicyPackRow
 from coordinator.db.recovery_schema import AdoptedCharge, AdoptedSite
 from coordinator.db.registry_schema import ModelAlias, ModelMove, ModelStatementRow
@@ -79,6 +79,7 @@ UNTOLD: dict[Any, set[str]] = {
     AdoptedCharge: {"id", "at"},
     AdoptedSite: {"at"},
     LoggedEntry: set(),
+    LoggedSubject: set(),
     HaltRow: set(),
     PolicyPackRow: set(),
     PolicyJudgementRow: {"id"},

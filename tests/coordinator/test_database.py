@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,12 @@ from sqlalchemy import Engine, event, inspect, select, text
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from coordinator.db import migrate, open_database, reading, writing
+from coordinator.db.log_schema import LoggedEntry, LoggedSubject
 from coordinator.db.migrate import upgrade
 from coordinator.db.schema import Base, Checkpoint, Model, Round, RoundState, Run, Site, Stage
+from protos.log_entries import LogEntry
+from protos.log_subjects import subjects_of
+from simulation.bench.log_story import LogStory
 from strategies.errors import CovenantError, Unreachable, UsageError
 from tests.coordinator.conftest import DIGEST, RUN, submitted
 
@@ -63,7 +68,7 @@ def test_migrated_schema_equals_the_created_one_in_checks_and_partial_indexes(en
     migrated = described(engine)
     ledger = {f"ledger_{name}" for name in ("accounts", "alerts", "ceilings", "entries", "releases")}
     recovery = {"adopted_charges", "adopted_sites", "restores"}
-    log = {"log_checkpoints", "log_entries", "log_forks", "witness_statements"}
+    log = {"log_checkpoints", "log_entries", "log_forks", "log_subjects", "witness_statements"}
     office = {"plans", "requests", "accesses", "invitations"}
     halts = {"halts", "leadership"}
     policies = {"policy_packs", "policy_judgements"}
@@ -78,10 +83,11 @@ def test_migrated_schema_equals_the_created_one_in_checks_and_partial_indexes(en
         "running_events",
     }
     progress = {"site_exchanges", "sites_heard"}
+    console = {f"console_{name}" for name in ("accounts", "drafts", "identities", "links", "sessions")}
     core = {"attempts", "checkpoints", "models", "rounds", "runs", "sites"}
     assert (
         set(migrated)
-        == core | ledger | log | halts | office | recovery | registry | policies | deploy | progress
+        == core | ledger | log | halts | office | recovery | registry | policies | deploy | console | progress
     )
     with engine.begin() as connection:
         Base.metadata.drop_all(connection)
@@ -115,6 +121,36 @@ def test_models_of_before_there_were_stages_keep_what_they_are(opened: Callable[
     worse = text("UPDATE models SET stage = 'better'")
     with pytest.raises(DBAPIError, match="ck_models_stage"), engine.begin() as connection:
         connection.execute(worse)
+
+
+def test_entries_of_before_there_were_subjects_are_found_by_them(opened: Callable[..., Engine]) -> None:
+    engine, bodies = opened(), list(LogStory().entries(1200))
+    with engine.begin() as connection:
+        upgrade(
+            connection, import_module("coordinator.db.migrations.versions.0020_log_subjects").down_revision
+        )
+        connection.execute(
+            LoggedEntry.__table__.insert().values(
+                [
+                    {
+                        "seq": seq,
+                        "kind": "any",
+                        "at": datetime(2026, 1, 1, tzinfo=UTC),
+                        "body": body,
+                        "nodes": b"",
+                    }
+                    for seq, body in enumerate(bodies)
+                ]
+            )
+        )
+    migrate(engine)
+    with reading(engine, "looking") as session:
+        found = {(row.subject, row.seq) for row in session.scalars(select(LoggedSubject))}
+    assert found == {
+        (each.key, seq)
+        for seq, body in enumerate(bodies)
+        for each in subjects_of(LogEntry.from_canonical(body).what)
+    }
 
 
 def test_two_who_migrate_at_once_take_turns(opened: Callable[..., Engine]) -> None:
