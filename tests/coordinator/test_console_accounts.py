@@ -131,7 +131,9 @@ def test_wrong_tries_lock_for_a_growing_while_and_never_for_good(accounts: Accou
             assert row_of(accounts).locked_until == until  # a try meanwhile makes it no longer
             at = until
     assert locks[0] == timedelta(minutes=1)
-    assert all(later == min(2 * one, timedelta(hours=1)) for one, later in zip(locks, locks[1:], strict=False))
+    assert all(
+        later == min(2 * one, timedelta(hours=1)) for one, later in zip(locks, locks[1:], strict=False)
+    )
     assert locks[-1] == timedelta(hours=1)
     accounts.sign_in(OFFICER, WORDS, code(secret, at), at)
     assert (row_of(accounts).failures, row_of(accounts).locked_until) == (0, None)
@@ -154,7 +156,9 @@ def test_what_hashes_by_default_is_argon2id_with_64_mib() -> None:
     assert _hasher().hash("x").startswith("$argon2id$v=19$m=65536,t=3,p=4$")
 
 
-@pytest.mark.parametrize(("chosen", "again"), [("elevenchars", "elevenchars"), ("x" * 257, "x" * 257), (WORDS, "another one here")])
+@pytest.mark.parametrize(
+    ("chosen", "again"), [("elevenchars", "elevenchars"), ("x" * 257, "x" * 257), (WORDS, "another one here")]
+)
 def test_a_password_of_another_length_or_typed_differently_is_refused(
     accounts: Accounts, chosen: str, again: str
 ) -> None:
@@ -189,7 +193,9 @@ def test_a_secret_is_another_for_each_officer_session_and_set_up(accounts: Accou
     assert len({first, accounts.new_secret(OFFICER, "session"), *others}) == 4
 
 
-def test_a_sealed_secret_opens_for_its_officer_and_with_its_key_only(accounts: Accounts, tmp_path: Path) -> None:
+def test_a_sealed_secret_opens_for_its_officer_and_with_its_key_only(
+    accounts: Accounts, tmp_path: Path
+) -> None:
     secret = made(accounts)
     sealed = row_of(accounts).totp
     assert secret not in sealed
@@ -266,7 +272,12 @@ def test_a_link_an_account_and_a_sign_in_with_it(served: Pages) -> None:
     browser, secret = set_up(served, OFFICER)
     assert secret not in browser.get("/account").text
     again = served.browser()
-    fields = {"officer": OFFICER, "password": WORDS, "code": code(secret, served.centre.clock()), "next": "/halt"}
+    fields = {
+        "officer": OFFICER,
+        "password": WORDS,
+        "code": code(secret, served.centre.clock()),
+        "next": "/halt",
+    }
     answered = again.post("/signin", fields, on="/signin")
     assert (answered.status_code, answered.url.path) == (200, "/halt")
     assert OFFICER in answered.text
@@ -318,7 +329,11 @@ def test_after_a_link_a_forgotten_password_changes_without_it(served: Pages) -> 
 def test_signing_out_everywhere_ends_all_sessions_of_one_officer(served: Pages) -> None:
     one, other, stranger = (served.browser(each) for each in ("author-2", "author-2", "risk-1"))
     one.post("/signout/everywhere", {}, on="/account")
-    assert [each.get("/account").url.path for each in (one, other, stranger)] == ["/signin", "/signin", "/account"]
+    assert [each.get("/account").url.path for each in (one, other, stranger)] == [
+        "/signin",
+        "/signin",
+        "/account",
+    ]
 
 
 def test_an_account_of_somebody_who_is_off_the_list_signs_nobody_in(served: Pages) -> None:

@@ -19,7 +19,8 @@ from strategies.errors import CovenantError, Refused, UsageError
 
 BACK: Final = "/signin/provider/back"
 _TRIES_A_MINUTE: Final = 6.0
-_BURST: Final = 12.0
+_AT_PROVIDER: Final = 60.0
+"""Nothing can be guessed there, and a whole bank may come from one address."""
 _ACCOUNT_BURST: Final = 10.0
 _LONGEST_PATH: Final = 2000
 _LONGEST_NAME: Final = 63
@@ -67,7 +68,7 @@ def follow_link(visit: Visit) -> Response:
 
 def to_provider(visit: Visit) -> Response:
     """Lead to the bank's provider."""
-    limit(visit, "provider")
+    limit(visit, "provider", _AT_PROVIDER)
     redirect = f"https://{visit.request.headers['host']}{BACK}"
     begun = _provider(visit).begin(redirect, inside(visit.query.get("next", "")))
     response = visit.go(begun.address)
@@ -85,7 +86,7 @@ def to_provider(visit: Visit) -> Response:
 
 def from_provider(visit: Visit) -> Response:
     """Back from the provider. Raises Refused for whoever it does not vouch for, and for a subject that is tied to nobody."""
-    limit(visit, "provider")
+    limit(visit, "provider", _AT_PROVIDER)
     provider = _provider(visit)
     cookie = visit.request.cookies.get(oidc.COOKIE, "")
     try:
@@ -104,10 +105,10 @@ def from_provider(visit: Visit) -> Response:
     return response
 
 
-def limit(visit: Visit, what: str) -> None:
+def limit(visit: Visit, what: str, per_minute: float = _TRIES_A_MINUTE) -> None:
     """Bound how often an address may try. Raises TooOften."""
     address = visit.request.client.host if visit.request.client else ""
-    visit.console.rates.take(f"{what} {address}", burst=_BURST, per_minute=_TRIES_A_MINUTE)
+    visit.console.rates.take(f"{what} {address}", burst=2 * per_minute, per_minute=per_minute)
 
 
 def begin(visit: Visit, officer: str, method: Method, path: str, notice: str | None = None) -> Response:
