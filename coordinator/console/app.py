@@ -84,6 +84,8 @@ class _Entrance:
             response: Response = PlainTextResponse(
                 "This console does not answer to that name; use one of `console.names` in covenant.yaml.", 421
             )
+        elif request.url.query.count("&") >= _MOST_FIELDS:
+            response = PlainTextResponse(f"An address has at most {_MOST_FIELDS} values.", 414)
         else:
             try:
                 address = request.client.host if request.client else ""
