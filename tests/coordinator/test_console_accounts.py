@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 
 import argon2
@@ -131,9 +132,7 @@ def test_wrong_tries_lock_for_a_growing_while_and_never_for_good(accounts: Accou
             assert row_of(accounts).locked_until == until  # a try meanwhile makes it no longer
             at = until
     assert locks[0] == timedelta(minutes=1)
-    assert all(
-        later == min(2 * one, timedelta(hours=1)) for one, later in zip(locks, locks[1:], strict=False)
-    )
+    assert all(later == min(2 * one, timedelta(hours=1)) for one, later in pairwise(locks))
     assert locks[-1] == timedelta(hours=1)
     accounts.sign_in(OFFICER, WORDS, code(secret, at), at)
     assert (row_of(accounts).failures, row_of(accounts).locked_until) == (0, None)

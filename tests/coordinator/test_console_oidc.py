@@ -297,7 +297,7 @@ def test_the_code_goes_to_the_provider_with_the_verifier_and_the_clients_secret(
     answers: Answers, files: ControlFiles, tmp_path: Path
 ) -> None:
     assert finished(client_of(answers, files, tmp_path), answers) == (SUBJECT, "/runs")
-    path, headers, body = next(each for each in answers.asked if each[0] == "/token")
+    _, headers, body = next(each for each in answers.asked if each[0] == "/token")
     sent = parse_qs(body.decode())
     assert (sent["code"], sent["grant_type"]) == (["c"], ["authorization_code"])
     assert len(sent["code_verifier"][0]) >= 43
