@@ -14,7 +14,7 @@ TORCH_FROM := $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
 # Two cores are what the suites are sized for.
 WORKERS ?= 2
 
-.PHONY: install bundle demo test test-long gates check format docs bench protos clean
+.PHONY: install bundle demo test test-long gates check format docs texts bench protos clean
 
 install: $(VENV)/.installed
 
@@ -45,6 +45,7 @@ check: $(VENV)/.installed-dev
 	$(BIN)/lint-imports
 	$(BIN)/python protos/generate.py --check
 	$(BIN)/python docs/generate.py --check
+	$(BIN)/python -m coordinator.console.catalogue --check
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet --site-dir $(VENV)/site
 
 format: $(VENV)/.installed-dev
@@ -57,6 +58,9 @@ protos: $(VENV)/.installed-dev
 docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+texts: $(VENV)/.installed-dev
+	$(BIN)/python -m coordinator.console.catalogue
 
 bench: $(VENV)/.installed
 	$(BIN)/covenant bench exchange --peer

@@ -66,7 +66,7 @@ def make(folder: Folder, home: Home = None, json: Json = False) -> None:
         )
         return
     tell(
-        f"made {made.snapshot}, up to entry {head.size} of the log. Private keys and secrets are not in it: back up log.key, tls/ and secrets/ of their own"
+        f"made {made.snapshot}, up to entry {head.size} of the log. Private keys and secrets are not in it: back up log.key, console.key, tls/ and secrets/ of their own"
     )
 
 

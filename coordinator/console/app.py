@@ -13,8 +13,9 @@ import asyncio
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import Any, Final
-from urllib.parse import parse_qsl, quote
+from urllib.parse import parse_qsl, quote, urlsplit
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -30,6 +31,7 @@ from coordinator.console.live import events, last_entry
 from coordinator.console.rates import TooOften
 from coordinator.console.routes import ANYBODY, SIGNED_IN, Route, all_routes
 from coordinator.console.sessions import COOKIE
+from coordinator.console.texts import _, words
 from coordinator.console.visit import Visit
 from coordinator.office.actors import Actor, Forbidden
 from strategies.errors import CovenantError, DiskError, Refused, Unreachable, UsageError
@@ -82,6 +84,8 @@ class _Entrance:
             response: Response = PlainTextResponse(
                 "This console does not answer to that name; use one of `console.names` in covenant.yaml.", 421
             )
+        elif request.url.query.count("&") >= _MOST_FIELDS:
+            response = PlainTextResponse(f"An address has at most {_MOST_FIELDS} values.", 414)
         else:
             try:
                 address = request.client.host if request.client else ""
@@ -89,6 +93,11 @@ class _Entrance:
                 response = await call_next(request)
             except TooOften as error:
                 response = PlainTextResponse(str(error), 429, headers={"Retry-After": "60"})
+            except Exception as error:  # noqa: BLE001  (the framework's own answer would lack the headers)
+                number = _defect(request.url.path, error)
+                response = PlainTextResponse(
+                    f"This failed. The coordinator's log has it under {number}.", 500
+                )
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers.setdefault("Cache-Control", "no-store")
@@ -103,8 +112,16 @@ class _Entrance:
         """A path that there is not."""
         status = error.status_code if isinstance(error, HTTPException) else 500
         visit = self._visit(request, {}, {})
-        return await run_in_threadpool(
-            _told, visit, status, "There is no such page", "Use the menu, or the address that you were given."
+        return await run_in_threadpool(self._no_page, visit, status)
+
+    def _no_page(self, visit: Visit, status: int) -> Response:
+        with suppress(CovenantError):  # whoever is signed in keeps their menu
+            self._admit(visit, SIGNED_IN)
+        return _told(
+            visit,
+            status,
+            _("There is no such page"),
+            _("Use the menu, or the address that you were given."),
         )
 
     async def live(self, request: Request) -> Response:
@@ -114,7 +131,7 @@ class _Entrance:
             await run_in_threadpool(self._admit, visit, "covenant.governance.v1.Log/WatchEvents")
         except CovenantError as error:
             return PlainTextResponse(str(error), 403)
-        if visit.session is None:
+        if visit.session is None or visit.session.over:
             return PlainTextResponse("Sign in first.", 401)
         return await events(self._console, visit)
 
@@ -155,26 +172,29 @@ class _Entrance:
                 _require_token(visit, visit.session.token)
             elif not visit.partial:
                 visit.seen = last_entry(self._console)
-            return route.show(visit)
+            return self._shown(route, visit, visit.session.officer)
         except CovenantError as error:
             if isinstance(error, DiskError):
                 self._console.failed = error
             return _refusal(visit, error)
         except Exception as error:  # noqa: BLE001  (a defect must not show a stack of the server)
-            number = secrets.token_hex(4)
-            _log.error(
-                "a page failed",
-                number=number,
-                path=route.path,
-                trouble=type(error).__name__,
-                exc_info=error,
-            )
+            number = _defect(route.path, error)
             return _told(
                 visit,
                 500,
-                "This page failed",
-                f"Nothing was changed by it that you were not told of. The coordinator's log has it under {number}: tell that to whoever runs it.",
+                _("This page failed"),
+                words(
+                    "Nothing was changed by it that you were not told of. The coordinator's log has it under {number}: tell that to whoever runs it.",
+                    number=number,
+                ),
             )
+
+    def _shown(self, route: Route, visit: Visit, officer: str) -> Response:
+        """The page; what its form was filled from is kept no longer once it did what was asked."""
+        response = route.show(visit)
+        if sent := visit.form.get(drafts.FIELD):
+            drafts.forget(visit.centre.engine, sent, officer, visit.request.url.path)
+        return response
 
     def _admit(self, visit: Visit, needs: str) -> None:
         """Find out whose request it is. Raises Unauthenticated for nobody on the member list, and Forbidden for one without a role."""
@@ -231,34 +251,44 @@ def _require_token(visit: Visit, token: str) -> None:
 def _to_sign_in(visit: Visit) -> Response:
     """Where somebody signs in who has no session, or no longer; then they come back to where they were."""
     kept = drafts.keep(visit)
-    back = visit.request.url.path
-    if visit.request.method == "GET" and visit.request.url.query:
-        back = f"{back}?{visit.request.url.query}"
     if visit.request.method == "POST":
         back = f"/drafts/{kept}" if kept else "/"
-    response = visit.go(f"/signin?next={quote(back, safe='')}")
-    if visit.partial:  # htmx would put the sign-in into a part of the page
-        response.headers["HX-Redirect"] = f"/signin?next={quote('/', safe='')}"
-    return response
+    elif visit.partial:  # the page that the part is of
+        back = urlsplit(visit.request.headers.get("hx-current-url", "")).path or "/"
+    else:
+        back = visit.request.url.path
+        if visit.request.url.query:
+            back = f"{back}?{visit.request.url.query}"
+    address = f"/signin?next={quote(back, safe='')}"
+    if visit.partial:  # htmx would follow a redirect itself, and put the sign-in into a part of the page
+        return Response(status_code=200, headers={"HX-Redirect": address})
+    return visit.go(address)
+
+
+def _defect(path: str, error: Exception) -> str:
+    """Tell the process log of a defect; returns the number under which it has it."""
+    number = secrets.token_hex(4)
+    _log.error("a page failed", number=number, path=path, trouble=type(error).__name__, exc_info=error)
+    return number
 
 
 def _refusal(visit: Visit, error: CovenantError) -> Response:
     """The page of an error."""
     match error:
         case Unauthenticated():
-            status, title = 403, "You are not on the member list"
+            status, title = 403, _("You are not on the member list")
         case Forbidden():
-            status, title = 403, "Not for your role"
+            status, title = 403, _("Not for your role")
         case TooOften():
-            status, title = 429, "Too many tries"
+            status, title = 429, _("Too many tries")
         case Refused():
-            status, title = 409, "Refused"
+            status, title = 409, _("Refused")
         case UsageError():
-            status, title = 400, "That cannot be done as it was asked"
+            status, title = 400, _("That cannot be done as it was asked")
         case Unreachable():
-            status, title = 503, "Not reachable now"
+            status, title = 503, _("Not reachable now")
         case _:
-            status, title = 500, "This failed"
+            status, title = 500, _("This failed")
     return _told(visit, status, title, str(error))
 
 

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from google.protobuf.message import Message
 
@@ -15,13 +15,19 @@ from coordinator.api.identity import CurrentMembers
 from coordinator.api.roles import RULES
 from coordinator.api.server import functions_of
 from coordinator.bootstrap import Centre
+from coordinator.console.accounts import Accounts
 from coordinator.console.assets import Assets
 from coordinator.console.fleet import Fleet
+from coordinator.console.identities import Identities
+from coordinator.console.oidc import Provider
 from coordinator.console.rates import Rates
 from coordinator.console.sessions import Sessions
+from coordinator.console.vault import Vault
 from coordinator.office.actors import Actor
 from coordinator.settings import ConsoleSection
 from strategies.errors import CovenantError, DiskError, Refused
+
+_HTTPS: Final = 443
 
 
 @dataclass
@@ -31,6 +37,9 @@ class Console:
     centre: Centre
     members: CurrentMembers
     sessions: Sessions
+    accounts: Accounts
+    identities: Identities
+    provider: Provider | None
     assets: Assets
     rates: Rates
     closing: threading.Event = field(default_factory=threading.Event)
@@ -39,10 +48,18 @@ class Console:
     @classmethod
     def of(cls, centre: Centre) -> Console:
         """The console of a coordinator that leads."""
+        section = centre.settings.config.console
         return cls(
             centre=centre,
             members=CurrentMembers(centre.settings),
             sessions=Sessions(centre.engine),
+            accounts=Accounts(
+                centre.engine, Vault(centre.settings.console_key_file), centre.monotonic, centre.sleep
+            ),
+            identities=Identities(centre.engine),
+            provider=None
+            if section is None or section.oidc is None
+            else Provider(section.oidc, centre.settings.home, centre.clock, centre.monotonic),
             assets=Assets.read(),
             rates=Rates(centre.monotonic),
         )
@@ -64,8 +81,10 @@ class Console:
     def hosts(self) -> frozenset[str]:
         """The names, with ports, by which browsers may call it."""
         port = self.section.port
-        own = {f"{name}:{port}" for name in (self.section.host, "localhost", "127.0.0.1")}
-        return frozenset({*own, *self.section.names})
+        names = (self.section.host, "localhost", "127.0.0.1")
+        own = {f"{name}:{port}" for name in names}
+        bare = set(names) if port == _HTTPS else set()  # browsers leave the port of https out
+        return frozenset({*own, *bare, *self.section.names})
 
     def ask(self, actor: Actor, method: str, request: Message) -> Any:  # noqa: ANN401  (each method's own response)
         """Ask a method of the API as its door would: the same rule, the same request once, and a refusal told to the log. Raises CovenantError."""

@@ -26,6 +26,12 @@ def make_link(engine: Engine, officer: str, now: datetime) -> str:
     return secret
 
 
+def withdraw_links(engine: Engine, officer: str) -> None:
+    """Have no link of an officer count any longer."""
+    with writing(engine, "withdrawing links") as session:
+        session.execute(delete(ConsoleLink).where(ConsoleLink.officer == officer))
+
+
 def use_link(engine: Engine, secret: str, now: datetime) -> str:
     """The officer whom a link signs in; it is used up. Raises Refused for one that is not, or no longer, good."""
     with writing(engine, "using a link") as session:

@@ -92,9 +92,9 @@ def _about(body: bytes) -> dict[str, str]:
 
 
 def _goes_on(console: Console, visit: Visit) -> bool:
-    """Whether the session is not over, and its officer still on the list."""
+    """Whether the session was not ended and is not over, and its officer is still on the list."""
     session, now = visit.session, console.centre.clock()
-    if session is None or now >= session.ends_at:
+    if session is None or not console.sessions.lives(session.digest, now):
         return False
     try:
         officer = console.members.now().officer(session.officer)

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from coordinator.console.texts import _
+
 if TYPE_CHECKING:
     from coordinator.console.visit import Visit
 
@@ -17,11 +19,6 @@ class Entry:
     path: str
     label: str
     needs: str
-
-
-def _(text: str) -> str:
-    """Mark a text for translation."""
-    return text
 
 
 ENTRIES: Final[tuple[Entry, ...]] = (

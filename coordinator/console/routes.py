@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
+from urllib.parse import quote
 
 from starlette.responses import Response
+from starlette.routing import compile_path
 
 from coordinator.api.roles import RULES
 from coordinator.console.visit import Visit
@@ -21,12 +23,17 @@ SIGNED_IN: Final = "signed in"
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """A path, with names in braces, what answers there, and `needs`: a method of the API, ANYBODY or SIGNED_IN."""
+    """A path, with names in braces, what answers there, and `needs`: a method of the API, ANYBODY or SIGNED_IN.
+
+    `form` is for a POST the path of the page that its form is on, with names from its own path: what was typed when a session ended is shown there
+    again, where that page fills its fields with `visit.typed`. Without it a page of its own shows what was typed.
+    """
 
     path: str
     show: Show
     needs: str
     method: Literal["GET", "POST"] = "GET"
+    form: str | None = None
 
     def __post_init__(self) -> None:
         """Raise CovenantError for a route without a rule, or a page under a rule that changes something."""
@@ -48,6 +55,18 @@ def all_routes() -> Sequence[Route]:
             raise CovenantError(f"{each.method} {each.path} is declared twice")
         seen.add((each.method, each.path))
     return list(_specific_first(ROUTES))
+
+
+def form_page(path: str) -> str | None:
+    """The page with the form that is sent to `path`, where its route names one."""
+    for each in all_routes():
+        if each.method == "POST" and each.form is not None:
+            found = compile_path(each.path)[0].match(path)
+            if found is not None:
+                return each.form.format(
+                    **{key: quote(value, safe="") for key, value in found.groupdict().items()}
+                )
+    return None
 
 
 def _specific_first(routes: Iterable[Route]) -> Iterable[Route]:

@@ -8,11 +8,12 @@
 from __future__ import annotations
 
 import secrets
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Final, Literal
 
-from sqlalchemy import Engine, delete
+from sqlalchemy import Engine, delete, select
 
 from coordinator.db.console_schema import ConsoleDraft, ConsoleSession
 from coordinator.db.engine import reading, writing
@@ -24,6 +25,7 @@ LONGEST: Final = timedelta(hours=10)
 _KEPT: Final = timedelta(hours=12)
 _SEEN_EVERY: Final = timedelta(minutes=1)
 _MOST_COOKIE: Final = 64
+_SHOWN: Final = 50
 Method = Literal["link", "password", "oidc"]
 
 
@@ -34,8 +36,9 @@ class Session:
     digest: str
     officer: str
     method: str
-    token: str
+    token: str = field(repr=False)
     began_at: datetime
+    seen_at: datetime
     ends_at: datetime
     over: bool
 
@@ -73,28 +76,39 @@ class Sessions:
             row = session.get(ConsoleSession, _digest(cookie))
         if row is None:
             return None
-        over = now >= min(row.ends_at, row.seen_at + IDLE)
-        if not over and now - row.seen_at >= _SEEN_EVERY:
+        found = _session(row, now)
+        if not found.over and now - row.seen_at >= _SEEN_EVERY:
             self._see(row.digest, now)
-        return Session(
-            digest=row.digest,
-            officer=row.officer,
-            method=row.method,
-            token=row.token,
-            began_at=row.began_at,
-            ends_at=row.ends_at,
-            over=over,
-        )
+        return found
+
+    def lives(self, digest: str, now: datetime) -> bool:
+        """Whether a session is there, and not over."""
+        with reading(self.engine, "looking for a session") as session:
+            row = session.get(ConsoleSession, digest)
+        return row is not None and now < _end_of(row)
+
+    def of(self, officer: str, now: datetime) -> Sequence[Session]:
+        """An officer's sessions that are not over, the newest first."""
+        query = select(ConsoleSession).where(ConsoleSession.officer == officer, ConsoleSession.ends_at > now)
+        with reading(self.engine, "reading sessions") as session:
+            rows = session.scalars(query.order_by(ConsoleSession.began_at.desc()).limit(_SHOWN)).all()
+        return [_session(row, now) for row in rows if now < _end_of(row)]
 
     def end(self, digest: str) -> None:
         """Sign out."""
         with writing(self.engine, "ending a session") as session:
             session.execute(delete(ConsoleSession).where(ConsoleSession.digest == digest))
 
-    def end_all(self, officer: str) -> None:
-        """Sign an officer out everywhere."""
+    def end_all(self, officer: str, but: str | None = None) -> int:
+        """Sign an officer out everywhere, except in the session with the digest `but`; returns how many sessions ended."""
+        query = select(ConsoleSession).where(ConsoleSession.officer == officer)
+        if but is not None:
+            query = query.where(ConsoleSession.digest != but)
         with writing(self.engine, "ending sessions") as session:
-            session.execute(delete(ConsoleSession).where(ConsoleSession.officer == officer))
+            found = session.scalars(query).all()
+            for row in found:
+                session.delete(row)
+        return len(found)
 
     def tell(self, digest: str, notice: str) -> None:
         """Have the session's next page say `notice`."""
@@ -117,6 +131,23 @@ class Sessions:
         with writing(self.engine, "keeping a session") as session:
             if (row := session.get(ConsoleSession, digest)) is not None:
                 row.seen_at = max(row.seen_at, now)
+
+
+def _end_of(row: ConsoleSession) -> datetime:
+    return min(row.ends_at, row.seen_at + IDLE)
+
+
+def _session(row: ConsoleSession, now: datetime) -> Session:
+    return Session(
+        digest=row.digest,
+        officer=row.officer,
+        method=row.method,
+        token=row.token,
+        began_at=row.began_at,
+        seen_at=row.seen_at,
+        ends_at=row.ends_at,
+        over=now >= _end_of(row),
+    )
 
 
 def _digest(secret: str) -> str:

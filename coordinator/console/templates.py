@@ -6,7 +6,7 @@ import gettext
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from coordinator.console.navigation import entries_for
+from coordinator.console.texts import drawn, translated, translated_words
 
 if TYPE_CHECKING:
     from coordinator.console.visit import Visit
@@ -26,7 +27,7 @@ _JSON_ESCAPES: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "'": "\\
 
 def render(visit: Visit, template: str, context: Mapping[str, Any]) -> str:
     """The page that `visit` gets."""
-    language = language_of(visit.request.headers.get("accept-language", ""), languages(LOCALES))
+    language = visit.language
     notice = None
     if visit.session is not None and not visit.partial and not visit.session.over:
         notice = visit.console.sessions.told(visit.session.digest)
@@ -47,6 +48,12 @@ def render(visit: Visit, template: str, context: Mapping[str, Any]) -> str:
     )
 
 
+def language_for(accepted: str) -> str:
+    """The language that a browser is answered in, by its `Accept-Language`."""
+    return language_of(accepted, languages(LOCALES))
+
+
+@lru_cache(1)
 def languages(folder: Path) -> tuple[str, ...]:
     """The languages that there is a catalogue for; English, in which the texts are written, is always one."""
     found = sorted(path.parents[1].name for path in folder.glob(f"*/LC_MESSAGES/{DOMAIN}.mo"))
@@ -80,7 +87,17 @@ def _environment(language: str) -> Environment:
         lstrip_blocks=True,
     )
     environment.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined]
-    environment.filters |= {"moment": moment, "short": short, "data": data, "count": count}
+    into = translations(language)
+    environment.filters |= {
+        "moment": moment,
+        "short": short,
+        "data": data,
+        "count": count,
+        "sentence": sentence,
+        "translated": partial(translated, into=into),
+        "words": partial(translated_words, into=into),
+        "drawn": partial(drawn, into=into),
+    }
     return environment
 
 
@@ -97,6 +114,11 @@ def moment(value: datetime | None) -> Markup:
 def short(digest: str) -> Markup:
     """The first digits of a digest, the whole of it on hover."""
     return Markup('<code title="{}">{}</code>').format(digest, digest[:_SHOWN_DIGITS])
+
+
+def sentence(text: str) -> str:
+    """What an error says, as a sentence of its own."""
+    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}" if text else text
 
 
 def count(value: float) -> str:

@@ -6,6 +6,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cached_property
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -15,10 +16,13 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 
 from coordinator.api.roles import RULES
 from coordinator.bootstrap import Centre
+from coordinator.console import drafts
 from coordinator.console.console import Console
+from coordinator.console.drafts import Draft
 from coordinator.console.sessions import Session
 from coordinator.console.tables import Table
-from coordinator.console.templates import render
+from coordinator.console.templates import language_for, render, translations
+from coordinator.console.texts import translated
 from coordinator.office.actors import Actor
 from strategies.errors import Refused
 
@@ -56,10 +60,31 @@ class Visit:
             raise Refused("nobody is signed in")
         return self.actor
 
+    @cached_property
+    def draft(self) -> Draft | None:
+        """What whoever is signed in had typed into this page's form when an earlier session of theirs ended."""
+        wanted = self.query.get(drafts.FIELD)
+        if wanted is None or self.actor is None:
+            return None
+        return drafts.find(self.centre.engine, wanted, self.who.name, self.now)
+
+    def typed(self, name: str, otherwise: str = "") -> str:
+        """What a field of this page's form begins with: what had been typed into it, else `otherwise`."""
+        return otherwise if self.draft is None else self.draft.fields.get(name, otherwise)
+
     @property
     def partial(self) -> bool:
         """Whether htmx asks for a part of a page."""
         return self.request.headers.get("hx-request") == "true"
+
+    @property
+    def language(self) -> str:
+        """The language that the browser asks for, where the console has it."""
+        return language_for(self.request.headers.get("accept-language", ""))
+
+    def translated(self, text: str) -> str:
+        """A text in that language."""
+        return translated(text, translations(self.language))
 
     def may(self, method: str) -> bool:
         """Whether whoever is signed in may call a method of the API: what they may not, they are not offered."""
@@ -82,7 +107,7 @@ class Visit:
     def go(self, path: str, notice: str | None = None) -> Response:
         """Lead to another page of the console, which says `notice` once."""
         if notice is not None and self.session is not None:
-            self.console.sessions.tell(self.session.digest, notice)
+            self.console.sessions.tell(self.session.digest, self.translated(notice))
         return RedirectResponse(path, status_code=_SEE_OTHER)
 
     def with_query(self, **changed: str | None) -> str:

@@ -7,7 +7,8 @@
 3. With a later head known and neither a copy that reaches it nor a signed gap, the database waits: it is restored, and does nothing (`restores`).
 4. A gap becomes the first entry after the head that was kept, if an auditor would believe it there: an entry that nobody believes spoils the log for
    good.
-5. Who led is not restored: whoever serves the restored database takes its lease anew.
+5. Who led is not restored: whoever serves the restored database takes its lease anew. Nor are sessions of the console and links to it: those that were
+   ended or used since would open it again.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from typing import Final
 from sqlalchemy import Connection, Engine, Table, select
 from sqlalchemy.orm import Session
 
+from coordinator.db.console_schema import ConsoleLink, ConsoleSession
 from coordinator.db.engine import writing
 from coordinator.db.errors import clear_errors
 from coordinator.db.halt_schema import LeadershipRow
@@ -46,6 +48,7 @@ from strategies.transparency.notes import Checkpoint, SignedNote
 _PAGE = 500
 _DOING = "restoring the backup"
 _LEASE: Final = LeadershipRow.__tablename__
+_NOT_RESTORED: Final = frozenset({_LEASE, ConsoleLink.__tablename__, ConsoleSession.__tablename__})
 Say = Callable[[str], None]
 
 
@@ -154,7 +157,7 @@ def _load(connection: Connection, backup: CheckedBackup, say: Say) -> None:
     for table in tables:
         file = files[table.name]
         name, _, rows = backup.rows(file)
-        if name == _LEASE:
+        if name == table.name and name in _NOT_RESTORED:
             continue
         written = write_rows(connection, table, rows)
         if (name, written) != (table.name, file.rows):

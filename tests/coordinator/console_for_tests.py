@@ -7,13 +7,15 @@ import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import httpx
+import structlog
 
 from coordinator.bootstrap import Centre
-from coordinator.console.links import PATH, make_link
 from coordinator.console.server import ConsoleServer
+from coordinator.console.sessions import COOKIE, Method, Sessions
 from coordinator.control_tls import control_files
 from coordinator.db.engine import open_database
 from coordinator.db.migrate import migrate
@@ -71,24 +73,28 @@ class Pages:
         made = Browser(client, self.address)
         self.browsers.append(made)
         if officer is not None:
-            secret = make_link(self.centre.engine, officer, self.centre.clock())
-            answered = made.post(PATH, {"link": secret})
-            assert answered.status_code == 200, answered.text
+            self.signed_in(made, officer)
         return made
 
+    def signed_in(self, browser: Browser, officer: str, method: Method = "password") -> None:
+        """Give a browser a session, as signing in does."""
+        secret = Sessions(self.centre.engine).begin(officer, method, self.centre.clock())
+        browser.client.cookies.set(COOKIE, secret, domain="127.0.0.1", path="/")
 
-def with_console(bank: Bank) -> Centre:
-    """Give a bank's configuration a console on a free port."""
+
+def with_console(bank: Bank, more: str = "") -> Centre:
+    """Give a bank's configuration a console on a free port; `more` is written into its section."""
     config = bank.centre.settings.home / "covenant.yaml"
-    config.write_text(f"{config.read_text()}console: {{host: 127.0.0.1, port: {free_port()}}}\n")
+    config.write_text(f"{config.read_text()}console: {{host: 127.0.0.1, port: {free_port()}{more}}}\n")
     bank.centre = replace(bank.centre, settings=load_settings(bank.centre.settings.home))
     return bank.centre
 
 
 @contextmanager
-def pages(bank: Bank) -> Iterator[Pages]:
+def pages(bank: Bank, more: str = "") -> Iterator[Pages]:
     """The console of a bank, running. A bank made before the console has its database brought up to date."""
-    centre = with_console(bank)
+    _tell_plainly()
+    centre = with_console(bank, more)
     migrate(open_database(centre.settings.database_url))
     served = Pages(bank, centre)
     with ConsoleServer(centre):
@@ -97,8 +103,36 @@ def pages(bank: Bank) -> Iterator[Pages]:
             each.client.close()
 
 
+def _tell_plainly() -> None:
+    """A defect's place in the output of a test, without the local variables that structlog draws by default, which takes it minutes."""
+    for each in structlog.get_config()["processors"]:
+        if isinstance(each, structlog.dev.ConsoleRenderer):
+            each.exception_formatter = structlog.dev.plain_traceback
+
+
 def copied(folder: Path) -> Iterator[Bank]:
     """A bank of its own in `folder`, with accounts, and no API that listens."""
     bank = Bank.copied(template(accounts=True), folder)
     yield bank
     bank.close()
+
+
+@dataclass
+class Shifted:
+    """A clock that is `ahead` of the machine's."""
+
+    ahead: timedelta = timedelta(0)
+
+    def __call__(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+
+@dataclass
+class Ticking:
+    """Seconds that go by one at every look, so that nobody is ever too quick."""
+
+    at: float = 0.0
+
+    def __call__(self) -> float:
+        self.at += 1.0
+        return self.at

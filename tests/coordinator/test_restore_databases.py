@@ -15,7 +15,13 @@ from sqlalchemy.engine import make_url
 
 from coordinator import runs
 from coordinator.cli import restores
+from coordinator.console.identities import Identities
+from coordinator.console.links import make_link
+from coordinator.console.sessions import Sessions
+from coordinator.console.vault import Vault
 from coordinator.db import migrate, open_database
+from coordinator.db.console_schema import ConsoleAccount
+from coordinator.db.engine import reading, writing
 from coordinator.governance.exports import export_log
 from coordinator.keys import log_signer
 from coordinator.ledger import Ledger
@@ -275,6 +281,33 @@ def test_a_backup_of_an_older_schema_is_brought_up_to_date(life: Life, empty: En
     path.write_bytes(SignedManifest.of(older, log_signer(life.federation.centre.settings)).canonical)
     restored(life, life.reach(life.copy), empty)
     assert told(empty) == told(life.federation.engine)
+
+
+def test_accounts_of_the_console_come_back_and_sessions_and_links_do_not(
+    life: Life, empty: Engine, tmp_path: Path
+) -> None:
+    """What was ended or used since the backup would open the console again."""
+    restored(life, life.reach(), empty)
+    now = life.log.clock()
+    Sessions(empty).begin("privacy-1", "password", now)
+    make_link(empty, "privacy-1", now)
+    Identities(empty).tie("https://id.bank.example", "kim", "privacy-1", now)
+    vault = Vault(tmp_path / "console.key")
+    with writing(empty, "setting an account up") as session:
+        sealed = vault.seal("privacy-1", "the authenticator's secret")
+        session.add(ConsoleAccount(officer="privacy-1", password="$argon2id$", totp=sealed, made_at=now))
+    again, back = live_on(life, empty), open_database(f"sqlite:///{tmp_path / 'back.db'}")
+    restored(again, again.reach(), back)
+    before, after = everything(empty), everything(back)
+    for table in ("console_accounts", "console_identities"):
+        assert len(before[table]) == 1
+        assert after[table] == before[table]
+    for table in ("console_links", "console_sessions"):
+        assert (len(before[table]), after[table]) == (1, [])
+    with reading(back, "looking") as session:
+        found = session.get_one(ConsoleAccount, "privacy-1").totp
+    assert vault.open("privacy-1", found) == "the authenticator's secret"
+    back.dispose()
 
 
 def test_a_backup_of_a_later_schema_is_refused(life: Life, empty: Engine) -> None:

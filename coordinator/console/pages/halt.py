@@ -11,6 +11,7 @@ from starlette.responses import Response
 
 from coordinator.console.routes import Route
 from coordinator.console.tables import Cell, Column, Table
+from coordinator.console.texts import words
 from coordinator.console.visit import Visit
 from coordinator.db.engine import reading
 from coordinator.db.schema import FINAL_STATES, Run
@@ -31,7 +32,10 @@ def show(visit: Visit) -> Response:
     return visit.page(
         "halt.html",
         targets=_targets(visit),
-        filled={"scope": visit.query.get("scope", "all"), "reason": ""},
+        filled={
+            "scope": visit.typed("scope", visit.query.get("scope", "all")),
+            "reason": visit.typed("reason"),
+        },
         halts=halts_table(visit, standing=False),
     )
 
@@ -43,7 +47,7 @@ def give(visit: Visit) -> Response:
     order = _order(visit)
     request = governance.GiveHaltRequest(request_id=visit.form.get("request_id", ""), order=order.canonical)
     visit.ask(_GIVE, request)
-    return visit.go("/halt", f"{order.what} is halted")
+    return visit.go("/halt", words("{what} is halted", what=order.what))
 
 
 def halts_table(visit: Visit, *, standing: bool) -> Table:
@@ -114,5 +118,5 @@ def _order(visit: Visit) -> HaltOrder:
 
 ROUTES: Final = (
     Route("/halt", show, "covenant.governance.v1.Halts/ListHalts"),
-    Route("/halt", give, _GIVE, "POST"),
+    Route("/halt", give, _GIVE, "POST", form="/halt"),
 )

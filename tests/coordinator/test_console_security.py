@@ -1,0 +1,413 @@
+"""What the console refuses: roles, forms of others, hosts, paths, bodies; and what it never shows or writes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import socket
+import ssl
+from collections.abc import Iterator
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pyotp
+import pytest
+
+import coordinator.console
+from coordinator.api.roles import RULES, Rule
+from coordinator.console.app import HEADERS
+from coordinator.console.links import PATH, make_link
+from coordinator.console.pages.signin import inside
+from coordinator.console.routes import ANYBODY, SIGNED_IN, Route, all_routes
+from coordinator.console.sessions import COOKIE, Sessions
+from coordinator.control_tls import control_files
+from protos.membership import Role
+from strategies.errors import CovenantError
+from tests.coordinator.api_for_tests import BY_ROLE
+from tests.coordinator.console_for_tests import Browser, Pages, Shifted, Ticking, copied, pages
+
+HOUSE = Path(coordinator.console.__file__).parent
+NO_ROLE = "Not for your role"
+GUARDED = [each for each in all_routes() if each.needs != ANYBODY]
+FORMS = [each for each in all_routes() if each.method == "POST"]
+
+
+@pytest.fixture(scope="module")
+def clock() -> Shifted:
+    return Shifted()
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory, clock: Shifted) -> Iterator[Pages]:
+    for bank in copied(tmp_path_factory.mktemp("console")):
+        bank.centre = replace(bank.centre, clock=clock, monotonic=Ticking(), sleep=lambda _: None)
+        with pages(bank) as found:
+            yield found
+
+
+def named(route: Route) -> str:
+    return f"{route.method} {route.path}"
+
+
+def path_of(route: Route) -> str:
+    return re.sub(r"\{[^}]+\}", "x", route.path)
+
+
+def token_of(served: Pages, browser: Browser) -> str:
+    session = Sessions(served.centre.engine).find(browser.client.cookies[COOKIE], served.centre.clock())
+    assert session is not None
+    return session.token
+
+
+# --- roles ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("role", list(Role), ids=str)
+def test_every_route_is_for_the_roles_of_its_rule_and_no_other(served: Pages, role: Role) -> None:
+    browser = served.browser()
+    for route in GUARDED:
+        served.signed_in(browser, BY_ROLE[role])
+        if route.method == "POST":
+            fields = {"token": token_of(served, browser)}
+            answered = browser.client.post(
+                path_of(route), data=fields, headers={"Origin": served.address}, follow_redirects=False
+            )
+        else:
+            answered = browser.client.get(path_of(route), follow_redirects=False)
+        allowed = route.needs == SIGNED_IN or role in RULES[route.needs].roles
+        refused = answered.status_code == 403 and NO_ROLE in answered.text
+        assert refused != allowed, f"{named(route)} for {role}: {answered.status_code}"
+        assert answered.status_code < 500, f"{named(route)} for {role}: {answered.text}"
+
+
+def test_a_rule_without_a_role_refuses_it(served: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that the walk above finds something where every rule in use has all roles."""
+    browser = served.browser("privacy-1")
+    assert browser.get("/").status_code == 200
+    monkeypatch.setitem(RULES, "covenant.control.v1.Runs/ListRuns", Rule(frozenset({Role.AUDITOR})))
+    answered = browser.get("/")
+    assert answered.status_code == 403
+    assert NO_ROLE in answered.text
+    assert "Latest runs" not in answered.text
+    assert served.browser("auditor-1").get("/").status_code == 200
+
+
+def test_every_route_but_the_ways_in_leads_strangers_to_the_sign_in(served: Pages) -> None:
+    browser = served.browser()
+    for route in GUARDED:
+        answered = browser.client.request(
+            route.method, path_of(route), headers={"Origin": served.address}, follow_redirects=False
+        )
+        assert answered.status_code == 303, named(route)
+        assert answered.headers["location"].startswith("/signin?next="), named(route)
+
+
+def test_the_ways_in_are_few() -> None:
+    assert {named(each) for each in all_routes() if each.needs == ANYBODY} == {
+        "GET /signin",
+        "POST /signin",
+        "GET /signin/link",
+        "POST /signin/link",
+        "GET /signin/provider",
+        "GET /signin/provider/back",
+    }
+
+
+def test_a_route_needs_a_rule_and_no_page_changes_anything() -> None:
+    with pytest.raises(CovenantError, match="has no rule"):
+        Route("/x", lambda visit: visit.page("x"), "covenant.control.v1.Runs/Nothing")
+    with pytest.raises(CovenantError, match="use POST"):
+        Route("/x", lambda visit: visit.page("x"), "covenant.control.v1.Runs/StopRun")
+
+
+def test_nobody_sees_the_log_stream_without_a_session(served: Pages, clock: Shifted) -> None:
+    assert served.browser().get("/live").status_code == 401
+    browser = served.browser("auditor-1")
+    clock.ahead = timedelta(minutes=31)
+    try:
+        assert browser.get("/live").status_code == 401
+    finally:
+        clock.ahead = timedelta(0)
+
+
+def test_whoever_is_off_the_list_is_out_at_the_next_click_everywhere(served: Pages) -> None:
+    one, other = served.browser("operator-1"), served.browser("operator-1")
+    assert one.get("/account").status_code == 200
+    served.bank.without("operator-1")
+    assert one.get("/account").status_code == 403
+    assert not Sessions(served.centre.engine).of("operator-1", served.centre.clock())
+    assert other.get("/account").url.path == "/signin"
+
+
+# --- forms ---------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("route", FORMS, ids=named)
+def test_a_form_that_is_not_this_consoles_own_is_refused(served: Pages, route: Route) -> None:
+    browser, other = served.browser("privacy-1"), served.browser("privacy-1")
+    own, path = token_of(served, browser), path_of(route)
+    origins = [{}, {"Origin": "null"}, {"Origin": "https://elsewhere.example"}]
+    origins += [
+        {"Origin": served.address.replace("https", "http")},
+        {"Origin": f"{served.address}.elsewhere.example"},
+    ]
+    for headers in origins:
+        answered = browser.client.post(path, data={"token": own}, headers=headers, follow_redirects=False)
+        assert answered.status_code == 403, headers
+        assert "was not sent by a page of this console" in answered.text
+    if route.needs == ANYBODY:
+        return
+    for token in ("", own[:-1], token_of(served, other), "\u00fcber"):
+        answered = browser.client.post(
+            path, data={"token": token}, headers={"Origin": served.address}, follow_redirects=False
+        )
+        assert answered.status_code == 403, token
+        assert "does not belong to your session" in answered.text or NO_ROLE in answered.text
+
+
+def test_bodies_are_bounded(served: Pages) -> None:
+    browser = served.browser("privacy-1")
+    origin = {"Origin": served.address}
+    large = browser.client.post("/halt", content=b"reason=" + b"x" * (3 << 20), headers=origin)
+    many = browser.client.post("/halt", content="&".join(f"f{n}=1" for n in range(300)), headers=origin)
+    binary = browser.client.post("/halt", content=b"reason=\xff\xfe", headers=origin)
+    assert [each.status_code for each in (large, many, binary)] == [413, 413, 413]
+    long = browser.client.get("/halt?" + "&".join(f"f{n}=1" for n in range(300)))
+    assert long.status_code == 414
+
+
+# --- sessions ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_session_that_a_browser_brings_along_is_not_taken_over(served: Pages) -> None:
+    """One that an attacker has planted names nobody afterwards, and one of another officer ends."""
+    browser = served.browser("risk-1")
+    planted = browser.client.cookies[COOKIE]
+    secret = make_link(served.centre.engine, "privacy-1", served.centre.clock())
+    browser.post(PATH, {"link": secret})
+    assert browser.client.cookies[COOKIE] != planted
+    assert Sessions(served.centre.engine).find(planted, served.centre.clock()) is None
+
+
+def test_the_cookie_is_for_this_host_and_no_script(served: Pages) -> None:
+    secret = make_link(served.centre.engine, "privacy-1", served.centre.clock())
+    browser = served.browser()
+    answered = browser.client.post(
+        PATH, data={"link": secret}, headers={"Origin": served.address}, follow_redirects=False
+    )
+    cookie = answered.headers["set-cookie"].lower()
+    assert cookie.startswith("__host-covenant=")
+    assert all(each in cookie for each in ("; secure", "; httponly", "; path=/", "; samesite=lax"))
+    assert "domain" not in cookie
+
+
+def test_a_session_is_over_after_half_an_hour_without_a_click_and_after_ten_hours_with(
+    served: Pages, clock: Shifted
+) -> None:
+    idle, busy = served.browser("privacy-1"), served.browser("privacy-1")
+    try:
+        for minutes in range(20, 600, 20):
+            clock.ahead = timedelta(minutes=minutes)
+            assert busy.get("/account").url.path == "/account", minutes
+        assert idle.get("/account").url.path == "/signin"
+        clock.ahead = timedelta(minutes=601)
+        assert busy.get("/account").url.path == "/signin"
+    finally:
+        clock.ahead = timedelta(0)
+
+
+def test_a_sign_in_leads_inside_only(served: Pages) -> None:
+    for path in (
+        "https://elsewhere.example/",
+        "//elsewhere.example",
+        "/\\elsewhere.example",
+        "\\\\elsewhere.example",
+        "/\t/elsewhere.example",
+        "/\n/elsewhere.example",
+        "/\u2028/elsewhere",
+        "javascript:alert(1)",
+        "",
+        "x",
+        "/" + "x" * 2001,
+    ):
+        assert inside(path) == "/", path
+    assert inside("/runs?state=failed&page=2") == "/runs?state=failed&page=2"
+    page = served.browser().client.get("/signin", params={"next": "//elsewhere.example"})
+    assert "elsewhere" not in page.text
+
+
+# --- hosts, paths, headers -----------------------------------------------------------------------------------------------
+
+
+def test_another_host_name_gets_no_page(served: Pages) -> None:
+    browser = served.browser("privacy-1")
+    for host in ("elsewhere.example", "127.0.0.1", f"elsewhere.example:{served.address.rpartition(':')[2]}"):
+        answered = browser.get("/account", Host=host)
+        assert answered.status_code == 421
+        assert "privacy-1" not in answered.text
+
+
+def raw(served: Pages, target: str) -> str:
+    """What a request for exactly this target gets."""
+    files = control_files(served.centre.settings, served.centre.clock())
+    context = ssl.create_default_context(cafile=files.ca)
+    host, _, port = served.address.removeprefix("https://").partition(":")
+    with (
+        socket.create_connection((host, int(port)), 10) as plain,
+        context.wrap_socket(plain, server_hostname=host) as sock,
+    ):
+        sock.sendall(f"GET {target} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
+        told = b""
+        while chunk := sock.recv(65536):
+            told += chunk
+    return told.decode(errors="replace")
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/static/0/../app.py",
+        "/static/0/..%2f..%2fapp.py",
+        "/static/0/%2e%2e/%2e%2e/covenant.yaml",
+        "/static/../../../../etc/passwd",
+        "/static/0//etc/passwd",
+        "/static/0/vendor/../../templates/base.html",
+        "/static/0/vendor.json",
+        "/../console.key",
+        "/drafts/..%2f..%2fconsole.key",
+        "/%00",
+        "/static/0/%00",
+        "/static/0/console.css%00.js",
+    ],
+)
+def test_no_path_reaches_a_file(served: Pages, target: str) -> None:
+    told = raw(served, target)
+    assert not re.match(r"HTTP/1.1 2", told), told[:200]
+    assert "root:" not in told
+    assert "content-security-policy" in told.lower()
+
+
+def test_every_answer_has_every_header(served: Pages) -> None:
+    browser, stranger = served.browser("privacy-1"), served.browser()
+    css = re.search(r'href="(/static/[^"]+css)"', stranger.get("/signin").text)
+    assert css is not None
+    answers = [
+        *(
+            browser.client.get(path_of(each), follow_redirects=False)
+            for each in all_routes()
+            if each.method == "GET"
+        ),
+        stranger.client.get("/account", follow_redirects=False),
+        browser.get("/nowhere"),
+        browser.client.delete("/halt"),
+        browser.client.post("/halt"),
+        browser.get("/account", Host="elsewhere.example"),
+        browser.get(css[1]),
+        stranger.get("/live"),
+        browser.client.post("/halt", content=b"x" * (3 << 20)),
+    ]
+    for answered in answers:
+        for name, value in HEADERS.items():
+            assert answered.headers.get(name) == value, (answered.url, name)
+        assert answered.headers["cache-control"] in {"no-store", "public, max-age=31536000, immutable"}
+        assert "server" not in answered.headers
+    assert "unsafe" not in HEADERS["Content-Security-Policy"]
+
+
+def test_a_defect_shows_a_number_and_nothing_else(served: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("a secret of the server")
+
+    browser = served.browser("privacy-1")
+    monkeypatch.setattr(Sessions, "of", broken)
+    page = browser.get("/account")
+    monkeypatch.undo()
+    monkeypatch.setattr(Sessions, "find", broken)
+    stream = browser.get("/live")
+    for answered in (page, stream):
+        assert answered.status_code == 500
+        assert "a secret" not in answered.text
+        assert re.search(r"under [0-9a-f]{8}", answered.text)
+        assert answered.headers["content-security-policy"] == HEADERS["Content-Security-Policy"]
+
+
+# --- what is shipped -----------------------------------------------------------------------------------------------------
+
+TEMPLATES = sorted((HOUSE / "templates").glob("**/*.html"))
+
+
+@pytest.mark.parametrize("template", TEMPLATES, ids=lambda each: each.name)
+def test_templates_need_no_exception_from_the_policy(template: Path) -> None:
+    text = template.read_text()
+    for what, pattern in {
+        "an inline handler": r"<[^>]*\son[a-z]+\s*=",
+        "an inline style": r"<[^>]*\sstyle\s*=|<style",
+        "an attribute that htmx evaluates": r"hx-on|hx-vals\s*=\s*['\"]?js:|hx-trigger\s*=\s*\"[^\"]*\[|javascript:",
+        "an inline script": r"<script(?![^>]*\ssrc=)(?![^>]*type=\"application/json\")",
+        "a file of elsewhere": r"(?:src|href|action)\s*=\s*[\"'](?:https?:)?//",
+        "text that is not escaped": r"\|\s*safe|autoescape\s+false|Markup\(",
+    }.items():
+        found = re.search(pattern, text, re.IGNORECASE)
+        assert found is None, f"{template.name} has {what}: {found and found[0]}"
+
+
+def test_own_scripts_evaluate_nothing_and_ask_nobody_else() -> None:
+    for script in (HOUSE / "static").glob("*.js"):
+        text = script.read_text()
+        assert not re.search(
+            r"\beval\(|new Function|innerHTML|insertAdjacentHTML|document\.write|https?://", text
+        ), script.name
+    for sheet in (HOUSE / "static").glob("*.css"):
+        assert not re.search(r"@import|url\((?!['\"]?data:)", sheet.read_text()), sheet.name
+
+
+def test_vendored_files_are_as_published_with_their_licences() -> None:
+    told = json.loads((HOUSE / "static" / "vendor.json").read_text())
+    folder = HOUSE / "static" / "vendor"
+    for each in told:
+        assert hashlib.sha256((folder / each["file"]).read_bytes()).hexdigest() == each["sha256"], each[
+            "file"
+        ]
+        assert len((folder / each["licence_file"]).read_text()) > 200, each["file"]
+    assert {each["file"] for each in told} == {
+        each.name for each in folder.iterdir() if each.suffix in {".js", ".css"}
+    }
+
+
+# --- secrets -------------------------------------------------------------------------------------------------------------
+
+
+def test_no_secret_of_a_sign_in_is_written_down(
+    served: Pages, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Not in what the process says, not in the database's file, not in anything in the coordinator's folder."""
+    password, wrong = "correct horse battery staple", "typed into the wrong field"
+    link = make_link(served.centre.engine, "author-1", served.centre.clock())
+    browser = served.browser()
+    browser.get(f"{PATH}?key={link}")
+    browser.post(PATH, {"link": link})
+    browser.post(PATH, {"link": link}, on="/signin")
+    found = re.search(r"<code>([A-Z2-7 ]{39})</code>", browser.get("/account").text)
+    assert found is not None
+    secret = found[1].replace(" ", "")
+    now = served.centre.clock()
+    code = pyotp.TOTP(secret).at(now)
+    fields = {"password": password, "again": password, "code": code}
+    assert "From now on" in browser.post("/account/setup", fields, on="/account").text
+    later = pyotp.TOTP(secret).at(now + timedelta(seconds=30))
+    signed = served.browser()
+    for typed in ({"officer": wrong}, {"officer": "author-1", "password": wrong}, {"officer": "author-1"}):
+        signed.post("/signin", {"password": password, "code": later, **typed}, on="/signin")
+    cookies = [each.client.cookies[COOKIE] for each in (browser, signed)]
+    out, err = capfd.readouterr()
+    told = out + err + caplog.text
+    assert "signed in" in told
+    home = served.centre.settings.home
+    kept = b"".join(each.read_bytes() for each in home.rglob("*") if each.is_file())
+    for each in (password, wrong, link, secret, *cookies):
+        assert each not in told
+        assert each.encode() not in kept
+    assert code not in re.findall(r"\b\d{6}\b", told)
+    assert later not in re.findall(r"\b\d{6}\b", told)
