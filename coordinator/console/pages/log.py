@@ -9,7 +9,7 @@ from typing import Final
 
 from starlette.responses import Response
 
-from coordinator.cli.log_tables import words_of
+from coordinator.cli.log_words import words_of
 from coordinator.console.log_kinds import LABELS
 from coordinator.console.pages.log_head import checked, head_of, is_number, number
 from coordinator.console.reads import log as entries
