@@ -93,7 +93,6 @@ def _environment(language: str) -> Environment:
         "short": short,
         "data": data,
         "count": count,
-        "sentence": sentence,
         "translated": partial(translated, into=into),
         "words": partial(translated_words, into=into),
         "drawn": partial(drawn, into=into),
@@ -114,11 +113,6 @@ def moment(value: datetime | None) -> Markup:
 def short(digest: str) -> Markup:
     """The first digits of a digest, the whole of it on hover."""
     return Markup('<code title="{}">{}</code>').format(digest, digest[:_SHOWN_DIGITS])
-
-
-def sentence(text: str) -> str:
-    """What an error says, as a sentence of its own."""
-    return f"{text[:1].upper()}{text[1:]}{'' if text.endswith(('.', '!', '?')) else '.'}" if text else text
 
 
 def count(value: float) -> str:

@@ -132,6 +132,18 @@ def test_nobody_sees_the_log_stream_without_a_session(served: Pages, clock: Shif
         clock.ahead = timedelta(0)
 
 
+@pytest.mark.slow
+def test_a_stream_ends_with_its_session(served: Pages) -> None:
+    browser = served.browser("auditor-1")
+    with browser.client.stream("GET", "/live") as answered:
+        lines = answered.iter_lines()
+        assert next(lines)
+        Sessions(served.centre.engine).end_all("auditor-1")
+        rest = list(lines)
+    assert "privacy" not in "".join(rest)
+    assert browser.get("/live").status_code == 401
+
+
 def test_whoever_is_off_the_list_is_out_at_the_next_click_everywhere(served: Pages) -> None:
     one, other = served.browser("operator-1"), served.browser("operator-1")
     assert one.get("/account").status_code == 200

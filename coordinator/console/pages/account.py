@@ -36,6 +36,9 @@ _WORDS: Final[Mapping[str, str]] = {
 
 def show(visit: Visit) -> Response:
     """Who is signed in, and how they sign in."""
+    if visit.query.get("format") == "csv":
+        tied = visit.query.get("table") == "identities"
+        return visit.table(_identities(visit) if tied else _sessions(visit, _session(visit)))
     session, officer, now = _session(visit), visit.who.name, visit.now
     account = visit.console.accounts.find(officer)
     fresh = _is_fresh_link(visit)
