@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from coordinator.console.navigation import entries_for
+from coordinator.console.tables import Cell
 
 if TYPE_CHECKING:
     from coordinator.console.visit import Visit
@@ -80,7 +81,7 @@ def _environment(language: str) -> Environment:
         lstrip_blocks=True,
     )
     environment.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined]
-    environment.filters |= {"moment": moment, "short": short, "data": data, "count": count}
+    environment.filters |= {"moment": moment, "short": short, "data": data, "count": count, "cell": cell}
     return environment
 
 
@@ -92,6 +93,25 @@ def moment(value: datetime | None) -> Markup:
     return Markup('<time datetime="{}" title="{} UTC">{} UTC</time>').format(
         at.isoformat(), f"{at:%Y-%m-%d %H:%M:%S}", f"{at:%Y-%m-%d %H:%M}"
     )
+
+
+def cell(each: Cell) -> Markup:
+    """One value of a table. Not a macro, because a page has thousands."""
+    value = each.value if each.text is None else each.text
+    match value:
+        case None:
+            shown = Markup("&ndash;")
+        case datetime():
+            shown = moment(value)
+        case _:
+            shown = escape(value)
+    if each.code:
+        shown = Markup('<code title="{}">{}</code>').format("" if each.value is None else each.value, shown)
+    if each.href:
+        shown = Markup('<a href="{}">{}</a>').format(each.href, shown)
+    if each.tone:
+        shown = Markup('<span class="badge {}">{}</span>').format(each.tone, shown)
+    return shown
 
 
 def short(digest: str) -> Markup:
