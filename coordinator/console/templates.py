@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from coordinator.console.navigation import entries_for
+from coordinator.console.tables import Cell
 from coordinator.console.texts import drawn, translated, translated_words
 
 if TYPE_CHECKING:
@@ -95,6 +96,7 @@ def _environment(language: str) -> Environment:
         "count": count,
         "translated": partial(translated, into=into),
         "words": partial(translated_words, into=into),
+        "cell": partial(cell, into=into),
         "drawn": partial(drawn, into=into),
     }
     return environment
@@ -108,6 +110,25 @@ def moment(value: datetime | None) -> Markup:
     return Markup('<time datetime="{}" title="{} UTC">{} UTC</time>').format(
         at.isoformat(), f"{at:%Y-%m-%d %H:%M:%S}", f"{at:%Y-%m-%d %H:%M}"
     )
+
+
+def cell(each: Cell, into: gettext.NullTranslations) -> Markup:
+    """One value of a table. Not a macro, because a page has thousands."""
+    value = translated_words(each.value if each.text is None else each.text, into)
+    match value:
+        case None:
+            shown = Markup("&ndash;")
+        case datetime():
+            shown = moment(value)
+        case _:
+            shown = escape(value)
+    if each.code:
+        shown = Markup('<code title="{}">{}</code>').format("" if each.value is None else each.value, shown)
+    if each.href:
+        shown = Markup('<a href="{}">{}</a>').format(each.href, shown)
+    if each.tone:
+        shown = Markup('<span class="badge {}">{}</span>').format(each.tone, shown)
+    return shown
 
 
 def short(digest: str) -> Markup:

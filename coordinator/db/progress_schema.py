@@ -32,10 +32,12 @@ class SiteExchange(Base):
         Index("ix_site_exchanges_site", "site", "changed_at"),
         Index(
             "ix_site_exchanges_trouble",
+            "site",
             "changed_at",
             sqlite_where=text("trouble IS NOT NULL"),
             postgresql_where=text("trouble IS NOT NULL"),
         ),
+        {"sqlite_with_rowid": False},  # a run's rows lie together: they are summed up at every look
     )
 
     run_id: Mapped[str] = mapped_column(String(_RUN_ID_LENGTH), primary_key=True)

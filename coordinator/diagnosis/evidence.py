@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import timedelta
 from pathlib import Path
 from typing import Any, Final
 
@@ -23,6 +23,8 @@ from strategies.errors import UsageError
 from strategies.ids import RunId
 
 _MOST_BYTES: Final = 32 << 20
+_SPARE: Final = timedelta(minutes=10)
+"""How long after a run has ended something may still be told of it."""
 Event = Mapping[str, Any]
 
 
@@ -65,7 +67,7 @@ def gather(engine: Engine, run: RunId, events: Iterable[Event]) -> RunEvidence:
             symptoms=(
                 *_of_run(row),
                 *(_voided(each) for each in rounds if each.reason is not None),
-                *_of_log(session, run, row.submitted_at),
+                *_of_log(session, run, row),
                 *_of_events(events),
             ),
         )
@@ -84,12 +86,17 @@ def _voided(row: Round) -> Symptom:
     return Symptom(f"round {row.number}, attempt {row.attempt}, {row.state}", row.reason or "")
 
 
-def _of_log(session: Session, run: RunId, since: datetime) -> Iterator[Symptom]:
+def _of_log(session: Session, run: RunId, row: Run) -> Iterator[Symptom]:
     """Signed refusals in the transparency log, earlier ends of the run, and evidence that sites have shown."""
     kinds, name = ("refused", "ended"), run.encode()
-    query = select(LoggedEntry.body).where(LoggedEntry.kind.in_(kinds)).order_by(LoggedEntry.seq)
-    for body in session.scalars(query.where(LoggedEntry.at >= since)):
-        if name not in bytes(body):  # reading all that other runs were told takes seconds
+    # By time, and not by the index of kinds: most of a kind's entries are of other runs.
+    query = select(LoggedEntry.body).where(
+        (LoggedEntry.kind + "").in_(kinds), LoggedEntry.at >= row.submitted_at
+    )
+    if row.finished_at is not None:
+        query = query.where(LoggedEntry.at <= row.finished_at + _SPARE)
+    for body in session.scalars(query.order_by(LoggedEntry.seq)):
+        if name not in bytes(body):  # reading what other runs were told takes longer than looking for a name
             continue
         entry = LogEntry.from_canonical(bytes(body))
         what = entry.what

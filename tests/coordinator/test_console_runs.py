@@ -227,3 +227,13 @@ def test_rounds_are_paged_by_number(console: Ran) -> None:
     page = browser.get(f"/runs/{PUBLIC}/course?below=4").text
     assert 'rel="prev"' in page
     assert 'rel="next"' not in page  # 3, 2 and 1 are all that is left
+
+
+def test_a_poll_without_news_sends_nothing(console: Ran) -> None:
+    browser = console.browser("auditor-1")
+    page = browser.get(f"/runs/{DONE}").text
+    shown = page.split(f"/runs/{DONE}/now?shown=")[1].split('"')[0]
+
+    assert browser.get(f"/runs/{DONE}/now?shown={shown}").status_code == 204
+    assert browser.get(f"/runs/{DONE}/now?shown=other").status_code == 200
+    assert browser.get(f"/runs/{GOING}/now?shown={shown}").status_code == 200

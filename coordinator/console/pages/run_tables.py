@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 from coordinator.console.charts import Chart, Series
-from coordinator.console.reads.progress import Attempt, Point, SiteTotals
+from coordinator.console.reads.progress import MOST_LINES, Attempt, Point, SiteTotals
 from coordinator.console.reads.sites import cause_of
 from coordinator.console.tables import Cell, Column, Table, Tone
 from coordinator.db.progress_schema import SiteExchange
@@ -37,11 +37,16 @@ _ROUND_TONES: Final[dict[str, Tone]] = {
     RoundState.VOIDED: "bad",
 }
 _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
-_MOST_LINES: Final = 6
 _SHOWN: Final = 140
+SHOWN_SITES: Final = 60
+"""Sites in a table of a page; the file has all."""
 _NOTHING_NOTED: Final = (
     "Nothing was noted of this run's exchanges yet. It begins with the first question to a site."
 )
+
+
+def _counted(caption: str, shown: int, there_are: int) -> str:
+    return caption if shown == there_are else f"{caption}: {shown} of {there_are}, the file has all"
 
 
 def data_size(count: int) -> Cell:
@@ -67,11 +72,12 @@ def site_cell(site: str) -> Cell:
     return Cell(site, href=f"/sites/{site}")
 
 
-def now_table(rows: Sequence[SiteExchange], *, going: bool) -> Table:
-    """Where each site stands in one stage of one round."""
+def now_table(rows: Sequence[SiteExchange], *, going: bool, most: int = SHOWN_SITES) -> Table:
+    """Where each site stands in one stage of one round: first those that the round waits for or that are missing, at most so many."""
+    shown = sorted(rows, key=lambda row: (row.trouble is None, not row.waiting, row.site))[:most]
     return Table(
         name="stage",
-        caption="Sites in this stage",
+        caption=_counted("Sites in this stage", len(shown), len(rows)),
         columns=[
             Column("Site"),
             Column("State"),
@@ -93,7 +99,7 @@ def now_table(rows: Sequence[SiteExchange], *, going: bool) -> Table:
                 seconds(row.seconds if row.answered else None),
                 Cell(row.trouble or ""),
             )
-            for row in rows
+            for row in shown
         ],
         empty=_NOTHING_NOTED,
     )
@@ -147,11 +153,12 @@ def rounds_table(attempts: Sequence[Attempt], older: str | None, newer: str | No
     )
 
 
-def sites_table(sites: Sequence[SiteTotals]) -> Table:
-    """What each site sent and took over the run."""
+def sites_table(sites: Sequence[SiteTotals], most: int = SHOWN_SITES) -> Table:
+    """What each site sent and took over the run: first those that were in trouble, at most so many."""
+    shown = sorted(sites, key=lambda each: (each.words is None, each.site))[:most]
     return Table(
         name="sites-of-run",
-        caption="Sites over the whole run",
+        caption=_counted("Sites over the whole run", len(shown), len(sites)),
         columns=[
             Column("Site"),
             Column("Answers", number=True),
@@ -171,7 +178,7 @@ def sites_table(sites: Sequence[SiteTotals]) -> Table:
                 Cell(each.changed_at),
                 Cell(each.words or ""),
             )
-            for each in sites
+            for each in shown
         ],
         empty=_NOTHING_NOTED,
     )
@@ -207,7 +214,7 @@ def troubles_table(rows: Sequence[SiteExchange]) -> Table:
     )
 
 
-def exchanges_table(rows: Sequence[SiteExchange]) -> Table:
+def exchanges_table(rows: Sequence[Any]) -> Table:
     """Bytes and seconds by round, stage and site: handed out as a file."""
     return Table(
         name="exchanges",
@@ -268,7 +275,9 @@ def privacy_table(costs: Sequence[RunCost]) -> Table:
     )
 
 
-def charts_of(points: Sequence[Point], rows: Sequence[SiteExchange]) -> Sequence[Chart]:
+def charts_of(
+    points: Sequence[Point], slow: Sequence[tuple[str, Sequence[tuple[int, float]]]]
+) -> Sequence[Chart]:
     """Learning curves, seconds and bytes by round, and how long each of the slowest sites took; none before a round was committed."""
     if not points:
         return ()
@@ -323,7 +332,7 @@ def charts_of(points: Sequence[Point], rows: Sequence[SiteExchange]) -> Sequence
             y_from=0.0,
             empty=_NOTHING_NOTED,
         ),
-        _slowest(rows),
+        _slowest(slow),
     )
 
 
@@ -366,27 +375,14 @@ def _metric_chart(
     )
 
 
-def _slowest(rows: Sequence[SiteExchange]) -> Chart:
-    """Seconds that sites took in the training stage, for those that took longest."""
-    trained = [row for row in rows if row.stage == "train" and row.answered]
-    total: dict[str, float] = {}
-    for row in trained:
-        total[row.site] = total.get(row.site, 0.0) + row.seconds
-    longest = sorted(total, key=lambda site: -total[site])[:_MOST_LINES]
+def _slowest(sites: Sequence[tuple[str, Sequence[tuple[int, float]]]]) -> Chart:
+    """Seconds that the slowest sites took in the training stage."""
     return Chart(
         name="site-seconds",
-        title=f"Seconds that sites took to answer, by round (the {_MOST_LINES} slowest)"
-        if len(total) > _MOST_LINES
-        else "Seconds that sites took to answer, by round",
+        title=f"Seconds that sites took to answer, by round (at most the {MOST_LINES} slowest)",
         x="Round",
         y="Seconds",
-        series=[
-            Series(
-                name=site,
-                points=sorted((row.round, row.seconds) for row in trained if row.site == site),
-            )
-            for site in longest
-        ],
+        series=[Series(name=site, points=points) for site, points in sites],
         y_from=0.0,
         empty=_NOTHING_NOTED,
     )

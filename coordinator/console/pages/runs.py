@@ -21,6 +21,7 @@ from coordinator.db.schema import FINAL_STATES, RunState
 from coordinator.ledger.run_costs import run_costs
 from coordinator.runs import load_documents
 from protos import control_pb2 as control
+from strategies.encoding import sha256_hex
 from strategies.errors import UsageError
 from strategies.ids import RunId, run_id
 
@@ -37,9 +38,9 @@ _FILTERS: Final[dict[str, tuple[RunState, ...]]] = {
     "going": _GOING,
     **{str(each): (each,) for each in (RunState.COMPLETED, RunState.FAILED, RunState.STOPPED)},
 }
+_NOTHING_NEW: Final = 204
 _MOST_IN_FILE: Final = 1000
 _MOST_EXCHANGES: Final = 20_000
-_DRAWN_EXCHANGES: Final = 2000
 
 
 def show_all(visit: Visit) -> Response:
@@ -130,6 +131,8 @@ def show(visit: Visit) -> Response:
 def show_now(visit: Visit) -> Response:
     """Where the run stands: the part of its page that fetches itself again."""
     found = _Found.of(visit)
+    if visit.query.get("shown") == found.mark:
+        return Response(status_code=_NOTHING_NEW)
     return visit.page("run_now.html", found=found, **_now(found))
 
 
@@ -196,6 +199,12 @@ class _Found:
         return f"/runs/{self.row.run}"
 
     @property
+    def mark(self) -> str:
+        """What a part of a page says that it has shown: another one by the next change."""
+        changed = max((row.changed_at.isoformat() for row in self.stage), default="")
+        return sha256_hex(f"{self.row.state} {self.row.committed} {changed}".encode())[:16]
+
+    @property
     def where(self) -> str:
         """The stage that something was noted of last, in words."""
         if not self.stage:
@@ -223,14 +232,13 @@ def _course(visit: Visit, run: RunId) -> dict[str, Any]:
         raise UsageError("rounds are listed below a number, such as below=50")
     attempts = progress.attempts(engine, run, below=int(below) if below else None)
     last = min((each.number for each in attempts), default=1)
-    exchanges = progress.exchanges(engine, run, limit=_DRAWN_EXCHANGES)
     return {
         "rounds": tables.rounds_table(
             attempts,
             older=f"/runs/{run}?below={last}#rounds" if last > 1 else None,
             newer=f"/runs/{run}#rounds" if below else None,
         ),
-        "charts": tables.charts_of(progress.course(engine, run), exchanges),
+        "charts": tables.charts_of(progress.course(engine, run), progress.slowest(engine, run)),
         "sites": tables.sites_table(progress.by_site(engine, run)),
         "refusals": tables.troubles_table(progress.troubles(engine, run)),
     }
@@ -242,11 +250,11 @@ def _file(visit: Visit, run: RunId) -> Table:
     match which:
         case "stage":
             found = _Found.of(visit)
-            return tables.now_table(found.stage, going=found.going)
+            return tables.now_table(found.stage, going=found.going, most=progress.MOST_SITES)
         case "rounds":
             return tables.rounds_table(progress.attempts(engine, run, limit=progress.MOST_POINTS), None, None)
         case "sites":
-            return tables.sites_table(progress.by_site(engine, run))
+            return tables.sites_table(progress.by_site(engine, run), progress.MOST_SITES)
         case "refusals":
             return tables.troubles_table(progress.troubles(engine, run, limit=progress.MOST_POINTS))
         case "exchanges":

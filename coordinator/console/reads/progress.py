@@ -21,6 +21,9 @@ from strategies.ids import RunId
 MOST_ROUNDS: Final = 50
 MOST_POINTS: Final = 1000
 MOST_SITES: Final = 1000
+MOST_DRAWN: Final = 200
+MOST_LINES: Final = 6
+"""Lines in one chart."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,24 +154,23 @@ def course(engine: Engine, run: RunId) -> Sequence[Point]:
 
 
 def latest_stage(engine: Engine, run: RunId) -> Sequence[SiteExchange]:
-    """The exchanges of the stage that something was noted of last, one a site."""
-    mine = SiteExchange.run_id == run
-    latest = (
-        select(SiteExchange.stage, SiteExchange.round)
-        .where(mine)
-        .order_by(
-            SiteExchange.changed_at.desc(), SiteExchange.round.desc(), SiteExchange.stage
-        )  # evaluating is after training
-        .limit(1)
-    )
+    """The exchanges of the stage that a run has come to, one a site. A run never goes back, whatever its sites witness at its end."""
+    each = SiteExchange
     with reading(engine, f"reading where {run} stands") as session:
-        found = session.execute(latest).first()
-        if found is None:
+        furthest = {
+            stage: session.scalar(select(func.max(each.round)).where(each.run_id == run, each.stage == stage))
+            for stage in ("prepare", "train", "evaluate")
+        }
+        known = [
+            (number, place, stage)
+            for place, (stage, number) in enumerate(furthest.items())
+            if number is not None
+        ]
+        if not known:
             return []
-        here = mine, SiteExchange.stage == found.stage, SiteExchange.round == found.round
-        return session.scalars(
-            select(SiteExchange).where(*here).order_by(SiteExchange.site).limit(MOST_SITES)
-        ).all()
+        number, _, stage = max(known)
+        here = each.run_id == run, each.stage == stage, each.round == number
+        return session.scalars(select(each).where(*here).order_by(each.site).limit(MOST_SITES)).all()
 
 
 def by_site(engine: Engine, run: RunId) -> Sequence[SiteTotals]:
@@ -219,16 +221,40 @@ def troubles(engine: Engine, run: RunId, *, limit: int = MOST_ROUNDS) -> Sequenc
         return session.scalars(query).all()
 
 
-def exchanges(engine: Engine, run: RunId, *, limit: int) -> Sequence[SiteExchange]:
+def slowest(engine: Engine, run: RunId) -> Sequence[tuple[str, Sequence[tuple[int, float]]]]:
+    """The sites that took longest in the training stage, and their seconds by round, of the latest `MOST_DRAWN` rounds."""
+    each = SiteExchange
+    mine = each.run_id == run, each.stage == "train"
+    with reading(engine, f"reading how long the sites of {run} took") as session:
+        newest = session.scalar(select(func.max(each.round)).where(*mine))
+        if newest is None:
+            return []
+        late = (*mine, each.round > newest - MOST_DRAWN, each.answered > 0)
+        total = select(each.site).where(*late).group_by(each.site)
+        sites = session.scalars(
+            total.order_by(func.sum(each.seconds).desc(), each.site).limit(MOST_LINES)
+        ).all()
+        rows = session.execute(
+            select(each.site, each.round, each.seconds)
+            .where(*late, each.site.in_(sites))
+            .order_by(each.round)
+        ).all()
+    return [(site, [(row.round, row.seconds) for row in rows if row.site == site]) for site in sites]
+
+
+def exchanges(engine: Engine, run: RunId, *, limit: int) -> Sequence[Any]:
     """Every stage of every round with every site, the newest first."""
+    each = SiteExchange
     query = (
-        select(SiteExchange)
-        .where(SiteExchange.run_id == run)
-        .order_by(SiteExchange.round.desc(), SiteExchange.stage.desc(), SiteExchange.site)
+        select(
+            each.round, each.stage, each.site, each.asked, each.answered, each.sent, each.received, each.seconds, each.trouble
+        )
+        .where(each.run_id == run)
+        .order_by(each.round.desc(), each.stage.desc(), each.site)
         .limit(limit)
-    )
+    )  # fmt: skip
     with reading(engine, f"reading the exchanges of {run}") as session:
-        return session.scalars(query).all()
+        return session.execute(query).all()
 
 
 def models_of(engine: Engine, run: RunId) -> Sequence[tuple[str, int]]:

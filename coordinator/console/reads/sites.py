@@ -144,10 +144,10 @@ def runs_of(engine: Engine, site: SiteName) -> Sequence[RunId]:
 
 def troubles_of(engine: Engine, site: SiteName) -> Sequence[SiteExchange]:
     """The latest exchanges with a site that brought nothing of use."""
-    latest = select(SiteExchange).where(SiteExchange.site == site)
-    latest = latest.order_by(SiteExchange.changed_at.desc()).limit(_LOOKED_THROUGH)
+    latest = select(SiteExchange).where(SiteExchange.site == site, SiteExchange.trouble.is_not(None))
+    latest = latest.order_by(SiteExchange.changed_at.desc()).limit(_MOST_TROUBLES)
     with reading(engine, f"reading the refusals of {site}") as session:
-        return [each for each in session.scalars(latest) if each.trouble is not None][:_MOST_TROUBLES]
+        return session.scalars(latest).all()
 
 
 def halts_of(engine: Engine, site: SiteName) -> Sequence[tuple[HaltOrder, datetime | None]]:

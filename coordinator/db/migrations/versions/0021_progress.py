@@ -34,12 +34,13 @@ def upgrade() -> None:
             "round >= 0 AND asked >= 0 AND answered >= 0", name=op.f("ck_site_exchanges_numbers")
         ),
         sa.PrimaryKeyConstraint("run_id", "stage", "round", "site", name="pk_site_exchanges"),
+        sqlite_with_rowid=False,
     )
     op.create_index("ix_site_exchanges_site", "site_exchanges", ["site", "changed_at"])
     op.create_index(
         "ix_site_exchanges_trouble",
         "site_exchanges",
-        ["changed_at"],
+        ["site", "changed_at"],
         sqlite_where=_TROUBLE,
         postgresql_where=_TROUBLE,
     )
