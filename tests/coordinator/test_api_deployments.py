@@ -123,3 +123,17 @@ def test_who_calls_from_elsewhere_chooses_no_file_of_the_coordinator(
     with pytest.raises(Refused, match=f"{field} of the target .* outside"):
         desk(bank, "admin-1").add_target("branch", settings)
     assert bank.told("target-added") == []
+
+
+def test_a_decision_in_sight_of_another_order_is_refused_in_the_api_too(bank: Bank) -> None:
+    desk(bank, "admin-1").add_target("branch", settings_in(bank))
+    for name, request in (
+        ("RollBack", wire.RollBackRequest(request_id=new_id(), target="branch", why="w", seen=1)),
+        ("RenewRelease", wire.RenewReleaseRequest(request_id=new_id(), target="branch", why="w", seen=1)),
+        ("PromoteRollout", wire.PromoteRolloutRequest(request_id=new_id(), target="branch", why="w", seen=1)),
+    ):
+        with pytest.raises(Refused, match=r"come to order 0.*order 1 in sight"):
+            bank.client("author-1").ask(f"{_SERVICE}{name}", request, wire.Done)
+    agreed = wire.RollBackRequest(request_id=new_id(), target="branch", why="w", seen=0)
+    with pytest.raises(Refused, match="nothing was deployed"):
+        bank.client("author-1").ask(f"{_SERVICE}RollBack", agreed, wire.Done)

@@ -107,7 +107,7 @@ def _sides(found: Comparison, refs: tuple[str, ...]) -> Table:
     return Table(
         name="sides",
         caption="What they are",
-        columns=[Column(""), *(Column(each) for each in refs)],
+        columns=[Column("What"), *(Column(each) for each in refs)],
         rows=[[Cell(label), *cells] for label, cells in rows],
     )
 
