@@ -32,7 +32,7 @@ def show(visit: Visit) -> Response:
         "halt.html",
         targets=_targets(visit),
         filled={"scope": visit.query.get("scope", "all"), "reason": ""},
-        halts=halts_table(visit, standing=False),
+        halts=_halts(visit),
     )
 
 
@@ -46,16 +46,11 @@ def give(visit: Visit) -> Response:
     return visit.go("/halt", f"{order.what} is halted")
 
 
-def halts_table(visit: Visit, *, standing: bool) -> Table:
-    """The latest halts; with `standing` only those that are not lifted."""
-    found = [
-        each
-        for each in halts.views(visit.centre.engine, 0, _FEW)
-        if not (standing and each.lifted_at is not None)
-    ]
+def _halts(visit: Visit) -> Table:
+    """The latest halts."""
     return Table(
         name="halts",
-        caption="Halts that stand" if standing else "Halts",
+        caption="Halts",
         columns=[
             Column("What"),
             Column("By"),
@@ -64,7 +59,7 @@ def halts_table(visit: Visit, *, standing: bool) -> Table:
             Column("State"),
             Column("Halt"),
         ],
-        rows=[_row(each) for each in found],
+        rows=[_row(each) for each in halts.views(visit.centre.engine, 0, _FEW)],
         empty="Nothing is halted.",
     )
 
