@@ -112,6 +112,53 @@ def cost_of(charges: Mapping[Release, int], order: int) -> Cost:
     )
 
 
+_Place = tuple[Partition | None, Part | None]
+
+
+class _Costs:
+    """The terms of `cost_of` for some charges, kept so that many questions about further ones each recompute what they change.
+
+    `with_more(planned)` is `cost_of(merged(charges, planned), order)` to the bit: sums are correctly rounded (`math.fsum`), so their order is no matter, and
+    a release that is charged already has its one term anew.
+    """
+
+    def __init__(self, charges: Mapping[Release, int], order: int) -> None:
+        self._order = order
+        self._counts = noisy(charges)
+        self._renyi: dict[_Place, dict[Release, float]] = {}
+        self._variation: dict[Release, float] = {}
+        for release, count in self._counts.items():
+            self._renyi.setdefault(_place(release), {})[release] = count * renyi(release, order)
+            self._variation[release] = count * release.steps * release.total_variation
+        self._parts = {place: math.fsum(terms.values()) for place, terms in self._renyi.items()}
+
+    def with_more(self, planned: Mapping[Release, int]) -> Cost:
+        """What all costs with `planned` on top. Raises as `cost_of`."""
+        parts, variation = self._parts, self._variation
+        changed: dict[_Place, dict[Release, float]] = {}
+        more = noisy(planned)
+        if more:
+            parts, variation = dict(parts), dict(variation)
+        for release, count in more.items():
+            place, total = _place(release), self._counts.get(release, 0) + count
+            terms = changed.setdefault(place, dict(self._renyi.get(place, {})))
+            terms[release] = total * renyi(release, self._order)
+            variation[release] = total * release.steps * release.total_variation
+        for place, terms in changed.items():
+            parts[place] = math.fsum(terms.values())
+        dearest: dict[Partition | None, float] = {}
+        for (partition, _), cost in parts.items():
+            dearest[partition] = max(dearest.get(partition, cost), cost)
+        return Cost(renyi=math.fsum(dearest.values()), total_variation=math.fsum(variation.values()))
+
+
+def _place(release: Release) -> _Place:
+    """The part whose units pay for a release, as `grouped` has them; of no partition where all do."""
+    if release.partition is not None and _unit_is_in_one_part(release, release.partition):
+        return release.partition, release.part
+    return None, None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Account:
     """What was released about one population at one site, under one `ceiling`; `name` is for people, such as north/retail-loans."""
@@ -119,6 +166,7 @@ class Account:
     name: str
     ceiling: Ceiling
     charges: Mapping[Release, int] = field(default_factory=dict)
+    _kept: list[_Costs] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "charges", MappingProxyType(merged(self.charges)))
@@ -126,7 +174,7 @@ class Account:
     @property
     def cost(self) -> Cost:
         """What the charges cost at the ceiling's order."""
-        return cost_of(self.charges, self.ceiling.order)
+        return self._costs.with_more({})
 
     def guarantee(self) -> Guarantee:
         """What the filter promises for the charges; exemptions are left out, show them with it."""
@@ -150,7 +198,7 @@ class Account:
         """Raise BudgetRefused unless the releases `planned` may be charged on top of what was charged already."""
         self._require_unit(planned)
         if not self._admits(planned):
-            would = self.ceiling.guarantee(cost_of(merged(self.charges, planned), self.ceiling.order))
+            would = self.ceiling.guarantee(self._costs.with_more(planned))
             raise BudgetRefused(
                 f"{self.name}: {_names(planned)} would take the account to {would.words}; its ceiling is {self.ceiling.words}, and "
                 f"{self.guarantee().words} is spent: plan fewer rounds, more noise or a lower sampling rate"
@@ -175,7 +223,14 @@ class Account:
         return replace(self, charges=merged(self.charges, more))
 
     def _admits(self, planned: Mapping[Release, int]) -> bool:
-        return self.ceiling.admits(cost_of(merged(self.charges, planned), self.ceiling.order))
+        return self.ceiling.admits(self._costs.with_more(planned))
+
+    @property
+    def _costs(self) -> _Costs:
+        """Made at the first question."""
+        if not self._kept:
+            self._kept.append(_Costs(self.charges, self.ceiling.order))
+        return self._kept[0]
 
     def _require_unit(self, planned: Mapping[Release, int]) -> None:
         unit = self.ceiling.unit

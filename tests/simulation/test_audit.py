@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from client.training import local, private
+from coordinator.ledger.audits import kept_audits
 from coordinator.main import build
 from protos.documents import read_document
 from protos.plan import Plan
@@ -234,6 +235,14 @@ def covenant(*words: str) -> int:
     return int(left.value.code or 0)
 
 
+def _home(files: Path) -> Path:
+    """A coordinator's folder, of which an audit needs no more than that it is one."""
+    home = files / "home"
+    home.mkdir()
+    (home / "covenant.yaml").write_text("covenant: coordinator/v1\nfederation: demo\n")
+    return home
+
+
 def test_the_command_tells_claim_bound_and_power(files: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = ["privacy", "audit", str(files / "plan.yaml"), "--canaries", "100"]
     assert covenant(*given, "--json") == 0
@@ -245,7 +254,10 @@ def test_the_command_tells_claim_bound_and_power(files: Path, capsys: pytest.Cap
     assert set(facts["power"]) == {
         "exactly_at_the_claim", "noise_as_planned", "a_quarter_of_the_noise", "no_noise", "no_clipping", "every_guess_right",
     }  # fmt: skip
-    assert covenant(*given) == 0
+    assert covenant(*given, "--keep", "--home", str(_home(files))) == 0
+    (kept,) = kept_audits(files / "home", [facts["plan_digest"]]).values()
+    assert kept.claimed.epsilon == facts["claimed"]["epsilon"]
+    assert 0 <= kept.epsilon_at_least < facts["claimed"]["epsilon"]
     said = " ".join(capsys.readouterr().err.split())
     assert "does not prove it" in said
     assert "white box" in said

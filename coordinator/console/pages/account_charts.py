@@ -112,6 +112,8 @@ def _forecast(name: str, book: Book, plans: Sequence[Would], now: datetime) -> S
     with suppress(UnsupportedRelease):
         spent = added(book.in_force.ceiling, book.charges, moments)
         points += [(each.at.isoformat(), _finite(each.guarantee.epsilon)) for each in spent]
+    if points[-1][1] is None:
+        name = f"{name}: unbounded, so not drawn"
     return Series(name=name, points=points, kind="step", dashed=True)
 
 

@@ -36,7 +36,7 @@ def show(visit: Visit) -> Response:
             "scope": visit.typed("scope", visit.query.get("scope", "all")),
             "reason": visit.typed("reason"),
         },
-        halts=halts_table(visit, standing=False),
+        halts=_halts(visit),
     )
 
 
@@ -50,16 +50,11 @@ def give(visit: Visit) -> Response:
     return visit.go("/halt", words("{what} is halted", what=order.what))
 
 
-def halts_table(visit: Visit, *, standing: bool) -> Table:
-    """The latest halts; with `standing` only those that are not lifted."""
-    found = [
-        each
-        for each in halts.views(visit.centre.engine, 0, _FEW)
-        if not (standing and each.lifted_at is not None)
-    ]
+def _halts(visit: Visit) -> Table:
+    """The latest halts."""
     return Table(
         name="halts",
-        caption="Halts that stand" if standing else "Halts",
+        caption="Halts",
         columns=[
             Column("What"),
             Column("By"),
@@ -68,7 +63,7 @@ def halts_table(visit: Visit, *, standing: bool) -> Table:
             Column("State"),
             Column("Halt"),
         ],
-        rows=[_row(each) for each in found],
+        rows=[_row(each) for each in halts.views(visit.centre.engine, 0, _FEW)],
         empty="Nothing is halted.",
     )
 

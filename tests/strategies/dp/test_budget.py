@@ -307,3 +307,16 @@ def test_the_same_sum_over_both_parts_is_charged_for_both_at_all_sites() -> None
     both = {replace(bare, part=part).for_person_at(2): 1 for part in (Part.TRAINING, Part.EVALUATION)}
     assert worst_person(sites) == both
     assert cost(worst_person(sites)) == pytest.approx(2 * cost({bare.for_person_at(2): 1}))
+
+
+@given(charges, charges, st.integers(0, 40))
+def test_an_account_answers_to_the_bit_as_from_all_charges_anew(
+    some: dict[Release, int], more: dict[Release, int], again: int
+) -> None:
+    held = replace(account(), charges=some)
+    planned = merged(more, dict.fromkeys(some, again))
+    order = held.ceiling.order
+
+    assert held.cost == cost_of(some, order)
+    assert held._costs.with_more(planned) == cost_of(merged(some, planned), order)
+    assert held._costs.with_more({}) == held.cost  # a question leaves nothing behind
