@@ -7,10 +7,10 @@ from typing import Final
 from starlette.responses import Response
 
 from coordinator.console.pages.halt import halts_table
+from coordinator.console.reads import runs as reads
 from coordinator.console.routes import Route
 from coordinator.console.tables import Cell, Column, Table
 from coordinator.console.visit import Visit
-from coordinator.runs import views
 
 _FEW: Final = 10
 
@@ -28,7 +28,7 @@ def show(visit: Visit) -> Response:
                 Cell(each.state),
                 Cell(each.committed, text=f"{each.committed} of {each.rounds}"),
             ]
-            for each in views(visit.centre.engine, 0, _FEW)
+            for each in reads.page(visit.centre.engine, limit=_FEW).rows
         ],
         empty="No run was launched yet. An engineer proposes a plan with `covenant plan sign --access`.",
     )
