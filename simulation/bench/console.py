@@ -27,7 +27,8 @@ from coordinator.console.routes import all_routes
 from coordinator.console.server import ConsoleServer
 from coordinator.control_tls import control_files
 from protos.shell import tell
-from simulation.bench.console_data import OFFICER, LongYear, Scale
+from simulation.bench.console_data import fill
+from simulation.bench.console_year import OFFICER, LongYear, Scale
 from simulation.bench.report import BenchResult
 from strategies.errors import CovenantError
 
@@ -45,7 +46,7 @@ def measure(*, scale: Scale, times: int, database: str | None, folder: Path | No
         began = time.perf_counter()
         year = LongYear.begun(Path(name) / "home", scale, database, datetime.now(UTC))
         try:
-            year.fill()
+            fill(year)
             filled = time.perf_counter() - began
             with _visitor(year) as visitor:
                 pages, left_out = _pages(year)

@@ -29,7 +29,7 @@ def bench_console(
 ) -> None:
     """Server time of every page of the web console after a long year, over real TLS, and what a first load transfers."""
     from simulation.bench.console import measure
-    from simulation.bench.console_data import Scale
+    from simulation.bench.console_year import Scale
     from simulation.bench.report import show
 
     interrupt_on_terminate()

@@ -6,15 +6,14 @@ import os
 from collections.abc import Sequence
 from typing import Final, cast
 
-from sqlalchemy import select
 from starlette.responses import Response
 
+from coordinator.console.reads import runs as reads
 from coordinator.console.routes import Route
 from coordinator.console.tables import Cell, Column, Table
 from coordinator.console.texts import words
 from coordinator.console.visit import Visit
-from coordinator.db.engine import reading
-from coordinator.db.schema import FINAL_STATES, Run
+from coordinator.db.schema import RunState
 from coordinator.documents import read_root
 from coordinator.governance import halts
 from coordinator.governance.halts import HaltView
@@ -82,11 +81,8 @@ def _row(each: HaltView) -> Sequence[Cell]:
 
 def _targets(visit: Visit) -> Sequence[tuple[str, str]]:
     """What can be halted besides everything: runs that go, and sites."""
-    query = (
-        select(Run.id, Run.plan_name).where(Run.state.not_in(FINAL_STATES)).order_by(Run.submitted_at.desc())
-    )
-    with reading(visit.centre.engine, "looking for runs") as session:
-        runs = [(f"run {run}", f"Run {run} ({plan})") for run, plan in session.execute(query.limit(_FEW))]
+    going = reads.page(visit.centre.engine, states=[RunState.SUBMITTED, RunState.RUNNING], limit=_FEW).rows
+    runs = [(f"run {each.run}", f"Run {each.run} ({each.plan})") for each in going]
     sites = visit.console.members.now().members
     return [*runs, *((f"site {each.site}", f"Site {each.site}") for each in sites)]
 

@@ -20,7 +20,7 @@ from coordinator.console.tables import Cell, Column, Table
 from coordinator.console.visit import Visit
 from protos import governance_pb2 as governance
 from protos.log_entries import LogEntry
-from protos.log_subjects import subjects_of
+from protos.log_subjects import Of, subjects_of
 from protos.shell import as_written
 from strategies.errors import CovenantError, Refused, UsageError
 from strategies.transparency.merkle import leaf_hash
@@ -28,6 +28,7 @@ from strategies.transparency.notes import Checkpoint
 
 _LIST: Final = "covenant.governance.v1.Log/ListEntries"
 _INCLUSION: Final = "covenant.governance.v1.Log/GetInclusion"
+_ORDER: Final[tuple[Of, ...]] = ("run", "plan", "model", "target", "officer", "site")
 _MOST_IN_CSV: Final = 1000
 _YEARS: Final = range(1970, 9000)
 _SHOWN_BYTES: Final = 256 * 1024
@@ -122,7 +123,9 @@ def _words(row: EntryRow) -> str:
 
 def _about(visit: Visit, row: EntryRow) -> Sequence[tuple[str, str, str]]:
     """Kind, name and address of each subject of an entry."""
-    found = sorted(subjects_of(json.loads(row.body)["what"]))
+    found = sorted(
+        subjects_of(json.loads(row.body)["what"]), key=lambda each: (_ORDER.index(each.of), each.name)
+    )
     return [(each.of, each.name, link_to(visit, each)) for each in found]
 
 
