@@ -251,6 +251,7 @@ def test_a_backup_of_an_older_schema_is_brought_up_to_date(life: Life, empty: En
         "running",
         "running_events",
         "model_notes",
+        "plan_comments",
     }
     path = snapshot_of(life) / "MANIFEST.json"
     manifest = SignedManifest.from_canonical(path.read_bytes().strip()).manifest
