@@ -21,7 +21,10 @@ class StoredPlan(Base):
     """A plan that was proposed under a contract, and what officers said about it."""
 
     __tablename__ = "plans"
-    __table_args__ = (Index("ix_plans_proposed_at", "proposed_at"),)
+    __table_args__ = (
+        Index("ix_plans_proposed_at", "proposed_at"),
+        Index("ix_plans_name", "name", "proposed_at"),
+    )
 
     digest: Mapped[str] = mapped_column(String(DIGEST_LENGTH), primary_key=True)
     contract_digest: Mapped[str] = mapped_column(String(DIGEST_LENGTH), primary_key=True)

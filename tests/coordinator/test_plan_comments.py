@@ -7,12 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.cli.plans import app
 from coordinator.office import comments
 from protos import governance_pb2 as governance
 from strategies.errors import Refused, UsageError
 from tests.coordinator.api_for_tests import Bank, authored, new_id, plan_of, serving
-from tests.coordinator.cli_for_tests import facts_of
+from tests.coordinator.cli_for_tests import commands_in, facts_of
 
 _METHOD = "covenant.governance.v1.Plans/CommentPlan"
 
@@ -21,6 +20,12 @@ _METHOD = "covenant.governance.v1.Plans/CommentPlan"
 def bank(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bank]:
     url = None if request.param == "sqlite" else request.getfixturevalue("postgres_url")
     yield from serving(tmp_path / "bank", database_url=url)
+
+
+@pytest.fixture
+def quick(tmp_path: Path) -> Iterator[Bank]:
+    """On SQLite only."""
+    yield from serving(tmp_path / "bank")
 
 
 def proposed(bank: Bank) -> str:
@@ -73,11 +78,15 @@ def test_what_a_comment_may_not_be(bank: Bank, monkeypatch: pytest.MonkeyPatch) 
         desk.comment(plan, "", "one more")
 
 
-def test_the_command_says_and_shows(bank: Bank, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    plan = proposed(bank)
-    access = str(bank.access("privacy-1"))
+def test_the_command_says_and_shows(
+    quick: Bank, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan, covenant = proposed(quick), commands_in(tmp_path, monkeypatch, capsys)
+    at = ("--access", str(quick.access("privacy-1")))
 
-    said = facts_of(app, capsys, "comment", plan[:12], "looks fine", "--access", access, "--json")
+    said = facts_of(covenant, "plan", "comment", plan[:12], "looks fine", *at)
+    code, _, shown = covenant("plan", "comment", plan[:12], *at)
 
-    assert [each["text"] for each in said["comments"]] == ["looks fine"]
-    assert said["comments"][0]["officer"] == "privacy-1"
+    assert [(each["officer"], each["text"]) for each in said["comments"]] == [("privacy-1", "looks fine")]
+    assert code == 0
+    assert "looks fine" in shown

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from coordinator.console.pages import account, halt, overview, signin
+from coordinator.console.pages import account, halt, overview, plans, signin
 from coordinator.console.routes import Route
 
 ROUTES: Final[tuple[Route, ...]] = (
@@ -12,4 +12,5 @@ ROUTES: Final[tuple[Route, ...]] = (
     *account.ROUTES,
     *overview.ROUTES,
     *halt.ROUTES,
+    *plans.ROUTES,
 )

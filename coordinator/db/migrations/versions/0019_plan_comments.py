@@ -1,4 +1,4 @@
-"""Comments on plans."""
+"""Comments on plans, and plans by name."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ depends_on = None
 
 
 def upgrade() -> None:
-    """Create the table."""
+    """Create the table and the indexes."""
     op.create_table(
         "plan_comments",
         sa.Column("id", sa.String(36), nullable=False),
@@ -24,4 +24,5 @@ def upgrade() -> None:
             ["plan", "contract"], ["plans.digest", "plans.contract_digest"], name="fk_plan_comments_plans"
         ),
     )
+    op.create_index("ix_plans_name", "plans", ["name", "proposed_at"])
     op.create_index("ix_plan_comments_plan", "plan_comments", ["plan", "contract", "at"])
