@@ -31,7 +31,7 @@ def render(visit: Visit, template: str, context: Mapping[str, Any]) -> str:
     if visit.session is not None and not visit.partial and not visit.session.over:
         notice = visit.console.sessions.told(visit.session.digest)
     return (
-        _environment(language)
+        environment(language)
         .get_template(template)
         .render(
             visit=visit,
@@ -70,8 +70,9 @@ def translations(language: str) -> gettext.NullTranslations:
 
 
 @lru_cache(16)
-def _environment(language: str) -> Environment:
-    environment = Environment(
+def environment(language: str) -> Environment:
+    """Where templates are found, with the texts of one language."""
+    made = Environment(
         loader=PackageLoader("coordinator.console"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -79,9 +80,9 @@ def _environment(language: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined]
-    environment.filters |= {"moment": moment, "short": short, "data": data, "count": count}
-    return environment
+    made.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined]
+    made.filters |= {"moment": moment, "short": short, "data": data, "count": count}
+    return made
 
 
 def moment(value: datetime | None) -> Markup:
