@@ -219,7 +219,7 @@ def _about(body: bytes) -> tuple[str | None, str, str]:
         if kind not in _ABOUT:
             return None, "", ""
         name, subject = _ABOUT[kind](what)
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise Refused(f"what was sent is no entry of a log: {str(error)[:80]}") from error
     return kind, str(name), str(subject)
 
