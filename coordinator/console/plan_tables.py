@@ -148,7 +148,7 @@ def _missing(found: Forecast) -> Iterator[Sequence[Cell]]:
 
 
 def _spent(standing: Standing) -> str:
-    return f"epsilon {standing.spent.epsilon:.3g}, {standing.fraction:.1%} of the ceiling"
+    return f"epsilon {standing.spent.epsilon:.3g}, {standing.fraction:.1%} of the filter's budget"
 
 
 def forecast_chart(found: Forecast) -> Chart:

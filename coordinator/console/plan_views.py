@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final
 
 from sqlalchemy import select
@@ -25,12 +26,14 @@ from protos.approvals import PlanEvidence
 from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_diff import PlanDiff, diff
+from protos.plan_page import Section, page
 from strategies.errors import UsageError
 from strategies.ids import Digest
 
-_LOOKED_AT: Final = 20
+_LOOKED_AT: Final = 10
 """Proposals of a name among which the last approved one is looked for."""
 _SHOWN: Final = 12
+_KEPT: Final = 256
 _MOST_ENTRIES: Final = 50
 
 
@@ -54,8 +57,9 @@ class Line:
 def lines(centre: Centre, start: int, limit: int) -> Sequence[Line]:
     """At most `limit` plans from number `start` on, the latest first."""
     order = (StoredPlan.proposed_at.desc(), StoredPlan.digest, StoredPlan.contract_digest)
+    keys = select(StoredPlan.digest, StoredPlan.contract_digest).order_by(*order).offset(start).limit(limit)
     with reading(centre.engine, "listing plans") as session:
-        rows = session.scalars(select(StoredPlan).order_by(*order).offset(start).limit(limit)).all()
+        rows = [session.get_one(StoredPlan, tuple(key)) for key in session.execute(keys).all()]
     trusted = read_members(centre.settings)[1] if rows else None
     return [
         Line(standing=office.standing(centre, _proposed(row), trusted), proposed_at=row.proposed_at)
@@ -96,6 +100,32 @@ def earlier(centre: Centre, found: ProposedPlan) -> Earlier | None:
         return None
     plan, contract = Plan.from_canonical(run.plan.encode()), Contract.from_canonical(run.contract.encode())
     return Earlier(plan, contract, f"{plan.digest[:_SHOWN]}, launched as {run.id}")
+
+
+def changes(old: Plan, old_contract: Contract, new: Plan, new_contract: Contract) -> PlanDiff:
+    """What changed from one plan to another, computed once."""
+    return _changes(*(each.canonical for each in (old, old_contract, new, new_contract)))
+
+
+@lru_cache(_KEPT)
+def _changes(*documents: bytes) -> PlanDiff:
+    old, old_contract, new, new_contract = documents
+    return diff(
+        Plan.from_canonical(old),
+        Contract.from_canonical(old_contract),
+        Plan.from_canonical(new),
+        Contract.from_canonical(new_contract),
+    )
+
+
+def words(plan: Plan, contract: Contract) -> tuple[Section, ...]:
+    """A plan in words, computed once."""
+    return _in_words(plan.canonical, contract.canonical)
+
+
+@lru_cache(_KEPT)
+def _in_words(plan: bytes, contract: bytes) -> tuple[Section, ...]:
+    return page(Plan.from_canonical(plan), Contract.from_canonical(contract))
 
 
 def newest(centre: Centre, name: str) -> ProposedPlan:
@@ -168,9 +198,9 @@ def read_shown(text: str) -> Mapping[str, Any]:
 
 def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
     """What is not as it was shown, in sentences."""
-    for key, words in (("plan", "plan"), ("contract", "contract"), ("members", "member list")):
+    for key, what in (("plan", "plan"), ("contract", "contract"), ("members", "member list")):
         if before.get(key) != now[key]:
-            yield f"The {words} was {_words(before.get(key))}, and is {_words(now[key])}."
+            yield f"The {what} was {_words(before.get(key))}, and is {_words(now[key])}."
     if before.get("newest") != now["newest"]:
         yield f"A newer plan of this name was proposed: {_words(now['newest'])}."
     if before.get("refused") != now["refused"]:
@@ -179,10 +209,10 @@ def changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[str]:
             if now["refused"]
             else "It can be launched now."
         )
-    for key, words in (("approvals", "approval"), ("policies", "policy's verdict")):
+    for key, what in (("approvals", "approval"), ("policies", "policy's verdict")):
         old, new = _texts(before.get(key)), _texts(now[key])
-        yield from (f"This {words} was there, and is not any more: {each}." for each in sorted(old - new))
-        yield from (f"This {words} is new: {each}." for each in sorted(new - old))
+        yield from (f"This {what} was there, and is not any more: {each}." for each in sorted(old - new))
+        yield from (f"This {what} is new: {each}." for each in sorted(new - old))
 
 
 def _words(value: object) -> str:
@@ -197,4 +227,4 @@ def newer(found: ProposedPlan, newest_of_name: ProposedPlan) -> PlanDiff | None:
     """What the newest plan of the name does otherwise; None where `found` is the newest."""
     if newest_of_name.plan.digest == found.plan.digest:
         return None
-    return diff(found.plan, found.contract, newest_of_name.plan, newest_of_name.contract)
+    return changes(found.plan, found.contract, newest_of_name.plan, newest_of_name.contract)

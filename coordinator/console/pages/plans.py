@@ -23,8 +23,6 @@ from coordinator.office.plans import ProposedPlan
 from coordinator.office.standing import PlanStanding
 from protos import control_pb2 as control
 from protos import governance_pb2 as governance
-from protos.plan_diff import diff
-from protos.plan_page import page as words_of
 from protos.plan_releases import releases_of
 from strategies.errors import Refused
 
@@ -140,7 +138,7 @@ def _page(
         ),
         "missing": _missing(standing),
         "until": None if standing.until is None else datetime.fromisoformat(standing.until),
-        "words": words_of(found.plan, found.contract),
+        "words": views.words(found.plan, found.contract),
         "before": before,
         "changes": _changes(found, before),
         "statements": tables.statements_table(found.plan.digest, found.contract.digest, found.evidence),
@@ -197,7 +195,7 @@ def _changes(found: ProposedPlan, before: views.Earlier | None) -> Table:
             empty="No plan of this name was approved or launched before it: all of it is new.",
         )
     return tables.changes_table(
-        diff(before.plan, before.contract, found.plan, found.contract), f"plan {before.words}"
+        views.changes(before.plan, before.contract, found.plan, found.contract), f"plan {before.words}"
     )
 
 
