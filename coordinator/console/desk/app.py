@@ -36,7 +36,6 @@ _CLOSED: Final = "This desk is closed: its address was used a second time, so so
 _log = structlog.get_logger(__name__)
 _HEADERS: Final[Mapping[str, str]] = {
     **{name: value for name, value in HEADERS.items() if name != "Strict-Transport-Security"},
-    "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
 
@@ -162,7 +161,7 @@ class _Door:
         knocked = _KNOCKED in request.query_params or request.method != "GET"
         query = urlencode([*parse_qsl(request.url.query), (_KNOCKED, "1")])
         again = None if knocked else f"{request.url.path}?{query}"
-        return visit.page("knock.html", status=401, again=again)
+        return visit.page("knock.html", status=401 if again is None else 200, takes_notice=False, again=again)
 
 
 def _same(given: str, secret: str) -> bool:

@@ -19,7 +19,6 @@ from coordinator.console.templates import LOCALES, environment, language_of, lan
 from strategies.errors import UsageError
 
 SEE_OTHER: Final = 303
-ERROR: Final = 400
 
 
 @dataclass(kw_only=True)
@@ -33,10 +32,17 @@ class DeskVisit:
     query: Mapping[str, str]
     form: Mapping[str, str] = field(default_factory=dict)
 
-    def page(self, template: str, *, status: int = 200, **context: Any) -> Response:  # noqa: ANN401  (what a template shows)
-        """A page of the desk."""
+    def page(
+        self,
+        template: str,
+        *,
+        status: int = 200,
+        takes_notice: bool = True,
+        **context: Any,  # noqa: ANN401  (what a template shows)
+    ) -> Response:
+        """A page of the desk, which says a notice that waits."""
         language = language_of(self.request.headers.get("accept-language", ""), languages(LOCALES))
-        notice = self._told() if status < ERROR else None
+        notice = self._told() if takes_notice else None
         root = self.session.trust.pinned.root
         text = (
             environment(language)
