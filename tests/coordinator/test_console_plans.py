@@ -13,11 +13,13 @@ from pathlib import Path
 import pytest
 
 from coordinator.office import comments, plans
+from coordinator.office import policies as packs
 from coordinator.office.actors import here
 from protos.log_office import PlanProposed
 from protos.membership import Role
 from tests.coordinator.api_for_tests import approval, authored, plan_of
 from tests.coordinator.console_for_tests import Browser, Pages, copied, pages
+from tests.policies_for_tests import pack, rule, signed
 
 EVIL = '<script>alert(1)</script>"><img src=x onerror=alert(1)>'
 
@@ -117,6 +119,20 @@ def test_comments_are_kept_and_shown_as_they_were_typed(served: Pages) -> None:
     assert [each.officer for each in comments.list_comments(served.centre, page[7:], "", 0, 9)] == [
         "auditor-1"
     ]
+
+
+def test_what_a_policy_says_and_who_must_act(served: Pages) -> None:
+    page = propose(served, approve=True)
+    blocking = rule(expression="plan.rounds <= 10", remedy=f"Plan fewer. {EVIL}")
+    packs.publish(served.centre, here(), signed(pack(blocking), served.centre.clock()))
+    text = served.browser("author-1").get(page).text
+    csv = served.browser("author-1").get(f"{page}?format=csv&table=verdicts").text
+
+    assert "A policy in effect stands in the way." in text
+    assert "house@1" in text
+    assert EVIL not in text
+    assert "Plan fewer. &lt;script&gt;" in text
+    assert "few-rounds,blocking,fails,ml_engineer" in csv
 
 
 def test_an_engineer_launches_what_was_shown(served: Pages) -> None:

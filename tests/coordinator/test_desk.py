@@ -381,6 +381,31 @@ def test_an_older_member_list_does_not_come_back(bank: Bank, sit: Sit) -> None:
     refused(desk, what, "an older one such as demo@1 counts no more")
 
 
+def test_accounts_are_the_coordinators_word_and_must_add_up(bank: Bank, sit: Sit) -> None:
+    what = proposed(bank)
+    desk = sit("privacy-1")
+    honest = desk.get(page_of(what)).text
+
+    def more_is_spent(_request: Any, answer: governance.Account) -> governance.Account:
+        facts = json.loads(answer.facts)
+        facts["spent"]["epsilon"] = 5.0
+        return governance.Account(facts=json.dumps(facts))
+
+    def unreadable(_request: Any, _answer: governance.Account) -> governance.Account:
+        return governance.Account(facts=json.dumps({"ceiling": {}, "runs": [{"stages": 1}], "spent": {}}))
+
+    desk.client.lies["GetAccount"] = more_is_spent
+    short = desk.get(page_of(what)).text
+    desk.client.lies["GetAccount"] = unreadable
+    broken = desk.get(page_of(what))
+
+    assert "are the coordinator&#39;s word" in honest or "are the coordinator's word" in honest
+    assert "the figures below are too low" not in honest
+    assert "the figures below are too low" in short
+    assert broken.status_code == 409
+    assert "cannot be read" in broken.text
+
+
 def test_a_member_list_that_the_officer_knows_of(bank: Bank, sit: Sit) -> None:
     what = proposed(bank)
     newer = officers().sign(bank.listed.next(officers=[]))

@@ -146,6 +146,19 @@ def test_a_text_that_was_changed_in_the_database_is_seen_in_the_browser(bank: Ba
         page.wait_for_selector("[data-verdict][data-state=bad]")
 
 
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+def test_a_plan_that_is_proposed_appears_in_the_open_list(bank: Bank, page: Page) -> None:
+    with pages(bank) as served:
+        sign_in(page, served, "auditor-1")
+        page.goto(f"{served.address}/plans")
+        page.wait_for_selector("[data-live-state][data-state=on]")
+        what = plan_of()
+        bank.desk("author-1").propose(what, authored(what))
+        page.wait_for_selector("#plans td a", timeout=15_000)
+        assert page.locator("#plans").count() == 1
+        assert page.wrong == []  # type: ignore[attr-defined]
+
+
 def test_a_port_that_is_taken_is_said(bank: Bank) -> None:
     port = free_port()
     with listening(port), pytest.raises(UsageError, match="name another with --port"), listening(port):

@@ -6,6 +6,7 @@ says of them is said there.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -43,9 +44,8 @@ def expected(desk: Desk, plan: Plan, contract: Contract) -> Expected:
         facts = _facts(desk, key)
         if facts is None:
             continue
-        accounts[key] = account = _account(key, facts)
-        told = facts["spent"].get("epsilon")
-        if told is None or not account.guarantee().epsilon >= told - _CLOSE * max(1.0, told):
+        accounts[key], told = _account(key, facts)
+        if not accounts[key].guarantee().epsilon >= told - _CLOSE * max(1.0, told):
             short.append(key.words)
     return Expected(forecast_of(accounts, plan, planned), tuple(short))
 
@@ -58,8 +58,8 @@ def _facts(desk: Desk, key: AccountKey) -> Mapping[str, Any] | None:
         return None
 
 
-def _account(key: AccountKey, facts: Mapping[str, Any]) -> Account:
-    """The account, from the releases of its runs. Raises Refused where it cannot be read."""
+def _account(key: AccountKey, facts: Mapping[str, Any]) -> tuple[Account, float]:
+    """The account, from the releases of its runs, and the epsilon that is said to be spent. Raises Refused where it cannot be read."""
     try:
         ceiling = Ceiling.from_facts(
             {name: value for name, value in facts["ceiling"].items() if name != "words"}
@@ -71,6 +71,8 @@ def _account(key: AccountKey, facts: Mapping[str, Any]) -> Account:
                 for stage in run["stages"]
             )
         )
-    except (UsageError, KeyError, TypeError, AttributeError) as error:
+        told = facts["spent"]["epsilon"]
+        spent = math.inf if told is None else float(told)
+    except (UsageError, KeyError, TypeError, ValueError, AttributeError) as error:
         raise Refused(f"the account {key.words}, as it was sent, cannot be read: {error}") from error
-    return Account(name=key.name, ceiling=ceiling, charges=charges)
+    return Account(name=key.name, ceiling=ceiling, charges=charges), spent
