@@ -10,6 +10,7 @@ from coordinator.governance.halts import HaltView
 from coordinator.governance.log import RawEntry
 from coordinator.ledger.ceilings import Drafted, Proposal
 from coordinator.office.ceilings import AppliedCeiling
+from coordinator.office.comments import Comment
 from coordinator.office.plans import ProposedPlan
 from coordinator.office.standing import PlanStanding
 from coordinator.policy_desk import PolicyDesk
@@ -72,6 +73,14 @@ class Desk(Protocol):
 
     def plans(self) -> Iterable[PlanStanding]:
         """All plans that were proposed, the latest first."""
+        ...
+
+    def comment(self, plan: str, contract: str, text: str) -> Comment:
+        """Say something about a plan that was proposed."""
+        ...
+
+    def comments(self, plan: str, contract: str) -> Iterable[Comment]:
+        """What was said about a plan, the earliest first."""
         ...
 
     def entries(self, last: int, kind: str | None) -> tuple[int, list[RawEntry]]:

@@ -50,6 +50,48 @@ class ListPlansResponse(_message.Message):
     next_page_token: str
     def __init__(self, plans: _Optional[_Iterable[_Union[PlanStanding, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
+class CommentPlanRequest(_message.Message):
+    __slots__ = ("request_id", "plan", "contract", "text")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    CONTRACT_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    plan: str
+    contract: str
+    text: str
+    def __init__(self, request_id: _Optional[str] = ..., plan: _Optional[str] = ..., contract: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+
+class ListCommentsRequest(_message.Message):
+    __slots__ = ("plan", "contract", "page_size", "page_token")
+    PLAN_FIELD_NUMBER: _ClassVar[int]
+    CONTRACT_FIELD_NUMBER: _ClassVar[int]
+    PAGE_SIZE_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    plan: str
+    contract: str
+    page_size: int
+    page_token: str
+    def __init__(self, plan: _Optional[str] = ..., contract: _Optional[str] = ..., page_size: _Optional[int] = ..., page_token: _Optional[str] = ...) -> None: ...
+
+class ListCommentsResponse(_message.Message):
+    __slots__ = ("comments", "next_page_token")
+    COMMENTS_FIELD_NUMBER: _ClassVar[int]
+    NEXT_PAGE_TOKEN_FIELD_NUMBER: _ClassVar[int]
+    comments: _containers.RepeatedCompositeFieldContainer[PlanComment]
+    next_page_token: str
+    def __init__(self, comments: _Optional[_Iterable[_Union[PlanComment, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
+
+class PlanComment(_message.Message):
+    __slots__ = ("officer", "at", "text")
+    OFFICER_FIELD_NUMBER: _ClassVar[int]
+    AT_FIELD_NUMBER: _ClassVar[int]
+    TEXT_FIELD_NUMBER: _ClassVar[int]
+    officer: str
+    at: str
+    text: str
+    def __init__(self, officer: _Optional[str] = ..., at: _Optional[str] = ..., text: _Optional[str] = ...) -> None: ...
+
 class ProposedPlan(_message.Message):
     __slots__ = ("standing", "plan", "contract", "evidence")
     STANDING_FIELD_NUMBER: _ClassVar[int]

@@ -85,8 +85,9 @@ class Explanation:
     not_protected: tuple[str, ...]
 
 
-def explain(plan: Plan, contract: Contract) -> Explanation:
-    """The privacy of `plan` under `contract`, also of a plan above its own limit.
+def explain(plan: Plan, contract: Contract, *, in_full: bool = True) -> Explanation:
+    """The privacy of `plan` under `contract`, also of a plan above its own limit. Unless `in_full`, without the figures that take long: `tight` and
+    `rounds` are empty.
 
     Raises UsageError where they do not fit, UnsupportedRelease for noise whose cost is not known.
     """
@@ -99,7 +100,7 @@ def explain(plan: Plan, contract: Contract) -> Explanation:
         survivors=fewest_survivors(plan),
         honest=plan.honest_survivors,
         stages=tuple(_stage(plan, planned, stage) for stage in (PREPARE, TRAIN, EVALUATE)),
-        figures=_figures(plan, contract, planned),
+        figures=_figures(plan, contract, planned, in_full=in_full),
         not_protected=not_protected(plan),
     )
 
@@ -139,7 +140,9 @@ def _stage(plan: Plan, planned: PlannedReleases | None, stage: str) -> StageExpl
     )
 
 
-def _figures(plan: Plan, contract: Contract, planned: PlannedReleases | None) -> Figures | None:
+def _figures(
+    plan: Plan, contract: Contract, planned: PlannedReleases | None, *, in_full: bool
+) -> Figures | None:
     privacy = plan.privacy
     if planned is None or not isinstance(privacy, Privacy):
         return None
@@ -159,8 +162,8 @@ def _figures(plan: Plan, contract: Contract, planned: PlannedReleases | None) ->
         if privacy.mode == "distributed"
         else None,
         persons=by_sites_of_a_person(plan, contract),
-        tight=_tight(planned, privacy),
-        rounds=over_rounds(planned, limit, unit),
+        tight=_tight(planned, privacy) if in_full else {},
+        rounds=over_rounds(planned, limit, unit) if in_full else (),
     )
 
 

@@ -31,7 +31,7 @@ class Section:
 
 def page(plan: Plan, contract: Contract) -> tuple[Section, ...]:
     """The page of `plan` under `contract`, also of a plan above its own limit. Raises as `explain`."""
-    found = explain(plan, contract)
+    found = explain(plan, contract, in_full=False)
     return (
         Section("What is computed", tuple(_computed(plan, contract))),
         Section("From whose data", tuple(_whose(plan, contract))),

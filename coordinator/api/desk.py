@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from coordinator.api.client import ControlClient
 from coordinator.api.messages import halt_view, model_version, run_view, standing_view
+from coordinator.api.plans import comment_view
 from coordinator.api.policy_desk import RemotePolicies
 from coordinator.db.schema import FINAL_STATES
 from coordinator.governance.halts import HaltView
@@ -17,6 +18,7 @@ from coordinator.governance.log import RawEntry
 from coordinator.ledger.ceilings import Drafted, Proposal
 from coordinator.ledger.units import unit_text
 from coordinator.office.ceilings import AppliedCeiling
+from coordinator.office.comments import Comment
 from coordinator.office.plans import ProposedPlan
 from coordinator.office.standing import PlanStanding
 from coordinator.registry.versions import ModelVersion
@@ -154,6 +156,29 @@ class RemoteDesk:
             governance.ListPlansResponse,
         ):
             yield from map(standing_view, page.plans)
+
+    def comment(self, plan: str, contract: str, text: str) -> Comment:
+        """See `Desk.comment`."""
+        return comment_view(
+            self.client.change(
+                f"{_PLANS}CommentPlan",
+                lambda id_: governance.CommentPlanRequest(
+                    request_id=id_, plan=plan, contract=contract, text=text
+                ),
+                governance.PlanComment,
+            )
+        )
+
+    def comments(self, plan: str, contract: str) -> Iterable[Comment]:
+        """See `Desk.comments`."""
+        for page in self.client.pages(
+            f"{_PLANS}ListComments",
+            lambda token: governance.ListCommentsRequest(
+                plan=plan, contract=contract, page_size=_PAGE, page_token=token
+            ),
+            governance.ListCommentsResponse,
+        ):
+            yield from map(comment_view, page.comments)
 
     def entries(self, last: int, kind: str | None) -> tuple[int, list[RawEntry]]:
         """See `Desk.entries`."""

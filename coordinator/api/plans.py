@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from datetime import datetime
 
 from coordinator.api.door import Call, Function
 from coordinator.api.messages import standing_message
 from coordinator.api.pages import limit_of, page_of, start_of
 from coordinator.bootstrap import Centre
+from coordinator.office import comments
 from coordinator.office import plans as office
+from coordinator.office.comments import Comment
 from protos import governance_pb2 as governance
 from protos.approvals import PlanStatement
 from protos.contract import Contract
@@ -28,6 +31,8 @@ class Plans:
             "covenant.governance.v1.Plans/ApprovePlan": self.approve,
             "covenant.governance.v1.Plans/GetPlan": self.get,
             "covenant.governance.v1.Plans/ListPlans": self.list,
+            "covenant.governance.v1.Plans/CommentPlan": self.comment,
+            "covenant.governance.v1.Plans/ListComments": self.comments,
         }
 
     def propose(self, request: governance.ProposePlanRequest, call: Call) -> governance.PlanStanding:
@@ -61,3 +66,30 @@ class Plans:
         found = office.list_plans(self._centre, start, limit + 1)
         plans, token = page_of(start, limit, map(standing_message, found))
         return governance.ListPlansResponse(plans=plans, next_page_token=token)
+
+    def comment(self, request: governance.CommentPlanRequest, call: Call) -> governance.PlanComment:
+        """Keep a comment."""
+        said = comments.comment(
+            self._centre, call.actor, request.plan, request.contract, request.text, call.asked
+        )
+        return comment_message(said)
+
+    def comments(
+        self, request: governance.ListCommentsRequest, call: Call
+    ) -> governance.ListCommentsResponse:
+        """Comments on a plan, the earliest first."""
+        del call
+        start, limit = start_of(request.page_token), limit_of(request.page_size)
+        found = comments.list_comments(self._centre, request.plan, request.contract, start, limit + 1)
+        said, token = page_of(start, limit, map(comment_message, found))
+        return governance.ListCommentsResponse(comments=said, next_page_token=token)
+
+
+def comment_message(said: Comment) -> governance.PlanComment:
+    """A comment as a message."""
+    return governance.PlanComment(officer=said.officer, at=said.at.isoformat(), text=said.text)
+
+
+def comment_view(message: governance.PlanComment) -> Comment:
+    """The same, read."""
+    return Comment(officer=message.officer, at=datetime.fromisoformat(message.at), text=message.text)

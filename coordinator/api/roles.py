@@ -78,6 +78,8 @@ RULES: Final[dict[str, Rule]] = {
     "covenant.governance.v1.Plans/ApprovePlan": _changes(Role.PRIVACY_OFFICER, Role.MODEL_RISK),
     "covenant.governance.v1.Plans/GetPlan": _reads(_READERS),
     "covenant.governance.v1.Plans/ListPlans": _reads(_READERS),
+    "covenant.governance.v1.Plans/CommentPlan": _changes(*_READERS),
+    "covenant.governance.v1.Plans/ListComments": _reads(_READERS),
     "covenant.governance.v1.Log/GetCheckpoint": _reads(_EVERYBODY),
     "covenant.governance.v1.Log/ListEntries": _reads(_EVERYBODY),
     "covenant.governance.v1.Log/GetInclusion": _reads(_EVERYBODY),

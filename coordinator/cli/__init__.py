@@ -10,6 +10,7 @@ from coordinator.cli import (
     centre,
     console,
     deploy,
+    desk,
     diagnose,
     forecast,
     gaps,
@@ -41,6 +42,7 @@ def register(app: typer.Typer) -> None:
     """Add the centre's commands to `covenant`."""
     centre.register(app)
     diagnose.register(app)
+    app.command("desk")(desk.desk)
     app.add_typer(plans.app, name="plan")
     app.add_typer(runs.app, name="run")
     app.add_typer(keys.app, name="key")

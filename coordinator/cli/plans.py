@@ -11,6 +11,7 @@ import typer
 
 from coordinator.cli.approvals import approve_plan, sign, status
 from coordinator.cli.options import Access, ContractFile, Home, Json, PlanFile, PlanName, desk_at
+from coordinator.cli.plan_comment import comment
 from coordinator.cli.plan_diff import diff_plans
 from coordinator.cli.plan_explain import explain_page
 from coordinator.cli.plan_matrix import show_matrix
@@ -37,6 +38,7 @@ app.command("new")(new_plan)
 app.command("diff")(diff_plans)
 app.command("explain")(explain_page)
 app.command("matrix")(show_matrix)
+app.command("comment")(comment)
 
 
 @app.command("check")

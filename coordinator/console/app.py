@@ -9,7 +9,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
@@ -27,6 +26,7 @@ from coordinator.api.errors import Unauthenticated
 from coordinator.api.roles import RULES
 from coordinator.console import drafts
 from coordinator.console.console import Console
+from coordinator.console.forms import MOST_FIELDS, read_form
 from coordinator.console.live import events, last_entry
 from coordinator.console.rates import TooOften
 from coordinator.console.routes import ANYBODY, SIGNED_IN, Route, all_routes
@@ -37,9 +37,6 @@ from coordinator.office.actors import Actor, Forbidden
 from strategies.errors import CovenantError, DiskError, Refused, Unreachable, UsageError
 
 TOKEN: Final = "token"  # noqa: S105  (the name of a field)
-_MOST_BODY_BYTES: Final = 2 << 20
-_MOST_FIELDS: Final = 200
-_BODY_S: Final = 20.0
 _REQUESTS_A_MINUTE: Final = 600.0
 _BURST: Final = 200.0
 _log = structlog.get_logger(__name__)
@@ -84,8 +81,8 @@ class _Entrance:
             response: Response = PlainTextResponse(
                 "This console does not answer to that name; use one of `console.names` in covenant.yaml.", 421
             )
-        elif request.url.query.count("&") >= _MOST_FIELDS:
-            response = PlainTextResponse(f"An address has at most {_MOST_FIELDS} values.", 414)
+        elif request.url.query.count("&") >= MOST_FIELDS:
+            response = PlainTextResponse(f"An address has at most {MOST_FIELDS} values.", 414)
         else:
             try:
                 address = request.client.host if request.client else ""
@@ -140,7 +137,7 @@ class _Entrance:
 
         async def answer(request: Request) -> Response:
             try:
-                form = await _form(request) if route.method == "POST" else {}
+                form = await read_form(request) if route.method == "POST" else {}
             except (UsageError, TimeoutError) as error:
                 return PlainTextResponse(str(error) or "the form did not come in time", 413)
             visit = self._visit(request, dict(request.path_params), form)
@@ -149,7 +146,7 @@ class _Entrance:
         return answer
 
     def _visit(self, request: Request, path: Mapping[str, Any], form: Mapping[str, str]) -> Visit:
-        query = dict(parse_qsl(request.url.query, max_num_fields=_MOST_FIELDS)) if request.url.query else {}
+        query = dict(parse_qsl(request.url.query, max_num_fields=MOST_FIELDS)) if request.url.query else {}
         return Visit(
             console=self._console,
             request=request,
@@ -216,20 +213,6 @@ class _Entrance:
     def _require_disk(self) -> None:
         if self._console.failed is not None:
             raise CovenantError(f"the coordinator is ending: {self._console.failed}")
-
-
-async def _form(request: Request) -> Mapping[str, str]:
-    """The fields of a form. Raises UsageError where they are too many or too long, TimeoutError where they do not come."""
-    body = bytearray()
-    async with asyncio.timeout(_BODY_S):
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > _MOST_BODY_BYTES:
-                raise UsageError(f"a form has at most {_MOST_BODY_BYTES >> 20} MiB; send less")
-    try:
-        return dict(parse_qsl(body.decode(), keep_blank_values=True, max_num_fields=_MOST_FIELDS))
-    except ValueError as error:
-        raise UsageError(f"a form has at most {_MOST_FIELDS} fields, in UTF-8") from error
 
 
 def _require_own_page(visit: Visit) -> None:

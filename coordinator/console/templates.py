@@ -33,7 +33,7 @@ def render(visit: Visit, template: str, context: Mapping[str, Any]) -> str:
     if visit.session is not None and not visit.partial and not visit.session.over:
         notice = visit.console.sessions.told(visit.session.digest)
     return (
-        _environment(language)
+        environment(language)
         .get_template(template)
         .render(
             visit=visit,
@@ -78,8 +78,9 @@ def translations(language: str) -> gettext.NullTranslations:
 
 
 @lru_cache(16)
-def _environment(language: str) -> Environment:
-    environment = Environment(
+def environment(language: str) -> Environment:
+    """Where templates are found, with the texts of one language."""
+    made = Environment(
         loader=PackageLoader("coordinator.console"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -87,9 +88,9 @@ def _environment(language: str) -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined]
+    made.install_gettext_translations(translations(language), newstyle=True)  # type: ignore[attr-defined]
     into = translations(language)
-    environment.filters |= {
+    made.filters |= {
         "moment": moment,
         "short": short,
         "data": data,
@@ -99,7 +100,7 @@ def _environment(language: str) -> Environment:
         "cell": partial(cell, into=into),
         "drawn": partial(drawn, into=into),
     }
-    return environment
+    return made
 
 
 def moment(value: datetime | None) -> Markup:

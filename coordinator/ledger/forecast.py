@@ -13,7 +13,7 @@ from typing import Final
 
 from sqlalchemy.orm import Session
 
-from coordinator.ledger.books import Book, open_books
+from coordinator.ledger.books import open_books
 from coordinator.ledger.needs import AccountKey
 from protos.plan import Plan
 from protos.plan_releases import EVALUATE, PREPARE, TRAIN, PlannedReleases
@@ -95,28 +95,43 @@ def forecast(session: Session, plan: Plan, planned: PlannedReleases, wanted: int
 
     Raises UnsupportedRelease for a release whose cost is not known.
     """
-    keys = [
+    books = open_books(session, charged(plan, planned))
+    return forecast_of({key: book.account for key, book in books.items()}, plan, planned, wanted)
+
+
+def charged(plan: Plan, planned: PlannedReleases) -> list[AccountKey]:
+    """The accounts that `plan` charges, by site."""
+    return [
         AccountKey.of(site, plan.population_of(site), planned.train.unit)
         for site in sorted(plan.sites.invite)
     ]
-    books = open_books(session, keys)
-    fits = {key: _launches(book.account, planned.planned()) for key, book in books.items()}
-    missing = tuple(key for key in keys if key not in books)
+
+
+def forecast_of(
+    accounts: Mapping[AccountKey, Account], plan: Plan, planned: PlannedReleases, wanted: int = 1
+) -> Forecast:
+    """The same for `accounts` that were read already, wherever they come from; those that are not among them have no ceiling."""
+    keys = charged(plan, planned)
+    fits = {key: _launches(account, planned.planned()) for key, account in accounts.items()}
+    missing = tuple(key for key in keys if key not in accounts)
     possible = 0 if missing else min(wanted, *fits.values())
     return Forecast(
-        accounts=tuple(_of_account(books[key], planned, fits[key], possible) for key in keys if key in books),
+        accounts=tuple(
+            _of_account(key, accounts[key], planned, fits[key], possible) for key in keys if key in accounts
+        ),
         missing=missing,
         wanted=wanted,
         possible=possible,
     )
 
 
-def _of_account(book: Book, planned: PlannedReleases, launches: int, possible: int) -> AccountForecast:
-    account = book.account
+def _of_account(
+    key: AccountKey, account: Account, planned: PlannedReleases, launches: int, possible: int
+) -> AccountForecast:
     rounds = _rounds(account, planned)
     then = account.charged(_times(planned.planned(), possible))
     return AccountForecast(
-        key=book.key,
+        key=key,
         ceiling=account.ceiling,
         before=Standing.of(account),
         after=Standing.of(account.charged(planned.planned())),

@@ -19,9 +19,10 @@ from coordinator.ledger.ceilings import Drafted, Proposal
 from coordinator.ledger.facts import summary_facts, view_facts
 from coordinator.ledger.store import Ledger
 from coordinator.ledger.units import parse_unit
-from coordinator.office import ceilings, gate, halts, personal, plans, runs
+from coordinator.office import ceilings, comments, gate, halts, personal, plans, runs
 from coordinator.office.actors import here
 from coordinator.office.ceilings import AppliedCeiling
+from coordinator.office.comments import Comment
 from coordinator.office.plans import ProposedPlan
 from coordinator.office.policies import LocalPolicies
 from coordinator.office.requests import Asked
@@ -104,6 +105,14 @@ class LocalDesk:
     def plans(self) -> Iterable[PlanStanding]:
         """See `Desk.plans`."""
         return plans.list_plans(self.centre, 0, None)
+
+    def comment(self, plan: str, contract: str, text: str) -> Comment:
+        """See `Desk.comment`."""
+        return comments.comment(self.centre, here(), plan, contract, text)
+
+    def comments(self, plan: str, contract: str) -> Iterable[Comment]:
+        """See `Desk.comments`."""
+        return comments.list_comments(self.centre, plan, contract, 0, comments.MOST)
 
     def entries(self, last: int, kind: str | None) -> tuple[int, list[RawEntry]]:
         """See `Desk.entries`."""

@@ -117,7 +117,10 @@ def find_plan(centre: Centre, plan: str, contract: str = "") -> ProposedPlan:
         raise UsageError(
             f"{plan[:70]!r} names no plan; use its digest, or {FEWEST_DIGITS} or more digits of it"
         )
-    query = select(StoredPlan).where(StoredPlan.digest.startswith(plan, autoescape=True))
+    whole = len(plan) == DIGEST_LENGTH  # which an index finds
+    query = select(StoredPlan).where(
+        StoredPlan.digest == plan if whole else StoredPlan.digest.startswith(plan, autoescape=True)
+    )
     if contract:
         query = query.where(StoredPlan.contract_digest == contract)
     with reading(centre.engine, "looking for a plan") as session:

@@ -103,7 +103,8 @@ def test_separation_of_duties() -> None:
     halting, lifting = (f"covenant.governance.v1.Halts/{name}" for name in ("GiveHalt", "SayLift"))
     assert changes[halting] == set(Role)
     telling = "covenant.control.v1.Models/TellPersonal"
-    assert {name for name, roles in changes.items() if Role.AUDITOR in roles} == {halting}
+    commenting = "covenant.governance.v1.Plans/CommentPlan"
+    assert {name for name, roles in changes.items() if Role.AUDITOR in roles} == {halting, commenting}
     assert {name for name, roles in changes.items() if Role.SITE_OPERATOR in roles} == {halting, telling}
     assert {name for name, roles in changes.items() if Role.ADMIN in roles} == {
         "covenant.control.v1.Runs/StopRun",

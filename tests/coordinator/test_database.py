@@ -69,7 +69,7 @@ def test_migrated_schema_equals_the_created_one_in_checks_and_partial_indexes(en
     ledger = {f"ledger_{name}" for name in ("accounts", "alerts", "ceilings", "entries", "releases")}
     recovery = {"adopted_charges", "adopted_sites", "restores"}
     log = {"log_checkpoints", "log_entries", "log_forks", "log_subjects", "witness_statements"}
-    office = {"plans", "requests", "accesses", "invitations"}
+    office = {"plans", "plan_comments", "requests", "accesses", "invitations"}
     halts = {"halts", "leadership"}
     policies = {"policy_packs", "policy_judgements"}
     registry = {"model_aliases", "model_moves", "model_notes", "model_statements", "model_verdicts"}

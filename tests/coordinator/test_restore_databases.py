@@ -265,6 +265,7 @@ def test_a_backup_of_an_older_schema_is_brought_up_to_date(life: Life, empty: En
         "console_identities",
         "console_links",
         "console_sessions",
+        "plan_comments",
     }
     path = snapshot_of(life) / "MANIFEST.json"
     manifest = SignedManifest.from_canonical(path.read_bytes().strip()).manifest
