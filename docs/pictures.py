@@ -206,11 +206,13 @@ def page(titles: Mapping[str, str]) -> str:
 
 
 def _section(each: Told) -> str:
-    desk, phone = (f"pictures/{name_of(each.path)}-{width}.png" for width in SIZES)
-    pictures = (
-        f"| ![{each.heading}, on a desk]({desk}) | ![{each.heading}, on a phone]({phone}) |\n|---|---|\n"
+    shown = (f"pictures/{name_of(each.path)}-{width}.png" for width in SIZES)
+    desk, phone = (
+        f"[![{each.heading}, on a {where}]({path})]({path})"
+        for where, path in zip(("desk", "phone"), shown, strict=True)
     )
-    return f"### {each.heading}\n\n" + (f"{each.words}\n\n" if each.words else "") + pictures
+    words = f"{each.words}\n\n" if each.words else ""
+    return f"### {each.heading}\n\n{words}| On a desk | On a phone |\n|---|---|\n| {desk} | {phone} |\n"
 
 
 def main() -> int:

@@ -29,7 +29,7 @@ from simulation.demo.demonstration import Demonstration, command_path, held_out_
 from simulation.demo.deployed import Rollouts, declined_by_both
 from simulation.demo.governed import AUTHOR, Officers
 from simulation.deployment import Deployment, port_or_free
-from simulation.officers import OFFICERS, ROLES
+from simulation.officers import OFFICERS, PRIVACY, ROLES
 from strategies.errors import CovenantError
 from strategies.ids import RunId
 
@@ -82,7 +82,8 @@ class Welcome:
             f"  export COVENANT_HOME={self.home}",
             f"  {covenant} run watch {self.run}",
             f"  {covenant} console link {AUTHOR}      # another link",
-            f"Officers' own folders, with key, passphrase and access, are in {next(iter(self.machines.values())).parent}.",
+            f"  cd {self.machines[PRIVACY]}   # an officer's own folder; to approve from there:",
+            f"  {covenant} desk --access access --root root.json --key officer.key --passphrase-file passphrase",
             "Ctrl-C ends it.",
         ]
         for each in words:

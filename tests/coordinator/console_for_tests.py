@@ -61,7 +61,11 @@ class Pages:
         """A browser, signed in as an officer if one is named."""
         files = control_files(self.centre.settings, self.centre.clock())
         client = httpx.Client(
-            base_url=self.address, verify=ssl.create_default_context(cafile=files.ca), follow_redirects=True, timeout=30, trust_env=False
+            base_url=self.address,
+            verify=ssl.create_default_context(cafile=files.ca),
+            follow_redirects=True,
+            timeout=30,
+            trust_env=False,
         )
         made = Browser(client, self.address)
         if officer is not None:

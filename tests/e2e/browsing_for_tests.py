@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from base64 import b64encode
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +38,7 @@ from coordinator.console.links import PATH, make_link
 from coordinator.console.routes import Route, all_routes
 from coordinator.settings import load_settings
 from protos.egress import child_environment
+from simulation.deployment import free_port
 from simulation.officers import ROLES
 
 SIZES: Final = (1440, 390)
@@ -46,7 +47,12 @@ _HEIGHT: Final = 900
 _UP_WITHIN_S: Final = 600.0
 _END_WITHIN_S: Final = 90.0
 _MOST_PAGES: Final = 150
-_LEADS: Final = re.compile(r'\b(href|hx-get)="([^"]*)"')
+_LEADS: Final = re.compile(r'\b(href|hx-get|action|src)="([^"]*)"')
+_BEGIN: Final = (
+    "/models/compare?first=lending-default@1&second=lending-default@2",  # a form leads there
+    "/",
+    "/account",
+)
 
 
 def chromium() -> str:
@@ -113,26 +119,54 @@ def browser(shown: Shown) -> Iterator[Browser]:
         started.close()
 
 
+@contextmanager
+def desk_of(shown: Shown, officer: str) -> Iterator[str]:
+    """The officer's own desk, opened in the officer's own folder; the address that opens it once."""
+    folder = Path(shown.facts["machines"][officer])
+    words = ["--access", "access", "--root", "root.json", "--key", "officer.key"]
+    words += ["--passphrase-file", "passphrase", "--no-open", "--port", str(free_port())]
+    told = folder / "desk.err"
+    with told.open("wb") as errors:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "coordinator.main", "desk", *words],
+            cwd=folder,
+            env=child_environment(),
+            stdin=subprocess.DEVNULL,
+            stderr=errors,
+        )
+    try:
+        deadline = time.monotonic() + _END_WITHIN_S
+        while not (found := re.search(r"(?m)^ +(http://127\.0\.0\.1:\S+)", told.read_text())):
+            assert process.poll() is None, told.read_text()
+            assert time.monotonic() < deadline, told.read_text()
+            time.sleep(0.1)
+        yield found[1]
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(_END_WITHIN_S)
+
+
 @dataclass
 class Looking:
-    """One officer at a browser. `complaints` are what it said of the pages; no request of theirs reaches another host."""
+    """One officer at a browser. `complaints` are what it said of the pages, and requests to other hosts than the one whose pages they are."""
 
     shown: Shown
+    host: str
     context: BrowserContext
     page: Page
     officer: str = ""
     complaints: list[str] = field(default_factory=list)
 
     @classmethod
-    def at(cls, shown: Shown, browser: Browser, width: int = SIZES[0], *, dark: bool = False) -> Looking:
-        """Nobody yet."""
+    def at(cls, shown: Shown, browser: Browser, host: str | None = None) -> Looking:
+        """Nobody yet, before the console, or before the pages of another `host`."""
         context = browser.new_context(
-            viewport={"width": width, "height": _HEIGHT},
-            color_scheme="dark" if dark else "light",
+            viewport={"width": SIZES[0], "height": _HEIGHT},
+            color_scheme="light",
             locale="en-GB",
             timezone_id="Europe/Vienna",
         )
-        made = cls(shown, context, context.new_page())
+        made = cls(shown, host or shown.address, context, context.new_page())
         context.on("request", made._asked)
         context.on("console", made._said)
         context.on("weberror", lambda error: made.complaints.append(f"script: {error.error}"))
@@ -162,10 +196,7 @@ class Looking:
 
     def _asked(self, request: Request) -> None:
         target = urlsplit(request.url)
-        if (
-            target.scheme not in {"data", "blob"}
-            and f"{target.scheme}://{target.netloc}" != self.shown.address
-        ):
+        if target.scheme not in {"data", "blob"} and f"{target.scheme}://{target.netloc}" != self.host:
             self.complaints.append(f"a request to {request.url}")
 
     def _said(self, message: ConsoleMessage) -> None:
@@ -201,14 +232,16 @@ class Tour:
     dead: list[str] = field(default_factory=list)
 
 
-def follow_links(looking: Looking, tour: Tour, begin: Sequence[str] = ("/", "/account")) -> Tour:
+def follow_links(looking: Looking, tour: Tour) -> Tour:
     """Follow the links of the pages, two addresses of every route: one plain, one with a query."""
-    waiting, seen = [(each, False) for each in begin], set[tuple[str, bool]]()
+    waiting, seen = [(each, "href") for each in _BEGIN], set[tuple[str, bool]]()
     client = looking.context.request
     while waiting and len(seen) < _MOST_PAGES:
-        address, part = waiting.pop(0)
-        place = urlsplit(address)
+        address, kind = waiting.pop(0)
+        place, part = urlsplit(address), kind == "hx-get"
         name = template_of(place.path)
+        if name is None and kind == "href" and not place.path.startswith("/static/"):
+            tour.dead.append(f"{looking.officer}: {address} is no page")
         if name is None or (name, bool(place.query)) in seen:
             continue
         seen.add((name, bool(place.query)))
@@ -227,10 +260,10 @@ def follow_links(looking: Looking, tour: Tour, begin: Sequence[str] = ("/", "/ac
     return tour
 
 
-def _links(page: str, path: str) -> list[tuple[str, bool]]:
-    """Where a page leads to within the console, and whether that is a part which it fetches for itself."""
-    found = [(urljoin(path, html.unescape(where)), kind == "hx-get") for kind, where in _LEADS.findall(page)]
-    return [(where.partition("#")[0], part) for where, part in found if not urlsplit(where).netloc]
+def _links(page: str, path: str) -> list[tuple[str, str]]:
+    """Where a page leads to within the console, and by which attribute."""
+    found = [(urljoin(path, html.unescape(where)), kind) for kind, where in _LEADS.findall(page)]
+    return [(where.partition("#")[0], kind) for where, kind in found if not urlsplit(where).netloc]
 
 
 EVERYBODY: Final = tuple(ROLES)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Page
+from playwright.sync_api import Browser, Page, expect
 
 from tests.e2e.browsing_for_tests import (
     EVERYBODY,
@@ -16,6 +17,7 @@ from tests.e2e.browsing_for_tests import (
     Tour,
     browser,
     demo_up,
+    desk_of,
     follow_links,
     templates,
 )
@@ -91,3 +93,104 @@ def judged(looking: Looking, path: str) -> list[str]:
                 found.append(f"{where}: {beyond} px wider than the screen")
     looking.set(SIZES[0], dark=False)
     return found
+
+
+def test_from_a_budget_to_a_rollback(shown: Shown, chrome: Browser) -> None:
+    """What people come for: budgets are read, a plan is approved at two desks and launched, its run is watched to its end, models are compared, one is taken back, and the log is verified."""
+    privacy, engineer, risk, auditor = (
+        signed_in(shown, chrome, each) for each in ("privacy-officer", "ml-engineer", "model-risk", "auditor")
+    )
+
+    reads_budgets(privacy)
+    approves_at_the_desk(privacy, chrome)
+    approves_at_the_desk(risk, chrome)
+    watches_to_the_end(engineer)
+    compares_models(engineer)
+    rolls_back(risk)
+    verifies_the_log(auditor)
+
+    for each in (privacy, engineer, risk, auditor):
+        assert each.complaints == []
+        each.context.close()
+
+
+def signed_in(shown: Shown, chrome: Browser, officer: str) -> Looking:
+    looking = Looking.at(shown, chrome)
+    looking.sign_in(officer)
+    return looking
+
+
+def reads_budgets(looking: Looking) -> None:
+    looking.show("/budgets")
+    for site in ("west", "midwest", "northeast", "south"):
+        expect(looking.page.get_by_role("row").filter(has_text=site).first).to_contain_text("lending-club")
+    looking.page.locator('#main a[href^="/budgets/west/"]').first.click()
+    expect(looking.page.get_by_role("main")).to_contain_text("add-or-remove-one")
+
+
+def approves_at_the_desk(console: Looking, chrome: Browser) -> None:
+    """The console leads to the desk, whose address stands in the officer's own terminal; the desk checks, and signs once the digits are typed."""
+    plan = str(console.shown.facts["plan"])
+    console.show("/plans")
+    console.page.locator(f'#main a[href*="{plan}"]').first.click()
+    console.page.wait_for_url(f"**/plans/{plan}*")
+    leads = console.page.get_by_role("link", name="Open at your desk").get_attribute("href")
+    assert leads is not None
+    with desk_of(console.shown, console.officer) as address:
+        host = "/".join(address.split("/")[:3])
+        desk = Looking.at(console.shown, chrome, host)
+        desk.page.goto(address)
+        expect(desk.page.get_by_role("main")).to_contain_text("Plans that wait for you")
+        desk.page.goto(f"{host}/{leads.split('/', 3)[3]}")
+        assert serious(desk.page) == []
+        sign = desk.page.get_by_role("button", name="Sign with your key")
+        expect(sign).to_be_disabled()
+        desk.page.locator("input[name=confirmed]").fill(plan[:8])
+        sign.click()
+        expect(desk.page.get_by_role("status").first).to_be_visible()
+        assert desk.complaints == []
+        desk.context.close()
+    console.page.reload()
+    expect(console.page.get_by_role("row").filter(has_text=console.officer).first).to_be_visible()
+
+
+def watches_to_the_end(looking: Looking) -> None:
+    """The run's page is loaded once, and says by itself that the run is over."""
+    plan = looking.shown.facts["plan"]
+    looking.show("/plans")
+    looking.page.locator(f'#main a[href*="{plan}"]').first.click()
+    looking.page.get_by_role("button", name="Launch this plan").click()
+    looking.page.wait_for_url("**/runs/run-*")
+    looking.page.evaluate("window.loadedOnce = true")
+    expect(looking.page.locator("#run-now")).to_contain_text("completed", timeout=240_000)
+    expect(looking.page.locator("#run-course svg").first).to_be_visible()
+    assert looking.page.evaluate("window.loadedOnce") is True
+
+
+def compares_models(looking: Looking) -> None:
+    looking.show("/models")
+    looking.page.get_by_role("button", name="Side by side").click()
+    heading = looking.page.get_by_role("heading", level=1)
+    expect(heading).to_contain_text(re.compile("lending-default@[0-9]+ and lending-default@[0-9]+"))
+    expect(looking.page.locator("[data-chart] svg").first).to_be_visible()
+
+
+def rolls_back(looking: Looking) -> None:
+    looking.show("/deployments/branch")
+    now = looking.page.get_by_role("button", name="Roll back now")
+    expect(now).to_be_disabled()
+    form = looking.page.locator("form", has=now)
+    form.locator("[name=why]").fill("it answers too boldly")
+    form.locator("[name=confirmed]").fill("roll back")
+    now.click()
+    expect(looking.page.locator("#history")).to_contain_text("it answers too boldly")
+    expect(looking.page.locator("#history")).to_contain_text("rolled")
+
+
+def verifies_the_log(looking: Looking) -> None:
+    """The browser computes the root from the entry and its proof, and checks the head's signature."""
+    looking.show("/log")
+    looking.page.locator("#main").get_by_role("link", name=re.compile("^[0-9]+$")).first.click()
+    for check in ("root", "signature"):
+        expect(looking.page.locator(f"[data-check={check}]")).to_have_attribute("data-state", "held")
+    expect(looking.page.locator("[data-alarm]")).to_be_hidden()
