@@ -32,7 +32,7 @@ from protos.artifact_keys import ARTIFACTS
 from protos.egress import child_environment
 from protos.shell import people
 from simulation.officers import Officers, make_passphrase
-from strategies.errors import CovenantError, Unreachable, UsageError
+from strategies.errors import CovenantError, Unreachable
 from strategies.ids import SiteName
 
 _STOP_WITHIN_S = 15.0
@@ -314,21 +314,6 @@ def resident_mib(pid: int) -> float:
     """Resident memory of a process in MiB, from the kernel's own count."""
     pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
-
-
-def port_or_free(port: int) -> int:
-    """`port`, or one that is free for 0. Raises UsageError for one that somebody listens on."""
-    if not port:
-        return free_port()
-    with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that has just been left is free
-        try:
-            probe.bind(("127.0.0.1", port))
-        except OSError as error:
-            raise UsageError(
-                f"port {port} of 127.0.0.1 cannot be used ({error.strerror}); name another one with --port, or 0 for any that is free"
-            ) from error
-    return port
 
 
 def _runs(stat: Path, module: str, parent: int) -> bool:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 import time
 from collections.abc import Iterator, Mapping
@@ -28,9 +29,9 @@ from simulation.demo import data
 from simulation.demo.demonstration import Demonstration, command_path, held_out_rows, step
 from simulation.demo.deployed import Rollouts, declined_by_both
 from simulation.demo.governed import AUTHOR, Officers
-from simulation.deployment import Deployment, port_or_free
+from simulation.deployment import Deployment, free_port
 from simulation.officers import OFFICERS, PRIVACY, ROLES
-from strategies.errors import CovenantError
+from strategies.errors import CovenantError, UsageError
 from strategies.ids import RunId
 
 _RUNS: Final = 4
@@ -93,7 +94,7 @@ class Welcome:
 @contextmanager
 def kept_up(demonstration: Demonstration, port: int) -> Iterator[tuple[Deployment, Welcome]]:
     """The federation, running, with its console on loopback `port`, or on one that is free for 0. Raises UsageError for one that is taken."""
-    console_port = port_or_free(port)
+    console_port = _port(port)
     runs = _RUNS if demonstration.private else 0
     with demonstration.federation(runs, console_port) as deployment:
         with step("the web console"):
@@ -199,3 +200,18 @@ def _wait_until_served(deployment: Deployment) -> None:
     raise CovenantError(
         f"the console at {_address(deployment)} did not answer within {_WITHIN_S:.0f} s; see {deployment.log_of('coordinator')}"
     )
+
+
+def _port(port: int) -> int:
+    """`port`, or one that is free for 0. Raises UsageError for one that somebody listens on."""
+    if not port:
+        return free_port()
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # one that has just been left is free
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            raise UsageError(
+                f"port {port} of 127.0.0.1 cannot be used ({error.strerror}); name another one with --port, or 0 for any that is free"
+            ) from error
+    return port
