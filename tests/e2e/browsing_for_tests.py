@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urljoin, urlsplit
+from urllib.parse import parse_qs, urljoin, urlsplit
 
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
@@ -46,13 +46,10 @@ SIZES: Final = (1440, 390)
 _HEIGHT: Final = 900
 _UP_WITHIN_S: Final = 600.0
 _END_WITHIN_S: Final = 90.0
-_MOST_PAGES: Final = 150
+_MOST_PAGES: Final = 400
 _LEADS: Final = re.compile(r'\b(href|hx-get|action|src)="([^"]*)"')
-_BEGIN: Final = (
-    "/models/compare?first=lending-default@1&second=lending-default@2",  # a form leads there
-    "/",
-    "/account",
-)
+_FILLED: Final = {"/models/compare": "?first=lending-default@1&second=lending-default@2"}
+"""Forms that lead to a page, filled in for the demo."""
 
 
 def chromium() -> str:
@@ -233,8 +230,8 @@ class Tour:
 
 
 def follow_links(looking: Looking, tour: Tour) -> Tour:
-    """Follow the links of the pages, two addresses of every route: one plain, one with a query."""
-    waiting, seen = [(each, "href") for each in _BEGIN], set[tuple[str, bool]]()
+    """Follow the links of the pages, one address of every route for each set of fields in its query."""
+    waiting, seen = [(each, "href") for each in ("/", "/account")], set[tuple[str, frozenset[str]]]()
     client = looking.context.request
     while waiting and len(seen) < _MOST_PAGES:
         address, kind = waiting.pop(0)
@@ -242,9 +239,10 @@ def follow_links(looking: Looking, tour: Tour) -> Tour:
         name = template_of(place.path)
         if name is None and kind == "href" and not place.path.startswith("/static/"):
             tour.dead.append(f"{looking.officer}: {address} is no page")
-        if name is None or (name, bool(place.query)) in seen:
+        asked = frozenset(parse_qs(place.query))
+        if name is None or (name, asked) in seen:
             continue
-        seen.add((name, bool(place.query)))
+        seen.add((name, asked))
         answered = client.get(
             looking.shown.address + address,
             headers={"HX-Request": "true"} if part else {},
@@ -262,7 +260,10 @@ def follow_links(looking: Looking, tour: Tour) -> Tour:
 
 def _links(page: str, path: str) -> list[tuple[str, str]]:
     """Where a page leads to within the console, and by which attribute."""
-    found = [(urljoin(path, html.unescape(where)), kind) for kind, where in _LEADS.findall(page)]
+    found = [
+        (urljoin(path, html.unescape(where)) + _FILLED.get(where, ""), kind)
+        for kind, where in _LEADS.findall(page)
+    ]
     return [(where.partition("#")[0], kind) for where, kind in found if not urlsplit(where).netloc]
 
 
