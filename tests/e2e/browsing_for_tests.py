@@ -44,7 +44,7 @@ from simulation.officers import ROLES
 SIZES: Final = (1440, 390)
 """Widths in CSS pixels: a desk, and a phone."""
 _HEIGHT: Final = 900
-_UP_WITHIN_S: Final = 600.0
+_UP_WITHIN_S: Final = 900.0
 _END_WITHIN_S: Final = 90.0
 _MOST_PAGES: Final = 400
 _LEADS: Final = re.compile(r'\b(href|hx-get|action|src)="([^"]*)"')
