@@ -75,7 +75,7 @@ def test_every_page_is_reached_by_links_and_can_be_used_by_everybody(shown: Show
         troubles += judged(stranger, path)
     troubles += stranger.complaints
 
-    assert (tour.dead, troubles) == ([], [])
+    assert not tour.dead + troubles, "\n".join(tour.dead + troubles)
     not_reached = templates().keys() - tour.pages.keys() - tour.files.keys()
     assert [each for each in sorted(not_reached) if not each.startswith(NOT_BY_LINKS)] == []
 
