@@ -11,10 +11,11 @@ BIN := $(VENV)/bin
 MLFLOW_VENV ?= .venv-mlflow
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 TORCH_FROM := $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
 # Two cores are what the suites are sized for.
 WORKERS ?= 2
 
-.PHONY: install bundle demo test test-long gates check format docs texts bench protos clean
+.PHONY: install bundle demo browser test test-long gates check format docs pictures texts bench protos clean
 
 install: $(VENV)/.installed
 
@@ -25,7 +26,8 @@ demo: $(VENV)/.installed
 test: $(VENV)/.installed-dev $(VENV)/kserve/.downloaded
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not slow" tests
 
-test-long: $(VENV)/.installed-dev $(MLFLOW_VENV)/.installed
+# The console is tested in a real browser. CI has to have one; elsewhere those tests are skipped without it.
+test-long: $(VENV)/.installed-dev $(MLFLOW_VENV)/.installed $(if $(filter true,$(CI)),browser)
 	COVENANT_TEST_MLFLOW=$(abspath $(MLFLOW_VENV)) $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m slow tests
 
 # The project's own plan has to hold what it promises; CI shows reports/ of a run that does not.
@@ -61,6 +63,15 @@ docs: $(VENV)/.installed-dev
 
 texts: $(VENV)/.installed-dev
 	$(BIN)/python -m coordinator.console.catalogue
+
+# Debian's Chromium, from its own packages.
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || { echo "installing Chromium ..."; \
+	  $(AS_ROOT) apt-get update -qq && $(AS_ROOT) apt-get install --yes -qq --no-install-recommends chromium; }
+
+# The console's pages as docs/console.md shows them, from a demo that is started for it: five minutes.
+pictures: $(VENV)/.installed-dev browser
+	$(BIN)/python -m docs.pictures
 
 bench: $(VENV)/.installed
 	$(BIN)/covenant bench exchange --peer

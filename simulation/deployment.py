@@ -49,6 +49,8 @@ class Deployment:
     control_port: int = 0
     enrolment_port: int | None = None
     """Of the enrolment door, if there is to be one."""
+    console_port: int | None = None
+    """Of the web console, if there is to be one."""
     _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _logs: list[IO[bytes]] = field(default_factory=list)
 
@@ -118,6 +120,7 @@ class Deployment:
                 make_passphrase(self.home / "passphrase"),
                 self.control_port,
                 enrolment_port=self.enrolment_port,
+                console_port=self.console_port,
             )
             (self.home / "root.json").write_bytes(self.officers.root.read_bytes())
             self._let_sign_models()

@@ -37,6 +37,14 @@ OFFICERS: Final[Mapping[str, Role]] = {
     "ml-engineer": Role.ML_ENGINEER,
 }
 """Who decides about plans, by one role each."""
+ONLOOKERS: Final[Mapping[str, Role]] = {
+    "auditor": Role.AUDITOR,
+    "site-operator": Role.SITE_OPERATOR,
+    "admin": Role.ADMIN,
+}
+"""Who looks: nothing in the demo waits for their signatures."""
+ROLES: Final[Mapping[str, Role]] = {**OFFICERS, **ONLOOKERS}
+"""Everybody on the member list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +74,7 @@ class Officers:
         """Make all keys, and the root."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.folder.chmod(0o700)
-        for name in (*ROOT_OFFICERS, *OFFICERS):
+        for name in (*ROOT_OFFICERS, *ROLES):
             new_key(name, self.folder, make_passphrase(self.passphrase(name)))
         new_root(federation, [self.card(name) for name in ROOT_OFFICERS], QUORUM, self.root)
         sign_root(self.root, self._keys, None, self._passphrases)
@@ -77,7 +85,7 @@ class Officers:
             members=members,
             root=[self.root],
             requests=list(requests),
-            officer=[f"{self.card(name)}:{role}" for name, role in OFFICERS.items()],
+            officer=[f"{self.card(name)}:{role}" for name, role in ROLES.items()],
             service=[f"{card}:{purpose}" for purpose, card in services.items()],
             key=self._keys,
             passphrase_file=self._passphrases,

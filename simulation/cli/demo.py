@@ -10,10 +10,11 @@ from typing import Annotated, Literal
 import typer
 
 from coordinator.cli.options import Home, Json
-from protos.shell import emit, people
+from protos.shell import emit
 from strategies.errors import UsageError
 
 _DEMO_FOLDER = Path("covenant-demo")
+_CONSOLE_PORT = 9095
 DemoFolder = Annotated[
     Path, typer.Option(help="Where the demo keeps its keys, data, model and logs; made anew each time.")
 ]
@@ -38,10 +39,7 @@ def demo(
     json: Json = False,
 ) -> None:
     """Run a real federation on real loans: a SuperLink, four agents, a registered model, a score. Leaves nothing running."""
-    if full and privacy == "none":
-        raise UsageError(
-            "--full shows what runs cost the accounts, and without privacy there are none; leave --privacy out"
-        )
+    _require_private(privacy, full=full)
     from simulation.demo.demonstration import Demonstration
 
     interrupt_on_terminate()
@@ -55,34 +53,57 @@ def demo(
 def up(
     home: Home = None,
     demo: Annotated[
-        bool, typer.Option("--demo", help="Bring the demo's federation up, agents included.")
+        bool,
+        typer.Option(
+            "--demo", help="Bring the demo's federation up, agents and web console included, with a run."
+        ),
     ] = False,
     folder: DemoFolder = _DEMO_FOLDER,
     privacy: DemoPrivacy = "distributed",
+    port: Annotated[
+        int,
+        typer.Option(min=0, max=65535, help="Port of the demo's web console; 0 for any that is free."),
+    ] = _CONSOLE_PORT,
+    *,
+    full: Annotated[
+        bool,
+        typer.Option(
+            "--full",
+            help="First two runs to their end, their models approved, and both deployed to one target, so that every page has something to show; two minutes more.",
+        ),
+    ] = False,
+    json: Json = False,
 ) -> None:
-    """Bring a coordinator up and keep it running until Ctrl-C; with --demo, a whole federation."""
+    """Keep a coordinator running until Ctrl-C, as `covenant serve` does; with --demo, a whole federation with its web console, and links to sign in there."""
     if not demo:
+        if full or json:
+            raise UsageError("--full and --json are about the demo's federation; add --demo")
         from coordinator.cli.centre import run_service
 
         run_service(home)
         return
+    _require_private(privacy, full=full)
     from simulation.demo.demonstration import Demonstration
+    from simulation.demo.kept_up import kept_up
 
     interrupt_on_terminate()
-    with Demonstration(folder.resolve(), private=privacy == "distributed").federation() as deployment:
-        people.print(
-            f"The demo's federation is up. In another terminal:\n  export COVENANT_HOME={deployment.home}",
-            highlight=False,
-        )
-        people.print(f"  covenant plan launch {deployment.folder / 'plan.yaml'}", highlight=False)
-        people.print(
-            f"  covenant run list\nA plan that you change needs its officers again; their keys are in {deployment.officers.folder}."
-            "\nCtrl-C ends it.",
-            highlight=False,
-        )
+    shown = Demonstration(folder.resolve(), private=privacy == "distributed", full=full)
+    with kept_up(shown, port) as (deployment, welcome):
+        if json:
+            emit(welcome.facts())
+        else:
+            welcome.show()
         while True:
             deployment.check()
             time.sleep(1.0)
+
+
+def _require_private(privacy: str, *, full: bool) -> None:
+    """Raise UsageError for a full demo without privacy."""
+    if full and privacy == "none":
+        raise UsageError(
+            "--full shows what runs cost the accounts, and without privacy there are none; leave --privacy out"
+        )
 
 
 def interrupt_on_terminate() -> None:

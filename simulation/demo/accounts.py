@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 
@@ -20,25 +21,24 @@ from strategies.dp.units import Guarantee
 from strategies.ids import SiteName
 
 
-def _ceiling(plan: Plan, contract: Contract, then: Plan | None) -> Ceiling | None:
+def _ceiling(plan: Plan, contract: Contract, then: Sequence[Plan]) -> Ceiling | None:
     releases = releases_of(plan, contract)
     if releases is None or not isinstance(plan.privacy, Privacy):
         return None
     fitting = fitting_ceiling(releases, plan.privacy)
-    if then is None or not isinstance(then.privacy, Privacy):
-        return fitting
-    return replace(fitting, epsilon=fitting.epsilon + then.privacy.limit.epsilon)
+    more = (each.privacy.limit.epsilon for each in then if isinstance(each.privacy, Privacy))
+    return replace(fitting, epsilon=fitting.epsilon + sum(more))
 
 
-def account_option(plan: Plan, contract: Contract, then: Plan | None = None) -> str | None:
-    """The account of a site as `covenant-agent init --account` takes it, with room for `plan` and one that is run `then`; None without privacy."""
+def account_option(plan: Plan, contract: Contract, then: Sequence[Plan] = ()) -> str | None:
+    """The account of a site as `covenant-agent init --account` takes it, with room for `plan` and those that are run `then`; None without privacy."""
     ceiling = _ceiling(plan, contract, then)
     if ceiling is None:
         return None
     return f"{ceiling.unit.kind},{ceiling.epsilon},{ceiling.delta},{ceiling.order}"
 
 
-def open_accounts(deployment: Deployment, plan: Plan, contract: Contract, then: Plan | None = None) -> None:
+def open_accounts(deployment: Deployment, plan: Plan, contract: Contract, then: Sequence[Plan] = ()) -> None:
     """Set the ceilings at the centre, as a privacy officer does with `covenant ledger ceiling`."""
     ceiling = _ceiling(plan, contract, then)
     if ceiling is None:

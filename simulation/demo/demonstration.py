@@ -68,14 +68,14 @@ class Demonstration:
         (self.folder / _MARKER).touch()
 
     @contextmanager
-    def federation(self) -> Iterator[Deployment]:
-        """The running federation: four subsidiaries and their coordinator."""
+    def federation(self, pilots: int = 0, console_port: int | None = None) -> Iterator[Deployment]:
+        """The running federation: four subsidiaries and their coordinator, with room in their accounts for `pilots` runs of the small plan."""
         self.prepare()
         data.copy_document(data.PLAN if self.private else data.WITHOUT_PRIVACY, self.folder, data.PLAN)
         contract_file = data.copy_document(data.CONTRACT, self.folder)
-        plan, contract = self._documents()
-        then = load_document(data.copy_document(data.PILOT, self.folder), Plan) if self.full else None
-        with Deployment(self.folder) as deployment:
+        plan, contract = self.documents()
+        then = [load_document(data.copy_document(data.PILOT, self.folder), Plan)] * pilots if pilots else []
+        with Deployment(self.folder, console_port=console_port) as deployment:
             with step("keys, certificates and four folders of loans"):
                 deployment.lay_out(
                     data.regional_loans(),
@@ -96,8 +96,8 @@ class Demonstration:
 
     def run(self) -> DemoReport:
         """Run the demo to its end; nothing is left running."""
-        with self.federation() as deployment:
-            plan, contract = self._documents()
+        with self.federation(pilots=1 if self.full else 0) as deployment:
+            plan, contract = self.documents()
             tables = data.tables(contract)
             finished = self._train(deployment)
             memory = max(resident_mib(deployment.pid(site)) for site in plan.sites.invite)
@@ -148,7 +148,7 @@ class Demonstration:
         self, deployment: Deployment, officers: Officers, features: FeatureSpec, applicants: Table
     ) -> DeploymentReport:
         """What becomes of both runs' models."""
-        first, second = list_versions(deployment.centre().engine, self._documents()[0].name)
+        first, second = list_versions(deployment.centre().engine, self.documents()[0].name)
         application = declined_by_both(deployment, (first, second), features, applicants)
         rollouts = Rollouts.of(deployment, officers, (first, second), application)
         return rolled_out(rollouts, self.folder / "exported", step)
@@ -179,7 +179,8 @@ class Demonstration:
             interval=None if interval is None else (interval[0], interval[1]),
         )
 
-    def _documents(self) -> tuple[Plan, Contract]:
+    def documents(self) -> tuple[Plan, Contract]:
+        """The demo's plan and contract."""
         return (
             load_document(self.folder / data.PLAN, Plan),
             load_document(self.folder / data.CONTRACT, Contract),
@@ -259,12 +260,12 @@ class Demonstration:
                 "database": self.folder / "coordinator" / "covenant.db",
                 "logs": self.folder / "logs",
                 "coordinator": self.folder / "coordinator",
-                "command": _command(),
+                "command": command_path(),
             },
         )
 
 
-def _command() -> Path:
+def command_path() -> Path:
     """How a reader calls `covenant` from here: by name if the shell finds it, else by path."""
     return Path("covenant") if shutil.which("covenant") else Path(sys.executable).parent / "covenant"
 

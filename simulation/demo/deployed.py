@@ -131,15 +131,20 @@ class Rollouts:
         self._confirmed()
         wait_until_ready(self.url, self.deployment.check)
 
-    def try_out(self) -> dict[str, int]:
-        """Bring the second version to a share of requests, then to all; how many applications each version answered meanwhile."""
+    def share(self) -> dict[str, int]:
+        """Bring the second version to a share of requests; how many applications each version answers then."""
         self._author("deploy", "start", self.second.ref, *_to("the next model"), "--canary", str(SHARE))
         self._confirmed()
         with self._service() as service:
             answered = Counter(self._ask(service, f"applicant-{each}").version for each in range(_KEYS))
+        return {version.ref: answered[version.version] for version in (self.first, self.second)}
+
+    def try_out(self) -> dict[str, int]:
+        """Bring the second version to a share of requests, then to all; how many applications each version answered meanwhile."""
+        answered = self.share()
         self._author("deploy", "promote", TARGET, "--full", "--why", "it answers well")
         self._confirmed()
-        return {version.ref: answered[version.version] for version in (self.first, self.second)}
+        return answered
 
     def score(self) -> ApplicationReport:
         """Ask about the application. Raises CovenantError unless it is declined with reasons."""

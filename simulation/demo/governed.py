@@ -17,6 +17,8 @@ from coordinator.api.client import ControlClient
 from coordinator.api.desk import RemoteDesk
 from coordinator.db.schema import FINAL_STATES, RunState
 from coordinator.runs import RunView
+from protos.documents import load_document
+from protos.plan import Plan
 from simulation.demo import data
 from simulation.demo.machines import Machine
 from simulation.demo.report import GovernedReport
@@ -31,6 +33,7 @@ LIFT: Final = ("privacy-officer", "model-risk")
 LOG: Final = "log.jsonl"
 _BEFORE: Final = 2
 """Rounds that are committed before somebody halts."""
+_SIGNED: Final = ("--root", "root.json", "--yes")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,17 +47,19 @@ class Officers:
         """A machine for each officer, under `folder`."""
         return cls({name: Machine.let_in(deployment, folder, name) for name in OFFICERS})
 
+    def propose(self, plan: Path) -> str:
+        """Propose `plan`, a file in its author's folder; its digest."""
+        author = self.machines[AUTHOR]
+        author.run("plan", "sign", plan.name, *author.signs, *_SIGNED)
+        return load_document(plan, Plan).digest
+
     def agree(self, plan: Path) -> str:
         """Propose `plan`, and approve it in both roles; its digest."""
-        author = self.machines[AUTHOR]
-        signed = ("--root", "root.json", "--yes")
-        author.run("plan", "sign", plan.name, *author.signs, *signed)
-        (proposed,) = author.facts("plan", "list")["plans"]
-        digest = str(proposed["digest"])
+        digest = self.propose(plan)
         for name, role in OFFICERS.items():
             if name != AUTHOR:
                 machine = self.machines[name]
-                machine.run("plan", "approve", digest, "--as", str(role), *machine.signs, *signed)
+                machine.run("plan", "approve", digest, "--as", str(role), *machine.signs, *_SIGNED)
         return digest
 
     def launch(self, plan: str) -> RunId:

@@ -241,10 +241,9 @@ class DemoReport:
             people.print(f"\n{self.deployment.words}.", highlight=False)
         people.print(self.audit.table())
         covenant = self.paths["command"]
-        people.print(f"\nNext: [bold]{covenant} up --demo[/] keeps this federation running; then")
-        home = self.paths["coordinator"]
-        for command in (f"{covenant} run list --home {home}", f"{covenant} model list --home {home}"):
-            people.print(f"  {command}", highlight=False, soft_wrap=True)
+        people.print(
+            f"\nLook at it: [bold]{covenant} up --demo[/] starts it anew with its web console, and keeps it running."
+        )
 
     def _privacy_words(self) -> str:
         if not self.privacy:

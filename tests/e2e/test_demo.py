@@ -7,15 +7,18 @@ import json
 import os
 import shutil
 import signal
+import ssl
 import subprocess
 import sys
 import time
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 
 from protos.egress import child_environment
+from protos.membership import Role
 from simulation.demo.equality import largest_difference  # noqa: F401 (fails here, with its reason, if an extra is missing)
 from simulation.officers import Officers
 
@@ -240,22 +243,56 @@ def test_ctrl_c_ends_everything(tmp_path: Path, after_s: float) -> None:
     assert processes_of(tmp_path) == []
 
 
-def test_up_demo_stays_up_takes_a_plan_and_ends_on_sigterm(tmp_path: Path) -> None:
+def test_up_demo_stays_up_shows_itself_takes_a_plan_and_ends_on_sigterm(tmp_path: Path) -> None:
     folder = tmp_path / "covenant-demo"
-    log = tmp_path / "up.log"
-    with log.open("wb") as output:
+    told = tmp_path / "up.json"
+    with told.open("wb") as output, (tmp_path / "up.log").open("wb") as log:
         process = subprocess.Popen(
-            command("up", "--demo", "--folder", str(folder)), cwd=tmp_path, stdout=output, stderr=output
+            command("up", "--demo", "--json", "--port", "0", "--folder", str(folder)),
+            cwd=tmp_path,
+            stdout=output,
+            stderr=log,
         )
     try:
-        deadline = time.monotonic() + 90
-        while b"Ctrl-C ends it" not in log.read_bytes():
-            assert process.poll() is None, log.read_text()
-            assert time.monotonic() < deadline, log.read_text()
+        deadline = time.monotonic() + 180
+        while not told.read_text().endswith("}\n"):
+            assert process.poll() is None, (tmp_path / "up.log").read_text()
+            assert time.monotonic() < deadline, (tmp_path / "up.log").read_text()
             time.sleep(0.2)
+        facts = json.loads(told.read_text())
+        assert {each["role"] for each in facts["links"]} == {str(role) for role in Role}
+        trusted = ssl.create_default_context(cafile=facts["ca"])
+        with httpx.Client(verify=trusted, trust_env=False) as browser:
+            for each in facts["links"]:
+                assert "Sign in with this link" in browser.get(each["link"]).text
+        home = ["--home", str(folder / "coordinator")]
+        plans = subprocess.run(
+            command("plan", "list", "--json", *home), capture_output=True, text=True, check=True
+        )
+        missing = {each["digest"]: each["missing"] for each in json.loads(plans.stdout)["plans"]}
+        assert [bool(missing[digest]) for digest in missing] == [
+            digest == facts["plan"] for digest in missing
+        ]
+        watched = subprocess.run(
+            command("run", "watch", facts["run"], "--json", *home), capture_output=True, text=True, check=True
+        )
+        assert json.loads(watched.stdout)["committed"] == 60
+        taken = subprocess.run(
+            command(
+                "up",
+                "--demo",
+                "--folder",
+                str(tmp_path / "second"),
+                "--port",
+                facts["address"].rpartition(":")[2],
+            ),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (taken.returncode, "cannot be used" in taken.stderr) == (2, True)
         plan = folder / "plan.yaml"
         plan.write_text(plan.read_text().replace("rounds: 60", "rounds: 2"))
-        home = ["--home", str(folder / "coordinator")]
         changed = subprocess.run(
             command("plan", "launch", str(plan), *home), capture_output=True, text=True, check=False
         )
