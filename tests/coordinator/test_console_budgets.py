@@ -280,7 +280,7 @@ def test_a_pasted_draft_is_tried_and_nothing_is_kept(served: Pages) -> None:
     assert "south/lending-club, with this plan" in fits.text
     assert "seed: 77" in fits.text  # what was typed stays
     assert len(served.bank.told()) == before
-    assert "77" not in _as(served, "author-1").get("/budgets/what-if").text
+    assert "seed: 77" not in _as(served, "author-1").get("/budgets/what-if").text
 
 
 @pytest.mark.parametrize(

@@ -369,7 +369,8 @@ def test_own_scripts_evaluate_nothing_and_ask_nobody_else() -> None:
     for script in (HOUSE / "static").glob("*.js"):
         text = script.read_text()
         assert not re.search(
-            r"\beval\(|new Function|innerHTML|insertAdjacentHTML|document\.write|https?://", text
+            r"\beval\(|new Function|innerHTML|insertAdjacentHTML|document\.write|https?://(?!www\.w3\.org/2000/svg)",
+            text,
         ), script.name
     for sheet in (HOUSE / "static").glob("*.css"):
         assert not re.search(r"@import|url\((?!['\"]?data:)", sheet.read_text()), sheet.name

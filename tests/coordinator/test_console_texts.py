@@ -53,7 +53,7 @@ def pseudo(locales: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 def fresh() -> Iterator[None]:
     """Nothing remembered of languages, before and after."""
-    cached = (templates.languages, templates.translations, templates._environment)
+    cached = (templates.languages, templates.translations, templates.environment)
     for each in cached:
         each.cache_clear()
     yield

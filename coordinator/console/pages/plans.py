@@ -11,7 +11,10 @@ from starlette.responses import Response
 
 from coordinator.console import plan_tables as tables
 from coordinator.console import plan_views as views
+from coordinator.console.reads import log as entries
+from coordinator.console.reads.log import Search
 from coordinator.console.routes import Route
+from coordinator.console.subject_links import about
 from coordinator.console.tables import Cell, Column, Table
 from coordinator.console.visit import Visit
 from coordinator.db.engine import reading
@@ -23,8 +26,9 @@ from coordinator.office.plans import ProposedPlan
 from coordinator.office.standing import PlanStanding
 from protos import control_pb2 as control
 from protos import governance_pb2 as governance
+from protos.log_subjects import Subject
 from protos.plan_releases import releases_of
-from strategies.errors import Refused
+from strategies.errors import Refused, UsageError
 
 _LIST: Final = "covenant.governance.v1.Plans/ListPlans"
 _GET: Final = "covenant.governance.v1.Plans/GetPlan"
@@ -103,8 +107,19 @@ def _missing(standing: PlanStanding) -> str | None:
 
 
 def show(visit: Visit) -> Response:
-    """One plan."""
-    found = _find(visit)
+    """One plan; of one that was never proposed here, as runs from files are, what the log has."""
+    told = Subject("plan", visit.path["digest"])
+    try:
+        found = _find(visit)
+    except UsageError:
+        if not entries.page(visit.centre.engine, Search(about=[told]), limit=1).rows:
+            raise
+        return visit.go(about(told))
+    return _shown(visit, found)
+
+
+def _shown(visit: Visit, found: ProposedPlan) -> Response:
+    """A plan, or one of its tables as a file."""
     match visit.query.get("format"), visit.query.get("table"):
         case "csv", "forecast":
             return visit.table(tables.forecast_table(_forecast(visit, found)))
