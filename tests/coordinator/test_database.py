@@ -66,6 +66,7 @@ def test_migrated_schema_equals_the_created_one_in_checks_and_partial_indexes(en
     log = {"log_checkpoints", "log_entries", "log_forks", "witness_statements"}
     office = {"plans", "plan_comments", "requests", "accesses", "invitations"}
     halts = {"halts", "leadership"}
+    console = {f"console_{name}" for name in ("accounts", "drafts", "identities", "links", "sessions")}
     policies = {"policy_packs", "policy_judgements"}
     registry = {"model_aliases", "model_moves", "model_notes", "model_statements", "model_verdicts"}
     deploy = {
@@ -78,7 +79,10 @@ def test_migrated_schema_equals_the_created_one_in_checks_and_partial_indexes(en
         "running_events",
     }
     core = {"attempts", "checkpoints", "models", "rounds", "runs", "sites"}
-    assert set(migrated) == core | ledger | log | halts | office | recovery | registry | policies | deploy
+    assert (
+        set(migrated)
+        == console | core | ledger | log | halts | office | recovery | registry | policies | deploy
+    )
     with engine.begin() as connection:
         Base.metadata.drop_all(connection)
         Base.metadata.create_all(connection)
