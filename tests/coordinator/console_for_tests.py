@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import ssl
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,6 +50,7 @@ class Pages:
 
     bank: Bank
     centre: Centre
+    open_browsers: ExitStack
 
     @property
     def address(self) -> str:
@@ -67,7 +68,7 @@ class Pages:
             timeout=30,
             trust_env=False,
         )
-        made = Browser(client, self.address)
+        made = Browser(self.open_browsers.enter_context(client), self.address)
         if officer is not None:
             secret = make_link(self.centre.engine, officer, self.centre.clock())
             answered = made.post(PATH, {"link": secret})
@@ -88,8 +89,8 @@ def pages(bank: Bank) -> Iterator[Pages]:
     """The console of a bank, running. A bank made before the console has its database brought up to date."""
     centre = with_console(bank)
     migrate(open_database(centre.settings.database_url))
-    with ConsoleServer(centre):
-        yield Pages(bank, centre)
+    with ConsoleServer(centre), ExitStack() as open_browsers:  # which a server that ends would wait for
+        yield Pages(bank, centre, open_browsers)
 
 
 def copied(folder: Path) -> Iterator[Bank]:

@@ -288,7 +288,11 @@ def test_an_entry_that_is_left_out_or_changed(bank: Bank, sit: Sit) -> None:
         answer.entries[0].body = b"[" * 5000
         return answer
 
+    def endless(_request: Any, answer: governance.ListEntriesResponse) -> governance.ListEntriesResponse:
+        return governance.ListEntriesResponse(size=answer.size, next_page_token="1")
+
     for lie, words in (
+        (endless, "entries that its log is signed for"),
         (changed, "do not hash to the head"),
         (shorter, "entries that its log is signed for"),
         (renumbered, "entries that its log is signed for"),
