@@ -158,7 +158,13 @@ def recorded_author(memory: Memory, run: str) -> str | None:
 
 def _approved(session: Session, digest: Digest, contract: Digest, trusted: Trusted) -> Before | None:
     """A plan that has all approvals by the log; its bytes must have the digest that the log names."""
-    sent = bytes_of(session.desk, digest, contract)
+    try:
+        sent = bytes_of(session.desk, digest, contract)
+    except UsageError as error:
+        raise Refused(
+            f"by the log plan {digest[:12]} was approved, and the coordinator does not have it ({error}); its author hands it in again with `covenant plan"
+            " sign --access`, so that the difference from it can be shown"
+        ) from error
     evidence = evidence_of(session.trust.memory, sent.plan, sent.contract, trusted, None)
     try:
         require_approved(sent.plan, sent.contract, evidence, trusted, [sent.plan.approval_rule], None)
