@@ -66,6 +66,8 @@ class LogReader:
                 position += 1
             if position == stop:
                 return
+            if not page.entries:
+                break  # a list that goes on with nothing would go on for ever
         if position < stop:
             raise Refused(
                 f"{self.client.server} sent {position} of the {stop} entries that its log is signed for"

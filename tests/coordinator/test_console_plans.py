@@ -7,7 +7,6 @@ import html
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -28,7 +27,7 @@ EVIL = '<script>alert(1)</script>"><img src=x onerror=alert(1)>'
 def served(tmp_path: Path) -> Iterator[Pages]:
     for bank in copied(tmp_path / "bank"):
         with pages(bank) as found:
-            yield replace(found)
+            yield found
 
 
 def propose(served: Pages, seed: int = 1, *, approve: bool = False) -> str:
@@ -119,6 +118,22 @@ def test_comments_are_kept_and_shown_as_they_were_typed(served: Pages) -> None:
     assert [each.officer for each in comments.list_comments(served.centre, page[7:], "", 0, 9)] == [
         "auditor-1"
     ]
+
+
+def test_many_comments_come_page_by_page(served: Pages) -> None:
+    page = propose(served)
+    for number in range(51):
+        comments.comment(served.centre, here(), page[7:], "", f"comment number {number}.")
+    browser = served.browser("auditor-1")
+    first, last = browser.get(page).text, browser.get(f"{page}?comments=50").text
+
+    assert "comments=50" in first
+    assert "comment number 49." in first
+    assert "comment number 50." not in first
+    assert "comment number 50." in last
+    assert browser.get(f"{page}?format=csv&table=comments").text.count("comment number") == 51
+    for odd in ("-1", "x", "9" * 400, "1e3"):
+        assert browser.get(f"{page}?comments={odd}").status_code == 200
 
 
 def test_what_a_policy_says_and_who_must_act(served: Pages) -> None:

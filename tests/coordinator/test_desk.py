@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 
 from coordinator.console.desk.memory import Memory
 from coordinator.console.desk.plans import plan_at_desk
@@ -66,10 +67,10 @@ def approve(desk: Desk, what: ProposedPlan, **changed: str) -> Any:
 def refused(desk: Desk, what: ProposedPlan, words: str) -> str:
     """Check that the page says `words`, offers no signature, and that one that is asked for all the same is not given."""
     shown = desk.get(page_of(what))
-    text = html.unescape(shown.text)
-    assert words in text, text
-    assert "Nothing can be signed" in text
-    assert "Sign with your key" not in text
+    said = html.unescape(shown.text)
+    assert words in said, said
+    assert "Nothing can be signed" in said
+    assert "Sign with your key" not in said
     form = {
         "token": desk.session.token,
         "contract": what.contract.digest,
@@ -81,7 +82,7 @@ def refused(desk: Desk, what: ProposedPlan, words: str) -> str:
     assert answered.status_code == 409
     assert desk.signer.labels == []
     assert desk.client.sent == []
-    return text
+    return said
 
 
 # --- the honest path --------------------------------------------------------------------------------------------------
@@ -134,6 +135,19 @@ def test_the_plan_before_is_the_one_that_the_log_has(bank: Bank, sit: Sit) -> No
     assert "seed" in launched
     assert "protects less" in launched or "as before, or more" in launched
     assert "a newer plan of this name" in desk.get(page_of(first)).text
+
+
+def test_a_plan_that_the_log_approved_and_the_coordinator_has_no_more(bank: Bank, sit: Sit) -> None:
+    first = proposed(bank)
+    bank.desk("privacy-1").approve(approval(first, "privacy-1", PRIVACY))
+    bank.desk("risk-1").approve(approval(first, "risk-1", RISK))
+    second = proposed(bank, 2)
+    with bank.centre.engine.begin() as connection:
+        connection.execute(text("DELETE FROM plans WHERE digest = :digest"), {"digest": first.plan.digest})
+    desk = sit("privacy-2")
+    refused(desk, second, "was approved, and the coordinator does not have it")
+    bank.desk("author-1").propose(first, authored(first))
+    assert "Every check holds" in desk.get(page_of(second)).text
 
 
 def test_authors_and_others_cannot_approve(bank: Bank, sit: Sit) -> None:
@@ -288,7 +302,11 @@ def test_an_entry_that_is_left_out_or_changed(bank: Bank, sit: Sit) -> None:
         answer.entries[0].body = b"[" * 5000
         return answer
 
+    def endless(_request: Any, answer: governance.ListEntriesResponse) -> governance.ListEntriesResponse:
+        return governance.ListEntriesResponse(size=answer.size, next_page_token="1")
+
     for lie, words in (
+        (endless, "entries that its log is signed for"),
         (changed, "do not hash to the head"),
         (shorter, "entries that its log is signed for"),
         (renumbered, "entries that its log is signed for"),
@@ -356,8 +374,8 @@ def test_a_log_that_forks_stays_a_fork(bank: Bank, sit: Sit, tmp_path: Path) -> 
         for seed in (3, 4, 5, 6):
             proposed(other, seed)
         mine, desk.client.honest = desk.client.honest, other.client("privacy-1")
-        text = refused(desk, what, "does not extend the one that this desk saw last")
-        assert "tell the other officers and the sites" in text
+        said = refused(desk, what, "does not extend the one that this desk saw last")
+        assert "tell the other officers and the sites" in said
         desk.client.honest = mine
         refused(desk, what, "was shown another head")  # though this one is the log that it knows
         again = sit("privacy-1", file=desk.session.trust.memory.path)

@@ -12,9 +12,9 @@ from itertools import islice
 from typing import Any, Final
 
 from coordinator.console.desk.checks import Checks, stopping
+from coordinator.console.desk.history import recorded_author
 from coordinator.console.desk.looking import FIRST, Looked
 from coordinator.console.desk.memory import Kept, Memory, require_kept
-from coordinator.console.desk.plans import recorded_author
 from coordinator.console.desk.session import Session
 from coordinator.registry.approvals import ModelStanding
 from coordinator.registry.versions import ModelVersion

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from typing import Any, Final
 
@@ -36,6 +37,8 @@ _COMMENT: Final = "covenant.governance.v1.Plans/CommentPlan"
 _LAUNCH: Final = "covenant.control.v1.Runs/LaunchRun"
 _PAGE: Final = 25
 _MOST_START: Final = 1_000_000
+_DIGITS: Final = 10
+_COMMENTS: Final = 50
 
 
 def show_all(visit: Visit) -> Response:
@@ -45,8 +48,7 @@ def show_all(visit: Visit) -> Response:
 
 
 def _list(visit: Visit) -> Table:
-    given = visit.query.get("from", "0")
-    start = min(int(given), _MOST_START) if given.isascii() and given.isdecimal() else 0
+    start = start_in(visit.query, "from")
     found = views.lines(visit.centre, start, _PAGE + 1)
     return Table(
         name="plans",
@@ -129,7 +131,10 @@ def _shown(visit: Visit, found: ProposedPlan) -> Response:
             key = found.plan.digest, found.contract.digest
             return visit.table(tables.statements_table(*key, found.evidence))
         case "csv", "comments":
-            return visit.table(_comments(visit, found))
+            key = found.plan.digest, found.contract.digest
+            return visit.table(
+                tables.comments_table(comments.list_comments(visit.centre, *key, 0, comments.MOST))
+            )
         case "csv", _:
             before = views.earlier(visit.centre, found)
             return visit.table(_changes(found, before))
@@ -215,8 +220,22 @@ def _changes(found: ProposedPlan, before: views.Earlier | None) -> Table:
 
 
 def _comments(visit: Visit, found: ProposedPlan) -> Table:
-    key = found.plan.digest, found.contract.digest
-    return tables.comments_table(comments.list_comments(visit.centre, *key, 0, comments.MOST))
+    """A page of comments, the earliest first."""
+    start, key = start_in(visit.query, "comments"), (found.plan.digest, found.contract.digest)
+    said = comments.list_comments(visit.centre, *key, start, _COMMENTS + 1)
+    return replace(
+        tables.comments_table(said[:_COMMENTS]),
+        newer=visit.with_query(comments=str(max(0, start - _COMMENTS))) if start else None,
+        older=visit.with_query(comments=str(start + _COMMENTS)) if len(said) > _COMMENTS else None,
+    )
+
+
+def start_in(query: Mapping[str, str], name: str) -> int:
+    """Where a list begins, by a field of the address; 0 for what is no number."""
+    given = query.get(name, "0")
+    return (
+        min(int(given), _MOST_START) if given.isascii() and given.isdecimal() and len(given) < _DIGITS else 0
+    )
 
 
 def _runs(visit: Visit, found: ProposedPlan) -> Table:
