@@ -215,6 +215,6 @@ def _searches(year: LongYear) -> dict[str, str]:
         "/log, a rare kind": "/log?kind=ceiling",
         "/log, a plan's launches": f"/log?about={year.plan_of(middle).digest}&kind=launch",
         "/log, launches of a week": f"/log?kind=launch&{week}",
-        "/log, a week": f"/log?{week}&below={far}",
+        "/log, a week": f"/log?{week}",
         "/log, back from the middle": f"/log?above={far}",
     }

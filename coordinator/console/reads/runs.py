@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Engine, Select, Tuple, func, literal, select, tuple_
+from sqlalchemy import Engine, Select, Tuple, func, literal, literal_column, select, tuple_
 from sqlalchemy.engine import Row
 
 from coordinator.db.engine import reading
@@ -26,7 +26,8 @@ _BETWEEN: Final = "~"
 _COMMITTED: Final = (
     select(func.count())
     .select_from(Round)
-    .where(Round.run_id == Run.id, Round.state == RoundState.COMMITTED)
+    # Written out, because SQLite uses a partial index for its very words only.
+    .where(Round.run_id == Run.id, Round.state == literal_column(f"'{RoundState.COMMITTED}'"))
     .correlate(Run)
     .scalar_subquery()
 )
