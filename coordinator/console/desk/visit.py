@@ -31,6 +31,8 @@ class DeskVisit:
     path: Mapping[str, str]
     query: Mapping[str, str]
     form: Mapping[str, str] = field(default_factory=dict)
+    draft: None = None
+    """The desk keeps nothing that was typed: its session ends with its process. Forms of both ask for it."""
 
     def page(
         self,
