@@ -115,6 +115,24 @@ _TOLD: Final[Mapping[str, Sequence[Told]]] = {
             "Both versions of a rollout measured side by side, and the way back.",
             "model-risk",
         ),
+        Told(
+            "/models/from/plan/{plan}",
+            "What came of a plan",
+            "Its runs, and the versions that they made.",
+            "model-risk",
+        ),
+        Told(
+            "/models/from/run/{run}",
+            "What came of a run",
+            "The versions that it made, and where they are.",
+            "model-risk",
+        ),
+        Told(
+            "/models/from/site/{site}",
+            "What a site had a part in",
+            "The versions that its rows helped to make.",
+            "model-risk",
+        ),
     ),
     "For auditors": (
         Told("/log", "Log", "Searched by what an entry is about.", "auditor"),

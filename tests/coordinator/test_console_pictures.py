@@ -27,7 +27,7 @@ def test_every_picture_is_shown_small_and_at_both_sizes() -> None:
             assert picture.width == width
     names = {each.stem.rpartition("-")[0] for each in found}
     assert {f"{name}-{width}" for name in names for width in (1440, 390)} == {each.stem for each in found}
-    assert "docs/pictures/overview-1440.png" in README.read_text()
+    assert "docs/pictures/plans-digest-1440.png" in README.read_text()
 
 
 def test_pages_have_names_of_their_own() -> None:

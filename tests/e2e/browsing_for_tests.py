@@ -47,6 +47,8 @@ _HEIGHT: Final = 900
 _UP_WITHIN_S: Final = 900.0
 _END_WITHIN_S: Final = 90.0
 _MOST_PAGES: Final = 400
+_BETWEEN_S: Final = 0.08
+"""A console answers an address ten times a second, not more."""
 _LEADS: Final = re.compile(r'\b(href|hx-get|action|src)="([^"]*)"')
 _FILLED: Final = {"/models/compare": "?first=lending-default@1&second=lending-default@2"}
 """Forms that lead to a page, filled in for the demo."""
@@ -243,6 +245,7 @@ def follow_links(looking: Looking, tour: Tour) -> Tour:
         if name is None or (name, asked) in seen:
             continue
         seen.add((name, asked))
+        time.sleep(_BETWEEN_S)
         answered = client.get(
             looking.shown.address + address,
             headers={"HX-Request": "true"} if part else {},

@@ -25,8 +25,8 @@ from tests.e2e.test_demo import processes_of
 
 pytestmark = [pytest.mark.engine, pytest.mark.slow, pytest.mark.timeout(2000)]
 
-NOT_BY_LINKS = ("/drafts/", "/signin")
-"""What no link leads to: the ways in, and what a session that ended has left."""
+NOT_BY_LINKS = ("/drafts/", "/signin", "/log/consistency")
+"""What no link leads to: the ways in, what a session that ended has left, and what a script asks for."""
 
 
 @pytest.fixture(scope="module")
