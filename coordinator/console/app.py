@@ -37,8 +37,9 @@ from coordinator.office.actors import Actor, Forbidden
 from strategies.errors import CovenantError, DiskError, Refused, Unreachable, UsageError
 
 TOKEN: Final = "token"  # noqa: S105  (the name of a field)
-_REQUESTS_A_MINUTE: Final = 600.0
-_BURST: Final = 200.0
+_REQUESTS_A_MINUTE: Final = 1800.0
+"""Officers behind one gateway have one address."""
+_BURST: Final = 600.0
 _log = structlog.get_logger(__name__)
 
 HEADERS: Final[Mapping[str, str]] = {
