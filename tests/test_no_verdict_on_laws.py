@@ -22,7 +22,8 @@ OTHERS = {".pyc", ".png", ".ico", ".woff2"}
 
 def texts() -> list[Path]:
     """All but what others publish: licences say what they want."""
-    found = (each for folder in SAID for each in (ROOT / folder).rglob("*") if each.is_file())
+    found = [ROOT / "README.md", ROOT / "CHANGELOG.md"]
+    found += [each for folder in SAID for each in (ROOT / folder).rglob("*") if each.is_file()]
     return [each for each in found if each.suffix not in OTHERS and "vendor" not in each.parts]
 
 

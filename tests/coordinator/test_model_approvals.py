@@ -152,11 +152,10 @@ def test_an_officer_with_a_new_key_approves_anew(registry: Registry) -> None:
     audited(registry)
 
 
-@pytest.mark.parametrize("stage", [Stage.APPROVED, Stage.DEPLOYED])
-def test_what_is_in_use_is_approved_for_longer_and_does_not_move(stage: Stage, registry: Registry) -> None:
+def test_what_is_approved_is_approved_for_longer_and_does_not_move(registry: Registry) -> None:
+    """What is deployed too: `test_release_approvals`, where it serves somewhere."""
+    stage = Stage.APPROVED
     registry.approved()
-    if stage is Stage.DEPLOYED:
-        registry.go(Stage.DEPLOYED)
     registry.federation.clock.sleep(20 * DAY)
     assert registry.standing.words == str(stage)
     shorter = registry.say("privacy-1", Role.PRIVACY_OFFICER, days=10)
