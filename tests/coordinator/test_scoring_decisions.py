@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +178,14 @@ def test_a_key_that_others_can_read_is_refused(tmp_path: Path) -> None:
     path.chmod(0o640)
     with pytest.raises(UsageError, match="can be read by others"):
         SiteKey.at(path)
+
+
+def test_services_that_start_together_have_one_key(tmp_path: Path) -> None:
+    """In a folder that nobody has made yet, as the pods of one target share it."""
+    path = tmp_path / "shared" / "decisions" / "decisions.key"
+    with ThreadPoolExecutor(8) as pods:
+        keys = list(pods.map(lambda _: SiteKey.at(path).of_text("an id"), range(8)))
+
+    assert len(set(keys)) == 1
+    assert [each.name for each in path.parent.iterdir()] == ["decisions.key"]
+    assert path.stat().st_mode & 0o777 == 0o600

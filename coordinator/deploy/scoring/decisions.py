@@ -16,8 +16,10 @@ import fcntl
 import json
 import os
 import re
+import secrets
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Self
@@ -61,7 +63,7 @@ class SiteKey:
     def at(cls, path: Path) -> Self:
         """The key in `path`, made where there is none. Raises UsageError when it cannot be read, others can read it, or it is no key."""
         if not path.exists():
-            write_new(path, os.urandom(_KEY_BYTES), mode=0o600)
+            _make_key(path)
         try:
             with path.open("rb") as file:
                 found, secret = os.fstat(file.fileno()), file.read(_KEY_BYTES + 1)
@@ -82,6 +84,19 @@ class SiteKey:
     def of_rows(self, batch: Batch) -> list[str]:
         """The digest of each row."""
         return self._digests.of_rows(batch.numbers, batch.words)
+
+
+def _make_key(path: Path) -> None:
+    """Make the key with its folder; of services that share one and start together, the first has made it. Raises UsageError."""
+    beside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        write_new(beside, os.urandom(_KEY_BYTES), mode=0o600)
+        with suppress(FileExistsError):
+            os.link(beside, path)  # whole, or not there
+        beside.unlink()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be made: {error.strerror}") from error
 
 
 class DecisionLog:
