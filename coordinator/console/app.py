@@ -10,6 +10,7 @@
 from __future__ import annotations
 
 import hmac
+import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -32,7 +33,7 @@ from coordinator.console.rates import TooOften
 from coordinator.console.routes import ANYBODY, SIGNED_IN, Route, all_routes
 from coordinator.console.sessions import COOKIE
 from coordinator.console.texts import _, words
-from coordinator.console.visit import Visit
+from coordinator.console.visit import LIVE, Visit
 from coordinator.office.actors import Actor, Forbidden
 from strategies.errors import CovenantError, DiskError, Refused, Unreachable, UsageError
 
@@ -40,6 +41,9 @@ TOKEN: Final = "token"  # noqa: S105  (the name of a field)
 _REQUESTS_A_MINUTE: Final = 1800.0
 """Officers behind one gateway have one address."""
 _BURST: Final = 600.0
+OVER: Final = "covenant:over"
+"""What a part of a page is told that asks in a session which is over; console.js listens to it."""
+_NO_CONTENT: Final = 204
 _log = structlog.get_logger(__name__)
 
 HEADERS: Final[Mapping[str, str]] = {
@@ -62,7 +66,7 @@ def create_app(console: Console) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     desk = _Entrance(console)
     app.add_api_route("/static/{digest}/{name:path}", desk.asset, include_in_schema=False)
-    app.add_api_route("/live", desk.live, include_in_schema=False)
+    app.add_api_route(LIVE, desk.live, include_in_schema=False)
     for route in all_routes():
         app.add_api_route(route.path, desk.answering(route), methods=[route.method], include_in_schema=False)
     app.add_exception_handler(HTTPException, desk.no_route)
@@ -196,7 +200,9 @@ class _Entrance:
 
     def _admit(self, visit: Visit, needs: str) -> None:
         """Find out whose request it is. Raises Unauthenticated for nobody on the member list, and Forbidden for one without a role."""
-        session = self._console.sessions.find(visit.request.cookies.get(COOKIE), visit.now)
+        session = self._console.sessions.find(
+            visit.request.cookies.get(COOKIE), visit.now, clicked=not visit.by_itself
+        )
         visit.session = session
         if session is None or session.over:
             return
@@ -244,6 +250,9 @@ def _to_sign_in(visit: Visit) -> Response:
         if visit.request.url.query:
             back = f"{back}?{visit.request.url.query}"
     address = f"/signin?next={quote(back, safe='')}"
+    if visit.by_itself:  # console.js leads there, unless something was typed into the page: that is kept once it is sent
+        over = json.dumps({OVER: {"address": address}})
+        return Response(status_code=_NO_CONTENT, headers={"HX-Trigger": over})
     if visit.partial:  # htmx would follow a redirect itself, and put the sign-in into a part of the page
         return Response(status_code=200, headers={"HX-Redirect": address})
     return visit.go(address)

@@ -230,6 +230,21 @@ def test_a_session_is_over_after_half_an_hour_without_a_click_and_after_ten_hour
         clock.ahead = timedelta(0)
 
 
+def test_what_a_page_fetches_by_itself_keeps_no_session(served: Pages, clock: Shifted) -> None:
+    """A browser that was left open polls all night."""
+    browser = served.browser("privacy-1")
+    try:
+        for minutes in (10, 20, 29):
+            clock.ahead = timedelta(minutes=minutes)
+            assert browser.get("/", **{"HX-Request": "true"}).status_code == 200, minutes
+            with browser.client.stream("GET", "/live") as answered:
+                assert answered.status_code == 200, minutes
+        clock.ahead = timedelta(minutes=31)
+        assert browser.get("/account").url.path == "/signin"
+    finally:
+        clock.ahead = timedelta(0)
+
+
 def test_a_sign_in_leads_inside_only(served: Pages) -> None:
     for path in (
         "https://elsewhere.example/",
