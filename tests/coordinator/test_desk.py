@@ -17,8 +17,13 @@ from sqlalchemy import text
 
 from coordinator.console.desk.memory import Memory
 from coordinator.console.desk.plans import plan_at_desk
+from coordinator.db.engine import writing
+from coordinator.governance.log import append
+from coordinator.keys import log_signer
 from coordinator.office.plans import ProposedPlan
 from protos import governance_pb2 as governance
+from protos.halts import OrderedBy, order_halt
+from protos.log_entries import Halted, LoggedDocument
 from protos.log_office import PlanApproved
 from protos.membership import Role
 from strategies.errors import UsageError
@@ -26,6 +31,7 @@ from strategies.ids import digest
 from strategies.transparency.notes import Checkpoint, SignedNote
 from tests.coordinator.api_for_tests import Bank, approval, authored, plan_of, serving
 from tests.coordinator.desk_for_tests import Desk, desk_of
+from tests.halts_for_tests import FEDERATION, ordered
 from tests.trust_for_tests import FAR, officers
 
 Sit = Callable[..., Desk]
@@ -241,6 +247,74 @@ def test_bytes_that_are_exchanged_between_showing_and_signing(bank: Bank, sit: S
     assert answered.status_code == 409
     assert "sign nothing" in answered.text
     assert desk.signer.labels == []
+
+
+def test_a_halt_that_is_exchanged_for_one_with_the_same_id(bank: Bank, sit: Sit) -> None:
+    """Its service may give any order an id, also that of the halt that is really to be lifted."""
+    real = ordered("all", by="officer auditor-1", reason="a site was broken into")
+    small = order_halt(
+        FEDERATION,
+        "site",
+        "west",
+        "only a try",
+        OrderedBy(kind="service", name="log", asked_by="admin-1"),
+        log_signer(bank.centre.settings),
+        at=bank.centre.clock(),
+        entropy=bytes.fromhex(real.id),
+    )
+    with writing(bank.centre.engine, "lying") as session:
+        append(
+            session,
+            bank.centre.clock(),
+            [Halted(order=LoggedDocument.of(each)) for each in (real, small)],
+        )
+    told = [small]
+
+    def answered(method: str, request: Any, answer: Any) -> Any:
+        if method.endswith("GetHalt"):
+            return governance.Halt(order=told[-1].canonical, halted_at=small.at.isoformat())
+        return honest(method, request, answer)
+
+    desk = sit("privacy-1")
+    honest = desk.client.honest.ask
+    desk.client.honest.ask = answered
+    page = f"/halts/{real.id}"
+    form = {**desk.form(page), "reason": "it was a try", "confirmed": real.id[:8]}
+    assert "only a try" in desk.get(page).text
+    told.append(real)
+    lifted = desk.send(f"{page}/lift", form)
+
+    assert lifted.status_code == 409
+    assert "no longer what you were shown" in lifted.text
+    assert desk.signer.labels == []
+    assert desk.client.sent == []
+
+
+def test_a_plan_before_that_others_are_to_hide(bank: Bank, sit: Sit) -> None:
+    before, what = proposed(bank), proposed(bank, 2)
+    bank.desk("privacy-1").approve(approval(before, "privacy-1", PRIVACY))
+    bank.desk("risk-1").approve(approval(before, "risk-1", RISK))
+    desk = sit("privacy-2")
+    assert "approved by privacy-1 and risk-1" in desk.get(page_of(what)).text
+    vain = {each.plan.digest: each for each in map(plan_of, range(10, 61))}
+    with writing(bank.centre.engine, "lying") as session:
+        said = [approval(each, "privacy-1", PRIVACY) for each in vain.values()]
+        append(
+            session,
+            bank.centre.clock(),
+            [PlanApproved(plan=what.plan.name, statement=each) for each in said],
+        )
+    honest = desk.client.honest.ask
+
+    def asked(method: str, request: Any, answer: Any) -> Any:
+        if method.endswith("GetPlan") and request.plan in vain:
+            found = honest(method, governance.GetPlanRequest(plan=what.plan.digest), answer)
+            found.plan = vain[request.plan].plan.canonical
+            return found
+        return honest(method, request, answer)
+
+    desk.client.honest.ask = asked
+    refused(desk, what, "were signed more than 50 times")
 
 
 def test_a_plan_that_the_log_does_not_have(bank: Bank, sit: Sit) -> None:

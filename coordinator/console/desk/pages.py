@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, Final
@@ -12,7 +13,7 @@ from coordinator.console import plan_tables as tables
 from coordinator.console.desk import halts, model_pages, models, plan_pages, plans
 from coordinator.console.desk.looking import Looked
 from coordinator.console.desk.parts import checks_table, require_typed
-from coordinator.console.desk.visit import DeskVisit
+from coordinator.console.desk.visit import DeskVisit, changed
 from coordinator.console.tables import Cell, Column, Table
 from coordinator.governance.halts import HaltView
 from coordinator.office.standing import PlanStanding
@@ -140,7 +141,14 @@ def halt(visit: DeskVisit) -> Response:
     return _halt_page(visit, looked, view)
 
 
-def _halt_page(visit: DeskVisit, looked: Looked, view: HaltView | None, status: int = 200) -> Response:
+def _halt_page(
+    visit: DeskVisit,
+    looked: Looked,
+    view: HaltView | None,
+    *,
+    status: int = 200,
+    differs: Sequence[str] = (),
+) -> Response:
     officer = looked.officer
     may = officer is not None and bool(set(officer.roles) & set(LIFT_RULE.roles))
     return visit.page(
@@ -150,6 +158,8 @@ def _halt_page(visit: DeskVisit, looked: Looked, view: HaltView | None, status: 
         checks=checks_table(looked.checks),
         failed=looked.checks.failed,
         halt=view,
+        differs=differs,
+        shown="" if view is None else json.dumps(halts.shown(view)),
         may=may,
         rule=LIFT_RULE.words,
         typed_digits=None if view is None else view.order.id[: plans.TYPED],
@@ -160,9 +170,12 @@ def lift_halt(visit: DeskVisit) -> Response:
     """Say that a halt may be lifted."""
     session = visit.session
     looked = session.look()
+    before = visit.shown()
     view = halts.halt_at_desk(session, looked, visit.path["halt"])
     if view is None:
         return _halt_page(visit, looked, view, status=409)
+    if differs := changed(before, halts.shown(view)):
+        return _halt_page(visit, looked, view, status=409, differs=differs)
     require_typed(visit, view.order.id[: plans.TYPED])
     said = halts.lift(session, view, looked, visit.form.get("reason", ""))
     now = session.desk.say_lift(view.order.id, said)
