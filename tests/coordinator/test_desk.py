@@ -510,19 +510,40 @@ def test_a_member_list_that_the_officer_knows_of(bank: Bank, sit: Sit) -> None:
 def test_nobody_without_the_cookie(bank: Bank, sit: Sit) -> None:
     what = proposed(bank)
     desk = sit("privacy-1")
-    stranger = desk.stranger()
-    page = stranger.get(page_of(what), follow_redirects=False)
-    knocked = stranger.get(f"{page_of(what)}&here=1", follow_redirects=False)
+    stranger, home = desk.stranger(), desk.session.home
+    page = stranger.get(page_of(what))
+    knocked = stranger.get(f"{home}{page_of(what)}")
     form = {**desk.form(page_of(what)), "confirmed": what.plan.digest[:8]}
-    posted = stranger.post(f"/plans/{what.plan.digest}/approve", data=form, headers={"Origin": desk.origin})
+    path = f"/plans/{what.plan.digest}/approve"
+    posted = [
+        stranger.post(f"{room}{path}", data=form, headers={"Origin": desk.origin}) for room in (home, "")
+    ]
 
     assert page.status_code == 200
-    assert knocked.status_code == posted.status_code == 401
-    assert 'http-equiv="refresh"' in page.text
-    assert what.plan.name not in page.text + knocked.text
-    assert "refresh" not in knocked.text
+    assert knocked.status_code == posted[0].status_code == posted[1].status_code == 401
+    assert "data-knock" in page.text
+    for each in (page, knocked, *posted):
+        assert what.plan.name not in each.text
+        assert desk.session.room not in each.text
+    assert "data-knock" not in knocked.text
     assert desk.signer.labels == []
-    assert stranger.get("/enter?key=wrong").status_code == 403
+    assert stranger.get(f"{home}/enter?key=wrong").status_code == 403
+    assert not desk.session.closed
+
+
+def test_the_cookie_is_for_a_path_that_no_other_port_can_know(bank: Bank, sit: Sit) -> None:
+    """Browsers send a cookie to every port of 127.0.0.1, where another user of the machine may listen, but to its path only."""
+    what = proposed(bank)
+    desk = sit("privacy-1")
+    (kept,) = list(desk.browser.cookies.jar)
+    assert kept.path == f"{desk.session.home}/"
+    assert len(desk.session.room) == 43
+    stolen = desk.stranger()
+    stolen.cookies.set(kept.name, kept.value or "")
+    for path in ("/", page_of(what), "/enter?key=", f"//{page_of(what)}"):
+        answered = stolen.get(path)
+        assert desk.session.token not in answered.text
+        assert desk.session.room not in str(answered.url) + answered.text
     assert not desk.session.closed
 
 
@@ -548,7 +569,7 @@ def test_other_hosts_origins_and_forms_are_refused(bank: Bank, sit: Sit) -> None
     form = {**desk.form(page_of(what)), "confirmed": what.plan.digest[:8]}
     path, port = f"/plans/{what.plan.digest}/approve", desk.session.port
     for host in (f"localhost:{port}", f"desk.example:{port}", "127.0.0.1", "127.0.0.1:1"):
-        assert desk.browser.get("/", headers={"Host": host}).status_code == 421
+        assert desk.browser.get(f"{desk.session.home}/", headers={"Host": host}).status_code == 421
     for origin in (
         f"https://127.0.0.1:{port}",
         f"http://localhost:{port}",
@@ -556,7 +577,7 @@ def test_other_hosts_origins_and_forms_are_refused(bank: Bank, sit: Sit) -> None
         "https://console.example",
     ):
         assert desk.send(path, form, Origin=origin).status_code == 403
-    assert desk.browser.post(path, data=form).status_code == 403
+    assert desk.browser.post(desk.session.home + path, data=form).status_code == 403
     assert desk.send(path, {**form, "token": "another"}).status_code == 403
     assert desk.signer.labels == []
 
@@ -576,7 +597,7 @@ def test_every_answer_has_the_policy_and_keeps_nothing(bank: Bank, sit: Sit) -> 
 
 def test_secrets_are_in_no_repr(bank: Bank, sit: Sit) -> None:
     session = sit("privacy-1").session
-    for secret in (session.enter, session.cookie, session.token):
+    for secret in (session.room, session.enter, session.cookie, session.token):
         assert secret not in repr(session)
 
 

@@ -43,6 +43,7 @@ def home(visit: DeskVisit) -> Response:
 
 
 def _plans(visit: DeskVisit, officer: Officer | None) -> Table:
+    home = visit.session.home
     found = [each for each in _allowed(visit.session.desk.plans) if _waits_for(each, officer)]
     return Table(
         name="plans",
@@ -50,7 +51,7 @@ def _plans(visit: DeskVisit, officer: Officer | None) -> Table:
         columns=[Column("Plan"), Column("Digest"), Column("Author"), Column("Approved by")],
         rows=[
             (
-                Cell(each.plan, href=f"/plans/{each.digest}?contract={each.contract_digest}"),
+                Cell(each.plan, href=f"{home}/plans/{each.digest}?contract={each.contract_digest}"),
                 Cell(each.digest, text=each.digest[: tables.SHOWN], code=True),
                 Cell(each.author),
                 Cell(", ".join(one.officer for one in each.approvals) or None),
@@ -66,13 +67,14 @@ def _waits_for(standing: PlanStanding, officer: Officer | None) -> bool:
 
 
 def _models(visit: DeskVisit) -> Table:
+    home = visit.session.home
     return Table(
         name="models",
         caption="Versions of models that wait for approval",
         columns=[Column("Version"), Column("From"), Column("Digest")],
         rows=[
             (
-                Cell(each.ref, href=f"/models/{each.ref}"),
+                Cell(each.ref, href=f"{home}/models/{each.ref}"),
                 Cell(each.run_id),
                 Cell(each.digest, text=each.digest[: tables.SHOWN], code=True),
             )
@@ -94,15 +96,15 @@ def _halts(visit: DeskVisit) -> Table:
             Column("Since"),
             Column("State"),
         ],
-        rows=[_halt_row(each) for each in halts.standing(visit.session)],
+        rows=[_halt_row(each, visit.session.home) for each in halts.standing(visit.session)],
         empty="Nothing is halted.",
     )
 
 
-def _halt_row(each: HaltView) -> Sequence[Cell]:
+def _halt_row(each: HaltView, home: str) -> Sequence[Cell]:
     order = each.order
     return (
-        Cell(order.id, text=order.id[:SHOWN], code=True, href=f"/halts/{order.id}"),
+        Cell(order.id, text=order.id[:SHOWN], code=True, href=f"{home}/halts/{order.id}"),
         Cell(order.what),
         Cell(order.by.words),
         Cell(order.reason),
