@@ -28,7 +28,7 @@ from coordinator.api.roles import RULES
 from coordinator.console import drafts
 from coordinator.console.console import Console
 from coordinator.console.forms import MOST_FIELDS, read_form
-from coordinator.console.live import events, last_entry
+from coordinator.console.live import WATCH, events, last_entry
 from coordinator.console.rates import TooOften
 from coordinator.console.routes import ANYBODY, SIGNED_IN, Route, all_routes
 from coordinator.console.sessions import COOKIE
@@ -130,7 +130,7 @@ class _Entrance:
         """The stream of what is new, for who may read the log."""
         visit = self._visit(request, {}, {})
         try:
-            await run_in_threadpool(self._admit, visit, "covenant.governance.v1.Log/WatchEvents")
+            await run_in_threadpool(self._admit, visit, WATCH)
         except CovenantError as error:
             return PlainTextResponse(str(error), 403)
         if visit.session is None or visit.session.over:
@@ -224,8 +224,8 @@ class _Entrance:
 
 def _require_own_page(visit: Visit) -> None:
     """Raise Forbidden for a form that another site's page sent: browsers say so."""
-    origin = visit.request.headers.get("origin", "")
-    if origin.removeprefix("https://") not in visit.console.hosts or not origin.startswith("https://"):
+    headers = visit.request.headers
+    if headers.get("origin") != f"https://{headers['host']}":  # a name of this console, which `guarded` has seen to
         raise Forbidden(
             "this form was not sent by a page of this console; open the page here, and send it again"
         )

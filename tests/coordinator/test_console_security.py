@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import re
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import pyotp
 import pytest
 
 import coordinator.console
 from coordinator.api.roles import RULES, Rule
 from coordinator.console.app import HEADERS
+from coordinator.console.connections import Bounded
 from coordinator.console.links import PATH, make_link
 from coordinator.console.pages.signin import inside
 from coordinator.console.routes import ANYBODY, SIGNED_IN, Route, all_routes
 from coordinator.console.sessions import COOKIE, Sessions
+from coordinator.console.tables import Cell, Column, Table
 from coordinator.control_tls import control_files
 from protos.membership import Role
 from strategies.errors import CovenantError
@@ -164,6 +170,7 @@ def test_a_form_that_is_not_this_consoles_own_is_refused(served: Pages, route: R
     origins += [
         {"Origin": served.address.replace("https", "http")},
         {"Origin": f"{served.address}.elsewhere.example"},
+        {"Origin": served.address.replace("127.0.0.1", "localhost")},  # a name of this console, and another origin
     ]
     for headers in origins:
         answered = browser.client.post(path, data={"token": own}, headers=headers, follow_redirects=False)
@@ -276,15 +283,58 @@ def test_another_host_name_gets_no_page(served: Pages) -> None:
         assert "privacy-1" not in answered.text
 
 
+def connected(served: Pages) -> ssl.SSLSocket:
+    """A connection that has asked nothing."""
+    files = control_files(served.centre.settings, served.centre.clock())
+    host, _, port = served.address.removeprefix("https://").partition(":")
+    plain = socket.create_connection((host, int(port)), 10)
+    return ssl.create_default_context(cafile=files.ca).wrap_socket(plain, server_hostname=host)
+
+
+def test_connections_that_ask_nothing_or_slowly_are_cut(
+    served: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Bounded, "idle_s", 0.3)
+    host = served.address.removeprefix("https://")
+    begun, whole = f"GET /signin HTTP/1.1\r\nHost: {host}\r\n".encode(), b"\r\n"
+    for said in (b"", begun, begun + whole + begun):  # the last: after a whole request, one that does not end
+        with connected(served) as waiting:
+            waiting.settimeout(4)
+            waiting.sendall(said)
+            while waiting.recv(65536):
+                pass  # until the server cuts it: else this times out
+
+
+def test_one_address_does_not_take_all_connections(served: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bounded, "most_an_address", 3)
+    held = [connected(served) for _ in range(3)]
+    with pytest.raises((OSError, httpx.HTTPError)), connected(served) as further:  # noqa: PT012  (either fails)
+        further.sendall(b"GET /signin HTTP/1.1\r\n\r\n")
+        if not further.recv(1):
+            raise ConnectionResetError
+    for each in held:
+        each.close()
+
+
+@pytest.mark.slow
+def test_a_stream_goes_on_though_nothing_is_asked(served: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bounded, "idle_s", 0.2)
+    browser = served.browser("auditor-1")
+    with browser.client.stream("GET", "/live") as answered:
+        lines = answered.iter_lines()
+        assert next(lines)
+        time.sleep(1.5)
+        halted = served.browser("author-2").post(
+            "/halt", {"scope": "site west", "reason": "a try", "confirmed": "halt"}
+        )
+        assert "site west is halted" in halted.text
+        assert any('"kind": "halted"' in each for each in lines)
+
+
 def raw(served: Pages, target: str) -> str:
     """What a request for exactly this target gets."""
-    files = control_files(served.centre.settings, served.centre.clock())
-    context = ssl.create_default_context(cafile=files.ca)
     host, _, port = served.address.removeprefix("https://").partition(":")
-    with (
-        socket.create_connection((host, int(port)), 10) as plain,
-        context.wrap_socket(plain, server_hostname=host) as sock,
-    ):
+    with connected(served) as sock:
         sock.sendall(f"GET {target} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
         told = b""
         while chunk := sock.recv(65536):
@@ -405,6 +455,16 @@ def test_vendored_files_are_as_published_with_their_licences() -> None:
 
 
 # --- secrets -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r", "\n", " =", "\uff1d"])
+def test_no_text_is_a_formula_in_a_file(first: str) -> None:
+    """Names and reasons are others' words, and so may a heading be."""
+    text = f"{first}HYPERLINK()"
+    table = Table(name="x", caption="x", columns=[Column(text), Column("n")], rows=[[Cell(text), Cell(-1.5)]])
+    heading, row = csv.reader(io.StringIO(table.csv, newline=""))
+    assert heading[0] == row[0] == f"'{text}"
+    assert row[1] == "-1.5"  # a number stays one
 
 
 def test_no_secret_of_a_sign_in_is_written_down(

@@ -29,6 +29,9 @@ _TYPES: Final = {
     Form.MARKDOWN: "text/markdown; charset=utf-8",
 }
 _WAIT_S: Final = 20.0
+_BURST: Final = 6.0
+_A_MINUTE: Final = 12.0
+"""For each officer: those who wait hold threads that other pages need, also the one that halts."""
 _making = threading.Lock()
 
 
@@ -38,6 +41,7 @@ def make(visit: Visit) -> Response:
     if form != _HERE and form not in set(Form):
         raise UsageError(f"{form[:20]!r} is no form of a document; use {_HERE}, {', '.join(Form)}")
     version = find_version(visit.centre.engine, visit.path["model"])
+    visit.console.rates.take(f"evidence {visit.who.name}", burst=_BURST, per_minute=_A_MINUTE)
     with _alone():
         found = document(story_here(visit.centre, version.ref), kind)
         if form == _HERE:
