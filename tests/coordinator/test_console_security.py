@@ -200,6 +200,14 @@ def test_bodies_are_bounded(served: Pages) -> None:
 # --- sessions ------------------------------------------------------------------------------------------------------------
 
 
+def test_a_link_says_whom_it_signs_in(served: Pages) -> None:
+    """One that somebody else sends would have its reader work under the sender's name."""
+    secret = make_link(served.centre.engine, "risk-2", served.centre.clock())
+    for _ in range(2):  # to look does not use it up
+        assert "as <strong>risk-2</strong>" in served.browser().get(f"{PATH}?key={secret}").text
+    assert "risk-2" not in served.browser().get(f"{PATH}?key={secret[:-1]}").text
+
+
 def test_a_session_that_a_browser_brings_along_is_not_taken_over(served: Pages) -> None:
     """One that an attacker has planted names nobody afterwards, and one of another officer ends."""
     browser = served.browser("risk-1")
