@@ -219,13 +219,17 @@ class _Entrance:
 
     def _require_disk(self) -> None:
         if self._console.failed is not None:
-            raise CovenantError(f"the coordinator is ending: {self._console.failed}")
+            raise CovenantError(
+                "the coordinator is ending, because its disk failed; its log has what happened"
+            )
 
 
 def _require_own_page(visit: Visit) -> None:
     """Raise Forbidden for a form that another site's page sent: browsers say so."""
     headers = visit.request.headers
-    if headers.get("origin") != f"https://{headers['host']}":  # a name of this console, which `guarded` has seen to
+    if (
+        headers.get("origin") != f"https://{headers['host']}"
+    ):  # a name of this console, which `guarded` has seen to
         raise Forbidden(
             "this form was not sent by a page of this console; open the page here, and send it again"
         )
@@ -250,7 +254,9 @@ def _to_sign_in(visit: Visit) -> Response:
         if visit.request.url.query:
             back = f"{back}?{visit.request.url.query}"
     address = f"/signin?next={quote(back, safe='')}"
-    if visit.by_itself:  # console.js leads there, unless something was typed into the page: that is kept once it is sent
+    if (
+        visit.by_itself
+    ):  # console.js leads there, unless something was typed into the page: that is kept once it is sent
         over = json.dumps({OVER: {"address": address}})
         return Response(status_code=_NO_CONTENT, headers={"HX-Trigger": over})
     if visit.partial:  # htmx would follow a redirect itself, and put the sign-in into a part of the page

@@ -27,7 +27,9 @@ class Bounded(H11Protocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Begin to look after it."""
         super().connection_made(transport)
-        same = sum(each.client[:1] == self.client[:1] for each in self._others() if self.client and each.client)
+        same = sum(
+            each.client[:1] == self.client[:1] for each in self._others() if self.client and each.client
+        )
         if same > self.most_an_address:
             transport.abort()
             return

@@ -22,9 +22,7 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine"),
 ]
 REFRESH = "htmx.trigger(document.querySelector('#now'), 'refresh')"
-FORM = (
-    "document.querySelector('main').insertAdjacentHTML('beforeend', '<form method=post><textarea id=typed></textarea></form>')"
-)
+FORM = "document.querySelector('main').insertAdjacentHTML('beforeend', '<form method=post><textarea id=typed></textarea></form>')"
 
 
 @pytest.fixture

@@ -21,8 +21,9 @@ import pytest
 
 import coordinator.console
 from coordinator.api.roles import RULES, Rule
-from coordinator.console.app import HEADERS
+from coordinator.console.app import HEADERS, _Entrance
 from coordinator.console.connections import Bounded
+from coordinator.console.console import Console
 from coordinator.console.links import PATH, make_link
 from coordinator.console.pages.signin import inside
 from coordinator.console.routes import ANYBODY, SIGNED_IN, Route, all_routes
@@ -30,7 +31,7 @@ from coordinator.console.sessions import COOKIE, Sessions
 from coordinator.console.tables import Cell, Column, Table
 from coordinator.control_tls import control_files
 from protos.membership import Role
-from strategies.errors import CovenantError
+from strategies.errors import CovenantError, DiskError
 from tests.coordinator.api_for_tests import BY_ROLE
 from tests.coordinator.console_for_tests import Browser, Pages, Shifted, Ticking, copied, pages
 
@@ -170,7 +171,9 @@ def test_a_form_that_is_not_this_consoles_own_is_refused(served: Pages, route: R
     origins += [
         {"Origin": served.address.replace("https", "http")},
         {"Origin": f"{served.address}.elsewhere.example"},
-        {"Origin": served.address.replace("127.0.0.1", "localhost")},  # a name of this console, and another origin
+        {
+            "Origin": served.address.replace("127.0.0.1", "localhost")
+        },  # a name of this console, and another origin
     ]
     for headers in origins:
         answered = browser.client.post(path, data={"token": own}, headers=headers, follow_redirects=False)
@@ -278,6 +281,14 @@ def test_a_sign_in_leads_inside_only(served: Pages) -> None:
     assert inside("/runs?state=failed&page=2") == "/runs?state=failed&page=2"
     page = served.browser().client.get("/signin", params={"next": "//elsewhere.example"})
     assert "elsewhere" not in page.text
+
+
+def test_a_disk_that_failed_is_told_to_strangers_without_its_place(served: Pages) -> None:
+    entrance = _Entrance(Console.of(served.centre))
+    entrance._console.failed = DiskError("/srv/covenant/coordinator.db: no space left on device")
+    with pytest.raises(CovenantError, match="its disk failed") as raised:
+        entrance._require_disk()
+    assert "/srv" not in str(raised.value)
 
 
 # --- hosts, paths, headers -----------------------------------------------------------------------------------------------
