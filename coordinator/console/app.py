@@ -3,7 +3,7 @@
 1. It names a host of this console (against rebinding of names), its body is bounded, and a form comes from a page of this console (`Origin`).
 2. Whose session it is, and whether that is over. Who has none is led to the sign-in; what they had typed is kept (`drafts`).
 3. A form has its session's token.
-4. The officer is on the newest member list, and has a role under the route's rule.
+4. The officer is on the newest member list, and has a role under the route's rule; a change that is refused for that is told to the log.
 5. Only then the page. What it raises becomes a page with one sentence; a defect says nothing of itself but a number under which the log has it.
 """
 
@@ -24,7 +24,6 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 
 from coordinator.api.errors import Unauthenticated
-from coordinator.api.roles import RULES
 from coordinator.console import drafts
 from coordinator.console.console import Console
 from coordinator.console.forms import MOST_FIELDS, read_form
@@ -118,7 +117,7 @@ class _Entrance:
 
     def _no_page(self, visit: Visit, status: int) -> Response:
         with suppress(CovenantError):  # whoever is signed in keeps their menu
-            self._admit(visit, SIGNED_IN)
+            self._admit(visit)
         return _told(
             visit,
             status,
@@ -130,11 +129,12 @@ class _Entrance:
         """The stream of what is new, for who may read the log."""
         visit = self._visit(request, {}, {})
         try:
-            await run_in_threadpool(self._admit, visit, WATCH)
+            await run_in_threadpool(self._admit, visit)
+            if visit.session is None or visit.session.over:
+                return PlainTextResponse("Sign in first.", 401)
+            self._console.require(visit.who, WATCH)
         except CovenantError as error:
             return PlainTextResponse(str(error), 403)
-        if visit.session is None or visit.session.over:
-            return PlainTextResponse("Sign in first.", 401)
         return await events(self._console, visit)
 
     def answering(self, route: Route) -> Callable[[Request], Awaitable[Response]]:
@@ -167,13 +167,15 @@ class _Entrance:
                 _require_own_page(visit)
             if route.needs == ANYBODY:
                 return route.show(visit)
-            self._admit(visit, route.needs)
+            self._admit(visit)
             if visit.session is None or visit.session.over:
                 return _to_sign_in(visit)
             if route.method == "POST":
                 _require_token(visit, visit.session.token)
             elif not visit.partial:
                 visit.seen = last_entry(self._console)
+            if route.needs != SIGNED_IN:
+                self._console.require(visit.who, route.needs)
             return self._shown(route, visit, visit.session.officer)
         except CovenantError as error:
             if isinstance(error, DiskError):
@@ -198,8 +200,8 @@ class _Entrance:
             drafts.forget(visit.centre.engine, sent, officer, visit.request.url.path)
         return response
 
-    def _admit(self, visit: Visit, needs: str) -> None:
-        """Find out whose request it is. Raises Unauthenticated for nobody on the member list, and Forbidden for one without a role."""
+    def _admit(self, visit: Visit) -> None:
+        """Find out whose request it is. Raises Unauthenticated for nobody on the member list."""
         session = self._console.sessions.find(
             visit.request.cookies.get(COOKIE), visit.now, clicked=not visit.by_itself
         )
@@ -214,8 +216,6 @@ class _Entrance:
             self._console.sessions.end_all(session.officer)
             raise Unauthenticated(str(error)) from error
         visit.actor = Actor(officer)
-        if needs != SIGNED_IN:
-            visit.actor.require(RULES[needs].roles, needs)
 
     def _require_disk(self) -> None:
         if self._console.failed is not None:

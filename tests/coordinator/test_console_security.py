@@ -30,6 +30,7 @@ from coordinator.console.routes import ANYBODY, SIGNED_IN, Route, all_routes
 from coordinator.console.sessions import COOKIE, Sessions
 from coordinator.console.tables import Cell, Column, Table
 from coordinator.control_tls import control_files
+from protos.log_office import CallDenied
 from protos.membership import Role
 from strategies.errors import CovenantError, DiskError
 from tests.coordinator.api_for_tests import BY_ROLE
@@ -87,6 +88,22 @@ def test_every_route_is_for_the_roles_of_its_rule_and_no_other(served: Pages, ro
         refused = answered.status_code == 403 and NO_ROLE in answered.text
         assert refused != allowed, f"{named(route)} for {role}: {answered.status_code}"
         assert answered.status_code < 500, f"{named(route)} for {role}: {answered.text}"
+
+
+def test_a_change_without_the_role_is_told_to_the_log_and_only_that(served: Pages) -> None:
+    def told() -> list[str]:
+        found = [each for each in served.bank.told("denied") if isinstance(each, CallDenied)]
+        return [each.method for each in found if each.officer == "admin-1"]
+
+    browser, path, method = served.browser("admin-1"), "/plans/x/launch", "covenant.control.v1.Runs/LaunchRun"
+    before, own = told(), token_of(served, browser)
+    browser.get("/plans")
+    for token, origin in (("", served.address), (own, "https://elsewhere.example")):  # another site's page
+        browser.client.post(path, data={"token": token}, headers={"Origin": origin})
+    assert told() == before
+    refused = browser.client.post(path, data={"token": own}, headers={"Origin": served.address})
+    assert (refused.status_code, NO_ROLE in refused.text) == (403, True)
+    assert [*told()][len(before) :] == [method]
 
 
 def test_a_rule_without_a_role_refuses_it(served: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
