@@ -367,6 +367,18 @@ def test_a_stream_goes_on_though_nothing_is_asked(served: Pages, monkeypatch: py
         assert any('"kind": "halted"' in each for each in lines)
 
 
+def test_evidence_is_not_asked_for_at_any_rate(served: Pages) -> None:
+    """Each waits its turn in a thread that other pages need, also the one that halts."""
+    browser = served.browser("auditor-1")
+    fields = {"token": token_of(served, browser), "kind": "model-card", "form": "pdf"}
+    told = [
+        browser.client.post("/models/x@1/evidence", data=fields, headers={"Origin": served.address})
+        for _ in range(40)
+    ]
+    assert {each.status_code for each in told} == {400, 429}
+    assert served.browser("risk-1").get("/halt").status_code == 200
+
+
 def raw(served: Pages, target: str) -> str:
     """What a request for exactly this target gets."""
     host, _, port = served.address.removeprefix("https://").partition(":")

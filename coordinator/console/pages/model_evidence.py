@@ -36,12 +36,12 @@ _making = threading.Lock()
 
 
 def make(visit: Visit) -> Response:
-    """One document: as a page, or as a file. Raises UsageError for a kind or form that there is not."""
+    """One document: as a page, or as a file. Raises UsageError for a kind or form that there is not, TooOften."""
     kind, form = _kind(visit.form.get("kind", "")), visit.form.get("form", "")
     if form != _HERE and form not in set(Form):
         raise UsageError(f"{form[:20]!r} is no form of a document; use {_HERE}, {', '.join(Form)}")
-    version = find_version(visit.centre.engine, visit.path["model"])
     visit.console.rates.take(f"evidence {visit.who.name}", burst=_BURST, per_minute=_A_MINUTE)
+    version = find_version(visit.centre.engine, visit.path["model"])
     with _alone():
         found = document(story_here(visit.centre, version.ref), kind)
         if form == _HERE:
