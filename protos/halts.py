@@ -166,7 +166,7 @@ def require_halt(order: HaltOrder, members: MemberList, federation: Digest, now:
         officer.require_current(now)
         key = officer.key
     elif order.by.kind == "service":
-        key = _service_key(order.by, members)
+        key = _service_key(order.by, members, now)
     else:
         key = members.member(SiteName(order.by.name)).identity_key
     if not verify(key, order.signature, _ORDER_LABEL, order.message):
@@ -176,8 +176,9 @@ def require_halt(order: HaltOrder, members: MemberList, federation: Digest, now:
     return Halt(order)
 
 
-def _service_key(by: OrderedBy, members: MemberList) -> str:
-    """The key of the log's service. Raises Refused for any other."""
+def _service_key(by: OrderedBy, members: MemberList, now: datetime) -> str:
+    """The key of the log's service. Raises Refused for any other, and where whoever is said to have asked it is no officer now."""
+    members.officer(by.asked_by or "").require_current(now)
     service = members.service("log")
     if service.name != by.name:
         raise Refused(f"{by.words} orders nothing; of services only {service.name} does, which keeps the log")

@@ -3,13 +3,14 @@
 1. It names a host of this console (against rebinding of names), its body is bounded, and a form comes from a page of this console (`Origin`).
 2. Whose session it is, and whether that is over. Who has none is led to the sign-in; what they had typed is kept (`drafts`).
 3. A form has its session's token.
-4. The officer is on the newest member list, and has a role under the route's rule.
+4. The officer is on the newest member list, and has a role under the route's rule; a change that is refused for that is told to the log.
 5. Only then the page. What it raises becomes a page with one sentence; a defect says nothing of itself but a number under which the log has it.
 """
 
 from __future__ import annotations
 
 import hmac
+import json
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -23,16 +24,15 @@ from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 
 from coordinator.api.errors import Unauthenticated
-from coordinator.api.roles import RULES
 from coordinator.console import drafts
 from coordinator.console.console import Console
 from coordinator.console.forms import MOST_FIELDS, read_form
-from coordinator.console.live import events, last_entry
+from coordinator.console.live import WATCH, events, last_entry
 from coordinator.console.rates import TooOften
 from coordinator.console.routes import ANYBODY, SIGNED_IN, Route, all_routes
 from coordinator.console.sessions import COOKIE
 from coordinator.console.texts import _, words
-from coordinator.console.visit import Visit
+from coordinator.console.visit import LIVE, Visit
 from coordinator.office.actors import Actor, Forbidden
 from strategies.errors import CovenantError, DiskError, Refused, Unreachable, UsageError
 
@@ -40,6 +40,9 @@ TOKEN: Final = "token"  # noqa: S105  (the name of a field)
 _REQUESTS_A_MINUTE: Final = 1800.0
 """Officers behind one gateway have one address."""
 _BURST: Final = 600.0
+OVER: Final = "covenant:over"
+"""What a part of a page is told that asks in a session which is over; console.js listens to it."""
+_NO_CONTENT: Final = 204
 _log = structlog.get_logger(__name__)
 
 HEADERS: Final[Mapping[str, str]] = {
@@ -62,7 +65,7 @@ def create_app(console: Console) -> FastAPI:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
     desk = _Entrance(console)
     app.add_api_route("/static/{digest}/{name:path}", desk.asset, include_in_schema=False)
-    app.add_api_route("/live", desk.live, include_in_schema=False)
+    app.add_api_route(LIVE, desk.live, include_in_schema=False)
     for route in all_routes():
         app.add_api_route(route.path, desk.answering(route), methods=[route.method], include_in_schema=False)
     app.add_exception_handler(HTTPException, desk.no_route)
@@ -114,7 +117,7 @@ class _Entrance:
 
     def _no_page(self, visit: Visit, status: int) -> Response:
         with suppress(CovenantError):  # whoever is signed in keeps their menu
-            self._admit(visit, SIGNED_IN)
+            self._admit(visit)
         return _told(
             visit,
             status,
@@ -126,11 +129,12 @@ class _Entrance:
         """The stream of what is new, for who may read the log."""
         visit = self._visit(request, {}, {})
         try:
-            await run_in_threadpool(self._admit, visit, "covenant.governance.v1.Log/WatchEvents")
+            await run_in_threadpool(self._admit, visit)
+            if visit.session is None or visit.session.over:
+                return PlainTextResponse("Sign in first.", 401)
+            self._console.require(visit.who, WATCH)
         except CovenantError as error:
             return PlainTextResponse(str(error), 403)
-        if visit.session is None or visit.session.over:
-            return PlainTextResponse("Sign in first.", 401)
         return await events(self._console, visit)
 
     def answering(self, route: Route) -> Callable[[Request], Awaitable[Response]]:
@@ -163,13 +167,15 @@ class _Entrance:
                 _require_own_page(visit)
             if route.needs == ANYBODY:
                 return route.show(visit)
-            self._admit(visit, route.needs)
+            self._admit(visit)
             if visit.session is None or visit.session.over:
                 return _to_sign_in(visit)
             if route.method == "POST":
                 _require_token(visit, visit.session.token)
             elif not visit.partial:
                 visit.seen = last_entry(self._console)
+            if route.needs != SIGNED_IN:
+                self._console.require(visit.who, route.needs)
             return self._shown(route, visit, visit.session.officer)
         except CovenantError as error:
             if isinstance(error, DiskError):
@@ -194,9 +200,11 @@ class _Entrance:
             drafts.forget(visit.centre.engine, sent, officer, visit.request.url.path)
         return response
 
-    def _admit(self, visit: Visit, needs: str) -> None:
-        """Find out whose request it is. Raises Unauthenticated for nobody on the member list, and Forbidden for one without a role."""
-        session = self._console.sessions.find(visit.request.cookies.get(COOKIE), visit.now)
+    def _admit(self, visit: Visit) -> None:
+        """Find out whose request it is. Raises Unauthenticated for nobody on the member list."""
+        session = self._console.sessions.find(
+            visit.request.cookies.get(COOKIE), visit.now, clicked=not visit.by_itself
+        )
         visit.session = session
         if session is None or session.over:
             return
@@ -208,18 +216,20 @@ class _Entrance:
             self._console.sessions.end_all(session.officer)
             raise Unauthenticated(str(error)) from error
         visit.actor = Actor(officer)
-        if needs != SIGNED_IN:
-            visit.actor.require(RULES[needs].roles, needs)
 
     def _require_disk(self) -> None:
         if self._console.failed is not None:
-            raise CovenantError(f"the coordinator is ending: {self._console.failed}")
+            raise CovenantError(
+                "the coordinator is ending, because its disk failed; its log has what happened"
+            )
 
 
 def _require_own_page(visit: Visit) -> None:
     """Raise Forbidden for a form that another site's page sent: browsers say so."""
-    origin = visit.request.headers.get("origin", "")
-    if origin.removeprefix("https://") not in visit.console.hosts or not origin.startswith("https://"):
+    headers = visit.request.headers
+    if (
+        headers.get("origin") != f"https://{headers['host']}"
+    ):  # a name of this console, which `guarded` has seen to
         raise Forbidden(
             "this form was not sent by a page of this console; open the page here, and send it again"
         )
@@ -244,6 +254,11 @@ def _to_sign_in(visit: Visit) -> Response:
         if visit.request.url.query:
             back = f"{back}?{visit.request.url.query}"
     address = f"/signin?next={quote(back, safe='')}"
+    if (
+        visit.by_itself
+    ):  # console.js leads there, unless something was typed into the page: that is kept once it is sent
+        over = json.dumps({OVER: {"address": address}})
+        return Response(status_code=_NO_CONTENT, headers={"HX-Trigger": over})
     if visit.partial:  # htmx would follow a redirect itself, and put the sign-in into a part of the page
         return Response(status_code=200, headers={"HX-Redirect": address})
     return visit.go(address)

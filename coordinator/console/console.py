@@ -86,6 +86,15 @@ class Console:
         bare = set(names) if port == _HTTPS else set()  # browsers leave the port of https out
         return frozenset({*own, *bare, *self.section.names})
 
+    def require(self, actor: Actor, method: str) -> None:
+        """Check that an officer has a role for a method. A change that they have none for is told to the log, as the API's door does. Raises Forbidden."""
+        try:
+            actor.require(RULES[method].roles, method)
+        except Refused as error:
+            if RULES[method].changes:
+                tell_refusal(self.centre, actor, method, None, error)
+            raise
+
     def ask(self, actor: Actor, method: str, request: Message) -> Any:  # noqa: ANN401  (each method's own response)
         """Ask a method of the API as its door would: the same rule, the same request once, and a refusal told to the log. Raises CovenantError."""
         rule = RULES[method]

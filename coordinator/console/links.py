@@ -9,7 +9,7 @@ from typing import Final
 from sqlalchemy import Engine, delete
 
 from coordinator.db.console_schema import ConsoleLink
-from coordinator.db.engine import writing
+from coordinator.db.engine import reading, writing
 from strategies.encoding import sha256_hex
 from strategies.errors import Refused
 
@@ -30,6 +30,13 @@ def withdraw_links(engine: Engine, officer: str) -> None:
     """Have no link of an officer count any longer."""
     with writing(engine, "withdrawing links") as session:
         session.execute(delete(ConsoleLink).where(ConsoleLink.officer == officer))
+
+
+def officer_of(engine: Engine, secret: str, now: datetime) -> str | None:
+    """Whom a link would sign in; it stays good. None for one that is not, or no longer."""
+    with reading(engine, "looking at a link") as session:
+        row = session.get(ConsoleLink, sha256_hex(secret.encode()))
+    return row.officer if row is not None and now < row.until else None
 
 
 def use_link(engine: Engine, secret: str, now: datetime) -> str:

@@ -17,6 +17,7 @@ from sse_starlette.sse import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import PlainTextResponse, Response
 
+from coordinator.api.roles import RULES
 from coordinator.db.engine import reading
 from coordinator.db.log_schema import LoggedEntry
 from coordinator.office.actors import Actor
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
     from coordinator.console.console import Console
     from coordinator.console.visit import Visit
 
+WATCH: Final = "covenant.governance.v1.Log/WatchEvents"
+"""Whose rule the stream is under."""
 _LOOK_EVERY_S: Final = 0.5
 _JUDGED_EVERY: Final = 10
 """Looks between two times that the session is judged anew."""
@@ -99,7 +102,7 @@ def _goes_on(console: Console, visit: Visit) -> bool:
     try:
         officer = console.members.now().officer(session.officer)
         officer.require_current(now)
-        Actor(officer)
+        Actor(officer).require(RULES[WATCH].roles, WATCH)
     except CovenantError:
         return False
     return True

@@ -32,7 +32,7 @@ from joserfc.jwk import KeySet
 
 from coordinator.settings import OidcSection
 from strategies.encoding import sha256_hex
-from strategies.errors import Refused, Unreachable, UsageError
+from strategies.errors import Refused, Unreachable
 
 COOKIE: Final = "__Host-covenant-oidc"
 GOOD_FOR_S: Final = 600.0
@@ -236,7 +236,10 @@ class Provider:
         try:
             return ssl.create_default_context(cafile=str(place))
         except (OSError, ssl.SSLError) as error:
-            raise UsageError(f"{place} holds no certificates in PEM; see console.oidc.ca") from error
+            _log.error("console.oidc.ca holds no certificates in PEM", file=str(place))
+            raise Unreachable(  # whoever reads this has not signed in
+                "the provider cannot be asked: console.oidc.ca holds no certificates in PEM; sign in another way, and tell whoever runs the coordinator"
+            ) from error
 
 
 class UnknownKey(Refused):

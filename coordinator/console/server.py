@@ -16,13 +16,13 @@ import uvicorn
 
 from coordinator.bootstrap import Centre
 from coordinator.console.app import create_app
+from coordinator.console.connections import MOST, Bounded
 from coordinator.console.console import Console
 from coordinator.control_tls import control_files
 from strategies.errors import CovenantError, DiskError, UsageError
 
 _READY_WITHIN_S: Final = 20.0
 _END_WITHIN_S: Final = 3
-_MOST_CONNECTIONS: Final = 256
 _log = structlog.get_logger(__name__)
 
 
@@ -59,7 +59,8 @@ class ConsoleServer:
             access_log=False,
             server_header=False,
             proxy_headers=False,
-            limit_concurrency=_MOST_CONNECTIONS,
+            http=Bounded,
+            limit_concurrency=MOST,
             timeout_graceful_shutdown=_END_WITHIN_S,
             ssl_certfile=str(certificate),
             ssl_keyfile=str(key),

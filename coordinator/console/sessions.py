@@ -1,7 +1,7 @@
 """Sessions: rows that end, named by a cookie of which the database has the digest only.
 
 1. A new one at every sign-in: what a browser brought along before it, nobody knows.
-2. IDLE without a request, or LONGEST after it began, a session is over. One that is over is told apart from one that never was, until it is swept,
+2. IDLE without a click, or LONGEST after it began, a session is over: what a page fetches by itself keeps none. One that is over is told apart from one that never was, until it is swept,
    so that what was typed under it can be kept for the same officer (`drafts`).
 """
 
@@ -68,8 +68,8 @@ class Sessions:
             )
         return secret
 
-    def find(self, cookie: str | None, now: datetime) -> Session | None:
-        """The session that a cookie names, over or not."""
+    def find(self, cookie: str | None, now: datetime, *, clicked: bool = True) -> Session | None:
+        """The session that a cookie names, over or not; it goes on from `now` if somebody `clicked`."""
         if not cookie or len(cookie) > _MOST_COOKIE:
             return None
         with reading(self.engine, "looking for a session") as session:
@@ -77,7 +77,7 @@ class Sessions:
         if row is None:
             return None
         found = _session(row, now)
-        if not found.over and now - row.seen_at >= _SEEN_EVERY:
+        if clicked and not found.over and now - row.seen_at >= _SEEN_EVERY:
             self._see(row.digest, now)
         return found
 

@@ -14,7 +14,8 @@ from typing import Final, Literal
 
 Tone = Literal["plain", "good", "warn", "bad", "quiet"]
 Value = str | int | float | datetime | None
-_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r")
+_FORMULA: Final = ("=", "+", "-", "@", "\t", "\r", "\n", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+"""And their full-width forms, which some spreadsheets read as the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +55,7 @@ class Table:
         """The table with a line of headings (RFC 4180)."""
         told = io.StringIO()
         writer = csv.writer(told)
-        writer.writerow([each.label for each in self.columns])
+        writer.writerow([_plain(each.label) for each in self.columns])
         writer.writerows([_plain(cell.value) for cell in row] for row in self.rows)
         return told.getvalue()
 
@@ -65,7 +66,7 @@ def _plain(value: Value) -> str | int | float:
             return ""
         case datetime():
             return value.isoformat()
-        case str() if value.startswith(_FORMULA):
+        case str() if value.lstrip(" ").startswith(_FORMULA):
             return f"'{value}"
         case _:
             return value

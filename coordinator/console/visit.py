@@ -26,6 +26,8 @@ from coordinator.console.texts import translated
 from coordinator.office.actors import Actor
 from strategies.errors import Refused
 
+LIVE: Final = "/live"
+"""The stream of what is new."""
 _SEE_OTHER: Final = 303
 
 
@@ -76,6 +78,11 @@ class Visit:
     def partial(self) -> bool:
         """Whether htmx asks for a part of a page."""
         return self.request.headers.get("hx-request") == "true"
+
+    @property
+    def by_itself(self) -> bool:
+        """Whether an open page asks, and not somebody who sits before it: parts that fetch themselves again, and the stream."""
+        return self.request.method == "GET" and (self.partial or self.request.url.path == LIVE)
 
     @property
     def language(self) -> str:

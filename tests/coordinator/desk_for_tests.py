@@ -127,7 +127,7 @@ class Desk:
         return _browser(self.origin)
 
     def get(self, path: str) -> httpx.Response:
-        return self.browser.get(path)
+        return self.browser.get(self.session.home + path)
 
     def post(self, path: str, fields: Mapping[str, str], *, on: str, **headers: str) -> httpx.Response:
         """Send the form of the page `on`, with `fields` besides."""
@@ -138,7 +138,9 @@ class Desk:
         return {name: html.unescape(value) for name, value in _HIDDEN.findall(self.get(page).text)}
 
     def send(self, path: str, fields: Mapping[str, str], **headers: str) -> httpx.Response:
-        return self.browser.post(path, data=dict(fields), headers={"Origin": self.session.origin, **headers})
+        return self.browser.post(
+            self.session.home + path, data=dict(fields), headers={"Origin": self.session.origin, **headers}
+        )
 
 
 def _browser(origin: str) -> httpx.Client:

@@ -369,6 +369,19 @@ def test_a_provider_that_the_configured_certificates_do_not_prove_is_not_believe
     assert finished(client_of(answers, files, tmp_path), answers)[0] == SUBJECT
 
 
+@pytest.mark.parametrize("held", [None, "no certificate"])
+def test_who_has_not_signed_in_is_told_no_place_of_a_file(
+    answers: Answers, files: ControlFiles, tmp_path: Path, held: str | None
+) -> None:
+    client = client_of(answers, files, tmp_path)
+    client.section = client.section.model_copy(update={"ca": Path("bank-ca.pem")})
+    if held is not None:
+        (client.home / "bank-ca.pem").write_text(held)
+    with pytest.raises(Unreachable, match="holds no certificates") as raised:
+        client.begin("https://127.0.0.1:9095/", "/")
+    assert str(client.home) not in str(raised.value)
+
+
 def test_a_refusal_at_the_provider_repeats_no_secret(
     answers: Answers, files: ControlFiles, tmp_path: Path
 ) -> None:

@@ -2,29 +2,37 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import json
 import re
 import socket
 import ssl
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
+import httpx
 import pyotp
 import pytest
 
 import coordinator.console
 from coordinator.api.roles import RULES, Rule
-from coordinator.console.app import HEADERS
+from coordinator.console.app import HEADERS, _Entrance
+from coordinator.console.connections import Bounded
+from coordinator.console.console import Console
 from coordinator.console.links import PATH, make_link
 from coordinator.console.pages.signin import inside
 from coordinator.console.routes import ANYBODY, SIGNED_IN, Route, all_routes
 from coordinator.console.sessions import COOKIE, Sessions
+from coordinator.console.tables import Cell, Column, Table
 from coordinator.control_tls import control_files
+from protos.log_office import CallDenied
 from protos.membership import Role
-from strategies.errors import CovenantError
+from strategies.errors import CovenantError, DiskError
 from tests.coordinator.api_for_tests import BY_ROLE
 from tests.coordinator.console_for_tests import Browser, Pages, Shifted, Ticking, copied, pages
 
@@ -80,6 +88,22 @@ def test_every_route_is_for_the_roles_of_its_rule_and_no_other(served: Pages, ro
         refused = answered.status_code == 403 and NO_ROLE in answered.text
         assert refused != allowed, f"{named(route)} for {role}: {answered.status_code}"
         assert answered.status_code < 500, f"{named(route)} for {role}: {answered.text}"
+
+
+def test_a_change_without_the_role_is_told_to_the_log_and_only_that(served: Pages) -> None:
+    def told() -> list[str]:
+        found = [each for each in served.bank.told("denied") if isinstance(each, CallDenied)]
+        return [each.method for each in found if each.officer == "admin-1"]
+
+    browser, path, method = served.browser("admin-1"), "/plans/x/launch", "covenant.control.v1.Runs/LaunchRun"
+    before, own = told(), token_of(served, browser)
+    browser.get("/plans")
+    for token, origin in (("", served.address), (own, "https://elsewhere.example")):  # another site's page
+        browser.client.post(path, data={"token": token}, headers={"Origin": origin})
+    assert told() == before
+    refused = browser.client.post(path, data={"token": own}, headers={"Origin": served.address})
+    assert (refused.status_code, NO_ROLE in refused.text) == (403, True)
+    assert [*told()][len(before) :] == [method]
 
 
 def test_a_rule_without_a_role_refuses_it(served: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,6 +188,9 @@ def test_a_form_that_is_not_this_consoles_own_is_refused(served: Pages, route: R
     origins += [
         {"Origin": served.address.replace("https", "http")},
         {"Origin": f"{served.address}.elsewhere.example"},
+        {
+            "Origin": served.address.replace("127.0.0.1", "localhost")
+        },  # a name of this console, and another origin
     ]
     for headers in origins:
         answered = browser.client.post(path, data={"token": own}, headers=headers, follow_redirects=False)
@@ -191,6 +218,14 @@ def test_bodies_are_bounded(served: Pages) -> None:
 
 
 # --- sessions ------------------------------------------------------------------------------------------------------------
+
+
+def test_a_link_says_whom_it_signs_in(served: Pages) -> None:
+    """One that somebody else sends would have its reader work under the sender's name."""
+    secret = make_link(served.centre.engine, "risk-2", served.centre.clock())
+    for _ in range(2):  # to look does not use it up
+        assert "as <strong>risk-2</strong>" in served.browser().get(f"{PATH}?key={secret}").text
+    assert "risk-2" not in served.browser().get(f"{PATH}?key={secret[:-1]}").text
 
 
 def test_a_session_that_a_browser_brings_along_is_not_taken_over(served: Pages) -> None:
@@ -230,6 +265,21 @@ def test_a_session_is_over_after_half_an_hour_without_a_click_and_after_ten_hour
         clock.ahead = timedelta(0)
 
 
+def test_what_a_page_fetches_by_itself_keeps_no_session(served: Pages, clock: Shifted) -> None:
+    """A browser that was left open polls all night."""
+    browser = served.browser("privacy-1")
+    try:
+        for minutes in (10, 20, 29):
+            clock.ahead = timedelta(minutes=minutes)
+            assert browser.get("/", **{"HX-Request": "true"}).status_code == 200, minutes
+            with browser.client.stream("GET", "/live") as answered:
+                assert answered.status_code == 200, minutes
+        clock.ahead = timedelta(minutes=31)
+        assert browser.get("/account").url.path == "/signin"
+    finally:
+        clock.ahead = timedelta(0)
+
+
 def test_a_sign_in_leads_inside_only(served: Pages) -> None:
     for path in (
         "https://elsewhere.example/",
@@ -250,6 +300,14 @@ def test_a_sign_in_leads_inside_only(served: Pages) -> None:
     assert "elsewhere" not in page.text
 
 
+def test_a_disk_that_failed_is_told_to_strangers_without_its_place(served: Pages) -> None:
+    entrance = _Entrance(Console.of(served.centre))
+    entrance._console.failed = DiskError("/srv/covenant/coordinator.db: no space left on device")
+    with pytest.raises(CovenantError, match="its disk failed") as raised:
+        entrance._require_disk()
+    assert "/srv" not in str(raised.value)
+
+
 # --- hosts, paths, headers -----------------------------------------------------------------------------------------------
 
 
@@ -261,15 +319,70 @@ def test_another_host_name_gets_no_page(served: Pages) -> None:
         assert "privacy-1" not in answered.text
 
 
+def connected(served: Pages) -> ssl.SSLSocket:
+    """A connection that has asked nothing."""
+    files = control_files(served.centre.settings, served.centre.clock())
+    host, _, port = served.address.removeprefix("https://").partition(":")
+    plain = socket.create_connection((host, int(port)), 10)
+    return ssl.create_default_context(cafile=files.ca).wrap_socket(plain, server_hostname=host)
+
+
+def test_connections_that_ask_nothing_or_slowly_are_cut(
+    served: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Bounded, "idle_s", 0.3)
+    host = served.address.removeprefix("https://")
+    begun, whole = f"GET /signin HTTP/1.1\r\nHost: {host}\r\n".encode(), b"\r\n"
+    for said in (b"", begun, begun + whole + begun):  # the last: after a whole request, one that does not end
+        with connected(served) as waiting:
+            waiting.settimeout(4)
+            waiting.sendall(said)
+            while waiting.recv(65536):
+                pass  # until the server cuts it: else this times out
+
+
+def test_one_address_does_not_take_all_connections(served: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bounded, "most_an_address", 3)
+    held = [connected(served) for _ in range(3)]
+    with pytest.raises((OSError, httpx.HTTPError)), connected(served) as further:  # noqa: PT012  (either fails)
+        further.sendall(b"GET /signin HTTP/1.1\r\n\r\n")
+        if not further.recv(1):
+            raise ConnectionResetError
+    for each in held:
+        each.close()
+
+
+@pytest.mark.slow
+def test_a_stream_goes_on_though_nothing_is_asked(served: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Bounded, "idle_s", 0.2)
+    browser = served.browser("auditor-1")
+    with browser.client.stream("GET", "/live") as answered:
+        lines = answered.iter_lines()
+        assert next(lines)
+        time.sleep(1.5)
+        halted = served.browser("author-2").post(
+            "/halt", {"scope": "site west", "reason": "a try", "confirmed": "halt"}
+        )
+        assert "site west is halted" in halted.text
+        assert any('"kind": "halted"' in each for each in lines)
+
+
+def test_evidence_is_not_asked_for_at_any_rate(served: Pages) -> None:
+    """Each waits its turn in a thread that other pages need, also the one that halts."""
+    browser = served.browser("auditor-1")
+    fields = {"token": token_of(served, browser), "kind": "model-card", "form": "pdf"}
+    told = [
+        browser.client.post("/models/x@1/evidence", data=fields, headers={"Origin": served.address})
+        for _ in range(40)
+    ]
+    assert {each.status_code for each in told} == {400, 429}
+    assert served.browser("risk-1").get("/halt").status_code == 200
+
+
 def raw(served: Pages, target: str) -> str:
     """What a request for exactly this target gets."""
-    files = control_files(served.centre.settings, served.centre.clock())
-    context = ssl.create_default_context(cafile=files.ca)
     host, _, port = served.address.removeprefix("https://").partition(":")
-    with (
-        socket.create_connection((host, int(port)), 10) as plain,
-        context.wrap_socket(plain, server_hostname=host) as sock,
-    ):
+    with connected(served) as sock:
         sock.sendall(f"GET {target} HTTP/1.1\r\nHost: {host}:{port}\r\nConnection: close\r\n\r\n".encode())
         told = b""
         while chunk := sock.recv(65536):
@@ -390,6 +503,16 @@ def test_vendored_files_are_as_published_with_their_licences() -> None:
 
 
 # --- secrets -------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("first", ["=", "+", "-", "@", "\t", "\r", "\n", " =", "\uff1d"])
+def test_no_text_is_a_formula_in_a_file(first: str) -> None:
+    """Names and reasons are others' words, and so may a heading be."""
+    text = f"{first}HYPERLINK()"
+    table = Table(name="x", caption="x", columns=[Column(text), Column("n")], rows=[[Cell(text), Cell(-1.5)]])
+    heading, row = csv.reader(io.StringIO(table.csv, newline=""))
+    assert heading[0] == row[0] == f"'{text}"
+    assert row[1] == "-1.5"  # a number stays one
 
 
 def test_no_secret_of_a_sign_in_is_written_down(

@@ -17,8 +17,13 @@ from sqlalchemy import text
 
 from coordinator.console.desk.memory import Memory
 from coordinator.console.desk.plans import plan_at_desk
+from coordinator.db.engine import writing
+from coordinator.governance.log import append
+from coordinator.keys import log_signer
 from coordinator.office.plans import ProposedPlan
 from protos import governance_pb2 as governance
+from protos.halts import OrderedBy, order_halt
+from protos.log_entries import Halted, LoggedDocument
 from protos.log_office import PlanApproved
 from protos.membership import Role
 from strategies.errors import UsageError
@@ -26,6 +31,7 @@ from strategies.ids import digest
 from strategies.transparency.notes import Checkpoint, SignedNote
 from tests.coordinator.api_for_tests import Bank, approval, authored, plan_of, serving
 from tests.coordinator.desk_for_tests import Desk, desk_of
+from tests.halts_for_tests import FEDERATION, ordered
 from tests.trust_for_tests import FAR, officers
 
 Sit = Callable[..., Desk]
@@ -243,6 +249,74 @@ def test_bytes_that_are_exchanged_between_showing_and_signing(bank: Bank, sit: S
     assert desk.signer.labels == []
 
 
+def test_a_halt_that_is_exchanged_for_one_with_the_same_id(bank: Bank, sit: Sit) -> None:
+    """Its service may give any order an id, also that of the halt that is really to be lifted."""
+    real = ordered("all", by="officer auditor-1", reason="a site was broken into")
+    small = order_halt(
+        FEDERATION,
+        "site",
+        "west",
+        "only a try",
+        OrderedBy(kind="service", name="log", asked_by="admin-1"),
+        log_signer(bank.centre.settings),
+        at=bank.centre.clock(),
+        entropy=bytes.fromhex(real.id),
+    )
+    with writing(bank.centre.engine, "lying") as session:
+        append(
+            session,
+            bank.centre.clock(),
+            [Halted(order=LoggedDocument.of(each)) for each in (real, small)],
+        )
+    told = [small]
+
+    def answered(method: str, request: Any, answer: Any) -> Any:
+        if method.endswith("GetHalt"):
+            return governance.Halt(order=told[-1].canonical, halted_at=small.at.isoformat())
+        return honest(method, request, answer)
+
+    desk = sit("privacy-1")
+    honest = desk.client.honest.ask
+    desk.client.honest.ask = answered
+    page = f"/halts/{real.id}"
+    form = {**desk.form(page), "reason": "it was a try", "confirmed": real.id[:8]}
+    assert "only a try" in desk.get(page).text
+    told.append(real)
+    lifted = desk.send(f"{page}/lift", form)
+
+    assert lifted.status_code == 409
+    assert "no longer what you were shown" in lifted.text
+    assert desk.signer.labels == []
+    assert desk.client.sent == []
+
+
+def test_a_plan_before_that_others_are_to_hide(bank: Bank, sit: Sit) -> None:
+    before, what = proposed(bank), proposed(bank, 2)
+    bank.desk("privacy-1").approve(approval(before, "privacy-1", PRIVACY))
+    bank.desk("risk-1").approve(approval(before, "risk-1", RISK))
+    desk = sit("privacy-2")
+    assert "approved by privacy-1 and risk-1" in desk.get(page_of(what)).text
+    vain = {each.plan.digest: each for each in map(plan_of, range(10, 61))}
+    with writing(bank.centre.engine, "lying") as session:
+        said = [approval(each, "privacy-1", PRIVACY) for each in vain.values()]
+        append(
+            session,
+            bank.centre.clock(),
+            [PlanApproved(plan=what.plan.name, statement=each) for each in said],
+        )
+    honest = desk.client.honest.ask
+
+    def asked(method: str, request: Any, answer: Any) -> Any:
+        if method.endswith("GetPlan") and request.plan in vain:
+            found = honest(method, governance.GetPlanRequest(plan=what.plan.digest), answer)
+            found.plan = vain[request.plan].plan.canonical
+            return found
+        return honest(method, request, answer)
+
+    desk.client.honest.ask = asked
+    refused(desk, what, "were signed more than 50 times")
+
+
 def test_a_plan_that_the_log_does_not_have(bank: Bank, sit: Sit) -> None:
     what, never = proposed(bank), plan_of(9)
     desk = sit("privacy-1")
@@ -436,19 +510,40 @@ def test_a_member_list_that_the_officer_knows_of(bank: Bank, sit: Sit) -> None:
 def test_nobody_without_the_cookie(bank: Bank, sit: Sit) -> None:
     what = proposed(bank)
     desk = sit("privacy-1")
-    stranger = desk.stranger()
-    page = stranger.get(page_of(what), follow_redirects=False)
-    knocked = stranger.get(f"{page_of(what)}&here=1", follow_redirects=False)
+    stranger, home = desk.stranger(), desk.session.home
+    page = stranger.get(page_of(what))
+    knocked = stranger.get(f"{home}{page_of(what)}")
     form = {**desk.form(page_of(what)), "confirmed": what.plan.digest[:8]}
-    posted = stranger.post(f"/plans/{what.plan.digest}/approve", data=form, headers={"Origin": desk.origin})
+    path = f"/plans/{what.plan.digest}/approve"
+    posted = [
+        stranger.post(f"{room}{path}", data=form, headers={"Origin": desk.origin}) for room in (home, "")
+    ]
 
     assert page.status_code == 200
-    assert knocked.status_code == posted.status_code == 401
-    assert 'http-equiv="refresh"' in page.text
-    assert what.plan.name not in page.text + knocked.text
-    assert "refresh" not in knocked.text
+    assert knocked.status_code == posted[0].status_code == posted[1].status_code == 401
+    assert "data-knock" in page.text
+    for each in (page, knocked, *posted):
+        assert what.plan.name not in each.text
+        assert desk.session.room not in each.text
+    assert "data-knock" not in knocked.text
     assert desk.signer.labels == []
-    assert stranger.get("/enter?key=wrong").status_code == 403
+    assert stranger.get(f"{home}/enter?key=wrong").status_code == 403
+    assert not desk.session.closed
+
+
+def test_the_cookie_is_for_a_path_that_no_other_port_can_know(bank: Bank, sit: Sit) -> None:
+    """Browsers send a cookie to every port of 127.0.0.1, where another user of the machine may listen, but to its path only."""
+    what = proposed(bank)
+    desk = sit("privacy-1")
+    (kept,) = list(desk.browser.cookies.jar)
+    assert kept.path == f"{desk.session.home}/"
+    assert len(desk.session.room) == 43
+    stolen = desk.stranger()
+    stolen.cookies.set(kept.name, kept.value or "")
+    for path in ("/", page_of(what), "/enter?key=", f"//{page_of(what)}"):
+        answered = stolen.get(path)
+        assert desk.session.token not in answered.text
+        assert desk.session.room not in str(answered.url) + answered.text
     assert not desk.session.closed
 
 
@@ -474,7 +569,7 @@ def test_other_hosts_origins_and_forms_are_refused(bank: Bank, sit: Sit) -> None
     form = {**desk.form(page_of(what)), "confirmed": what.plan.digest[:8]}
     path, port = f"/plans/{what.plan.digest}/approve", desk.session.port
     for host in (f"localhost:{port}", f"desk.example:{port}", "127.0.0.1", "127.0.0.1:1"):
-        assert desk.browser.get("/", headers={"Host": host}).status_code == 421
+        assert desk.browser.get(f"{desk.session.home}/", headers={"Host": host}).status_code == 421
     for origin in (
         f"https://127.0.0.1:{port}",
         f"http://localhost:{port}",
@@ -482,7 +577,7 @@ def test_other_hosts_origins_and_forms_are_refused(bank: Bank, sit: Sit) -> None
         "https://console.example",
     ):
         assert desk.send(path, form, Origin=origin).status_code == 403
-    assert desk.browser.post(path, data=form).status_code == 403
+    assert desk.browser.post(desk.session.home + path, data=form).status_code == 403
     assert desk.send(path, {**form, "token": "another"}).status_code == 403
     assert desk.signer.labels == []
 
@@ -502,7 +597,7 @@ def test_every_answer_has_the_policy_and_keeps_nothing(bank: Bank, sit: Sit) -> 
 
 def test_secrets_are_in_no_repr(bank: Bank, sit: Sit) -> None:
     session = sit("privacy-1").session
-    for secret in (session.enter, session.cookie, session.token):
+    for secret in (session.room, session.enter, session.cookie, session.token):
         assert secret not in repr(session)
 
 

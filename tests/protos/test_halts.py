@@ -8,9 +8,9 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from protos.halt_lifts import HaltLift, LiftRule, require_lift
-from protos.halts import HaltOrder, require_halt
+from protos.halts import HaltOrder, OrderedBy, order_halt, require_halt
 from protos.keys import SigningKey, create_node_key
-from protos.membership import Member, MemberList, Officer, Role
+from protos.membership import Member, MemberList, Officer, Role, Service
 from strategies.encoding import canonical_json
 from strategies.errors import Refused, UsageError
 from strategies.ids import RunId, SiteName
@@ -60,6 +60,33 @@ def test_any_officer_halts_alone(members: MemberList, name: str) -> None:
 def test_a_site_halts_itself_a_run_or_all(members: MemberList, scope: str, target: str | None) -> None:
     order = ordered(scope, target, by="site north")  # type: ignore[arg-type]
     assert require_halt(order, members, FEDERATION, NOW).digest == order.digest
+
+
+def test_the_logs_service_halts_for_officers_on_the_list_and_no_other_service(members: MemberList) -> None:
+    listed = members.model_copy(
+        update={
+            "services": (
+                Service(name="log", purpose="log", key=key_of("log").public),
+                Service(name="drafts", purpose="control", key=key_of("drafts").public),
+            )
+        }
+    )
+
+    def given(name: str, asked_by: str, key: str | None = None) -> HaltOrder:
+        by = OrderedBy(kind="service", name=name, asked_by=asked_by)
+        return order_halt(FEDERATION, "all", None, "stop", by, key_of(key or name), at=NOW, entropy=bytes(16))
+
+    assert require_halt(given("log", "auditor-1"), listed, FEDERATION, NOW).order.by.asked_by == "auditor-1"
+    for name, asked_by, key, words in (
+        ("drafts", "auditor-1", None, "of services only log does"),
+        ("log", "auditor-1", "drafts", "not signed with their key"),
+        ("log", "auditor-1", "auditor-1", "not signed with their key"),
+        ("log", "north", None, "no officer on member list"),
+        ("log", "nobody-1", None, "no officer on member list"),
+        ("log", "privacy-0", None, "privacy-0"),
+    ):
+        with pytest.raises(Refused, match=words):
+            require_halt(given(name, asked_by, key), listed, FEDERATION, NOW)
 
 
 def test_a_site_halts_no_other_site(members: MemberList) -> None:

@@ -3,9 +3,10 @@
 1. It names 127.0.0.1 and the desk's port (against rebinding of names), and a form comes from a page of the desk (`Origin`).
 2. `/enter` takes the secret that the terminal printed, once, for a cookie. Whoever comes with it a second time, without the cookie, closes the desk:
    two have read it.
-3. Without the cookie there is no page. A link from the hosted console brings none, because the cookie is `SameSite=Strict`: such a request is asked to
-   knock again from here.
-4. A form has the desk's token. Only then the page, one at a time.
+3. All pages are in a room, a part of the path that is as secret as the cookie, and the cookie is for that room alone: browsers send the cookies of
+   127.0.0.1 to every port of it, and on a machine with several users others may listen there.
+4. A link from the hosted console knows no room. It gets a page whose script knows, if this browser has entered; it asks again from here.
+5. A form has the desk's token. Only then the page, one at a time.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import hmac
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Final
-from urllib.parse import parse_qsl, urlencode
+from urllib.parse import parse_qsl
 
 import structlog
 from fastapi import FastAPI, Request, Response
@@ -31,7 +32,6 @@ from coordinator.console.forms import read_form
 from strategies.errors import CovenantError, Refused, Unreachable, UsageError
 
 _LONGEST_QUERY: Final = 4096
-_KNOCKED: Final = "here"
 _CLOSED: Final = "This desk is closed: its address was used a second time, so somebody else may have read it. Start `covenant desk` again."
 _log = structlog.get_logger(__name__)
 _HEADERS: Final[Mapping[str, str]] = {
@@ -63,6 +63,10 @@ class _Door:
         self, request: Request, call_next: Callable[[Request], Awaitable[Response]]
     ) -> Response:
         """Nobody gets in by another name, or after the desk was closed; every answer has the headers."""
+        inside = request.url.path.startswith(f"{self._session.home}/")
+        if inside:
+            request.scope["path"] = request.url.path.removeprefix(self._session.home)
+        request.state.inside = inside
         if f"http://{request.headers.get('host', '')}" != self._session.origin:
             response: Response = PlainTextResponse("This desk answers to 127.0.0.1 only.", 421)
         elif self._session.closed:
@@ -90,9 +94,9 @@ class _Door:
         """Take the secret for a cookie, once."""
         session = self._session
         if self._is_officer(request):
-            return RedirectResponse("/", SEE_OTHER)
+            return RedirectResponse(f"{session.home}/", SEE_OTHER)
         key = request.query_params.get("key", "")
-        if not _same(key, session.enter):
+        if not (request.state.inside and _same(key, session.enter)):
             return PlainTextResponse("That is not the address that `covenant desk` printed.", 403)
         if session.entered:
             session.closed = True
@@ -100,8 +104,10 @@ class _Door:
             self._closing()
             return PlainTextResponse(_CLOSED, 403)
         session.entered = True
-        response = RedirectResponse("/", SEE_OTHER)
-        response.set_cookie(self._cookie, session.cookie, httponly=True, samesite="strict", path="/")
+        response = RedirectResponse(f"{session.home}/", SEE_OTHER)
+        response.set_cookie(
+            self._cookie, session.cookie, httponly=True, samesite="strict", path=f"{session.home}/"
+        )
         return response
 
     def answering(self, method: str, show: Show) -> Callable[[Request], Awaitable[Response]]:
@@ -148,7 +154,8 @@ class _Door:
                 return visit.page("error.html", status=500, title="This page failed", sentence=sentence)
 
     def _is_officer(self, request: Request) -> bool:
-        return _same(request.cookies.get(self._cookie, ""), self._session.cookie)
+        inside: bool = request.state.inside
+        return inside and _same(request.cookies.get(self._cookie, ""), self._session.cookie)
 
     def _is_own(self, request: Request, form: Mapping[str, str]) -> bool:
         return request.headers.get("origin") == self._session.origin and _same(
@@ -156,12 +163,10 @@ class _Door:
         )
 
     def _knock(self, request: Request) -> Response:
-        """Ask a request that came over a link of another site to come again from here; whoever has no cookie then is told where to get one."""
+        """Have a link from elsewhere ask again in the room, if this browser knows it; whoever does not is told where to enter."""
         visit = DeskVisit(session=self._session, assets=self._assets, request=request, path={}, query={})
-        knocked = _KNOCKED in request.query_params or request.method != "GET"
-        query = urlencode([*parse_qsl(request.url.query), (_KNOCKED, "1")])
-        again = None if knocked else f"{request.url.path}?{query}"
-        return visit.page("knock.html", status=401 if again is None else 200, takes_notice=False, again=again)
+        again = request.method == "GET" and not request.state.inside
+        return visit.page("knock.html", status=200 if again else 401, at_home=False, again=again)
 
 
 def _same(given: str, secret: str) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from itertools import islice
-from typing import Final, cast
+from typing import Any, Final, cast
 
 from coordinator.console.desk.checks import Check, stopping
 from coordinator.console.desk.looking import Looked
@@ -62,6 +62,11 @@ def halt_at_desk(session: Session, looked: Looked, halt: str) -> HaltView | None
             )
     looked.checks.open((ORDERED,))
     return found[0] if found else None
+
+
+def shown(view: HaltView) -> dict[str, Any]:
+    """All that a signature rests on. An id is whoever ordered's choice: two orders may have one, and the lift is of one of them."""
+    return {"the order": view.order.digest}
 
 
 def _logged(session: Session, halt: str) -> HaltView:

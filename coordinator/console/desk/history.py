@@ -85,28 +85,36 @@ def _adding(evidence: PlanEvidence, said: PlanStatement) -> PlanEvidence:
 
 
 def plan_before(session: Session, plan: Plan, trusted: Trusted) -> Before | None:
-    """The last other plan of that name that was launched, or has all approvals. Raises Refused for a launch that does not hold."""
-    for digest, contract in _candidates(session.trust.memory, plan):
+    """The last other plan of that name that was launched, or has all approvals. Raises Refused for a launch that does not hold, and where too many were signed in
+    vain since to say that there is none: whoever writes the log could hide the last one behind them."""
+    candidates, more = _candidates(session.trust.memory, plan)
+    for digest, contract in candidates:
         found = _launched(session.trust, digest, contract) or _approved(session, digest, contract, trusted)
         if found is not None:
             return found
+    if more:
+        raise Refused(
+            f"by the log, plans called {plan.name} were signed more than {_CANDIDATES} times since one was launched or approved, if one was: what changed"
+            " cannot be shown. Propose it under a name of its own, and ask who signed the others"
+        )
     return None
 
 
-def _candidates(memory: Memory, plan: Plan) -> Sequence[tuple[Digest, Digest]]:
-    """Other plans of that name, with their contracts, by when the log told of them last, the latest first."""
+def _candidates(memory: Memory, plan: Plan) -> tuple[Sequence[tuple[Digest, Digest]], bool]:
+    """Other plans of that name, with their contracts, by when the log told of them last, the latest first; and whether there are more than were looked at."""
     told: dict[tuple[Digest, Digest], int] = {}
-    for each in memory.of_name(("plan", "approved"), plan.name, _CANDIDATES):
+    kept = memory.of_name(("plan", "approved"), plan.name, _CANDIDATES + 1, but=plan.digest)
+    for each in kept[:_CANDIDATES]:
         what = each.entry.what
         if isinstance(what, PlanRecorded):
             key = what.plan.digest, what.contract.digest
         else:
             said = statement_of(each)
             key = said.plan, said.contract
-        if key[0] != plan.digest and key not in told:
+        if key not in told:
             launched = memory.of_subject("launch", key[0], 1)
             told[key] = max(each.seq, *(one.seq for one in launched)) if launched else each.seq
-    return sorted(told, key=lambda key: told[key], reverse=True)
+    return sorted(told, key=lambda key: told[key], reverse=True), len(kept) > _CANDIDATES
 
 
 def _launched(trust: Trust, digest: Digest, contract: Digest) -> Before | None:

@@ -154,13 +154,11 @@ class Memory:
         query = "SELECT seq, body FROM entries WHERE kind = ? AND subject = ? ORDER BY seq DESC LIMIT ?"
         return list(self._read(query, (kind, subject, most)))[::-1]
 
-    def of_name(self, kinds: Sequence[str], name: str, most: int) -> Sequence[Kept]:
-        """The latest entries of some kinds under one name, the newest first."""
+    def of_name(self, kinds: Sequence[str], name: str, most: int, *, but: str = "") -> Sequence[Kept]:
+        """The latest entries of some kinds under one name, the newest first; none about the subject `but`."""
         marks = ", ".join("?" * len(kinds))
-        query = (
-            f"SELECT seq, body FROM entries WHERE kind IN ({marks}) AND name = ? ORDER BY seq DESC LIMIT ?"  # noqa: S608  (marks only)
-        )
-        return list(self._read(query, (*kinds, name, most)))
+        query = f"SELECT seq, body FROM entries WHERE kind IN ({marks}) AND name = ? AND subject != ? ORDER BY seq DESC LIMIT ?"  # noqa: S608  (marks only)
+        return list(self._read(query, (*kinds, name, but, most)))
 
     def _read(self, query: str, values: Iterable[Any]) -> Iterator[Kept]:
         with self._trouble():

@@ -75,7 +75,7 @@ def _model_page(
         given=given,
         shown=json.dumps(view.shown),
         typed_digits="" if subject is None else subject.digest[: plans.TYPED],
-        path=f"/models/{_ref(visit)}",
+        path=f"{visit.session.home}/models/{_ref(visit)}",
     )
 
 

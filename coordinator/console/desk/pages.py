@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from typing import Any, Final
@@ -12,7 +13,7 @@ from coordinator.console import plan_tables as tables
 from coordinator.console.desk import halts, model_pages, models, plan_pages, plans
 from coordinator.console.desk.looking import Looked
 from coordinator.console.desk.parts import checks_table, require_typed
-from coordinator.console.desk.visit import DeskVisit
+from coordinator.console.desk.visit import DeskVisit, changed
 from coordinator.console.tables import Cell, Column, Table
 from coordinator.governance.halts import HaltView
 from coordinator.office.standing import PlanStanding
@@ -42,6 +43,7 @@ def home(visit: DeskVisit) -> Response:
 
 
 def _plans(visit: DeskVisit, officer: Officer | None) -> Table:
+    home = visit.session.home
     found = [each for each in _allowed(visit.session.desk.plans) if _waits_for(each, officer)]
     return Table(
         name="plans",
@@ -49,7 +51,7 @@ def _plans(visit: DeskVisit, officer: Officer | None) -> Table:
         columns=[Column("Plan"), Column("Digest"), Column("Author"), Column("Approved by")],
         rows=[
             (
-                Cell(each.plan, href=f"/plans/{each.digest}?contract={each.contract_digest}"),
+                Cell(each.plan, href=f"{home}/plans/{each.digest}?contract={each.contract_digest}"),
                 Cell(each.digest, text=each.digest[: tables.SHOWN], code=True),
                 Cell(each.author),
                 Cell(", ".join(one.officer for one in each.approvals) or None),
@@ -65,13 +67,14 @@ def _waits_for(standing: PlanStanding, officer: Officer | None) -> bool:
 
 
 def _models(visit: DeskVisit) -> Table:
+    home = visit.session.home
     return Table(
         name="models",
         caption="Versions of models that wait for approval",
         columns=[Column("Version"), Column("From"), Column("Digest")],
         rows=[
             (
-                Cell(each.ref, href=f"/models/{each.ref}"),
+                Cell(each.ref, href=f"{home}/models/{each.ref}"),
                 Cell(each.run_id),
                 Cell(each.digest, text=each.digest[: tables.SHOWN], code=True),
             )
@@ -93,15 +96,15 @@ def _halts(visit: DeskVisit) -> Table:
             Column("Since"),
             Column("State"),
         ],
-        rows=[_halt_row(each) for each in halts.standing(visit.session)],
+        rows=[_halt_row(each, visit.session.home) for each in halts.standing(visit.session)],
         empty="Nothing is halted.",
     )
 
 
-def _halt_row(each: HaltView) -> Sequence[Cell]:
+def _halt_row(each: HaltView, home: str) -> Sequence[Cell]:
     order = each.order
     return (
-        Cell(order.id, text=order.id[:SHOWN], code=True, href=f"/halts/{order.id}"),
+        Cell(order.id, text=order.id[:SHOWN], code=True, href=f"{home}/halts/{order.id}"),
         Cell(order.what),
         Cell(order.by.words),
         Cell(order.reason),
@@ -140,7 +143,14 @@ def halt(visit: DeskVisit) -> Response:
     return _halt_page(visit, looked, view)
 
 
-def _halt_page(visit: DeskVisit, looked: Looked, view: HaltView | None, status: int = 200) -> Response:
+def _halt_page(
+    visit: DeskVisit,
+    looked: Looked,
+    view: HaltView | None,
+    *,
+    status: int = 200,
+    differs: Sequence[str] = (),
+) -> Response:
     officer = looked.officer
     may = officer is not None and bool(set(officer.roles) & set(LIFT_RULE.roles))
     return visit.page(
@@ -150,6 +160,8 @@ def _halt_page(visit: DeskVisit, looked: Looked, view: HaltView | None, status: 
         checks=checks_table(looked.checks),
         failed=looked.checks.failed,
         halt=view,
+        differs=differs,
+        shown="" if view is None else json.dumps(halts.shown(view)),
         may=may,
         rule=LIFT_RULE.words,
         typed_digits=None if view is None else view.order.id[: plans.TYPED],
@@ -160,9 +172,12 @@ def lift_halt(visit: DeskVisit) -> Response:
     """Say that a halt may be lifted."""
     session = visit.session
     looked = session.look()
+    before = visit.shown()
     view = halts.halt_at_desk(session, looked, visit.path["halt"])
     if view is None:
         return _halt_page(visit, looked, view, status=409)
+    if differs := changed(before, halts.shown(view)):
+        return _halt_page(visit, looked, view, status=409, differs=differs)
     require_typed(visit, view.order.id[: plans.TYPED])
     said = halts.lift(session, view, looked, visit.form.get("reason", ""))
     now = session.desk.say_lift(view.order.id, said)

@@ -74,7 +74,7 @@ def _plan_page(
         newer=None if view.newest in {None, found.plan.digest} else view.newest,
         shown=json.dumps(view.shown),
         typed_digits=found.plan.digest[: plans.TYPED],
-        path=f"/plans/{found.plan.digest}",
+        path=f"{visit.session.home}/plans/{found.plan.digest}",
     )
 
 

@@ -13,6 +13,7 @@ from typing import Final
 
 import uvicorn
 
+from coordinator.console.connections import Bounded
 from coordinator.console.desk.app import create_desk
 from coordinator.console.desk.session import Session
 from strategies.errors import UsageError
@@ -41,6 +42,7 @@ def server_of(session: Session) -> uvicorn.Server:
         uvicorn.Config(
             create_desk(session, lambda: setattr(server, "should_exit", True)),
             loop="asyncio",
+            http=Bounded,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -17,13 +17,14 @@ from coordinator.console.desk.looking import Looked, Say, Trust, look
 
 @dataclass
 class Session:
-    """The desk. `enter` opens it once; whoever has `cookie` is the officer, and `token` is in their forms. `lock` is held while something is looked at or
-    signed: one thing at a time."""
+    """The desk. `enter` opens it once; whoever has `cookie` is the officer, and `token` is in their forms. All pages are in `room`, a part of the path that
+    nobody else knows: the cookie is for that only. `lock` is held while something is looked at or signed: one thing at a time."""
 
     trust: Trust
     client: ControlClient
     port: int
     clock: Callable[[], datetime]
+    room: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     enter: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     cookie: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
     token: str = field(default_factory=lambda: secrets.token_urlsafe(32), repr=False)
@@ -38,9 +39,14 @@ class Session:
         return f"http://127.0.0.1:{self.port}"
 
     @property
+    def home(self) -> str:
+        """What the path of each page begins with."""
+        return f"/{self.room}"
+
+    @property
     def address(self) -> str:
         """What opens it, once."""
-        return f"{self.origin}/enter?key={self.enter}"
+        return f"{self.origin}{self.home}/enter?key={self.enter}"
 
     @property
     def desk(self) -> RemoteDesk:

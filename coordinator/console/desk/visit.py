@@ -39,12 +39,12 @@ class DeskVisit:
         template: str,
         *,
         status: int = 200,
-        takes_notice: bool = True,
+        at_home: bool = True,
         **context: Any,  # noqa: ANN401  (what a template shows)
     ) -> Response:
-        """A page of the desk, which says a notice that waits."""
+        """A page of the desk, which says a notice that waits; one that is not `at_home` is for anybody, and says nothing of where the desk is."""
         language = language_of(self.request.headers.get("accept-language", ""), languages(LOCALES))
-        notice = self._told() if takes_notice else None
+        notice = self._told() if at_home else None
         root = self.session.trust.pinned.root
         text = (
             environment(language)
@@ -53,6 +53,7 @@ class DeskVisit:
                 visit=self,
                 language=language,
                 static=self.assets.url,
+                home=self.session.home if at_home else None,
                 notice=notice,
                 federation=root.federation,
                 server=self.session.client.server,
@@ -73,7 +74,7 @@ class DeskVisit:
     def go(self, path: str, notice: str | None = None) -> Response:
         """Lead to another page of the desk, which says `notice` once."""
         self.session.notice = notice
-        return RedirectResponse(quote(path, safe="/@?=&#"), status_code=SEE_OTHER)
+        return RedirectResponse(quote(self.session.home + path, safe="/@?=&#"), status_code=SEE_OTHER)
 
     def shown(self) -> Mapping[str, Any]:
         """What the form says that its page showed. Raises UsageError where it does not say."""

@@ -29,14 +29,18 @@ _TYPES: Final = {
     Form.MARKDOWN: "text/markdown; charset=utf-8",
 }
 _WAIT_S: Final = 20.0
+_BURST: Final = 6.0
+_A_MINUTE: Final = 12.0
+"""For each officer: those who wait hold threads that other pages need, also the one that halts."""
 _making = threading.Lock()
 
 
 def make(visit: Visit) -> Response:
-    """One document: as a page, or as a file. Raises UsageError for a kind or form that there is not."""
+    """One document: as a page, or as a file. Raises UsageError for a kind or form that there is not, TooOften."""
     kind, form = _kind(visit.form.get("kind", "")), visit.form.get("form", "")
     if form != _HERE and form not in set(Form):
         raise UsageError(f"{form[:20]!r} is no form of a document; use {_HERE}, {', '.join(Form)}")
+    visit.console.rates.take(f"evidence {visit.who.name}", burst=_BURST, per_minute=_A_MINUTE)
     version = find_version(visit.centre.engine, visit.path["model"])
     with _alone():
         found = document(story_here(visit.centre, version.ref), kind)

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from coordinator.console import oidc
 from coordinator.console.accounts import NotAccepted
-from coordinator.console.links import use_link
+from coordinator.console.links import officer_of, use_link
 from coordinator.console.oidc import Provider
 from coordinator.console.routes import ANYBODY, Route
 from coordinator.console.sessions import COOKIE, LONGEST, Method
@@ -46,7 +46,9 @@ def sign_in(visit: Visit) -> Response:
 
 
 def show_link(visit: Visit) -> Response:
-    """A link was followed: looking at it does not use it up, as programs that preview links do."""
+    """A link was followed: looking at it does not use it up, as programs that preview links do. Whom it signs in is said before, so that nobody works
+    under another's name by a link that they were sent. Raises TooOften."""
+    limit(visit, "link shown", _AT_PROVIDER)
     return _page(visit, link=visit.query.get("key", ""))
 
 
@@ -156,6 +158,7 @@ def _page(
         "signin.html",
         status=status,
         link=link,
+        link_of=officer_of(visit.centre.engine, link, visit.now) if link else None,
         trouble=trouble,
         kept=path.startswith("/drafts/"),
         next=path,

@@ -43,7 +43,7 @@ function live() {
   let last = document.body.dataset.seen || "";
   const open = () => {
     const stream = new EventSource(last ? `${path}?after=${last}` : path);
-    const say = (name, words) => { state.hidden = false; state.dataset.state = name; state.textContent = words; };
+    const say = (name, words) => { if (state.dataset.state === "over") return; state.hidden = false; state.dataset.state = name; state.textContent = words; };
     stream.addEventListener("ready", (event) => { last = event.lastEventId || last; say("on", state.dataset.on || "Live"); });
     stream.addEventListener("entry", (event) => {
       last = event.lastEventId;
@@ -75,7 +75,19 @@ function refresh() {
   });
 }
 
+// The session is over: the page leads to the sign-in, but what somebody has typed stays until they send it, and is kept then.
+function over() {
+  const fields = 'form[method="post"] :is(textarea, input:not([type="hidden"]))';
+  document.addEventListener("covenant:over", (event) => {
+    const typed = [...document.querySelectorAll(fields)].some((each) => each.value !== each.defaultValue);
+    const state = document.querySelector("[data-live-state]");
+    if (!typed) location.assign(new URL(event.detail.address, location.origin).pathname === "/signin" ? event.detail.address : "/signin");
+    else if (state) { state.hidden = false; state.dataset.state = "over"; state.textContent = state.dataset.over; }
+  });
+}
+
 document.addEventListener("DOMContentLoaded", () => {
+  over();
   theme();
   localise(document);
   confirmations(document);
