@@ -32,7 +32,13 @@ from simulation.bench.console_year import OFFICER, LongYear, Scale
 from simulation.bench.report import BenchResult
 from strategies.errors import CovenantError
 
-_DOWNLOADS: Final = frozenset({"/log/export"})
+_NO_PAGES: Final = frozenset(
+    {
+        *("/log/export", "/signin/provider", "/signin/provider/back", "/account/qr.svg"),
+        "/models/compare",
+    }
+)
+"""A download, what a provider's sign-in goes through, the picture of a secret; and what needs the weights of two models, which these have not."""
 _BUSY: Final = 429
 _OK: Final = 200
 _PATIENCE_S: Final = 1.0
@@ -154,14 +160,23 @@ def _pages(year: LongYear) -> tuple[Mapping[str, str], Sequence[str]]:
     found: dict[str, str] = {}
     left_out: list[str] = []
     for route in all_routes():
-        if route.method != "GET" or route.path in _DOWNLOADS:
+        if route.method != "GET" or route.path in _NO_PAGES:
             continue
         page = _filled(route.path, names)
         if page is None:
             left_out.append(route.path)
         else:
-            found[route.path] = page
+            found[route.path] = page + _query(route.path, names)
     return found | _searches(year), left_out
+
+
+def _query(path: str, names: Mapping[str, str]) -> str:
+    """What a page asks for after its path."""
+    match path:
+        case "/log/consistency":
+            return f"?old={names['seq']}&new={int(names['seq']) + 1}"
+        case _:
+            return ""
 
 
 def _filled(path: str, names: Mapping[str, str]) -> str | None:
@@ -193,6 +208,7 @@ def _names(year: LongYear) -> Mapping[str, str]:
         "model": model.name,
         "version": "1",
         "ref": f"{model.name}@1",
+        "models model": f"{model.name}@1",
         "models name": model.name,
         "sites name": site,
         "plans name": plan.name,

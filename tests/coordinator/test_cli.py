@@ -15,7 +15,7 @@ from protos.documents import load_document
 from protos.membership import Membership
 from protos.root import SignedRoot
 from simulation.demo import data
-from simulation.officers import OFFICERS, ROOT_OFFICERS, Officers
+from simulation.officers import ROLES, ROOT_OFFICERS, Officers
 from tests.coordinator.cli_for_tests import commands_in
 
 
@@ -123,7 +123,7 @@ def test_certify_extends_the_list_as_its_next_version(folder: Path) -> None:
     root = load_document(officers.root, SignedRoot)
     listed = Membership.from_canonical(members.read_bytes().strip()).verify(root).members
     assert (listed.ref, [m.site for m in listed.members]) == ("demo@2", ["south", "west"])
-    assert [each.name for each in listed.officers] == sorted(OFFICERS)
+    assert [each.name for each in listed.officers] == sorted(ROLES)
     assert listed.service("log").name == "log"
     assert set(json.loads(covenant(folder, "site", "list", "--json").stdout)["sites"]) == {"south", "west"}
 

@@ -18,9 +18,10 @@ from coordinator.console.routes import Route
 from coordinator.console.visit import Visit
 from coordinator.registry.lineage import Lineage
 
+_SHOWN: Final = 12
+"""Digits of a plan's digest."""
 _MOST_NODES: Final = 12
 """Of one kind; more of them become one node that says how many."""
-_SHOWN: Final = 12
 _LINEAGE: Final = "covenant.control.v1.Models/GetLineage"
 
 
@@ -64,9 +65,9 @@ def show_run(visit: Visit) -> Response:
 def show_plan(visit: Visit) -> Response:
     """What came of a plan."""
     plan = visit.path["plan"]
-    start = Node(id="start", kind="plan", label=plan[:63], href=f"/plans/{quote(plan)}", here=True)
+    start = Node(id="start", kind="plan", label=plan[:_SHOWN], href=f"/plans/{quote(plan)}", here=True)
     return _shown(
-        visit, start, f"What came of plan {plan[:63]}", reads.made_by_plan(visit.centre.engine, plan)
+        visit, start, f"What came of plan {plan[:_SHOWN]}", reads.made_by_plan(visit.centre.engine, plan)
     )
 
 
