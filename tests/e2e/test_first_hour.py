@@ -75,12 +75,12 @@ def test_a_site_that_follows_the_page_is_in_a_round_within_five_minutes(tmp_path
             contract_file,
             purpose=plan.purpose,
             privacy=[plan.privacy.mode],
-            account=account_option(plan, contract, plan),
+            account=account_option(plan, contract, (plan,)),
         )
         for site in set(tables) - {NEW}:  # their people know the new site to be real
             config = deployment.site_folder(site) / "site.yaml"
             config.write_text(re.sub(r"recognise: \[(.*?)\]", rf"recognise: [\1, {NEW}]", config.read_text()))
-        open_accounts(deployment, plan, contract, plan)
+        open_accounts(deployment, plan, contract, (plan,))
         deployment.start_coordinator()
         for site in set(tables) - {NEW}:
             deployment.start_agent(site)
