@@ -183,6 +183,11 @@ def recalls(engine: Engine) -> list[RecallView]:
 def _target(session: Session, row: TargetRow) -> TargetView:
     order = session.get(OrderRow, (row.name, row.revision)) if row.revision else None
     serving = None if order is None else release_of(session, row.name, order.stable)
+    return target_view(row, order, None if serving is None else serving.expires)
+
+
+def target_view(row: TargetRow, order: OrderRow | None, expires: datetime | None) -> TargetView:
+    """A target as it is told, with its newest order and until when what serves there may."""
     return TargetView(
         name=row.name,
         kind=row.kind,
@@ -191,7 +196,7 @@ def _target(session: Session, row: TargetRow) -> TargetView:
         revision=row.revision,
         waits=order is not None and order.confirmed_at is None,
         refused=None if order is None else order.refused,
-        expires=None if serving is None else serving.expires,
+        expires=expires,
     )
 
 

@@ -31,6 +31,7 @@ from coordinator.deploy.inventory import (
     order_view,
     rollout_view,
     running_view,
+    target_view,
 )
 from protos.model_stages import RELEASABLE
 from protos.rollouts import UNDER_WAY, State
@@ -178,7 +179,7 @@ def _places(session: Session, rows: Sequence[TargetRow]) -> Sequence[Place]:
     )
     return [
         Place(
-            view=_target(row, orders_of.get(row.name), ends.get(row.name)),
+            view=target_view(row, orders_of.get(row.name), ends.get(row.name)),
             stable=running.get((row.name, "stable")),
             challenger=running.get((row.name, "challenger")),
             under_way=moving.get((row.name, True)),
@@ -196,19 +197,6 @@ def _ends(session: Session, of: Sequence[tuple[str, int]]) -> dict[str, datetime
         row.target: datetime.fromisoformat(json.loads(row.document)["expires"])
         for row in session.scalars(query)
     }
-
-
-def _target(row: TargetRow, order: OrderRow | None, expires: datetime | None) -> TargetView:
-    return TargetView(
-        name=row.name,
-        kind=row.kind,
-        added_by=row.added_by,
-        added_at=row.added_at,
-        revision=row.revision,
-        waits=order is not None and order.confirmed_at is None,
-        refused=None if order is None else order.refused,
-        expires=expires,
-    )
 
 
 def _recall(row: RecallRow) -> RecallView:
