@@ -12,6 +12,8 @@ MLFLOW_VENV ?= .venv-mlflow
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
 TORCH_FROM := $(if $(TORCH_INDEX_URL),--index-url $(TORCH_INDEX_URL))
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo)
+# The bundles that `make bundle` makes; there is `simulation` too.
+BUNDLES ?= agent centre
 # Two cores are what the suites are sized for.
 WORKERS ?= 2
 
@@ -79,7 +81,7 @@ bench: $(VENV)/.installed
 # Installations without the internet, for a site and for the centre; RELEASE_KEY is an Ed25519 key in PEM.
 bundle: $(VENV)/.installed-dev
 	@test -n "$(RELEASE_KEY)" || { echo "name the key that signs: make bundle RELEASE_KEY=release.key (openssl genpkey -algorithm ed25519 makes one)"; exit 2; }
-	@for each in agent centre; do \
+	@for each in $(BUNDLES); do \
 	  $(BIN)/python -m protos.bundles make bundle --for $$each --key $(RELEASE_KEY) $(if $(TORCH_INDEX_URL),--torch-index $(TORCH_INDEX_URL)) || exit; done
 
 clean:

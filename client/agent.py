@@ -17,7 +17,7 @@ from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
 from flwr.common.constant import ErrorCode
 
-from client.fleet.cadence import Backoff, Cadence
+from client.fleet.cadence import Backoff, Cadence, Crowd
 from client.fleet.connection import (
     HEARTBEAT_INTERVAL_S,
     Connect,
@@ -31,7 +31,7 @@ from client.journal.entries import JournalBroken
 from client.operation.drain import Drain
 from client.operation.watching import Watcher
 from client.training import COMPONENTS
-from protos.codec import CodecError
+from protos.codec_fields import CodecError
 from protos.release import package_version
 from protos.site import SiteConfig
 from strategies.errors import CovenantError, Unreachable
@@ -164,16 +164,19 @@ class Agent:
         lost = threading.Event()
         beating = threading.Thread(target=self._keep_beating, args=(connection, lost), daemon=True)
         beating.start()
-        last = time.monotonic() - cadence.idle_s / 0.05
+        last, crowd = time.monotonic() - cadence.idle_s / 0.05, Crowd()
         try:
             while not self._is_over():
                 if lost.is_set():
                     raise UnknownSiteError("the SuperLink forgot this site")
                 if self._is_out():
                     break
+                began = time.monotonic()
                 if self._answer_next(connection):
                     last = time.monotonic()
-                self._wait(cadence.wait_s(time.monotonic() - last, self._chance()))
+                else:
+                    crowd.heard(time.monotonic() - began)
+                self._wait(cadence.wait_s(time.monotonic() - last, self._chance(), crowd.late_s))
             connection.deactivate()
         finally:
             lost.set()

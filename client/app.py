@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 from flwr.app import Context, Message
 from flwr.clientapp import ClientApp
@@ -19,12 +20,21 @@ from client.progress import progress_for
 from protos.envelope import seal, unseal
 from protos.shell import people
 from strategies.errors import UsageError
+from strategies.pieces import Bytes
 
 SITE_KEY = "site"
 """The entry of Flower's node configuration that names this site's configuration file."""
 
 
-def client_app(participant_of: Callable[[Context], Participant]) -> ClientApp:
+class Answering(Protocol):
+    """What answers frames: a `Participant`, or something that hands them on to one."""
+
+    def answer(self, frame: Bytes) -> Bytes:
+        """See `Participant.answer`."""
+        ...
+
+
+def client_app(participant_of: Callable[[Context], Answering]) -> ClientApp:
     """A ClientApp that lets the participant of its context answer."""
     made = ClientApp()
 

@@ -64,6 +64,7 @@ from protos.site import SiteConfig
 from strategies.encoding import sha256_hex
 from strategies.errors import CovenantError
 from strategies.ids import Digest, RunId, SiteName
+from strategies.pieces import Bytes
 from strategies.secagg.messages import Frame, MaskRequest, UnmaskRequest
 from strategies.secagg.shamir import Entropy
 
@@ -110,7 +111,7 @@ class Participant:
     _sessions: Newest[tuple[RunId, Digest, Digest], Session] = field(
         default_factory=lambda: Newest(_KEPT_SESSIONS)
     )
-    _set_ups: Newest[Digest, bytes] = field(default_factory=lambda: Newest(_KEPT_SET_UPS))
+    _set_ups: Newest[Digest, Bytes] = field(default_factory=lambda: Newest(_KEPT_SET_UPS))
     """Answers that release nothing, by their requests: they are said again as they were."""
     _judged: Judged = field(init=False)
     _plain: PlainRounds = field(init=False)
@@ -162,7 +163,7 @@ class Participant:
         if self.witness.copy is not None:
             self.witness.copy.close()
 
-    def answer(self, frame: bytes) -> bytes:
+    def answer(self, frame: Bytes) -> Bytes:
         """The reply frame to a request frame.
 
         Raises `CodecError` if that is no request at all, and `JournalBroken` if the reply could not be recorded: then nothing
@@ -206,7 +207,7 @@ class Participant:
             return Refusal(RefusalCode.AWAY, str(refusal), evidence=start.canonical)
         return Refusal(refusal.code, str(refusal), refusal.accused, evidence=refusal.evidence)
 
-    def _answered(self, request: Asked, echo: Digest) -> bytes:
+    def _answered(self, request: Asked, echo: Digest) -> Bytes:
         match request:
             case SecureRequest():
                 return self._secure_answer(request, echo)
@@ -228,7 +229,7 @@ class Participant:
         with self._failing(request.run, "witness"):
             return self.witness.sign(request, self._judged.documents(request.task, request.run))
 
-    def _secure_answer(self, request: SecureRequest, echo: Digest) -> bytes:
+    def _secure_answer(self, request: SecureRequest, echo: Digest) -> Bytes:
         """Take the steps that are asked for; what leaves after a mask is in the journal first, and before one in memory."""
         question = secure_question(request)
         kept = self._set_ups.get(echo) if question is None else self.answers.kept(question)
@@ -254,7 +255,7 @@ class Participant:
         elif isinstance(asked.body, UnmaskRequest):
             self.presence.finished(asked.attempt)
 
-    def _first_answer(self, request: Request) -> bytes:
+    def _first_answer(self, request: Request) -> Bytes:
         """Judge, compute, record; raises `TaskRefused` and `DataError`, which are answers too."""
         self.drain.require(request)
         with self._failing(request.statement.run, request.statement.stage.name):
@@ -263,12 +264,12 @@ class Participant:
         self.answers.record(question_of(request.statement), reply)
         return reply
 
-    def _said_again(self, kept: bytes, echo: Digest) -> bytes:
+    def _said_again(self, kept: Bytes, echo: Digest) -> Bytes:
         """The steps that were taken, to a request that asks for them again: what rides on it may be something else."""
         body = decode_answer(kept).body
         return encode_secure_reply(echo, self.site, body) if isinstance(body, SecureAnswer) else kept
 
-    def _reply(self, echo: Digest, body: Body) -> bytes:
+    def _reply(self, echo: Digest, body: Body) -> Bytes:
         if isinstance(body, Refusal):
             signed = self.identity.sign_raw(REFUSAL, body.message(echo, self.site))
             body = replace(body, signature=signed)
@@ -284,7 +285,8 @@ class Participant:
         """The training session of a run on this site's data, which stay as they were when it began here, as long as the session is kept."""
         key = (run, accepted.plan.digest, accepted.contract.digest)
         if key not in self._sessions:
-            table = self.rows.table(accepted.source, accepted.contract)
+            plan = accepted.plan
+            table = self.rows.table(accepted.source, accepted.contract, plan.protected_columns)
             session = session_for(
                 accepted.plan, accepted.contract, table, site=self.site, threads=self.config.run.cpu_threads
             )

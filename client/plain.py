@@ -14,8 +14,9 @@ from client.shared_models import KeepModel
 from client.training import Session, TrainingSession
 from client.training.champion import Scorer, champion_of
 from client.training.pace import Pace
-from protos.codec import CodecError
+from protos.codec_fields import CodecError
 from protos.frames import Moments, RefusalCode, Request, ScoreCounts, Stage, Statement, Task, Update
+from protos.plan_panels import evaluation_cells
 from strategies.ids import RunId, SiteName
 
 _log = structlog.get_logger(__name__)
@@ -49,7 +50,7 @@ class PlainRounds:
             raise TaskRefused(RefusalCode.PROTOCOL, "a private plan aggregates securely")
         pace = self.pace_of(request.statement, accepted.plan.training.round_deadline)
         champion = champion_of(accepted.plan, accepted.contract, request.statement.stage, request.champion)
-        body = _computed(request, session, champion, pace)
+        body = _computed(request, accepted, session, champion, pace)
         if request.model is not None and request.scaling is not None:
             self.keep_model(accepted, request.statement, request.model, request.scaling)
         return body
@@ -65,7 +66,7 @@ def _require_plain(accepted: Accepted) -> None:
 
 
 def _computed(
-    request: Request, session: TrainingSession, champion: Scorer | None, pace: Pace
+    request: Request, accepted: Accepted, session: TrainingSession, champion: Scorer | None, pace: Pace
 ) -> Moments | Update | ScoreCounts:
     said, model, scaling = request.statement, request.model, request.scaling
     if said.stage is Stage.PREPARE:
@@ -79,4 +80,10 @@ def _computed(
     _log.info("computing", run=said.run, stage=said.stage.name, round=said.round)
     if said.stage is Stage.TRAIN:
         return Update(session.train(model, scaling, said.round, pace))
-    return ScoreCounts(session.evaluate(model, scaling, champion))
+    cells, counts = (
+        evaluation_cells(accepted.plan, accepted.contract),
+        session.evaluate(model, scaling, champion),
+    )
+    # Score counts travel as whole rows, and panels in the steps of the vector.
+    own = counts[: cells.scored].reshape(-1, cells.bins) // cells.steps
+    return ScoreCounts(own, counts[cells.scored :])

@@ -24,8 +24,10 @@ from client.training.pace import Paced, Progress
 from protos.contract import Contract
 from protos.frames import Stage
 from protos.payloads import payload_of
-from protos.plan import Plan, SecureAggregation
-from protos.plan_releases import count_cells, moment_cells, releases_of
+from protos.plan import Plan
+from protos.plan_aggregation import SecureAggregation
+from protos.plan_panels import evaluation_cells
+from protos.plan_releases import moment_cells, releases_of
 from protos.plan_training import GradientSums
 from protos.site import SiteConfig
 from protos.site_data import DataSource
@@ -146,7 +148,10 @@ class Rehearser:
 
     def _session(self) -> Session:
         spool = self.config.journal.parent
-        table = read_source(self.source, self.contract, today=self.today, spool=spool).accepted()
+        protected = self.plan.protected_columns
+        table = read_source(
+            self.source, self.contract, today=self.today, spool=spool, protected=protected
+        ).accepted()
         threads = self.config.run.cpu_threads
         return session_for(self.plan, self.contract, table, site=self.config.site, threads=threads)
 
@@ -178,7 +183,8 @@ class Rehearser:
 
     def _metrics(self, session: Session, model: Vector, scaling: Scaling) -> ScoreMetrics | None:
         counts = session.evaluate(model, scaling, self._champion())
-        own = counts.reshape(self.plan.evaluation.models, 2, -1)[0]
+        cells = evaluation_cells(self.plan, self.contract)
+        own = cells.blocks(counts).scores[0] // cells.steps
         try:
             return noisy_metrics(own, 0.0) if isinstance(session, PrivateSession) else metrics_from(own)
         except Refused:
@@ -214,6 +220,6 @@ class Rehearser:
         numbers = {
             Stage.PREPARE: 3 * numeric,
             Stage.TRAIN: session.model.size,
-            Stage.EVALUATE: count_cells(plan).dimension,
+            Stage.EVALUATE: evaluation_cells(plan, self.contract).dimension,
         }
         return numbers[stage] * _FLOAT_BYTES

@@ -114,6 +114,7 @@ def _drive(centre: Centre, documents: RunDocuments, grid: Grid, flower_run: int,
     from coordinator.rounds.driver import Driver
     from coordinator.rounds.store import RoundStore
     from coordinator.runs import ledger_of
+    from protos.payloads import most_reply_bytes
 
     run = documents.run
     store = RoundStore(centre.engine, centre.artifacts, run, centre.clock, ledger_of(centre, documents))
@@ -121,8 +122,11 @@ def _drive(centre: Centre, documents: RunDocuments, grid: Grid, flower_run: int,
     keys = {member.site: member.node_key.encode() for member in documents.member_list.members}
     wire = wire_over(grid, centre.monotonic, centre.sleep)
     halted = HaltWatch(centre.engine, run, centre.monotonic)
-    exchange = PromptGrid(wire, keys, centre.monotonic, centre.sleep, halted=halted)
     try:
+        largest = most_reply_bytes(documents.plan, documents.contract)
+        exchange = PromptGrid(
+            wire, keys, centre.monotonic, centre.sleep, halted=halted, most_reply_bytes=largest
+        )
         log = open_log(centre.engine, centre.settings, centre.clock)
         champion = champion_of(centre.engine, centre.artifacts, documents.plan)
         driver = Driver(

@@ -4,26 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from coordinator.governance.halts import HaltView
 from coordinator.governance.log import RawEntry
-from coordinator.ledger.ceilings import Drafted, Proposal
-from coordinator.office.ceilings import AppliedCeiling
+from coordinator.ledger_desk import LedgerDesk
 from coordinator.office.comments import Comment
 from coordinator.office.plans import ProposedPlan
 from coordinator.office.standing import PlanStanding
 from coordinator.policy_desk import PolicyDesk
-from coordinator.registry.versions import ModelVersion
 from coordinator.runs import RunView
 from protos.approvals import PlanStatement
-from protos.ceilings import SignedCeiling
-from protos.gates import Verdict
 from protos.halt_lifts import LiftStatement
 from protos.halts import HaltOrder
-from protos.model_stages import Stage
-from protos.personal import PersonalStatement
-from strategies.ids import RunId, SiteName
+from strategies.ids import RunId
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
 
@@ -33,6 +27,11 @@ class Desk(Protocol):
     @property
     def policies(self) -> PolicyDesk:
         """Policy packs, and what they say."""
+        ...
+
+    @property
+    def ledger(self) -> LedgerDesk:
+        """The sites' privacy accounts, and their ceilings."""
         ...
 
     def runs(self) -> Iterable[RunView]:
@@ -113,32 +112,4 @@ class Desk(Protocol):
 
     def say_lift(self, halt_id: str, statement: LiftStatement) -> HaltView:
         """Hand in an officer's word that a halt may be lifted."""
-        ...
-
-    def draft_ceiling(self, site: SiteName, population: str, proposal: Proposal) -> Drafted:
-        """What officers would sign for a ceiling."""
-        ...
-
-    def apply_ceiling(self, signed: SignedCeiling) -> AppliedCeiling:
-        """Carry out a decision on a ceiling."""
-        ...
-
-    def models(self) -> Iterable[ModelVersion]:
-        """All versions of all models."""
-        ...
-
-    def validate_model(self, name: str, version: int, why: str) -> tuple[Verdict, Stage]:
-        """Have the gate judge a version; its verdict, and the version's stage after it."""
-        ...
-
-    def tell_personal(self, statement: PersonalStatement) -> tuple[str, ...]:
-        """Hand in a site's word that it personalises a model; the versions that it is about."""
-        ...
-
-    def accounts(self) -> Iterable[dict[str, Any]]:
-        """The facts of all accounts."""
-        ...
-
-    def account(self, site: str, population: str, unit: str | None) -> dict[str, Any]:
-        """The facts of one account."""
         ...

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from prometheus_client.core import GaugeMetricFamily
+import structlog
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 from sqlalchemy.orm import InstrumentedAttribute, Session
@@ -14,13 +15,18 @@ from coordinator.bootstrap import Centre
 from coordinator.db.engine import reading
 from coordinator.db.halt_schema import HaltRow
 from coordinator.db.log_schema import LoggedEntry
+from coordinator.db.monitor_schema import AlarmRow, AlertRow, WindowRow
 from coordinator.db.schema import Model, Round, RoundState, Run, RunState, Site
 from coordinator.db.witness_schema import ForkRow
+from coordinator.deploy.monitoring.alerts.outbox import waits
 from coordinator.flower.control import Control
+from coordinator.flower.traffic import Traffic
 from coordinator.governance.witnesses import SET_BACK
 from strategies.errors import CovenantError
 
 Gauges = Iterable[GaugeMetricFamily]
+Metrics = Iterable[Metric]
+_log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True)
@@ -30,7 +36,7 @@ class CentreMetrics(Collector):
     centre: Centre
     leads: Callable[[], bool]
 
-    def collect(self) -> Gauges:
+    def collect(self) -> Metrics:
         """The figures of now. A database or a SuperLink that does not answer is a figure too."""
         yield _gauge("covenant_leading", "1 while this coordinator leads", float(self.leads()))
         try:
@@ -49,6 +55,26 @@ class CentreMetrics(Collector):
         else:
             yield _gauge("covenant_superlink_up", "1 while the SuperLink answers", 1.0)
             yield _gauge("covenant_sites_online", "Sites that the SuperLink has heard of lately", online)
+        try:
+            traffic = Traffic.read(self.centre.settings.home)
+        except CovenantError as error:
+            _log.warning("the SuperLink's count is left out of the metrics", reason=str(error))
+        else:
+            if traffic is not None:
+                yield from _traffic(traffic)
+
+
+def _traffic(traffic: Traffic) -> Metrics:
+    """What the SuperLink that this coordinator started has answered since."""
+    for name, about, value in (
+        ("requests", "Requests that the SuperLink has answered", traffic.requests),
+        ("polls", "Those of them that asked for a message", traffic.polls),
+        ("refused", "Those of them that were refused or failed", traffic.refused),
+        ("received_bytes", "Bytes of requests", traffic.bytes_in),
+        ("sent_bytes", "Bytes of answers", traffic.bytes_out),
+        ("request_seconds", "Time from a request to the end of its answer", traffic.microseconds / 1e6),
+    ):
+        yield CounterMetricFamily(f"covenant_superlink_{name}", about, value=float(value))
 
 
 def _counted(session: Session) -> Gauges:
@@ -63,6 +89,26 @@ def _counted(session: Session) -> Gauges:
             "covenant_log_entries",
             "Entries of the transparency log",
             select(func.count()).select_from(LoggedEntry),
+        ),
+        (
+            "covenant_drift_alarms_open",
+            "Drift alarms that nobody has acknowledged",
+            select(func.count()).select_from(AlarmRow).where(AlarmRow.acknowledged_at.is_(None)),
+        ),
+        (
+            "covenant_drift_windows",
+            "Windows of decisions and outcomes that were taken in",
+            select(func.count()).select_from(WindowRow),
+        ),
+        (
+            "covenant_alerts_waiting",
+            "Alerts that are neither delivered nor given up",
+            select(func.count()).select_from(AlertRow).where(waits()),
+        ),
+        (
+            "covenant_alerts_given_up",
+            "Alerts that were given up after many tries",
+            select(func.count()).select_from(AlertRow).where(AlertRow.given_up_at.is_not(None)),
         ),
         (
             "covenant_halts_standing",

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
+from collections.abc import Iterable
 from typing import Any, Protocol
 
 from coordinator.registry.approvals import ModelStanding
 from coordinator.registry.versions import ModelVersion
+from protos.gates import Verdict
 from protos.model_approvals import ModelStatement
 from protos.model_notes import ModelNote
 from protos.model_stages import Stage
+from protos.personal import PersonalStatement
 from strategies.ids import Digest
 
 
 class ModelDesk(Protocol):
     """A coordinator's registry as commands see it. Everything raises `CovenantError`."""
+
+    def versions(self) -> Iterable[ModelVersion]:
+        """All versions of all models."""
+        ...
 
     def standing(self, model: str) -> ModelStanding:
         """How far a version is approved."""
@@ -42,16 +48,10 @@ class ModelDesk(Protocol):
         """What a version comes from, or the versions that came of a plan, a run or a site."""
         ...
 
+    def validate(self, name: str, version: int, why: str) -> tuple[Verdict, Stage]:
+        """Have the gate judge a version; its verdict, and the version's stage after it."""
+        ...
 
-def model_desk_at(home: Path | None, access: Path | None) -> ModelDesk:
-    """The registry that `access` opens from another machine, or the one of the coordinator whose folder is `home`."""
-    if access is None:
-        from coordinator.bootstrap import open_centre
-        from coordinator.office.model_desk import LocalModelDesk
-        from coordinator.settings import load_settings
-
-        return LocalModelDesk(open_centre(load_settings(home)))
-    from coordinator.api.client import ControlClient
-    from coordinator.api.model_desk import RemoteModelDesk
-
-    return RemoteModelDesk(ControlClient(access))
+    def tell_personal(self, statement: PersonalStatement) -> tuple[str, ...]:
+        """Hand in a site's word that it personalises a model; the versions that it is about."""
+        ...

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from itertools import chain
 from pathlib import Path
 
 import structlog
@@ -32,12 +33,14 @@ from coordinator.rounds.record import RoundConflict
 from coordinator.rounds.store import RoundStore
 from protos.approvals import PlanEvidence
 from protos.contract import Contract
+from protos.log_entries import What
 from protos.plan import Plan
 from protos.plan_releases import releases_of
 from strategies.errors import CovenantError, Refused, UsageError
 from strategies.ids import RunId
 
 First = Callable[[Session, RunId], None]
+Announce = Callable[[Session, RunId], Iterator[What]]
 _log = structlog.get_logger(__name__)
 
 
@@ -64,27 +67,38 @@ def launch(centre: Centre, plan_file: Path, contract_file: Path | None = None) -
 
 
 def launch_read(
-    centre: Centre, plan: Plan, contract: Contract, evidence: PlanEvidence, first: First | None = None
+    centre: Centre,
+    plan: Plan,
+    contract: Contract,
+    evidence: PlanEvidence,
+    first: First | None = None,
+    announce: Announce | None = None,
 ) -> RunId:
-    """`launch` of documents that were read already; `first` is the first thing that the transaction of the run does."""
+    """`launch` of documents that were read already; `first` is the first thing that the transaction of the run does. `announce` as in `record`."""
     require_open(centre.engine)
     run = centre.new_run_id()
     at = centre.clock()
     documents = assemble_read(centre.settings, run, plan, contract, evidence, now=at)
     _require_carrier(centre)
-    record(centre, documents, at=at, first=first)
+    record(centre, documents, at=at, first=first, announce=announce)
     carry(centre, run)
     return run
 
 
 def record(
-    centre: Centre, documents: RunDocuments, *, at: datetime | None = None, first: First | None = None
+    centre: Centre,
+    documents: RunDocuments,
+    *,
+    at: datetime | None = None,
+    first: First | None = None,
+    announce: Announce | None = None,
 ) -> None:
     """Record a run that is to be started, and reserve what it will release; raises `BudgetRefused`, with nothing recorded, and Refused for a plan
     whose champion is not as the registry has it.
 
     `at` is when its approvals were judged, which the log is told as the time of the launch; now if left out. `first` is the first thing that
-    the transaction does.
+    the transaction does. `announce` makes entries that come before those of the launch; it is called under the log's lock, and what it raises refuses
+    the launch.
     """
     needs = needs_of(documents)
     champion_of(centre.engine, centre.artifacts, documents.plan)
@@ -111,6 +125,8 @@ def record(
         moment = at or centre.clock()
         entries = launched(session, documents, needs, read_root(centre.settings), moment)
         entries = unless_taken_back(session, documents.plan, entries)
+        if announce is not None:
+            entries = chain(announce(session, documents.run), entries)
         invited = documents.plan.sites.invite
         append(
             session,

@@ -22,6 +22,8 @@ from coordinator.bootstrap import Centre, lease_of
 from coordinator.db.engine import writing
 from coordinator.db.schema import Site
 from coordinator.deploy.driving import Driving
+from coordinator.deploy.monitoring.collecting import Collecting
+from coordinator.deploy.monitoring.retraining.drafting import draft_due
 from coordinator.documents import read_members, read_root
 from coordinator.enrolment.door import EnrolmentDoor
 from coordinator.flower.control import Control
@@ -31,6 +33,7 @@ from coordinator.governance.log import append, require_open
 from coordinator.governance.members import Listed, members_signed
 from coordinator.governance.policies.rejudge import take_effect
 from coordinator.leadership import Deposed, Keeper, Lease, Term, seat_in
+from coordinator.office.retraining import expire_adopted, launch_adopted
 from coordinator.supervisor import Supervisor
 from protos.membership import MemberList, Membership
 from protos.monitoring import new_registry, served
@@ -57,6 +60,7 @@ class Service:
     _api: ControlServer | None = None
     _door: EnrolmentDoor | None = None
     _driving: Driving | None = None
+    _collecting: Collecting | None = None
     _console: ConsoleServer | None = None
     _leads: bool = False
 
@@ -124,6 +128,9 @@ class Service:
                     self._enrolment(term) as self._door,
                     self._pages(term) as self._console,
                     Driving(replace(self.centre, term=term)) as self._driving,
+                    Collecting(
+                        replace(self.centre, term=term), then=(expire_adopted, draft_due, launch_adopted)
+                    ) as self._collecting,
                 ):
                     while not (self._stopping.is_set() or leading.lost):
                         self._serve_until_it_ends(superlink, leading)
@@ -191,7 +198,7 @@ class Service:
                     return
                 if executor.failed is not None:
                     raise executor.failed
-                for served in (self._api, self._door, self._driving, self._console):
+                for served in (self._api, self._door, self._driving, self._collecting, self._console):
                     if served is not None and served.failed is not None:
                         raise served.failed
                 try:

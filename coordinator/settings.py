@@ -9,6 +9,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from coordinator.deploy.monitoring.alerts.channels import Alerts
 from protos.documents import load_document
 from protos.logs import Logging
 from protos.monitoring import Monitoring
@@ -132,6 +133,7 @@ class CoordinatorConfig(BaseModel):
     enrolment: EnrolmentSection | None = None
     console: ConsoleSection | None = None
     monitoring: Monitoring = Monitoring()
+    alerts: Alerts = Alerts()
     logging: Logging = Logging()
 
 

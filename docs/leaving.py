@@ -169,6 +169,7 @@ They are of plans without privacy. In secure aggregation the same three are comp
   of a small site or over many epochs can reveal a good deal about single rows; treat them as confidential.
 - `score_counts`, once an evaluation: how many held-out rows of each class fell into each bin of the score. With many bins and few rows
   most counts are 0 or 1. Their total is the number of held-out rows. Under a plan that names a champion the same rows are counted a second time, by the champion's scores.
+- `panels`, beside `score_counts`, of a plan that asks for them: the same rows by protected group, class and score; sums of what each feature adds to a row's score, a row's clipped; and how the features are distributed.
 
 ### What is masked under a private plan
 
@@ -176,7 +177,7 @@ Never anything else than these three, as integers, each clamped, with the site's
 
 - Moments, once a run: how many training rows; of each feature that may be missing how many are there; of each numeric feature the sums of (value - 1/2) and of its square.
 - Each training round: with `dp-fedsgd` the sum of clipped gradients over a secret sample of units, rounded to a grid; with `dp-sgd` the update after the plan's noisy steps.
-- Counts of held-out rows, once, after the last round: by class and at most 32 bins of the score's logit; twice, for model and champion, where the plan names one.
+- Counts of held-out rows, once, after the last round: by class and at most 32 bins of the score's logit; twice, for model and champion, where the plan names one. With them, where the plan asks for it, counts by protected group, class and score; sums of clipped attributions by feature; and counts by feature and bin.
 
 ## From the centre to the site
 

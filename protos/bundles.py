@@ -2,9 +2,10 @@
 
 1. `SHA256SUMS` names every other file; its signature is the only thing that must be trusted, and the scripts beside it check both with plain tools.
 2. What is installed is what `requirements.txt` names, with hashes: pip takes nothing else, and asks nobody.
-3. The agent's bundle and the centre's are made apart: a site gets nothing of what only the centre needs.
+3. The agent's bundle and the centre's are made apart: a site gets nothing of what only the centre needs. That for simulations is for machines of neither.
 
-What builds it asks package indexes as pip is configured to. Run as `python -m protos.bundles make --for agent --key release.key OUT`; `make bundle` does for both.
+What builds it asks package indexes as pip is configured to. Run as `python -m protos.bundles make --for agent --key release.key OUT`; `make bundle` does for
+agent and centre.
 """
 
 from __future__ import annotations
@@ -32,16 +33,21 @@ from protos.shell import people, run_command
 from strategies.errors import CovenantError, UsageError
 
 SIGNED: Final = "covenant/bundle/v1"
-For = Literal["agent", "centre"]
-_EXTRAS: Final[dict[str, str]] = {"agent": "[local]", "centre": "[coordinator]"}
+For = Literal["agent", "centre", "simulation"]
+_EXTRAS: Final[dict[For, str]] = {
+    "agent": "[local]",
+    "centre": "[coordinator]",
+    "simulation": "[coordinator,local,ray,simulation]",
+}
 _WHEELS: Final = "wheels"
 _SUMS: Final = "SHA256SUMS"
 _SIGNATURE: Final = "SHA256SUMS.sig"
 _HERE: Final = Path(__file__).parents[1]
 _PACKAGING: Final = _HERE / "client" / "packaging"
-_SCRIPTS: Final[dict[str, tuple[str, ...]]] = {
+_SCRIPTS: Final[dict[For, tuple[str, ...]]] = {
     "agent": ("verify.sh", "install.sh", "covenant-agent.service", "Containerfile"),
     "centre": ("verify.sh", "install.sh"),
+    "simulation": ("verify.sh", "install.sh"),
 }
 
 
@@ -142,7 +148,7 @@ def make(
         Path, typer.Argument(help="The folder to make; a bundle of its own for each of those named.")
     ],
     key: Annotated[Path, typer.Option(help="The release key: Ed25519, PKCS8 in PEM.")],
-    whom: Annotated[str, typer.Option("--for", help="agent or centre.")] = "agent",
+    whom: Annotated[str, typer.Option("--for", help="agent, centre or simulation.")] = "agent",
     passphrase_file: Annotated[
         Path | None, typer.Option(help="File with the passphrase of the key, mode 0600.")
     ] = None,
@@ -151,9 +157,9 @@ def make(
     ] = None,
 ) -> None:
     """Make a signed bundle for machines without the internet."""
-    if whom not in _EXTRAS:
-        raise UsageError(f"--for {whom}: use agent or centre")
-    what: For = "agent" if whom == "agent" else "centre"
+    what = next((each for each in _EXTRAS if each == whom), None)
+    if what is None:
+        raise UsageError(f"--for {whom}: use {', '.join(_EXTRAS)}")
     signer = SigningKey.load(key, None if passphrase_file is None else read_passphrase(passphrase_file))
     folder = out / what
     if folder.exists():

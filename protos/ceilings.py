@@ -95,6 +95,14 @@ class CeilingDecision(Document):
         """Whose account, for people: `decision 2 on north/loans`."""
         return f"decision {self.number} on {self.site}/{self.population}"
 
+    def require_current(self, now: datetime) -> None:
+        """Raise Refused for one that is too old, and for one that is dated ahead: it would count when nobody remembers it."""
+        if not self.at - CLOCKS_DIFFER <= now <= self.at + GOOD_FOR:
+            raise Refused(
+                f"{self.words} is of {self.at:%Y-%m-%d %H:%M:%S} UTC, and {now:%Y-%m-%d %H:%M:%S} UTC is not within {GOOD_FOR.days} days"
+                " of it; draft it again, and have it signed again"
+            )
+
 
 class CeilingStatement(Part):
     """The signature of an officer over a decision."""
@@ -139,11 +147,7 @@ class SignedCeiling(Document):
                 f"{decision.words} is for the federation with root {grouped(decision.federation)}, and this is the one with root"
                 f" {grouped(trusted.federation)}: what is decided in one federation counts in no other"
             )
-        if not decision.at - CLOCKS_DIFFER <= now <= decision.at + GOOD_FOR:
-            raise Refused(
-                f"{decision.words} is of {decision.at:%Y-%m-%d %H:%M:%S} UTC, and {now:%Y-%m-%d %H:%M:%S} UTC is not within {GOOD_FOR.days} days"
-                " of it; draft it again, and have it signed again"
-            )
+        decision.require_current(now)
         if not self.statements:
             raise Refused(
                 f"nobody has signed {decision.words}; a privacy officer does, with `covenant ledger ceiling sign`"

@@ -1,18 +1,27 @@
 """Frames to bytes and back.
 
-Whatever bytes come in, either a frame whose every field is within bounds comes out, or a `CodecError`; nothing else. Vectors
-are checked to be finite, because one NaN in one site's update would reach every site's next model.
+Whatever bytes come in, either a frame whose every field is within bounds comes out (`codec_fields`), or a `CodecError`; nothing else.
 """
 
 from __future__ import annotations
 
 from typing import cast
 
-import numpy as np
-from google.protobuf.message import DecodeError
-
 from protos import training_pb2 as pb
-from protos.frame_size import REPLY, REQUEST, oversize
+from protos.codec_fields import (
+    MAX_COMPONENT_CHARACTERS,
+    MAX_ROSTER,
+    CodecError,
+    decode_digest,
+    parse_as,
+    put_scaling,
+    read_counts,
+    read_document,
+    read_floats,
+    read_panels,
+    read_scaling,
+)
+from protos.frame_size import REPLY, REQUEST, Vectors
 from protos.frames import (
     MAX_REASON_CHARACTERS,
     PROTOCOL_VERSION,
@@ -32,39 +41,27 @@ from protos.frames import (
     WitnessAnswer,
     scaling_digest,
 )
-from protos.witness import MOST_EVIDENCE_BYTES
+from protos.witness import MOST_BUNDLE_BYTES, MOST_EVIDENCE_BYTES
 from protos.witness_codec import put_witness_answer, read_witness_answer
-from strategies.encoding import Vector, vector_bytes, vector_digest
+from strategies.encoding import vector_digest, vector_pieces
 from strategies.errors import CovenantError
-from strategies.features import Scaling
-from strategies.ids import Digest, digest, run_id, site_name
+from strategies.ids import run_id, site_name
+from strategies.pieces import Bytes, Pieces, joined
 from strategies.secagg.identities import SIGNATURE_BYTES
 
-MAX_DOCUMENT_BYTES = 1 << 20
-MAX_ROSTER = 10_000
-MAX_FEATURES = 100_000
-MAX_COMPONENT_CHARACTERS = 80
-MAX_COUNTED_ROWS = 1 << 53
-"""More rows than this in one reply are refused, so that counts of a thousand sites add up in int64."""
 
-_DIGEST_BYTES = 32
-_FLOAT_BYTES = 8
-
-
-class CodecError(CovenantError):
-    """Bytes that are not a frame of this protocol version."""
-
-
-def encode_request(request: Request) -> bytes:
+def encode_request(request: Request) -> Bytes:
     """Serialise a request deterministically."""
+    model = None if request.model is None else vector_pieces(request.model)
+    vectors = Vectors.beside(model, champion_vector(request.champion))
     frame = pb.Request(statement=statement_message(request.statement), task=task_message(request.task))
     if request.scaling is not None:
         put_scaling(frame, request.scaling)
-    if request.model is not None:
-        frame.model = vector_bytes(request.model)
+    if model is not None:
+        frame.model = vectors.token(model)
     if request.champion is not None:
-        put_champion(frame, request.champion)
-    return frame.SerializeToString(deterministic=True)
+        put_champion(frame, request.champion, vectors)
+    return vectors.put(frame.SerializeToString(deterministic=True), REQUEST)
 
 
 def task_message(task: Task) -> pb.Task:
@@ -97,103 +94,101 @@ def statement_message(said: Statement) -> pb.Statement:
     )
 
 
-def put_champion(frame: pb.Request, champion: ChampionModel) -> None:
+def champion_vector(champion: ChampionModel | None) -> Pieces | None:
+    """The vector that a champion brings into a request."""
+    return None if champion is None else vector_pieces(champion.model)
+
+
+def put_champion(frame: pb.Request, champion: ChampionModel, vectors: Vectors) -> None:
     """Put the champion into a request."""
-    frame.champion.model = vector_bytes(champion.model)
+    frame.champion.model = vectors.token(vector_pieces(champion.model))
     put_scaling(frame.champion, champion.scaling)
 
 
-def read_champion(frame: pb.Request) -> ChampionModel | None:
+def read_champion(frame: pb.Request, vectors: Vectors) -> ChampionModel | None:
     """The champion in a request, each value within bounds; raises `CodecError` otherwise. Whether it is the plan's, the site judges."""
     if not frame.HasField("champion"):
         return None
     return ChampionModel(
-        model=read_floats(frame.champion.model, "champion"), scaling=read_scaling(frame.champion.scaling)
+        model=read_floats(vectors.of(frame.champion.model), "champion"),
+        scaling=read_scaling(frame.champion.scaling),
     )
 
 
-def put_scaling(frame: pb.Request | pb.Champion, scaling: Scaling) -> None:
-    """Put `scaling` into a request or a champion, also that of no numeric feature."""
-    frame.scaling.SetInParent()
-    frame.scaling.mean.extend(scaling.mean)
-    frame.scaling.std.extend(scaling.std)
-
-
-def decode_request(data: bytes) -> Request:
+def decode_request(data: Bytes) -> Request:
     """Parse a request; raises `CodecError` for anything else, also when a digest does not match what it names."""
     frame = pb.Request()
-    parse(frame, data)
+    vectors = parse(frame, data)
     try:
         statement = read_statement(frame.statement)
         scaling = read_scaling(frame.scaling) if frame.HasField("scaling") else None
-        model = read_floats(frame.model, "model") if frame.model else None
+        model = read_floats(vectors.of(frame.model), "model") if frame.model else None
         task = read_task(frame.task)
-        champion = read_champion(frame)
+        champion = read_champion(frame, vectors)
     except CodecError:
         raise
-    except (CovenantError, ValueError) as error:
+    except (CovenantError, ValueError, LookupError) as error:
         raise CodecError(f"a request with a field out of bounds: {error}") from error
     request = Request(statement=statement, task=task, scaling=scaling, model=model, champion=champion)
     _check_stage(request)
     return request
 
 
-def encode_reply(reply: Reply) -> bytes:
+def encode_reply(reply: Reply) -> Bytes:
     """Serialise a reply deterministically."""
+    sent = vector_pieces(reply.body.vector) if isinstance(reply.body, Moments | Update) else None
+    vectors = Vectors.beside(sent)
     frame = pb.Reply(statement_digest=bytes.fromhex(reply.statement_digest), site=reply.site)
     match reply.body:
         case Moments(vector=vector):
-            frame.moments = vector_bytes(vector)
+            frame.moments = vectors.token(vector_pieces(vector))
         case Update(vector=vector):
-            frame.update = vector_bytes(vector)
-        case ScoreCounts(counts=counts):
+            frame.update = vectors.token(vector_pieces(vector))
+        case ScoreCounts(counts=counts, panels=panels):
             frame.score_counts = counts.astype("<i8").tobytes()
+            frame.panels = panels.astype("<i8").tobytes()
         case Refusal() as refusal:
-            sent = refusal.as_sent
-            frame.refusal.code = cast("pb.Refusal.Code", int(sent.code))
-            frame.refusal.reason, frame.refusal.accused = sent.reason, sent.accused or ""
-            frame.refusal.signature, frame.refusal.evidence = sent.signature, sent.evidence
+            told = refusal.as_sent
+            frame.refusal.code = cast("pb.Refusal.Code", int(told.code))
+            frame.refusal.reason, frame.refusal.accused = told.reason, told.accused or ""
+            frame.refusal.signature, frame.refusal.evidence = told.signature, told.evidence
         case WitnessAnswer() as answer:
             put_witness_answer(frame, answer)
         case SecureAnswer():
             raise TypeError("protos.secure_codec encodes what is said in secure aggregation")
-    return frame.SerializeToString(deterministic=True)
+    return vectors.put(frame.SerializeToString(deterministic=True), REPLY)
 
 
-def decode_reply(data: bytes) -> Reply:
+def decode_reply(data: Bytes) -> Reply:
     """Parse a reply; raises `CodecError` for anything else."""
     frame = pb.Reply()
-    parse(frame, data)
+    vectors = parse(frame, data)
     try:
         return Reply(
             statement_digest=decode_digest(frame.statement_digest, "statement_digest"),
             site=site_name(frame.site),
-            body=_body(frame),
+            body=_body(frame, vectors),
         )
     except CodecError:
         raise
-    except (CovenantError, ValueError) as error:
+    except (CovenantError, ValueError, LookupError) as error:
         raise CodecError(f"a reply with a field out of bounds: {error}") from error
 
 
-def parse(frame: pb.Request | pb.Reply, data: bytes) -> None:
-    """Read bytes into a message; raises `CodecError` where they are too many, or are not one."""
-    if too_large := oversize(data, REQUEST if isinstance(frame, pb.Request) else REPLY):
-        raise CodecError(too_large)
-    try:
-        frame.ParseFromString(data)
-    except DecodeError as error:
-        raise CodecError("bytes that are not a frame of this protocol") from error
+def parse(frame: pb.Request | pb.Reply, data: Bytes) -> Vectors:
+    """Read bytes into a message, and its vectors; raises `CodecError` where they are too many, or are not one."""
+    layout = REQUEST if isinstance(frame, pb.Request) else REPLY
+    return parse_as(frame, data, layout, "bytes that are not a frame of this protocol")
 
 
 def read_task(frame: pb.Task) -> Task:
     """The documents of a task, each within bounds."""
     return Task(
-        plan=_document(frame.plan, "plan"),
-        contract=_document(frame.contract, "contract"),
-        members=_document(frame.members, "members"),
-        evidence=_document(frame.evidence, "evidence", least=0),
-        witness=_document(frame.witness, "witness", least=0),
+        plan=read_document(frame.plan, "plan"),
+        contract=read_document(frame.contract, "contract"),
+        members=read_document(frame.members, "members"),
+        evidence=read_document(frame.evidence, "evidence", least=0),
+        witness=read_document(frame.witness, "witness", least=0, most=MOST_BUNDLE_BYTES),
     )
 
 
@@ -252,14 +247,19 @@ def _check_stage(request: Request) -> None:
         raise CodecError("the scaling is not the one that the statement names")
 
 
-def _body(frame: pb.Reply) -> Body:
+def _body(frame: pb.Reply, vectors: Vectors) -> Body:
+    if frame.panels and frame.WhichOneof("body") != "score_counts":
+        raise CodecError("a reply with panels and without score_counts")
     match frame.WhichOneof("body"):
         case "moments":
-            return Moments(read_floats(frame.moments, "moments", least=0))
+            return Moments(read_floats(vectors.of(frame.moments), "moments", least=0))
         case "update":
-            return Update(read_floats(frame.update, "update"))
+            return Update(read_floats(vectors.of(frame.update), "update"))
         case "score_counts":
-            return ScoreCounts(_counts(frame.score_counts))
+            return ScoreCounts(
+                read_counts(joined(vectors.of(frame.score_counts))),
+                read_panels(joined(vectors.of(frame.panels))),
+            )
         case "refusal":
             code = RefusalCode(frame.refusal.code)
             accused = site_name(frame.refusal.accused) if frame.refusal.accused else None
@@ -278,51 +278,3 @@ def _body(frame: pb.Reply) -> Body:
         case "witness":
             return read_witness_answer(frame.witness)
     raise CodecError("a reply without a body")
-
-
-def decode_digest(data: bytes, name: str) -> Digest:
-    """A SHA-256 digest from its 32 bytes; raises `CodecError` for another length."""
-    if len(data) != _DIGEST_BYTES:
-        raise CodecError(f"{name} has {len(data)} bytes; a SHA-256 digest has {_DIGEST_BYTES}")
-    return digest(data.hex())
-
-
-def _document(data: bytes, name: str, *, least: int = 1) -> bytes:
-    if not least <= len(data) <= MAX_DOCUMENT_BYTES:
-        raise CodecError(
-            f"{'an' if name == 'evidence' else 'a'} {name} document of {len(data)} bytes; {least} to {MAX_DOCUMENT_BYTES} are accepted"
-        )
-    return data
-
-
-def read_floats(data: bytes, name: str, *, least: int = 1) -> Vector:
-    """Finite float64 values; raises `CodecError` otherwise."""
-    if len(data) < least * _FLOAT_BYTES or len(data) % _FLOAT_BYTES:
-        raise CodecError(f"{name} has {len(data)} bytes, which is not a whole number of float64 values")
-    vector = np.frombuffer(data, dtype="<f8").astype(np.float64)
-    if not np.isfinite(vector).all():
-        raise CodecError(f"{name} holds a value that is not finite")
-    return vector
-
-
-def _counts(data: bytes) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
-    if not data or len(data) % (2 * _FLOAT_BYTES):
-        raise CodecError(f"score_counts has {len(data)} bytes, which is not two rows of int64 counts")
-    counts = np.frombuffer(data, dtype="<i8").astype(np.int64).reshape(2, -1)
-    if (counts < 0).any():
-        raise CodecError("score_counts holds a negative count")
-    if counts.sum(dtype=np.float64) > MAX_COUNTED_ROWS:
-        raise CodecError(f"score_counts holds more than {MAX_COUNTED_ROWS} rows")
-    return counts
-
-
-def read_scaling(frame: pb.Scaling) -> Scaling:
-    """A scaling of finite means and positive deviations; raises `CodecError` otherwise."""
-    if len(frame.mean) != len(frame.std) or len(frame.mean) > MAX_FEATURES:
-        raise CodecError(f"a scaling of {len(frame.mean)} means and {len(frame.std)} standard deviations")
-    values = np.asarray([*frame.mean, *frame.std], dtype=np.float64)
-    if not np.isfinite(values).all() or any(std <= 0 for std in frame.std):
-        raise CodecError(
-            "a scaling with a value that is not finite, or a standard deviation that is not positive"
-        )
-    return Scaling(mean=tuple(frame.mean), std=tuple(frame.std))

@@ -16,6 +16,7 @@ from pydantic import AfterValidator, Field, model_validator
 from protos.documents import FROZEN, Document, FieldError, Part
 from protos.names import ColumnName, Name, Word, distinct
 from protos.quantities import Duration
+from strategies.analytics.profiles import Profile
 from strategies.errors import UsageError
 from strategies.features import CategoricalFeature, Feature, FeatureSpec, NumericFeature
 
@@ -126,6 +127,9 @@ class Target(Part):
 class Contract(Document):
     """Columns, key and target of a population."""
 
+    # As `Document` keeps its canonical form: each round asks several times for the encoding of one plan's features.
+    __slots__ = ("_encoded",)
+
     covenant: Literal["contract/v1"]
     name: Name
     version: Annotated[int, Field(ge=1, lt=10**9)]
@@ -183,7 +187,18 @@ class Contract(Document):
 
     def feature_spec(self, features: Sequence[str]) -> FeatureSpec:
         """The encoding of `features`, in their order; UsageError for one that is unknown, the key or the target."""
-        return FeatureSpec(features=tuple(self._feature(name) for name in features))
+        asked = tuple(features)
+        made: tuple[tuple[str, ...], FeatureSpec] | None = getattr(self, "_encoded", None)
+        if made is None or made[0] != asked:
+            made = asked, FeatureSpec(features=tuple(self._feature(name) for name in asked))
+            object.__setattr__(self, "_encoded", made)
+        return made[1]
+
+    def profile(self, features: Sequence[str], bins: int) -> Profile:
+        """The bins in which the rows of a population are counted by each of `features`. Raises UsageError as `feature_spec`."""
+        spec = self.feature_spec(features)
+        booleans = (name for name in features if isinstance(self.columns[name], BooleanColumn))
+        return Profile(features=spec.features, bins=bins, booleans=frozenset(booleans))
 
     def _feature(self, name: str) -> Feature:
         if name == self.key:

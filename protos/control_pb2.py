@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/control.proto\x12\x13\x63ovenant.control.v1\"W\n\x07Problem\x12\x0c\n\x04what\x18\x01 \x01(\t\x12\r\n\x05where\x18\x02 \x01(\t\x12\x0c\n\x04rule\x18\x03 \x01(\t\x12\x0e\n\x06remedy\x18\x04 \x01(\t\x12\x11\n\texit_code\x18\x05 \x01(\x05\"=\n\tDocuments\x12\x0c\n\x04plan\x18\x01 \x01(\x0c\x12\x10\n\x08\x63ontract\x18\x02 \x01(\x0c\x12\x10\n\x08\x65vidence\x18\x03 \x01(\x0c\"\x96\x01\n\x10LaunchRunRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x31\n\x08proposed\x18\x02 \x01(\x0b\x32\x1d.covenant.control.v1.PlanNameH\x00\x12\x33\n\tdocuments\x18\x03 \x01(\x0b\x32\x1e.covenant.control.v1.DocumentsH\x00\x42\x06\n\x04what\"*\n\x08PlanName\x12\x0c\n\x04plan\x18\x01 \x01(\t\x12\x10\n\x08\x63ontract\x18\x02 \x01(\t\" \n\x11LaunchRunResponse\x12\x0b\n\x03run\x18\x01 \x01(\t\"8\n\x0fListRunsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"S\n\x10ListRunsResponse\x12&\n\x04runs\x18\x01 \x03(\x0b\x32\x18.covenant.control.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1c\n\rGetRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"3\n\x10\x43hangeRunRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\"\xf6\x01\n\x03Run\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04plan\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x13\n\x06reason\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06rounds\x18\x05 \x01(\r\x12\x11\n\tcommitted\x18\x06 \x01(\r\x12\x30\n\x04\x61ucs\x18\x07 \x03(\x0b\x32\".covenant.control.v1.Run.AucsEntry\x12\x12\n\nexchange_s\x18\x08 \x03(\x01\x12\x0f\n\x07round_s\x18\t \x03(\x01\x1a+\n\tAucsEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\t\n\x07_reason\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.covenant.control.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"0\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"\xb0\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\r\n\x05stage\x18\x03 \x01(\t\x12\x0b\n\x03run\x18\x04 \x01(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12<\n\tartifacts\x18\x06 \x03(\x0b\x32).covenant.control.v1.Model.ArtifactsEntry\x12\x0f\n\x07metrics\x18\x07 \x01(\t\x12\x12\n\ncreated_us\x18\x08 \x01(\x03\x12\x10\n\x08personal\x18\t \x03(\t\x12\x0f\n\x07\x61liases\x18\n \x03(\t\x12\x16\n\tsignature\x18\x0b \x01(\tH\x00\x88\x01\x01\x1a\x30\n\x0e\x41rtifactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0c\n\n_signature\"<\n\x13TellPersonalRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tstatement\x18\x02 \x01(\x0c\"&\n\x14TellPersonalResponse\x12\x0e\n\x06models\x18\x01 \x03(\t\"#\n\x12GetStandingRequest\x12\r\n\x05model\x18\x01 \x01(\t\"<\n\x13\x41pproveModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tstatement\x18\x02 \x01(\x0c\"5\n\x11StateModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04note\x18\x02 \x01(\x0c\"$\n\x12StateModelResponse\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\xab\x01\n\rModelStanding\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x1a.covenant.control.v1.Model\x12\n\n\x02on\x18\x02 \x01(\t\x12\x13\n\x06\x61uthor\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x12\n\nstatements\x18\x04 \x03(\x0c\x12/\n\x07missing\x18\x05 \x03(\x0b\x32\x1e.covenant.control.v1.ModelLackB\t\n\x07_author\"F\n\tModelLack\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\r\n\x05given\x18\x02 \x01(\r\x12\r\n\x05\x61sked\x18\x03 \x01(\r\x12\r\n\x05\x63ould\x18\x04 \x03(\t\"N\n\x10MoveModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\n\n\x02to\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\"T\n\x10NameModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05\x61lias\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\r\"\x13\n\x11NameModelResponse\"K\n\x11GetLineageRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04plan\x18\x02 \x01(\t\x12\x0b\n\x03run\x18\x03 \x01(\t\x12\x0c\n\x04site\x18\x04 \x01(\t\"\x18\n\x07Lineage\x12\r\n\x05\x66\x61\x63ts\x18\x01 \x01(\t\"V\n\x14ValidateModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x0b\n\x03why\x18\x04 \x01(\t\"7\n\x15ValidateModelResponse\x12\x0f\n\x07verdict\x18\x01 \x01(\x0c\x12\r\n\x05stage\x18\x02 \x01(\t2\xe9\x03\n\x04Runs\x12Z\n\tLaunchRun\x12%.covenant.control.v1.LaunchRunRequest\x1a&.covenant.control.v1.LaunchRunResponse\x12W\n\x08ListRuns\x12$.covenant.control.v1.ListRunsRequest\x1a%.covenant.control.v1.ListRunsResponse\x12\x46\n\x06GetRun\x12\".covenant.control.v1.GetRunRequest\x1a\x18.covenant.control.v1.Run\x12J\n\x08WatchRun\x12\".covenant.control.v1.GetRunRequest\x1a\x18.covenant.control.v1.Run0\x01\x12J\n\x07StopRun\x12%.covenant.control.v1.ChangeRunRequest\x1a\x18.covenant.control.v1.Run\x12L\n\tResumeRun\x12%.covenant.control.v1.ChangeRunRequest\x1a\x18.covenant.control.v1.Run2\x9b\x07\n\x06Models\x12]\n\nListModels\x12&.covenant.control.v1.ListModelsRequest\x1a\'.covenant.control.v1.ListModelsResponse\x12L\n\x08GetModel\x12$.covenant.control.v1.GetModelRequest\x1a\x1a.covenant.control.v1.Model\x12\x63\n\x0cTellPersonal\x12(.covenant.control.v1.TellPersonalRequest\x1a).covenant.control.v1.TellPersonalResponse\x12Z\n\x0bGetStanding\x12\'.covenant.control.v1.GetStandingRequest\x1a\".covenant.control.v1.ModelStanding\x12\\\n\x0c\x41pproveModel\x12(.covenant.control.v1.ApproveModelRequest\x1a\".covenant.control.v1.ModelStanding\x12]\n\nStateModel\x12&.covenant.control.v1.StateModelRequest\x1a\'.covenant.control.v1.StateModelResponse\x12N\n\tMoveModel\x12%.covenant.control.v1.MoveModelRequest\x1a\x1a.covenant.control.v1.Model\x12Z\n\tNameModel\x12%.covenant.control.v1.NameModelRequest\x1a&.covenant.control.v1.NameModelResponse\x12R\n\nGetLineage\x12&.covenant.control.v1.GetLineageRequest\x1a\x1c.covenant.control.v1.Lineage\x12\x66\n\rValidateModel\x12).covenant.control.v1.ValidateModelRequest\x1a*.covenant.control.v1.ValidateModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x14protos/control.proto\x12\x13\x63ovenant.control.v1\"W\n\x07Problem\x12\x0c\n\x04what\x18\x01 \x01(\t\x12\r\n\x05where\x18\x02 \x01(\t\x12\x0c\n\x04rule\x18\x03 \x01(\t\x12\x0e\n\x06remedy\x18\x04 \x01(\t\x12\x11\n\texit_code\x18\x05 \x01(\x05\"=\n\tDocuments\x12\x0c\n\x04plan\x18\x01 \x01(\x0c\x12\x10\n\x08\x63ontract\x18\x02 \x01(\x0c\x12\x10\n\x08\x65vidence\x18\x03 \x01(\x0c\"\x96\x01\n\x10LaunchRunRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x31\n\x08proposed\x18\x02 \x01(\x0b\x32\x1d.covenant.control.v1.PlanNameH\x00\x12\x33\n\tdocuments\x18\x03 \x01(\x0b\x32\x1e.covenant.control.v1.DocumentsH\x00\x42\x06\n\x04what\"*\n\x08PlanName\x12\x0c\n\x04plan\x18\x01 \x01(\t\x12\x10\n\x08\x63ontract\x18\x02 \x01(\t\" \n\x11LaunchRunResponse\x12\x0b\n\x03run\x18\x01 \x01(\t\"8\n\x0fListRunsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"S\n\x10ListRunsResponse\x12&\n\x04runs\x18\x01 \x03(\x0b\x32\x18.covenant.control.v1.Run\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x1c\n\rGetRunRequest\x12\x0b\n\x03run\x18\x01 \x01(\t\"3\n\x10\x43hangeRunRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0b\n\x03run\x18\x02 \x01(\t\"\xf6\x01\n\x03Run\x12\x0b\n\x03run\x18\x01 \x01(\t\x12\x0c\n\x04plan\x18\x02 \x01(\t\x12\r\n\x05state\x18\x03 \x01(\t\x12\x13\n\x06reason\x18\x04 \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06rounds\x18\x05 \x01(\r\x12\x11\n\tcommitted\x18\x06 \x01(\r\x12\x30\n\x04\x61ucs\x18\x07 \x03(\x0b\x32\".covenant.control.v1.Run.AucsEntry\x12\x12\n\nexchange_s\x18\x08 \x03(\x01\x12\x0f\n\x07round_s\x18\t \x03(\x01\x1a+\n\tAucsEntry\x12\x0b\n\x03key\x18\x01 \x01(\r\x12\r\n\x05value\x18\x02 \x01(\x01:\x02\x38\x01\x42\t\n\x07_reason\":\n\x11ListModelsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\r\x12\x12\n\npage_token\x18\x02 \x01(\t\"Y\n\x12ListModelsResponse\x12*\n\x06models\x18\x01 \x03(\x0b\x32\x1a.covenant.control.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"0\n\x0fGetModelRequest\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\"\xc0\x02\n\x05Model\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\r\n\x05stage\x18\x03 \x01(\t\x12\x0b\n\x03run\x18\x04 \x01(\t\x12\x0e\n\x06\x64igest\x18\x05 \x01(\t\x12<\n\tartifacts\x18\x06 \x03(\x0b\x32).covenant.control.v1.Model.ArtifactsEntry\x12\x0f\n\x07metrics\x18\x07 \x01(\t\x12\x12\n\ncreated_us\x18\x08 \x01(\x03\x12\x10\n\x08personal\x18\t \x03(\t\x12\x0f\n\x07\x61liases\x18\n \x03(\t\x12\x16\n\tsignature\x18\x0b \x01(\tH\x00\x88\x01\x01\x12\x0e\n\x06panels\x18\x0c \x01(\t\x1a\x30\n\x0e\x41rtifactsEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x0c\n\n_signature\"<\n\x13TellPersonalRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tstatement\x18\x02 \x01(\x0c\"&\n\x14TellPersonalResponse\x12\x0e\n\x06models\x18\x01 \x03(\t\"#\n\x12GetStandingRequest\x12\r\n\x05model\x18\x01 \x01(\t\"<\n\x13\x41pproveModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x11\n\tstatement\x18\x02 \x01(\x0c\"5\n\x11StateModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04note\x18\x02 \x01(\x0c\"$\n\x12StateModelResponse\x12\x0e\n\x06\x64igest\x18\x01 \x01(\t\"\xab\x01\n\rModelStanding\x12)\n\x05model\x18\x01 \x01(\x0b\x32\x1a.covenant.control.v1.Model\x12\n\n\x02on\x18\x02 \x01(\t\x12\x13\n\x06\x61uthor\x18\x03 \x01(\tH\x00\x88\x01\x01\x12\x12\n\nstatements\x18\x04 \x03(\x0c\x12/\n\x07missing\x18\x05 \x03(\x0b\x32\x1e.covenant.control.v1.ModelLackB\t\n\x07_author\"F\n\tModelLack\x12\x0c\n\x04role\x18\x01 \x01(\t\x12\r\n\x05given\x18\x02 \x01(\r\x12\r\n\x05\x61sked\x18\x03 \x01(\r\x12\r\n\x05\x63ould\x18\x04 \x03(\t\"N\n\x10MoveModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\r\n\x05model\x18\x02 \x01(\t\x12\n\n\x02to\x18\x03 \x01(\t\x12\x0b\n\x03why\x18\x04 \x01(\t\"T\n\x10NameModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\r\n\x05\x61lias\x18\x03 \x01(\t\x12\x0f\n\x07version\x18\x04 \x01(\r\"\x13\n\x11NameModelResponse\"K\n\x11GetLineageRequest\x12\r\n\x05model\x18\x01 \x01(\t\x12\x0c\n\x04plan\x18\x02 \x01(\t\x12\x0b\n\x03run\x18\x03 \x01(\t\x12\x0c\n\x04site\x18\x04 \x01(\t\"\x18\n\x07Lineage\x12\r\n\x05\x66\x61\x63ts\x18\x01 \x01(\t\"V\n\x14ValidateModelRequest\x12\x12\n\nrequest_id\x18\x01 \x01(\t\x12\x0c\n\x04name\x18\x02 \x01(\t\x12\x0f\n\x07version\x18\x03 \x01(\r\x12\x0b\n\x03why\x18\x04 \x01(\t\"7\n\x15ValidateModelResponse\x12\x0f\n\x07verdict\x18\x01 \x01(\x0c\x12\r\n\x05stage\x18\x02 \x01(\t2\xe9\x03\n\x04Runs\x12Z\n\tLaunchRun\x12%.covenant.control.v1.LaunchRunRequest\x1a&.covenant.control.v1.LaunchRunResponse\x12W\n\x08ListRuns\x12$.covenant.control.v1.ListRunsRequest\x1a%.covenant.control.v1.ListRunsResponse\x12\x46\n\x06GetRun\x12\".covenant.control.v1.GetRunRequest\x1a\x18.covenant.control.v1.Run\x12J\n\x08WatchRun\x12\".covenant.control.v1.GetRunRequest\x1a\x18.covenant.control.v1.Run0\x01\x12J\n\x07StopRun\x12%.covenant.control.v1.ChangeRunRequest\x1a\x18.covenant.control.v1.Run\x12L\n\tResumeRun\x12%.covenant.control.v1.ChangeRunRequest\x1a\x18.covenant.control.v1.Run2\x9b\x07\n\x06Models\x12]\n\nListModels\x12&.covenant.control.v1.ListModelsRequest\x1a\'.covenant.control.v1.ListModelsResponse\x12L\n\x08GetModel\x12$.covenant.control.v1.GetModelRequest\x1a\x1a.covenant.control.v1.Model\x12\x63\n\x0cTellPersonal\x12(.covenant.control.v1.TellPersonalRequest\x1a).covenant.control.v1.TellPersonalResponse\x12Z\n\x0bGetStanding\x12\'.covenant.control.v1.GetStandingRequest\x1a\".covenant.control.v1.ModelStanding\x12\\\n\x0c\x41pproveModel\x12(.covenant.control.v1.ApproveModelRequest\x1a\".covenant.control.v1.ModelStanding\x12]\n\nStateModel\x12&.covenant.control.v1.StateModelRequest\x1a\'.covenant.control.v1.StateModelResponse\x12N\n\tMoveModel\x12%.covenant.control.v1.MoveModelRequest\x1a\x1a.covenant.control.v1.Model\x12Z\n\tNameModel\x12%.covenant.control.v1.NameModelRequest\x1a&.covenant.control.v1.NameModelResponse\x12R\n\nGetLineage\x12&.covenant.control.v1.GetLineageRequest\x1a\x1c.covenant.control.v1.Lineage\x12\x66\n\rValidateModel\x12).covenant.control.v1.ValidateModelRequest\x1a*.covenant.control.v1.ValidateModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -64,41 +64,41 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_GETMODELREQUEST']._serialized_start=1054
   _globals['_GETMODELREQUEST']._serialized_end=1102
   _globals['_MODEL']._serialized_start=1105
-  _globals['_MODEL']._serialized_end=1409
-  _globals['_MODEL_ARTIFACTSENTRY']._serialized_start=1347
-  _globals['_MODEL_ARTIFACTSENTRY']._serialized_end=1395
-  _globals['_TELLPERSONALREQUEST']._serialized_start=1411
-  _globals['_TELLPERSONALREQUEST']._serialized_end=1471
-  _globals['_TELLPERSONALRESPONSE']._serialized_start=1473
-  _globals['_TELLPERSONALRESPONSE']._serialized_end=1511
-  _globals['_GETSTANDINGREQUEST']._serialized_start=1513
-  _globals['_GETSTANDINGREQUEST']._serialized_end=1548
-  _globals['_APPROVEMODELREQUEST']._serialized_start=1550
-  _globals['_APPROVEMODELREQUEST']._serialized_end=1610
-  _globals['_STATEMODELREQUEST']._serialized_start=1612
-  _globals['_STATEMODELREQUEST']._serialized_end=1665
-  _globals['_STATEMODELRESPONSE']._serialized_start=1667
-  _globals['_STATEMODELRESPONSE']._serialized_end=1703
-  _globals['_MODELSTANDING']._serialized_start=1706
-  _globals['_MODELSTANDING']._serialized_end=1877
-  _globals['_MODELLACK']._serialized_start=1879
-  _globals['_MODELLACK']._serialized_end=1949
-  _globals['_MOVEMODELREQUEST']._serialized_start=1951
-  _globals['_MOVEMODELREQUEST']._serialized_end=2029
-  _globals['_NAMEMODELREQUEST']._serialized_start=2031
-  _globals['_NAMEMODELREQUEST']._serialized_end=2115
-  _globals['_NAMEMODELRESPONSE']._serialized_start=2117
-  _globals['_NAMEMODELRESPONSE']._serialized_end=2136
-  _globals['_GETLINEAGEREQUEST']._serialized_start=2138
-  _globals['_GETLINEAGEREQUEST']._serialized_end=2213
-  _globals['_LINEAGE']._serialized_start=2215
-  _globals['_LINEAGE']._serialized_end=2239
-  _globals['_VALIDATEMODELREQUEST']._serialized_start=2241
-  _globals['_VALIDATEMODELREQUEST']._serialized_end=2327
-  _globals['_VALIDATEMODELRESPONSE']._serialized_start=2329
-  _globals['_VALIDATEMODELRESPONSE']._serialized_end=2384
-  _globals['_RUNS']._serialized_start=2387
-  _globals['_RUNS']._serialized_end=2876
-  _globals['_MODELS']._serialized_start=2879
-  _globals['_MODELS']._serialized_end=3802
+  _globals['_MODEL']._serialized_end=1425
+  _globals['_MODEL_ARTIFACTSENTRY']._serialized_start=1363
+  _globals['_MODEL_ARTIFACTSENTRY']._serialized_end=1411
+  _globals['_TELLPERSONALREQUEST']._serialized_start=1427
+  _globals['_TELLPERSONALREQUEST']._serialized_end=1487
+  _globals['_TELLPERSONALRESPONSE']._serialized_start=1489
+  _globals['_TELLPERSONALRESPONSE']._serialized_end=1527
+  _globals['_GETSTANDINGREQUEST']._serialized_start=1529
+  _globals['_GETSTANDINGREQUEST']._serialized_end=1564
+  _globals['_APPROVEMODELREQUEST']._serialized_start=1566
+  _globals['_APPROVEMODELREQUEST']._serialized_end=1626
+  _globals['_STATEMODELREQUEST']._serialized_start=1628
+  _globals['_STATEMODELREQUEST']._serialized_end=1681
+  _globals['_STATEMODELRESPONSE']._serialized_start=1683
+  _globals['_STATEMODELRESPONSE']._serialized_end=1719
+  _globals['_MODELSTANDING']._serialized_start=1722
+  _globals['_MODELSTANDING']._serialized_end=1893
+  _globals['_MODELLACK']._serialized_start=1895
+  _globals['_MODELLACK']._serialized_end=1965
+  _globals['_MOVEMODELREQUEST']._serialized_start=1967
+  _globals['_MOVEMODELREQUEST']._serialized_end=2045
+  _globals['_NAMEMODELREQUEST']._serialized_start=2047
+  _globals['_NAMEMODELREQUEST']._serialized_end=2131
+  _globals['_NAMEMODELRESPONSE']._serialized_start=2133
+  _globals['_NAMEMODELRESPONSE']._serialized_end=2152
+  _globals['_GETLINEAGEREQUEST']._serialized_start=2154
+  _globals['_GETLINEAGEREQUEST']._serialized_end=2229
+  _globals['_LINEAGE']._serialized_start=2231
+  _globals['_LINEAGE']._serialized_end=2255
+  _globals['_VALIDATEMODELREQUEST']._serialized_start=2257
+  _globals['_VALIDATEMODELREQUEST']._serialized_end=2343
+  _globals['_VALIDATEMODELRESPONSE']._serialized_start=2345
+  _globals['_VALIDATEMODELRESPONSE']._serialized_end=2400
+  _globals['_RUNS']._serialized_start=2403
+  _globals['_RUNS']._serialized_end=2892
+  _globals['_MODELS']._serialized_start=2895
+  _globals['_MODELS']._serialized_end=3818
 # @@protoc_insertion_point(module_scope)

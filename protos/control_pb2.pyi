@@ -138,7 +138,7 @@ class GetModelRequest(_message.Message):
     def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ...) -> None: ...
 
 class Model(_message.Message):
-    __slots__ = ("name", "version", "stage", "run", "digest", "artifacts", "metrics", "created_us", "personal", "aliases", "signature")
+    __slots__ = ("name", "version", "stage", "run", "digest", "artifacts", "metrics", "created_us", "personal", "aliases", "signature", "panels")
     class ArtifactsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -157,6 +157,7 @@ class Model(_message.Message):
     PERSONAL_FIELD_NUMBER: _ClassVar[int]
     ALIASES_FIELD_NUMBER: _ClassVar[int]
     SIGNATURE_FIELD_NUMBER: _ClassVar[int]
+    PANELS_FIELD_NUMBER: _ClassVar[int]
     name: str
     version: int
     stage: str
@@ -168,7 +169,8 @@ class Model(_message.Message):
     personal: _containers.RepeatedScalarFieldContainer[str]
     aliases: _containers.RepeatedScalarFieldContainer[str]
     signature: str
-    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., stage: _Optional[str] = ..., run: _Optional[str] = ..., digest: _Optional[str] = ..., artifacts: _Optional[_Mapping[str, str]] = ..., metrics: _Optional[str] = ..., created_us: _Optional[int] = ..., personal: _Optional[_Iterable[str]] = ..., aliases: _Optional[_Iterable[str]] = ..., signature: _Optional[str] = ...) -> None: ...
+    panels: str
+    def __init__(self, name: _Optional[str] = ..., version: _Optional[int] = ..., stage: _Optional[str] = ..., run: _Optional[str] = ..., digest: _Optional[str] = ..., artifacts: _Optional[_Mapping[str, str]] = ..., metrics: _Optional[str] = ..., created_us: _Optional[int] = ..., personal: _Optional[_Iterable[str]] = ..., aliases: _Optional[_Iterable[str]] = ..., signature: _Optional[str] = ..., panels: _Optional[str] = ...) -> None: ...
 
 class TellPersonalRequest(_message.Message):
     __slots__ = ("request_id", "statement")

@@ -12,7 +12,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Final, Literal, Self, TypeVar, get_args, get_origin
+from typing import Annotated, Any, ClassVar, Final, Literal, Self, TypeVar, get_args, get_origin
 
 from pydantic import (
     AfterValidator,
@@ -59,6 +59,8 @@ class Document(Part):
 
     # A slot and no field: what compares, dumps or copies a document, perhaps with other values, does not see it.
     __slots__ = ("_made",)
+    most_bytes: ClassVar[int] = yaml12.MAX_BYTES
+    """Of its canonical form, as another party sends it."""
 
     @property
     def canonical(self) -> bytes:
@@ -82,15 +84,18 @@ class Document(Part):
         Exactly, so that a digest of the bytes and a digest of the document never part ways.
         """
         source = f"the {cls.__name__} received"
-        if len(data) > yaml12.MAX_BYTES:
-            raise Refused(f"{source} has {len(data)} bytes; at most {yaml12.MAX_BYTES} are accepted")
+        if len(data) > cls.most_bytes:
+            raise Refused(f"{source} has {len(data)} bytes; at most {cls.most_bytes} are accepted")
         if _is_pem(data.decode(errors="replace")):
             raise Refused(f"{source} {_PEM}")
         try:
             document = cls.model_validate_json(data, strict=True)
+            canonical = document.canonical
         except ValidationError as error:
             raise Refused(_explain(error, cls, source, None)) from error
-        if document.canonical != data:
+        except UsageError as error:
+            raise Refused(f"{source} is not in canonical form (RFC 8785): {error}") from error
+        if canonical != data:
             raise Refused(f"{source} is not in canonical form (RFC 8785); send `canonical` unchanged")
         return document
 
@@ -239,7 +244,10 @@ def _advice(detail: ErrorDetails) -> str:
 def _shown(value: object) -> str:
     if value is None:
         return "empty"
-    text = json.dumps(value, ensure_ascii=False, default=str)
+    try:
+        text = json.dumps(value, ensure_ascii=False, default=str)
+    except (ValueError, RecursionError):  # more digits than Python writes, or deeper than it goes
+        return f"no {type(value).__name__} that can be shown"
     return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 

@@ -208,10 +208,12 @@ class Update:
 class ScoreCounts:
     """Held-out rows by score: (2, bins) int64, negatives then positives; (4, bins) with a champion, whose rows come last.
 
-    What arrives is in two rows, because bytes do not tell how many bins there are.
+    What arrives is in two rows, because bytes do not tell how many bins there are. `panels`, (m,) int64, are the cells behind them in the order and steps
+    of `EvaluationCells`; of a plan without panels there are none.
     """
 
     counts: npt.NDArray[np.int64]
+    panels: npt.NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
 
 
 class RefusalCode(enum.IntEnum):

@@ -3,8 +3,10 @@
 1. A figure that noise may have moved is judged by the bad end of where it lies with 95 % confidence, and so is the difference to a champion. An exact
    one is judged as it is. The confidence is about the noise: what the exact counts of the very same held-out rows would have given.
 2. KS and the calibration gap are the largest of several figures: their ends hold for all of these at once (Bonferroni).
-3. What is not there does not pass: no metrics, no champion, no gates at all.
-4. Whoever has the log comes to the same verdict, so it is recomputed there (`log_gate`). Figures may differ in the last bits between machines.
+3. A figure by protected group is judged by the group that fares worst, and counts the sampling of rows too (`protos.group_gates`).
+4. `explanation_stability` is judged by the lower end of the rank correlation between parts (`protos.explanation_gates`).
+5. What is not there does not pass: no metrics, no champion, no gates at all.
+6. Whoever has the log comes to the same verdict, so it is recomputed there (`log_gate`). Figures may differ in the last bits between machines.
 """
 
 from __future__ import annotations
@@ -19,6 +21,8 @@ from pydantic import BeforeValidator, Field
 
 from protos.contract import Contract
 from protos.documents import Document, Part
+from protos.explanation_gates import agreement_of_parts
+from protos.group_gates import worst_group
 from protos.names import Run, Sha256
 from protos.plan import Plan
 from protos.plan_gates import MOST_GATES, Gate
@@ -70,7 +74,7 @@ class Evidence(Part):
 
 
 class GateResult(Part):
-    """What one gate came to. `value` is the figure, `noise_std` what noise gives it, `judged` the end that counts; None where there is no figure."""
+    """What one gate came to. `value` is the figure, `noise_std` what noise gives it (None of a figure by group or part, whose interval has more in it), `judged` the end that counts; None where there is no figure."""
 
     gate: Gate
     passed: bool
@@ -166,25 +170,61 @@ class _Figure:
 
 
 def _judged(gate: Gate, subject: Subject, evidence: Evidence, metrics: ScoreMetrics | None) -> GateResult:
+    if gate.group is not None and metrics is not None:
+        return _judged_by_group(gate, metrics)
+    if gate.metric == "explanation_stability" and metrics is not None:
+        return _judged_by_parts(gate, metrics)
     figure = _figure(gate, subject, evidence, metrics)
     if isinstance(figure, str):
-        return GateResult(gate=gate, passed=False, reason=f"{gate.words}: {figure}")
+        return _not_judged(gate, figure)
     judged = figure.end(gate.side)
-    # Phrased so that NaN does not pass.
-    passed = judged >= gate.bound if gate.side == "at_least" else judged <= gate.bound
-    sure = (
-        f", and with {CONFIDENCE:.0%} confidence {gate.side.replace('_', ' ')} {judged:.6g}"
-        if figure.std
-        else ""
-    )
     return GateResult(
         gate=gate,
-        passed=passed,
+        passed=_passes(gate, judged),
         value=figure.value,
         noise_std=figure.std,
         judged=judged,
-        reason=f"{gate.words}: it is {figure.value:.6g}{sure}",
+        reason=f"{gate.words}: it is {figure.value:.6g}{_sure(gate, judged) if figure.std else ''}",
     )
+
+
+def _judged_by_group(gate: Gate, metrics: ScoreMetrics) -> GateResult:
+    worst = worst_group(gate, metrics.panels)
+    if isinstance(worst, str):
+        return _not_judged(gate, worst)
+    return GateResult(
+        gate=gate,
+        passed=_passes(gate, worst.judged),
+        value=worst.value,
+        judged=worst.judged,
+        reason=f"{gate.words}: of {worst.group} it is {worst.value:.6g}{_sure(gate, worst.judged)}",
+    )
+
+
+def _judged_by_parts(gate: Gate, metrics: ScoreMetrics) -> GateResult:
+    found = agreement_of_parts(metrics.panels)
+    if isinstance(found, str):
+        return _not_judged(gate, found)
+    return GateResult(
+        gate=gate,
+        passed=_passes(gate, found.low),
+        value=found.value,
+        judged=found.low,
+        reason=f"{gate.words}: it is {found.value:.6g}{_sure(gate, found.low)}",
+    )
+
+
+def _not_judged(gate: Gate, why: str) -> GateResult:
+    return GateResult(gate=gate, passed=False, reason=f"{gate.words}: {why}"[:LONGEST_FINDING])
+
+
+def _passes(gate: Gate, judged: float) -> bool:
+    """Phrased so that NaN does not pass."""
+    return judged >= gate.bound if gate.side == "at_least" else judged <= gate.bound
+
+
+def _sure(gate: Gate, judged: float) -> str:
+    return f", and with {CONFIDENCE:.0%} confidence {gate.side.replace('_', ' ')} {judged:.6g}"
 
 
 def _figure(gate: Gate, subject: Subject, evidence: Evidence, metrics: ScoreMetrics | None) -> _Figure | str:

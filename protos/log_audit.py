@@ -18,6 +18,9 @@
 13. What officers do through the control API is signed by them (`log_office`).
 14. Entries may be missing where the root's quorum declared a gap, after the very head that it names. No run from before goes on after it, and a
    site's accounts are charged again only once its own statement was adopted (`log_gaps`).
+15. A registered version is watched by the reference that its run's evaluation gives; an alarm is of one that is watched, and a model has one at a time that
+    is open (`log_monitor`).
+16. The coordinator launches retraining by itself only where a pack in effect allows it and a person has adopted the very plan (`log_loop`).
 """
 
 from __future__ import annotations
@@ -33,7 +36,8 @@ from protos.contract import Contract
 from protos.gaps import SignedGap
 from protos.log_budgets import Budgets
 from protos.log_clock import require_in_time
-from protos.log_deploy import Deployed, DeployEvent, DeployStory
+from protos.log_deploy import DeployStory
+from protos.log_deploy_events import Deployed, DeployEvent
 from protos.log_entries import (
     AccountsAdopted,
     CeilingSet,
@@ -52,16 +56,21 @@ from protos.log_evidence import ModelNoted, NoteStory
 from protos.log_gaps import GapStory
 from protos.log_gate import GateJudged, judge_gate, require_champion
 from protos.log_halts import HaltStory
-from protos.log_made import released, require_made
+from protos.log_loop import LoopEvent, LoopStory, RetrainingDrafted
+from protos.log_made import released, require_made, require_reference
 from protos.log_members import MemberStory
+from protos.log_monitor import MonitorAdded, MonitorEvent, MonitorStory
 from protos.log_names import origin_of
 from protos.log_office import OfficeEvent, judge_office
 from protos.log_personal import PersonalStory
 from protos.log_plans import PlanStory, require_planned, require_reserved
-from protos.log_policies import ACTING, PolicyEvent, PolicyStory
-from protos.log_registry import OUT, ModelAliased, ModelApproved, ModelMoved, ModelSigned, RegistryStory
+from protos.log_policies import ACTING, PolicyEvent, PolicyStory, in_effect
+from protos.log_registry import OUT, RegistryStory
+from protos.log_registry_events import ModelAliased, ModelApproved, ModelMoved, ModelSigned
 from protos.log_run_events import (
     ReservationGivenUp,
+    RoundEvaluated,
+    RunEnded,
     RunEvent,
     RunResumed,
     RunWitnessed,
@@ -73,12 +82,15 @@ from protos.log_witnesses import Witnesses, require_refused
 from protos.membership import MemberList, check_members
 from protos.model_release import Released
 from protos.model_stages import Stage
+from protos.panels_told import require_evaluation
 from protos.personal import PersonalStatement
 from protos.plan import Plan
 from protos.plan_releases import releases_of
+from protos.plan_update_bounds import require_reachable
 from protos.policy_recall import Recollection, approval_facts
 from protos.policy_verdicts import ModelSubject, PlanSubject
 from protos.root import SignedRoot
+from strategies.analytics.panels import released_panels
 from strategies.errors import CovenantError, Refused
 from strategies.ids import RunId
 from strategies.transparency.notes import Checkpoint
@@ -101,6 +113,8 @@ class Audit:
     policies: PolicyStory = field(default_factory=PolicyStory)
     deployments: DeployStory = field(default_factory=DeployStory)
     notes: NoteStory = field(default_factory=NoteStory)
+    monitors: MonitorStory = field(default_factory=MonitorStory)
+    loop: LoopStory = field(default_factory=LoopStory)
     personal: PersonalStory = field(default_factory=PersonalStory)
     budgets: Budgets = field(default_factory=Budgets)
     gaps: GapStory = field(default_factory=GapStory)
@@ -139,6 +153,7 @@ class Audit:
     def require_whole(self) -> None:
         """Check, at the end of the entries, that nothing is missing that is told with the last. Raises Refused."""
         self.deployments.require_recalled()
+        self.loop.require_launched()
 
     def _judge(self, seq: int, at: datetime, what: What) -> None:  # noqa: C901, PLR0912  (one line a kind)
         self.deployments.require_recalled(what)
@@ -174,6 +189,10 @@ class Audit:
                 self.deployments.take(what, self.lists.trusted, self._releasable)
                 if isinstance(what, Deployed):
                     self.registry.require_approved(what.releases, self.lists.trusted, at)
+            case _ if isinstance(what, MonitorEvent):
+                self._monitor(what, at)
+            case _ if isinstance(what, LoopEvent):
+                self._retrain(what, at)
             case CeilingSet():
                 self._ceiling(at, what)
             case Halted() | HaltLifted():
@@ -227,6 +246,8 @@ class Audit:
         check_members(plan, trusted.members)
         self.halts.require_free("launched", what.run, plan.sites.invite)
         approved = require_approved(plan, contract, evidence, trusted, [plan.approval_rule], at)
+        roles = {str(role) for _, role in approved.approved_by}
+        self.loop.launched(what.run, plan.name, plan.digest, contract.digest, roles)
         self._pass_policies(plan, contract, approved, at)
         require_champion(plan, self.models, self.runs, self.registry)
         releases = releases_of(plan, contract)
@@ -255,6 +276,31 @@ class Audit:
         self.models.append(what)
         self.registry.register(what.name, what.version, what.digest, run.approved.author)
 
+    def _monitor(self, what: MonitorEvent, at: datetime) -> None:
+        """What windows are compared with is what the run in this log released, not what a registry was changed to."""
+        registered = {(each.name, each.version, each.digest) for each in self.models}
+        self.monitors.take(what, registered, at, self.lists.trusted)
+        if isinstance(what, MonitorAdded):
+            made = next(
+                each for each in self.models if (each.name, each.version) == (what.model, what.version)
+            )
+            # Of a run before a gap the metrics may be lost; a model whose run is nowhere was refused when it was registered.
+            if (run := self.runs.get(made.run)) is not None and not run.is_before_gap:
+                last = run.plan.training.rounds
+                require_reference(what, made, released_panels(run.metrics.get(last), run.alone.get(last)))
+
+    def _retrain(self, what: LoopEvent, at: datetime) -> None:
+        """Whoever is asked about a draft is the author of a version's plan, whose run is in this log."""
+        made = [each for each in self.models if each.name == what.model]
+        if isinstance(what, RetrainingDrafted):
+            authors = {self.runs[each.run].approved.author for each in made if each.run in self.runs}
+            if what.author is not None and authors and what.author not in authors:
+                raise Refused(
+                    f"{what.draft} is for {what.author}, who is the author of no plan of {what.model}"
+                )
+        packs = in_effect(self.policies.published.values(), at)
+        self.loop.take(what, {(each.name, each.version) for each in made}, self.monitors.alarms, packs, at)
+
     def _gate(self, what: GateJudged, at: datetime) -> None:
         run = self._run(what.verdict.run)
         judge_gate(what, self.registry, run, self._plans.recorded[run.plan.digest, run.contract])
@@ -280,6 +326,12 @@ class Audit:
                 self.witnesses.take(run, what)
             case SiteRefused():
                 require_refused(run, what)
+            case RoundEvaluated():
+                _, contract = self._plans.recorded[run.plan.digest, run.contract]
+                require_evaluation(run.plan, contract, what.metrics, what.panels)
+            case RunEnded() if what.tripped is not None:
+                _, contract = self._plans.recorded[run.plan.digest, run.contract]
+                require_reachable(run.plan, contract, what.tripped.norm)
             case _:
                 pass  # releases nothing
 

@@ -13,12 +13,14 @@ from typing import Annotated, Literal, Self, TypeVar
 from pydantic import AwareDatetime, Field, model_validator
 
 from protos.documents import Document, FieldError, Part
-from protos.log_deploy import DeployEvent
+from protos.log_deploy_events import DeployEvent
 from protos.log_evidence import ModelNoted
 from protos.log_gate import GateJudged
+from protos.log_loop import LoopEvent
+from protos.log_monitor import MonitorEvent
 from protos.log_office import OfficeEvent
 from protos.log_policies import PolicyEvent
-from protos.log_registry import RegistryEvent
+from protos.log_registry_events import RegistryEvent
 from protos.log_run_events import Attempt, Facts, Reserved, RunEvent
 from protos.names import Name, Run, Sha256, Site
 from strategies.encoding import canonical_json, digest_of
@@ -203,6 +205,8 @@ What = Annotated[
     | PolicyEvent
     | GateJudged
     | DeployEvent
+    | MonitorEvent
+    | LoopEvent
     | ModelNoted
     | OfficeEvent,
     Field(discriminator="kind"),

@@ -8,7 +8,8 @@ from typing import Literal, Protocol
 from protos.contract import Contract
 from protos.documents import Part
 from protos.gates import Evidence, Subject, Verdict, judge
-from protos.log_registry import OUT, By, RegistryStory, Why
+from protos.log_registry import OUT, RegistryStory
+from protos.log_registry_events import By, Why
 from protos.log_runs import RunStory
 from protos.model_approvals import Version
 from protos.model_stages import Stage

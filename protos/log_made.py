@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from typing import Final
 
+from protos.drift import DriftReference
 from protos.log_entries import ModelRegistered
+from protos.log_monitor import MonitorAdded
 from protos.log_registry import VersionStory
 from protos.log_runs import RunStory
 from protos.model_release import Released
 from protos.model_stages import RELEASABLE
+from strategies.analytics.panels import Panels
 from strategies.errors import Refused
 
 PLAN_FILE: Final = "plan.json"
@@ -30,6 +33,21 @@ def require_made(what: ModelRegistered, run: RunStory, before: Collection[ModelR
     ):
         raise Refused(
             f"{what.name}@{what.version} is said to come from {what.run}, which has not made such a model"
+        )
+
+
+def require_reference(what: MonitorAdded, made: ModelRegistered, panels: Panels | None) -> None:
+    """Check that a version is watched by what its run's last evaluation, with those `panels`, released. Raises Refused."""
+    reference = DriftReference.of_panels(
+        panels,
+        model=f"{made.name}@{made.version}",
+        version_digest=made.digest,
+        contract=made.artifacts[CONTRACT_FILE],
+    )
+    if (what.reference, what.contract) != (reference.digest, reference.contract):
+        raise Refused(
+            f"{made.name}@{made.version} is watched by reference {what.reference[:12]} of contract {what.contract[:12]}; what {made.run} released comes to"
+            f" {reference.digest[:12]} of contract {reference.contract[:12]}"
         )
 
 

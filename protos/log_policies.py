@@ -21,7 +21,8 @@ from pydantic import Field
 
 from protos.documents import Part
 from protos.gates import PolicyFinding
-from protos.log_registry import OUT, ModelMoved, VersionStory
+from protos.log_registry import OUT, VersionStory
+from protos.log_registry_events import ModelMoved
 from protos.membership import Trusted
 from protos.model_stages import MOVES, Stage
 from protos.names import Sha256

@@ -1,4 +1,4 @@
-"""What becomes of registered models, as the transparency log tells it: signatures, approvals, moves between stages, and names.
+"""Registered models as the transparency log tells them: in which order a version may be judged, signed, approved, moved between stages and named.
 
 1. A move is one that there is (`model_stages`), from the stage that the version has by the moves before it.
 2. `champion` is the version that was deployed last and still is; no entry sets it. Other aliases are set by entries of their own, to a version that
@@ -16,17 +16,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Final, Literal
+from typing import Final
 
-from pydantic import Field
-
-from protos.artifact_keys import ArtifactKey, require_artifact_key
-from protos.documents import Part
+from protos.artifact_keys import require_artifact_key
+from protos.log_registry_events import ModelAliased, ModelApproved, ModelMoved, ModelSigned, RegistryEvent
 from protos.membership import Trusted
 from protos.model_approvals import (
     ModelStatement,
     Subject,
-    Version,
     counting,
     require_covered,
     require_model_statement,
@@ -35,75 +32,15 @@ from protos.model_approvals import (
 )
 from protos.model_release import ModelRelease
 from protos.model_stages import CHAMPION, Stage, require_move
-from protos.names import Name, Sha256, matching
 from strategies.errors import Refused
 from strategies.ids import Digest
 
-LONGEST_WHY: Final = 500
-LONGEST_BY: Final = 128
 OUT: Final = frozenset({Stage.QUARANTINED, Stage.RETIRED})
 """The stages in which a version has no alias."""
 JUDGED: Final = frozenset({Stage.CANDIDATE, Stage.VALIDATED})
 """The stages in which the gate judges a version."""
 APPROVABLE: Final = frozenset({Stage.VALIDATED, Stage.APPROVED, Stage.DEPLOYED})
 """The stages in which officers approve a version, or renew what they said."""
-
-Why = Annotated[str, Field(min_length=1, max_length=LONGEST_WHY)]
-By = Annotated[str, Field(min_length=1, max_length=LONGEST_BY)]
-Alias = Annotated[
-    str, matching(r"[a-z][a-z0-9-]{0,62}", "1 to 63 characters a-z, 0-9 and '-', beginning with a letter")
-]
-
-
-class ModelMoved(Part):
-    """A version came from one stage to another. `digest` is the version's; `on` that of the document that the move rests on, such as a verdict."""
-
-    kind: Literal["model-moved"] = "model-moved"
-    name: Name
-    version: Version
-    digest: Sha256
-    before: Stage
-    to: Stage
-    why: Why
-    by: By
-    on: Sha256 | None = None
-
-    @property
-    def ref(self) -> str:
-        """`lending-default@3`."""
-        return f"{self.name}@{self.version}"
-
-
-class ModelAliased(Part):
-    """An alias of a model names `version` from now on, or nothing any more."""
-
-    kind: Literal["model-aliased"] = "model-aliased"
-    name: Name
-    alias: Alias
-    version: Version | None = None
-    by: By
-
-
-class ModelSigned(Part):
-    """The files of a version were signed in the OpenSSF Model Signing format: `signature` is the digest of that file, `key` who signs models."""
-
-    kind: Literal["model-signed"] = "model-signed"
-    name: Name
-    version: Version
-    digest: Sha256
-    signature: Sha256
-    key: ArtifactKey
-
-
-class ModelApproved(Part):
-    """An officer approved a version."""
-
-    kind: Literal["model-approved"] = "model-approved"
-    statement: ModelStatement
-
-
-RegistryEvent = ModelMoved | ModelAliased | ModelSigned | ModelApproved
-"""What becomes of a version after it was registered."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,7 +111,7 @@ class RoundPrepared(Part):
 
 
 class RoundEvaluated(Part):
-    """The metrics of a round's model; none where what the sites sent gave none."""
+    """The metrics of a round's model; none where what the sites sent gave none. Where a class is hidden, `panels` are what else was counted."""
 
     kind: Literal["evaluated"] = "evaluated"
     run: Run
@@ -119,15 +119,31 @@ class RoundEvaluated(Part):
     attempt: Attempt
     survivors: Sites
     metrics: Facts | None = None
+    panels: Facts | None = None
+
+    @model_validator(mode="after")
+    def _panels_are_told_once(self) -> Self:
+        if self.metrics is not None and self.panels is not None:
+            raise FieldError("panels", "metrics have panels in them; leave these out")
+        return self
+
+
+class Tripped(Part):
+    """A mean update that was opened, whose L2 norm is above the plan's gate; none is one beyond float64."""
+
+    round: Number
+    attempt: Attempt
+    norm: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
 
 
 class RunEnded(Part):
-    """How a run ended."""
+    """How a run ended; `tripped` if by the plan's gate."""
 
     kind: Literal["ended"] = "ended"
     run: Run
     state: Literal["completed", "failed", "stopped"]
     reason: Reason | None = None
+    tripped: Tripped | None = None
 
 
 class RunResumed(Part):

@@ -2,7 +2,10 @@
 
 1. A sum is settled once, over sites that the plan invites and no fewer than its minimum: to prepare before the first round, to train for the round
    that is next and for no second attempt before the first is voided, to evaluate once a round is committed.
-2. A round is committed after the one before, over the very sites and the statement that its attempt settled. A run completes with all its rounds.
+   A run that ended by its plan's gate says which sum was above it: one that was settled, by a norm above the gate. It was opened, so its round is had
+   in no other attempt either: it is not voided, nothing more is settled of the round, and the round never is committed.
+2. A round is committed after the one before, over the very sites and the statement that its attempt settled. A run completes with all its rounds, and
+   with the evaluation of the last: sites judge a round's aggregate by the gate when they are asked for the next, and who is asked last is asked that.
 3. Nothing is settled before as many sites have witnessed the run as the plan asks for (`log_witnesses`), and over none that has not.
 """
 
@@ -24,6 +27,7 @@ from protos.log_run_events import (
     RunWitnessed,
     SiteRefused,
     SumSettled,
+    Tripped,
 )
 from protos.membership import MemberList
 from protos.plan import Plan
@@ -53,6 +57,10 @@ class RunStory:
     evaluated: set[At] = field(default_factory=set)
     metrics: dict[int, dict[str, Any]] = field(default_factory=dict)
     """By round, those that came last."""
+    alone: dict[int, dict[str, Any]] = field(default_factory=dict)
+    """By round, the panels of evaluations that gave no metrics."""
+    tripped: set[At] = field(default_factory=set)
+    """What was opened and is above the plan's gate."""
     scaling: Digest | None = None
     committed: int = 0
     weights: Digest | None = None
@@ -136,6 +144,8 @@ def _settle(run: RunStory, what: SumSettled) -> None:
         raise Refused(
             f"{run.run}: attempt {what.attempt} at {what.stage} of round {what.round} is settled twice"
         )
+    if what.stage == TRAIN:
+        _require_not_tripped(run, what.round, "settles another sum of")
     if not _is_due(run, what):
         raise Refused(f"{run.run}: to {what.stage} in round {what.round} is not due")
     strangers = sorted(set(what.sites) - set(run.plan.sites.invite))
@@ -186,6 +196,10 @@ def _prepare(run: RunStory, what: RoundPrepared) -> None:
 def _void(run: RunStory, what: AttemptVoided) -> None:
     if what.round <= run.committed:
         raise Refused(f"{run.run} voids an attempt at round {what.round}, which is committed")
+    if (TRAIN, what.round, what.attempt) in run.tripped:
+        raise Refused(
+            f"{run.run} voids attempt {what.attempt} at round {what.round}, whose sum was opened: it was above the plan's gate"
+        )
     run.voided.add((TRAIN, what.round, what.attempt))
 
 
@@ -193,6 +207,7 @@ def _commit(run: RunStory, what: RoundCommitted) -> None:
     if not run.prepared or what.round != run.committed + 1:
         raise Refused(f"{run.run} commits round {what.round} after round {run.committed}")
     settled = run.require_settled((TRAIN, what.round, what.attempt), what.survivors)
+    _require_not_tripped(run, what.round, "commits")
     if settled.statement != what.statement:
         raise Refused(f"{run.run}: round {what.round} is of another statement than was settled")
     strangers = sorted(set(what.roster) - set(run.plan.sites.invite))
@@ -200,6 +215,13 @@ def _commit(run: RunStory, what: RoundCommitted) -> None:
         raise Refused(f"{run.run} asked {strangers[0]}, which its plan does not invite")
     run.committed, run.weights = what.round, what.model
     run.fewest = min(run.fewest or len(what.survivors), len(what.survivors))
+
+
+def _require_not_tripped(run: RunStory, number: int, does: str) -> None:
+    if any(round_ == number for _, round_, _ in run.tripped):
+        raise Refused(
+            f"{run.run} {does} round {number}, whose sum was above the plan's gate when it was opened"
+        )
 
 
 def _evaluate(run: RunStory, what: RoundEvaluated) -> None:
@@ -215,9 +237,34 @@ def _evaluate(run: RunStory, what: RoundEvaluated) -> None:
     run.evaluated.add(at)
     if what.metrics is not None:
         run.metrics[what.round] = what.metrics
+    if what.panels is not None:
+        run.alone[what.round] = what.panels
 
 
 def _end(run: RunStory, what: RunEnded) -> None:
     if what.state == "completed" and not run.is_complete:
         raise Refused(f"{run.run} completed with {run.committed} of {run.plan.training.rounds} rounds")
+    if what.state == "completed" and all(number != run.committed for _, number, _ in run.evaluated):
+        raise Refused(
+            f"{run.run} completed, and round {run.committed}, its last, was not evaluated: no site was asked about the model"
+        )
+    if what.tripped is not None:
+        _trip(run, what, what.tripped)
     run.state = what.state
+
+
+def _trip(run: RunStory, what: RunEnded, tripped: Tripped) -> None:
+    at, gate = (TRAIN, tripped.round, tripped.attempt), run.plan.update_gate
+    if gate is None or what.state != "failed":
+        raise Refused(
+            f"{run.run} is {what.state} by a gate; its plan has {'no' if gate is None else 'a'} gate"
+        )
+    if tripped.norm is not None and gate.admits(tripped.norm):
+        raise Refused(
+            f"{run.run} failed by a norm of {tripped.norm:g}, which the plan's gate of {gate.update_norm:g} admits"
+        )
+    if at not in run.settled or at in run.voided or tripped.round != run.committed + 1:
+        raise Refused(
+            f"{run.run} failed by attempt {tripped.attempt} at round {tripped.round}, which was not opened, or was committed"
+        )
+    run.tripped.add(at)

@@ -41,6 +41,11 @@ class Role(StrEnum):
     AUDITOR = "auditor"
     ADMIN = "admin"
 
+    @property
+    def words(self) -> str:
+        """For people: `privacy officer`."""
+        return self.value.replace("_", " ")
+
 
 class Member(Part):
     """A site and its public keys: Ed25519 in base64, and the transport's in PEM."""

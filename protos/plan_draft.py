@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from protos.contract import Contract
+from protos.contract import BooleanColumn, CategoryColumn, Contract, DateColumn
+from protos.plan_aggregation import MEAN
 from protos.plan_evaluation import Champion
 from strategies.secagg.parameters import sharing_an_honest_site
 
@@ -25,6 +26,12 @@ DEFAULT_ALGORITHMS: Final = {
 _FEWEST: Final = 3
 _COLLUDING: Final = 1
 _PLAIN_MINIMUM: Final = 1
+_PLAIN_MINIMUMS: Final = {"trimmed-mean": 3, "median": 3, "multi-krum": 5}
+_RULES: Final = {
+    MEAN: "",
+    "trimmed-mean": ", rule: {kind: trimmed-mean, trim: 1}",
+    "multi-krum": ", rule: {kind: multi-krum, attackers: 1}",
+}
 _BINS: Final = {True: 32, False: 100}
 
 _ALGORITHMS: Final = {
@@ -61,6 +68,7 @@ class Kind:
     algorithm: str
     privacy: str
     aggregation: str
+    rule: str = MEAN
 
 
 def kind_of(mode: str) -> Kind:
@@ -84,7 +92,11 @@ def written(
 ) -> str:
     """The text of a plan of `kind` for all `sites` over all columns of `contract`. It may be above its own limit."""
     private, secure = kind.privacy != "none", kind.aggregation == "secure"
-    minimum = max(_FEWEST, sharing_an_honest_site(len(sites), _COLLUDING)) if secure else _PLAIN_MINIMUM
+    minimum = (
+        max(_FEWEST, sharing_an_honest_site(len(sites), _COLLUDING))
+        if secure
+        else _PLAIN_MINIMUMS.get(kind.rule, _PLAIN_MINIMUM)
+    )
     unit_column = contract.key
     every = rounds if private else max(1, rounds // 4)
     return f"""\
@@ -92,8 +104,8 @@ covenant: plan/v1
 name: {name}
 purpose: {purpose}          # a label that every site's policy must list
 contract: {contract.ref}
-features:                  # all columns of the contract, in the order of the model's inputs; fewer are better
-  {json.dumps(list(contract.columns), ensure_ascii=False)}
+features:                  # all columns of the contract that may be one, in the order of the model's inputs; fewer are better
+  {json.dumps(_features(contract), ensure_ascii=False)}
 sites:
   members: {members}
   invite: {json.dumps(list(sites))}
@@ -106,13 +118,37 @@ training:
   rounds: {rounds}
 {_ALGORITHMS[kind.algorithm].format(batch=batch, rows=rows)}  round_deadline: 5m
   seed: 1
-{_aggregation(secure=secure)}
+{_aggregation(kind)}
 {_privacy(kind.privacy, epsilon)}evaluation:
   every: {every}
   score_bins: {_BINS[private]}
   holdout: {{by: {json.dumps(unit_column, ensure_ascii=False)}, share: 0.3, salt: "1"}}   # rows that nobody trains on
-{_gates(champion)}approvals: {{privacy_officer: 1, model_risk: 1, valid_for: 30d}}   # beside its author
+  # explanations: {{clip: 2.0}}   # sums of what each feature adds to scores, a row's clipped to so many logits; in the same release
+  # profile: {{bins: 10}}         # how the features are distributed; every count of the evaluation then has more noise
+{_groups(contract)}{_gates(champion)}approvals: {{privacy_officer: 1, model_risk: 1, valid_for: 30d}}   # beside its author
 """
+
+
+def _features(contract: Contract) -> list[str]:
+    protected = contract.protected or ()
+    return [
+        name
+        for name, column in contract.columns.items()
+        if name not in protected and not isinstance(column, DateColumn)
+    ]
+
+
+def _groups(contract: Contract) -> str:
+    """How groups would be counted, where the contract has any."""
+    attributes = [
+        name
+        for name in contract.protected or ()
+        if isinstance(contract.columns[name], CategoryColumn | BooleanColumn)
+    ]
+    if not attributes:
+        return ""
+    listed = json.dumps(attributes, ensure_ascii=False)
+    return f"  # fairness: {{decline_at: 0.5, minimum_group: 100}}   # with `protected: {listed}` beside features: rows by group, class and score\n"
 
 
 def _gates(champion: Champion | None) -> str:
@@ -131,10 +167,11 @@ gates:                     # what the model must reach to be validated, decided 
 """
 
 
-def _aggregation(*, secure: bool) -> str:
-    if not secure:
-        return "aggregation: {mode: plain}   # the coordinator sees the update of every site"
-    return f"aggregation: {{mode: secure, adversary: active, colluding: {_COLLUDING}}}   # the coordinator sees sums only"
+def _aggregation(kind: Kind) -> str:
+    rule = _RULES.get(kind.rule, f", rule: {{kind: {kind.rule}}}")
+    if kind.aggregation != "secure":
+        return f"aggregation: {{mode: plain{rule}}}   # the coordinator sees the update of every site"
+    return f"aggregation: {{mode: secure, adversary: active, colluding: {_COLLUDING}{rule}}}   # the coordinator sees sums only"
 
 
 def _privacy(mode: str, epsilon: float) -> str:

@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import Final
 
 from protos.contract import Contract
-from protos.plan import Plan, SecureAggregation
+from protos.plan import Plan
+from protos.plan_aggregation import SecureAggregation
 from protos.plan_costs import (
     Spent,
     by_sites_of_a_person,

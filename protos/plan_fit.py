@@ -2,8 +2,10 @@
 
 from protos.contract import Contract
 from protos.plan import Plan
+from protos.plan_panels import check_panels, groups_of
 from protos.plan_privacy import CustomerUnit, Privacy
 from protos.plan_releases import require_limit
+from protos.plan_update_bounds import check_gate
 from strategies.errors import UsageError
 
 
@@ -22,6 +24,22 @@ def check_contract(plan: Plan, contract: Contract) -> None:
     contract.feature_spec(plan.features)
     _check_champion(plan, contract)
     _check_holdout(plan, contract)
+    _check_gates(plan, contract)
+    check_panels(plan, contract)
+    check_gate(plan, contract)
+
+
+def _check_gates(plan: Plan, contract: Contract) -> None:
+    """A gate by group names groups that there are."""
+    for gate in plan.gates or ():
+        if gate.group is None:
+            continue
+        groups = groups_of(contract, gate.group)
+        named = (*(gate.only or ()), *(() if gate.reference is None else (gate.reference,)))
+        if strangers := sorted(set(named) - set(groups)):
+            raise UsageError(
+                f"gate {gate.words} of plan {plan.name} names group {strangers[0]!r}, which {contract.ref} does not have; it has {', '.join(groups)}"
+            )
 
 
 def _check_champion(plan: Plan, contract: Contract) -> None:

@@ -1,4 +1,4 @@
-"""Algorithm x privacy mode x aggregation: which plans there are, why the others are none, and the nearest that is.
+"""Algorithm x privacy mode x aggregation, and what rule makes one update of many: which plans there are, why the others are none, and the nearest that is.
 
 Nothing is listed here. The words are those of the plan's own types, and each cell is a whole plan that `Plan` and `check_plan` have judged.
 """
@@ -6,7 +6,7 @@ Nothing is listed here. The words are those of the plan's own types, and each ce
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from itertools import product
 from typing import Final, get_args
@@ -16,12 +16,13 @@ from pydantic import BaseModel
 from protos.contract import Contract
 from protos.documents import read_document
 from protos.plan import Plan
+from protos.plan_aggregation import MEAN, AnyRule
 from protos.plan_draft import Kind, written
 from protos.plan_fit import check_plan
 from strategies.errors import UsageError
 
 SOURCE: Final = "plan.yaml"
-SITES: Final = ("site-1", "site-2", "site-3", "site-4")
+SITES: Final = ("site-1", "site-2", "site-3", "site-4", "site-5")
 _CONTRACT: Final = """\
 covenant: contract/v1
 name: loans
@@ -60,6 +61,12 @@ def privacy_modes() -> tuple[str, ...]:
 def aggregations() -> tuple[str, ...]:
     """All that a plan may name."""
     return _choices("aggregation", "mode")
+
+
+def rules() -> tuple[str, ...]:
+    """All that may be made of updates: a mean, where a plan names no rule, and the rules that a plan may name."""
+    kinds = [word for model in _models(AnyRule) for word in get_args(model.model_fields["kind"].annotation)]
+    return (MEAN, *kinds)
 
 
 def _choices(section: str, key: str) -> tuple[str, ...]:
@@ -110,12 +117,15 @@ def refusal_of(kind: Kind) -> str | None:
 
 @cache
 def matrix() -> tuple[Cell, ...]:
-    """All cells, by privacy mode, aggregation and algorithm."""
+    """All cells, by privacy mode, aggregation and algorithm; then each rule in the place of the mean, wherever there are plans with a mean."""
     kinds = [
         Kind(algorithm=algorithm, privacy=mode, aggregation=aggregation)
         for mode, aggregation, algorithm in product(privacy_modes(), aggregations(), algorithms())
     ]
     refusals = {kind: refusal_of(kind) for kind in kinds}
+    means = [kind for kind, refusal in refusals.items() if refusal is None]
+    others = [replace(kind, rule=rule) for kind, rule in product(means, rules()) if rule != MEAN]
+    refusals |= {kind: refusal_of(kind) for kind in others}
     legal = [kind for kind, refusal in refusals.items() if refusal is None]
     return tuple(
         Cell(
@@ -134,9 +144,10 @@ def _reasons(refusal: str) -> str:
 
 
 def _distance(one: Kind, other: Kind) -> int:
-    """Protection is changed last: a plan with another algorithm is nearer than one with another privacy mode."""
+    """Protection is changed last: a plan with another algorithm or rule is nearer than one with another privacy mode."""
     return (
-        (one.algorithm != other.algorithm)
-        + 2 * (one.aggregation != other.aggregation)
-        + 4 * (one.privacy != other.privacy)
+        (one.rule != other.rule)
+        + 2 * (one.algorithm != other.algorithm)
+        + 4 * (one.aggregation != other.aggregation)
+        + 8 * (one.privacy != other.privacy)
     )

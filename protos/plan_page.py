@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from typing import Final
 
 from protos.contract import Contract
-from protos.plan import Plan, SecureAggregation
+from protos.plan import Plan
+from protos.plan_aggregation import SecureAggregation
 from protos.plan_explanation import Explanation, StageExplained, explain
 from protos.plan_model import MlpModel
 from protos.plan_privacy import Privacy
 from protos.plan_training import GradientSums, LocalTraining, PrivateSteps
+from protos.plan_update_bounds import update_bounds
+from strategies.update_rules import RobustRule
 
 _DAY_S: Final = 86400
 _STAGES: Final = {"prepare": "Before the first round", "train": "In training", "evaluate": "At evaluation"}
@@ -40,6 +43,7 @@ def page(plan: Plan, contract: Contract) -> tuple[Section, ...]:
         Section("What it costs", tuple(_costs(plan, found))),
         Section("Who must agree", tuple(_agree(plan))),
         Section("What happens when sites drop out", tuple(_dropouts(plan))),
+        Section("What a site that lies can do", tuple(_lies(plan, contract))),
         Section("What is not protected", found.not_protected),
     )
 
@@ -90,6 +94,10 @@ def _whose(plan: Plan, contract: Contract) -> Iterator[str]:
     sites = plan.sites
     yield f"{', '.join(sites.invite)} are invited, as on member list {sites.members}; no sum is over fewer than {sites.minimum} of them."
     yield f"They read {len(plan.columns)} columns of data that is as contract {contract.ref} says: {', '.join(plan.columns)}."
+    if plan.protected:
+        yield f"Protected attributes are read to count groups by, and no model sees them: {', '.join(plan.protected)}."
+    if plan.training.reweigh is not None:
+        yield f"{plan.training.reweigh.attribute} is read to weigh examples in training by constants of the plan, and no model sees it."
     yield "Rows stay at their site."
 
 
@@ -162,6 +170,27 @@ def _dropouts(plan: Plan) -> Iterator[str]:
     if isinstance(plan.privacy, Privacy):
         yield (
             f"{plan.privacy.retries} such attempts are paid for in advance. A site counts each as spent, because its bytes have left it."
+        )
+
+
+def _lies(plan: Plan, contract: Contract) -> Iterator[str]:
+    rule, gate, bounds = plan.aggregation.update_rule, plan.update_gate, update_bounds(plan, contract)
+    if isinstance(rule, RobustRule):
+        yield f"The coordinator sees each update, and takes {rule.words}: a few sites that send something else move the model only so far."
+        return
+    if bounds is None:
+        yield "The coordinator sees each update, and takes their mean: one site that sends something else moves the model as far as it likes."
+        return
+    yield "Nobody sees what one site sends. Clipping is done at the sites, so it does not bind one that lies."
+    if gate is None:
+        yield (
+            f"There is no gate on the sum: one such site can make the model of a round what it likes (a mean update of norm {bounds.reach:.3g}, where honest"
+            f" sites stay within {bounds.honest:.3g})."
+        )
+    else:
+        yield (
+            f"A mean update above norm {gate.update_norm:g} is not taken, and ends the run; below it, such a site moves the model where it likes, round by round."
+            f" Honest sites stay within {bounds.honest:.3g}."
         )
 
 

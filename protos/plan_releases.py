@@ -14,13 +14,15 @@ from typing import Final
 
 from protos.contract import Contract
 from protos.plan import Plan
+from protos.plan_panels import evaluation_cells
 from protos.plan_privacy import Limit, Privacy
 from protos.plan_training import GradientSums, PrivateSteps
 from strategies.dp.budget import cost_of, largest_that
 from strategies.dp.curves import ORDERS
+from strategies.dp.evaluation_cells import EvaluationCells
 from strategies.dp.events import Mechanism, Part, Partition, Release
 from strategies.dp.filters import Ceiling, delta_for_renyi, epsilon_from_renyi
-from strategies.dp.mechanisms import LOCAL_DEVIATION_STEPS, CountCells, GradientGrid, MomentCells
+from strategies.dp.mechanisms import LOCAL_DEVIATION_STEPS, GradientGrid, MomentCells
 from strategies.dp.noise import total_variation
 from strategies.dp.units import Guarantee, PrivacyUnit, UnitKind
 from strategies.errors import UsageError
@@ -77,11 +79,6 @@ def _may_be_missing(feature: NumericFeature) -> bool:
     return feature.missing == "indicator"
 
 
-def count_cells(plan: Plan) -> CountCells:
-    """The counts that evaluation sums up: of the model that the plan trains, and of its champion after it."""
-    return CountCells(plan.evaluation.score_bins, plan.evaluation.models)
-
-
 def gradient_grid(plan: Plan, contract: Contract) -> GradientGrid:
     """The grid of a plan's gradient sums."""
     rule = plan.training
@@ -100,12 +97,12 @@ def releases_of(plan: Plan, contract: Contract) -> PlannedReleases | None:
         return None
     noise, unit = privacy.noise, privacy.unit.unit
     maker = _Maker(plan, privacy, unit, contract.digest)
-    moments, counts = moment_cells(plan, contract), count_cells(plan)
+    moments, counts = moment_cells(plan, contract), evaluation_cells(plan, contract)
     return PlannedReleases(
         prepare=maker.sum("scaling moments", noise.preparation, moments.sensitivity(unit.max_rows), moments.dimension),
         train=maker.training(contract),
         evaluate=maker.sum(
-            "evaluation counts" if counts.models == 1 else "evaluation counts of model and champion",
+            _counted(counts),
             noise.evaluation,
             counts.sensitivity(unit.max_rows),
             counts.dimension,
@@ -114,6 +111,14 @@ def releases_of(plan: Plan, contract: Contract) -> PlannedReleases | None:
         rounds=plan.training.rounds,
         retries=privacy.retries,
     )  # fmt: skip
+
+
+def _counted(cells: EvaluationCells) -> str:
+    """What an evaluation counts, in words."""
+    words = "evaluation counts" if cells.models == 1 else "evaluation counts of model and champion"
+    panels = {"groups": cells.groups, "attributions": cells.attributed, "profile": cells.profile}
+    asked = [name for name, there in panels.items() if there]
+    return f"{words} with {' and '.join(asked)}" if asked else words
 
 
 def _rounded_up(bound: float) -> float:
@@ -270,3 +275,18 @@ def _is_within_limit(planned: PlannedReleases, privacy: Privacy) -> bool:
     except UsageError:  # the limit leaves nothing to spend
         return False
     return ceiling.admits(cost_of(planned.planned(), ceiling.order))
+
+
+def guarantee_after(plan: Plan, contract: Contract, rounds: int, *, evaluated: bool) -> Guarantee | None:
+    """What preparation, `rounds` rounds and, where `evaluated`, the evaluation cost one unit, aborted attempts left out; None without privacy.
+
+    At the Rényi order that suits the whole plan, so that guarantees after one round and after the next are of one account.
+    """
+    releases, privacy = releases_of(plan, contract), plan.privacy
+    if releases is None or not isinstance(privacy, Privacy):
+        return None
+    ceiling = fitting_ceiling(releases, privacy)
+    charges = {releases.prepare: 1, releases.train: rounds}
+    if evaluated:
+        charges[releases.evaluate] = 1
+    return ceiling.guarantee(cost_of(charges, ceiling.order))

@@ -6,18 +6,21 @@
 3. Expected batches and nominal rows are constants: nothing is divided by a number of rows that was counted.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Final, Literal, Self, assert_never
 
 from pydantic import Field, model_validator
 
-from protos.documents import FieldError, Part
-from protos.names import Component
+from protos.documents import FROZEN, FieldError, Part
+from protos.names import ColumnName, Component, Word
 from protos.quantities import Duration
 from strategies import server_optimizers
 
 # Canonical JSON (RFC 8785) holds integers exactly up to here.
 _MAX_SEED: Final = 2**53 - 1
+MAX_ROUNDS: Final = 10_000
 MOST_EXPECTED: Final = 1 << 16
+MOST_REWEIGHING: Final = 10.0
 
 Positive = Annotated[float, Field(gt=0, le=1e6)]
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -55,6 +58,24 @@ class ClassWeights(Part):
     positive: Positive = 1.0
 
 
+class GroupWeights(Part):
+    """What an example of one protected group counts in the loss, by its class; 0 leaves it out."""
+
+    negative: Annotated[float, Field(ge=0, le=MOST_REWEIGHING)] = 1.0
+    positive: Annotated[float, Field(ge=0, le=MOST_REWEIGHING)] = 1.0
+
+
+class Reweighing(Part):
+    """What an example counts by its group of `attribute`, a protected one, beside its class weight; groups that are not named count 1.
+
+    Constants of the plan (such as those of Kamiran and Calders 2012 from released counts), never counted from a site's rows. The attribute is read at the
+    site for this, and is no feature.
+    """
+
+    attribute: ColumnName
+    weights: Annotated[Mapping[Word, GroupWeights], Field(min_length=1, max_length=1001), *FROZEN]
+
+
 class _Rounds(Part):
     """What every algorithm needs."""
 
@@ -62,8 +83,9 @@ class _Rounds(Part):
     server_optimiser: Annotated[
         FedAvgOptimiser | FedAvgMOptimiser | AdaptiveOptimiser, Field(discriminator="kind")
     ] = FedAvgOptimiser(kind="fedavg")
-    rounds: Annotated[int, Field(ge=1, le=10_000)]
+    rounds: Annotated[int, Field(ge=1, le=MAX_ROUNDS)]
     class_weights: ClassWeights = ClassWeights()
+    reweigh: Reweighing | None = None
     round_deadline: Duration
     seed: Annotated[int, Field(ge=0, le=_MAX_SEED)]
 

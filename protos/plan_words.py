@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from protos.plan import Plan, SecureAggregation
+from protos.plan import Plan
+from protos.plan_aggregation import SecureAggregation
 from protos.plan_privacy import CustomerUnit, Privacy, RecordUnit
 from protos.plan_releases import PlannedReleases
 from protos.plan_training import GradientSums, PrivateSteps
@@ -79,7 +80,24 @@ def released(plan: Plan, stage: str, release: Release | None) -> str:
             return "the sites' updates after local passes over their rows, once a round"
     champion = plan.evaluation.champion
     whose = "" if champion is None else f" of this model, and the same of champion {champion.model}"
-    return f"counts of held-out rows by class and score{whose}{numbers}"
+    return f"counts of held-out rows by class and score{whose}{_panels(plan)}{numbers}"
+
+
+def _panels(plan: Plan) -> str:
+    """What is counted with the scores."""
+    asked, words = plan.evaluation, ""
+    if asked.fairness is not None:
+        words += f"; by group of {', '.join(plan.protected or ())}, class and score, where a group has {asked.fairness.minimum_group} rows or more"
+    if asked.explanations is not None:
+        parts = {
+            "none": "",
+            "rows": ", for each half of the rows",
+            "sites": ", for each of two groups of sites",
+        }
+        words += f"; sums of what each feature adds to the scores, a row's clipped to {asked.explanations.clip:g}{parts[asked.explanations.parts]}"
+    if asked.profile is not None:
+        words += f"; how the {len(plan.features)} features are distributed, each number in {asked.profile.bins} bins"
+    return words
 
 
 def seen_by(plan: Plan, release: Release | None) -> str:

@@ -17,7 +17,8 @@ from typing import Any, Final, Self, TypeAlias
 
 from protos.approvals import PlanEvidence
 from protos.contract import Contract
-from protos.plan import Plan, SecureAggregation
+from protos.plan import Plan
+from protos.plan_aggregation import SecureAggregation
 from protos.plan_privacy import Privacy
 from protos.plan_releases import forecast, releases_of
 from protos.plan_training import GradientSums, PrivateSteps
@@ -62,6 +63,9 @@ FACTS: Final = (
     Fact("plan.purpose", _S, "Its purpose, the label that it names."),
     Fact("plan.features", _L, "The columns that the model sees."),
     Fact("plan.columns", _L, "These, and the columns that the champion sees that it is compared with."),
+    Fact("plan.protected", _L, "The protected attributes that it counts groups by, or reweighs by; the model sees none of them."),
+    Fact("plan.explanations", _B, "Whether its evaluation sums up attributions by feature."),
+    Fact("plan.profile", _B, "Whether its evaluation counts a profile of the features."),
     Fact("plan.sites", _I, "How many sites it invites."),
     Fact("plan.minimum", _I, "The fewest sites whose sum is opened."),
     Fact("plan.colluding", _I, "How many sites may collude; 0 without secure aggregation."),
@@ -69,6 +73,9 @@ FACTS: Final = (
     Fact("plan.witnesses", _I, "How many sites must witness a run before anything is settled."),
     Fact("plan.aggregation", _S, "`secure` or `plain`."),
     Fact("plan.adversary", _S, "`active`, `semi-honest`, or `none` without secure aggregation."),
+    Fact("plan.rule", _S, "What is made of the sites' updates: `mean`, `trimmed-mean`, `median` or `multi-krum`."),
+    Fact("plan.has_gate", _B, "Whether a mean update that is opened is held to a norm."),
+    Fact("plan.gate_norm", _D, "That norm.", absent="a plan without a gate"),
     Fact("plan.privacy", _S, "`distributed`, `local`, `central` or `none`."),
     Fact("plan.unit", _S, "Whom the privacy figures protect: `record`, `customer`, `site`, or `none`."),
     Fact("plan.exempt", _L, "Stages that are released without noise."),
@@ -124,6 +131,9 @@ def plan_facts(plan: Plan, contract: Contract, evidence: PlanEvidence) -> Policy
         "plan.purpose": plan.purpose,
         "plan.features": list(plan.features),
         "plan.columns": list(plan.columns),
+        "plan.protected": list(plan.protected_columns),
+        "plan.explanations": plan.evaluation.explanations is not None,
+        "plan.profile": plan.evaluation.profile is not None,
         "plan.sites": len(plan.sites.invite),
         "plan.minimum": plan.sites.minimum,
         "plan.honest_survivors": plan.honest_survivors,
@@ -140,14 +150,19 @@ def plan_facts(plan: Plan, contract: Contract, evidence: PlanEvidence) -> Policy
 
 
 def _aggregation(plan: Plan) -> PolicyFacts:
-    chosen = plan.aggregation
-    if not isinstance(chosen, SecureAggregation):
-        return {"plan.aggregation": chosen.mode, "plan.colluding": 0, "plan.adversary": "none"}
-    return {
+    chosen, gate = plan.aggregation, plan.update_gate
+    facts: PolicyFacts = {
         "plan.aggregation": chosen.mode,
-        "plan.colluding": chosen.colluding,
-        "plan.adversary": chosen.adversary,
+        "plan.rule": chosen.rule_kind,
+        "plan.has_gate": gate is not None,
+        "plan.colluding": 0,
+        "plan.adversary": "none",
     }
+    if gate is not None:
+        facts["plan.gate_norm"] = gate.update_norm
+    if isinstance(chosen, SecureAggregation):
+        facts |= {"plan.colluding": chosen.colluding, "plan.adversary": chosen.adversary}
+    return facts
 
 
 def _privacy(plan: Plan) -> PolicyFacts:

@@ -7,7 +7,8 @@
 3. Only `SignedPack.require` makes a `PublishedPack`: a privacy officer and another person who is model risk have signed its digest, for the
    federation with that root version 1. One wrong statement refuses everything.
 4. A pack takes effect within a year and a day of its publication: a slip in the year would leave its name without versions until then.
-5. Sizes are bounded, because others wrote it; and nothing in it calls anything compliant.
+5. A pack may allow the coordinator to launch approved retraining of models that it names. Nothing else gives it that right.
+6. Sizes are bounded, because others wrote it; and nothing in it calls anything compliant.
 """
 
 from __future__ import annotations
@@ -96,6 +97,12 @@ class PolicyPack(Document):
     reason: _Own
     """Why this version."""
     rules: Annotated[tuple[PolicyRule, ...], Field(max_length=MOST_RULES)]
+    launches_retraining_of: (
+        Annotated[tuple[Name, ...], Field(min_length=1, max_length=MOST_RULES), AfterValidator(distinct)]
+        | None
+    ) = None
+    """Models whose drafted plans the coordinator launches by itself, once a person has adopted them unchanged and officers have approved them. Without,
+    it launches nothing."""
 
     @model_validator(mode="after")
     def _rules_have_names_of_their_own(self) -> Self:

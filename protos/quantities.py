@@ -92,3 +92,8 @@ Duration = Annotated[
 
 # Bytes in Python; text with a unit in documents and in canonical JSON.
 Size = Annotated[int, BeforeValidator(_size), PlainSerializer(format_size, return_type=str, when_used="json")]
+
+
+def thousands(value: float, places: int = 0) -> str:
+    """A number as people read it in text and tables: commas at thousands, and `places` decimal places."""
+    return f"{value:,.{places}f}"

@@ -14,10 +14,11 @@ from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
 from google.protobuf.message import DecodeError
 
 from protos import secagg_pb2 as pb
-from protos.codec import MAX_ROSTER, CodecError, decode_digest
-from protos.frame_size import SECAGG, oversize
+from protos.codec_fields import MAX_ROSTER, CodecError, decode_digest, parse_as
+from protos.frame_size import OPENING, SECAGG, Vectors, cut
 from strategies.errors import CovenantError
 from strategies.ids import SiteName, run_id, site_name
+from strategies.pieces import Bytes
 from strategies.secagg.cohort import Cohort, checked_cohort
 from strategies.secagg.identities import SIGNATURE_BYTES, Verify
 from strategies.secagg.labels import Attempt
@@ -51,40 +52,45 @@ _name: Final = lru_cache(maxsize=MAX_ROSTER)(site_name)
 T = TypeVar("T", pb.Advertisement, pb.Envelope, pb.Confirmation, pb.Share)
 
 
-def encode_frame(frame: Frame) -> bytes:
+def encode_frame(frame: Frame) -> Bytes:
     """Serialise a frame deterministically: equal frames give equal bytes."""
-    return frame_message(frame).SerializeToString(deterministic=True)
+    vectors = Vectors.beside(masked_vector(frame))
+    return vectors.put(frame_message(frame, vectors).SerializeToString(deterministic=True), SECAGG)
 
 
-def decode_frame(data: bytes) -> Frame:
+def masked_vector(frame: Frame) -> Bytes | None:
+    """The vector in a frame, if there is one."""
+    return frame.body.packed if isinstance(frame.body, MaskedInput) else None
+
+
+def decode_frame(data: Bytes) -> Frame:
     """Parse a frame; raises `CodecError` for anything else."""
-    if too_large := oversize(data, SECAGG):
-        raise CodecError(too_large)
     message = pb.Frame()
-    try:
-        message.ParseFromString(data)
-    except DecodeError as error:
-        raise CodecError("bytes that are not a frame of secure aggregation") from error
-    return read_frame(message)
+    vectors = parse_as(message, data, SECAGG, "bytes that are not a frame of secure aggregation")
+    return read_frame(message, vectors)
 
 
-def encode_opening(step: Unmasking) -> bytes:
+def encode_opening(step: Unmasking) -> Bytes:
     """What `decode_opening` goes on from."""
     cohort, attempt = step.cohort, step.cohort.attempt
     keys = ShareRequest(tuple(cohort.members[site] for site in cohort.sites))
-    return pb.Opening(
-        cohort=frame_message(Frame(attempt, keys)),
-        request=frame_message(Frame(attempt, step.request)),
+    total = step.ring.pack(step.total)
+    vectors = Vectors.beside(total)
+    message = pb.Opening(
+        cohort=frame_message(Frame(attempt, keys), vectors),
+        request=frame_message(Frame(attempt, step.request), vectors),
         bits=step.ring.bits,
-        total=step.ring.pack(step.total),
-    ).SerializeToString(deterministic=True)
+        total=vectors.token(total),
+    )
+    return vectors.put(message.SerializeToString(deterministic=True), OPENING)
 
 
-def decode_opening(data: bytes, parameters: Parameters, dimension: int, verify: Verify) -> Unmasking:
+def decode_opening(data: Bytes, parameters: Parameters, dimension: int, verify: Verify) -> Unmasking:
     """The step that was kept, its keys verified again. Raises `CodecError` for anything else."""
     message = pb.Opening()
     try:
-        message.ParseFromString(data)
+        skeleton, vectors = cut(data, OPENING)
+        message.ParseFromString(skeleton)
         attempt = _read_attempt(message.cohort.attempt)
         keys = _read_cohort(message.cohort.share_request, Suite(attempt.suite))
         request = _read_unmask(message.request.unmask_request)
@@ -92,10 +98,11 @@ def decode_opening(data: bytes, parameters: Parameters, dimension: int, verify: 
         _require_one_attempt(attempt, _read_attempt(message.request.attempt), cohort, request)
         ring = Ring(message.bits)
         bound = Bound(attempt, cohort.digest, request.statement)
-        return Unmasking(cohort, bound, ring, ring.unpack(message.total, dimension), request)
+        total = ring.unpack(vectors.of(message.total), dimension)
+        return Unmasking(cohort, bound, ring, total, request)
     except CodecError:
         raise
-    except (DecodeError, CovenantError, ValueError) as error:
+    except (DecodeError, CovenantError, ValueError, LookupError) as error:
         raise CodecError(f"what was kept to open a sum cannot be read: {error}") from error
 
 
@@ -107,8 +114,8 @@ def _require_one_attempt(keys: Attempt, shares: Attempt, cohort: Cohort, request
         raise CodecError("survivors and dropped sites are no partition of sites whose keys are there")
 
 
-def frame_message(frame: Frame) -> pb.Frame:  # noqa: C901 (one case a message)
-    """The message of a frame, to be put into another."""
+def frame_message(frame: Frame, vectors: Vectors) -> pb.Frame:  # noqa: C901 (one case a message)
+    """The message of a frame, to be put into another, with tokens for its vectors."""
     said = frame.attempt
     message = pb.Frame(
         version=VERSION,
@@ -139,7 +146,7 @@ def frame_message(frame: Frame) -> pb.Frame:  # noqa: C901 (one case a message)
         case MaskedInput() as body:
             message.masked_input.site = body.site
             message.masked_input.statement = bytes.fromhex(body.statement)
-            message.masked_input.packed = body.packed
+            message.masked_input.packed = vectors.token(body.packed)
             message.masked_input.signature = body.signature
         case ConfirmRequest(survivors=survivors):
             message.confirm_request.survivors.extend(survivors)
@@ -162,15 +169,15 @@ def frame_message(frame: Frame) -> pb.Frame:  # noqa: C901 (one case a message)
     return message
 
 
-def read_frame(message: pb.Frame) -> Frame:
+def read_frame(message: pb.Frame, vectors: Vectors) -> Frame:
     """The frame in a message; raises `CodecError` where a field is out of bounds."""
     if message.version != VERSION:
         raise CodecError(f"secure aggregation version {message.version}; this side speaks {VERSION}")
     try:
-        return Frame(_read_attempt(message.attempt), _read_body(message))
+        return Frame(_read_attempt(message.attempt), _read_body(message, vectors))
     except CodecError:
         raise
-    except (CovenantError, ValueError) as error:
+    except (CovenantError, ValueError, LookupError) as error:
         raise CodecError(f"a frame with a field out of bounds: {error}") from error
 
 
@@ -189,7 +196,7 @@ def _read_attempt(message: pb.Attempt) -> Attempt:
     )
 
 
-def _read_body(message: pb.Frame) -> Body:  # noqa: C901, PLR0911 (one case a message)
+def _read_body(message: pb.Frame, vectors: Vectors) -> Body:  # noqa: C901, PLR0911 (one case a message)
     kind = message.WhichOneof("body")
     match kind:
         case "advertise_request":
@@ -209,7 +216,7 @@ def _read_body(message: pb.Frame) -> Body:  # noqa: C901, PLR0911 (one case a me
                 envelopes=_read_envelopes(asked.envelopes),
             )
         case "masked_input":
-            return _read_masked(message.masked_input)
+            return _read_masked(message.masked_input, vectors)
         case "confirm_request":
             return ConfirmRequest(_sites(message.confirm_request.survivors))
         case "confirmation":
@@ -223,7 +230,7 @@ def _read_body(message: pb.Frame) -> Body:  # noqa: C901, PLR0911 (one case a me
 
 def _read_advertisement(message: pb.Advertisement, suite: Suite) -> Advertisement:
     return Advertisement(
-        site=site_name(message.site),
+        site=_name(message.site),
         mask_key=_exactly(message.mask_key, suite.public_bytes, "mask_key"),
         envelope_key=_exactly(message.envelope_key, suite.public_bytes, "envelope_key"),
         own_seed=decode_digest(message.own_seed, "own_seed"),
@@ -235,11 +242,11 @@ def _read_cohort(message: pb.ShareRequest, suite: Suite) -> ShareRequest:
     return ShareRequest(tuple(_read_advertisement(item, suite) for item in _by_site(message.cohort).values()))
 
 
-def _read_masked(message: pb.MaskedInput) -> MaskedInput:
+def _read_masked(message: pb.MaskedInput, vectors: Vectors) -> MaskedInput:
     return MaskedInput(
         site=site_name(message.site),
         statement=decode_digest(message.statement, "statement"),
-        packed=message.packed,
+        packed=vectors.of(message.packed),
         signature=_exactly(message.signature, SIGNATURE_BYTES, "signature"),
     )
 

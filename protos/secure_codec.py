@@ -13,22 +13,19 @@ from google.protobuf.message import DecodeError
 
 from protos import training_pb2 as pb
 from protos.codec import (
-    MAX_ROSTER,
-    CodecError,
-    decode_digest,
+    champion_vector,
     decode_reply,
     decode_request,
     parse,
     put_champion,
-    put_scaling,
     read_champion,
-    read_floats,
-    read_scaling,
     read_statement,
     read_task,
     statement_message,
     task_message,
 )
+from protos.codec_fields import MAX_ROSTER, CodecError, decode_digest, put_scaling, read_floats, read_scaling
+from protos.frame_size import REPLY, REQUEST, Vectors
 from protos.frames import (
     Checkpoint,
     Reply,
@@ -41,7 +38,7 @@ from protos.frames import (
     WitnessRequest,
     scaling_digest,
 )
-from protos.secagg_codec import frame_message, read_frame
+from protos.secagg_codec import frame_message, masked_vector, read_frame
 from protos.witness import SignedWitness
 from protos.witness_codec import (
     bounded,
@@ -57,9 +54,10 @@ from protos.witness_codec import (
     read_vouchers,
     view_bytes,
 )
-from strategies.encoding import vector_bytes
+from strategies.encoding import vector_pieces
 from strategies.errors import CovenantError
 from strategies.ids import Digest, SiteName, run_id, site_name
+from strategies.pieces import Bytes
 from strategies.secagg.identities import SIGNATURE_BYTES
 from strategies.secagg.messages import AdvertiseRequest, Frame, ShareRequest
 from strategies.server_optimizers import OptimizerState
@@ -67,8 +65,15 @@ from strategies.server_optimizers import OptimizerState
 _MOST_FRAMES: Final = 4
 
 
-def encode_secure_request(request: SecureRequest) -> bytes:
+def encode_secure_request(request: SecureRequest) -> Bytes:
     """Serialise a request deterministically."""
+    aggregate = None if request.aggregate is None else vector_pieces(request.aggregate)
+    kept = request.checkpoint
+    model, optimizer = (
+        (None, None) if kept is None else (vector_pieces(kept.model), kept.optimizer.to_pieces())
+    )
+    masked = map(masked_vector, request.frames)
+    vectors = Vectors.beside(aggregate, model, optimizer, champion_vector(request.champion), *masked)
     frame = pb.Request()
     if request.statement is not None:
         frame.statement.CopyFrom(statement_message(request.statement))
@@ -77,15 +82,15 @@ def encode_secure_request(request: SecureRequest) -> bytes:
     if request.scaling is not None:
         put_scaling(frame, request.scaling)
     if request.champion is not None:
-        put_champion(frame, request.champion)
-    frame.secure.frames.extend(map(frame_message, request.frames))
-    if request.aggregate is not None:
-        frame.secure.aggregate = vector_bytes(request.aggregate)
-    if (kept := request.checkpoint) is not None:
-        frame.secure.checkpoint.model = vector_bytes(kept.model)
-        frame.secure.checkpoint.optimizer = kept.optimizer.to_bytes()
+        put_champion(frame, request.champion, vectors)
+    frame.secure.frames.extend(frame_message(each, vectors) for each in request.frames)
+    if aggregate is not None:
+        frame.secure.aggregate = vectors.token(aggregate)
+    if kept is not None and model is not None and optimizer is not None:
+        frame.secure.checkpoint.model = vectors.token(model)
+        frame.secure.checkpoint.optimizer = vectors.token(optimizer)
         frame.secure.checkpoint.testimony.CopyFrom(_testimony_message(kept.testimony))
-    return frame.SerializeToString(deterministic=True)
+    return vectors.put(frame.SerializeToString(deterministic=True), REQUEST)
 
 
 def encode_witness_request(request: WitnessRequest) -> bytes:
@@ -107,33 +112,34 @@ def encode_witness_request(request: WitnessRequest) -> bytes:
     return frame.SerializeToString(deterministic=True)
 
 
-def decode_asked(data: bytes) -> Request | SecureRequest | WitnessRequest:
+def decode_asked(data: Bytes) -> Request | SecureRequest | WitnessRequest:
     """Parse a request of any kind; raises `CodecError` for anything else."""
     frame = pb.Request()
-    parse(frame, data)
+    vectors = parse(frame, data)
     if not frame.HasField("secure") and not frame.HasField("witness"):
         return decode_request(data)
     try:
-        return _witness_request(frame) if frame.HasField("witness") else _secure_request(frame)
+        return _witness_request(frame) if frame.HasField("witness") else _secure_request(frame, vectors)
     except CodecError:
         raise
-    except (CovenantError, ValueError) as error:
+    except (CovenantError, ValueError, LookupError) as error:
         raise CodecError(f"a request with a field out of bounds: {error}") from error
 
 
-def encode_secure_reply(echo: Digest, site: SiteName, answer: SecureAnswer) -> bytes:
+def encode_secure_reply(echo: Digest, site: SiteName, answer: SecureAnswer) -> Bytes:
     """Serialise an answer deterministically; `echo` is the digest of the request that it answers."""
+    vectors = Vectors.beside(*map(masked_vector, answer.frames))
     frame = pb.Reply(statement_digest=bytes.fromhex(echo), site=site)
     frame.secure.SetInParent()
-    frame.secure.frames.extend(map(frame_message, answer.frames))
+    frame.secure.frames.extend(frame_message(each, vectors) for each in answer.frames)
     frame.secure.holds = bytes.fromhex(answer.holds or "")
-    return frame.SerializeToString(deterministic=True)
+    return vectors.put(frame.SerializeToString(deterministic=True), REPLY)
 
 
-def decode_answer(data: bytes) -> Reply:
+def decode_answer(data: Bytes) -> Reply:
     """Parse a reply of either kind; raises `CodecError` for anything else."""
     frame = pb.Reply()
-    parse(frame, data)
+    vectors = parse(frame, data)
     if frame.WhichOneof("body") != "secure":
         return decode_reply(data)
     if not 1 <= len(frame.secure.frames) <= _MOST_FRAMES:
@@ -143,11 +149,11 @@ def decode_answer(data: bytes) -> Reply:
         return Reply(
             statement_digest=decode_digest(frame.statement_digest, "statement_digest"),
             site=site_name(frame.site),
-            body=SecureAnswer(tuple(map(read_frame, frame.secure.frames)), holds),
+            body=SecureAnswer(tuple(read_frame(each, vectors) for each in frame.secure.frames), holds),
         )
     except CodecError:
         raise
-    except (CovenantError, ValueError) as error:
+    except (CovenantError, ValueError, LookupError) as error:
         raise CodecError(f"a reply with a field out of bounds: {error}") from error
 
 
@@ -175,19 +181,19 @@ def _witness_request(frame: pb.Request) -> WitnessRequest:
     )
 
 
-def _secure_request(frame: pb.Request) -> SecureRequest:
+def _secure_request(frame: pb.Request, vectors: Vectors) -> SecureRequest:
     secure = frame.secure
     if not 1 <= len(secure.frames) <= _MOST_FRAMES or frame.model:
         raise CodecError(
             f"a request of {len(secure.frames)} steps, or with a model; 1 to {_MOST_FRAMES} are accepted"
         )
-    frames = tuple(map(read_frame, secure.frames))
+    frames = tuple(read_frame(each, vectors) for each in secure.frames)
     _require_keys_ahead(frames[1:])
     statement = read_statement(frame.statement) if frame.HasField("statement") else None
     scaling = read_scaling(frame.scaling) if frame.HasField("scaling") else None
     if scaling is not None and (statement is None or scaling_digest(scaling) != statement.scaling_digest):
         raise CodecError("the scaling is not the one that the statement names")
-    champion = read_champion(frame)
+    champion = read_champion(frame, vectors)
     if champion is not None and (statement is None or statement.stage is not Stage.EVALUATE):
         raise CodecError("a champion where nothing is to be evaluated")
     return SecureRequest(
@@ -195,8 +201,8 @@ def _secure_request(frame: pb.Request) -> SecureRequest:
         task=read_task(frame.task) if frame.HasField("task") else None,
         statement=statement,
         scaling=scaling,
-        aggregate=read_floats(secure.aggregate, "aggregate") if secure.aggregate else None,
-        checkpoint=_checkpoint(secure.checkpoint) if secure.HasField("checkpoint") else None,
+        aggregate=read_floats(vectors.of(secure.aggregate), "aggregate") if secure.aggregate else None,
+        checkpoint=_checkpoint(secure.checkpoint, vectors) if secure.HasField("checkpoint") else None,
         champion=champion,
     )
 
@@ -234,11 +240,11 @@ def _testimony_message(testimony: Testimony) -> pb.Testimony:
     return frame
 
 
-def _checkpoint(frame: pb.Checkpoint) -> Checkpoint:
-    model = read_floats(frame.model, "model")
+def _checkpoint(frame: pb.Checkpoint, vectors: Vectors) -> Checkpoint:
+    model = read_floats(vectors.of(frame.model), "model")
     return Checkpoint(
         model=model,
-        optimizer=OptimizerState.from_bytes(frame.optimizer, model.size),
+        optimizer=OptimizerState.from_bytes(vectors.of(frame.optimizer), model.size),
         testimony=_testimony(frame.testimony),
     )
 

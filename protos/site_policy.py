@@ -60,6 +60,8 @@ class Acceptance(Part):
     aggregation: AggregationAdmitted = AggregationAdmitted()
     approvals: ApprovalRule = ApprovalRule()
     """Officers who must have approved: one of each role, unless something else is written down."""
+    protected: Annotated[tuple[ColumnName, ...], Field(max_length=100), AfterValidator(distinct)] = ()
+    """Protected attributes that a plan may read to count groups by or to reweigh by; none, unless some are listed."""
     confirm: Confirm = "never"
     """When a person at this site is asked: for each plan, for each new kind of plan, or never."""
 

@@ -250,7 +250,7 @@ class Refusal(_message.Message):
     def __init__(self, code: _Optional[_Union[Refusal.Code, str]] = ..., reason: _Optional[str] = ..., accused: _Optional[str] = ..., signature: _Optional[bytes] = ..., evidence: _Optional[bytes] = ...) -> None: ...
 
 class Reply(_message.Message):
-    __slots__ = ("statement_digest", "site", "moments", "update", "score_counts", "refusal", "secure", "witness")
+    __slots__ = ("statement_digest", "site", "moments", "update", "score_counts", "refusal", "secure", "witness", "panels")
     STATEMENT_DIGEST_FIELD_NUMBER: _ClassVar[int]
     SITE_FIELD_NUMBER: _ClassVar[int]
     MOMENTS_FIELD_NUMBER: _ClassVar[int]
@@ -259,6 +259,7 @@ class Reply(_message.Message):
     REFUSAL_FIELD_NUMBER: _ClassVar[int]
     SECURE_FIELD_NUMBER: _ClassVar[int]
     WITNESS_FIELD_NUMBER: _ClassVar[int]
+    PANELS_FIELD_NUMBER: _ClassVar[int]
     statement_digest: bytes
     site: str
     moments: bytes
@@ -267,4 +268,5 @@ class Reply(_message.Message):
     refusal: Refusal
     secure: SecureAnswer
     witness: WitnessAnswer
-    def __init__(self, statement_digest: _Optional[bytes] = ..., site: _Optional[str] = ..., moments: _Optional[bytes] = ..., update: _Optional[bytes] = ..., score_counts: _Optional[bytes] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., secure: _Optional[_Union[SecureAnswer, _Mapping]] = ..., witness: _Optional[_Union[WitnessAnswer, _Mapping]] = ...) -> None: ...
+    panels: bytes
+    def __init__(self, statement_digest: _Optional[bytes] = ..., site: _Optional[str] = ..., moments: _Optional[bytes] = ..., update: _Optional[bytes] = ..., score_counts: _Optional[bytes] = ..., refusal: _Optional[_Union[Refusal, _Mapping]] = ..., secure: _Optional[_Union[SecureAnswer, _Mapping]] = ..., witness: _Optional[_Union[WitnessAnswer, _Mapping]] = ..., panels: _Optional[bytes] = ...) -> None: ...

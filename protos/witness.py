@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, ClassVar, Final, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -29,6 +29,8 @@ from strategies.transparency.merkle import MOST_LEAVES
 from strategies.transparency.notes import Checkpoint
 
 MOST_WITNESSES: Final = 1000
+MOST_BUNDLE_BYTES: Final = 7 << 19
+"""Each witness names a view of all sites, and no two are alike: 150 to 215 bytes for each pair of sites, so this is enough for 128 sites of any name."""
 MOST_EVIDENCE_BYTES: Final = 64 * 1024
 KEY_DIGITS: Final = 16
 _LABEL: Final = "covenant/witness/v1"
@@ -171,6 +173,8 @@ def difference_of(
 
 class WitnessBundle(Document):
     """Who has witnessed a run: their statements, the views that these name, and proofs that all heads are of one log. Worth nothing unchecked."""
+
+    most_bytes: ClassVar[int] = MOST_BUNDLE_BYTES
 
     covenant: Literal["witnesses/v1"] = "witnesses/v1"
     note: NoteText

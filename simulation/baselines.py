@@ -30,13 +30,13 @@ _POOLED = site_name("pooled")
 def local_auc(plan: Plan, contract: Contract, tables: Mapping[SiteName, Table]) -> dict[SiteName, float]:
     """AUC, on all sites' held-out rows, of each site's model trained on its own training rows alone."""
     sessions = _sessions(plan, contract, tables)
-    return {site: _auc(*_trained(plan, session), sessions.values()) for site, session in sessions.items()}
+    return {site: _auc(*trained(plan, session), sessions.values()) for site, session in sessions.items()}
 
 
 def pooled_auc(plan: Plan, contract: Contract, tables: Mapping[SiteName, Table]) -> float:
     """AUC, on all sites' held-out rows, of one model trained on all sites' training rows in one place."""
     pooled = TrainingSession(plan, contract, pooled_table(tables), site=_POOLED)
-    return _auc(*_trained(plan, pooled), _sessions(plan, contract, tables).values())
+    return _auc(*trained(plan, pooled), _sessions(plan, contract, tables).values())
 
 
 def pooled_table(tables: Mapping[SiteName, Table]) -> Table:
@@ -62,8 +62,8 @@ def _sessions(
     return {site: TrainingSession(plan, contract, tables[site], site=site) for site in sorted(tables)}
 
 
-def _trained(plan: Plan, session: TrainingSession) -> tuple[Vector, Scaling]:
-    """The model after all the plan's rounds at one place, and its scaling."""
+def trained(plan: Plan, session: TrainingSession) -> tuple[Vector, Scaling]:
+    """The model after all the plan's rounds at one place, (d,) float64, and its scaling."""
     scaling = scaling_from(session.moments())
     model = session.model.initial(plan.training.seed)
     for round_number in range(1, plan.training.rounds + 1):
@@ -72,5 +72,5 @@ def _trained(plan: Plan, session: TrainingSession) -> tuple[Vector, Scaling]:
 
 
 def _auc(model: Vector, scaling: Scaling, sessions: Iterable[TrainingSession]) -> float:
-    counts = [session.evaluate(model, scaling) for session in sessions]
+    counts = [session.score_counts(model, scaling) for session in sessions]
     return metrics_from(np.sum(counts, axis=0, dtype=np.int64)).auc

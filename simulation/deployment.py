@@ -6,7 +6,7 @@ passphrases beside keys, which is fit for a demonstration and nothing else.
 
 from __future__ import annotations
 
-import os
+import json
 import signal
 import socket
 import subprocess
@@ -31,12 +31,16 @@ from coordinator.settings import load_settings
 from protos.artifact_keys import ARTIFACTS
 from protos.egress import child_environment
 from protos.shell import people
+from simulation.agents_process import PIDS_FILE
 from simulation.officers import Officers, make_passphrase
 from strategies.errors import CovenantError, Unreachable
 from strategies.ids import SiteName
 
+_AGENTS = "agents"
 _STOP_WITHIN_S = 15.0
 _START_WITHIN_S = 90.0
+_ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+"""Many processes share the cores, and an agent that is forked may have no second thread before."""
 
 
 @dataclass
@@ -51,6 +55,8 @@ class Deployment:
     """Of the enrolment door, if there is to be one."""
     console_port: int | None = None
     """Of the web console, if there is to be one."""
+    sites_in: Path | None = None
+    """Where the sites' folders lie, if not in `folder`."""
     _children: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
     _logs: list[IO[bytes]] = field(default_factory=list)
 
@@ -86,7 +92,7 @@ class Deployment:
 
     def site_folder(self, site: str) -> Path:
         """The folder of a site."""
-        return self.folder / "sites" / site
+        return (self.sites_in or self.folder / "sites") / site
 
     def centre(self) -> Centre:
         """The coordinator's services, from this process."""
@@ -194,6 +200,10 @@ class Deployment:
         config = self.site_folder(site) / "site.yaml"
         self._spawn(site, "client.cli", "run", "--config", str(config), installation=installation)
 
+    def start_agents(self, sites: Sequence[str]) -> None:
+        """Start the agents of many sites, each a process, which share the memory of what they import (`simulation.agents_process`)."""
+        self._spawn(_AGENTS, "simulation.agents_process", str(self.site_folder("")), *sites)
+
     def start_scoring(self, model: str, port: int) -> None:
         """Start a scoring service for a registered model."""
         self._spawn(
@@ -209,11 +219,11 @@ class Deployment:
             "--no-auth-on-loopback",
         )
 
-    def start_target(self, name: str, state: Path, port: int) -> None:
-        """Start the scoring service that is the target `name`, which takes packages from `state` alone."""
+    def start_target(self, name: str, state: Path, port: int, watch: Sequence[str] = ()) -> None:
+        """Start the scoring service that is the target `name`, which takes packages from `state` alone; `watch` are its options of monitoring."""
         trusted = ("--state", str(state), "--root", str(self.officers.root), "--target", name)
         listens = ("--port", str(port), "--no-auth-on-loopback")
-        self._spawn(name, "coordinator.main", "score", "serve", *trusted, *listens)
+        self._spawn(name, "coordinator.main", "score", "serve", *trusted, *listens, *watch)
 
     def wait_until_ready(self) -> None:
         """Return once the coordinator takes commands; raises `CovenantError` if it does not, naming its log."""
@@ -246,6 +256,11 @@ class Deployment:
     def pid(self, name: str) -> int:
         """Process id of "coordinator", "scoring", a target's scoring service or a site's agent."""
         return self._children[name].pid
+
+    def agent_pids(self) -> Mapping[str, int]:
+        """Process ids of the agents that `start_agents` has started, by site; empty until all of them are."""
+        file = self.site_folder(PIDS_FILE)
+        return dict(json.loads(file.read_text())) if file.exists() else {}
 
     def coordinators_child(self, module: str) -> int | None:
         """Process id of the coordinator's newest child that runs `module` (`superlink_process`, `server_process`), or None.
@@ -296,7 +311,7 @@ class Deployment:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=child_environment() | {"PYTHONUNBUFFERED": "1", "OMP_NUM_THREADS": "1"} | packages,
+            env=child_environment() | _ONE_THREAD | {"PYTHONUNBUFFERED": "1"} | packages,
             cwd=self.folder,
             # A group of its own: Ctrl-C reaches this process alone, which then ends the others in order.
             process_group=0,
@@ -308,12 +323,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def resident_mib(pid: int) -> float:
-    """Resident memory of a process in MiB, from the kernel's own count."""
-    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE") / 2**20
 
 
 def _runs(stat: Path, module: str, parent: int) -> bool:

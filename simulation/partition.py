@@ -131,13 +131,13 @@ def deal(
     where a site would have no rows or rows of one class only.
     """
     _check_sites(sites)
-    labels = _words(table, target)
+    labels = values_of(table, target)
     if len(set(labels)) == 1:
         raise Refused(f"column {target!r} is {labels[0]!r} in every row; training needs rows of both classes")
     source = np.random.Generator(np.random.PCG64(seed))
     match partition:
         case ByColumn(column):
-            owners = _by_value(_words(table, column), column, sites)
+            owners = _by_value(values_of(table, column), column, sites)
         case Dirichlet(alpha):
             owners = _by_label(labels, alpha, len(sites), source)
         case Quantity(alpha):
@@ -187,7 +187,7 @@ def _read_csv(file: BinaryIO) -> pa.Table:
     return pv.read_csv(file, convert_options=pv.ConvertOptions(column_types=text))
 
 
-def _words(table: pa.Table, column: str) -> list[str]:
+def values_of(table: pa.Table, column: str) -> list[str]:
     """A column as text. Raises `UsageError` where it is not there once, `Refused` where values are missing or empty."""
     times = table.column_names.count(column)
     if times > 1:
@@ -245,11 +245,11 @@ def _drawn(alpha: float, count: int, source: np.random.Generator) -> npt.NDArray
 def _shuffled(count: int, shares: npt.NDArray[np.float64], source: np.random.Generator) -> Indices:
     """(count,) places of sites: as many of each as `shares` gives it, in random order."""
     owners = np.empty(count, dtype=np.int64)
-    owners[source.permutation(count)] = np.repeat(np.arange(len(shares)), _whole(shares, count))
+    owners[source.permutation(count)] = np.repeat(np.arange(len(shares)), whole_numbers(shares, count))
     return owners
 
 
-def _whole(shares: npt.NDArray[np.float64], count: int) -> Indices:
+def whole_numbers(shares: npt.NDArray[np.float64], count: int) -> Indices:
     """Whole numbers that add up to `count`, nearest to `shares` of it: largest remainders."""
     exact = shares / shares.sum() * count
     sizes = np.floor(exact).astype(np.int64)

@@ -8,8 +8,9 @@ to anybody: `charges` says what would be.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
 
@@ -29,12 +30,24 @@ from strategies.dp.events import Release
 from strategies.encoding import Vector, sha256_hex
 from strategies.features import Scaling
 from strategies.ids import RunId, SiteName
+from strategies.secagg.payloads import Integers
+from strategies.secagg.rings import Ring
 from strategies.secagg.server import Opened
 from strategies.secagg.shamir import Entropy
 from strategies.server_optimizers import OptimizerState
 
 _RUN = RunId("run-0000000000000000")
 _NOTHING = sha256_hex(b"")
+
+
+class SiteInputs(Protocol):
+    """What a site adds to sums, as `Inputs` does."""
+
+    def compute(
+        self, said: Statement, model: Vector | None, scaling: Scaling | None
+    ) -> tuple[Ring, Integers]:
+        """See `Inputs.compute`."""
+        ...
 
 
 @dataclass
@@ -45,9 +58,11 @@ class UnmaskedRun:
     contract: Contract
     tables: Mapping[SiteName, Table]
     entropy: Entropy
+    inputs_of: Callable[[Inputs], SiteInputs] = lambda honest: honest
+    """What a site really sends; studies of sites that lie put something else in its place."""
     charges: Counter[Release] = field(default_factory=Counter)
     """What one site's account would be charged."""
-    _inputs: dict[SiteName, Inputs] = field(default_factory=dict)
+    _inputs: dict[SiteName, SiteInputs] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         first = min(self.tables)
@@ -58,7 +73,8 @@ class UnmaskedRun:
                 self.charges[release] += counts
                 return ChargeReceipt(release, 0)
 
-            self._inputs[site] = Inputs(site, self.plan, self.contract, session, charge, self.entropy)
+            honest = Inputs(site, self.plan, self.contract, session, charge, self.entropy)
+            self._inputs[site] = self.inputs_of(honest)
 
     @property
     def documents(self) -> RunDocuments:

@@ -15,11 +15,14 @@ import rfc8785
 
 from strategies.errors import Refused, UsageError
 from strategies.ids import Digest
+from strategies.pieces import Bytes, Pieces, pieces_of
 
 Vector: TypeAlias = npt.NDArray[np.float64]
 """A (d,) float64 array: a model, an update, or sums that travel."""
 
 _FLOAT64_BYTES = 8
+_BLOCK = 1 << 16
+"""Values that are looked at together: so many that stay in the cache."""
 _MOST_INTEGER = 2**53 - 1
 _WORDS = {None: "null", True: "true", False: "false"}
 _LEAST_PLAIN, _END_PLAIN = 1e-4, 1e16
@@ -86,9 +89,9 @@ def json_numbers(value: object) -> Any:  # noqa: ANN401  (of the shape that `val
     return value
 
 
-def sha256_hex(data: bytes) -> Digest:
+def sha256_hex(data: Bytes) -> Digest:
     """SHA-256 of `data` in lower-case hexadecimal."""
-    return Digest(hashlib.sha256(data).hexdigest())
+    return Digest(data.sha256() if isinstance(data, Pieces) else hashlib.sha256(data).hexdigest())
 
 
 def digest_of(value: object) -> Digest:
@@ -98,25 +101,44 @@ def digest_of(value: object) -> Digest:
 
 def vector_bytes(vector: Vector) -> bytes:
     """Encode `vector`, (d,) float64, as 8 d bytes, little-endian. Raises UsageError for another shape or dtype."""
+    return vector_pieces(vector).joined()
+
+
+def vector_pieces(vector: Vector) -> Pieces:
+    """The same bytes where they lie: they change with the vector. Raises UsageError as `vector_bytes` does."""
     if vector.ndim != 1 or vector.dtype != np.float64:
         raise UsageError(f"a vector is (d,) float64; this array is {vector.shape} {vector.dtype}")
-    return vector.astype("<f8", copy=False).tobytes()
+    return Pieces((np.ascontiguousarray(vector, dtype="<f8").data,))
 
 
 def vector_digest(vector: Vector) -> Digest:
     """SHA-256 of `vector_bytes(vector)`: equal only for vectors equal to the bit (-0.0 and 0.0 differ)."""
-    return sha256_hex(vector_bytes(vector))
+    return sha256_hex(vector_pieces(vector))
 
 
-def vector_from_bytes(data: bytes, size: int) -> Vector:
+def vector_from_bytes(data: Bytes, size: int) -> Vector:
     """Decode `size` little-endian float64 values into a fresh (size,) float64 array.
 
     Raises Refused when the length is not 8 x size bytes or a value is NaN or infinite.
     """
     if len(data) != _FLOAT64_BYTES * size:
         raise Refused(f"the vector has {len(data)} bytes; {size} float64 values take {_FLOAT64_BYTES * size}")
-    vector = np.frombuffer(data, dtype="<f8").astype(np.float64)
-    bad = np.flatnonzero(~np.isfinite(vector))
-    if bad.size:
-        raise Refused(f"value {bad[0]} of the vector is {vector[bad[0]]}; every value must be finite")
+    read = np.empty(size, dtype="<f8")
+    target, begin = read.data.cast("B"), 0
+    for part in pieces_of(data).parts:
+        target[begin : begin + len(part)] = part
+        begin += len(part)
+    vector = read.astype(np.float64, copy=False)
+    bad = first_not_finite(vector)
+    if bad is not None:
+        raise Refused(f"value {bad} of the vector is {vector[bad]}; every value must be finite")
     return vector
+
+
+def first_not_finite(vector: Vector) -> int | None:
+    """Where `vector`, (d,) float64, first holds a NaN or an infinity; None where it does not."""
+    for first in range(0, len(vector), _BLOCK):
+        bad = np.flatnonzero(~np.isfinite(vector[first : first + _BLOCK]))
+        if bad.size:
+            return first + int(bad[0])
+    return None

@@ -97,10 +97,7 @@ class NumericFeature:
 
         Raises UsageError when the column is absent or not numeric, Refused when a value is missing and may not be.
         """
-        column = _column(columns, self.name)
-        if isinstance(column, Coded) or column.dtype.kind not in "fiub":
-            raise UsageError(f"column {self.name} holds {column.dtype}; its contract says number")
-        values = column.astype(np.float64)
+        values = self.values(columns)
         absent = int(np.count_nonzero(np.isnan(values)))
         if absent and self.missing == "refuse":
             raise Refused(f"column {self.name} has {absent} missing values; its contract refuses them")
@@ -109,6 +106,13 @@ class NumericFeature:
             # numpy's log1p may differ from libm's in the last bit, and 1 is a promise that moments rely on.
             return np.minimum(np.log1p(above) / math.log1p(self.high - self.low), 1.0)
         return above / (self.high - self.low)
+
+    def values(self, columns: Columns) -> Vector:
+        """The column as it is, (n,) float64, NaN for missing. Raises UsageError when it is absent or not numeric."""
+        column = _column(columns, self.name)
+        if isinstance(column, Coded) or column.dtype.kind not in "fiub":
+            raise UsageError(f"column {self.name} holds {column.dtype}; its contract says number")
+        return column.astype(np.float64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,20 +135,25 @@ class CategoricalFeature:
 
     def one_hot(self, columns: Columns) -> npt.NDArray[np.float32]:
         """One 1 in each row, (n, vocabulary + 1) float32. Raises UsageError when the column is absent or not text."""
+        codes = self.codes(columns)
+        hot = np.zeros((len(codes), len(self.vocabulary) + 1), dtype=np.float32)
+        hot[np.arange(len(codes)), codes] = 1.0
+        return hot
+
+    def codes(self, columns: Columns) -> npt.NDArray[np.intp]:
+        """The place of each row's word, (n,): in the vocabulary, or after it for "other". Raises UsageError when the column is absent or not text."""
         column = _column(columns, self.name)
         if column.dtype.kind not in "OUT":
             raise UsageError(
                 f"column {self.name} holds {column.dtype}; its contract says category, which is text"
             )
-        hot = np.zeros((len(column), len(self.vocabulary) + 1), dtype=np.float32)
         if isinstance(column, Coded) and column.vocabulary == self.vocabulary:
-            hot[np.arange(len(column)), column.codes] = 1.0
-            return hot
+            return column.codes.astype(np.intp)
         words = np.asarray(column)
+        found = np.full(len(column), len(self.vocabulary), dtype=np.intp)
         for place, word in enumerate(self.vocabulary):
-            hot[:, place] = words == word
-        hot[:, -1] = 1.0 - hot[:, :-1].sum(axis=1)
-        return hot
+            found[words == word] = place
+        return found
 
 
 Feature: TypeAlias = NumericFeature | CategoricalFeature
@@ -178,20 +187,18 @@ class FeatureSpec:
     """The features of a model, in the order of its inputs."""
 
     features: tuple[Feature, ...]
+    columns: tuple[str, ...] = field(init=False, repr=False, compare=False)
+    """Names of the `width` encoded columns: `age`, `age:missing`, `term=long`, `term:other`."""
 
     def __post_init__(self) -> None:
         if not self.features:
             raise UsageError("the list of features is empty; name at least one")
+        object.__setattr__(self, "columns", tuple(name for each in self.features for name in each.columns))
         seen: set[str] = set()
         for name in self.columns:
             if name in seen:
                 raise UsageError(f"the features yield the column {name!r} twice; name each feature once")
             seen.add(name)
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """Names of the `width` encoded columns: `age`, `age:missing`, `term=long`, `term:other`."""
-        return tuple(name for feature in self.features for name in feature.columns)
 
     @property
     def width(self) -> int:

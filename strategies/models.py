@@ -7,7 +7,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Final, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,8 @@ from strategies.errors import UsageError
 
 Parameters: TypeAlias = tuple[Vector, Vector]
 """A layer's weight, (outputs, inputs), and bias, (outputs,), both float64."""
+
+_BLOCK: Final = 1 << 16  # values that are drawn together
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +75,12 @@ class DenseModel:
         # Raw words, because numpy keeps Philox's stream fixed across versions but not Generator.uniform's (NEP 19).
         source = np.random.Philox(seed)
         for layer, (weight, _) in zip(self.layers, self.split(vector), strict=True):
-            words = np.asarray(source.random_raw(weight.size), dtype=np.uint64)
-            unit = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
-            weight[...] = ((2.0 * unit - 1.0) * math.sqrt(6.0 / layer.inputs)).reshape(weight.shape)
+            flat, spread = weight.reshape(-1), math.sqrt(6.0 / layer.inputs)
+            for first in range(0, len(flat), _BLOCK):
+                part = flat[first : first + _BLOCK]
+                words = np.asarray(source.random_raw(len(part)), dtype=np.uint64)
+                unit = (words >> np.uint64(11)).astype(np.float64) * 2.0**-53
+                part[...] = (2.0 * unit - 1.0) * spread
         return vector
 
     def split(self, vector: Vector) -> tuple[Parameters, ...]:

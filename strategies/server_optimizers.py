@@ -13,17 +13,26 @@ import math
 import struct
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Final, Protocol, Self
+from typing import ClassVar, Final, Protocol, Self
 
 import numpy as np
 
-from strategies.encoding import Vector, digest_of, vector_bytes, vector_digest, vector_from_bytes
+from strategies.encoding import (
+    Vector,
+    digest_of,
+    first_not_finite,
+    vector_digest,
+    vector_from_bytes,
+    vector_pieces,
+)
 from strategies.errors import CovenantError, Refused, UsageError
 from strategies.ids import Digest
+from strategies.pieces import Bytes, Pieces, pieces_of
 
 _HEADER: Final = struct.Struct("<QQ")
 _FLOAT64_BYTES: Final = 8
 _MOST_STEPS: Final = 2**53 - 1  # what canonical JSON holds exactly
+_BLOCK: Final = 1 << 16  # values that are worked on together
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -44,16 +53,22 @@ class OptimizerState:
 
     def to_bytes(self) -> bytes:
         """Step and number of slots, each a little-endian uint64, then the slots as `vector_bytes`."""
-        return _HEADER.pack(self.step, len(self.slots)) + b"".join(map(vector_bytes, self.slots))
+        return self.to_pieces().joined()
+
+    def to_pieces(self) -> Pieces:
+        """The same bytes; those of slots lie where they lie."""
+        header = Pieces((_HEADER.pack(self.step, len(self.slots)),))
+        return Pieces(part for each in (header, *map(vector_pieces, self.slots)) for part in each.parts)
 
     @classmethod
-    def from_bytes(cls, data: bytes, size: int) -> Self:
+    def from_bytes(cls, data: Bytes, size: int) -> Self:
         """Read a state for a model of `size` parameters. Raises Refused for a wrong length or values not finite."""
         if size < 1:
             raise UsageError(f"the model has {size} parameters; a state belongs to at least 1")
         if len(data) < _HEADER.size:
             raise Refused(f"the optimiser state has {len(data)} bytes; its header alone takes {_HEADER.size}")
-        step, count = _HEADER.unpack_from(data)
+        pieces = pieces_of(data)
+        step, count = _HEADER.unpack(pieces.between(0, _HEADER.size).joined())
         if step > _MOST_STEPS:
             raise Refused(f"the optimiser state is after {step} steps; at most {_MOST_STEPS} are possible")
         each = _FLOAT64_BYTES * size
@@ -63,7 +78,9 @@ class OptimizerState:
                 f"the optimiser state has {len(data)} bytes; {count} slots of {size} values take {expected}"
             )
         starts = range(_HEADER.size, expected, each)
-        return cls(step, tuple(vector_from_bytes(data[start : start + each], size) for start in starts))
+        return cls(
+            step, tuple(vector_from_bytes(pieces.between(start, start + each), size) for start in starts)
+        )
 
 
 class ServerOptimizer(Protocol):
@@ -74,20 +91,52 @@ class ServerOptimizer(Protocol):
         ...
 
     def step(
-        self, model: Vector, mean_update: Vector, state: OptimizerState
+        self, model: Vector, mean_update: Vector, state: OptimizerState, *, into: Vector | None = None
     ) -> tuple[Vector, OptimizerState]:
         """The next model and state, all (d,) float64; the arguments stay as they are.
 
+        But for `into`, (d,) float64: the next model is written there, and it may be `mean_update` itself, which is lost then.
         Raises UsageError when lengths or the number of slots do not fit together, Refused when an argument is not
         finite, CovenantError when the step diverges.
         """
         ...
 
 
+class _Elementwise(ABC):
+    """A rule in which each value depends on the values in its own place alone, and which is taken block by block: beside the results nothing of full
+    length is in memory."""
+
+    __slots__ = ()
+    _slots: ClassVar[int]
+
+    def step(
+        self, model: Vector, mean_update: Vector, state: OptimizerState, *, into: Vector | None = None
+    ) -> tuple[Vector, OptimizerState]:
+        """See `ServerOptimizer.step`."""
+        following = np.empty_like(model) if into is None else into
+        _check(model, mean_update, state, following, slots=self._slots)
+        slots = tuple(np.empty_like(model) for _ in state.slots)
+        with np.errstate(over="ignore", invalid="ignore"):
+            for first in range(0, len(model), _BLOCK):
+                part = slice(first, first + _BLOCK)
+                kept = tuple(slot[part] for slot in state.slots)
+                following[part], kept = self._block(model[part], mean_update[part], kept)
+                for slot, block in zip(slots, kept, strict=True):
+                    slot[part] = block
+        return _finite(following, OptimizerState(state.step + 1, slots))
+
+    @abstractmethod
+    def _block(
+        self, model: Vector, update: Vector, slots: tuple[Vector, ...]
+    ) -> tuple[Vector, tuple[Vector, ...]]:
+        """The next values and slots of a block."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FedAvg:
+class FedAvg(_Elementwise):
     """model + learning_rate x update; with 1.0 the mean of the sites' models (McMahan et al. 2017)."""
 
+    _slots: ClassVar[int] = 0
     learning_rate: float = 1.0
 
     def __post_init__(self) -> None:
@@ -97,20 +146,17 @@ class FedAvg:
         """Nothing to remember but the step."""
         return OptimizerState(0, ())
 
-    def step(
-        self, model: Vector, mean_update: Vector, state: OptimizerState
-    ) -> tuple[Vector, OptimizerState]:
-        """See `ServerOptimizer.step`."""
-        _check(model, mean_update, state, slots=0)
-        with np.errstate(over="ignore", invalid="ignore"):
-            following = model + self.learning_rate * mean_update
-        return _finite(following, OptimizerState(state.step + 1, ()))
+    def _block(
+        self, model: Vector, update: Vector, slots: tuple[Vector, ...]
+    ) -> tuple[Vector, tuple[Vector, ...]]:
+        return model + self.learning_rate * update, slots
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FedAvgM:
+class FedAvgM(_Elementwise):
     """Momentum at the server: m = momentum x m + update; model + learning_rate x m (Hsu et al. 2019, section 4.3)."""
 
+    _slots: ClassVar[int] = 1
     learning_rate: float
     momentum: float
 
@@ -122,21 +168,18 @@ class FedAvgM:
         """Momentum zero."""
         return OptimizerState(0, (np.zeros(size),))
 
-    def step(
-        self, model: Vector, mean_update: Vector, state: OptimizerState
-    ) -> tuple[Vector, OptimizerState]:
-        """See `ServerOptimizer.step`."""
-        _check(model, mean_update, state, slots=1)
-        with np.errstate(over="ignore", invalid="ignore"):
-            momentum = self.momentum * state.slots[0] + mean_update
-            following = model + self.learning_rate * momentum
-        return _finite(following, OptimizerState(state.step + 1, (momentum,)))
+    def _block(
+        self, model: Vector, update: Vector, slots: tuple[Vector, ...]
+    ) -> tuple[Vector, tuple[Vector, ...]]:
+        momentum = self.momentum * slots[0] + update
+        return model + self.learning_rate * momentum, (momentum,)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Adaptive(ABC):
+class _Adaptive(_Elementwise):
     """What FedAdam and FedYogi share: everything but the second moment's rule."""
 
+    _slots: ClassVar[int] = 2
     learning_rate: float
     beta1: float
     beta2: float
@@ -152,21 +195,16 @@ class _Adaptive(ABC):
         """First moment zero, second moment tau^2."""
         return OptimizerState(0, (np.zeros(size), np.full(size, self.tau * self.tau)))
 
-    def step(
-        self, model: Vector, mean_update: Vector, state: OptimizerState
-    ) -> tuple[Vector, OptimizerState]:
-        """See `ServerOptimizer.step`."""
-        _check(model, mean_update, state, slots=2)
-        first, second = state.slots
-        with np.errstate(over="ignore", invalid="ignore"):
-            first = self.beta1 * first + (1.0 - self.beta1) * mean_update
-            second = self._second_moment(second, mean_update * mean_update)
-            following = model + self.learning_rate * first / (np.sqrt(second) + self.tau)
-        return _finite(following, OptimizerState(state.step + 1, (first, second)))
+    def _block(
+        self, model: Vector, update: Vector, slots: tuple[Vector, ...]
+    ) -> tuple[Vector, tuple[Vector, ...]]:
+        first = self.beta1 * slots[0] + (1.0 - self.beta1) * update
+        second = self._second_moment(slots[1], update * update)
+        return model + self.learning_rate * first / (np.sqrt(second) + self.tau), (first, second)
 
     @abstractmethod
     def _second_moment(self, second: Vector, squared: Vector) -> Vector:
-        """The next second moment, (d,), from the last one and the squared update."""
+        """The next second moment of a block from the last one and the squared update."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -185,9 +223,11 @@ class FedYogi(_Adaptive):
         return second - (1.0 - self.beta2) * squared * np.sign(second - squared)
 
 
-def _check(model: Vector, mean_update: Vector, state: OptimizerState, *, slots: int) -> None:
+def _check(
+    model: Vector, mean_update: Vector, state: OptimizerState, following: Vector, *, slots: int
+) -> None:
     """Refuse what does not fit together before anything is computed."""
-    shapes = {array.shape for array in (model, mean_update, *state.slots)}
+    shapes = {array.shape for array in (model, mean_update, following, *state.slots)}
     if len(shapes) > 1 or model.ndim != 1:
         raise UsageError(
             f"model, update and optimiser state have shapes {sorted(shapes)}; all must be one (d,)"
@@ -196,13 +236,13 @@ def _check(model: Vector, mean_update: Vector, state: OptimizerState, *, slots: 
         raise UsageError(
             f"the state has {len(state.slots)} slots; this optimiser keeps {slots}: was it changed mid-run?"
         )
-    if not (np.isfinite(model).all() and np.isfinite(mean_update).all()):
+    if first_not_finite(model) is not None or first_not_finite(mean_update) is not None:
         raise Refused("the model or the mean update holds NaN or an infinity; every value must be finite")
 
 
 def _finite(model: Vector, state: OptimizerState) -> tuple[Vector, OptimizerState]:
     """Pass on a step whose every value is finite."""
-    if not all(np.isfinite(array).all() for array in (model, *state.slots)):
+    if any(first_not_finite(array) is not None for array in (model, *state.slots)):
         raise CovenantError(
             f"step {state.step} of the server optimiser left the finite numbers; use a smaller learning rate"
         )

@@ -1,4 +1,4 @@
-"""What holds for all suites: how many threads they compute with, and their order. Files that start a whole federation are spread among the others, so that seldom two of them
+"""What holds for all suites: how many threads they compute with, that nothing is timed, and their order. Files that start a whole federation are spread among the others, so that seldom two of them
 share the machine."""
 
 from __future__ import annotations
@@ -8,6 +8,11 @@ from itertools import groupby
 
 import pytest
 import structlog
+from hypothesis import settings
+
+# An example that takes long on a busy machine is no failure.
+settings.register_profile("untimed", deadline=None)
+settings.load_profile("untimed")
 
 # Each worker and each process of a federation computes with one thread. With as many as there are cores in each of them, BLAS threads of
 # small matrices wait for each other at full load: an audit takes three times as long.

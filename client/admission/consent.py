@@ -45,6 +45,7 @@ def kind_of(plan: Plan, contract: Contract) -> Digest:
             "protected": protected,
             "aggregation": plan.aggregation.model_dump(mode="json"),
             **_compared(plan),
+            **_panels(plan),
         }
     )
 
@@ -57,6 +58,25 @@ def _compared(plan: Plan) -> dict[str, object]:
         return {}
     has_noise = isinstance(privacy, Privacy) and "evaluation" not in privacy.exempt
     return {"champion": has_noise or champion.model_dump(mode="json")}
+
+
+def _panels(plan: Plan) -> dict[str, object]:
+    """What a plan reads of protected attributes, and counts beside scores: each of it is something new, and how finely is a part of that."""
+    asked, reweigh = plan.evaluation, plan.training.reweigh
+    found: dict[str, object] = {
+        "groups": None
+        if asked.fairness is None
+        else {
+            "by": sorted(plan.protected or ()),
+            "minimum": asked.fairness.minimum_group,
+            "bins": asked.fairness.bins,
+        },
+        "reweighed": None if reweigh is None else reweigh.attribute,
+        "explanations": None if asked.explanations is None else asked.explanations.parts,
+        "profile": None if asked.profile is None else asked.profile.bins,
+    }
+    told = {name: value for name, value in found.items() if value is not None}
+    return {"panels": told} if told else {}
 
 
 def judge_consent(

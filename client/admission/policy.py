@@ -19,7 +19,8 @@ from client.training import COMPONENT, COMPONENTS, PRIVATE
 from protos.approval_rule import ApprovalRule
 from protos.contract import Contract
 from protos.frames import RefusalCode
-from protos.plan import Plan, SecureAggregation
+from protos.plan import Plan
+from protos.plan_aggregation import SecureAggregation
 from protos.plan_privacy import Privacy
 from protos.plan_training import PrivateSteps
 from protos.site import SiteConfig

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from client.admission.findings import Finding, found, listed
 from protos.contract import Contract
-from protos.plan import Plan, SecureAggregation
+from protos.plan import Plan
+from protos.plan_aggregation import SecureAggregation
 from protos.plan_privacy import Privacy
 from protos.plan_releases import releases_of
 from protos.site import SiteConfig
@@ -30,6 +31,8 @@ def judge_rule(
     ):
         if admitted or not narrows:
             yield _member(key, name, value, admitted)
+    if plan.protected_columns:
+        yield _protected(key, rule, plan)
     if isinstance(plan.aggregation, SecureAggregation):
         yield from _secure(key, rule, plan.aggregation)
     if isinstance(plan.privacy, Privacy):
@@ -46,6 +49,19 @@ def _member(key: str, name: str, value: str, admitted: tuple[str, ...]) -> Findi
         listed(admitted),
         f"`policy.accept.{name}` at this site admits {listed(admitted)}; the plan has {value}",
         f"add {value} to it, if this site agrees with it",
+    )
+
+
+def _protected(key: str, rule: Acceptance, plan: Plan) -> Finding:
+    """What the plan reads of protected attributes: only what this site names."""
+    more = sorted(set(plan.protected_columns) - set(rule.protected))
+    return found(
+        f"{key}.protected",
+        not more,
+        listed(plan.protected_columns),
+        listed(rule.protected),
+        f"`policy.accept.protected` at this site admits {listed(rule.protected)}; the plan reads protected attribute {listed(more)}",
+        f"add {listed(more)} to it, if this site lets groups be counted by it",
     )
 
 

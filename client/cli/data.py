@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated
 
 import typer
 from rich.table import Table
 
 from client.cli.options import HERE, ConfigFile, Json
-from client.data.reading import read_source
+from client.data.reading import Reading, read_source
 from client.data.report import DataError, Report
+from client.data.representation import Representation, grouped_attributes, representation
 from protos.contract import Contract
 from protos.documents import load_document
-from protos.shell import emit, people
+from protos.shell import as_written, emit, people, tell
 from protos.site import SiteConfig, load_site
 from protos.site_data import DataSource
 from strategies.errors import UsageError
@@ -23,6 +24,7 @@ def register(agent: typer.Typer) -> None:
     """Add the commands."""
     commands = typer.Typer(help="This site's rows.", no_args_is_help=True)
     commands.command("check")(check)
+    commands.command("representation")(show_representation)
     agent.add_typer(commands, name="data")
 
 
@@ -52,6 +54,48 @@ def check(
         )
 
 
+def show_representation(
+    population: Annotated[
+        str | None, typer.Argument(help="An entry of `data`; all of them if left out.")
+    ] = None,
+    minimum: Annotated[int, typer.Option(min=1, max=10**9, help="Mark groups that have fewer rows.")] = 100,
+    config: ConfigFile = HERE,
+    json: Json = False,
+) -> None:
+    """Rows and share of the positive class of each protected group here, exact: for this site's people alone. Sends nothing, and is asked for by nobody."""
+    site = load_site(config)
+    found = {name: _represented(site, source, minimum) for name, source in _chosen(site, population)}
+    if json:
+        emit(
+            {
+                name: {attribute: one.facts() for attribute, one in each.items()}
+                for name, each in found.items()
+            }
+        )
+        return
+    for name, each in found.items():
+        if not each:
+            tell(f"{name}: its contract has no protected attribute with groups (a category or boolean)")
+        for one in each.values():
+            _show_groups(name, one)
+
+
+def _represented(site: SiteConfig, source: DataSource, minimum: int) -> Mapping[str, Representation]:
+    contract = _contract_of(source)
+    reading = _reading(site, source, contract, grouped_attributes(contract))
+    return representation(reading.accepted(), contract, minimum)
+
+
+def _show_groups(name: str, found: Representation) -> None:
+    table = Table("group", "rows", "positive", "share", title=as_written(f"{name}: {found.attribute}"))
+    for each in found.groups:
+        share = "" if each.base_rate is None else f"{each.base_rate:.1%}"
+        table.add_row(*map(as_written, (each.group, str(each.rows), str(each.positives), share)))
+    people.print(table)
+    for sentence in found.cautions:
+        tell(sentence)
+
+
 def _chosen(site: SiteConfig, population: str | None) -> Iterator[tuple[str, DataSource]]:
     if population is not None and population not in site.data:
         raise UsageError(f"this site has no data {population!r}; it has {', '.join(site.data)}")
@@ -59,15 +103,27 @@ def _chosen(site: SiteConfig, population: str | None) -> Iterator[tuple[str, Dat
 
 
 def _judged(site: SiteConfig, source: DataSource) -> Report | DataError:
-    from client.bootstrap import utc_now
+    try:
+        return _reading(site, source, _contract_of(source)).report
+    except DataError as trouble:
+        return trouble
 
+
+def _contract_of(source: DataSource) -> Contract:
     contract = load_document(source.contract_file, Contract)
     if contract.ref != source.contract:
         raise UsageError(f"{source.contract_file} is {contract.ref}; `contract` says {source.contract}")
-    try:
-        return read_source(source, contract, today=utc_now().date(), spool=site.journal.parent).report
-    except DataError as trouble:
-        return trouble
+    return contract
+
+
+def _reading(
+    site: SiteConfig, source: DataSource, contract: Contract, protected: Collection[str] = ()
+) -> Reading:
+    from client.bootstrap import utc_now
+
+    return read_source(
+        source, contract, today=utc_now().date(), spool=site.journal.parent, protected=protected
+    )
 
 
 def _show(found: dict[str, Report | DataError]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -48,19 +48,36 @@ def read_source(
     today: date,
     spool: Path | None,
     leaving: Callable[[], bool] = lambda: False,
+    protected: Collection[str] = (),
 ) -> Reading:
-    """Read and judge all rows of `source`. Raises `Unreadable` where they cannot be read, or need not be any more because the process is
+    """Read and judge all rows of `source`, and keep of its protected attributes those that are asked for. Raises `Unreadable` where they cannot be read, or need not be any more because the process is
     `leaving`, and `DataError` where the source is configured wrongly."""
     connector = connector_of(source)
-    return read(connector, contract, renamed=source.columns, today=today, spool=spool, leaving=leaving)
+    return read(
+        connector,
+        contract,
+        renamed=source.columns,
+        today=today,
+        spool=spool,
+        leaving=leaving,
+        protected=protected,
+    )
 
 
-def table_from(data: pa.Table, contract: Contract, *, renamed: Mapping[str, str], named: str) -> Table:
+def table_from(
+    data: pa.Table,
+    contract: Contract,
+    *,
+    renamed: Mapping[str, str],
+    named: str,
+    protected: Collection[str] = (),
+) -> Table:
     """Take the contract's columns from `data`, called `named` in messages, on no particular day; `renamed` maps contract names to its names.
 
     Raises `DataError`.
     """
-    return read(InMemory(data, named), contract, renamed=renamed, today=None, spool=None).accepted()
+    read_in = InMemory(data, named)
+    return read(read_in, contract, renamed=renamed, today=None, spool=None, protected=protected).accepted()
 
 
 def read(
@@ -72,6 +89,7 @@ def read(
     spool: Path | None,
     most: int = SPOOL_ABOVE_BYTES,
     leaving: Callable[[], bool] = lambda: False,
+    protected: Collection[str] = (),
 ) -> Reading:
     """As `read_source`, through `connector`; up to `most` bytes stay in memory."""
     began = time.monotonic()
@@ -80,7 +98,8 @@ def read(
     found = Findings(connector.named, dict(renamed))
     checks = Checks(contract, found, today, textual=connector.textual)
     try:
-        table = _table(connector, contract, checks, Store(contract, spool, most=most), leaving)
+        store = Store(contract, spool, most=most, protected=protected)
+        table = _table(connector, contract, checks, store, leaving)
     except MemoryError:  # Arrow's is an ArrowException too
         raise
     except _UNFORESEEN as error:

@@ -8,7 +8,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from pathlib import Path
@@ -36,7 +36,7 @@ _LOGS: Final = {"sqlite": ("-wal",), "duckdb": (".wal",)}
 """Where what was committed last may stand, with the file itself as it was."""
 _log = structlog.get_logger(__name__)
 
-Place = tuple[str, tuple[tuple[str, str], ...], str]
+Place = tuple[str, tuple[tuple[str, str], ...], str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +64,7 @@ class _Kept:
 
 @dataclass
 class SiteRows:
-    """Tables by source and contract, at most four, with large ones in private files in `spool`."""
+    """Tables by source, contract and the protected attributes that are kept, at most four, with large ones in private files in `spool`."""
 
     spool: Path
     clock: Callable[[], datetime]
@@ -72,20 +72,21 @@ class SiteRows:
     _turn: threading.Lock = field(default_factory=threading.Lock)
     _leaving: threading.Event = field(default_factory=threading.Event)
 
-    def table(self, source: DataSource, contract: Contract) -> Table:
-        """The rows of `source`. Raises `DataError`, which is for this site alone."""
-        return self.reading(source, contract).accepted()
+    def table(self, source: DataSource, contract: Contract, protected: Sequence[str] = ()) -> Table:
+        """The rows of `source`, with the `protected` attributes that are asked for. Raises `DataError`, which is for this site alone."""
+        return self.reading(source, contract, protected).accepted()
 
-    def reading(self, source: DataSource, contract: Contract) -> Reading:
+    def reading(self, source: DataSource, contract: Contract, protected: Sequence[str] = ()) -> Reading:
         """The same, with what is wrong with them if something is. Raises `Unreadable`, and `DataError` for a source that is configured wrongly."""
         with self._turn:
-            place = (source.place, tuple(sorted(source.columns.items())), contract.digest)
+            asked = tuple(sorted(protected))
+            place = (source.place, tuple(sorted(source.columns.items())), contract.digest, asked)
             kept, now, mark = self._kept.pop(place, None), self.clock(), _mark(source)
             dated = any(isinstance(column, DateColumn) for column in contract.columns.values())
             if kept is None or not kept.stands(now, mark, dated=dated):
                 failures = 0 if kept is None else kept.failures
                 kept = None  # so that the old rows need no room beside the new ones
-                kept = self._read(source, contract, mark, failures)
+                kept = self._read(source, contract, asked, mark, failures)
             self._kept[place] = kept
         if kept.trouble is not None:
             raise type(kept.trouble)(str(kept.trouble))
@@ -93,12 +94,22 @@ class SiteRows:
         return kept.reading
 
     def _read(
-        self, source: DataSource, contract: Contract, mark: tuple[int, ...] | None, failures: int
+        self,
+        source: DataSource,
+        contract: Contract,
+        protected: tuple[str, ...],
+        mark: tuple[int, ...] | None,
+        failures: int,
     ) -> _Kept:
         began = self.clock()
         try:
             reading = read_source(
-                source, contract, today=_day(began), spool=self.spool, leaving=self._leaving.is_set
+                source,
+                contract,
+                today=_day(began),
+                spool=self.spool,
+                leaving=self._leaving.is_set,
+                protected=protected,
             )
             if source.kind in _PLAIN_FILES and _mark(source) != mark:
                 raise Unreadable(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import mmap
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any, Final
@@ -30,13 +30,16 @@ _KEY, _CUSTOMER = "key", "customer"
 Record = npt.NDArray[Any]
 
 
-def kept_columns(contract: Contract) -> dict[str, NumberColumn | BooleanColumn | CategoryColumn]:
-    """The columns that a plan may take as features: protected attributes and dates are judged, and not kept."""
-    protected = contract.protected or ()
+Kept = dict[str, NumberColumn | BooleanColumn | CategoryColumn]
+
+
+def kept_columns(contract: Contract, protected: Collection[str] = ()) -> Kept:
+    """The columns that a plan may take as features, and those `protected` attributes that it counts: others, and dates, are judged and not kept."""
+    unasked = set(contract.protected or ()) - set(protected)
     return {
         name: column
         for name, column in contract.columns.items()
-        if isinstance(column, NumberColumn | BooleanColumn | CategoryColumn) and name not in protected
+        if isinstance(column, NumberColumn | BooleanColumn | CategoryColumn) and name not in unasked
     }
 
 
@@ -102,9 +105,16 @@ def _full(folder: Path | None, error: OSError) -> Unreadable:
 class Store:
     """Takes batches of checked columns, and gives them back as a `Table` in the order of keys."""
 
-    def __init__(self, contract: Contract, folder: Path | None, *, most: int = SPOOL_ABOVE_BYTES) -> None:
+    def __init__(
+        self,
+        contract: Contract,
+        folder: Path | None,
+        *,
+        most: int = SPOOL_ABOVE_BYTES,
+        protected: Collection[str] = (),
+    ) -> None:
         self._contract, self._folder, self._most = contract, folder, most
-        self._columns = kept_columns(contract)
+        self._columns = kept_columns(contract, protected)
         kinds = [
             (name, np.uint16 if isinstance(column, CategoryColumn) else np.float64)
             for name, column in self._columns.items()
@@ -147,13 +157,16 @@ class Store:
         return np.frombuffer(again.buffer(), dtype=self._kind)
 
     def _table(self, records: Record, told: pa.Table) -> Table:
+        protected = set(self._contract.protected or ())
+        held = {
+            name: Coded(records[name], column.vocabulary)
+            if isinstance(column, CategoryColumn)
+            else records[name]
+            for name, column in self._columns.items()
+        }
         return Table(
-            columns={
-                name: Coded(records[name], column.vocabulary)
-                if isinstance(column, CategoryColumn)
-                else records[name]
-                for name, column in self._columns.items()
-            },
+            columns={name: values for name, values in held.items() if name not in protected},
+            protected={name: values for name, values in held.items() if name in protected},
             target=records[self._contract.target.column].astype(np.float64),
             keys=Texts(told[_KEY]),
             customers=None if self._contract.customer is None else Texts(told[_CUSTOMER]),

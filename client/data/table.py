@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Self, overload
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from strategies.encoding import Vector
+from strategies.errors import UsageError
 from strategies.features import Coded, Columns
 
 BLOCK_ROWS: Final = 1 << 16
@@ -76,13 +77,15 @@ class Table:
     """n rows of one site: `columns` by contract name, `target` (n,) float64 with 1 for the positive class, n `keys`, n `customers`.
 
     Number columns are float64 with NaN for missing; category columns are coded, or object arrays of str with None for missing. `customers` is None
-    where the contract has no customer column.
+    where the contract has no customer column. `protected` holds the protected attributes that were asked for: never among the columns, so that nothing
+    encodes them.
     """
 
     columns: Columns
     target: Vector
     keys: Sequence[str]
     customers: Sequence[str] | None = None
+    protected: Columns = field(default_factory=dict)
 
     def rows(self, chosen: npt.NDArray[np.bool_]) -> Self:
         """The rows for which `chosen`, (n,), is true, in order."""
@@ -92,6 +95,7 @@ class Table:
             target=self.target[places],
             keys=_taken(self.keys, places),
             customers=None if self.customers is None else _taken(self.customers, places),
+            protected={name: values[places] for name, values in self.protected.items()},
         )
 
     def __repr__(self) -> str:
@@ -133,6 +137,14 @@ class Part:
         places = self.places[rows]
         chosen = self.table.columns if names is None else {name: self.table.columns[name] for name in names}
         return {name: values[places] for name, values in chosen.items()}
+
+    def protected_at(self, rows: Integers | slice, names: Sequence[str]) -> Mapping[str, Any]:
+        """The protected attributes `names` of some of these rows, by their number here, copied. Raises UsageError for one that was not read."""
+        missing = [name for name in names if name not in self.table.protected]
+        if missing:
+            raise UsageError(f"{missing[0]} is a protected attribute, and was not read with these rows")
+        places = self.places[rows]
+        return {name: self.table.protected[name][places] for name in names}
 
     def some(self, rows: Integers | npt.NDArray[np.bool_]) -> Part:
         """Some of these rows."""

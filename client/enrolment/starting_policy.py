@@ -23,6 +23,7 @@ _RULE: Final = """\
         adversaries: [active]   # active protects from a centre that breaks the protocol, semi-honest does not
         colluding_at_least: 1   # how many sites that collude with the centre a plan must bear
       approvals: {{privacy_officer: 1, model_risk: 1}}   # officers on the member list who must have approved a plan, beside its author
+      # protected: [sex]        # protected attributes that a plan may count groups by; none, unless they are listed
       confirm: never            # always | first-time: a person here allows each plan, or each new kind, with `covenant-agent plan allow`
 """
 

@@ -31,7 +31,7 @@ from protos.secagg_codec import encode_frame
 from protos.vouching import MOST_MET, Met
 from strategies.encoding import sha256_hex
 from strategies.ids import Digest, SiteName
-from strategies.secagg.labels import prefixed
+from strategies.pieces import Bytes, Pieces, pieces_of
 from strategies.secagg.messages import ConfirmRequest, MaskRequest, UnmaskRequest
 
 ANSWERED: Final = "answered"
@@ -190,7 +190,7 @@ class Answers:
         divided = None if found is None else self._beside(found, f"step {_CONFIRM} of attempt {attempt}")
         return None if divided is None else divided[1]
 
-    def record(self, question: Question, frame: bytes, promise: bytes = b"") -> None:
+    def record(self, question: Question, frame: Bytes, promise: bytes = b"") -> None:
         """Put the answer on disk, and what it promises; only after this may it leave. Raises `JournalBroken`."""
         run, stage, number, attempt, step = question.slot
         body = {
@@ -202,7 +202,11 @@ class Answers:
         if question.together:
             body["together"] = list(question.together)
         entry = self.journal.append(
-            ANSWERED, body, prefixed(frame) + promise, keep=_KEPT_FRAMES, forget=self._promised.get(run)
+            ANSWERED,
+            body,
+            _beside_each_other(frame, promise),
+            keep=_KEPT_FRAMES,
+            forget=self._promised.get(run),
         )
         self._remember(entry.seq, body)
 
@@ -247,6 +251,12 @@ def _day(at: str) -> str:
 
 def _digest_of(promise: bytes) -> Digest | None:
     return sha256_hex(promise) if promise else None
+
+
+def _beside_each_other(frame: Bytes, promise: bytes) -> bytes:
+    """What `_divided` divides: the answer after its length, then the promise."""
+    length = len(frame).to_bytes(_LENGTH_BYTES, "big")
+    return Pieces((length, *pieces_of(frame).parts, promise)).joined()
 
 
 def _divided(kept: bytes) -> tuple[bytes, bytes]:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from client.data import Table
 from client.shared_models import SharedModel
+from client.training.holdout import held_out_rows
 from protos.plan_training import ClassWeights
 from strategies.encoding import Vector, digest_of
 from strategies.errors import Refused
@@ -82,7 +83,7 @@ def divide(table: Table, shared: SharedModel, *, most_rows: int) -> Parts:
     """Divide `table` for a personal model of `shared`; about `most_rows` of it at most. Raises as `FeatureSpec.encode` does."""
     thinned = _thinned(table, shared, most_rows)
     units = _units(thinned)
-    out = _held_out(thinned, shared)
+    out = held_out_rows(shared.plan, shared.contract, thinned)
     salt = shared.plan.evaluation.holdout.salt
     aside = ~out & np.isin(units, np.unique(units[out]))
     names = [str(each) for each in units]
@@ -120,14 +121,6 @@ def _thinned(table: Table, shared: SharedModel, most_rows: int) -> Table:
 def _units(table: Table) -> npt.NDArray[np.str_]:
     """Whose row each is: a customer, or itself."""
     return np.array(table.keys if table.customers is None else table.customers, dtype=np.str_)
-
-
-def _held_out(table: Table, shared: SharedModel) -> Flags:
-    """As training sessions of the plan hold out."""
-    rule = shared.plan.evaluation.holdout
-    by_customer = table.customers is not None and rule.by == shared.contract.customer
-    names = table.customers if by_customer and table.customers is not None else table.keys
-    return held_out(names, rule.salt, rule.share)
 
 
 def _rows(name: str, table: Table, units: npt.NDArray[np.str_], shared: SharedModel) -> Rows:

@@ -3,7 +3,8 @@
 1. The first model and optimiser state follow from the plan. Each next one follows from the one before and the round's aggregate, by
    the plan's server optimiser: elementwise float64, the same at every site.
 2. What a statement names must be what this site has computed. If it is not, the site takes no part: somebody was told another story.
-3. A site that has missed rounds is given the state before the last round, and believes it if a quorum of the peers that it recognises has
+3. From an aggregate above the plan's gate no model follows, whatever a statement names.
+4. A site that has missed rounds is given the state before the last round, and believes it if a quorum of the peers that it recognises has
    signed, with their inputs to that round, that they were told of it.
 
 This makes all sites follow one sequence. It does not prove an aggregate right.
@@ -25,6 +26,7 @@ from strategies.secagg.labels import Attempt
 from strategies.secagg.messages import UPLOAD, Bound, MaskedInput
 from strategies.secagg.parameters import Parameters
 from strategies.server_optimizers import OptimizerState
+from strategies.update_gate import GateTripped
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,10 @@ class ModelChain:
                 RefusalCode.PROTOCOL,
                 f"an aggregate of {aggregate.size} values; the model has {before.model.size}",
             )
+        try:
+            self.plan.require_gate(aggregate, before.number + 1)
+        except GateTripped as tripped:
+            raise TaskRefused(RefusalCode.PROTOCOL, f"{tripped}; no model follows from it") from tripped
         try:
             model, optimizer = self.plan.server_optimizer().step(before.model, aggregate, before.optimizer)
         except CovenantError as error:

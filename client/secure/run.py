@@ -15,7 +15,7 @@ from client.training import Session
 from client.training.pace import Pace, unhurried
 from protos.frames import RefusalCode, SecureRequest, Stage, Statement
 from protos.identities import Identities
-from protos.plan import SecureAggregation
+from protos.plan_aggregation import SecureAggregation
 from protos.site import SiteConfig
 from strategies.dp.events import Release
 from strategies.ids import SiteName

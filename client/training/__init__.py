@@ -9,6 +9,7 @@
 from typing import Final
 
 from client.data import Table
+from client.training.holdout import held_out_rows
 from client.training.private import COMPONENT as PRIVATE
 from client.training.private import PrivateSession
 from client.training.session import COMPONENT, TrainingSession
@@ -26,7 +27,7 @@ def session_for(plan: Plan, contract: Contract, table: Table, *, site: SiteName,
     """What `site` computes for `plan` from `table`. Raises UsageError where no installed component fits the plan."""
     if plan.privacy.mode == "none":
         return TrainingSession(plan, contract, table, site=site, threads=threads)
-    return PrivateSession(plan, contract, table, threads=threads)
+    return PrivateSession(plan, contract, table, site=site, threads=threads)
 
 
 __all__ = [
@@ -36,5 +37,6 @@ __all__ = [
     "PrivateSession",
     "Session",
     "TrainingSession",
+    "held_out_rows",
     "session_for",
 ]

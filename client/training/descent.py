@@ -31,7 +31,7 @@ class Descent:
 
         1/m sum_i c(y_i) BCE(logit_i, y_i)  +  l2/2 sum ||weight||^2  +  mu/2 ||w - w_global||^2
 
-    with c the class weight; biases are in the proximal term but not in the l2 term. Proximal term: Li et al. 2020 (FedProx),
+    with c the class weight, times what the plan says of the row's protected group where it reweighs; biases are in the proximal term but not in the l2 term. Proximal term: Li et al. 2020 (FedProx),
     equation 2.
     """
 
@@ -79,11 +79,13 @@ class Block:
     importance: torch.Tensor
 
 
-def _weighted(rule: Descent, blocks: Iterable[tuple[torch.Tensor, torch.Tensor]]) -> Iterator[Block]:
+def _weighted(
+    rule: Descent, blocks: Iterable[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]
+) -> Iterator[Block]:
     """Inputs and labels, with what each row counts."""
-    for x, y in blocks:
+    for x, y, weights in blocks:
         importance = torch.where(y > 0, rule.positive_weight, rule.negative_weight).to(torch.float32)
-        yield Block(x, y, importance)
+        yield Block(x, y, importance * weights)
 
 
 def at_a_time(model: DenseModel) -> int:

@@ -61,31 +61,33 @@ class Encoded:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Some of the rows that `inputs` copies and that have `labels`: those of these `numbers`, (m,) int64."""
+    """Some of the rows that `inputs` copies and that have `labels`: those of these `numbers`, (m,) int64. Each counts its `importance`, (k,)."""
 
     inputs: Callable[[torch.Tensor], torch.Tensor]
     labels: torch.Tensor
+    importance: torch.Tensor
     numbers: torch.Tensor
 
     def __len__(self) -> int:
         return len(self.numbers)
 
-    def blocks(self, most: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Inputs, (k, width) float32, and labels, (k,) float32, at most `most` rows at a time, in order."""
+    def blocks(self, most: int) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        """Inputs, (k, width) float32, labels and importance, (k,) float32, at most `most` rows at a time, in order."""
         for first in range(0, len(self), most):
             part = self.numbers[first : first + most]
-            yield self.inputs(part), self.labels[part]
+            yield self.inputs(part), self.labels[part], self.importance[part]
 
 
 class Batches:
     """Training rows and labels for torch, in any order, a batch at a time."""
 
-    def __init__(self, encoded: Encoded, target: Vector) -> None:
+    def __init__(self, encoded: Encoded, target: Vector, importance: Vector | None = None) -> None:
         from client.training.network import tensor
 
         self._encoded = encoded
         self._x = None if encoded.whole is None else tensor(encoded.whole)
         self._y = tensor(target)
+        self._importance = tensor(np.ones(len(target)) if importance is None else importance)
 
     def __len__(self) -> int:
         return len(self._y)
@@ -97,9 +99,10 @@ class Batches:
         ahead = max(1, BLOCK_ROWS // size) * size
         for first in range(0, len(order), ahead):
             rows = order[first : first + ahead]
-            inputs, labels = self._inputs(rows), self._y[rows]
+            inputs, labels, importance = self._inputs(rows), self._y[rows], self._importance[rows]
             for start in range(0, len(rows), size):
-                yield Batch(inputs, labels, torch.arange(start, min(start + size, len(rows))))
+                numbers = torch.arange(start, min(start + size, len(rows)))
+                yield Batch(inputs, labels, importance, numbers)
 
     def _inputs(self, rows: torch.Tensor) -> Callable[[torch.Tensor], torch.Tensor]:
         """What copies inputs of `rows`, by number among them: made at once, or where they are many for the numbers that are asked for.

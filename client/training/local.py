@@ -97,17 +97,25 @@ def private_steps(
     *,
     seed: MaskSeed,
     threads: int,
+    importance: Vector | None = None,
     pace: Pace = unhurried,
 ) -> Vector:
     """Local minus global, (d,) finite float64, after `rule.training.local_steps` noisy steps from `vector`, (d,) float64.
 
-    Row i has features inputs[i], (n, width) float32, label target[i], 0 or 1, and belongs to unit unit[i], from 0 to `units` - 1. A pure function
+    Row i has features inputs[i], (n, width) float32, label target[i], 0 or 1, and belongs to unit unit[i], from 0 to `units` - 1; it counts importance[i] times
+    what its class does, if `importance`, (n,), is given. A pure function
     of its arguments on one machine; `seed` is for one call only, and whoever has it can take the noise off again. `threads` is torch's,
     for the whole process. `pace` hears of each step, and may raise. Raises UsageError where `vector` does not fit the model, never because of rows.
     """
     torch.set_num_threads(threads)
     network = _network(model, vector)
-    rows = _Rows(GradSampleModule(network, loss_reduction="sum"), inputs, target, rule.training.class_weights)
+    rows = _Rows(
+        GradSampleModule(network, loss_reduction="sum"),
+        inputs,
+        target,
+        rule.training.class_weights,
+        importance,
+    )
     optimiser = SecureOptimiser(rule, network, _noise_seeds(seed))
     steps = rule.training.local_steps
     for step in range(steps):
@@ -181,6 +189,7 @@ class _Rows:
     inputs: Inputs
     target: Vector
     weights: ClassWeights
+    importance: Vector | None
 
     def find_gradients(self, block: _Block) -> None:
         """Set `grad_sample` of each parameter to the units' gradients, (units, *shape): means of their rows', 0 where not finite."""
@@ -209,6 +218,8 @@ class _Rows:
         x = torch.from_numpy(self.inputs[rows]).to(torch.float64)
         y = torch.from_numpy(np.where(self.target[rows] > 0.5, 1.0, 0.0))  # noqa: PLR2004
         importance = torch.where(y > 0, self.weights.positive, self.weights.negative).to(torch.float64)
+        if self.importance is not None:
+            importance = importance * torch.from_numpy(self.importance[rows])
         # torch warns of backward hooks behind which nothing wants a gradient.
         logits = self.network(x.requires_grad_())[:, 0]
         loss = nn.functional.binary_cross_entropy_with_logits(logits, y, weight=importance, reduction="sum")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 import numpy as np
@@ -22,6 +23,7 @@ from client.data.table import BLOCK_ROWS, Integers, Part, Table, Texts, blocks, 
 from client.training.champion import Scorer
 from client.training.encoded import Encoded
 from client.training.pace import Pace, unhurried
+from client.training.panels import Evaluated, importance
 from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_fit import check_plan
@@ -36,7 +38,8 @@ from strategies.dp.units import PrivacyUnit, UnitKind
 from strategies.encoding import Vector
 from strategies.errors import UsageError
 from strategies.features import Scaling
-from strategies.models import DenseModel
+from strategies.ids import SiteName
+from strategies.models import DenseModel, sigmoid
 from strategies.sampling import held_out
 from strategies.secagg.secrets import MaskSeed
 
@@ -59,7 +62,15 @@ class PrivateSession:
     Raises UsageError when plan and contract do not fit this component, or dp-sgd is asked for where Opacus is not installed.
     """
 
-    def __init__(self, plan: Plan, contract: Contract, table: Table, *, threads: int = 1) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        contract: Contract,
+        table: Table,
+        *,
+        site: SiteName | None = None,
+        threads: int = 1,
+    ) -> None:
         check_plan(plan, contract)
         rule, privacy = plan.training, plan.privacy
         if rule.component != COMPONENT or not isinstance(rule, GradientSums | PrivateSteps):
@@ -80,6 +91,10 @@ class PrivateSession:
         self._row_is_unit = unit.kind is UnitKind.RECORD  # by the plan, never by what rows happen to be there
         self._training = _bounded(Part(table, np.flatnonzero(~evaluating)), unit)
         self._evaluating = _bounded(Part(table, np.flatnonzero(evaluating)), unit)
+        self._evaluated = Evaluated(
+            plan, contract, self._evaluating.table, partial(_unit_names, unit=unit), site
+        )
+        self._importance = importance(plan, contract, self._training.table)
         self._encoded: Encoded | None = None
 
     @property
@@ -116,17 +131,26 @@ class PrivateSession:
                 target[rows],
                 clip=rule.clip,
                 weights=rule.class_weights,
+                importance=None if self._importance is None else self._importance[rows],
                 units=None if self._row_is_unit else part.unit[rows],
             )
         return total
 
     def evaluate(self, model: Vector, scaling: Scaling, champion: Scorer | None = None) -> Integers:
-        """Counts of held-out scores, (2 bins,): negatives, then positives; then those of a champion on the same rows, (4 bins,).
+        """Counts of held-out scores, then those of a champion on the same rows, then the plan's panels: (dimension,) as `EvaluationCells` orders them.
 
         To be released with noise only, or by exemption.
         """
-        ours = Scorer(features=self._spec, shape=self.model, weights=model, scaling=scaling)
-        return np.concatenate([self._counts(each) for each in (ours, champion) if each is not None])
+        scores = self.score_counts(model, scaling, champion)
+        return self._evaluated.joined(scores, self._scorer(model, scaling), _scores)
+
+    def score_counts(self, model: Vector, scaling: Scaling, champion: Scorer | None = None) -> Integers:
+        """Counts of held-out scores alone, (2 bins,): negatives, then positives; then those of a champion, (4 bins,). As `evaluate`."""
+        scorers = (self._scorer(model, scaling), champion)
+        return np.concatenate([self._counts(each) for each in scorers if each is not None])
+
+    def _scorer(self, model: Vector, scaling: Scaling) -> Scorer:
+        return Scorer(features=self._spec, shape=self.model, weights=model, scaling=scaling)
 
     def _counts(self, scorer: Scorer) -> Integers:
         """One model's counts, (2 bins,): each row that counts is in one cell."""
@@ -156,6 +180,7 @@ class PrivateSession:
             part.table.target,
             part.unit,
             part.units,
+            importance=self._importance,
             seed=seed,
             threads=self._threads,
             pace=pace,
@@ -182,6 +207,16 @@ def _whole_units(unit: Integers, taken: npt.NDArray[np.bool_]) -> Iterator[Integ
         last = int(ends[np.searchsorted(ends, min(first + BLOCK_ROWS, len(rows)))])
         yield rows[first:last]
         first = last
+
+
+def _scores(scorer: Scorer, encoded: npt.NDArray[np.float32]) -> Vector:
+    """Probabilities of encoded rows, (n,)."""
+    return sigmoid(row_logits(scorer.shape, scorer.weights, encoded))
+
+
+def _unit_names(part: Part, unit: PrivacyUnit) -> Sequence[str]:
+    """What tells the units of `part` apart; of a site, which is one, its rows."""
+    return (part.customers or ()) if unit.kind is UnitKind.CUSTOMER else part.keys
 
 
 def _names(table: Table, unit: PrivacyUnit) -> Sequence[str]:

@@ -11,7 +11,9 @@ import numpy.typing as npt
 from client.data.table import Part, Table, blocks
 from client.training.champion import Scorer
 from client.training.encoded import Batches, Encoded
+from client.training.holdout import held_out_rows
 from client.training.pace import Pace, unhurried
+from client.training.panels import Evaluated, importance
 from protos.contract import Contract
 from protos.plan import Plan
 from protos.plan_fit import check_plan
@@ -23,7 +25,6 @@ from strategies.errors import UsageError
 from strategies.features import NumericFeature, Scaling
 from strategies.ids import SiteName
 from strategies.models import DenseModel
-from strategies.sampling import held_out
 
 if TYPE_CHECKING:
     from client.training.descent import Descent
@@ -56,10 +57,11 @@ class TrainingSession:
         self._site = site
         self._threads = threads
         self._spec = contract.feature_spec(plan.features)
-        holdout = plan.evaluation.holdout
-        evaluating = held_out(table.keys, holdout.salt, holdout.share)
+        evaluating = held_out_rows(plan, contract, table)
         self._training = Part(table, np.flatnonzero(~evaluating))
         self._evaluating = Part(table, np.flatnonzero(evaluating))
+        self._evaluated = Evaluated(plan, contract, self._evaluating, lambda part: part.keys, site)
+        self._importance = importance(plan, contract, self._training)
         # No row left to train on is no reason to refuse: a plan's hold-out could be made to leave exactly one key, and ask whether it is there.
         self._batches: tuple[Scaling, Batches] | None = None
 
@@ -87,18 +89,28 @@ class TrainingSession:
         from client.training.descent import descend
 
         torch.set_num_threads(self._threads)
-        rows, seed = self._rows_for(scaling), self._seed(round_number)
-        return descend(_descent(self._rule), self.model, model, rows, seed=seed, pace=pace)
+        rows, seed = self._rows_for(scaling), batch_seed(self._plan, self._site, round_number)
+        return descend(descent_of(self._rule), self.model, model, rows, seed=seed, pace=pace)
 
     def evaluate(
         self, model: Vector, scaling: Scaling, champion: Scorer | None = None
     ) -> npt.NDArray[np.int64]:
-        """Counts of held-out scores, (2, bins) int64: negatives, then positives; then those of a champion, (4, bins). Data-dependent.
+        """Counts of held-out scores, then those of a champion, then the plan's panels: (dimension,) as `EvaluationCells` orders them. Data-dependent.
 
         Scored by the reference forward, which is also what an exported model is held to.
         """
-        ours = Scorer(features=self._spec, shape=self.model, weights=model, scaling=scaling)
-        return np.concatenate([self._counts(each) for each in (ours, champion) if each is not None])
+        scores = self.score_counts(model, scaling, champion)
+        return self._evaluated.joined(scores, self._scorer(model, scaling), _scores)
+
+    def score_counts(
+        self, model: Vector, scaling: Scaling, champion: Scorer | None = None
+    ) -> npt.NDArray[np.int64]:
+        """Counts of held-out scores alone, (2, bins): negatives, then positives; then those of a champion, (4, bins). Data-dependent."""
+        scorers = (self._scorer(model, scaling), champion)
+        return np.concatenate([self._counts(each) for each in scorers if each is not None])
+
+    def _scorer(self, model: Vector, scaling: Scaling) -> Scorer:
+        return Scorer(features=self._spec, shape=self.model, weights=model, scaling=scaling)
 
     def _counts(self, scorer: Scorer) -> npt.NDArray[np.int64]:
         """One model's counts, (2, bins)."""
@@ -127,19 +139,26 @@ class TrainingSession:
         if self._batches is None or self._batches[0] != scaling:
             self._batches = None  # first, so that two runs' rows are never there at once
             encoded = Encoded(self._spec, self._training, scaling)
-            self._batches = (scaling, Batches(encoded, self._training.target))
+            self._batches = (scaling, Batches(encoded, self._training.target, self._importance))
         return self._batches[1]
 
-    def _seed(self, round_number: int) -> int:
-        """Names plan seed, site and round, length-prefixed: equal when a round is repeated, unrelated otherwise."""
-        digest = hashlib.sha256()
-        for part in (COMPONENT, str(self._plan.training.seed), self._site, str(round_number)):
-            text = part.encode()
-            digest.update(len(text).to_bytes(4, "big") + text)
-        return int.from_bytes(digest.digest()[:8], "big") >> 1  # torch takes seeds below 2^63
+
+def batch_seed(plan: Plan, site: SiteName, round_number: int) -> int:
+    """The seed of a site's batch orders: names plan seed, site and round, length-prefixed: equal when a round is repeated, unrelated otherwise."""
+    digest = hashlib.sha256()
+    for part in (COMPONENT, str(plan.training.seed), site, str(round_number)):
+        text = part.encode()
+        digest.update(len(text).to_bytes(4, "big") + text)
+    return int.from_bytes(digest.digest()[:8], "big") >> 1  # torch takes seeds below 2^63
 
 
-def _descent(training: LocalTraining) -> Descent:
+def _scores(scorer: Scorer, encoded: npt.NDArray[np.float32]) -> Vector:
+    """Probabilities of encoded rows, (n,)."""
+    return scorer.shape.probabilities(scorer.weights, encoded)
+
+
+def descent_of(training: LocalTraining) -> Descent:
+    """The constants of the plan that a descent goes by."""
     from client.training.descent import Descent
 
     return Descent(

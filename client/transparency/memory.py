@@ -8,7 +8,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Final
@@ -187,16 +187,23 @@ class WitnessMemory:
         )
         return SignedStart.sign(start, self.identity)
 
-    def meet_start(self, signed: SignedStart) -> None:
-        """Keep the start of another site, unless one is kept that was further, or this one."""
+    def meet_starts(self, starts: Sequence[SignedStart]) -> None:
+        """Keep the starts of other sites, of each at most one, with one flush for all; not those of which one is kept that was further, or this one."""
+        new = [each for each in starts if not self._has_met(each)]
+        if not new:
+            return
+        with self.journal.turn() as turn:
+            kept = [turn.append(_START_SEEN, {"start": each.model_dump(mode="json")}) for each in new]
+        for entry in kept:
+            self._read_start(entry)
+
+    def _has_met(self, signed: SignedStart) -> bool:
         known, start = self.starts.get(signed.start.site), signed.start
-        if (
+        return (
             known is not None
             and known.start.identity == start.identity
             and known.start.position.sequence >= start.position.sequence
-        ):
-            return
-        self._read_start(self.journal.append(_START_SEEN, {"start": signed.model_dump(mode="json")}))
+        )
 
     def seen_of(self, site: SiteName, identity: str) -> tuple[SignedWitness | None, SignedStart | None]:
         """The newest statement of a site under its key, and the start of it that was furthest."""

@@ -9,7 +9,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import structlog
@@ -21,11 +21,12 @@ from client.transparency.memory import REENROL, SET_BACK, WitnessMemory
 from protos.frames import RefusalCode
 from protos.membership import MemberList
 from protos.vouching import SignedStart, SignedVoucher, Start, Voucher
-from protos.witness import Position, WitnessStatement, key_part
+from protos.witness import Position, SignedWitness, WitnessStatement, key_part
 from strategies.errors import Refused
 from strategies.ids import SiteName
 
 _log = structlog.get_logger(__name__)
+_Asked = tuple[SignedStart, Start]
 
 
 @dataclass
@@ -58,26 +59,30 @@ class Vouching:
 
     def vouch(self, starts: Iterable[SignedStart], accepted: Accepted) -> tuple[SignedVoucher, ...]:
         """This site's word on the starts of others. Raises Refused for one that is not signed, and `JournalBroken`."""
-        said = []
-        for signed in starts:
-            start = signed.verify(accepted.members)
-            if start.site == self.memory.site:
-                continue
-            statement, earlier = self.memory.seen_of(start.site, start.identity)
-            self.memory.meet_start(signed)
-            voucher = Voucher(
-                federation=start.federation,
-                by=self.memory.site,
-                identity=self.memory.identity.public,
-                site=start.site,
-                nonce=start.nonce,
-                statement=statement,
-                start=earlier if earlier != signed else None,
-                met=self.answers.met(start.site),
-                at=self.memory.clock(),
-            )
-            said.append(SignedVoucher.sign(voucher, self.memory.identity))
+        asked = [(signed, signed.verify(accepted.members)) for signed in starts]
+        others = [(signed, start) for signed, start in asked if start.site != self.memory.site]
+        said: list[SignedVoucher] = []
+        for batch in _of_different_sites(others):
+            seen = [self.memory.seen_of(start.site, start.identity) for _, start in batch]
+            self.memory.meet_starts([signed for signed, _ in batch])
+            said += [self._word_on(*of, *before) for of, before in zip(batch, seen, strict=True)]
         return tuple(said)
+
+    def _word_on(
+        self, signed: SignedStart, start: Start, statement: SignedWitness | None, earlier: SignedStart | None
+    ) -> SignedVoucher:
+        voucher = Voucher(
+            federation=start.federation,
+            by=self.memory.site,
+            identity=self.memory.identity.public,
+            site=start.site,
+            nonce=start.nonce,
+            statement=statement,
+            start=earlier if earlier != signed else None,
+            met=self.answers.met(start.site),
+            at=self.memory.clock(),
+        )
+        return SignedVoucher.sign(voucher, self.memory.identity)
 
     def take(self, vouchers: Iterable[SignedVoucher], accepted: Accepted) -> None:
         """Hold this site's journal against what others have seen. Raises `TaskRefused` where it is behind. Those for another start say nothing."""
@@ -145,6 +150,18 @@ class Vouching:
             f"{SET_BACK}: {why}. {REENROL}",
         )
         return self._behind
+
+
+def _of_different_sites(asked: Sequence[_Asked]) -> Iterator[list[_Asked]]:
+    """`asked` in order, in batches that have no site twice: of two starts of one site the second is shown the first."""
+    batch: list[_Asked] = []
+    for each in asked:
+        if any(each[1].site == other.site for _, other in batch):
+            yield batch
+            batch = []
+        batch.append(each)
+    if batch:
+        yield batch
 
 
 def _positions(said: Voucher, members: MemberList) -> list[Position]:

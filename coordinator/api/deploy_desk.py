@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any, Final
 
 from coordinator.api.client import ControlClient
+from coordinator.api.facts import listed
 from coordinator.deploy.desk import Facts
 from coordinator.deploy.targets.settings import TargetSettings
 from protos import deployments_pb2 as wire
 from protos.rollouts import Canary, Full, RolloutRules, Shadow, Step
-from strategies.errors import Refused
 
 _SERVICE: Final = "covenant.deploy.v1.Deployments/"
 
@@ -29,7 +28,16 @@ class RemoteDeployDesk:
             wire.Done,
         )
 
-    def start(self, name: str, version: int, target: str, step: Step, rules: RolloutRules, why: str) -> str:
+    def start(
+        self,
+        name: str,
+        version: int,
+        target: str,
+        step: Step,
+        rules: RolloutRules,
+        why: str,
+        seen: int | None = None,
+    ) -> str:
         """See `DeployDesk.start`."""
         word, share = words_of(step)
         started = self._client.change(
@@ -43,36 +51,37 @@ class RemoteDeployDesk:
                 share=share,
                 rules=rules.canonical,
                 why=why,
+                seen=seen,
             ),
             wire.RolloutStarted,
         )
         rollout: str = started.rollout
         return rollout
 
-    def promote(self, target: str, step: Step | None, why: str) -> None:
+    def promote(self, target: str, step: Step | None, why: str, seen: int | None = None) -> None:
         """See `DeployDesk.promote`."""
         word, share = ("", 0.0) if step is None else words_of(step)
         self._client.change(
             f"{_SERVICE}PromoteRollout",
             lambda id_: wire.PromoteRolloutRequest(
-                request_id=id_, target=target, step=word, share=share, why=why
+                request_id=id_, target=target, step=word, share=share, why=why, seen=seen
             ),
             wire.Done,
         )
 
-    def roll_back(self, target: str, why: str) -> None:
+    def roll_back(self, target: str, why: str, seen: int | None = None) -> None:
         """See `DeployDesk.roll_back`."""
         self._client.change(
             f"{_SERVICE}RollBack",
-            lambda id_: wire.RollBackRequest(request_id=id_, target=target, why=why),
+            lambda id_: wire.RollBackRequest(request_id=id_, target=target, why=why, seen=seen),
             wire.Done,
         )
 
-    def renew(self, target: str, why: str) -> None:
+    def renew(self, target: str, why: str, seen: int | None = None) -> None:
         """See `DeployDesk.renew`."""
         self._client.change(
             f"{_SERVICE}RenewRelease",
-            lambda id_: wire.RenewReleaseRequest(request_id=id_, target=target, why=why),
+            lambda id_: wire.RenewReleaseRequest(request_id=id_, target=target, why=why, seen=seen),
             wire.Done,
         )
 
@@ -111,11 +120,7 @@ class RemoteDeployDesk:
         return self._listed("ListRecalls", wire.ListRecallsRequest())
 
     def _listed(self, method: str, request: Any) -> Facts:  # noqa: ANN401  (a message)
-        answer = self._client.ask(f"{_SERVICE}{method}", request, wire.Facts)
-        found = json.loads(answer.facts)
-        if not isinstance(found, list) or not all(isinstance(each, dict) for each in found):
-            raise Refused(f"{self._client.server} sent no list of facts")
-        return found
+        return listed(self._client.ask(f"{_SERVICE}{method}", request, wire.Facts), self._client.server)
 
 
 def words_of(step: Step) -> tuple[str, float]:

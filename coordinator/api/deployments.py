@@ -144,7 +144,7 @@ def _seen(
     return request.seen if request.HasField("seen") else None
 
 
-def _fitting(facts: Facts) -> wire.Facts:
+def fitting(facts: Facts) -> Facts:
     """As many as fit one message, from the first."""
     kept, size = Facts(), 2
     for each in facts:
@@ -152,4 +152,9 @@ def _fitting(facts: Facts) -> wire.Facts:
         if size > FULL_BYTES:
             break
         kept.append(each)
+    return kept
+
+
+def _fitting(facts: Facts) -> wire.Facts:
+    kept = fitting(facts)
     return wire.Facts(facts=json.dumps(kept).encode(), more=len(kept) < len(facts))

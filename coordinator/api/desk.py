@@ -2,49 +2,40 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from coordinator.api.client import ControlClient
-from coordinator.api.messages import halt_view, model_version, run_view, standing_view
+from coordinator.api.ledger_desk import RemoteLedger
+from coordinator.api.messages import halt_view, run_view, standing_view
 from coordinator.api.plans import comment_view
 from coordinator.api.policy_desk import RemotePolicies
 from coordinator.db.schema import FINAL_STATES
 from coordinator.governance.halts import HaltView
 from coordinator.governance.log import RawEntry
-from coordinator.ledger.ceilings import Drafted, Proposal
-from coordinator.ledger.units import unit_text
-from coordinator.office.ceilings import AppliedCeiling
 from coordinator.office.comments import Comment
 from coordinator.office.plans import ProposedPlan
 from coordinator.office.standing import PlanStanding
-from coordinator.registry.versions import ModelVersion
 from coordinator.runs import RunView
 from protos import control_pb2 as control
 from protos import governance_pb2 as governance
 from protos.approvals import PlanEvidence, PlanStatement
-from protos.ceilings import CeilingDecision, SignedCeiling
 from protos.contract import Contract
 from protos.files import new_file
-from protos.gates import Verdict
 from protos.halt_lifts import LiftStatement
 from protos.halts import HaltOrder
 from protos.log_export import ExportHeader
-from protos.model_stages import Stage
-from protos.personal import PersonalStatement
 from protos.plan import Plan
 from strategies.errors import Refused
-from strategies.ids import RunId, SiteName, run_id
+from strategies.ids import RunId, run_id
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
 _PAGE: Final = 500
 _RUNS: Final = "covenant.control.v1.Runs/"
 _PLANS: Final = "covenant.governance.v1.Plans/"
 _HALTS: Final = "covenant.governance.v1.Halts/"
-_LEDGER: Final = "covenant.governance.v1.Ledger/"
 _LOG: Final = "covenant.governance.v1.Log/"
 
 
@@ -58,6 +49,11 @@ class RemoteDesk:
     def policies(self) -> RemotePolicies:
         """See `Desk.policies`."""
         return RemotePolicies(self.client)
+
+    @property
+    def ledger(self) -> RemoteLedger:
+        """See `Desk.ledger`."""
+        return RemoteLedger(self.client)
 
     def runs(self) -> Iterable[RunView]:
         """See `Desk.runs`."""
@@ -263,75 +259,6 @@ class RemoteDesk:
                 governance.Halt,
             )
         )
-
-    def draft_ceiling(self, site: SiteName, population: str, proposal: Proposal) -> Drafted:
-        """See `Desk.draft_ceiling`. Whoever signs it reads what it says, and `ceiling sign` compares its federation with the root."""
-        request = governance.DraftCeilingRequest(
-            site=site,
-            population=population,
-            unit=unit_text(proposal.unit),
-            epsilon=proposal.epsilon,
-            delta=proposal.delta,
-            reason=proposal.reason,
-            alert_at=None if proposal.alert_at is None else governance.Fractions(values=proposal.alert_at),
-            overlaps=None if proposal.overlaps is None else governance.Names(values=proposal.overlaps),
-            order=proposal.order,
-        )
-        found = self.client.ask(f"{_LEDGER}DraftCeiling", request, governance.DraftedCeiling)
-        decision = CeilingDecision.from_canonical(found.decision)
-        return Drafted(decision=decision, officers=found.officers, loosens=found.loosens)
-
-    def apply_ceiling(self, signed: SignedCeiling) -> AppliedCeiling:
-        """See `Desk.apply_ceiling`."""
-        done = self.client.change(
-            f"{_LEDGER}ApplyCeiling",
-            lambda id_: governance.ApplyCeilingRequest(request_id=id_, decision=signed.canonical),
-            governance.AppliedCeiling,
-        )
-        return AppliedCeiling(json.loads(done.account.facts), tuple(map(json.loads, done.alerts_reached_now)))
-
-    def models(self) -> Iterable[ModelVersion]:
-        """See `Desk.models`."""
-        for page in self.client.pages(
-            "covenant.control.v1.Models/ListModels",
-            lambda token: control.ListModelsRequest(page_size=_PAGE, page_token=token),
-            control.ListModelsResponse,
-        ):
-            yield from map(model_version, page.models)
-
-    def validate_model(self, name: str, version: int, why: str) -> tuple[Verdict, Stage]:
-        """See `Desk.validate_model`."""
-        done = self.client.change(
-            "covenant.control.v1.Models/ValidateModel",
-            lambda id_: control.ValidateModelRequest(request_id=id_, name=name, version=version, why=why),
-            control.ValidateModelResponse,
-        )
-        return Verdict.from_canonical(done.verdict), Stage(done.stage)
-
-    def tell_personal(self, statement: PersonalStatement) -> tuple[str, ...]:
-        """See `Desk.tell_personal`."""
-        done = self.client.change(
-            "covenant.control.v1.Models/TellPersonal",
-            lambda id_: control.TellPersonalRequest(request_id=id_, statement=statement.canonical),
-            control.TellPersonalResponse,
-        )
-        return tuple(done.models)
-
-    def accounts(self) -> Iterable[dict[str, Any]]:
-        """See `Desk.accounts`."""
-        for page in self.client.pages(
-            f"{_LEDGER}ListAccounts",
-            lambda token: governance.ListAccountsRequest(page_size=_PAGE, page_token=token),
-            governance.ListAccountsResponse,
-        ):
-            yield from (json.loads(each.facts) for each in page.accounts)
-
-    def account(self, site: str, population: str, unit: str | None) -> dict[str, Any]:
-        """See `Desk.account`."""
-        request = governance.GetAccountRequest(site=site, population=population, unit=unit or "")
-        found = self.client.ask(f"{_LEDGER}GetAccount", request, governance.Account)
-        facts: dict[str, Any] = json.loads(found.facts)
-        return facts
 
     def _launched(self, make: Callable[[str], control.LaunchRunRequest], request_id: str | None) -> RunId:
         done = self.client.change(f"{_RUNS}LaunchRun", make, control.LaunchRunResponse, request_id)

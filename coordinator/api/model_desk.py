@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -12,13 +13,16 @@ from coordinator.api.models import standing_read
 from coordinator.registry.approvals import ModelStanding
 from coordinator.registry.versions import ModelVersion
 from protos import control_pb2 as control
+from protos.gates import Verdict
 from protos.model_approvals import ModelStatement
 from protos.model_notes import ModelNote
 from protos.model_stages import Stage
+from protos.personal import PersonalStatement
 from strategies.encoding import digest_of
 from strategies.errors import Refused
 from strategies.ids import Digest, digest
 
+_PAGE: Final = 500
 _MODELS: Final = "covenant.control.v1.Models/"
 
 
@@ -27,6 +31,15 @@ class RemoteModelDesk:
     """See `coordinator.model_desk.ModelDesk`."""
 
     client: ControlClient
+
+    def versions(self) -> Iterable[ModelVersion]:
+        """See `ModelDesk.versions`."""
+        for page in self.client.pages(
+            f"{_MODELS}ListModels",
+            lambda token: control.ListModelsRequest(page_size=_PAGE, page_token=token),
+            control.ListModelsResponse,
+        ):
+            yield from map(model_version, page.models)
 
     def standing(self, model: str) -> ModelStanding:
         """See `ModelDesk.standing`; refuses another version than was asked for, and a digest that is not of the files that are named."""
@@ -97,3 +110,21 @@ class RemoteModelDesk:
             self.client.ask(f"{_MODELS}GetLineage", request, control.Lineage).facts
         )
         return facts
+
+    def validate(self, name: str, version: int, why: str) -> tuple[Verdict, Stage]:
+        """See `ModelDesk.validate`."""
+        done = self.client.change(
+            f"{_MODELS}ValidateModel",
+            lambda id_: control.ValidateModelRequest(request_id=id_, name=name, version=version, why=why),
+            control.ValidateModelResponse,
+        )
+        return Verdict.from_canonical(done.verdict), Stage(done.stage)
+
+    def tell_personal(self, statement: PersonalStatement) -> tuple[str, ...]:
+        """See `ModelDesk.tell_personal`."""
+        done = self.client.change(
+            f"{_MODELS}TellPersonal",
+            lambda id_: control.TellPersonalRequest(request_id=id_, statement=statement.canonical),
+            control.TellPersonalResponse,
+        )
+        return tuple(done.models)

@@ -1,26 +1,31 @@
-"""`Models` of the control API, as far as versions are approved, moved, named and traced."""
+"""`Models` of the control API: versions are listed, judged, approved, moved, named, traced and personalised."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from itertools import islice
 
 from coordinator.api.door import Call, Function
 from coordinator.api.messages import model_message, model_version
+from coordinator.api.pages import limit_of, page_of, start_of
 from coordinator.bootstrap import Centre
+from coordinator.office import gate, personal
 from coordinator.office import models as office
 from coordinator.registry.approvals import ModelStanding
+from coordinator.registry.versions import find_version, list_versions
 from protos import control_pb2 as control
 from protos.membership import Role
 from protos.model_approvals import ModelLack, ModelStatement, Subject
 from protos.model_notes import ModelNote
 from protos.model_stages import Stage
+from protos.personal import PersonalStatement
 from strategies.errors import UsageError
 from strategies.ids import digest
 
 
 class Models:
-    """Answers for what becomes of versions."""
+    """Answers for models."""
 
     def __init__(self, centre: Centre) -> None:
         self._centre = centre
@@ -28,13 +33,38 @@ class Models:
     def functions(self) -> Mapping[str, Function]:
         """By method."""
         return {
+            "covenant.control.v1.Models/ListModels": self.list,
+            "covenant.control.v1.Models/GetModel": self.get,
+            "covenant.control.v1.Models/ValidateModel": self.validate,
             "covenant.control.v1.Models/GetStanding": self.standing,
             "covenant.control.v1.Models/ApproveModel": self.approve,
             "covenant.control.v1.Models/StateModel": self.state,
             "covenant.control.v1.Models/MoveModel": self.move,
             "covenant.control.v1.Models/NameModel": self.name,
             "covenant.control.v1.Models/GetLineage": self.lineage,
+            "covenant.control.v1.Models/TellPersonal": self.tell_personal,
         }
+
+    def list(self, request: control.ListModelsRequest, call: Call) -> control.ListModelsResponse:
+        """All versions of all models."""
+        del call
+        start, limit = start_of(request.page_token), limit_of(request.page_size)
+        found = islice(list_versions(self._centre.engine), start, start + limit + 1)
+        models, token = page_of(start, limit, map(model_message, found))
+        return control.ListModelsResponse(models=models, next_page_token=token)
+
+    def get(self, request: control.GetModelRequest, call: Call) -> control.Model:
+        """One version."""
+        del call
+        version = f"@{request.version}" if request.version else ""
+        return model_message(find_version(self._centre.engine, f"{request.name}{version}"))
+
+    def validate(self, request: control.ValidateModelRequest, call: Call) -> control.ValidateModelResponse:
+        """Have a version judged by the gate."""
+        verdict, stage = gate.validate(
+            self._centre, call.actor, request.name, request.version, request.why, call.asked
+        )
+        return control.ValidateModelResponse(verdict=verdict.canonical, stage=str(stage))
 
     def standing(self, request: control.GetStandingRequest, call: Call) -> control.ModelStanding:
         """How far a version is approved."""
@@ -75,6 +105,12 @@ class Models:
             site=request.site or None,
         )
         return control.Lineage(facts=json.dumps(facts))
+
+    def tell_personal(self, request: control.TellPersonalRequest, call: Call) -> control.TellPersonalResponse:
+        """Keep a site's word that it personalises a model."""
+        statement = PersonalStatement.from_canonical(request.statement)
+        found = personal.tell(self._centre, call.actor, statement, call.asked)
+        return control.TellPersonalResponse(models=found)
 
 
 def stage_of(word: str) -> Stage:

@@ -5,7 +5,9 @@
    `protos.halts.LIFT_RULE`.
 3. Officers approve a version; an engineer then brings it to where it runs, and lets it go on. Whoever approves or engineers may take it back or recall
    it: to stop is safe. Targets are an admin's.
-4. An admin and a site's operator are given no proposed plans, models or accounts. Everybody may read the log, which has the plans that were
+4. Engineers and model risk have models watched and acknowledge alarms, and have retraining drafted or thrown away: nobody can do that unseen, since it
+   is in the log. Engineers adopt drafts, as they propose plans.
+5. An admin and a site's operator are given no proposed plans, models or accounts. Everybody may read the log, which has the plans that were
    launched and what was charged for them.
 """
 
@@ -74,6 +76,21 @@ RULES: Final[dict[str, Rule]] = {
     "covenant.deploy.v1.Deployments/ListOrders": _reads({*_READERS, Role.ADMIN}),
     "covenant.deploy.v1.Deployments/ListRunning": _reads(_READERS),
     "covenant.deploy.v1.Deployments/ListRecalls": _reads(_READERS),
+    "covenant.monitor.v1.Monitors/WatchModel": _changes(Role.ML_ENGINEER, Role.MODEL_RISK),
+    "covenant.monitor.v1.Monitors/AcknowledgeAlarm": _changes(Role.ML_ENGINEER, Role.MODEL_RISK),
+    "covenant.monitor.v1.Monitors/ImportWindows": _changes(Role.ML_ENGINEER),
+    "covenant.monitor.v1.Monitors/RetryAlert": _changes(Role.ML_ENGINEER, Role.ADMIN),
+    "covenant.monitor.v1.Monitors/ListMonitors": _reads(_READERS),
+    "covenant.monitor.v1.Monitors/GetWindows": _reads(_READERS),
+    "covenant.monitor.v1.Monitors/ListAlarms": _reads(_READERS),
+    "covenant.monitor.v1.Monitors/ListAlerts": _reads({*_READERS, Role.ADMIN}),
+    "covenant.loop.v1.Loop/GetStatus": _reads(_READERS),
+    "covenant.loop.v1.Loop/ListDrafts": _reads(_READERS),
+    "covenant.loop.v1.Loop/GetDraft": _reads(_READERS),
+    "covenant.loop.v1.Loop/AdvisePlan": _reads(_READERS),
+    "covenant.loop.v1.Loop/DraftRetraining": _changes(Role.ML_ENGINEER, Role.MODEL_RISK),
+    "covenant.loop.v1.Loop/AdoptDraft": _changes(Role.ML_ENGINEER),
+    "covenant.loop.v1.Loop/DismissDraft": _changes(Role.ML_ENGINEER, Role.MODEL_RISK),
     "covenant.governance.v1.Plans/ProposePlan": _changes(Role.ML_ENGINEER),
     "covenant.governance.v1.Plans/ApprovePlan": _changes(Role.PRIVACY_OFFICER, Role.MODEL_RISK),
     "covenant.governance.v1.Plans/GetPlan": _reads(_READERS),

@@ -1,31 +1,27 @@
-"""`Runs` and `Models` of the control API."""
+"""`Runs` of the control API."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from itertools import islice
 
 from coordinator import runs as views
 from coordinator.api.door import Call, Function
-from coordinator.api.messages import model_message, run_message
+from coordinator.api.messages import run_message
 from coordinator.api.pages import limit_of, page_of, start_of
 from coordinator.bootstrap import Centre
 from coordinator.db.schema import FINAL_STATES
-from coordinator.office import personal
 from coordinator.office import runs as office
 from coordinator.office.plans import ProposedPlan, find_plan
-from coordinator.registry.versions import find_version, list_versions
 from protos import control_pb2 as control
 from protos.approvals import PlanEvidence
 from protos.contract import Contract
-from protos.personal import PersonalStatement
 from protos.plan import Plan
 from strategies.errors import UsageError
 from strategies.ids import run_id
 
 
 class Runs:
-    """Answers for runs and models."""
+    """Answers for runs."""
 
     def __init__(self, centre: Centre) -> None:
         self._centre = centre
@@ -39,9 +35,6 @@ class Runs:
             "covenant.control.v1.Runs/WatchRun": self.watch,
             "covenant.control.v1.Runs/StopRun": self.stop,
             "covenant.control.v1.Runs/ResumeRun": self.resume,
-            "covenant.control.v1.Models/ListModels": self.models,
-            "covenant.control.v1.Models/GetModel": self.model,
-            "covenant.control.v1.Models/TellPersonal": self.tell_personal,
         }
 
     def launch(self, request: control.LaunchRunRequest, call: Call) -> control.LaunchRunResponse:
@@ -90,26 +83,6 @@ class Runs:
         run = run_id(request.run)
         office.resume(self._centre, call.actor, run, call.asked)
         return run_message(views.view(self._centre.engine, run))
-
-    def models(self, request: control.ListModelsRequest, call: Call) -> control.ListModelsResponse:
-        """All versions of all models."""
-        del call
-        start, limit = start_of(request.page_token), limit_of(request.page_size)
-        found = islice(list_versions(self._centre.engine), start, start + limit + 1)
-        models, token = page_of(start, limit, map(model_message, found))
-        return control.ListModelsResponse(models=models, next_page_token=token)
-
-    def model(self, request: control.GetModelRequest, call: Call) -> control.Model:
-        """One version."""
-        del call
-        version = f"@{request.version}" if request.version else ""
-        return model_message(find_version(self._centre.engine, f"{request.name}{version}"))
-
-    def tell_personal(self, request: control.TellPersonalRequest, call: Call) -> control.TellPersonalResponse:
-        """Keep a site's word that it personalises a model."""
-        statement = PersonalStatement.from_canonical(request.statement)
-        found = personal.tell(self._centre, call.actor, statement, call.asked)
-        return control.TellPersonalResponse(models=found)
 
 
 def _documents(sent: control.Documents) -> ProposedPlan:

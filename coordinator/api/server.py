@@ -28,14 +28,15 @@ from coordinator.api.halts import Halts
 from coordinator.api.identity import CurrentMembers, Identity
 from coordinator.api.ledger import Accounts
 from coordinator.api.log import Log
-from coordinator.api.model_gate import ModelGate
+from coordinator.api.loop import Loop
 from coordinator.api.models import Models
+from coordinator.api.monitors import Monitors
 from coordinator.api.plans import Plans
 from coordinator.api.policies import Policies
 from coordinator.api.runs import Runs
 from coordinator.bootstrap import Centre
 from coordinator.control_tls import control_files
-from protos import control_pb2, deployments_pb2, governance_pb2, policy_pb2
+from protos import control_pb2, deployments_pb2, governance_pb2, loop_pb2, monitors_pb2, policy_pb2
 from strategies.errors import CovenantError, DiskError, UsageError
 
 MOST_MESSAGE_BYTES: Final = 4 << 20
@@ -48,6 +49,8 @@ _log = structlog.get_logger(__name__)
 _FILES: Final[Sequence[Any]] = (
     control_pb2,
     deployments_pb2,
+    monitors_pb2,
+    loop_pb2,
     governance_pb2,
     policy_pb2,
     health_pb2,
@@ -147,7 +150,6 @@ def functions_of(centre: Centre) -> Mapping[str, Function]:
     """What answers each method of Covenant's own services."""
     return {
         **Runs(centre).functions(),
-        **ModelGate(centre).functions(),
         **Plans(centre).functions(),
         **Log(centre).functions(),
         **Accounts(centre).functions(),
@@ -155,6 +157,8 @@ def functions_of(centre: Centre) -> Mapping[str, Function]:
         **Models(centre).functions(),
         **Policies(centre).functions(),
         **Deployments(centre).functions(),
+        **Monitors(centre).functions(),
+        **Loop(centre).functions(),
     }
 
 

@@ -19,10 +19,12 @@ from coordinator.cli import (
     keys,
     ledger,
     log,
+    loop,
     members,
     model_explain,
     model_gate,
     models,
+    monitor,
     plans,
     policies,
     privacy,
@@ -60,6 +62,8 @@ def register(app: typer.Typer) -> None:
     app.add_typer(models.app, name="model")
     app.add_typer(score.app, name="score")
     app.add_typer(deploy.app, name="deploy")
+    app.add_typer(monitor.app, name="monitor")
+    app.add_typer(loop.app, name="loop")
     app.add_typer(access.app, name="access")
     app.add_typer(console.app, name="console")
     app.add_typer(backup.app, name="backup")

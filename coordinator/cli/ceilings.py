@@ -86,7 +86,7 @@ def draft(
         overlaps=[] if no_overlap else overlap or None,
         order=order,
     )
-    drafted = desk_at(home, access).draft_ceiling(site_name(site), population, proposal)
+    drafted = desk_at(home, access).ledger.draft_ceiling(site_name(site), population, proposal)
     write_new(out, SignedCeiling(decision=drafted.decision).canonical + b"\n", mode=PUBLIC_MODE)
     if json:
         emit({**_facts(SignedCeiling(decision=drafted.decision)), "officers_needed": drafted.officers})
@@ -139,7 +139,7 @@ def show(decision: DecisionFile, json: Json = False) -> None:
 def apply(decision: DecisionFile, home: Home = None, access: Access = None, json: Json = False) -> None:
     """Carry out a decision that enough privacy officers have signed, and put it into the log."""
     signed = load_document(decision, SignedCeiling)
-    done = desk_at(home, access).apply_ceiling(signed)
+    done = desk_at(home, access).ledger.apply_ceiling(signed)
     if json:
         emit({**done.account, "alerts_reached_now": list(done.alerts)})
         return
@@ -151,7 +151,7 @@ def apply(decision: DecisionFile, home: Home = None, access: Access = None, json
 
 def words(decision: CeilingDecision) -> str:
     """What officers decide, for whoever signs it."""
-    alerts = ", ".join(f"{each:.0%}" for each in decision.alert_at) or "none"
+    alerts = ", ".join(f"{each!r}" for each in decision.alert_at) or "none"
     return "\n".join(
         (
             f"{decision.words}, digest {decision.digest}",

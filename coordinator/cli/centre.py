@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import signal
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
@@ -14,10 +15,11 @@ from coordinator.cli.options import Home, centre_at
 from coordinator.db.engine import open_database
 from coordinator.db.migrate import migrate
 from coordinator.keys import CARD_SUFFIX, LOG_NAME, make_key, warn_of_bare_keys
-from coordinator.settings import CONFIG_NAME, CoordinatorConfig, load_settings
+from coordinator.settings import CONFIG_NAME, CoordinatorConfig, Settings, load_settings
 from protos.documents import read_document
+from protos.enrolment import IdentityCard
 from protos.logs import configure
-from protos.passphrases import read_passphrase
+from protos.passphrases import Passphrase, read_passphrase
 from protos.shell import people
 from strategies.errors import UsageError
 
@@ -75,9 +77,6 @@ def init(  # noqa: PLR0917 (each is an option of the command)
     ] = None,
 ) -> None:
     """Make a coordinator's folder: configuration, certificates of transport and control API, the log's key, database."""
-    from coordinator.control_tls import control_files
-    from coordinator.tls import make_transport_certificates
-
     if (folder / CONFIG_NAME).exists():
         raise UsageError(
             f"{folder / CONFIG_NAME} exists; a coordinator is never overwritten, choose another folder"
@@ -94,19 +93,30 @@ def init(  # noqa: PLR0917 (each is an option of the command)
         console=_console(control_host, console_port),
     )
     read_document(config, CoordinatorConfig, CONFIG_NAME)  # before anything is made
+    hosts = list(dict.fromkeys([host, "localhost", "127.0.0.1", *(name or [])]))
+    settings, card = _made(folder, federation, hosts, config, passphrase)
+    people.print(
+        f"made {settings.home}; send {settings.home / LOG_NAME}{CARD_SUFFIX} to the officers and tell them this fingerprint:"
+    )
+    people.print(f"  {card.fingerprint}", highlight=False)
+
+
+def _made(
+    folder: Path, federation: str, hosts: Sequence[str], config: str, passphrase: Passphrase | None
+) -> tuple[Settings, IdentityCard]:
+    """The folder with all that is in it, and the log's key to compare with."""
+    from coordinator.control_tls import control_files
+    from coordinator.tls import make_transport_certificates
+
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    hosts = list(dict.fromkeys([host, "localhost", "127.0.0.1", *(name or [])]))
     make_transport_certificates(folder / "tls", federation=federation, hosts=hosts, now=datetime.now(UTC))
     card = make_key(folder, LOG_NAME, passphrase)
     (folder / CONFIG_NAME).write_text(config)
     settings = load_settings(folder)
     control_files(settings, datetime.now(UTC), hosts)
     migrate(open_database(settings.database_url))
-    people.print(
-        f"made {settings.home}; send {settings.home / LOG_NAME}{CARD_SUFFIX} to the officers and tell them this fingerprint:"
-    )
-    people.print(f"  {card.fingerprint}", highlight=False)
+    return settings, card
 
 
 def _keys(passphrase_file: Path | None) -> str:

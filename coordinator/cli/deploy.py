@@ -41,6 +41,14 @@ TargetArgument = Annotated[
 Why = Annotated[
     str, typer.Option(help="Why, in at most 500 characters; everybody who reads the log reads it.")
 ]
+Seen = Annotated[
+    int | None,
+    typer.Option(
+        help="The newest order of the target as you saw it in `covenant deploy show` (0 before the first): once there is another one nothing is decided.",
+        min=0,
+        max=2**32 - 1,
+    ),
+]
 ShadowOption = Annotated[
     bool, typer.Option("--shadow", help="It scores every request beside what serves, and answers none.")
 ]
@@ -62,16 +70,17 @@ def start(  # noqa: PLR0917 (each is an option of the command)
             help="Rules by which it goes on or is taken back, in YAML (rollout-rules/v1); else those by default."
         ),
     ] = None,
+    seen: Seen = None,
     home: Home = None,
     access: Access = None,
     json: Json = False,
 ) -> None:
     """Begin to bring an approved version to a target: in the shadow, on a share of requests, or in full."""
-    name, version = _version(model)
+    name, version = version_of(model)
     step = _step(canary, shadow=shadow, full=False) or Full()
     chosen = RolloutRules() if rules is None else load_document(rules, RolloutRules)
     desk = deploy_desk_at(home, access)
-    rollout = desk.start(name, version, target, step, chosen, why)
+    rollout = desk.start(name, version, target, step, chosen, why, seen)
     show_target(desk, target, json=json, rollout=rollout)
 
 
@@ -81,13 +90,14 @@ def promote(
     why: Why,
     canary: CanaryOption = None,
     full: Annotated[bool, typer.Option("--full", help="It answers every request.")] = False,
+    seen: Seen = None,
     home: Home = None,
     access: Access = None,
     json: Json = False,
 ) -> None:
     """Let what is on trial go on to a larger share, or in full; without either, to the next step of its rules."""
     desk = deploy_desk_at(home, access)
-    desk.promote(target, _step(canary, shadow=False, full=full), why)
+    desk.promote(target, _step(canary, shadow=False, full=full), why, seen)
     show_target(desk, target, json=json)
 
 
@@ -98,6 +108,7 @@ def rollback(
     wait_s: Annotated[
         float, typer.Option(help="Wait at most so many seconds until it is in force; 0 does not wait.")
     ] = 10.0,
+    seen: Seen = None,
     home: Home = None,
     access: Access = None,
     json: Json = False,
@@ -105,7 +116,7 @@ def rollback(
     """Take the newest rollout back, also one that serves in full; what served before serves again. Says how long that took."""
     began = time.monotonic()
     desk = deploy_desk_at(home, access)
-    desk.roll_back(target, why)
+    desk.roll_back(target, why, seen)
     seconds = _until_confirmed(desk, target, began, wait_s)
     show_target(desk, target, json=json, seconds=seconds)
 
@@ -114,13 +125,14 @@ def rollback(
 def renew(
     target: TargetArgument,
     why: Why,
+    seen: Seen = None,
     home: Home = None,
     access: Access = None,
     json: Json = False,
 ) -> None:
     """Release what serves anew, so that it lasts longer; for an edge target that is a new bundle to carry."""
     desk = deploy_desk_at(home, access)
-    desk.renew(target, why)
+    desk.renew(target, why, seen)
     show_target(desk, target, json=json)
 
 
@@ -134,7 +146,7 @@ def recall(
     json: Json = False,
 ) -> None:
     """Order a version off where it runs; each target confirms. To let nobody deploy it again, quarantine it, which recalls it too."""
-    name, version = _version(model)
+    name, version = version_of(model)
     desk = deploy_desk_at(home, access)
     named = desk.recall(name, version, target, why)
     found = [each for each in desk.recalls() if each["model"] == name and each["version"] == version]
@@ -253,7 +265,8 @@ def _step(canary: float | None, *, shadow: bool, full: bool) -> Step | None:
     return Shadow() if shadow else Full() if full else None
 
 
-def _version(model: str) -> tuple[str, int]:
+def version_of(model: str) -> tuple[str, int]:
+    """Name and number of NAME@NUMBER. Raises UsageError."""
     name, _, number = model.partition("@")
     if not number.isdecimal() or len(number) > _LONGEST_NUMBER or int(number) < 1:
         raise UsageError(

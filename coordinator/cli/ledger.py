@@ -33,7 +33,7 @@ Reason = Annotated[str, typer.Option(help="Why; kept for good.")]
 @app.command("list")
 def list_accounts(home: Home = None, access: Access = None, json: Json = False) -> None:
     """All accounts, with ceilings and what is spent of them."""
-    found = list(desk_at(home, access).accounts())
+    found = list(desk_at(home, access).ledger.accounts())
     if json:
         emit({"accounts": found})
         return
@@ -52,7 +52,7 @@ def show(
     json: Json = False,
 ) -> None:
     """One account in full: figures, runs, alerts, exemptions, and every decision on its ceiling."""
-    found = desk_at(home, access).account(site, population, unit)
+    found = desk_at(home, access).ledger.account(site, population, unit)
     if json:
         emit(found)
         return

@@ -8,7 +8,7 @@ from typing import Any
 from protos.ceilings import SignedCeiling
 from protos.halt_lifts import HaltLift
 from protos.halts import HaltOrder
-from protos.log_deploy import (
+from protos.log_deploy_events import (
     Deployed,
     DeployEvent,
     RecallConfirmed,
@@ -31,6 +31,8 @@ from protos.log_entries import (
 )
 from protos.log_evidence import ModelNoted
 from protos.log_gate import GateJudged
+from protos.log_loop import LoopEvent, RetrainingDecided, RetrainingDrafted, RetrainingLaunched
+from protos.log_monitor import DriftAcknowledged, DriftAlarm, MonitorAdded, MonitorEvent
 from protos.log_office import (
     AccessGranted,
     CallDenied,
@@ -40,7 +42,7 @@ from protos.log_office import (
     PlanProposed,
 )
 from protos.log_policies import PolicyEvent, PolicyInForce, PolicyJudged, PolicyPublished
-from protos.log_registry import ModelAliased, ModelApproved, ModelMoved, ModelSigned, RegistryEvent
+from protos.log_registry_events import ModelAliased, ModelApproved, ModelMoved, ModelSigned, RegistryEvent
 from protos.log_run_events import (
     AttemptVoided,
     ReservationGivenUp,
@@ -80,6 +82,10 @@ def words_of(what: What) -> str:  # noqa: PLR0911  (one line a kind)
             return _words_of_registry(what)
         case TargetAdded() | Deployed() | RolloutMoved() | RecallOrdered() | RecallConfirmed():
             return _words_of_deployment(what)
+        case MonitorAdded() | DriftAlarm() | DriftAcknowledged():
+            return _words_of_monitoring(what)
+        case RetrainingDrafted() | RetrainingDecided() | RetrainingLaunched():
+            return _words_of_loop(what)
         case (
             CeilingSet()
             | Halted()
@@ -142,6 +148,41 @@ def _words_of_deployment(what: DeployEvent) -> str:
             return f"{what.model}@{what.version} is recalled from {what.target}, by {what.by}: {what.why}"
         case RecallConfirmed():
             return f"{what.model}@{what.version} runs on {what.target} no more, confirmed with order {what.revision}"
+
+
+def _words_of_monitoring(what: MonitorEvent) -> str:
+    match what:
+        case MonitorAdded():
+            allowed = (
+                ""
+                if what.approvals is None
+                else f", loosened as {' and '.join(each.officer for each in what.approvals)} signed"
+            )
+            rules = what.rules
+            rate = f"{rules.false_alarm_rate:g} in {rules.horizon} windows"
+            tolerated = f"PSI {rules.tolerated_psi:g} and metrics worse by {rules.tolerated_drop:g} tolerated"
+            return (
+                f"{what.model}@{what.version} is watched by monitor {what.monitor.digest[:_SHORT]}, false alarms at most {rate}, {tolerated},"
+                f" by {what.by}{allowed}: {what.why}"
+            )
+        case DriftAlarm():
+            return f"{what.alarm} of {what.model}@{what.version} at {what.place}, window {what.number}: {what.words}"
+        case DriftAcknowledged():
+            return f"{what.alarm} of {what.model} is acknowledged by {what.by}: {what.why}"
+
+
+def _words_of_loop(what: LoopEvent) -> str:
+    match what:
+        case RetrainingDrafted():
+            made = f"drafts plan {what.plan[:_SHORT]}" if what.plan is not None else "drafts no plan"
+            cause = f"for {what.alarm}" if what.alarm is not None else f"asked by {what.by}"
+            return f"{what.draft} of {what.model}@{what.version} {made}, {cause}: {what.says[0]}"
+        case RetrainingDecided(decision="expired"):
+            return f"{what.draft} of {what.model} has expired: {what.why}"
+        case RetrainingDecided():
+            return f"{what.draft} of {what.model} is {what.decision} by {what.by}: {what.why}"
+        case RetrainingLaunched():
+            return f"{what.run}: launched by the coordinator for {what.draft} of {what.model}, as pack {what.pack[:_SHORT]} allows"
 
 
 def _words_of_office(what: OfficeEvent) -> str:
@@ -225,7 +266,7 @@ def _words_of_run(what: RunLaunched | RunEvent) -> str:
         case RoundCommitted():
             words = f"round {what.round}, model {what.model[:_SHORT]}"
         case RoundEvaluated():
-            words = f"round {what.round} evaluated: {_words_of_metrics(what.metrics)}"
+            words = f"round {what.round} evaluated: {_words_of_metrics(what.metrics)}{'' if what.panels is None else ', with panels'}"
         case RunEnded():
             words = what.state if what.reason is None else f"{what.state}: {what.reason}"
         case RunResumed():

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from coordinator.cli.options import Access, Home, Json
+from coordinator.cli.options import Access, Home, Json, model_desk_at
 from coordinator.cli.signing import (
     OfficerKey,
     OfficerName,
@@ -18,7 +18,6 @@ from coordinator.cli.signing import (
     open_key,
     read_signed_root,
 )
-from coordinator.model_desk import model_desk_at
 from coordinator.registry.approvals import ModelStanding
 from coordinator.registry.versions import ModelVersion
 from protos.keys import grouped

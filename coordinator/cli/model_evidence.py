@@ -8,7 +8,8 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.model_approvals import ModelArgument
-from coordinator.cli.options import Access, Home, Json, KnownMembers, centre_at
+from coordinator.cli.monitor_windows import carried_windows
+from coordinator.cli.options import Access, Home, Json, KnownMembers, centre_at, model_desk_at
 from coordinator.cli.signing import (
     OfficerKey,
     OfficerName,
@@ -23,7 +24,6 @@ from coordinator.documents import read_membership
 from coordinator.governance.evidence.documents import EvidenceKind, missing
 from coordinator.governance.evidence.forms import Form
 from coordinator.governance.evidence.write import story_here, story_in, write_evidence
-from coordinator.model_desk import model_desk_at
 from protos.documents import load_document
 from protos.keys import grouped
 from protos.membership import Role
@@ -102,22 +102,39 @@ def evidence(
         typer.Option("--root", help="With --export: the federation's root.json, from where you trust it."),
     ] = None,
     members: KnownMembers = None,
+    onnx: Annotated[
+        Path | None,
+        typer.Option(
+            "--onnx",
+            help="With --export: the version's model.onnx, whose digest the log has, to tell which way each feature moves scores.",
+        ),
+    ] = None,
+    windows: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--windows",
+            help="With --export: what `covenant score windows --export` wrote at a place, to tell of outcomes by group where it runs; repeatable.",
+        ),
+    ] = None,
     home: Home = None,
     json: Json = False,
 ) -> None:
-    """Write model card, validation dossier and privacy statement of a version. Every figure is from the log, which is judged first, and names its entries.
+    """Write model card, validation dossier and privacy statement of a version. Every figure is from the log, which is judged first, and names its entries; what is not says so.
 
-    With --export nothing but the file and the root is needed: anybody who has both comes to the same documents.
+    With --export nothing but the file and the root is needed: anybody who has both comes to the same documents, and with --onnx to what the coordinator's say of directions.
     """
-    if export is None and (root is not None or members is not None):
-        raise UsageError("--root and --members go with --export; a coordinator has its own")
+    if export is None and ((root, members, onnx) != (None, None, None) or windows):
+        raise UsageError(
+            "--root, --members, --onnx and --windows go with --export; a coordinator has its own"
+        )
     if export is None:
         story = story_here(centre_at(home), model)
     elif root is None:
         raise UsageError("an export is judged from a root that you trust; name it with --root")
     else:
         known = None if members is None else read_membership(members)
-        story = story_in(export, load_document(root, SignedRoot), known, model)
+        carried = [carried_windows(each) for each in windows or ()]
+        story = story_in(export, load_document(root, SignedRoot), known, model, onnx, carried)
     files = write_evidence(story, folder, kind or (), form or ())
     lacks = {each.what for one in dict.fromkeys(kind or EvidenceKind) for each in missing(story, one)}
     if json:

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from coordinator.cli.options import Access, Home, Json, centre_at, desk_at
+from coordinator.cli.options import Access, Home, Json, centre_at, model_desk_at
 from coordinator.registry.champions import as_champion
 from coordinator.registry.versions import find_version
 from protos.gates import Verdict
@@ -28,7 +28,7 @@ def validate(
     name, _, number = model.partition("@")
     if not number.isdecimal() or len(number) > 9:  # noqa: PLR2004 (digits of a version)
         raise UsageError(f"{model!r} names no version; write NAME@NUMBER, such as {name}@1")
-    verdict, stage = desk_at(home, access).validate_model(name, int(number), why)
+    verdict, stage = model_desk_at(home, access).validate(name, int(number), why)
     if json:
         emit(
             {

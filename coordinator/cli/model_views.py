@@ -11,9 +11,8 @@ from rich.table import Table
 from rich.tree import Tree
 
 from coordinator.cli.model_approvals import ModelArgument
-from coordinator.cli.options import Access, Home, Json, TrustedRoot, centre_at
+from coordinator.cli.options import Access, Home, Json, TrustedRoot, centre_at, model_desk_at
 from coordinator.documents import read_membership
-from coordinator.model_desk import model_desk_at
 from coordinator.registry.compare import Comparison
 from coordinator.registry.exports import verify_export
 from coordinator.registry.versions import find_version

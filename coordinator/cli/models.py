@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from coordinator.cli import model_approvals, model_evidence, model_views
+from coordinator.cli import model_approvals, model_evidence, model_fairness, model_value, model_views
 from coordinator.cli.model_approvals import ModelArgument
-from coordinator.cli.options import Access, Home, Json, centre_at, desk_at
+from coordinator.cli.options import Access, Home, Json, centre_at, model_desk_at
 from coordinator.registry.exports import export_version
 from coordinator.registry.versions import ModelVersion, find_version
 from protos.personal import MOST_STATEMENT_BYTES, PersonalStatement
@@ -27,6 +27,8 @@ for each in (
     model_approvals.alias,
     model_evidence.state,
     model_evidence.evidence,
+    model_fairness.fairness,
+    model_value.value,
     model_views.lineage,
     model_views.compare,
     model_views.verify,
@@ -38,7 +40,7 @@ for each in (
 @app.command("list")
 def list_models(home: Home = None, access: Access = None, json: Json = False) -> None:
     """All registered model versions."""
-    found = list(desk_at(home, access).models())
+    found = list(model_desk_at(home, access).versions())
     if json:
         emit({"models": [_facts(each) for each in found]})
         return
@@ -82,7 +84,7 @@ def personal(
     except OSError as error:
         raise UsageError(f"{file} cannot be read: {error.strerror}") from error
     statement = PersonalStatement.from_canonical(data.strip())
-    found = desk_at(home, access).tell_personal(statement)
+    found = model_desk_at(home, access).tell_personal(statement)
     if json:
         emit({"site": statement.site, "models": list(found)})
     else:
@@ -98,6 +100,7 @@ def _facts(version: ModelVersion) -> dict[str, object]:
         "digest": version.digest,
         "artifacts": dict(version.artifacts),
         "metrics": dict(version.metrics) if version.metrics else None,
+        "panels": dict(version.panels) if version.panels else None,
         "personal": list(version.personal),
         "aliases": list(version.aliases),
         "signed": version.signature is not None,

@@ -9,7 +9,10 @@ import typer
 
 from coordinator.bootstrap import Centre, open_centre
 from coordinator.deploy.desk import DeployDesk
+from coordinator.deploy.monitoring.desk import MonitorDesk
+from coordinator.deploy.monitoring.retraining.desk import LoopDesk
 from coordinator.desk import Desk
+from coordinator.model_desk import ModelDesk
 from coordinator.settings import HOME_VARIABLE, load_settings
 
 Home = Annotated[
@@ -61,6 +64,42 @@ def desk_at(home: Path | None, access: Path | None) -> Desk:
     from coordinator.api.desk import RemoteDesk
 
     return RemoteDesk(ControlClient(access))
+
+
+def model_desk_at(home: Path | None, access: Path | None) -> ModelDesk:
+    """The registry of the coordinator that `access` opens from another machine, or of the one whose folder is `home`."""
+    if access is None:
+        from coordinator.office.model_desk import LocalModelDesk
+
+        return LocalModelDesk(centre_at(home))
+    from coordinator.api.client import ControlClient
+    from coordinator.api.model_desk import RemoteModelDesk
+
+    return RemoteModelDesk(ControlClient(access))
+
+
+def monitor_desk_at(home: Path | None, access: Path | None) -> MonitorDesk:
+    """The monitoring of the coordinator that `access` opens from another machine, or of the one whose folder is `home`."""
+    if access is None:
+        from coordinator.office.monitor_desk import LocalMonitorDesk
+
+        return LocalMonitorDesk(centre_at(home))
+    from coordinator.api.client import ControlClient
+    from coordinator.api.monitor_desk import RemoteMonitorDesk
+
+    return RemoteMonitorDesk(ControlClient(access))
+
+
+def loop_desk_at(home: Path | None, access: Path | None) -> LoopDesk:
+    """The loop of the coordinator that `access` opens from another machine, or of the one whose folder is `home`."""
+    if access is None:
+        from coordinator.office.loop_desk import LocalLoopDesk
+
+        return LocalLoopDesk(centre_at(home))
+    from coordinator.api.client import ControlClient
+    from coordinator.api.loop_desk import RemoteLoopDesk
+
+    return RemoteLoopDesk(ControlClient(access))
 
 
 def deploy_desk_at(home: Path | None, access: Path | None) -> DeployDesk:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,7 @@ import typer
 
 from coordinator.cli.approvals import approve_plan, sign, status
 from coordinator.cli.options import Access, ContractFile, Home, Json, PlanFile, PlanName, desk_at
+from coordinator.cli.plan_advice import advise_plan
 from coordinator.cli.plan_comment import comment
 from coordinator.cli.plan_diff import diff_plans
 from coordinator.cli.plan_explain import explain_page
@@ -24,11 +26,14 @@ from coordinator.governance.policies.rejudge import Said
 from coordinator.office.plans import ProposedPlan
 from coordinator.settings import has_coordinator
 from protos.contract import Contract
-from protos.plan import Plan, SecureAggregation
+from protos.plan import Plan
+from protos.plan_aggregation import SecureAggregation
 from protos.plan_privacy import Privacy
 from protos.plan_releases import forecast, releases_of
+from protos.plan_update_bounds import gate_words, update_bounds
 from protos.shell import emit, people
 from strategies.dp.units import Guarantee
+from strategies.update_rules import RobustRule
 
 app = typer.Typer(no_args_is_help=True, help="Plans: what a run does, decided before any site is asked.")
 app.command("sign")(sign)
@@ -39,6 +44,7 @@ app.command("diff")(diff_plans)
 app.command("explain")(explain_page)
 app.command("matrix")(show_matrix)
 app.command("comment")(comment)
+app.command("advise")(advise_plan)
 
 
 @app.command("check")
@@ -64,6 +70,8 @@ def check(
         "inputs": width,
         "parameters": model.size,
         "aggregation": parsed.aggregation.mode,
+        "rule": parsed.aggregation.rule_kind,
+        "update_gate": _gate_facts(parsed, agreed),
         "secure_aggregation": _secure_facts(parsed),
         "privacy": parsed.privacy.mode,
         "guarantee": None if costs is None else costs.facts(),
@@ -79,6 +87,7 @@ def check(
         highlight=False,
     )
     people.print(f"   aggregation is {_aggregation_words(parsed)}", highlight=False)
+    people.print(f"   gate on the mean update is {gate_words(parsed, agreed)}", highlight=False)
     people.print(f"   privacy is {_privacy_words(parsed, costs)}", highlight=False)
     if said is None:
         people.print("   judged by no policy pack: no coordinator is here to ask", highlight=False)
@@ -137,10 +146,24 @@ def _secure_facts(plan: Plan) -> dict[str, object] | None:
     }
 
 
+def _gate_facts(plan: Plan, contract: Contract) -> dict[str, object] | None:
+    """How long mean updates may be, and can be; None if the plan aggregates in the clear."""
+    bounds, gate = update_bounds(plan, contract), plan.update_gate
+    if bounds is None:
+        return None
+    return {"update_norm": None if gate is None else gate.update_norm, **asdict(bounds)}
+
+
 def _aggregation_words(plan: Plan) -> str:
     facts, chosen = _secure_facts(plan), plan.aggregation
     if facts is None or not isinstance(chosen, SecureAggregation):
-        return "plain: the centre sees each site's update"
+        rule = chosen.update_rule
+        made = (
+            rule.words
+            if isinstance(rule, RobustRule)
+            else "their mean, which one site can move as far as it likes"
+        )
+        return f"plain: the centre sees each site's update, and takes {made}"
     coordinator = "a malicious" if chosen.adversary == "active" else "a curious but honest"
     shape = plan.secure_shape(chosen)
     words = (

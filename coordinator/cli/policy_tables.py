@@ -25,6 +25,7 @@ def pack_facts(pack: PolicyPack) -> dict[str, Any]:
         "effective_from": pack.effective_from.isoformat(),
         "reason": pack.reason,
         "rules": [each.model_dump(mode="json") for each in pack.rules],
+        "launches_retraining_of": list(pack.launches_retraining_of or ()),
     }
 
 
@@ -71,6 +72,10 @@ def show_pack(pack: PolicyPack, said: PackStatements) -> None:
     by = ", ".join(f"{each.officer} ({each.role})" for each in said.statements) or "nobody"
     tell(f"{pack.ref}, digest {pack.digest}")
     tell(f"from {pack.effective_from:%Y-%m-%d %H:%M} UTC, because: {pack.reason}")
+    if pack.launches_retraining_of:
+        tell(
+            f"while it is in effect the coordinator launches approved retraining of {', '.join(pack.launches_retraining_of)} without a person"
+        )
     tell(f"signed by {by}")
 
 

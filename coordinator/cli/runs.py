@@ -13,11 +13,11 @@ from rich.table import Table
 
 from coordinator.bootstrap import Centre
 from coordinator.cli.options import Access, Home, Json, desk_at
-from coordinator.db.schema import FINAL_STATES, RunState
+from coordinator.db.schema import FINAL_STATES
+from coordinator.following import follow
 from coordinator.office.desk import LocalDesk
 from coordinator.runs import RunView
 from protos.shell import as_written, emit, people
-from strategies.errors import CovenantError
 from strategies.ids import RunId, run_id
 
 app = typer.Typer(no_args_is_help=True, help="Runs: plans that were launched.")
@@ -48,7 +48,7 @@ def list_runs(home: Home = None, access: Access = None, json: Json = False) -> N
 @app.command("watch")
 def watch_run(run: RunArgument, home: Home = None, access: Access = None, json: Json = False) -> None:
     """Follow a run to its end; leaves with an error if it fails."""
-    finished = follow(desk_at(home, access).watch(run_id(run)))
+    finished = _follow(desk_at(home, access).watch(run_id(run)))
     if json:
         emit(asdict(finished))
         return
@@ -71,12 +71,12 @@ def resume_run(run: RunArgument, home: Home = None, access: Access = None) -> No
 
 
 def watch(centre: Centre, run: RunId, still_fine: Callable[[], None] = lambda: None) -> RunView:
-    """`follow` a run on the coordinator's own machine."""
-    return follow(LocalDesk(centre).watch(run), still_fine)
+    """Follow a run on the coordinator's own machine, and show how far it is; raises what `still_fine` raises."""
+    return _follow(LocalDesk(centre).watch(run), still_fine)
 
 
-def follow(views: Iterable[RunView], still_fine: Callable[[], None] = lambda: None) -> RunView:
-    """Show progress until the run is over; raises `CovenantError` if it did not complete, and what `still_fine` raises."""
+def _follow(views: Iterable[RunView], still_fine: Callable[[], None] = lambda: None) -> RunView:
+    """`follow` a run, and show how far it is."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -84,18 +84,17 @@ def follow(views: Iterable[RunView], still_fine: Callable[[], None] = lambda: No
         TimeElapsedColumn(),
         TextColumn("{task.fields[auc]}"),
     )
-    now, shown = None, -1
+    shown = -1
     with Progress(*columns, console=people, transient=True, disable=not people.is_terminal) as progress:
         bar = progress.add_task("rounds", total=None, auc="")
-        for now in views:
+
+        def show(now: RunView) -> None:
+            nonlocal shown
             still_fine()
             auc = f"AUC {list(now.aucs.values())[-1]:.4f}" if now.aucs else ""
             progress.update(bar, total=now.rounds, completed=now.committed, auc=auc)
             if not people.is_terminal and now.committed // 5 > shown and now.state not in FINAL_STATES:
                 shown = now.committed // 5
                 people.print(f"round {now.committed} of {now.rounds} {auc}".rstrip(), highlight=False)
-    if now is None:
-        raise CovenantError("the coordinator told nothing of the run; ask again with `covenant run watch`")
-    if now.state != RunState.COMPLETED:
-        raise CovenantError(f"{now.run} {now.state}: {now.reason or 'no reason was recorded'}")
-    return now
+
+        return follow(views, show)

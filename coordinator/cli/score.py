@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coordinator.cli.options import Home, Json, centre_at
+from coordinator.cli.score_windows import begin_watch, outcomes, windows
 from coordinator.registry.versions import find_version
 from protos.documents import load_document
 from protos.root import SignedRoot
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from coordinator.deploy.scoring.serving import Opened, Opener
 
 app = typer.Typer(no_args_is_help=True, help="Scoring with a registered model.")
+app.command("windows")(windows)
+app.command("outcomes")(outcomes)
 
 ServedModel = Annotated[
     str | None,
@@ -72,6 +75,23 @@ DecisionsKey = Annotated[
         "--decisions-key", help="The key of its digests, made if missing; else beside the log's folder."
     ),
 ]
+MonitorFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--monitor",
+        help="With --state: count decisions in windows, and tell each with noise, as this file (monitor/v1) says.",
+    ),
+]
+References = Annotated[
+    list[Path] | None,
+    typer.Option(
+        help="With --monitor, one for each version: what `covenant monitor reference` wrote. With it this place judges for itself what may not leave."
+    ),
+]
+Rules = Annotated[
+    Path | None,
+    typer.Option(help="With --reference: the rules of drift, drift-rules/v1; else the usual ones."),
+]
 
 
 @app.command("serve")
@@ -99,6 +119,9 @@ def serve(
     ] = None,
     decisions: Decisions = None,
     decisions_key: DecisionsKey = None,
+    monitor: MonitorFile = None,
+    reference: References = None,
+    rules: Rules = None,
     rows_per_second: Annotated[
         float, typer.Option(help="Rows a caller may have scored a second.", min=1)
     ] = 50_000.0,
@@ -109,11 +132,11 @@ def serve(
     """
     from coordinator.deploy.scoring.access import Limits
     from coordinator.deploy.scoring.reload import Follower, serve_one
-    from coordinator.deploy.scoring.server import Listening, is_loopback
+    from coordinator.deploy.scoring.server import Listening
     from coordinator.deploy.scoring.server import serve as serve_until_told
     from coordinator.deploy.scoring.serving import Opened
 
-    _require_one_source(model, state, (package, root, target))
+    _require_one_source(model, state, (package, root, target, monitor))
     listening = Listening(
         host=host,
         port=port,
@@ -124,16 +147,13 @@ def serve(
         limits=Limits(rows_per_second=rows_per_second, burst_rows=4 * rows_per_second),
     )
     listening.check()
-    if model is not None and not is_loopback(host):
-        raise UsageError(
-            "a registered model is tried on loopback; elsewhere deploy it, and serve its --state"
-        )
-    if model is None and package is None and decline_at is not None:
-        raise UsageError(
-            "a state folder has its threshold in the target's `decline_at`; leave --decline-at out"
-        )
+    _require_fitting(model, package, host, decline_at)
+    if monitor is None and (reference or rules):
+        raise UsageError("--reference and --rules go with --monitor")
     folder, what = _source(model, home, state, package, (root, target))
     scorer = _scorer(folder, decisions, decisions_key)
+    if monitor is not None and target is not None:
+        scorer.watch = begin_watch(folder, monitor, target, decisions, (reference or [], rules))
     if isinstance(what, Opened):
         serve_one(scorer, what, decline_at)
         serve_until_told(scorer, listening)
@@ -174,7 +194,20 @@ def _require_one_source(model: str | None, state: Path | None, of_state: tuple[o
     if (model is None) == (state is None):
         raise UsageError("name one MODEL, or a state folder with --state")
     if model is not None and any(each is not None for each in of_state):
-        raise UsageError("--package, --root and --target go with --state; leave MODEL out")
+        raise UsageError("--package, --root, --target and --monitor go with --state; leave MODEL out")
+
+
+def _require_fitting(model: str | None, package: Path | None, host: str, decline_at: float | None) -> None:
+    from coordinator.deploy.scoring.server import is_loopback
+
+    if model is not None and not is_loopback(host):
+        raise UsageError(
+            "a registered model is tried on loopback; elsewhere deploy it, and serve its --state"
+        )
+    if model is None and package is None and decline_at is not None:
+        raise UsageError(
+            "a state folder has its threshold in the target's `decline_at`; leave --decline-at out"
+        )
 
 
 def _source(

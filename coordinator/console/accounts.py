@@ -4,7 +4,8 @@
 2. Wrong tries lock an account for a while that doubles, up to an hour, and never for good. A try while it is locked is not looked at and not counted.
 3. A code counts once: its time step is later than that of the code before.
 4. Hashing is bounded: a few at a time, whoever asks.
-5. A password has 12 to 256 characters, of any kind (NIST SP 800-63B-4, 3.1.1.2, asks for a length and against rules of composition).
+5. A row without this console's seal is no account (`seals`).
+6. A password has 12 to 256 characters, of any kind (NIST SP 800-63B-4, 3.1.1.2, asks for a length and against rules of composition).
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from argon2.exceptions import InvalidHashError, VerificationError
 from sqlalchemy import Engine, delete, select
 
 from coordinator.console.rates import TooOften
+from coordinator.console.seals import holds, seal
 from coordinator.console.vault import Vault
 from coordinator.db.console_schema import ConsoleAccount
 from coordinator.db.engine import reading, writing
@@ -64,6 +66,8 @@ class AccountView:
     officer: str
     made_at: datetime
     locked_until: datetime | None
+    counts: bool
+    """Whether the row bears this console's seal."""
 
 
 @dataclass
@@ -103,20 +107,19 @@ class Accounts:
                 "this code is not what the secret makes now: scan the picture, and type the six digits that the authenticator shows. If they were right,"
                 " the clock of the phone or of the coordinator is wrong"
             )
-        sealed = self.vault.seal(officer, secret)
+        row = ConsoleAccount(
+            officer=officer,
+            password=hashed,
+            totp=self.vault.seal(officer, secret),
+            totp_step=step,
+            failures=0,
+            locked_until=None,
+            made_at=now,
+        )
+        seal(self.vault, row)
         with writing(self.engine, "setting an account up") as session:
             session.execute(delete(ConsoleAccount).where(ConsoleAccount.officer == officer))
-            session.add(
-                ConsoleAccount(
-                    officer=officer,
-                    password=hashed,
-                    totp=sealed,
-                    totp_step=step,
-                    failures=0,
-                    locked_until=None,
-                    made_at=now,
-                )
-            )
+            session.add(row)
         _log.info("an account was set up", officer=officer)
 
     def change_password(self, officer: str, password: str, again: str) -> None:
@@ -124,22 +127,22 @@ class Accounts:
         hashed = self._hash(_chosen(password, again))
         with writing(self.engine, "changing a password") as session:
             row = session.get(ConsoleAccount, officer, with_for_update=True)
-            if row is None:
+            if row is None or not holds(self.vault, row):
                 raise UsageError("there is no account to change; have a link made, and set one up")
             row.password, row.failures, row.locked_until = hashed, 0, None
+            seal(self.vault, row)
         _log.info("a password was changed", officer=officer)
 
     def find(self, officer: str) -> AccountView | None:
         """The account of an officer."""
-        with reading(self.engine, "looking for an account") as session:
-            row = session.get(ConsoleAccount, officer)
-        return None if row is None else _view(row)
+        row = self._read(officer)
+        return None if row is None else _view(row, counts=True)
 
     def views(self, limit: int) -> Sequence[AccountView]:
-        """Accounts by name, at most `limit`."""
+        """Accounts by name, at most `limit`, also those that do not count."""
         with reading(self.engine, "reading accounts") as session:
             rows = session.scalars(select(ConsoleAccount).order_by(ConsoleAccount.officer).limit(limit)).all()
-        return [_view(row) for row in rows]
+        return [_view(row, counts=holds(self.vault, row)) for row in rows]
 
     def remove(self, officer: str) -> bool:
         """Take an account away; whether there was one."""
@@ -159,20 +162,18 @@ class Accounts:
     def _judge(self, officer: str, password: str, code: str | None, now: datetime) -> None:
         nobody = self._no_hash()
         typed = officer if officer.isprintable() and len(officer) <= _LONGEST_NAME else ""
-        with reading(self.engine, "looking for an account") as session:
-            row = session.get(ConsoleAccount, typed)
+        row = self._read(typed)
         fits = self._fits(nobody if row is None else row.password, password)
         if row is None:
             raise _not_accepted()
         renewed = self._renewed(row.password, password) if fits else None
         with writing(self.engine, "signing in") as session:
             current = session.get(ConsoleAccount, officer, with_for_update=True)
-            changed = current is None or current.password != row.password
-            locked = current is not None and current.locked_until is not None and now < current.locked_until
             accepted = (
                 current is not None
-                and not changed
-                and not locked
+                and current.password == row.password
+                and holds(self.vault, current)
+                and not (current.locked_until is not None and now < current.locked_until)
                 and self._count(current, code, now, fits=fits, renewed=renewed)
             )
         if not accepted:
@@ -184,15 +185,23 @@ class Accounts:
     ) -> bool:
         """Whether the try is accepted; the row remembers it."""
         step = row.totp_step if code is None else self._later_step(row, code, now)
-        if not fits or step is None:
+        accepted = fits and step is not None
+        if fits and step is not None:
+            row.totp_step, row.failures, row.locked_until = step, 0, None
+            row.password = renewed or row.password
+        else:
             row.failures += 1
             over = row.failures - _FREE_TRIES
             if over >= 0:
                 row.locked_until = now + min(_LONGEST_LOCK, _FIRST_LOCK * 2 ** min(over, 10))
-            return False
-        row.totp_step, row.failures, row.locked_until = step, 0, None
-        row.password = renewed or row.password
-        return True
+        seal(self.vault, row)
+        return accepted
+
+    def _read(self, officer: str) -> ConsoleAccount | None:
+        """The row of an officer, if it bears this console's seal."""
+        with reading(self.engine, "looking for an account") as session:
+            row = session.get(ConsoleAccount, officer)
+        return row if row is not None and holds(self.vault, row) else None
 
     def _later_step(self, row: ConsoleAccount, code: str, now: datetime) -> int | None:
         """The step of a code that was not used, nor any after it."""
@@ -279,5 +288,5 @@ def _step_of(secret: str, code: str, now: datetime) -> int | None:
     return found
 
 
-def _view(row: ConsoleAccount) -> AccountView:
-    return AccountView(officer=row.officer, made_at=row.made_at, locked_until=row.locked_until)
+def _view(row: ConsoleAccount, *, counts: bool) -> AccountView:
+    return AccountView(officer=row.officer, made_at=row.made_at, locked_until=row.locked_until, counts=counts)

@@ -25,6 +25,7 @@ from starlette.responses import PlainTextResponse
 
 from coordinator.api.errors import Unauthenticated
 from coordinator.console import drafts
+from coordinator.console.connections import address_of, know
 from coordinator.console.console import Console
 from coordinator.console.forms import MOST_FIELDS, read_form
 from coordinator.console.live import WATCH, events, last_entry
@@ -54,22 +55,26 @@ HEADERS: Final[Mapping[str, str]] = {
     "Cross-Origin-Resource-Policy": "same-origin",
     "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Referrer-Policy": "same-origin",
-    "Strict-Transport-Security": "max-age=31536000",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+
+_OWN_MACHINE: Final = frozenset({"localhost", "127.0.0.1"})
+"""Names of whatever machine the browser is on: for these, "never without TLS" would hold for every other server there too, on every port."""
 
 
 def create_app(console: Console) -> FastAPI:
     """The application. Raises CovenantError where a route has no rule."""
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, redirect_slashes=False)
-    desk = _Entrance(console)
-    app.add_api_route("/static/{digest}/{name:path}", desk.asset, include_in_schema=False)
-    app.add_api_route(LIVE, desk.live, include_in_schema=False)
+    entrance = _Entrance(console)
+    app.add_api_route("/static/{digest}/{name:path}", entrance.asset, include_in_schema=False)
+    app.add_api_route(LIVE, entrance.live, include_in_schema=False)
     for route in all_routes():
-        app.add_api_route(route.path, desk.answering(route), methods=[route.method], include_in_schema=False)
-    app.add_exception_handler(HTTPException, desk.no_route)
-    app.middleware("http")(desk.guarded)
+        app.add_api_route(
+            route.path, entrance.answering(route), methods=[route.method], include_in_schema=False
+        )
+    app.add_exception_handler(HTTPException, entrance.no_route)
+    app.middleware("http")(entrance.guarded)
     return app
 
 
@@ -89,8 +94,9 @@ class _Entrance:
             response = PlainTextResponse(f"An address has at most {MOST_FIELDS} values.", 414)
         else:
             try:
-                address = request.client.host if request.client else ""
-                self._console.rates.take(f"address {address}", burst=_BURST, per_minute=_REQUESTS_A_MINUTE)
+                self._console.rates.take(
+                    f"address {address_of(request)}", burst=_BURST, per_minute=_REQUESTS_A_MINUTE
+                )
                 response = await call_next(request)
             except TooOften as error:
                 response = PlainTextResponse(str(error), 429, headers={"Retry-After": "60"})
@@ -102,6 +108,8 @@ class _Entrance:
         for name, value in HEADERS.items():
             response.headers.setdefault(name, value)
         response.headers.setdefault("Cache-Control", "no-store")
+        if request.headers.get("host", "").partition(":")[0] not in _OWN_MACHINE:
+            response.headers["Strict-Transport-Security"] = "max-age=31536000"
         return response
 
     async def asset(self, request: Request, digest: str, name: str) -> Response:
@@ -169,7 +177,7 @@ class _Entrance:
                 return route.show(visit)
             self._admit(visit)
             if visit.session is None or visit.session.over:
-                return _to_sign_in(visit)
+                return _to_sign_in(visit, route)
             if route.method == "POST":
                 _require_token(visit, visit.session.token)
             elif not visit.partial:
@@ -180,7 +188,7 @@ class _Entrance:
         except CovenantError as error:
             if isinstance(error, DiskError):
                 self._console.failed = error
-            return _refusal(visit, error)
+            return _refusal(visit, error, _kept(route, visit))
         except Exception as error:  # noqa: BLE001  (a defect must not show a stack of the server)
             number = _defect(route.path, error)
             return _told(
@@ -216,6 +224,7 @@ class _Entrance:
             self._console.sessions.end_all(session.officer)
             raise Unauthenticated(str(error)) from error
         visit.actor = Actor(officer)
+        know(visit.request)
 
     def _require_disk(self) -> None:
         if self._console.failed is not None:
@@ -242,9 +251,22 @@ def _require_token(visit: Visit, token: str) -> None:
         )
 
 
-def _to_sign_in(visit: Visit) -> Response:
+def _kept(route: Route, visit: Visit) -> str | None:
+    """The draft of what was typed into a form that was refused, for who may ask the same again; None where nothing is kept."""
+    if (
+        route.form is None
+        or visit.session is None
+        or not (visit.may(route.needs) or route.needs == SIGNED_IN)
+    ):
+        return None
+    with suppress(CovenantError):  # the refusal is what has to be told
+        return drafts.keep(visit)
+    return None
+
+
+def _to_sign_in(visit: Visit, route: Route) -> Response:
     """Where somebody signs in who has no session, or no longer; then they come back to where they were."""
-    kept = drafts.keep(visit)
+    kept = None if route.form is None else drafts.keep(visit)
     if visit.request.method == "POST":
         back = f"/drafts/{kept}" if kept else "/"
     elif visit.partial:  # the page that the part is of
@@ -271,8 +293,8 @@ def _defect(path: str, error: Exception) -> str:
     return number
 
 
-def _refusal(visit: Visit, error: CovenantError) -> Response:
-    """The page of an error."""
+def _refusal(visit: Visit, error: CovenantError, kept: str | None) -> Response:
+    """The page of an error, which leads back to the form with what was typed."""
     match error:
         case Unauthenticated():
             status, title = 403, _("You are not on the member list")
@@ -288,8 +310,8 @@ def _refusal(visit: Visit, error: CovenantError) -> Response:
             status, title = 503, _("Not reachable now")
         case _:
             status, title = 500, _("This failed")
-    return _told(visit, status, title, str(error))
+    return _told(visit, status, title, str(error), kept)
 
 
-def _told(visit: Visit, status: int, title: str, sentence: str) -> Response:
-    return visit.page("error.html", status=status, title=title, sentence=sentence)
+def _told(visit: Visit, status: int, title: str, sentence: str, kept: str | None = None) -> Response:
+    return visit.page("error.html", status=status, title=title, sentence=sentence, kept=kept)

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
 
 from coordinator.console.tables import Cell, Column, Table
+from coordinator.console.texts import words
 
 Axis = Literal["number", "time", "category"]
 Kind = Literal["line", "step", "bar", "area", "scatter"]
+SHOWN_PLACES: Final = 60
+"""Rows of figures below a chart; the file has all. A cell weighs as much as ten of its digits, and a chart may have a thousand places."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,18 +51,20 @@ class Chart:
 
     @property
     def drawn(self) -> dict[str, Any]:
-        """For the script: plain JSON."""
+        """For the script: plain JSON. Where all points are at one place, an axis of numbers would be made up around it: it is named instead."""
+        one = self.axis == "number" and len({x for each in self.series for x, _ in each.points}) == 1
+        heights = [y for each in self.series for _, y in each.points if y is not None]
         return {
             "title": self.title,
             "x": self.x,
             "y": self.y,
-            "axis": self.axis,
-            "from": self.y_from,
+            "axis": "category" if one else self.axis,
+            "from": 0.0 if one and self.y_from is None and min(heights, default=0.0) >= 0.0 else self.y_from,
             "to": self.y_to,
             "series": [
                 {
                     "name": each.name,
-                    "points": [list(point) for point in each.points],
+                    "points": [[str(x) if one else x, y] for x, y in each.points],
                     "kind": each.kind,
                     "dashed": each.dashed,
                     "stack": each.stack,
@@ -81,3 +86,17 @@ class Chart:
             rows=[[Cell(x), *(Cell(ys.get(x)) for ys in at.values())] for x in places],
             empty=self.empty,
         )
+
+    @property
+    def shown(self) -> Table:
+        """The table as it stands below the chart: its last places, where there are many."""
+        whole = self.table
+        if len(whole.rows) <= SHOWN_PLACES:
+            return whole
+        caption = words(
+            "{title}: the last {shown} of {all} figures, the file has all",
+            title=self.title,
+            shown=SHOWN_PLACES,
+            all=len(whole.rows),
+        )
+        return replace(whole, caption=caption, rows=whole.rows[-SHOWN_PLACES:])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -36,12 +37,15 @@ class Console:
 
     centre: Centre
     members: CurrentMembers
+    vault: Vault
     sessions: Sessions
     accounts: Accounts
     identities: Identities
     provider: Provider | None
     assets: Assets
     rates: Rates
+    streams: Counter[str] = field(default_factory=Counter)
+    """How many streams of what is new each officer has open (`live`)."""
     closing: threading.Event = field(default_factory=threading.Event)
     failed: DiskError | None = None
 
@@ -49,14 +53,14 @@ class Console:
     def of(cls, centre: Centre) -> Console:
         """The console of a coordinator that leads."""
         section = centre.settings.config.console
+        vault = Vault(centre.settings.console_key_file)
         return cls(
             centre=centre,
             members=CurrentMembers(centre.settings),
-            sessions=Sessions(centre.engine),
-            accounts=Accounts(
-                centre.engine, Vault(centre.settings.console_key_file), centre.monotonic, centre.sleep
-            ),
-            identities=Identities(centre.engine),
+            vault=vault,
+            sessions=Sessions(centre.engine, vault),
+            accounts=Accounts(centre.engine, vault, centre.monotonic, centre.sleep),
+            identities=Identities(centre.engine, vault),
             provider=None
             if section is None or section.oidc is None
             else Provider(section.oidc, centre.settings.home, centre.clock, centre.monotonic),

@@ -16,6 +16,12 @@ MOST_FIELDS: Final = 200
 _BODY_S: Final = 20.0
 
 
+def require_typed(form: Mapping[str, str], word: str) -> None:
+    """Raise UsageError unless `word` was typed, which confirms what there is no undo for."""
+    if form.get("confirmed", "").strip() != word:
+        raise UsageError(f"nothing is done: type the word `{word}` into the form to confirm it")
+
+
 async def read_form(request: Request) -> Mapping[str, str]:
     """The fields of a form. Raises UsageError where they are too many or too long, TimeoutError where they do not come."""
     body = bytearray()

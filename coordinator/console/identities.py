@@ -8,6 +8,8 @@ from datetime import datetime
 
 from sqlalchemy import Engine, delete, select
 
+from coordinator.console.seals import holds, seal
+from coordinator.console.vault import Vault
 from coordinator.db.console_schema import ConsoleIdentity
 from coordinator.db.engine import reading, writing
 from strategies.errors import UsageError
@@ -23,6 +25,8 @@ class Identity:
     subject: str
     officer: str
     tied_at: datetime
+    counts: bool
+    """Whether the row bears this console's seal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,9 +34,10 @@ class Identities:
     """The subjects that are tied."""
 
     engine: Engine
+    vault: Vault
 
     def tie(self, issuer: str, subject: str, officer: str, now: datetime) -> None:
-        """Say who a subject is. Raises UsageError for one that somebody is already."""
+        """Say who a subject is; said again, it is sealed anew. Raises UsageError for one that somebody else is already."""
         if not 0 < len(subject) <= LONGEST or not subject.isprintable():
             raise UsageError(
                 f"a subject is text of 1 to {LONGEST} characters, as the provider's ID token has it"
@@ -44,7 +49,11 @@ class Identities:
                     f"this subject is {row.officer}'s; untie it first: covenant console untie --subject"
                 )
             if row is None:
-                session.add(ConsoleIdentity(issuer=issuer, subject=subject, officer=officer, tied_at=now))
+                row = ConsoleIdentity(issuer=issuer, subject=subject, officer=officer, tied_at=now)
+            elif not holds(self.vault, row):
+                row.tied_at = now
+            seal(self.vault, row)
+            session.add(row)
 
     def untie(self, issuer: str, subject: str) -> str:
         """Forget who a subject is; returns who it was. Raises UsageError where it is nobody."""
@@ -69,7 +78,7 @@ class Identities:
         """Who a subject is."""
         with reading(self.engine, "looking for an identity") as session:
             row = session.get(ConsoleIdentity, (issuer, subject))
-        return None if row is None else row.officer
+        return row.officer if row is not None and holds(self.vault, row) else None
 
     def views(self, limit: int, officer: str | None = None) -> Sequence[Identity]:
         """Subjects by officer, at most `limit`; of one officer if named."""
@@ -81,6 +90,12 @@ class Identities:
         with reading(self.engine, "reading identities") as session:
             rows = session.scalars(query).all()
         return [
-            Identity(issuer=row.issuer, subject=row.subject, officer=row.officer, tied_at=row.tied_at)
+            Identity(
+                issuer=row.issuer,
+                subject=row.subject,
+                officer=row.officer,
+                tied_at=row.tied_at,
+                counts=holds(self.vault, row),
+            )
             for row in rows
         ]

@@ -1,14 +1,13 @@
 """The stream of what is new: one server-sent event for each entry of the log, numbered as the log numbers them.
 
 A browser that lost the stream asks again with the last number it has seen (`Last-Event-ID`), and misses nothing. An event says that an entry of a kind
-was written about a run, and nothing of what it holds: pages ask for that, under their own rules. Whoever may read no longer is let go within seconds.
+was written about a run, and nothing of what it holds: pages ask for that, under their own rules. Whoever may read no longer is told so, and let go, within seconds.
 """
 
 from __future__ import annotations
 
 import asyncio
 import json
-from collections import Counter
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -37,13 +36,12 @@ _MOST_AN_OFFICER: Final = 12
 _PAGE: Final = 200
 _LONGEST: Final = 7200
 """Looks after which a stream ends; the browser asks again."""
-_streams: Counter[str] = Counter()
 
 
 async def events(console: Console, visit: Visit) -> Response:
     """The stream for whoever asks."""
     officer = visit.who.name
-    if _streams.total() >= _MOST or _streams[officer] >= _MOST_AN_OFFICER:
+    if console.streams.total() >= _MOST or console.streams[officer] >= _MOST_AN_OFFICER:
         return PlainTextResponse("Too many pages are open; close some.", 503, headers={"Retry-After": "30"})
     last = visit.request.headers.get("last-event-id", visit.query.get("after", ""))
     position = int(last) + 1 if last.isascii() and last.isdecimal() and len(last) <= 15 else None  # noqa: PLR2004
@@ -53,7 +51,7 @@ async def events(console: Console, visit: Visit) -> Response:
 async def _stream(
     console: Console, visit: Visit, officer: str, position: int | None
 ) -> AsyncIterator[dict[str, Any]]:
-    _streams[officer] += 1
+    console.streams[officer] += 1
     try:
         at = await run_in_threadpool(_next_entry, console) if position is None else position
         yield {"event": "ready", "id": str(at - 1), "data": "{}"} if at else {"event": "ready", "data": "{}"}
@@ -61,13 +59,14 @@ async def _stream(
             if console.closing.is_set():
                 return
             if look % _JUDGED_EVERY == 0 and not await run_in_threadpool(_goes_on, console, visit):
+                yield {"event": "over", "data": "{}"}
                 return
             for seq, kind, facts in await run_in_threadpool(_since, console, at):
                 at = seq + 1
                 yield {"event": "entry", "id": str(seq), "data": json.dumps({"kind": kind, **facts})}
             await asyncio.sleep(_LOOK_EVERY_S)
     finally:
-        _streams[officer] -= 1
+        console.streams[officer] -= 1
 
 
 def last_entry(console: Console) -> int | None:

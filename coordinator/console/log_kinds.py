@@ -5,11 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-
-def _(text: str) -> str:
-    """Mark a text for translation."""
-    return text
-
+from coordinator.console.texts import _
 
 LABELS: Final[Mapping[str, str]] = {
     "members": _("Member list signed"),
@@ -45,6 +41,12 @@ LABELS: Final[Mapping[str, str]] = {
     "rollout-moved": _("Rollout moved"),
     "recalled": _("Model recalled"),
     "recall-confirmed": _("Recall confirmed"),
+    "monitor-added": _("Model watched"),
+    "drift-alarm": _("Drift alarm"),
+    "drift-acknowledged": _("Drift alarm acknowledged"),
+    "retraining-drafted": _("Retraining drafted"),
+    "retraining-decided": _("Retraining adopted, dismissed or expired"),
+    "retraining-launched": _("Retraining launched by policy"),
     "halted": _("Halted"),
     "halt-lifted": _("Halt lifted"),
     "access": _("Access granted"),

@@ -29,6 +29,7 @@ ENTRIES: Final[tuple[Entry, ...]] = (
     Entry("/sites", _("Sites"), "covenant.governance.v1.Members/GetMembers"),
     Entry("/models", _("Models"), "covenant.control.v1.Models/ListModels"),
     Entry("/deployments", _("Deployments"), "covenant.deploy.v1.Deployments/ListTargets"),
+    Entry("/loop", _("Loop"), "covenant.loop.v1.Loop/GetStatus"),
     Entry("/log", _("Log"), "covenant.governance.v1.Log/ListEntries"),
 )
 

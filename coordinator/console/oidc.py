@@ -1,6 +1,6 @@
 """Signing in with an OpenID provider: authorization code with PKCE (OpenID Connect Core 1.0; RFC 7636, RFC 9207, RFC 9700).
 
-1. A sign-in is begun here, kept here for some minutes, bound to the browser by a cookie, and finished once: state, nonce and verifier of another one do not fit.
+1. A sign-in is begun here, kept in memory for some minutes (a coordinator that starts anew has none, and says to sign in again), bound to the browser by a cookie, and finished once: state, nonce and verifier of another one do not fit.
 2. Only the configured issuer counts, over TLS that `ca` proves, at https addresses, without redirects and without the environment's proxies. Answers are bounded in size and time.
 3. An ID token counts if a key of the issuer signed it with RS256, ES256 or EdDSA, for this client, for this sign-in, and it is not over.
 4. Nothing of the provider is kept but the subject. Access tokens are thrown away unread.
@@ -134,7 +134,7 @@ class Provider:
             or self.monotonic() - found.began > GOOD_FOR_S
         ):
             raise Refused(
-                "this sign-in was not begun in this browser, was finished already, or took too long; sign in again"
+                "this sign-in was not begun in this browser, was finished already, took too long, or the coordinator was started anew since; sign in again"
             )
         return found
 

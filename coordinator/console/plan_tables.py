@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final
 
 from coordinator.console.charts import Bound, Chart, Series
 from coordinator.console.tables import Cell, Column, Table, Tone
+from coordinator.console.texts import words
 from coordinator.governance.policies.rejudge import Said
 from coordinator.ledger.forecast import MOST_LAUNCHES, AccountForecast, Forecast, Standing
 from coordinator.office.comments import Comment
@@ -20,28 +22,31 @@ from strategies.ids import Digest
 
 SHOWN: Final = 12
 """Digits of a digest that people look at."""
+SHOWN_ACCOUNTS: Final = 60
+"""Accounts in a table of a page; the file has all."""
+CHANGE_COLUMNS: Final = (Column("About"), Column("Change"), Column("Protection"))
 
 
 def changes_table(found: PlanDiff, before: str) -> Table:
     """What changed since the plan that `before` names, in sentences."""
-    rows: list[Sequence[Cell]] = [
-        (
-            Cell(str(each.part)),
-            Cell(each.sentence),
-            _protects(loosens=each.loosens),
-        )
-        for each in found.changes
-    ]
+    rows = change_rows(found)
     if rows:
         cost = f"the whole plan cost {_cost(found.cost_old)}, and costs {_cost(found.cost_new)}"
         rows.append((Cell("what it costs in all"), Cell(cost), _protects(loosens=found.costs_more)))
     return Table(
         name="changes",
         caption=f"What changed since {before}",
-        columns=[Column("About"), Column("Change"), Column("Protection")],
+        columns=CHANGE_COLUMNS,
         rows=rows,
         empty="Nothing changed: it is the same plan.",
     )
+
+
+def change_rows(found: PlanDiff) -> list[Sequence[Cell]]:
+    """A row a change, for `CHANGE_COLUMNS`."""
+    return [
+        (Cell(str(each.part)), Cell(each.sentence), _protects(loosens=each.loosens)) for each in found.changes
+    ]
 
 
 def _protects(*, loosens: bool) -> Cell:
@@ -61,7 +66,7 @@ def statements_table(plan: Digest, contract: Digest, evidence: PlanEvidence) -> 
         rows=[
             (
                 Cell(each.officer),
-                Cell("author" if each.act == "author" else str(each.role)),
+                Cell("author") if each.act == "author" else Cell(str(each.role), text=each.role.words),
                 Cell("this plan", tone="good")
                 if (each.plan, each.contract) == (plan, contract)
                 else Cell("another plan or contract", tone="bad"),
@@ -107,12 +112,19 @@ def verdicts_table(said: Sequence[Said]) -> Table:
     )
 
 
-def forecast_table(found: Forecast) -> Table:
-    """What a launch does to each account that it needs."""
-    rows = [*(_account(each) for each in found.accounts), *_missing(found)]
+def forecast_table(found: Forecast, most: int | None = None) -> Table:
+    """What a launch does to each account that it needs; at most to so many, the tightest."""
+    shown = found if most is None else found.tightest(most)
+    rows = [*(_account(each) for each in shown.accounts), *_missing(shown)]
     return Table(
         name="forecast",
-        caption="What a launch does to the privacy accounts",
+        caption="What a launch does to the privacy accounts"
+        if shown is found
+        else words(
+            "What a launch does to the {shown} tightest of {all} privacy accounts; the file has all",
+            shown=len(rows),
+            all=len(found.accounts) + len(found.missing),
+        ),
         columns=[
             Column("Account"),
             Column("Ceiling"),
@@ -152,14 +164,22 @@ def _spent(standing: Standing) -> str:
 
 
 def forecast_chart(found: Forecast) -> Chart:
-    """Of each account's ceiling, what is spent and what this plan takes."""
+    """Of each account's ceiling, or the tightest ones', what is spent and what this plan takes."""
+    there_are = len(found.accounts)
+    found = replace(found, missing=()).tightest(SHOWN_ACCOUNTS)
     names = [each.key.words for each in found.accounts]
     before = [_percent(each.before) for each in found.accounts]
     after = [_percent(each.after) for each in found.accounts]
     takes = [None if b is None or a is None else round(a - b, 3) for b, a in zip(before, after, strict=True)]
     return Chart(
         name="forecast-chart",
-        title="Of each ceiling: spent, and with this plan",
+        title="Of each ceiling: spent, and with this plan"
+        if len(found.accounts) == there_are
+        else words(
+            "Of the {shown} tightest of {all} ceilings: spent, and with this plan",
+            shown=len(found.accounts),
+            all=there_are,
+        ),
         x="account",
         y="% of the filter's budget",
         axis="category",
@@ -189,7 +209,7 @@ def comments_table(said: Sequence[Comment]) -> Table:
         caption="Comments",
         columns=[Column("Officer"), Column("At"), Column("Comment")],
         rows=[(Cell(each.officer), Cell(each.at), Cell(each.text)) for each in said],
-        empty="Nobody has said anything about this plan.",
+        empty="Nobody has said anything about this plan. Whoever may read it may, below.",
     )
 
 

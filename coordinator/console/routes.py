@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 from urllib.parse import quote
@@ -25,8 +26,8 @@ SIGNED_IN: Final = "signed in"
 class Route:
     """A path, with names in braces, what answers there, and `needs`: a method of the API, ANYBODY or SIGNED_IN.
 
-    `form` is for a POST the path of the page that its form is on, with names from its own path: what was typed when a session ended is shown there
-    again, where that page fills its fields with `visit.typed`. Without it a page of its own shows what was typed.
+    `form` is for a POST the address of the page that its form is on, with names from its own path and fields: what was typed and not done is shown there
+    again, by `visit.typed`. Without it nothing is kept of what was typed.
     """
 
     path: str
@@ -57,16 +58,19 @@ def all_routes() -> Sequence[Route]:
     return list(_specific_first(ROUTES))
 
 
-def form_page(path: str) -> str | None:
-    """The page with the form that is sent to `path`, where its route names one."""
+def form_page(path: str, fields: Mapping[str, str]) -> str | None:
+    """The page with the form that was sent to `path` with `fields`, where its route names one."""
     for each in all_routes():
         if each.method == "POST" and each.form is not None:
             found = compile_path(each.path)[0].match(path)
             if found is not None:
-                return each.form.format(
-                    **{key: quote(value, safe="") for key, value in found.groupdict().items()}
-                )
+                return _filled(each.form, {**fields, **found.groupdict()})
     return None
+
+
+def _filled(address: str, parts: Mapping[str, str]) -> str:
+    """An address with its names in braces replaced; what is not told is empty."""
+    return re.sub(r"\{(\w+)\}", lambda name: quote(parts.get(name[1], ""), safe=""), address)
 
 
 def _specific_first(routes: Iterable[Route]) -> Iterable[Route]:

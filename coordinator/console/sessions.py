@@ -3,6 +3,7 @@
 1. A new one at every sign-in: what a browser brought along before it, nobody knows.
 2. IDLE without a click, or LONGEST after it began, a session is over: what a page fetches by itself keeps none. One that is over is told apart from one that never was, until it is swept,
    so that what was typed under it can be kept for the same officer (`drafts`).
+3. A row without this console's seal is no session (`seals`).
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from typing import Final, Literal
 
 from sqlalchemy import Engine, delete, select
 
+from coordinator.console.seals import holds, seal
+from coordinator.console.vault import Vault
 from coordinator.db.console_schema import ConsoleDraft, ConsoleSession
 from coordinator.db.engine import reading, writing
 from strategies.encoding import sha256_hex
@@ -48,24 +51,25 @@ class Sessions:
     """The sessions of one console."""
 
     engine: Engine
+    vault: Vault
 
     def begin(self, officer: str, method: Method, now: datetime) -> str:
         """A new session; returns what the cookie holds."""
         secret = secrets.token_urlsafe(32)
+        row = ConsoleSession(
+            digest=_digest(secret),
+            officer=officer,
+            method=method,
+            token=secrets.token_urlsafe(32),
+            began_at=now,
+            seen_at=now,
+            ends_at=now + LONGEST,
+        )
+        seal(self.vault, row)
         with writing(self.engine, "beginning a session") as session:
             session.execute(delete(ConsoleSession).where(ConsoleSession.ends_at < now - _KEPT))
             session.execute(delete(ConsoleDraft).where(ConsoleDraft.kept_at < now - _KEPT))
-            session.add(
-                ConsoleSession(
-                    digest=_digest(secret),
-                    officer=officer,
-                    method=method,
-                    token=secrets.token_urlsafe(32),
-                    began_at=now,
-                    seen_at=now,
-                    ends_at=now + LONGEST,
-                )
-            )
+            session.add(row)
         return secret
 
     def find(self, cookie: str | None, now: datetime, *, clicked: bool = True) -> Session | None:
@@ -74,7 +78,7 @@ class Sessions:
             return None
         with reading(self.engine, "looking for a session") as session:
             row = session.get(ConsoleSession, _digest(cookie))
-        if row is None:
+        if row is None or not holds(self.vault, row):
             return None
         found = _session(row, now)
         if clicked and not found.over and now - row.seen_at >= _SEEN_EVERY:
@@ -85,14 +89,21 @@ class Sessions:
         """Whether a session is there, and not over."""
         with reading(self.engine, "looking for a session") as session:
             row = session.get(ConsoleSession, digest)
-        return row is not None and now < _end_of(row)
+        return row is not None and holds(self.vault, row) and now < _end_of(row)
 
     def of(self, officer: str, now: datetime) -> Sequence[Session]:
         """An officer's sessions that are not over, the newest first."""
         query = select(ConsoleSession).where(ConsoleSession.officer == officer, ConsoleSession.ends_at > now)
         with reading(self.engine, "reading sessions") as session:
             rows = session.scalars(query.order_by(ConsoleSession.began_at.desc()).limit(_SHOWN)).all()
-        return [_session(row, now) for row in rows if now < _end_of(row)]
+        return [_session(row, now) for row in rows if holds(self.vault, row) and now < _end_of(row)]
+
+    def had(self, officer: str, token: str, now: datetime) -> bool:
+        """Whether a form's token is that of a session of the officer which is over, and was not signed out of."""
+        query = select(ConsoleSession).where(ConsoleSession.officer == officer, ConsoleSession.token == token)
+        with reading(self.engine, "looking for a session that is over") as session:
+            row = session.scalars(query.limit(1)).first()
+        return row is not None and holds(self.vault, row) and now >= _end_of(row)
 
     def end(self, digest: str) -> None:
         """Sign out."""
@@ -129,8 +140,10 @@ class Sessions:
 
     def _see(self, digest: str, now: datetime) -> None:
         with writing(self.engine, "keeping a session") as session:
-            if (row := session.get(ConsoleSession, digest)) is not None:
+            row = session.get(ConsoleSession, digest, with_for_update=True)
+            if row is not None and holds(self.vault, row):
                 row.seen_at = max(row.seen_at, now)
+                seal(self.vault, row)
 
 
 def _end_of(row: ConsoleSession) -> datetime:

@@ -16,6 +16,7 @@ from markupsafe import Markup, escape
 from coordinator.console.navigation import entries_for
 from coordinator.console.tables import Cell
 from coordinator.console.texts import drawn, translated, translated_words
+from protos.quantities import thousands
 
 if TYPE_CHECKING:
     from coordinator.console.visit import Visit
@@ -94,7 +95,7 @@ def environment(language: str) -> Environment:
         "moment": moment,
         "short": short,
         "data": data,
-        "count": count,
+        "count": thousands,
         "translated": partial(translated, into=into),
         "words": partial(translated_words, into=into),
         "cell": partial(cell, into=into),
@@ -135,11 +136,6 @@ def cell(each: Cell, into: gettext.NullTranslations) -> Markup:
 def short(digest: str) -> Markup:
     """The first digits of a digest, the whole of it on hover."""
     return Markup('<code title="{}">{}</code>').format(digest, digest[:_SHOWN_DIGITS])
-
-
-def count(value: float) -> str:
-    """A number with spaces between thousands."""
-    return f"{value:,}".replace(",", "\u202f")
 
 
 def data(value: Any) -> Markup:  # noqa: ANN401  (anything JSON has)

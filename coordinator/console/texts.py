@@ -12,9 +12,10 @@ from __future__ import annotations
 
 import gettext
 from collections.abc import Mapping
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
-from coordinator.console.charts import Chart
+if TYPE_CHECKING:
+    from coordinator.console.charts import Chart
 
 
 def _(text: str) -> str:

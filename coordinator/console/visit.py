@@ -31,6 +31,13 @@ LIVE: Final = "/live"
 _SEE_OTHER: Final = 303
 
 
+class Typed(dict[str, str]):
+    """Fields as they were typed; one that was not typed is empty."""
+
+    def __missing__(self, name: str) -> str:
+        return ""
+
+
 @dataclass(kw_only=True)
 class Visit:
     """A request. `path` has the parts that its route names, `query` and `form` the last value of each field."""
@@ -44,6 +51,8 @@ class Visit:
     actor: Actor | None = None
     seen: int | None = None
     """The number of the log's last entry when the page was asked for: its stream goes on from there. None while there is none."""
+    in_its_form: bool = False
+    """Whether the page has a form with what was typed in it."""
 
     @property
     def centre(self) -> Centre:
@@ -64,15 +73,32 @@ class Visit:
 
     @cached_property
     def draft(self) -> Draft | None:
-        """What whoever is signed in had typed into this page's form when an earlier session of theirs ended."""
+        """What whoever is signed in had typed into a form of this page, and was not done."""
         wanted = self.query.get(drafts.FIELD)
         if wanted is None or self.actor is None:
             return None
-        return drafts.find(self.centre.engine, wanted, self.who.name, self.now)
+        return drafts.find(self.centre.engine, self.console.vault, wanted, self.who.name, self.now)
 
-    def typed(self, name: str, otherwise: str = "") -> str:
-        """What a field of this page's form begins with: what had been typed into it, else `otherwise`."""
-        return otherwise if self.draft is None else self.draft.fields.get(name, otherwise)
+    def typed(self, path: str, told: Mapping[str, str] | None = None) -> Typed:
+        """What was typed into the form of this page that is sent to `path`, and was not done; empty where nothing was.
+
+        `told` are fields by which it differs from other forms that are sent there. What its page showed comes with a draft, so that what has changed
+        since is told before anything is done; a page that has just told it shows what is so now.
+        """
+        if self.draft is not None and self.draft.path == path:
+            fields = self.draft.fields
+        elif self.request.method == "POST" and self.request.url.path == path:
+            fields = {name: value for name, value in self.form.items() if name != drafts.SHOWN}
+        else:
+            return Typed()
+        differs = any(fields.get(name, "") != value for name, value in (told or {}).items())
+        return Typed() if differs else Typed(fields)
+
+    def fill(self, path: str, told: Mapping[str, str] | None = None) -> Typed:
+        """What a form that is on the page begins with: as `typed`."""
+        found = self.typed(path, told)
+        self.in_its_form = self.in_its_form or bool(found)
+        return found
 
     @property
     def partial(self) -> bool:
@@ -119,7 +145,9 @@ class Visit:
 
     def with_query(self, **changed: str | None) -> str:
         """This page's address with other values in its query; None takes one away."""
-        kept = {key: value for key, value in {**self.query, **changed}.items() if value}
+        kept = {
+            key: value for key, value in {**self.query, **changed}.items() if value and key != drafts.FIELD
+        }
         return quote(self.request.url.path, safe="/@") + (f"?{urlencode(kept)}" if kept else "")
 
     @staticmethod

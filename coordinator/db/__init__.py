@@ -8,6 +8,8 @@ from coordinator.db import gate_schema as _gate_schema
 from coordinator.db import halt_schema as _halt_schema
 from coordinator.db import ledger_schema as _ledger_schema  # their tables belong to the one metadata
 from coordinator.db import log_schema as _log_schema
+from coordinator.db import loop_schema as _loop_schema
+from coordinator.db import monitor_schema as _monitor_schema
 from coordinator.db import office_schema as _office_schema
 from coordinator.db import policy_schema as _policy_schema
 from coordinator.db import recovery_schema as _recovery_schema
@@ -25,6 +27,8 @@ del (
     _halt_schema,
     _ledger_schema,
     _log_schema,
+    _loop_schema,
+    _monitor_schema,
     _office_schema,
     _policy_schema,
     _recovery_schema,

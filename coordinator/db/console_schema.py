@@ -1,17 +1,20 @@
 """The console's tables: who may sign in, and who has.
 
-Nothing here decides what somebody may do: that is the member list's.
+Nothing here decides what somebody may do: that is the member list's. Each row bears a seal of the console's key, without which it does not count
+(`coordinator.console.seals`); one without any is of before there were seals.
 """
 
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, Index, String, Text
+from sqlalchemy import CheckConstraint, Index, String, Text, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from coordinator.db.schema import DIGEST_LENGTH, Base
 from coordinator.db.types import UtcDateTime
 
 _NAME_LENGTH = 63
+_SEAL_LENGTH = 64
+_NONE = text("''")
 
 
 class ConsoleLink(Base):
@@ -22,6 +25,7 @@ class ConsoleLink(Base):
     digest: Mapped[str] = mapped_column(String(DIGEST_LENGTH), primary_key=True)
     officer: Mapped[str] = mapped_column(String(_NAME_LENGTH))
     until: Mapped[datetime] = mapped_column(UtcDateTime)
+    seal: Mapped[str] = mapped_column(String(_SEAL_LENGTH), server_default=_NONE)
 
 
 class ConsoleAccount(Base):
@@ -37,6 +41,7 @@ class ConsoleAccount(Base):
     failures: Mapped[int] = mapped_column(default=0)
     locked_until: Mapped[datetime | None] = mapped_column(UtcDateTime)
     made_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    seal: Mapped[str] = mapped_column(String(_SEAL_LENGTH), server_default=_NONE)
 
 
 class ConsoleIdentity(Base):
@@ -48,6 +53,7 @@ class ConsoleIdentity(Base):
     subject: Mapped[str] = mapped_column(String(255), primary_key=True)
     officer: Mapped[str] = mapped_column(String(_NAME_LENGTH), index=True)
     tied_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    seal: Mapped[str] = mapped_column(String(_SEAL_LENGTH), server_default=_NONE)
 
 
 class ConsoleSession(Base):
@@ -64,6 +70,7 @@ class ConsoleSession(Base):
     seen_at: Mapped[datetime] = mapped_column(UtcDateTime)
     ends_at: Mapped[datetime] = mapped_column(UtcDateTime)
     notice: Mapped[str | None] = mapped_column(Text)
+    seal: Mapped[str] = mapped_column(String(_SEAL_LENGTH), server_default=_NONE)
 
 
 class ConsoleDraft(Base):
@@ -76,3 +83,4 @@ class ConsoleDraft(Base):
     path: Mapped[str] = mapped_column(Text)
     fields: Mapped[str] = mapped_column(Text)
     kept_at: Mapped[datetime] = mapped_column(UtcDateTime)
+    seal: Mapped[str] = mapped_column(String(_SEAL_LENGTH), server_default=_NONE)

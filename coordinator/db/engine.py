@@ -17,7 +17,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy.pool import ConnectionPoolEntry, QueuePool
 
 from coordinator.db.errors import clear_errors
 from strategies.errors import UsageError
@@ -26,6 +26,8 @@ _LOCK_TIMEOUT_S: Final = 10.0
 _SOCKET_TIMEOUT_S: Final = 60.0
 _BEGIN: Final = "covenant_sqlite_begin"
 _WAL_IS_SAFE_FROM: Final = (3, 51, 3)
+_LARGE: Final = "covenant_large"
+_LARGE_BYTES: Final = 1 << 20
 
 
 def open_database(
@@ -48,6 +50,7 @@ def open_database(
         )
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
+        _close_what_is_large(engine)
         return engine
     engine = create_engine(
         parsed,
@@ -117,6 +120,25 @@ def _prepare_sqlite(connection: sqlite3.Connection, _: ConnectionPoolEntry) -> N
     connection.isolation_level = None
     for pragma in (*_durable(sqlite3.sqlite_version_info), "foreign_keys = ON"):
         connection.execute(f"PRAGMA {pragma}")
+
+
+def _close_what_is_large(engine: Engine) -> None:
+    """Have a connection that was given megabytes close when its transaction is over: a prepared statement that is cached holds a copy of what was bound
+    to it last, a third of a model for what opens a large sum. A database in memory has no other connection, and is left alone."""
+    if not isinstance(engine.pool, QueuePool):
+        return
+    event.listen(engine, "after_cursor_execute", _note_large)
+    event.listen(engine, "checkin", _close_noted)
+
+
+def _note_large(connection: Connection, _: object, __: str, bound: Any, *___: object) -> None:  # noqa: ANN401  (a row, or rows)
+    if any(isinstance(value, bytes) and len(value) > _LARGE_BYTES for value in bound):
+        connection.info[_LARGE] = True
+
+
+def _close_noted(_: object, record: ConnectionPoolEntry) -> None:
+    if record.info.pop(_LARGE, False):
+        record.invalidate()
 
 
 def _durable(version: tuple[int, int, int]) -> tuple[str, str]:

@@ -164,10 +164,11 @@ class Round(Base):
     model_digest: Mapped[str | None] = mapped_column(String(DIGEST_LENGTH))
     optimizer_digest: Mapped[str | None] = mapped_column(String(DIGEST_LENGTH))
     testimony: Mapped[bytes | None] = mapped_column(LargeBinary)
-    opening: Mapped[bytes | None] = mapped_column(LargeBinary)
+    opening: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
     exchange_s: Mapped[float | None] = mapped_column(Double)
     seconds: Mapped[float | None] = mapped_column(Double)
     metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    panels: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     reason: Mapped[str | None] = mapped_column(Text)
     opened_at: Mapped[datetime] = mapped_column(UtcDateTime)
     closed_at: Mapped[datetime | None] = mapped_column(UtcDateTime)
@@ -191,7 +192,7 @@ class Attempt(Base):
     attempt: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     roster: Mapped[list[str]] = mapped_column(JSON)
     survivors: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True))
-    opening: Mapped[bytes | None] = mapped_column(LargeBinary)
+    opening: Mapped[bytes | None] = mapped_column(LargeBinary, deferred=True)
     asked_at: Mapped[datetime] = mapped_column(UtcDateTime)
 
 
@@ -227,5 +228,6 @@ class Model(Base):
     digest: Mapped[str] = mapped_column(String(DIGEST_LENGTH))
     artifacts: Mapped[dict[str, str]] = mapped_column(JSON)
     metrics: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    panels: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[datetime] = mapped_column(UtcDateTime)
     signature: Mapped[str | None] = mapped_column(String(DIGEST_LENGTH))

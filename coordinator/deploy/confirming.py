@@ -23,7 +23,7 @@ from coordinator.deploy.effects import carried_out, open_recalls, release_of
 from coordinator.deploy.ordering import locked
 from coordinator.governance.log import append
 from coordinator.registry.stages import move
-from protos.log_deploy import DeployEvent, RecallConfirmed, RolloutMoved
+from protos.log_deploy_events import DeployEvent, RecallConfirmed, RolloutMoved
 from protos.model_stages import Stage
 from protos.rollouts import State
 

@@ -11,25 +11,37 @@ Facts = list[dict[str, Any]]
 
 
 class DeployDesk(Protocol):
-    """A coordinator as the commands of `covenant deploy` see it. Everything raises `CovenantError`. Lists are of facts as `--json` prints them."""
+    """A coordinator as the commands of `covenant deploy` see it. Everything raises `CovenantError`. Lists are of facts as `--json` prints them.
+
+    `seen` is the newest order of the target that whoever decides had in sight: once there is another one nothing is decided. None does not ask.
+    """
 
     def add_target(self, name: str, settings: TargetSettings) -> None:
         """Record a place where models may run."""
         ...
 
-    def start(self, name: str, version: int, target: str, step: Step, rules: RolloutRules, why: str) -> str:
+    def start(
+        self,
+        name: str,
+        version: int,
+        target: str,
+        step: Step,
+        rules: RolloutRules,
+        why: str,
+        seen: int | None = None,
+    ) -> str:
         """Begin a rollout; its id."""
         ...
 
-    def promote(self, target: str, step: Step | None, why: str) -> None:
+    def promote(self, target: str, step: Step | None, why: str, seen: int | None = None) -> None:
         """Let what is on trial go on."""
         ...
 
-    def roll_back(self, target: str, why: str) -> None:
+    def roll_back(self, target: str, why: str, seen: int | None = None) -> None:
         """Take the newest rollout back."""
         ...
 
-    def renew(self, target: str, why: str) -> None:
+    def renew(self, target: str, why: str, seen: int | None = None) -> None:
         """Release what serves anew."""
         ...
 

@@ -5,7 +5,6 @@ An entry is appended in the transaction of its effect, so the tables and the log
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, assert_never
 
@@ -21,24 +20,19 @@ from coordinator.db.deploy_schema import (
     RunningRow,
     TargetRow,
 )
-from protos.log_deploy import (
+from coordinator.governance.effects import carrying_out
+from protos.log_deploy_events import (
     Deployed,
     DeployEvent,
     RecallConfirmed,
     RecallOrdered,
     RolloutMoved,
+    RolloutStarted,
     TargetAdded,
 )
 from protos.model_release import ModelRelease
 from protos.rollouts import State
 from strategies.encoding import canonical_json
-
-
-def carried_out(session: Session, at: datetime, events: Iterable[DeployEvent]) -> Iterator[DeployEvent]:
-    """Each of `events`, once its effect is in the tables: for `append`."""
-    for each in events:
-        take(session, at, each)
-        yield each
 
 
 def take(session: Session, at: datetime, what: DeployEvent) -> None:
@@ -81,6 +75,10 @@ def take(session: Session, at: datetime, what: DeployEvent) -> None:
     session.flush()
 
 
+carried_out = carrying_out(take)
+"""Each event, once its effect is in the tables: for `append`."""
+
+
 def open_recalls(session: Session, target: str) -> list[RecallRow]:
     """Recalls of a target that are not confirmed."""
     query = select(RecallRow).where(RecallRow.target == target, RecallRow.confirmed_at.is_(None))
@@ -105,46 +103,50 @@ def _ordered(session: Session, at: datetime, what: Deployed) -> None:
                 target=what.target, sequence=release.sequence, digest=release.digest, document=document
             )
         )
-    if (started := what.started) is not None:
-        session.add(
-            RolloutRow(
-                id=what.rollout,
-                target=what.target,
-                name=started.model,
-                version=started.version,
-                digest=started.digest,
-                state=State.PLANNED,
-                share=0.0,
-                rules=started.rules.canonical.decode(),
-                before=started.before,
-                started_by=what.by,
-                started_at=at,
-                moved_at=at,
-            )
-        )
+    if what.started is not None:
+        session.add(_rollout(at, what, what.started))
         session.flush()
-    session.add(
-        OrderRow(
-            target=what.target,
-            revision=what.revision,
-            rollout=what.rollout,
-            state=what.state,
-            stable=what.stable,
-            challenger=what.challenger,
-            recall=what.recall,
-            mode=what.mode,
-            share=what.share,
-            why=what.why,
-            by=what.by,
-            made_at=at,
-        )
-    )
+    session.add(_order(at, what))
     session.flush()
     runs = _arms(session, what.target, what.stable, what.challenger)
     running = {(each.released.model, each.released.version) for each in runs.values()}
     for recall in open_recalls(session, what.target):
         if (recall.name, recall.version) not in running:
             recall.revision = what.revision
+
+
+def _rollout(at: datetime, what: Deployed, started: RolloutStarted) -> RolloutRow:
+    return RolloutRow(
+        id=what.rollout,
+        target=what.target,
+        name=started.model,
+        version=started.version,
+        digest=started.digest,
+        state=State.PLANNED,
+        share=0.0,
+        rules=started.rules.canonical.decode(),
+        before=started.before,
+        started_by=what.by,
+        started_at=at,
+        moved_at=at,
+    )
+
+
+def _order(at: datetime, what: Deployed) -> OrderRow:
+    return OrderRow(
+        target=what.target,
+        revision=what.revision,
+        rollout=what.rollout,
+        state=what.state,
+        stable=what.stable,
+        challenger=what.challenger,
+        recall=what.recall,
+        mode=what.mode,
+        share=what.share,
+        why=what.why,
+        by=what.by,
+        made_at=at,
+    )
 
 
 def _moved(session: Session, at: datetime, what: RolloutMoved) -> None:

@@ -26,7 +26,8 @@ from protos.contract import Contract
 from protos.documents import make_document
 from protos.gates import LONGEST_FINDING, Evidence, PolicyFinding, Subject, Verdict, judge
 from protos.log_gate import GateJudged
-from protos.log_registry import LONGEST_WHY, require_judgeable
+from protos.log_registry import require_judgeable
+from protos.log_registry_events import LONGEST_WHY
 from protos.model_stages import Stage
 from protos.plan import Plan
 

@@ -166,18 +166,7 @@ def recalls(engine: Engine) -> list[RecallView]:
     """All recalls, the latest first."""
     with reading(engine, "listing recalls") as session:
         rows = session.scalars(select(RecallRow).order_by(RecallRow.id.desc()))
-        return [
-            RecallView(
-                target=row.target,
-                model=row.name,
-                version=row.version,
-                why=row.why,
-                by=row.by,
-                ordered_at=row.ordered_at,
-                confirmed_at=row.confirmed_at,
-            )
-            for row in rows
-        ]
+        return [recall_view(row) for row in rows]
 
 
 def _target(session: Session, row: TargetRow) -> TargetView:
@@ -247,4 +236,17 @@ def running_view(row: RunningRow | RunningEvent, since: datetime, until: datetim
         sequence=row.sequence,
         since=since,
         until=until,
+    )
+
+
+def recall_view(row: RecallRow) -> RecallView:
+    """A recall's row, as people read it."""
+    return RecallView(
+        target=row.target,
+        model=row.name,
+        version=row.version,
+        why=row.why,
+        by=row.by,
+        ordered_at=row.ordered_at,
+        confirmed_at=row.confirmed_at,
     )

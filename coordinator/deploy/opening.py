@@ -27,7 +27,7 @@ from coordinator.documents import read_root
 from coordinator.registry.signatures import beside
 from protos.artifact_keys import SIGNATURE_FILE
 from protos.log_entries import LogEntry, MembersSigned
-from protos.log_registry import ModelSigned
+from protos.log_registry_events import ModelSigned
 from protos.membership import Membership
 from protos.model_release import ModelRelease, Released
 from strategies.errors import CovenantError, UsageError

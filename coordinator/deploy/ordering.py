@@ -13,21 +13,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Final
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from coordinator.bootstrap import Centre
 from coordinator.db.deploy_schema import OrderRow, RolloutRow, TargetRow
 from coordinator.db.schema import Model
 from coordinator.deploy.approved import approved_until
 from coordinator.deploy.effects import carried_out, open_recalls, release_of
+from coordinator.deploy.issuing import Decided, Issuer
 from coordinator.deploy.targets.settings import settings_from
-from coordinator.governance.members import Listed
-from protos.keys import Signer
-from protos.log_deploy import Deployed, RolloutStarted
+from protos.log_deploy_events import Deployed, RolloutStarted
 from protos.log_entries import What
 from protos.model_release import Mode, ModelRelease, Released, sign_release
 from protos.model_stages import RELEASABLE
@@ -47,38 +45,19 @@ from strategies.errors import Refused, UsageError
 _LONGEST_WHY: Final = 500
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
-    """With what orders are made: the artifacts service's key, and the newest member list that the log will have."""
-
-    centre: Centre
-    signer: Signer
-    listed: Listed
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Decided:
-    """Who decided, why, and when; `seen` is the newest order of the target that they had before them, where they say so."""
-
-    by: str
-    why: str
-    at: datetime
-    seen: int | None = None
-
-
 @dataclass(slots=True, kw_only=True)
 class Ordering:
     """The making of one order, in its transaction and under the log's lock."""
 
     session: Session
-    desk: Desk
+    issuer: Issuer
     decided: Decided
     target: TargetRow
     newest: OrderRow | None
     sequence: int
 
     @classmethod
-    def on(cls, session: Session, desk: Desk, decided: Decided, name: str) -> Ordering:
+    def on(cls, session: Session, issuer: Issuer, decided: Decided, name: str) -> Ordering:
         """For the target called `name`, whose row is locked. Raises UsageError where there is none, Refused where another order has come since it was
         looked at."""
         target = locked(session, name)
@@ -89,7 +68,7 @@ class Ordering:
         newest = session.get(OrderRow, (name, target.revision)) if target.revision else None
         return cls(
             session=session,
-            desk=desk,
+            issuer=issuer,
             decided=decided,
             target=target,
             newest=newest,
@@ -241,14 +220,14 @@ class Ordering:
 
     def _sign(self, mode: Mode, released: Released, *, floor: int | None = None) -> ModelRelease:
         """The next release of the target, which ends with the officers' approvals at the latest. Raises Refused where they have not approved the version."""
-        sequence, at, trusted = self.sequence + 1, self.decided.at, self.desk.listed.trusted
+        sequence, at, trusted = self.sequence + 1, self.decided.at, self.issuer.listed.trusted
         expires = at + timedelta(days=settings_from(self.target.settings.encode()).lifetime_days)
         if mode != "recall":
             expires = min(expires, approved_until(self.session, released, trusted, at))
         signed = sign_release(
-            self.desk.signer,
+            self.issuer.signer,
             federation=trusted.federation,
-            members=self.desk.listed.membership.digest,
+            members=self.issuer.listed.membership.digest,
             target=self.target.name,
             sequence=sequence,
             floor=sequence if floor is None else floor,

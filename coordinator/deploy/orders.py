@@ -13,11 +13,12 @@ from sqlalchemy.orm import Session
 
 from coordinator.db.engine import writing
 from coordinator.deploy.effects import open_recalls
-from coordinator.deploy.ordering import Decided, Desk, Ordering
+from coordinator.deploy.issuing import Decided, Issuer
+from coordinator.deploy.ordering import Ordering
 from coordinator.governance.log import append
 from coordinator.governance.members import members_signed
 from coordinator.governance.policies.stage_rules import allowed
-from protos.log_deploy import RolloutStarted
+from protos.log_deploy_events import RolloutStarted
 from protos.log_entries import What
 from protos.model_stages import Stage
 from protos.rollouts import (
@@ -36,7 +37,7 @@ First = Callable[[Session], None]
 
 
 def start(
-    desk: Desk,
+    issuer: Issuer,
     decided: Decided,
     *,
     rollout: str,
@@ -51,7 +52,7 @@ def start(
     """Begin to bring a version to a target, with `step`. `rollout` is its new id. Raises Refused, naming what stands in the way."""
 
     def judged(session: Session) -> Iterator[What]:
-        ordering = Ordering.on(session, desk, decided, target)
+        ordering = Ordering.on(session, issuer, decided, target)
         _require_supported(target, step, supports)
         ordering.require_settled()
         serving = ordering.serving
@@ -75,11 +76,11 @@ def start(
         )
         yield from ordering.ordered(rollout, step, released, started=started)
 
-    _decide(desk, decided, f"deploying {name}@{version} to {target}", judged, first)
+    _decide(issuer, decided, f"deploying {name}@{version} to {target}", judged, first)
 
 
 def promote(
-    desk: Desk,
+    issuer: Issuer,
     decided: Decided,
     target: str,
     step: Step | None,
@@ -94,7 +95,7 @@ def promote(
     """
 
     def judged(session: Session) -> Iterator[What]:
-        ordering = Ordering.on(session, desk, decided, target)
+        ordering = Ordering.on(session, issuer, decided, target)
         if ordering.is_past(seen):
             return
         ordering.require_confirmed()
@@ -111,11 +112,11 @@ def promote(
         yield from allowed(session, row.name, row.version, Stage.DEPLOYED, decided.at)
         yield from ordering.ordered(row.id, following, released, now=now)
 
-    _decide(desk, decided, f"promoting what is on trial at {target}", judged, first)
+    _decide(issuer, decided, f"promoting what is on trial at {target}", judged, first)
 
 
 def roll_back(
-    desk: Desk,
+    issuer: Issuer,
     decided: Decided,
     target: str,
     *,
@@ -126,7 +127,7 @@ def roll_back(
     """Take the newest rollout of `target` back; what served before serves again. Raises Refused where nothing did. `seen` is as in `promote`."""
 
     def judged(session: Session) -> Iterator[What]:
-        ordering = Ordering.on(session, desk, decided, target)
+        ordering = Ordering.on(session, issuer, decided, target)
         if ordering.is_past(seen):
             return
         row = ordering.under_way or ordering.full
@@ -134,24 +135,24 @@ def roll_back(
             raise Refused(f"nothing was deployed to {target}, so there is nothing to take back")
         yield from ordering.taken_back(row, how)
 
-    _decide(desk, decided, f"rolling back at {target}", judged, first)
+    _decide(issuer, decided, f"rolling back at {target}", judged, first)
 
 
-def renew(desk: Desk, decided: Decided, target: str, *, first: First | None = None) -> None:
+def renew(issuer: Issuer, decided: Decided, target: str, *, first: First | None = None) -> None:
     """Release what serves at `target` anew, so that it lasts longer. Raises Refused."""
 
     def judged(session: Session) -> Iterator[What]:
-        ordering = Ordering.on(session, desk, decided, target)
+        ordering = Ordering.on(session, issuer, decided, target)
         ordering.require_settled()
         row = ordering.full
         if row is None:
             raise Refused(f"nothing serves at {target}; deploy something to it first")
         yield from ordering.ordered(row.id, Full(), ordering.releasable(row.name, row.version), now=Full())
 
-    _decide(desk, decided, f"renewing what serves at {target}", judged, first)
+    _decide(issuer, decided, f"renewing what serves at {target}", judged, first)
 
 
-def call_back(desk: Desk, target: str, at: datetime) -> bool:
+def call_back(issuer: Issuer, target: str, at: datetime) -> bool:
     """Make the order that carries out the recalls of `target` that have none yet; whether there was anything to order."""
     made = False
 
@@ -161,7 +162,7 @@ def call_back(desk: Desk, target: str, at: datetime) -> bool:
         if not recalls:
             return
         decided = Decided(by=recalls[0].by, why=recalls[0].why, at=at)
-        ordering = Ordering.on(session, desk, decided, target)
+        ordering = Ordering.on(session, issuer, decided, target)
         named = {(each.name, each.version) for each in recalls}
         row = ordering.under_way or ordering.full
         if row is None:
@@ -171,23 +172,23 @@ def call_back(desk: Desk, target: str, at: datetime) -> bool:
         yield from ordering.taken_back(row, State.RECALLED if recalled else State.ROLLED_BACK, recall=True)
 
     decided = Decided(by="the coordinator", why="recall", at=at)
-    _decide(desk, decided, f"recalling from {target}", judged, None)
+    _decide(issuer, decided, f"recalling from {target}", judged, None)
     return made
 
 
 def _decide(
-    desk: Desk,
+    issuer: Issuer,
     decided: Decided,
     doing: str,
     judged: Callable[[Session], Iterator[What]],
     first: First | None,
 ) -> None:
-    with writing(desk.centre.engine, doing) as session:
+    with writing(issuer.centre.engine, doing) as session:
         if first is not None:
             first(session)
 
         def told() -> Iterator[What]:
-            yield from members_signed(session, desk.listed)
+            yield from members_signed(session, issuer.listed)
             yield from judged(session)
 
         append(session, decided.at, told())

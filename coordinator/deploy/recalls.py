@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from coordinator.db.deploy_schema import OrderRow, RolloutRow, RunningRow, TargetRow
 from coordinator.deploy.effects import carried_out, open_recalls, release_of
 from coordinator.governance.log import append
-from protos.log_deploy import RecallOrdered
+from protos.log_deploy_events import RecallOrdered
 from protos.rollouts import UNDER_WAY, State
 
 

@@ -19,6 +19,8 @@ from strategies.errors import CovenantError, DiskError
 
 _POLL_S = 0.2
 _RETRY_S = 1.0
+_LARGE_IS_GIVEN_BACK = {"MALLOC_MMAP_THRESHOLD_": str(1 << 20)}
+"""Has glibc give memory of a piece of a model, or of more, back to the kernel when it is freed: it would keep such for what comes next, in a heap that it cannot shrink."""
 _log = structlog.get_logger(__name__)
 
 
@@ -115,7 +117,7 @@ class Executor:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=child_environment(flower_home=self.home / "superlink")
-                | {"COVENANT_HOME": str(self.home)},
+                | {"COVENANT_HOME": str(self.home), **_LARGE_IS_GIVEN_BACK},
                 start_new_session=True,
             )
         if child.stdin is not None:

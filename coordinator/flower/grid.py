@@ -15,10 +15,12 @@ from flwr.proto.node_pb2 import NodeInfo
 
 from coordinator.flower.wire import Wire
 from coordinator.rounds.exchange import Answered, Outcome, Unanswered
-from protos.codec import CodecError
+from protos.codec_fields import CodecError
 from protos.envelope import seal, unseal
+from protos.frame_size import MAX_FRAME_BYTES
 from protos.frames import Stage
 from strategies.ids import SiteName
+from strategies.pieces import Bytes
 
 _POLL_S = 0.02
 _LONGEST_POLL_S = 0.5
@@ -29,6 +31,9 @@ _ASKINGS = 5
 """How often a site that stays silent is asked within one deadline."""
 _ASK_AGAIN_S = 10.0
 """But not sooner than this: a site that is computing answers late, and is not helped by the question."""
+_FETCH_S = 5.0
+"""What came before a deadline may still be fetched for so long after it, and for what the largest replies take at `_FETCH_BYTES_A_S`."""
+_FETCH_BYTES_A_S = 16 << 20
 _BATCH_BYTES = 16 << 20
 """Requests that are sent together; more of them would be in memory at once."""
 _MESSAGE_TYPES = {
@@ -43,11 +48,13 @@ class PromptGrid:
     """An `Exchange` over a wire. `node_keys` maps each site to its public node key (PEM)."""
 
     wire: Wire
-    node_keys: Mapping[SiteName, bytes]
+    node_keys: Mapping[SiteName, Bytes]
     monotonic: Callable[[], float]
     sleep: Callable[[float], None]
     halted: Callable[[], Collection[SiteName]] = frozenset
-    """The sites that nobody may ask; raises what ends the run. Called before anybody is asked, and at each look while waiting."""
+    """The sites that nobody may ask; raises what ends the run. Called before anybody is asked, and at each look while waiting, and while a reply is fetched."""
+    most_reply_bytes: int = MAX_FRAME_BYTES
+    """The largest frame that a site has a reason to answer with; what is larger is no answer."""
     _seen: dict[SiteName, NodeInfo] = field(default_factory=dict)
     _seen_at: float = -_LOOK_FOR_NODES_S
     _silent: dict[SiteName, float] = field(default_factory=dict)
@@ -63,7 +70,7 @@ class PromptGrid:
         return [s for s, node in nodes.items() if self._silent.get(s) != node.online_until]
 
     def ask(
-        self, stage: Stage, frames: Mapping[SiteName, bytes], *, round_number: int, deadline_s: float
+        self, stage: Stage, frames: Mapping[SiteName, Bytes], *, round_number: int, deadline_s: float
     ) -> Iterator[tuple[SiteName, Outcome]]:
         """See `Exchange.ask`."""
         asking = _Asking(self, stage, frames, round_number, self.monotonic() + deadline_s, deadline_s)
@@ -71,6 +78,7 @@ class PromptGrid:
             if isinstance(outcome, Unanswered) and site in self._seen:
                 self._silent[site] = self._seen[site].online_until
             yield site, outcome
+            del outcome  # before the next one comes
         self.wire.confirm()
 
     def nodes(self) -> Mapping[SiteName, NodeInfo]:
@@ -97,7 +105,7 @@ class _Asking:
 
     grid: PromptGrid
     stage: Stage
-    frames: Mapping[SiteName, bytes]
+    frames: Mapping[SiteName, Bytes]
     round_number: int
     deadline: float
     deadline_s: float
@@ -127,8 +135,16 @@ class _Asking:
             self.grid.sleep(min(wait, max(0.0, self.deadline - now)))
             wait = min(wait * 1.05, _LONGEST_POLL_S)
         for site in self.missing:
-            reason = "did not answer before the deadline" if site in self.asked else "is not online"
-            yield site, Unanswered(reason)
+            yield site, Unanswered(self._silence_of(site))
+
+    def _silence_of(self, site: SiteName) -> str:
+        """Why nothing came of a site until the deadline."""
+        if site not in self.asked:
+            return "is not online"
+        arriving = (
+            self.grid.wire.arriving(asked) for asked, asked_of in self.pending.items() if asked_of == site
+        )
+        return next(filter(None, arriving), "did not answer before the deadline")
 
     def _left_out(self) -> Iterator[tuple[SiteName, Outcome]]:
         """The missing sites that were halted meanwhile: what they may have sent is not looked at."""
@@ -161,7 +177,7 @@ class _Asking:
     def _batches(self, sites: Collection[SiteName]) -> Iterator[dict[SiteName, RecordDict]]:
         """What `sites` are sent, in batches of about `_BATCH_BYTES`; equal frames are one content."""
         batch: dict[SiteName, RecordDict] = {}
-        sealed: dict[bytes, RecordDict] = {}
+        sealed: dict[Bytes, RecordDict] = {}
         size = 0
         for site in sites:
             frame = self.frames[site]
@@ -185,23 +201,40 @@ class _Asking:
         waiting = [message_id for message_id, site in self.pending.items() if site in self.missing]
         if not waiting:
             return
-        for message_id, reply in self.grid.wire.pull(waiting):
+        for message_id, reply in self.grid.wire.pull(waiting, self._is_wanted, self.grid.most_reply_bytes):
             site = self.pending.pop(message_id, None)
             if site is None or site not in self.missing:
                 continue
             outcome = self._judged(reply)
+            del reply  # which is as large as a model, and would stay until the next one has come
             # A site that was asked again may still answer.
             if isinstance(outcome, Answered) or site not in self.pending.values():
                 self.missing.remove(site)
                 yield site, outcome
+            del outcome
 
-    @staticmethod
-    def _judged(reply: Message | Unanswered) -> Outcome:
+    def _is_wanted(self, message_id: str) -> bool:
+        """Whether somebody waits for the reply to a message: not once its site is halted, or long after the deadline. Raises what ends the run."""
+        site = self.pending.get(message_id)
+        return (
+            site in self.missing
+            and site not in self.grid.halted()
+            and self.grid.monotonic() < self.deadline + self._fetch_s
+        )
+
+    @property
+    def _fetch_s(self) -> float:
+        """Seconds after the deadline in which what had come by then can be fetched: large replies of honest sites are not lost to a slow line."""
+        return _FETCH_S + len(self.frames) * self.grid.most_reply_bytes / _FETCH_BYTES_A_S
+
+    def _judged(self, reply: Message | Unanswered) -> Outcome:
         if isinstance(reply, Unanswered):
             return reply
         if reply.has_error():
             return Unanswered(reply.error.reason or f"error {reply.error.code}")
         try:
-            return Answered(unseal(reply))
+            return Answered(unseal(reply, self.grid.most_reply_bytes))
         except CodecError as error:
             return Unanswered(str(error))
+        except (ValueError, TypeError, LookupError) as error:  # flwr's records are what a site made of them
+            return Unanswered(f"sent what is no frame: {type(error).__name__}")

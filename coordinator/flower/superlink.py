@@ -15,6 +15,7 @@ from typing import IO, Self
 import httpx
 
 from coordinator.flower.superlink_process import SuperLinkSettings
+from coordinator.flower.traffic import file_in
 from coordinator.settings import SuperLinkAddress
 from protos.egress import child_environment
 from strategies.errors import CovenantError
@@ -65,6 +66,7 @@ class SuperLink:
             key_file=self._address.key_file,
             control_token_file=self._address.control_token_file,
             executor_secret_file=self._address.executor_secret_file,
+            traffic_file=file_in(self._home),
             parent_pid=os.getpid(),
         )
         config = folder / "superlink.json"

@@ -5,7 +5,8 @@ port could start a run, whose server app would execute at the centre, or claim t
 
 1. the control API asks for a bearer token,
 2. handing out tasks asks for the executor's shared secret,
-3. neither ever travels in argv or in the environment: both are read from files that only the owner can read.
+3. neither ever travels in argv or in the environment: both are read from files that only the owner can read,
+4. what anybody sends is bounded before it is read, and what a site announces before it is kept (`bounded`, `objects`).
 
 Run as `python -m coordinator.flower.superlink_process CONFIG.json`; the coordinator does.
 """
@@ -35,7 +36,11 @@ from flwr.superlink.routers.control.middlewares import (
 )
 from flwr.superlink.routers.fleet.middlewares import FleetEventLogMiddleware
 from pydantic import BaseModel, ConfigDict, Field
+from starlette.middleware import Middleware
 
+from coordinator.flower.bounded import Bounded, OwnAnswers
+from coordinator.flower.objects import TreeStore
+from coordinator.flower.traffic import Counted
 from strategies.errors import CovenantError
 
 INERT_LAYERS: frozenset[object] = frozenset(
@@ -48,6 +53,8 @@ INERT_LAYERS: frozenset[object] = frozenset(
     }
 )
 _MIN_SECRET_BYTES = 32
+_KEEP_ALIVE_S = 75
+"""Longer than agents keep a connection that they do not use: the server that closes first cuts off a request on its way, and costs a handshake."""
 
 
 class SuperLinkSettings(BaseModel):
@@ -62,6 +69,8 @@ class SuperLinkSettings(BaseModel):
     key_file: Path
     control_token_file: Path
     executor_secret_file: Path
+    traffic_file: Path
+    """Where requests are counted."""
     parent_pid: int
 
 
@@ -129,15 +138,30 @@ def serve(settings: SuperLinkSettings) -> None:
         runtime_dependency_install=False,
     )
     uvicorn.run(
-        _without_inert_layers(create_app(config, SuperLinkLifespan)),
+        Counted(
+            Bounded(within_bounds(_without_inert_layers(create_app(config, SuperLinkLifespan)))),
+            settings.traffic_file,
+        ),
         host=settings.host,
         port=settings.port,
         ssl_certfile=str(settings.certificate_file),
         ssl_keyfile=str(settings.key_file),
         access_log=False,
         log_level="warning",
+        # No proxy stands between: to look for one costs every request.
+        proxy_headers=False,
+        timeout_keep_alive=_KEEP_ALIVE_S,
         timeout_graceful_shutdown=2,
     )
+
+
+def within_bounds(app: FastAPI) -> FastAPI:
+    """Have it keep objects by their trees, and judge what sites announce once it knows who they are."""
+    store, states = TreeStore(), app.state.linkstate_factory
+    states.objectstore_factory.store_instance = store
+    states.state()._object_store = store  # noqa: SLF001 (made with the app, and flwr has no way to give it one)
+    app.user_middleware.append(Middleware(OwnAnswers))  # the innermost
+    return app
 
 
 def _without_inert_layers(app: FastAPI) -> FastAPI:

@@ -56,7 +56,7 @@ _MODE: Final = 0o600
 _PACKAGES: Final = ("covenant-fl", "flwr", "sqlalchemy", "cryptography", "pydantic", "numpy", "torch")
 _ROUND: Final = (
     "number", "attempt", "state", "roster", "survivors", "statement_digest", "aggregate_digest", "model_digest",
-    "optimizer_digest", "exchange_s", "seconds", "metrics", "reason", "opened_at", "closed_at",
+    "optimizer_digest", "exchange_s", "seconds", "metrics", "panels", "reason", "opened_at", "closed_at",
 )  # fmt: skip
 _ATTEMPT: Final = ("stage", "round", "attempt", "roster", "survivors", "asked_at")
 _RUN: Final = (

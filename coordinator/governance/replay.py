@@ -17,6 +17,8 @@ from coordinator.db.halt_schema import HaltRow
 from coordinator.db.log_schema import LoggedEntry
 from coordinator.db.schema import Site
 from coordinator.deploy.effects import take as take_deployment
+from coordinator.deploy.monitoring.effects import take as take_monitoring
+from coordinator.deploy.monitoring.retraining.effects import take as take_retraining
 from coordinator.governance.halts import row_of
 from coordinator.governance.policies.packs import write_policy
 from coordinator.governance.replay_registry import replay_registry
@@ -26,7 +28,7 @@ from coordinator.ledger.ceilings import carry_out
 from protos.ceilings import SignedCeiling
 from protos.halt_lifts import HaltLift
 from protos.halts import HaltOrder
-from protos.log_deploy import Deployed, RecallConfirmed, RecallOrdered, RolloutMoved, TargetAdded
+from protos.log_deploy_events import Deployed, RecallConfirmed, RecallOrdered, RolloutMoved, TargetAdded
 from protos.log_entries import (
     AccountsAdopted,
     CeilingSet,
@@ -41,9 +43,11 @@ from protos.log_entries import (
 )
 from protos.log_evidence import ModelNoted
 from protos.log_gate import GateJudged
+from protos.log_loop import RetrainingDecided, RetrainingDrafted, RetrainingLaunched
+from protos.log_monitor import DriftAcknowledged, DriftAlarm, MonitorAdded
 from protos.log_office import AccessGranted, CallDenied, EnrolmentDenied, PlanApproved, PlanProposed
 from protos.log_policies import PolicyInForce, PolicyJudged, PolicyPublished
-from protos.log_registry import ModelAliased, ModelApproved, ModelMoved, ModelSigned
+from protos.log_registry_events import ModelAliased, ModelApproved, ModelMoved, ModelSigned
 from protos.membership import Membership, Trusted
 from protos.root import SignedRoot
 from strategies.encoding import canonical_json
@@ -114,6 +118,10 @@ class Replay:
                 write_policy(self._session, what, at)
             case TargetAdded() | Deployed() | RolloutMoved() | RecallOrdered() | RecallConfirmed():
                 take_deployment(self._session, at, what)
+            case MonitorAdded() | DriftAlarm() | DriftAcknowledged():
+                take_monitoring(self._session, at, what)
+            case RetrainingDrafted() | RetrainingDecided() | RetrainingLaunched():
+                take_retraining(self._session, at, what)
             case _:
                 self._runs.take(at, what)
 

@@ -13,7 +13,7 @@ from coordinator.registry.approvals import write_statement
 from coordinator.registry.stages import write_alias, write_move
 from protos.log_evidence import ModelNoted
 from protos.log_gate import GateJudged
-from protos.log_registry import ModelAliased, ModelApproved, ModelMoved, ModelSigned, RegistryEvent
+from protos.log_registry_events import ModelAliased, ModelApproved, ModelMoved, ModelSigned, RegistryEvent
 
 
 def replay_registry(

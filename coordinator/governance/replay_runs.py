@@ -203,6 +203,8 @@ class RunReplay:
             raise CovenantError(f"round {what.round} of {what.run} is not committed")
         if what.metrics is not None:
             row.metrics = dict(what.metrics)
+        if what.panels is not None:
+            row.panels = dict(what.panels)
 
     def _ended(self, at: datetime, what: RunEnded) -> None:
         run = self._session.get_one(Run, what.run)
@@ -221,11 +223,12 @@ class RunReplay:
 
     def _model(self, at: datetime, what: ModelRegistered) -> None:
         last = (
-            select(Round.metrics)
+            select(Round.metrics, Round.panels)
             .where(Round.run_id == what.run, Round.state == RoundState.COMMITTED)
             .order_by(Round.number.desc())
             .limit(1)
         )
+        metrics, panels = self._session.execute(last).first() or (None, None)
         self._session.add(
             Model(
                 name=what.name,
@@ -234,7 +237,8 @@ class RunReplay:
                 run_id=what.run,
                 digest=what.digest,
                 artifacts=dict(what.artifacts),
-                metrics=self._session.scalar(last),
+                metrics=metrics,
+                panels=panels,
                 created_at=at,
             )
         )

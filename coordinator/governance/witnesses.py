@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Engine, String, column, func, select, tuple_, values
+from sqlalchemy import Engine, Select, String, column, func, select, tuple_, values
 from sqlalchemy.orm import Session
 
 from coordinator.db.engine import reading, writing
@@ -163,19 +163,19 @@ class WitnessBook:
 
     def found(self) -> list[Found]:
         """All evidence, the oldest first."""
+        return self._found(select(ForkRow).order_by(ForkRow.id))
+
+    def newest_found(self, limit: int) -> list[Found]:
+        """At most `limit` pieces of evidence, the newest first."""
+        return self._found(select(ForkRow).order_by(ForkRow.id.desc()).limit(limit))
+
+    def numbered(self, number: int) -> Found | None:
+        """Evidence `number`."""
+        return next(iter(self._found(select(ForkRow).where(ForkRow.id == number))), None)
+
+    def _found(self, query: Select[ForkRow]) -> list[Found]:
         with reading(self.engine, "reading evidence about the log") as session:
-            rows = session.scalars(select(ForkRow).order_by(ForkRow.id)).all()
-        return [
-            Found(
-                row.id,
-                RunId(row.run_id),
-                Evidence.from_canonical(bytes(row.evidence)),
-                row.found_at,
-                row.settled_at,
-                row.settled,
-            )
-            for row in rows
-        ]
+            return [_found_in(row) for row in session.scalars(query)]
 
     def settle(self, number: int, how: str) -> None:
         """A person has dealt with evidence `number`, and says how. Raises UsageError."""
@@ -185,6 +185,17 @@ class WitnessBook:
                 state = "is not there" if row is None else f"is settled already: {row.settled}"
                 raise UsageError(f"evidence {number} {state}; `covenant log witnesses` shows all")
             row.settled_at, row.settled = self.clock(), how
+
+
+def _found_in(row: ForkRow) -> Found:
+    return Found(
+        row.id,
+        RunId(row.run_id),
+        Evidence.from_canonical(bytes(row.evidence)),
+        row.found_at,
+        row.settled_at,
+        row.settled,
+    )
 
 
 def _view(text: str) -> Mapping[SiteName, Position]:

@@ -94,7 +94,7 @@ def draft(
         return Drafted(decision=decision, officers=1, loosens="")
     changed = _changed(book, decision)
     changed.account.require_held()
-    loosens = _loosened(before, changed.in_force)
+    loosens = loosened(before, changed.in_force)
     return Drafted(decision=decision, officers=QUORUM if loosens else 1, loosens=loosens)
 
 
@@ -135,7 +135,7 @@ def _opened(session: Session, key: AccountKey, decision: CeilingDecision, now: d
     account = _make_account(session, key, decision.terms.order, now)
     if account is None:
         raise _conflict(key)
-    return Book(id=account, key=key, version=0, in_force=_in_force(decision), charges={})
+    return Book(id=account, key=key, version=0, in_force=decided_by(decision), charges={})
 
 
 def _decided(session: Session, book: Book, decided: DecidedCeiling) -> Book:
@@ -166,7 +166,8 @@ def _require_next(key: AccountKey, decision: CeilingDecision, due: int) -> None:
         )
 
 
-def _in_force(decision: CeilingDecision) -> InForce:
+def decided_by(decision: CeilingDecision) -> InForce:
+    """What holds once a decision is carried out."""
     return InForce(
         seq=decision.number,
         ceiling=decision.terms,
@@ -176,20 +177,20 @@ def _in_force(decision: CeilingDecision) -> InForce:
 
 
 def _changed(book: Book, decision: CeilingDecision) -> Book:
-    return replace(book, in_force=_in_force(decision))
+    return replace(book, in_force=decided_by(decision))
 
 
 def _require_quorum(book: Book, changed: Book, officers: tuple[str, ...]) -> None:
     """Raise Refused for a loosened account that fewer than two officers decided."""
-    if len(officers) >= QUORUM or not (loosened := _loosened(book.in_force, changed.in_force)):
+    if len(officers) >= QUORUM or not (looser := loosened(book.in_force, changed.in_force)):
         return
     raise Refused(
-        f"{book.key.words}: {loosened} is for {QUORUM} officers, and {officers[0]} is one; another must sign it too. "
+        f"{book.key.words}: {looser} is for {QUORUM} officers, and {officers[0]} is one; another must sign it too. "
         f"The ceiling is {book.in_force.ceiling.words}"
     )
 
 
-def _loosened(old: InForce, new: InForce) -> str:
+def loosened(old: InForce, new: InForce) -> str:
     """In which respect `new` allows more, or tells less, than `old`; empty if in none."""
     if looser := new.ceiling.loosens(old.ceiling):
         return looser

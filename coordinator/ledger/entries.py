@@ -59,13 +59,21 @@ def held_by(session: Session, run: RunId) -> list[Held]:
         Outcome.VOIDED: case((entry.outcome == Outcome.VOIDED, entry.times), else_=0),
         Outcome.SETTLED: case((entry.outcome == Outcome.SETTLED, entry.times), else_=0),
     }
-    stored = account.site, account.population, account.unit_kind, account.unit_column
-    query = (
-        select(account.id, *stored, entry.stage, entry.release_digest, *map(func.sum, counted.values()))
-        .join(account, account.id == entry.account_id)
+    told = entry.account_id, entry.stage, entry.release_digest
+    # Summed up before the accounts are looked up: a run of many rounds has a row a round and site.
+    sums = (
+        select(*told, *(func.sum(each).label(outcome) for outcome, each in counted.items()))
         .where(entry.run_id == run)
-        .group_by(account.id, *stored, entry.stage, entry.release_digest)
-        .order_by(account.id, entry.stage, entry.release_digest)
+        .group_by(*told)
+        .subquery()
+    )
+    stored = account.site, account.population, account.unit_kind, account.unit_column
+    by_stage = sums.c.stage, sums.c.release_digest
+    figures = sums.c[Outcome.RESERVED], sums.c[Outcome.VOIDED], sums.c[Outcome.SETTLED]
+    query = (
+        select(account.id, *stored, *by_stage, *figures)
+        .join(account, account.id == sums.c.account_id)
+        .order_by(account.id, *by_stage)
     )
     return [
         Held(

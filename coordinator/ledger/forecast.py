@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NamedTuple
 
 from sqlalchemy.orm import Session
 
@@ -17,7 +17,7 @@ from coordinator.ledger.books import open_books
 from coordinator.ledger.needs import AccountKey
 from protos.plan import Plan
 from protos.plan_releases import EVALUATE, PREPARE, TRAIN, PlannedReleases
-from strategies.dp.budget import Account, BudgetRefused, largest_that, most_rounds
+from strategies.dp.budget import Account, BudgetRefused, most_rounds, most_times
 from strategies.dp.events import Mechanism, Release
 from strategies.dp.filters import Ceiling
 from strategies.dp.units import Guarantee
@@ -79,6 +79,14 @@ class Forecast:
         """How many launches fit into every account."""
         return 0 if self.missing else min(each.launches for each in self.accounts)
 
+    def tightest(self, most: int) -> Forecast:
+        """The same where there are at most so many accounts; else of those alone that have no ceiling, or the least left of it after a launch."""
+        if len(self.missing) + len(self.accounts) <= most:
+            return self
+        missing = self.missing[:most]
+        tight = sorted(self.accounts, key=lambda each: -each.after.fraction)
+        return replace(self, missing=missing, accounts=tuple(tight[: most - len(missing)]))
+
     @property
     def refusals(self) -> tuple[str, ...]:
         """Why a launch would be refused, one sentence an account; empty if it would not."""
@@ -111,18 +119,33 @@ def forecast_of(
     accounts: Mapping[AccountKey, Account], plan: Plan, planned: PlannedReleases, wanted: int = 1
 ) -> Forecast:
     """The same for `accounts` that were read already, wherever they come from; those that are not among them have no ceiling."""
-    keys = charged(plan, planned)
-    fits = {key: _launches(account, planned.planned()) for key, account in accounts.items()}
-    missing = tuple(key for key in keys if key not in accounts)
+    keys = [key for key in charged(plan, planned) if key in accounts]
+    missing = tuple(key for key in charged(plan, planned) if key not in accounts)
+    kinds = {key: _Kind.of(account) for key, account in accounts.items()}
+    alike = {kind: key for key, kind in kinds.items()}
+    fits = {kind: _launches(accounts[key], planned.planned()) for kind, key in alike.items()}
     possible = 0 if missing else min(wanted, *fits.values())
+    told = {
+        kind: _of_account(key, accounts[key], planned, fits[kind], possible) for kind, key in alike.items()
+    }
     return Forecast(
-        accounts=tuple(
-            _of_account(key, accounts[key], planned, fits[key], possible) for key in keys if key in accounts
-        ),
+        accounts=tuple(_as(told[kinds[key]], key, accounts[key], planned) for key in keys),
         missing=missing,
         wanted=wanted,
         possible=possible,
     )
+
+
+class _Kind(NamedTuple):
+    """All that a forecast depends on: accounts with the same charges under equal ceilings have the same one, and it is computed once."""
+
+    ceiling: Ceiling
+    charges: frozenset[tuple[Release, int]]
+
+    @classmethod
+    def of(cls, account: Account) -> _Kind:
+        """The kind of `account`."""
+        return cls(account.ceiling, frozenset(account.charges.items()))
 
 
 def _of_account(
@@ -141,6 +164,14 @@ def _of_account(
         then=Standing.of(then),
         evaluations=_evaluations(then, planned.evaluate),
     )
+
+
+def _as(
+    alike: AccountForecast, key: AccountKey, account: Account, planned: PlannedReleases
+) -> AccountForecast:
+    """The forecast of an account that has the charges and the ceiling of another one's; its refusal names it."""
+    refusal = None if alike.refusal is None else _refusal(account, planned, alike.rounds)
+    return replace(alike, key=key, refusal=refusal)
 
 
 def _refusal(account: Account, planned: PlannedReleases, rounds: int) -> str | None:
@@ -173,16 +204,11 @@ def _evaluations(account: Account, evaluation: Release) -> int | None:
 
 
 def _launches(account: Account, charges: Mapping[Release, int]) -> int:
-    """How many launches fit, up to `MOST_LAUNCHES`: cost grows with their number, so those that fit are an initial segment."""
-    return largest_that(lambda launches: _admits(account, _times(charges, launches)), MOST_LAUNCHES)
-
-
-def _admits(account: Account, more: Mapping[Release, int]) -> bool:
+    """How many launches fit, up to `MOST_LAUNCHES`."""
     try:
-        account.require(more)
-    except BudgetRefused:
-        return False
-    return True
+        return most_times(account, {}, charges, MOST_LAUNCHES)
+    except BudgetRefused:  # about another unit
+        return 0
 
 
 def _times(charges: Mapping[Release, int], times: int) -> dict[Release, int]:

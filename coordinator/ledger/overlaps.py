@@ -3,7 +3,7 @@
 1. An overlap holds both ways, whichever site declares it.
 2. What is composed is every account of an overlapping site for the same kind of unit: which of its populations shares persons is not known.
 3. One sum over several sites moves further by a person who is at many of them; where sites release by themselves, costs add up
-   (`strategies.dp.budget.worst_person`).
+   (`strategies.dp.persons.worst_person`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from sqlalchemy.orm import Session
 from coordinator.ledger.books import Book, InForce, open_books
 from coordinator.ledger.needs import AccountKey
 from coordinator.ledger.totals import Totals, totals_of
-from strategies.dp.budget import cost_of, worst_person
+from strategies.dp.budget import cost_of
 from strategies.dp.events import Release
+from strategies.dp.persons import worst_person
 from strategies.dp.units import Guarantee, UnitKind
 from strategies.ids import SiteName
 

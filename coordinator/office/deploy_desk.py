@@ -28,26 +28,37 @@ class LocalDeployDesk:
         """See `DeployDesk.add_target`."""
         deployments.add_target(self.centre, here(), name, settings)
 
-    def start(self, name: str, version: int, target: str, step: Step, rules: RolloutRules, why: str) -> str:
+    def start(
+        self,
+        name: str,
+        version: int,
+        target: str,
+        step: Step,
+        rules: RolloutRules,
+        why: str,
+        seen: int | None = None,
+    ) -> str:
         """See `DeployDesk.start`."""
-        what = deployments.Start(name=name, version=version, target=target, step=step, rules=rules, why=why)
+        what = deployments.Start(
+            name=name, version=version, target=target, step=step, rules=rules, why=why, seen=seen
+        )
         rollout = deployments.start(self.centre, here(), what)
         self._drive(target)
         return rollout
 
-    def promote(self, target: str, step: Step | None, why: str) -> None:
+    def promote(self, target: str, step: Step | None, why: str, seen: int | None = None) -> None:
         """See `DeployDesk.promote`."""
-        deployments.promote(self.centre, here(), target, step, why)
+        deployments.promote(self.centre, here(), target, step, why, seen=seen)
         self._drive(target)
 
-    def roll_back(self, target: str, why: str) -> None:
+    def roll_back(self, target: str, why: str, seen: int | None = None) -> None:
         """See `DeployDesk.roll_back`."""
-        deployments.roll_back(self.centre, here(), target, why)
+        deployments.roll_back(self.centre, here(), target, why, seen=seen)
         self._drive(target)
 
-    def renew(self, target: str, why: str) -> None:
+    def renew(self, target: str, why: str, seen: int | None = None) -> None:
         """See `DeployDesk.renew`."""
-        deployments.renew(self.centre, here(), target, why)
+        deployments.renew(self.centre, here(), target, why, seen=seen)
         self._drive(target)
 
     def recall(self, name: str, version: int, target: str | None, why: str) -> tuple[str, ...]:

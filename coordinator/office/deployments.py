@@ -17,18 +17,18 @@ from coordinator.bootstrap import Centre
 from coordinator.db.deploy_schema import TargetRow
 from coordinator.db.engine import writing
 from coordinator.deploy import orders
-from coordinator.deploy.driving import Driver, desk_of
+from coordinator.deploy.driver import Driver
 from coordinator.deploy.effects import carried_out
 from coordinator.deploy.inventory import recalls
+from coordinator.deploy.issuing import Decided, issuer_of
 from coordinator.deploy.opening import open_target, target_of
-from coordinator.deploy.ordering import Decided
 from coordinator.deploy.recalls import recall_everywhere
 from coordinator.deploy.targets.settings import TargetSettings
 from coordinator.governance.log import append
 from coordinator.office.actors import Actor
 from coordinator.office.requests import Asked, Remember, once
 from protos.documents import make_document
-from protos.log_deploy import TargetAdded
+from protos.log_deploy_events import TargetAdded
 from protos.rollouts import RolloutRules, Step
 from strategies.errors import Refused, UsageError
 
@@ -76,12 +76,12 @@ def add_target(
 
 def start(centre: Centre, actor: Actor, what: Start, asked: Asked | None = None) -> str:
     """Begin a rollout; its id. Raises `CovenantError`."""
-    desk, opened = desk_of(centre), open_target(centre, what.target)
+    issuer, opened = issuer_of(centre), open_target(centre, what.target)
 
     def act(remember: Remember) -> str:
         rollout = f"rollout-{secrets.token_hex(8)}"
         orders.start(
-            desk,
+            issuer,
             _decided(centre, actor, what.why, what.seen),
             rollout=rollout,
             name=what.name,
@@ -107,12 +107,12 @@ def promote(
     seen: int | None = None,
 ) -> None:
     """Let what is on trial at `target` go on. `seen` is the newest order that the officer had in sight: another one refuses. Raises `CovenantError`."""
-    desk, opened = desk_of(centre), open_target(centre, target)
+    issuer, opened = issuer_of(centre), open_target(centre, target)
     _change(
         centre,
         asked,
         lambda first: orders.promote(
-            desk, _decided(centre, actor, why, seen), target, step, supports=opened.states, first=first
+            issuer, _decided(centre, actor, why, seen), target, step, supports=opened.states, first=first
         ),
     )
 
@@ -121,11 +121,11 @@ def roll_back(
     centre: Centre, actor: Actor, target: str, why: str, asked: Asked | None = None, seen: int | None = None
 ) -> None:
     """Take the newest rollout of `target` back. `seen` as in `promote`. Raises `CovenantError`."""
-    desk = desk_of(centre)
+    issuer = issuer_of(centre)
     _change(
         centre,
         asked,
-        lambda first: orders.roll_back(desk, _decided(centre, actor, why, seen), target, first=first),
+        lambda first: orders.roll_back(issuer, _decided(centre, actor, why, seen), target, first=first),
     )
 
 
@@ -133,11 +133,11 @@ def renew(
     centre: Centre, actor: Actor, target: str, why: str, asked: Asked | None = None, seen: int | None = None
 ) -> None:
     """Release what serves at `target` anew. `seen` as in `promote`. Raises `CovenantError`."""
-    desk = desk_of(centre)
+    issuer = issuer_of(centre)
     _change(
         centre,
         asked,
-        lambda first: orders.renew(desk, _decided(centre, actor, why, seen), target, first=first),
+        lambda first: orders.renew(issuer, _decided(centre, actor, why, seen), target, first=first),
     )
 
 
@@ -172,7 +172,7 @@ def recall(
 
 def drive(centre: Centre, target: str) -> None:
     """Carry out what was decided about `target`, as far as it is now. Raises `CovenantError`."""
-    Driver(desk_of(centre)).drive(target)
+    Driver(issuer_of(centre)).drive(target)
 
 
 def _change(centre: Centre, asked: Asked | None, change: Callable[[First], None]) -> None:

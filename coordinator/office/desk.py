@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from coordinator import runs as views
 from coordinator.bootstrap import Centre
@@ -15,29 +15,20 @@ from coordinator.governance import halts as recorded
 from coordinator.governance.exports import export_log, newest_witnesses
 from coordinator.governance.halts import HaltView
 from coordinator.governance.log import RawEntry, TransparencyLog, open_log
-from coordinator.ledger.ceilings import Drafted, Proposal
-from coordinator.ledger.facts import summary_facts, view_facts
-from coordinator.ledger.store import Ledger
-from coordinator.ledger.units import parse_unit
-from coordinator.office import ceilings, comments, gate, halts, personal, plans, runs
+from coordinator.office import comments, halts, plans, runs
 from coordinator.office.actors import here
-from coordinator.office.ceilings import AppliedCeiling
 from coordinator.office.comments import Comment
+from coordinator.office.ledger_desk import LocalLedger
 from coordinator.office.plans import ProposedPlan
 from coordinator.office.policies import LocalPolicies
 from coordinator.office.requests import Asked
 from coordinator.office.standing import PlanStanding
-from coordinator.registry.versions import ModelVersion, list_versions
 from coordinator.runs import RunView
 from protos.approvals import PlanStatement
-from protos.ceilings import SignedCeiling
-from protos.gates import Verdict
 from protos.halt_lifts import LiftStatement
 from protos.halts import HaltOrder
-from protos.model_stages import Stage
-from protos.personal import PersonalStatement
 from strategies.encoding import digest_of
-from strategies.ids import RunId, SiteName, site_name
+from strategies.ids import RunId
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 
 _LAUNCH: Final = "launch"
@@ -55,6 +46,11 @@ class LocalDesk:
     def policies(self) -> LocalPolicies:
         """See `Desk.policies`."""
         return LocalPolicies(self.centre)
+
+    @property
+    def ledger(self) -> LocalLedger:
+        """See `Desk.ledger`."""
+        return LocalLedger(self.centre)
 
     def runs(self) -> Iterable[RunView]:
         """See `Desk.runs`."""
@@ -157,38 +153,5 @@ class LocalDesk:
         """See `Desk.say_lift`."""
         return halts.say_lift(self.centre, here(), halt_id, statement)
 
-    def draft_ceiling(self, site: SiteName, population: str, proposal: Proposal) -> Drafted:
-        """See `Desk.draft_ceiling`."""
-        return ceilings.draft(self.centre, site, population, proposal)
-
-    def apply_ceiling(self, signed: SignedCeiling) -> AppliedCeiling:
-        """See `Desk.apply_ceiling`."""
-        return ceilings.apply(self.centre, here(), signed)
-
-    def models(self) -> Iterable[ModelVersion]:
-        """See `Desk.models`."""
-        return list_versions(self.centre.engine)
-
-    def validate_model(self, name: str, version: int, why: str) -> tuple[Verdict, Stage]:
-        """See `Desk.validate_model`."""
-        return gate.validate(self.centre, here(), name, version, why)
-
-    def tell_personal(self, statement: PersonalStatement) -> tuple[str, ...]:
-        """See `Desk.tell_personal`."""
-        return personal.tell(self.centre, here(), statement)
-
-    def accounts(self) -> Iterable[dict[str, Any]]:
-        """See `Desk.accounts`."""
-        return map(summary_facts, self._ledger().accounts())
-
-    def account(self, site: str, population: str, unit: str | None) -> dict[str, Any]:
-        """See `Desk.account`."""
-        return view_facts(
-            self._ledger().show(site_name(site), population, None if unit is None else parse_unit(unit))
-        )
-
     def _log(self) -> TransparencyLog:
         return open_log(self.centre.engine, self.centre.settings, self.centre.clock)
-
-    def _ledger(self) -> Ledger:
-        return Ledger(self.centre.engine, self.centre.clock)

@@ -28,7 +28,8 @@ from coordinator.registry.stages import move
 from coordinator.registry.versions import ModelVersion, locked_row, read_version
 from protos.approvals import PlanEvidence
 from protos.log_entries import What
-from protos.log_registry import APPROVABLE, ModelApproved, require_approvable
+from protos.log_registry import APPROVABLE, require_approvable
+from protos.log_registry_events import ModelApproved
 from protos.membership import Trusted
 from protos.model_approvals import (
     ModelLack,

@@ -9,15 +9,20 @@
 import errno
 import os
 import tempfile
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
-from strategies.encoding import sha256_hex
-from strategies.errors import CovenantError, DiskError
+import numpy as np
+
+from strategies.encoding import Vector, first_not_finite, sha256_hex, vector_digest
+from strategies.errors import CovenantError, DiskError, Refused
 from strategies.ids import Digest, digest
+from strategies.pieces import Bytes, pieces_of
 
 _OUT_OF_SPACE: Final = {errno.ENOSPC, errno.EDQUOT}
+_BLOCK_BYTES: Final = 1 << 20
 
 
 class ArtifactStore:
@@ -31,7 +36,7 @@ class ArtifactStore:
         checked = digest(name)
         return self._folder / "sha256" / checked[:2] / checked[2:]
 
-    def put(self, data: bytes) -> Digest:
+    def put(self, data: Bytes) -> Digest:
         """Keep `data` and return its digest; on return it survives a power cut. Raises CovenantError."""
         name = sha256_hex(data)
         target = self.path(name)
@@ -50,29 +55,31 @@ class ArtifactStore:
     def get(self, name: Digest) -> bytes:
         """The bytes whose digest is `name`. Raises CovenantError when they are absent, unreadable or altered."""
         path = self.path(name)
-        try:
+        with _reading(self._folder, name, path):
             data = path.read_bytes()
-        except FileNotFoundError as error:
-            raise CovenantError(
-                f"the artifact {name} is not in {self._folder}; restore the folder from the same backup as the database"
-            ) from error
-        except OSError as error:
-            raise CovenantError(
-                f"the artifact {path} cannot be read ({error.strerror}); check its rights and the disk"
-            ) from error
-        found = sha256_hex(data)
-        if found != name:
-            raise CovenantError(
-                f"the artifact {path} has the digest {found}, so it was altered; restore it from a backup"
-            )
+        _require_unaltered(path, name, sha256_hex(data))
         return data
 
-    def _write(self, target: Path, data: bytes) -> None:
+    def vector(self, name: Digest) -> Vector:
+        """The vector whose bytes have the digest `name`, (d,) float64, read into its own memory at once. Raises as `get` does, and Refused where they
+        are no finite float64 values."""
+        path = self.path(name)
+        with _reading(self._folder, name, path):
+            vector = np.fromfile(path, dtype="<f8").astype(np.float64, copy=False)
+            whole = path.stat().st_size == vector.nbytes
+        _require_unaltered(path, name, vector_digest(vector) if whole else None)
+        bad = first_not_finite(vector)
+        if bad is not None:
+            raise Refused(f"value {bad} of the vector in {path} is {vector[bad]}; every value must be finite")
+        return vector
+
+    def _write(self, target: Path, data: Bytes) -> None:
         """Write `data` to a temporary file, flush it and give it its name. Raises OSError and leaves nothing."""
         handle, temporary = tempfile.mkstemp(dir=self._folder / "tmp")
         try:
             with os.fdopen(handle, "wb") as file:
-                file.write(data)
+                for part in pieces_of(data).parts:
+                    file.write(part)
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).replace(target)
@@ -82,10 +89,34 @@ class ArtifactStore:
             raise
 
 
-def _holds(path: Path, data: bytes) -> bool:
+@contextmanager
+def _reading(folder: Path, name: Digest, path: Path) -> Iterator[None]:
+    """Says in words why an artifact cannot be read."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise CovenantError(
+            f"the artifact {name} is not in {folder}; restore the folder from the same backup as the database"
+        ) from error
+    except OSError as error:
+        raise CovenantError(
+            f"the artifact {path} cannot be read ({error.strerror}); check its rights and the disk"
+        ) from error
+
+
+def _require_unaltered(path: Path, name: Digest, found: Digest | None) -> None:
+    if found != name:
+        had = "no whole number of values" if found is None else f"the digest {found}"
+        raise CovenantError(f"the artifact {path} has {had}, so it was altered; restore it from a backup")
+
+
+def _holds(path: Path, data: Bytes) -> bool:
     """Whether `path` already has exactly this content; an altered file is written afresh."""
     try:
-        return path.read_bytes() == data
+        if path.stat().st_size != len(data):
+            return False
+        with path.open("rb") as file:
+            return all(file.read(len(block)) == block for block in pieces_of(data).blocks(_BLOCK_BYTES))
     except FileNotFoundError:
         return False
 

@@ -13,8 +13,7 @@ from safetensors.numpy import load
 
 from coordinator.bootstrap import Centre
 from coordinator.registry.lineage import Lineage, lineage_of
-from coordinator.registry.publish import WEIGHTS_FILE
-from coordinator.registry.versions import ModelVersion
+from coordinator.registry.versions import WEIGHTS_FILE, ModelVersion
 from protos.plan_diff import PlanDiff, diff
 from strategies.dp.units import Guarantee
 from strategies.errors import CovenantError

@@ -14,7 +14,7 @@ from coordinator.registry.signatures import beside, read_certificate, verify_fol
 from coordinator.registry.versions import ModelVersion
 from protos.artifact_keys import CERTIFICATE_FILE, RESERVED, SIGNATURE_FILE, require_artifact_key
 from protos.log_entries import LogEntry
-from protos.log_registry import ModelSigned
+from protos.log_registry_events import ModelSigned
 from protos.membership import Trusted
 from strategies.encoding import digest_of, sha256_hex
 from strategies.errors import Refused, UsageError

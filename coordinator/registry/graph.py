@@ -3,7 +3,7 @@
 Values that are not inputs or the output are called `/...`, which no feature may be, so names cannot collide.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final
 
 import numpy as np
@@ -18,13 +18,13 @@ PROBABILITY: Final = "probability"
 _ROWS: Final = "N"
 
 
-def build_graph(
-    features: FeatureSpec,
-    scaling: Scaling,
-    model: DenseModel,
-    tensors: Mapping[str, npt.NDArray[np.float32]],
-) -> GraphProto:
-    """Raw columns in, `probability` out. Raises UsageError when a feature's name cannot be an input."""
+def weight_name(tensor: str) -> str:
+    """What a graph calls the weights that a model calls `tensor`."""
+    return f"/{tensor}"
+
+
+def build_graph(features: FeatureSpec, scaling: Scaling, model: DenseModel) -> GraphProto:
+    """Raw columns in, `probability` out, but for the weights, which nodes know as `weight_name`. Raises UsageError when a feature's name cannot be an input."""
     for feature in features.features:
         if feature.name == PROBABILITY or feature.name.startswith("/"):
             raise UsageError(
@@ -32,7 +32,7 @@ def build_graph(
             )
     graph = _Graph()
     encoded = _encode(graph, features, scaling)
-    _predict(graph, model, tensors, encoded)
+    _predict(graph, model, encoded)
     return helper.make_graph(
         graph.nodes,
         "covenant",
@@ -116,14 +116,11 @@ def _one_hot(graph: _Graph, feature: CategoricalFeature) -> Iterator[str]:
     yield graph.add("Sub", graph.array(f"/one/{len(graph.nodes)}", np.ones((1, 1), dtype=np.float32)), some)
 
 
-def _predict(
-    graph: _Graph, model: DenseModel, tensors: Mapping[str, npt.NDArray[np.float32]], values: str
-) -> None:
+def _predict(graph: _Graph, model: DenseModel, values: str) -> None:
     """As `DenseModel.probabilities`, in float32."""
     for place, layer in enumerate(model.layers):
         if place > 0:
             values = graph.add("Relu", values)
-        weight = graph.array(f"/{layer.name}.weight", tensors[f"{layer.name}.weight"])
-        bias = graph.array(f"/{layer.name}.bias", tensors[f"{layer.name}.bias"])
+        weight, bias = weight_name(f"{layer.name}.weight"), weight_name(f"{layer.name}.bias")
         values = graph.add("Gemm", values, weight, bias, transB=1)
     graph.add("Sigmoid", values, output=PROBABILITY)

@@ -29,7 +29,7 @@ from coordinator.registry.versions import ModelVersion, list_versions
 from protos.approvals import PlanEvidence
 from protos.contract import Contract
 from protos.log_entries import LogEntry
-from protos.log_registry import ModelAliased
+from protos.log_registry_events import ModelAliased
 from protos.plan import Plan
 from strategies.dp.budget import cost_of
 from strategies.dp.units import Guarantee
@@ -125,7 +125,7 @@ def lineage_of(centre: Centre, version: ModelVersion, *, entries: bool = True) -
             ),
             participants=participants_of(session, version.run_id),
             rounds=len(_committed(session, version.run_id)),
-            charges=tuple(_charges(session, version.run_id)),
+            charges=tuple(charges_of_run(session, version.run_id)),
             moves=tuple(
                 (each.before, each.after, each.moved_by)
                 for each in session.scalars(moves.order_by(ModelMove.number))
@@ -163,7 +163,8 @@ def _committed(session: Session, run: RunId) -> list[list[str] | None]:
     return list(session.scalars(query.order_by(Round.number)))
 
 
-def _charges(session: Session, run: RunId) -> Iterator[Charge]:
+def charges_of_run(session: Session, run: RunId) -> Iterator[Charge]:
+    """What a run has charged, account by account."""
     accounts = select(LedgerAccount).where(
         LedgerAccount.id.in_(select(LedgerEntry.account_id).where(LedgerEntry.run_id == run))
     )

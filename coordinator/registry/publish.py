@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import asdict
 
 from coordinator.bootstrap import Centre
-from coordinator.registry.export import Exportable, onnx_bytes, safetensors_bytes
+from coordinator.registry.export import Exportable, onnx_pieces, safetensors_pieces
 from coordinator.registry.signatures import sign_files
-from coordinator.registry.versions import ModelVersion, register
+from coordinator.registry.versions import SCORING_FILE, WEIGHTS_FILE, ModelVersion, register
 from coordinator.rounds.driver import Finished
 from coordinator.rounds.question import RunDocuments
 from protos.log_made import CONTRACT_FILE, PLAN_FILE
 from strategies.encoding import vector_digest
-
-WEIGHTS_FILE = "model.safetensors"
-SCORING_FILE = "model.onnx"
+from strategies.pieces import Bytes
 
 
 def publish(centre: Centre, documents: RunDocuments, finished: Finished) -> ModelVersion:
@@ -28,9 +26,9 @@ def publish(centre: Centre, documents: RunDocuments, finished: Finished) -> Mode
         plan_digest=documents.plan.digest,
         contract=documents.contract.ref,
     )
-    files = {
-        WEIGHTS_FILE: safetensors_bytes(source),
-        SCORING_FILE: onnx_bytes(source),
+    files: dict[str, Bytes] = {
+        WEIGHTS_FILE: safetensors_pieces(source),
+        SCORING_FILE: onnx_pieces(source),
         PLAN_FILE: documents.plan.canonical,
         CONTRACT_FILE: documents.contract.canonical,
     }
@@ -43,5 +41,6 @@ def publish(centre: Centre, documents: RunDocuments, finished: Finished) -> Mode
         signed=sign_files(centre.settings, files),
         weights=vector_digest(finished.model),
         metrics=None if finished.metrics is None else asdict(finished.metrics),
+        panels=None if finished.panels is None else asdict(finished.panels),
         clock=centre.clock,
     )

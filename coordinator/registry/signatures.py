@@ -31,6 +31,7 @@ from protos.artifact_keys import (
 from protos.key_files import read_private
 from protos.keys import public_pem
 from strategies.errors import CovenantError, DiskError, Refused, UsageError
+from strategies.pieces import Bytes, pieces_of
 
 _log = structlog.get_logger(__name__)
 
@@ -44,7 +45,7 @@ class Signed:
     listed: Listed
 
 
-def sign_files(settings: Settings, files: Mapping[str, bytes]) -> Signed | None:
+def sign_files(settings: Settings, files: Mapping[str, Bytes]) -> Signed | None:
     """Sign the `files` of a version by name, with the key that the coordinator of `settings` has for that. None, and a warning, where it has none
     that may be used. Raises DiskError."""
     if not settings.artifact_key_file.exists():
@@ -77,12 +78,13 @@ def beside(key: ArtifactKey) -> dict[str, bytes]:
     return {PUBLIC_FILE: key.key.encode(), CERTIFICATE_FILE: key.canonical + b"\n"}
 
 
-def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
+def write_folder(folder: Path, files: Mapping[str, Bytes]) -> None:
     """Write `files` by name into `folder`. Raises UsageError."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, data in files.items():
-            (folder / name).write_bytes(data)
+            with (folder / name).open("wb") as file:
+                file.writelines(pieces_of(data).parts)
     except OSError as error:
         raise UsageError(f"{folder} cannot be written: {error.strerror}") from error
 
@@ -109,7 +111,7 @@ def verify_folder(folder: Path, key: str, name: str) -> None:
             ) from error
 
 
-def _signed(settings: Settings, files: Mapping[str, bytes]) -> Signed:
+def _signed(settings: Settings, files: Mapping[str, Bytes]) -> Signed:
     """Raises UsageError for a key that cannot be opened or a certificate of another one, Refused for one that does not count."""
     path = settings.artifact_key_file
     certificate = read_certificate(settings.artifact_certificate_file)

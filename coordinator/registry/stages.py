@@ -26,14 +26,8 @@ from coordinator.deploy.verdicts import newest_verdict
 from coordinator.governance.log import append
 from coordinator.registry.versions import ModelVersion, locked_row, read_version
 from protos.documents import make_document
-from protos.log_registry import (
-    OUT,
-    ModelAliased,
-    ModelMoved,
-    require_alias,
-    require_passing,
-    require_validated,
-)
+from protos.log_registry import OUT, require_alias, require_passing, require_validated
+from protos.log_registry_events import ModelAliased, ModelMoved
 from protos.model_stages import CHAMPION, Stage, require_move
 from strategies.errors import UsageError
 from strategies.ids import Digest

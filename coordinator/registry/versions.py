@@ -24,13 +24,17 @@ from coordinator.registry.personal import personal_sites
 from coordinator.registry.signatures import Signed
 from protos.artifact_keys import RESERVED
 from protos.log_entries import ModelRegistered, What
-from protos.log_registry import ModelSigned
+from protos.log_registry_events import ModelSigned
+from strategies.analytics.panels import Panels, released_panels
 from strategies.encoding import digest_of
 from strategies.errors import UsageError
 from strategies.ids import Digest, RunId, SiteName
+from strategies.pieces import Bytes
 
 _MODEL_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,62}")
 _MOST_DIGITS: Final = 9
+WEIGHTS_FILE: Final = "model.safetensors"
+SCORING_FILE: Final = "model.onnx"
 _FILE_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
@@ -46,11 +50,18 @@ class ModelVersion:
     artifacts: Mapping[str, Digest]
     metrics: Mapping[str, Any] | None
     created_at: datetime
+    panels: Mapping[str, Any] | None = None
+    """What its evaluation told beside metrics, where it gave none because noise hid a class."""
     personal: tuple[SiteName, ...] = ()
     """Sites that state to personalise it."""
     aliases: tuple[str, ...] = ()
     signature: Digest | None = None
     """The artifact that holds the signature over its files."""
+
+    @property
+    def released(self) -> Panels | None:
+        """The panels of its evaluation, with metrics or without."""
+        return released_panels(self.metrics, self.panels)
 
     @property
     def ref(self) -> str:
@@ -64,10 +75,11 @@ def register(
     *,
     name: str,
     run_id: RunId,
-    files: Mapping[str, bytes],
+    files: Mapping[str, Bytes],
     weights: Digest,
     metrics: Mapping[str, Any] | None,
     clock: Callable[[], datetime],
+    panels: Mapping[str, Any] | None = None,
     signed: Signed | None = None,
 ) -> ModelVersion:
     """Keep `files` and register them as the next version of `name`, a candidate. `weights` is the digest of the run's last model, which the log
@@ -84,6 +96,7 @@ def register(
         digest=digest_of(artifacts),
         artifacts=artifacts,
         metrics=None if metrics is None else dict(metrics),
+        panels=None if panels is None else dict(panels),
         created_at=clock(),
         signature=None if signed is None else store.put(signed.signature),
     )
@@ -220,6 +233,7 @@ def _version(row: Model, personal: tuple[SiteName, ...] = (), aliases: tuple[str
         digest=Digest(row.digest),
         artifacts={file: Digest(digest) for file, digest in sorted(row.artifacts.items())},
         metrics=row.metrics,
+        panels=row.panels,
         created_at=row.created_at,
         personal=personal,
         aliases=aliases,
@@ -227,7 +241,7 @@ def _version(row: Model, personal: tuple[SiteName, ...] = (), aliases: tuple[str
     )
 
 
-def _check(name: str, files: Mapping[str, bytes]) -> None:
+def _check(name: str, files: Mapping[str, Bytes]) -> None:
     """Names end up in URLs and folders, so they are plain and short."""
     if not _MODEL_NAME.fullmatch(name):
         raise UsageError(

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 import structlog
 
 from coordinator.rounds.exchange import Answered, Exchange, Outcome
 from coordinator.rounds.progress import ANSWER, Progress
 from coordinator.rounds.roster import Roster
-from protos.codec import CodecError
-from protos.frames import REFUSAL, Body, Refusal, RefusalCode, Reply, Stage
+from protos.codec_fields import CodecError
+from protos.frames import MAX_REASON_CHARACTERS, REFUSAL, Body, Refusal, RefusalCode, Reply, Stage
 from protos.secure_codec import decode_answer
 from strategies.errors import CovenantError, Refused
 from strategies.ids import Digest, SiteName
+from strategies.pieces import Bytes
 from strategies.secagg.identities import Verify
 
 _log = structlog.get_logger(__name__)
+_MOST_REASON: Final = 2 * MAX_REASON_CHARACTERS
 
 
 class TooFewSurvivors(Refused):
@@ -44,7 +47,7 @@ class SharesMissing(StaysClosed):
 class Asked:
     """What each site is sent, and the digest that its reply must echo; asked for only after the frame was taken. `step` names what is asked."""
 
-    frames: Mapping[SiteName, bytes]
+    frames: Mapping[SiteName, Bytes]
     echo: Callable[[SiteName], Digest]
     step: str = ANSWER
 
@@ -78,10 +81,11 @@ class Asking:
             ):
                 body = self._judge(site, asked.echo, outcome)
                 if isinstance(body, str):
-                    missing[site] = body
+                    missing[site] = _printable(body)
                 else:
                     take(site, body)
                 self.progress.heard(site, outcome, missing.get(site))
+                del outcome, body  # as large as a model: gone before the next one comes
         finally:
             self.progress.done()
         return missing
@@ -115,9 +119,15 @@ class Asking:
             if reply.body.code is RefusalCode.LATER:
                 self.roster.ask_later(site)
             if self.judge(site, echo, reply.body):
-                self.roster.refused[site] = reason
+                self.roster.refused[site] = _printable(reason)
             return reason
         return reply.body
+
+
+def _printable(reason: str) -> str:
+    """Why a site has said nothing of use, as it is recorded: a site words some of it, and databases take no text with zero bytes."""
+    shown = "".join(each if each.isprintable() else " " for each in reason[:_MOST_REASON])
+    return shown if len(reason) <= _MOST_REASON else f"{shown}..."
 
 
 def note_missing(stage: Stage, number: int, missing: Mapping[SiteName, str]) -> None:

@@ -5,11 +5,13 @@
    model in one transaction. Below the plan's minimum of survivors it is voided, and nothing of it is used.
 3. A site is asked for nothing that is computed from rows before it has witnessed the run in the transparency log (`witnessing`).
 4. The driver remembers nothing that the store does not: started again, it goes on after the last committed round.
-5. A site that is halted is not asked; an attempt that it had a part in, and that is not settled yet, is tried again without it.
+5. From a mean update above the plan's gate nothing is computed: the run ends.
+6. A site that is halted is not asked; an attempt that it had a part in, and that is not settled yet, is tried again without it.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,7 +30,7 @@ from coordinator.rounds.opened import OpenedSums
 from coordinator.rounds.plain import PlainSums
 from coordinator.rounds.progress import Progress
 from coordinator.rounds.question import Pooled, Question, Receipt, RunDocuments, Settled, Sums
-from coordinator.rounds.reading import metrics_of, scaling_of
+from coordinator.rounds.reading import metrics_of, panels_alone, scaling_of
 from coordinator.rounds.record import Committed
 from coordinator.rounds.refusals import Refusals
 from coordinator.rounds.roster import Roster
@@ -37,14 +39,18 @@ from coordinator.rounds.site_models import SiteModels
 from coordinator.rounds.store import RoundStore
 from coordinator.rounds.witnessing import Witnessing
 from protos.frames import Stage
-from protos.plan import PlainAggregation, Plan, SecureAggregation
+from protos.log_run_events import Tripped
+from protos.plan import Plan
+from protos.plan_aggregation import PlainAggregation, SecureAggregation
 from protos.secure_codec import encode_testimony
 from strategies.analytics.histograms import ScoreMetrics
+from strategies.analytics.panels import Panels
 from strategies.encoding import Vector
-from strategies.errors import CovenantError, DiskError
+from strategies.errors import CovenantError, DiskError, Refused
 from strategies.features import Scaling
 from strategies.ids import SiteName
 from strategies.secagg.shamir import Entropy
+from strategies.update_gate import GateTripped
 
 _ATTEMPTS = 3
 _HEARTBEAT_S = 20.0
@@ -64,6 +70,8 @@ class Finished:
     scaling: Scaling
     metrics: ScoreMetrics | None
     """None if the last evaluation gave none: a sum is opened once and was charged, so the model stays, and who judges it finds no metrics."""
+    panels: Panels | None = None
+    """What that evaluation told beside metrics, where it gave none."""
 
 
 @dataclass
@@ -131,7 +139,8 @@ class Driver:
         while committed.number < self._plan.training.rounds:
             committed = self._again(partial(self._round, committed.number + 1, committed, scaling))
             metrics = self._evaluated(committed, scaling)
-        return Finished(committed.model, scaling, metrics)
+        panels = self.store.panels(committed.number) if metrics is None else None
+        return Finished(committed.model, scaling, metrics, panels)
 
     def conclude(self) -> None:
         """When all that came of the run is in the log: have the sites witness that too, as far as they answer at once."""
@@ -205,11 +214,16 @@ class Driver:
         attempt, pooled = self._pooled(Stage.TRAIN, number, before, scaling)
         exchange_s = self.monotonic() - began
         aggregate = _vector(pooled)
-        model, state = self._plan.server_optimizer().step(before.model, aggregate, before.optimizer)
+        self._require_gate(number, attempt, aggregate)
+        kept = self.store.keep_aggregate(aggregate)
+        # On disk, it makes room for the model that follows: of a large one a third is saved.
+        model, state = self._plan.server_optimizer().step(
+            before.model, aggregate, before.optimizer, into=aggregate
+        )
         committed = self.store.commit(
             number,
             attempt,
-            aggregate=aggregate,
+            aggregate=kept,
             model=model,
             optimizer=state,
             exchange_s=exchange_s,
@@ -218,13 +232,31 @@ class Driver:
         _log.info("committed", round=number, survivors=len(pooled.survivors), exchange_s=round(exchange_s, 3))
         return committed
 
+    def _require_gate(self, number: int, attempt: int, aggregate: Vector) -> None:
+        """End the run where the opened mean update is above the plan's gate, and raise Refused: sites go on from no such round either, and open no
+        second sum of it."""
+        try:
+            self._plan.require_gate(aggregate, number)
+        except GateTripped as tripped:
+            reason = (
+                f"{tripped}. Nothing of the round is kept; it stays charged. A sum hides whose update it was, so no site can be named. Sites open one"
+                " sum a round, so resuming comes to the same: look into the sites, halt what you do not trust, and launch a new run"
+            )
+            norm = tripped.norm if math.isfinite(tripped.norm) else None
+            self.store.finish("failed", reason, Tripped(round=number, attempt=attempt, norm=norm))
+            raise Refused(reason) from tripped
+
     def _evaluate(self, committed: Committed, scaling: Scaling) -> ScoreMetrics | None:
         """The metrics of a round; None if what the sites sent gives none, which must not keep the run from its other rounds."""
         attempt, pooled = self._pooled(Stage.EVALUATE, committed.number, committed, scaling)
         try:
             metrics = metrics_of(self.documents, pooled)
         except CovenantError as trouble:
-            self.store.record_no_metrics(committed.number, attempt=attempt, survivors=pooled.survivors)
+            # Counts that nobody can have counted, which are no refusal, say nothing of groups either.
+            panels = panels_alone(self.documents, pooled) if isinstance(trouble, Refused) else None
+            self.store.record_no_metrics(
+                committed.number, attempt=attempt, survivors=pooled.survivors, panels=panels
+            )
             _log.error("evaluation without metrics", round=committed.number, reason=str(trouble))
             return None
         self.store.record_metrics(committed.number, metrics, attempt=attempt, survivors=pooled.survivors)

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from coordinator.db.schema import Round, RoundState, Run, RunState
 from coordinator.rounds import telling as told
 from protos.log_entries import What
+from protos.log_run_events import Tripped
 from strategies.ids import RunId
 
 FinalState = Literal["completed", "failed", "stopped"]
@@ -36,9 +37,14 @@ def void_row(row: Round, reason: str, at: datetime) -> What:
 
 
 def end_run(
-    session: Session, run: Run, state: FinalState, reason: str | None, at: datetime
+    session: Session,
+    run: Run,
+    state: FinalState,
+    reason: str | None,
+    at: datetime,
+    tripped: Tripped | None = None,
 ) -> Iterator[What]:
     """End a run that is not over. A sum that can still be opened is all that its sites will ever give for that round, so it is kept."""
     yield from void_open(session, run, f"the run ended: {reason or state}", at, but_unopened=True)
     run.state, run.reason, run.finished_at = RunState(state), reason, at
-    yield told.ended(RunId(run.id), state, reason)
+    yield told.ended(RunId(run.id), state, reason, tripped)

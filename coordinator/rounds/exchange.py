@@ -11,13 +11,14 @@ from typing import Protocol
 
 from protos.frames import Stage
 from strategies.ids import SiteName
+from strategies.pieces import Bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Answered:
     """A site's reply, still as bytes: what it holds is for the driver to judge."""
 
-    frame: bytes
+    frame: Bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Exchange(Protocol):
         ...
 
     def ask(
-        self, stage: Stage, frames: Mapping[SiteName, bytes], *, round_number: int, deadline_s: float
+        self, stage: Stage, frames: Mapping[SiteName, Bytes], *, round_number: int, deadline_s: float
     ) -> Iterator[tuple[SiteName, Outcome]]:
         """Ask each site its frame; one outcome a site, as it comes, until all have answered or `deadline_s` seconds have passed.
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Generic, TypeVar
 
 from coordinator.rounds.asking import Asked, Asking, note_missing
 from coordinator.rounds.progress import INPUT
 from coordinator.rounds.roster import because
+from protos.frame_size import APART_BYTES
 from protos.frames import Body, SecureAnswer, SecureRequest, Stage
 from protos.secure_codec import encode_secure_request
 from strategies.encoding import sha256_hex
 from strategies.errors import Refused
 from strategies.ids import Digest, SiteName
+from strategies.pieces import Bytes
 from strategies.secagg import server as central
 from strategies.secagg.labels import Attempt
 from strategies.secagg.messages import Advertisement, Confirmation, Envelopes, MaskedInput, Shares
@@ -59,20 +61,39 @@ Said = (
 )
 
 
-class _Frames(Mapping[SiteName, bytes]):
-    """Requests as they travel, each made when it is sent: they carry a model each, and are never in memory together."""
+@dataclass(frozen=True, slots=True)
+class Requests(Mapping[SiteName, SecureRequest]):
+    """Requests to `sites`, each of which `made` makes when it is asked for: they carry a model each."""
+
+    sites: Sequence[SiteName]
+    made: Callable[[SiteName], SecureRequest]
+
+    def __getitem__(self, site: SiteName) -> SecureRequest:
+        return self.made(site)
+
+    def __iter__(self) -> Iterator[SiteName]:
+        return iter(self.sites)
+
+    def __len__(self) -> int:
+        return len(self.sites)
+
+
+class _Frames(Mapping[SiteName, Bytes]):
+    """Requests as they travel, each made when it is sent: they are never in memory together."""
 
     def __init__(self, requests: Mapping[SiteName, SecureRequest]) -> None:
         self._requests = requests
         self._echoes: dict[SiteName, Digest] = {}
-        self._last: tuple[SecureRequest, bytes, Digest] | None = None
+        self._last: tuple[SecureRequest, Bytes, Digest] | None = None
 
-    def __getitem__(self, site: SiteName) -> bytes:
-        request = self._requests[site]
-        if self._last is None or self._last[0] is not request:
+    def __getitem__(self, site: SiteName) -> Bytes:
+        request, made = self._requests[site], self._last
+        if made is None or made[0] is not request:
             frame = encode_secure_request(request)
-            self._last = (request, frame, sha256_hex(frame))
-        _, frame, self._echoes[site] = self._last
+            made = (request, frame, sha256_hex(frame))
+            # A large frame is one site's, and goes when it is sent.
+            self._last = made if len(frame) <= APART_BYTES else None
+        _, frame, self._echoes[site] = made
         return frame
 
     def __iter__(self) -> Iterator[SiteName]:

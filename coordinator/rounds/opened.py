@@ -39,14 +39,14 @@ class OpenedSums:
         return self.entropy(SECRET_BYTES) if adds else b""
 
     def pooled(self, question: Question, payload: Payload, opened: Opened, seed: bytes) -> Pooled:
-        """The opened sum as moments, mean of updates (d,), or counts (2, bins); with the noise of `seed`, where `drawn` gave one."""
+        """The opened sum as moments, mean of updates (d,), or the cells of an evaluation (dimension,); with the noise of `seed`, where `drawn` gave one."""
         match payload.embedding:
             case Moments() as moments:
                 return Pooled(opened.survivors, moments.value(opened.total))
             case WeightedUpdates() as updates:
                 return Pooled(opened.survivors, updates.mean(opened.total, opened.survivors))
             case Counts():
-                return Pooled(opened.survivors, self._counts(opened.total.astype(np.int64)))
+                return Pooled(opened.survivors, opened.total.astype(np.int64))
             case NoisySum() as noisy:
                 total = noisy.at_centre(opened.total, lambda: NoiseSeed(seed))
                 return Pooled(opened.survivors, self._read(question, total, len(opened.survivors)))
@@ -58,10 +58,7 @@ class OpenedSums:
             case Stage.TRAIN:
                 return self._mean(question, total, survivors)
             case Stage.EVALUATE:
-                return self._counts(total)
-
-    def _counts(self, total: Integers) -> Integers:
-        return total.reshape(-1, self.documents.plan.evaluation.score_bins)
+                return total
 
     def _mean(self, question: Question, total: Integers, survivors: int) -> Vector:
         """The mean step downhill: over the units that the plan expects, whoever was really taken."""

@@ -9,11 +9,14 @@ import numpy as np
 
 from coordinator.rounds.asking import Asked, Asking, TooFewSurvivors, note_missing
 from coordinator.rounds.question import Pooled, Question, Receipt, RunDocuments, Settle, Settled
+from coordinator.rounds.reading import pooled_moments
 from coordinator.rounds.roster import because
 from protos.codec import encode_request
 from protos.frames import Body, Moments, Request, ScoreCounts, Stage, Task, Update
-from protos.plan_releases import count_cells
-from strategies.aggregation import Contribution, total, weighted_mean
+from protos.plan_panels import evaluation_cells
+from strategies.aggregation import Contribution
+from strategies.analytics.moments import fault_of
+from strategies.dp.evaluation_cells import EvaluationCells
 from strategies.errors import CovenantError
 from strategies.ids import SiteName
 
@@ -56,7 +59,7 @@ class PlainSums:
     def _fitting(
         self, question: Question, bodies: Mapping[SiteName, Body], missing: dict[SiteName, str]
     ) -> Mapping[SiteName, Sent]:
-        """The bodies of the right kind and shape. Raises `TooFewSurvivors`."""
+        """The bodies of the right kind and shape, with figures that rows can have. Raises `TooFewSurvivors`."""
         kind, shape = self._expected(question)
         fitting: dict[SiteName, Sent] = {}
         for site, body in bodies.items():
@@ -64,6 +67,12 @@ class PlainSums:
                 missing[site] = f"sent {type(body).__name__}"
             elif _shape(body) != shape:
                 missing[site] = f"sent an array of shape {_shape(body)}; this stage takes {shape}"
+            elif isinstance(body, ScoreCounts) and len(body.panels) != self._panels:
+                missing[site] = f"sent {len(body.panels)} cells of panels; this plan has {self._panels}"
+            elif isinstance(body, ScoreCounts) and not self._is_possible(body):
+                missing[site] = "sent counts of more rows than a site can have"
+            elif isinstance(body, Moments) and (fault := fault_of(body.vector)) is not None:
+                missing[site] = f"sent {fault}"
             else:
                 fitting[site] = body
         note_missing(question.stage, question.number, missing)
@@ -75,6 +84,20 @@ class PlainSums:
             )
         return fitting
 
+    @property
+    def _cells(self) -> EvaluationCells:
+        return evaluation_cells(self.documents.plan, self.documents.contract)
+
+    @property
+    def _panels(self) -> int:
+        """How many cells there are behind the score counts."""
+        return self._cells.dimension - self._cells.scored
+
+    def _is_possible(self, body: ScoreCounts) -> bool:
+        """Whether no cell is beyond what a site of 2^31 rows can have, so that no sum wraps."""
+        most = self._cells.levels
+        return bool((body.counts <= most // self._cells.steps).all() and (np.abs(body.panels) <= most).all())
+
     def _expected(self, question: Question) -> tuple[type[Sent], tuple[int, ...]]:
         match question.stage:
             case Stage.PREPARE:
@@ -82,21 +105,22 @@ class PlainSums:
             case Stage.TRAIN:
                 return Update, () if question.model is None else question.model.shape
             case Stage.EVALUATE:
-                cells = count_cells(self.documents.plan)
-                return ScoreCounts, (2, cells.dimension // 2)
+                return ScoreCounts, (2, self._cells.scored // 2)
 
     def _pooled(self, stage: Stage, survivors: tuple[SiteName, ...], sent: Mapping[SiteName, Sent]) -> Pooled:
         if stage is Stage.EVALUATE:
-            counts = [body.counts for body in sent.values() if isinstance(body, ScoreCounts)]
-            return Pooled(
-                survivors, np.sum(counts, axis=0).reshape(-1, self.documents.plan.evaluation.score_bins)
-            )
+            cells = [
+                np.concatenate((body.counts.ravel() * self._cells.steps, body.panels))
+                for body in sent.values()
+                if isinstance(body, ScoreCounts)
+            ]
+            return Pooled(survivors, np.sum(cells, axis=0))
+        plan = self.documents.plan
         vectors = {site: body.vector for site, body in sent.items() if not isinstance(body, ScoreCounts)}
         if stage is Stage.PREPARE:
-            return Pooled(survivors, total([Contribution(site, each) for site, each in vectors.items()]))
-        weight = self.documents.plan.weight_of
-        mean = weighted_mean([Contribution(site, each, weight(site)) for site, each in vectors.items()])
-        return Pooled(survivors, mean)
+            return pooled_moments(plan, vectors)
+        updates = [Contribution(site, each, plan.weight_of(site)) for site, each in vectors.items()]
+        return Pooled(survivors, plan.aggregation.update_rule.aggregate(updates))
 
 
 def _shape(body: Sent) -> tuple[int, ...]:

@@ -23,6 +23,7 @@ from coordinator.rounds.exchange import Answered, Outcome
 from protos.frames import Stage
 from strategies.errors import CovenantError
 from strategies.ids import RunId, SiteName
+from strategies.pieces import Bytes
 
 ANSWER: Final = "answer"
 INPUT: Final = "input"
@@ -40,8 +41,8 @@ class Progress:
     """Where exchanges are told to. This one forgets them, for runs that nobody looks at."""
 
     def asking(
-        self, stage: Stage, number: int, step: str, frames: Mapping[SiteName, bytes]
-    ) -> Mapping[SiteName, bytes]:
+        self, stage: Stage, number: int, step: str, frames: Mapping[SiteName, Bytes]
+    ) -> Mapping[SiteName, Bytes]:
         """An exchange begins; the frames are taken from what is returned."""
         del stage, number, step
         return frames
@@ -96,8 +97,8 @@ class KeptProgress(Progress):
     _fresh: bool = field(default=True, init=False)
 
     def asking(
-        self, stage: Stage, number: int, step: str, frames: Mapping[SiteName, bytes]
-    ) -> Mapping[SiteName, bytes]:
+        self, stage: Stage, number: int, step: str, frames: Mapping[SiteName, Bytes]
+    ) -> Mapping[SiteName, Bytes]:
         """See `Progress.asking`."""
         now = self.monotonic()
         self._now = stage.name.lower(), number, step
@@ -234,14 +235,14 @@ def _add(row: SiteExchange, noted: _Noted, at: datetime) -> None:
     row.step, row.waiting, row.trouble, row.changed_at = noted.step, noted.waiting, noted.trouble, at
 
 
-class _Counted(Mapping[SiteName, bytes]):
+class _Counted(Mapping[SiteName, Bytes]):
     """Frames as they are, each counted when it is sent."""
 
-    def __init__(self, frames: Mapping[SiteName, bytes], sent: Callable[[SiteName, int], None]) -> None:
+    def __init__(self, frames: Mapping[SiteName, Bytes], sent: Callable[[SiteName, int], None]) -> None:
         self._frames = frames
         self._sent = sent
 
-    def __getitem__(self, site: SiteName) -> bytes:
+    def __getitem__(self, site: SiteName) -> Bytes:
         frame = self._frames[site]
         self._sent(site, len(frame))
         return frame

@@ -123,7 +123,9 @@ Settle = Callable[[Settled], Receipt]
 
 @dataclass(frozen=True, slots=True)
 class Pooled:
-    """The survivors' sum of moments (3k,), mean of updates (d,), or sum of counts (2, bins): (4, bins) with a champion, whose rows come last."""
+    """The survivors' sum of moments (3k,), mean of updates (d,), or sum of an evaluation's cells (dimension,), as `EvaluationCells` orders them.
+
+    Under a rule that compares sites the moments are each survivor's, (n, 3k), and the update is what the rule makes of theirs."""
 
     survivors: tuple[SiteName, ...]
     values: Vector | npt.NDArray[np.int64]

@@ -1,12 +1,14 @@
 """What a run has left behind, read back: its newest checkpoint, its scaling, its metrics. Nothing here writes."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Final
+from functools import partial
+from typing import Any
+from weakref import WeakValueDictionary
 
 from sqlalchemy import Engine, select
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, undefer
 
 from coordinator.db.engine import reading
 from coordinator.db.schema import Attempt, Checkpoint, Round, RoundState, Run
@@ -14,13 +16,12 @@ from coordinator.registry.artifacts import ArtifactStore
 from coordinator.rounds.question import Receipt
 from protos.frames import Stage
 from strategies.analytics.histograms import ScoreMetrics
-from strategies.encoding import Vector, vector_from_bytes
+from strategies.analytics.panels import Panels, released_panels
+from strategies.encoding import Vector
 from strategies.errors import CovenantError
 from strategies.features import Scaling
 from strategies.ids import Digest, RunId
 from strategies.server_optimizers import OptimizerState
-
-_FLOAT64_BYTES: Final = 8
 
 
 class RoundConflict(CovenantError):  # noqa: N818  (a conflict is an outcome, not a defect)
@@ -38,11 +39,26 @@ class Committed:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
-    """A committed round: the state `before`, its `aggregate`, (d,) float64, and the survivors' testimony as bytes."""
+    """A committed round: its `aggregate`, the survivors' testimony as bytes, and the state before, of which `model` is the digest.
 
-    before: Committed
-    aggregate: Vector
+    Aggregate and state are read when they are asked for: mostly every site has the state, and both are as large as a model.
+    """
+
+    number: int
+    model: Digest
     testimony: bytes | None
+    read: Callable[[], Vector]
+    restore: Callable[[], Committed]
+
+    @property
+    def aggregate(self) -> Vector:
+        """What the round's sum gave, (d,) float64."""
+        return self.read()
+
+    @property
+    def before(self) -> Committed:
+        """The state before the round, after round `number` - 1."""
+        return self.restore()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +76,7 @@ class RoundRecord:
         self._engine = engine
         self._artifacts = artifacts
         self._run_id = run_id
+        self._held: WeakValueDictionary[Digest, Vector] = WeakValueDictionary()
 
     def scaling(self) -> Scaling | None:
         """The scaling that `begin` fixed, to the bit, or None before."""
@@ -76,6 +93,12 @@ class RoundRecord:
             return None
         return ScoreMetrics.from_facts(kept)
 
+    def panels(self, number: int) -> Panels | None:
+        """What the evaluation of round `number` told without metrics, or None."""
+        with self._look(f"panels of round {number}") as session:
+            row = committed_round(session, self._run_id, number)
+            return None if row is None else released_panels(None, row.panels)
+
     def last_committed(self) -> Committed | None:
         """The newest checkpoint, verified against its digests; None before `begin`."""
         with self._look("last checkpoint") as session:
@@ -85,7 +108,7 @@ class RoundRecord:
                 .order_by(Checkpoint.round.desc())
                 .limit(1)
             )
-        return None if newest is None else self._restored(newest)
+        return None if newest is None else self._restored(newest, self._artifacts.vector)
 
     def step(self, number: int) -> Step:
         """How the model after committed round `number` came about from the one before it."""
@@ -96,11 +119,12 @@ class RoundRecord:
             raise RoundConflict(
                 f"round {number} of {self._run_id} is not committed, so it cannot be told to anybody"
             )
-        data = self._artifacts.get(Digest(row.aggregate_digest))
         return Step(
-            before=self._restored(before),
-            aggregate=vector_from_bytes(data, len(data) // _FLOAT64_BYTES),
+            number=number,
+            model=Digest(before.model_artifact),
             testimony=row.testimony,
+            read=partial(self._shared, Digest(row.aggregate_digest)),
+            restore=partial(self._restored, before, self._shared),
         )
 
     def unopened(self, stage: Stage, number: int) -> Unopened | None:
@@ -110,7 +134,8 @@ class RoundRecord:
                 open_round = select(Round).where(
                     Round.run_id == self._run_id, Round.number == number, Round.state == RoundState.OPEN
                 )
-                row: Round | Attempt | None = session.scalar(open_round.where(Round.opening.is_not(None)))
+                kept_rounds = open_round.where(Round.opening.is_not(None)).options(undefer(Round.opening))
+                row: Round | Attempt | None = session.scalar(kept_rounds)
             else:
                 asked = select(Attempt).where(
                     Attempt.run_id == self._run_id,
@@ -118,7 +143,9 @@ class RoundRecord:
                     Attempt.round == number,
                 )
                 kept = asked.where(Attempt.opening.is_not(None), Attempt.survivors.is_(None))
-                row = session.scalar(kept.order_by(Attempt.attempt.desc()).limit(1))
+                row = session.scalar(
+                    kept.order_by(Attempt.attempt.desc()).limit(1).options(undefer(Attempt.opening))
+                )
         if row is None or row.opening is None:
             return None
         return Unopened(receipt=Receipt(stage, number, row.attempt), opening=row.opening)
@@ -134,13 +161,19 @@ class RoundRecord:
             )
             return session.scalar(opened.limit(1)) is not None
 
-    def _restored(self, kept: Checkpoint) -> Committed:
-        data = self._artifacts.get(Digest(kept.model_artifact))
-        model = vector_from_bytes(data, len(data) // _FLOAT64_BYTES)
+    def _restored(self, kept: Checkpoint, read: Callable[[Digest], Vector]) -> Committed:
+        model = read(Digest(kept.model_artifact))
         state = self._artifacts.get(Digest(kept.optimizer_artifact))
         return Committed(
             number=kept.round, model=model, optimizer=OptimizerState.from_bytes(state, model.size)
         )
+
+    def _shared(self, name: Digest) -> Vector:
+        """A vector that nobody changes: read once for all who hold it at the same time, and given back when the last of them is done."""
+        vector = self._held.get(name)
+        if vector is None:
+            vector = self._held[name] = self._artifacts.vector(name)
+        return vector
 
     @contextmanager
     def _look(self, at: str) -> Iterator[Session]:

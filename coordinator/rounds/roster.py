@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import structlog
 
 from coordinator.rounds.exchange import Exchange
-from protos.plan import Sites
+from protos.plan_sites import Sites
 from strategies.errors import Refused, Unreachable
 from strategies.ids import SiteName
 

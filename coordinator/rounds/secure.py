@@ -17,19 +17,19 @@ from typing import TypeVar
 import structlog
 
 from coordinator.rounds.asking import Asking, SharesMissing, StaysClosed, TooFewSurvivors
-from coordinator.rounds.exchanges import Exchanges, Expected, Said
+from coordinator.rounds.exchanges import Exchanges, Expected, Requests, Said
 from coordinator.rounds.opened import OpenedSums
 from coordinator.rounds.question import Pooled, Question, Receipt, RunDocuments, Settle, Settled
 from coordinator.rounds.roster import because
 from coordinator.rounds.site_models import SiteModels
-from protos.codec import CodecError
+from protos.codec_fields import CodecError
 from protos.frames import SecureRequest, Stage, Statement, Task, Testimony, Upload
 from protos.payloads import Payload, payload_of
-from protos.plan import SecureAggregation
+from protos.plan_aggregation import SecureAggregation
 from protos.secagg_codec import decode_opening, encode_opening
-from strategies.encoding import sha256_hex
 from strategies.errors import CovenantError, Refused
 from strategies.ids import SiteName
+from strategies.pieces import Bytes, Pieces, pieces_of
 from strategies.secagg import server as central
 from strategies.secagg.identities import Verify
 from strategies.secagg.labels import Attempt
@@ -87,6 +87,7 @@ class SecureSums:
         unmasking = decode_opening(rest, self._parameters, dimension, self.verify)
         roster = tuple(sorted((*unmasking.request.survivors, *unmasking.request.dropped)))
         opened = self._opened(self._exchanges(question), unmasking, None, receipt)
+        del unmasking
         return self.opened.pooled(question, self._payload(question, roster), opened, seed)
 
     @property
@@ -145,6 +146,7 @@ class SecureSums:
         riding = None if self._parameters.is_active else sharing
         opened = self._opened(self._exchanges(question), unmasking, riding, receipt)
         self._ahead = _unless_too_few(sharing.close) if sharing is not None else None
+        del collecting, confirming, unmasking  # the masked sum: half as large as the mean that is made now
         return self.opened.pooled(question, payload, opened, seed)
 
     def _collected(
@@ -157,7 +159,7 @@ class SecureSums:
 
         def take(item: MaskedInput) -> None:
             collecting.receive(item)
-            uploads[item.site] = Upload(sha256_hex(item.packed), item.signature)
+            uploads[item.site] = Upload(item.digest, item.signature)
 
         step = Expected(attempt, MaskedInput, take)
         if following is None:
@@ -173,20 +175,22 @@ class SecureSums:
         statement: Statement,
         collecting: central.Collecting,
         following: Attempt | None,
-    ) -> dict[SiteName, SecureRequest]:
+    ) -> Requests:
         riding = () if following is None else (Frame(following, AdvertiseRequest()),)
         attempt, sites = collecting.bound.attempt, collecting.ready.sites
-        return {
-            site: SecureRequest(
+        leads = self.models.leads(question, sites)
+
+        def made(site: SiteName) -> SecureRequest:
+            return SecureRequest(
                 frames=(Frame(attempt, collecting.request_for(site)), *riding),
                 statement=statement,
                 scaling=question.scaling,
-                aggregate=lead.aggregate,
-                checkpoint=lead.checkpoint,
+                aggregate=leads[site].aggregate,
+                checkpoint=leads[site].checkpoint,
                 champion=self.documents.champion_in(question.stage),
             )
-            for site, lead in self.models.leads(question, sites).items()
-        }
+
+        return Requests(sites, made)
 
     def _confirmed(
         self, exchange: Exchanges, confirming: central.Confirming, sharing: central.Sharing | None
@@ -283,15 +287,15 @@ def _unless_too_few(close: Callable[[], S]) -> S | None:
         return None
 
 
-def _joined(seed: bytes, opening: bytes) -> bytes:
+def _joined(seed: bytes, opening: Bytes) -> bytes:
     """What must be kept until a sum is committed: what opens it, and the seed of the centre's noise, if the centre adds any."""
-    return bytes([len(seed)]) + seed + opening
+    return Pieces((bytes([len(seed)]), seed, *pieces_of(opening).parts)).joined()
 
 
-def _divided(kept: bytes) -> tuple[bytes, bytes]:
+def _divided(kept: bytes) -> tuple[bytes, Bytes]:
     """What `_joined` has joined. Raises `CodecError` for anything else."""
     if not kept or kept[0] not in {0, SECRET_BYTES}:
         raise CodecError(
             "the record of how to open a sum does not begin with the length of a seed; put the database's own back"
         )
-    return kept[1 : 1 + kept[0]], kept[1 + kept[0] :]
+    return kept[1 : 1 + kept[0]], Pieces((memoryview(kept)[1 + kept[0] :],))

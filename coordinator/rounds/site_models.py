@@ -15,10 +15,21 @@ from strategies.ids import Digest, SiteName
 
 @dataclass(frozen=True, slots=True)
 class Lead:
-    """What a site is sent to compute the model of a statement: nothing where it has it already."""
+    """What a site is sent to compute the model of a statement: nothing where it has it already, the aggregate of the `step` to it, and a checkpoint
+    where it has `lost` its way. Both are read when they are sent, and held by nobody meanwhile."""
 
-    aggregate: Vector | None = None
-    checkpoint: Checkpoint | None = None
+    step: Step | None = None
+    lost: bool = False
+
+    @property
+    def aggregate(self) -> Vector | None:
+        """The aggregate, (d,) float64."""
+        return None if self.step is None else self.step.aggregate
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """The state before the step."""
+        return None if self.step is None or not self.lost else _checkpoint(self.step)
 
 
 @dataclass
@@ -43,19 +54,18 @@ class SiteModels:
         behind = [site for site in found if here is not None and self._holds.get(site) != here]
         if behind:
             step = self.step_to(number)
-            before, checkpoint = vector_digest(step.before.model), _checkpoint(step)
             for site in behind:
-                has_before = self._holds.get(site) == before
-                found[site] = Lead(step.aggregate, None if has_before else checkpoint)
+                found[site] = Lead(step, lost=self._holds.get(site) != step.model)
         return found
 
 
 def _checkpoint(step: Step) -> Checkpoint | None:
     """The state before `step`, with who signed that they were told of it; None for the first, which everybody can compute."""
-    if step.before.number == 0 or step.testimony is None:
+    if step.number == 1 or step.testimony is None:
         return None
+    before = step.before
     return Checkpoint(
-        model=step.before.model,
-        optimizer=step.before.optimizer,
+        model=before.model,
+        optimizer=before.optimizer,
         testimony=decode_testimony(step.testimony),
     )

@@ -21,7 +21,7 @@ from coordinator.rounds.record import RoundConflict, RoundRecord, the_run
 from protos.frames import Stage
 from protos.log_entries import What
 from protos.log_run_events import SumSettled
-from strategies.encoding import Vector, vector_bytes
+from strategies.encoding import Vector, vector_pieces
 from strategies.ids import Digest, RunId, SiteName
 from strategies.server_optimizers import OptimizerState
 
@@ -102,7 +102,11 @@ class RunSteps(RoundRecord):
 
     def _keep(self, model: Vector, optimizer: OptimizerState) -> tuple[Digest, Digest]:
         """Put both artifacts on disk, flushed, before any row names them."""
-        return self._artifacts.put(vector_bytes(model)), self._artifacts.put(optimizer.to_bytes())
+        return self._artifacts.put(vector_pieces(model)), self._artifacts.put(optimizer.to_pieces())
+
+    def keep_aggregate(self, aggregate: Vector) -> Digest:
+        """Put the mean update of a round, (d,) float64, on disk, flushed, before `commit` names it: its memory may become the next model's."""
+        return self._artifacts.put(vector_pieces(aggregate))
 
     def _answered(
         self, session: Session, stage: Stage, number: int, attempt: int, survivors: Collection[str]

@@ -29,8 +29,10 @@ from coordinator.rounds.record import Committed, RoundConflict, committed_round
 from coordinator.rounds.steps import RunSteps, checkpoint, last_number, require_next
 from protos.frames import Stage
 from protos.log_entries import What
+from protos.log_run_events import Tripped
 from strategies.analytics.histograms import ScoreMetrics
-from strategies.encoding import Vector, vector_bytes, vector_digest
+from strategies.analytics.panels import Panels
+from strategies.encoding import Vector, vector_digest
 from strategies.features import Scaling
 from strategies.ids import Digest, SiteName
 from strategies.server_optimizers import OptimizerState
@@ -192,15 +194,14 @@ class RoundStore(RunSteps):
         number: int,
         attempt: int,
         *,
-        aggregate: Vector,
+        aggregate: Digest,
         model: Vector,
         optimizer: OptimizerState,
         exchange_s: float,
         seconds: float,
     ) -> Committed:
-        """T2: keep what came of a settled round: `aggregate` and `model`, (d,) float64, and the optimiser's state, under its checkpoint."""
+        """T2: keep what came of a settled round: `aggregate`, as `keep_aggregate` has kept it, `model`, (d,) float64, and the optimiser's state, under its checkpoint."""
         names = self._keep(model, optimizer)
-        pooled = self._artifacts.put(vector_bytes(aggregate))
         with self._step(f"committing round {number} of") as (session, run):
             row = self._require_open(session, run, number, attempt)
             require_next(session, run, number)
@@ -209,7 +210,7 @@ class RoundStore(RunSteps):
                     f"round {number} of {run.id} is not settled; settle it before it is committed"
                 )
             row.state, row.opening = RoundState.COMMITTED, None
-            row.aggregate_digest = pooled
+            row.aggregate_digest = aggregate
             row.model_digest, row.optimizer_digest = vector_digest(model), optimizer.digest
             row.exchange_s, row.seconds = exchange_s, seconds
             row.closed_at = self._clock()
@@ -235,14 +236,20 @@ class RoundStore(RunSteps):
             run.idle_starts = 0
             self._untold.append(told.evaluated(self._run_id, number, attempt, survivors, row.metrics))
 
-    def record_no_metrics(self, number: int, *, attempt: int, survivors: Collection[str]) -> None:
-        """Keep that an attempt at evaluating round `number` was opened, and gave no metrics."""
+    def record_no_metrics(
+        self, number: int, *, attempt: int, survivors: Collection[str], panels: Panels | None = None
+    ) -> None:
+        """Keep that an attempt at evaluating round `number` was opened and gave no metrics, and the `panels` that it gave nevertheless."""
         doing = f"recording that round {number} has no metrics of"
         with self._step(doing) as (session, run):
             self._require_going(session, run, doing)
             self._answered(session, Stage.EVALUATE, number, attempt, survivors)
+            facts = None if panels is None else asdict(panels)
+            row = committed_round(session, run.id, number)
+            if row is not None:
+                row.panels = facts
             run.idle_starts = 0
-            self._untold.append(told.evaluated(self._run_id, number, attempt, survivors, None))
+            self._untold.append(told.evaluated(self._run_id, number, attempt, survivors, None, facts))
 
     def void(self, number: int, attempt: int, reason: str) -> None:
         """Give an open attempt up, for `reason`; one that is voided already stays as it is."""
@@ -256,15 +263,15 @@ class RoundStore(RunSteps):
             if row.state == RoundState.OPEN:
                 self._untold.append(void_row(row, reason, self._clock()))
 
-    def finish(self, state: FinalState, reason: str | None = None) -> None:
-        """End the run; an attempt still open is voided unless its sum can be opened. Ending it the same way twice changes nothing."""
+    def finish(self, state: FinalState, reason: str | None = None, tripped: Tripped | None = None) -> None:
+        """End the run, if the plan's gate did so by what `tripped` it; an attempt still open is voided unless its sum can be opened. Ending it the same way twice changes nothing."""
         final = RunState(state)
         with self._step("finishing") as (session, run):
             if run.state == final:
                 return
             if run.state not in {RunState.SUBMITTED, RunState.RUNNING}:
                 raise RoundConflict(f"{run.id} has already {run.state}; it cannot become {final}")
-            ended = list(end_run(session, run, state, reason, self._clock()))
+            ended = list(end_run(session, run, state, reason, self._clock(), tripped))
             if final == RunState.COMPLETED and self._ledger is not None:
                 self._ledger.close_run(session, self._run_id, "the run completed without it")
             self._untold.extend(ended)

@@ -15,6 +15,7 @@ from protos.log_run_events import (
     RoundPrepared,
     RunEnded,
     SumSettled,
+    Tripped,
     reason_of,
 )
 from strategies.features import Scaling
@@ -73,17 +74,29 @@ def voided(row: Round, reason: str) -> AttemptVoided:
 
 
 def evaluated(
-    run: RunId, number: int, attempt: int, survivors: Collection[str], metrics: dict[str, Any] | None
+    run: RunId,
+    number: int,
+    attempt: int,
+    survivors: Collection[str],
+    metrics: dict[str, Any] | None,
+    panels: dict[str, Any] | None = None,
 ) -> RoundEvaluated:
-    """The metrics of a round's model, or that there are none."""
+    """The metrics of a round's model, or that there are none, with what `panels` tell nevertheless."""
     return RoundEvaluated(
-        run=run, round=number, attempt=attempt, survivors=_sites(survivors), metrics=metrics
+        run=run, round=number, attempt=attempt, survivors=_sites(survivors), metrics=metrics, panels=panels
     )
 
 
-def ended(run: RunId, state: Literal["completed", "failed", "stopped"], reason: str | None) -> RunEnded:
+def ended(
+    run: RunId,
+    state: Literal["completed", "failed", "stopped"],
+    reason: str | None,
+    tripped: Tripped | None = None,
+) -> RunEnded:
     """The end of a run."""
-    return RunEnded(run=run, state=state, reason=None if reason is None else reason_of(reason))
+    return RunEnded(
+        run=run, state=state, reason=None if reason is None else reason_of(reason), tripped=tripped
+    )
 
 
 def _sites(names: Collection[str]) -> tuple[SiteName, ...]:

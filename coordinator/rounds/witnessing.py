@@ -40,6 +40,7 @@ from strategies.ids import SiteName
 
 _LONGEST_S: Final = 60.0
 """Nothing is computed for a statement, so nobody is waited for as long as for a round."""
+_A_SITE_S: Final = 0.5
 _AT_THE_END_S: Final = 3.0
 _COPYING_S: Final = 10.0
 _MOST_PIECES: Final = 16
@@ -98,7 +99,7 @@ class Witnessing:
         asked = [site for site in roster if site not in self._seen]
         missing: dict[SiteName, str] = {}
         if asked:
-            deadline = min(self.asking.deadline_s, _LONGEST_S)
+            deadline = min(self.asking.deadline_s, _LONGEST_S + _A_SITE_S * len(asked))
             signed, missing = self._ask(asked, deadline)
             if not self._seen and len(signed) < needed:
                 raise NotYet(

@@ -1,7 +1,8 @@
 """`covenant bench console`: the server time of every page with a long year in the database, over real TLS, and what a first load transfers.
 
 1. Every GET route of the console is asked, in a signed-in officer's session, again and again; names in its path are filled from the data
-   (`console_data`). A route whose names nothing fills is counted as left out, and so is a download.
+   (`console_data`). Where what a page shows grows with the sites of a plan, it is asked for the plan and the run with the most as well. A route whose
+   names nothing fills is counted as left out.
 2. A time is from the first byte of the request to the last of the answer, on loopback, over one connection: what the browser adds is not in it.
 3. A load is a page and all that it names, as a browser that takes gzip gets them without a cache.
 """
@@ -25,20 +26,23 @@ import httpx
 from coordinator.console.links import PATH, make_link
 from coordinator.console.routes import all_routes
 from coordinator.console.server import ConsoleServer
+from coordinator.console.vault import Vault
 from coordinator.control_tls import control_files
 from protos.shell import tell
 from simulation.bench.console_data import fill
+from simulation.bench.console_events import DRAFT, RETRAINING, target
 from simulation.bench.console_year import OFFICER, LongYear, Scale
 from simulation.bench.report import BenchResult
 from strategies.errors import CovenantError
 
-_NO_PAGES: Final = frozenset(
-    {
-        *("/log/export", "/signin/provider", "/signin/provider/back", "/account/qr.svg"),
-        "/models/compare",
-    }
-)
-"""A download, what a provider's sign-in goes through, the picture of a secret; and what needs the weights of two models, which these have not."""
+NO_PAGES: Final[Mapping[str, str]] = {
+    "/log/export": "a download of the whole log",
+    "/account/qr.svg": "the picture of a secret, while one is being set up",
+    "/models/{model}/windows": "is of a version that is watched, and these have released no profile",
+    "/signin/provider": "leads to a provider of identities, and there is none",
+    "/signin/provider/back": "comes from a provider of identities, and there is none",
+}
+"""GET routes that are not timed, and why."""
 _BUSY: Final = 429
 _OK: Final = 200
 _PATIENCE_S: Final = 1.0
@@ -120,8 +124,10 @@ class _Visitor:
             took = time.perf_counter() - began
             if answered.status_code == _OK:
                 seconds.append(took)
+            elif answered.status_code == _BUSY:
+                time.sleep(_PATIENCE_S)  # and no other request, which would take the next one that is allowed
             else:
-                self.get(path)
+                raise CovenantError(f"{path} answered {answered.status_code}: nothing is measured")
         return seconds
 
     def load(self, path: str) -> int:
@@ -147,7 +153,8 @@ def _visitor(year: LongYear) -> Iterator[_Visitor]:
         with httpx.Client(
             base_url=address, verify=trusted, follow_redirects=True, timeout=120, trust_env=False
         ) as client:
-            secret = make_link(centre.engine, OFFICER, centre.clock())
+            vault = Vault(centre.settings.console_key_file)
+            secret = make_link(centre.engine, vault, OFFICER, centre.clock())
             answered = client.post(PATH, data={"link": secret}, headers={"Origin": address})
             if answered.status_code != _OK:
                 raise CovenantError(f"signing in answered {answered.status_code}")
@@ -160,14 +167,14 @@ def _pages(year: LongYear) -> tuple[Mapping[str, str], Sequence[str]]:
     found: dict[str, str] = {}
     left_out: list[str] = []
     for route in all_routes():
-        if route.method != "GET" or route.path in _NO_PAGES:
+        if route.method != "GET" or route.path in NO_PAGES:
             continue
         page = _filled(route.path, names)
         if page is None:
             left_out.append(route.path)
         else:
             found[route.path] = page + _query(route.path, names)
-    return found | _searches(year), left_out
+    return found | _searches(year) | _wide(year), left_out
 
 
 def _query(path: str, names: Mapping[str, str]) -> str:
@@ -175,6 +182,8 @@ def _query(path: str, names: Mapping[str, str]) -> str:
     match path:
         case "/log/consistency":
             return f"?old={names['seq']}&new={int(names['seq']) + 1}"
+        case "/models/compare":
+            return f"?first={names['ref']}&second={names['wide']}"
         case _:
             return ""
 
@@ -213,6 +222,33 @@ def _names(year: LongYear) -> Mapping[str, str]:
         "sites name": site,
         "plans name": plan.name,
         "runs number": "1",
+        "wide": f"{year.wide.plan.name}@1",
+        "target": target(1),
+        "draft": DRAFT,
+        "loop draft": RETRAINING,
+    }
+
+
+def _wide(year: LongYear) -> dict[str, str]:
+    """Pages about a run with many sites, its model and its plan, and about the newest plan of that name; and what grows otherwise."""
+    run, plan, newest = year.wide.run, year.wide.plan.digest, year.wide_plans[-1].digest
+    pages = {
+        "/runs/{run}": f"/runs/{run}",
+        "/runs/{run}/now": f"/runs/{run}/now",
+        "/runs/{run}/course": f"/runs/{run}/course",
+        "/runs/{run}/diagnosis": f"/runs/{run}/diagnosis",
+        "/plans/{digest}": f"/plans/{plan}",
+        "/plans/{digest}, the newest": f"/plans/{newest}",
+        "/budgets/what-if": f"/budgets/what-if?plan={newest}",
+        "/models/{model}": f"/models/{year.wide.plan.name}@1",
+        "/models/from/run/{run}": f"/models/from/run/{run}",
+        "/models/from/plan/{plan}": f"/models/from/plan/{plan}",
+    }
+    return {f"{name}, many sites": page for name, page in pages.items()} | {
+        "/runs/{run}, going": f"/runs/{year.run(year.scale.runs - 1)}",
+        "/budgets/what-if, a plan": f"/budgets/what-if?plan={year.plans[0].digest}",
+        "/deployments/{target}, on trial": f"/deployments/{target(0)}",
+        "/deployments/{target}/live, on trial": f"/deployments/{target(0)}/live",
     }
 
 

@@ -1,16 +1,17 @@
-"""A coordinator after a long year, for `covenant bench console`: runs with their rounds, a log, sites with accounts, and models.
+"""A coordinator after a long year, for `covenant bench console`: runs with their rounds, a log, sites with accounts, models, and where they serve.
 
 1. Real: root, member list, plans, the log with its tree and its index (written by `coordinator.governance.log.append`), decisions on ceilings, witness
-   statements with their signatures. Runs, rounds, attempts, checkpoints, models and charges are rows as the coordinator writes them, put in by the thousand.
-2. Not real: nothing was trained, so digests of models are of nothing, and artifacts are a line of JSON. A run invites 8 of the sites. The ledger is
-   charged by the newest runs of each plan only. There are no deployments and no policies.
-3. The log is a log with sound proofs, and not a story that an auditor would take: nobody approved its plans, and its launches reserve nothing.
+   statements with their signatures, weights of models, and what `console_events` has: halts, a policy pack, deployments. Runs, rounds, attempts,
+   checkpoints, exchanges, models and charges are rows as the coordinator writes them, put in by the thousand.
+2. Not real: nothing was trained, so digests of rounds' models are of nothing, and weights are random. A run invites 8 of the sites, and one, with a hundred
+   rounds, up to 200. The ledger is charged by the newest runs of each plan only.
+3. The log is a log with sound proofs, and not a story that an auditor would take: nobody approved its plans and models, and its launches reserve nothing.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import datetime, timedelta
+from datetime import datetime
 from itertools import islice
 from typing import Any, Final
 
@@ -19,21 +20,23 @@ from sqlalchemy import Table, insert, select
 from coordinator.db.engine import writing
 from coordinator.db.ledger_schema import LedgerAccount, LedgerEntry, LedgerRelease
 from coordinator.db.office_schema import StoredPlan
-from coordinator.db.schema import Attempt, Checkpoint, Model, Round, Run, Site
+from coordinator.db.progress_schema import SiteExchange, SiteHeard
+from coordinator.db.schema import Attempt, Checkpoint, Round, Run, Site
 from coordinator.db.witness_schema import WitnessRow
 from coordinator.governance.log import append, open_log
 from coordinator.ledger import AccountKey
 from coordinator.ledger.ceilings import Proposal, decide, draft
 from protos.ceilings import SignedCeiling
-from protos.log_entries import LoggedDocument, MembersSigned, ModelRegistered, PlanRecorded, RunLaunched, What
+from protos.log_entries import LoggedDocument, MembersSigned, PlanRecorded, RunLaunched, What
 from protos.log_run_events import RoundCommitted, RoundEvaluated, RoundPrepared, RunEnded, SumSettled
 from protos.plan_releases import releases_of
+from simulation.bench import console_events as events
 from simulation.bench import console_rows as rows_of
+from simulation.bench.console_models import register
 from simulation.bench.console_rows import METRICS, digest_at
-from simulation.bench.console_year import OFFICER, LongYear
+from simulation.bench.console_year import OFFICER, Launch, LongYear
 from strategies.dp.units import PrivacyUnit, UnitKind
-from strategies.encoding import canonical_json, digest_of
-from strategies.ids import Digest, RunId, SiteName
+from strategies.encoding import canonical_json
 
 _BATCH: Final = 1000
 _TOLD: Final = 25
@@ -44,7 +47,7 @@ def fill(year: LongYear) -> None:
     """Write everything."""
     _append(year, year.began, [MembersSigned(members=LoggedDocument.of(year.listed.membership))])
     _decide(year)
-    for plan in year.plans:
+    for plan in (*year.plans, *year.wide_plans):
         recorded = PlanRecorded(plan=LoggedDocument.of(plan), contract=LoggedDocument.of(year.contract))
         _append(year, year.began, [recorded])
     _rows(year, Site, rows_of.sites(year))
@@ -53,9 +56,12 @@ def fill(year: LongYear) -> None:
     _rows(year, Round, rows_of.rounds(year))
     _rows(year, Attempt, rows_of.attempts(year))
     _rows(year, Checkpoint, rows_of.checkpoints(year))
+    _rows(year, SiteExchange, rows_of.exchanges(year))
+    _rows(year, SiteHeard, rows_of.heard(year))
     _tell_runs(year)
-    _register(year)
+    register(year)
     _charge(year)
+    events.happen(year)
     log = open_log(year.centre.engine, year.centre.settings, year.centre.clock)
     _rows(year, WitnessRow, rows_of.statements(year, log.head(log.size())))
 
@@ -75,18 +81,18 @@ def _rows(year: LongYear, model: type[Any], rows: Iterator[dict[str, Any]]) -> N
 
 
 def _tell_runs(year: LongYear) -> None:
-    plans = [(each.digest, tuple(sorted(each.sites.invite))) for each in year.plans]
-    for first in range(0, year.scale.runs, _TOLD):
+    launches = year.launches()
+    while some := list(islice(launches, _TOLD)):
         with writing(year.centre.engine, "filling the log") as session:
-            for place in range(first, min(first + _TOLD, year.scale.runs)):
-                plan, sites = plans[place % len(plans)]
-                append(session, year.at(place), _story(year, year.run(place), plan, sites))
+            for each in some:
+                append(session, each.at, _story(year, each))
 
 
-def _story(year: LongYear, run: RunId, plan: Digest, sites: tuple[SiteName, ...]) -> Iterator[What]:
+def _story(year: LongYear, of: Launch) -> Iterator[What]:
+    run, sites = of.run, of.sites
     yield RunLaunched(
         run=run,
-        plan=plan,
+        plan=of.plan.digest,
         contract=year.contract.digest,
         members=year.listed.membership.digest,
         releases={},
@@ -95,7 +101,7 @@ def _story(year: LongYear, run: RunId, plan: Digest, sites: tuple[SiteName, ...]
     prepared = digest_at(run, 0, "model")
     yield SumSettled(run=run, stage="prepare", round=0, attempt=1, sites=sites)
     yield RoundPrepared(run=run, attempt=1, survivors=sites, scaling=prepared, model=prepared)
-    for number in range(1, year.scale.rounds + 1):
+    for number in range(1, of.rounds + 1):
         statement = digest_at(run, number, "statement")
         yield SumSettled(run=run, stage="train", round=number, attempt=1, sites=sites, statement=statement)
         yield RoundCommitted(
@@ -109,44 +115,10 @@ def _story(year: LongYear, run: RunId, plan: Digest, sites: tuple[SiteName, ...]
             model=digest_at(run, number, "model"),
             optimizer=digest_at(run, number, "optimizer"),
         )
-    last = year.scale.rounds
-    yield SumSettled(run=run, stage="evaluate", round=last, attempt=1, sites=sites)
-    yield RoundEvaluated(run=run, round=last, attempt=1, survivors=sites, metrics=METRICS)
-    if run != year.run(year.scale.runs - 1):
+    yield SumSettled(run=run, stage="evaluate", round=of.rounds, attempt=1, sites=sites)
+    yield RoundEvaluated(run=run, round=of.rounds, attempt=1, survivors=sites, metrics=METRICS)
+    if not of.going:
         yield RunEnded(run=run, state="completed")
-
-
-def _register(year: LongYear) -> None:
-    """Versions of the plans' models, from their newest runs that are over."""
-    rows, told = [], []
-    for number in range(year.scale.models):
-        place = year.scale.runs - 2 - number
-        if place < 0:
-            break
-        plan, run = year.plan_of(place), year.run(place)
-        version = (year.scale.models - number - 1) // len(year.plans) + 1
-        kept = year.centre.artifacts.put(canonical_json({"run": run}))
-        artifacts = {"model.json": kept}
-        row = {
-            "name": plan.name,
-            "version": version,
-            "digest": digest_of(artifacts),
-            "artifacts": artifacts,
-        }
-        created = year.at(place) + timedelta(minutes=30)
-        rows.append(
-            row
-            | {
-                "stage": "candidate",
-                "run_id": run,
-                "metrics": METRICS,
-                "created_at": created,
-                "signature": None,
-            }
-        )
-        told.append(ModelRegistered(**row, run=run, weights=kept))
-    _rows(year, Model, iter(rows))
-    _append(year, year.at(year.scale.runs), list(told))
 
 
 def _decide(year: LongYear) -> None:
@@ -162,12 +134,15 @@ def _decide(year: LongYear) -> None:
 
 
 def _charge(year: LongYear) -> None:
-    releases = releases_of(year.plans[0], year.contract)
-    if releases is None:
-        return
+    trained = {}
+    for plan in (*year.plans, year.wide.plan):
+        releases = releases_of(plan, year.contract)
+        if releases is None:
+            return
+        trained[plan.digest] = releases.of("train")
     with writing(year.centre.engine, "looking for the accounts") as session:
         accounts = {row.site: row.id for row in session.execute(select(LedgerAccount.site, LedgerAccount.id))}
-    train = releases.of("train")
-    kept = {"digest": train.digest, "facts": canonical_json(train.facts()).decode()}
-    _rows(year, LedgerRelease, iter([kept]))
-    _rows(year, LedgerEntry, rows_of.charges(year, train.digest, accounts))
+    kept = {each.digest: canonical_json(each.facts()).decode() for each in trained.values()}
+    _rows(year, LedgerRelease, iter([{"digest": digest, "facts": facts} for digest, facts in kept.items()]))
+    charged = {plan: each.digest for plan, each in trained.items()}
+    _rows(year, LedgerEntry, rows_of.charges(year, charged, accounts))

@@ -6,14 +6,15 @@ import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any, Final
 
 import numpy as np
 
 from protos.witness import Position, SignedWitness, WitnessStatement, key_part, view_digest
-from simulation.bench.console_year import FEDERATION, OFFICER, LongYear
+from simulation.bench.console_year import FEDERATION, OFFICER, Launch, LongYear
 from strategies.analytics.histograms import metrics_from
-from strategies.ids import Digest, RunId, SiteName
+from strategies.ids import Digest, RunId
 from strategies.transparency.notes import Checkpoint as LogHead
 
 _CHARGED_RUNS: Final = 50
@@ -46,8 +47,8 @@ def sites(year: LongYear) -> Rows:
 
 
 def proposed(year: LongYear) -> Rows:
-    """Plans that were proposed."""
-    for plan in year.plans:
+    """Plans that were proposed, the ones for many sites last."""
+    for number, plan in enumerate((*year.plans, *year.wide_plans)):
         yield {
             "digest": plan.digest,
             "contract_digest": year.contract.digest,
@@ -56,55 +57,54 @@ def proposed(year: LongYear) -> Rows:
             "contract": year.contract.canonical.decode(),
             "evidence": '{"covenant":"plan-evidence/v1","statements":[]}',
             "proposed_by": OFFICER,
-            "proposed_at": year.began,
+            "proposed_at": year.began + timedelta(seconds=number),
         }
 
 
 def runs(year: LongYear) -> Rows:
-    """Runs, of which the last goes on."""
+    """Runs."""
     contract, members = year.contract.canonical.decode(), year.listed.membership.canonical.decode()
-    plans = [(each, each.canonical.decode(), each.digest) for each in year.plans]
-    for number in range(year.scale.runs):
-        plan, text, digest = plans[number % len(plans)]
-        at, going = year.at(number), number == year.scale.runs - 1
+    texts = {each.digest: each.canonical.decode() for each in (*year.plans, *year.wide_plans)}
+    for each in year.launches():
         yield {
-            "id": year.run(number),
-            "plan_name": plan.name,
-            "plan_digest": digest,
-            "plan": text,
+            "id": each.run,
+            "plan_name": each.plan.name,
+            "plan_digest": (digest := each.plan.digest),
+            "plan": texts[digest],
             "contract": contract,
             "members": members,
             "evidence": None,
-            "state": "running" if going else "completed",
+            "state": "running" if each.going else "completed",
             "reason": None,
             "flower_run_id": None,
             "idle_starts": 0,
             "scaling": {"mean": [0.0], "std": [1.0]},
-            "submitted_at": at,
-            "started_at": at,
-            "finished_at": None if going else at + timedelta(minutes=30),
+            "submitted_at": each.at,
+            "started_at": each.at,
+            "finished_at": None if each.going else each.at + timedelta(minutes=30),
         }
 
 
 def rounds(year: LongYear) -> Rows:
-    """Rounds of all runs."""
-    for run, number, at, sites in _all_rounds(year):
+    """Rounds of all runs; a site has dropped out of every tenth of the run with many."""
+    for each, number, at in _all_rounds(year):
+        sites = list(each.sites)
         yield {
-            "run_id": run,
+            "run_id": each.run,
             "number": number,
             "attempt": 1,
             "state": "committed",
             "roster": sites,
-            "survivors": sites,
-            "statement_digest": digest_at(run, number, "statement"),
-            "aggregate_digest": digest_at(run, number, "aggregate"),
-            "model_digest": digest_at(run, number, "model"),
-            "optimizer_digest": digest_at(run, number, "optimizer"),
+            "survivors": sites[1:] if each.run == year.wide.run and number % 10 == 0 else sites,
+            "statement_digest": digest_at(each.run, number, "statement"),
+            "aggregate_digest": digest_at(each.run, number, "aggregate"),
+            "model_digest": digest_at(each.run, number, "model"),
+            "optimizer_digest": digest_at(each.run, number, "optimizer"),
             "testimony": None,
             "opening": None,
             "exchange_s": 4.0,
             "seconds": 5.0,
-            "metrics": METRICS if number == year.scale.rounds else None,
+            "metrics": METRICS if number == each.rounds else None,
             "reason": None,
             "opened_at": at,
             "closed_at": at + timedelta(seconds=5),
@@ -113,51 +113,86 @@ def rounds(year: LongYear) -> Rows:
 
 def attempts(year: LongYear) -> Rows:
     """One attempt at preparing and one at evaluating a run."""
-    for run, number, at, sites in _all_rounds(year):
-        if number == year.scale.rounds:
-            fact = {"run_id": run, "attempt": 1, "roster": sites, "survivors": sites, "opening": None}
-            yield fact | {"stage": "prepare", "round": 0, "asked_at": at}
-            yield fact | {"stage": "evaluate", "round": number, "asked_at": at}
+    for each in year.launches():
+        sites, number = list(each.sites), each.rounds
+        fact = {"run_id": each.run, "attempt": 1, "roster": sites, "survivors": sites, "opening": None}
+        at = each.at + timedelta(seconds=10 * number)
+        yield fact | {"stage": "prepare", "round": 0, "asked_at": at}
+        yield fact | {"stage": "evaluate", "round": number, "asked_at": at}
 
 
 def checkpoints(year: LongYear) -> Rows:
     """One a round."""
-    for run, number, _, _ in _all_rounds(year):
+    for each, number, _ in _all_rounds(year):
         yield {
-            "run_id": run,
+            "run_id": each.run,
             "round": number,
-            "model_artifact": digest_at(run, number, "model"),
-            "optimizer_artifact": digest_at(run, number, "optimizer"),
+            "model_artifact": digest_at(each.run, number, "model"),
+            "optimizer_artifact": digest_at(each.run, number, "optimizer"),
         }
 
 
-def _all_rounds(year: LongYear) -> Iterator[tuple[RunId, int, datetime, list[SiteName]]]:
-    for place in range(year.scale.runs):
-        sites = sorted(year.plan_of(place).sites.invite)
-        for number in range(1, year.scale.rounds + 1):
-            yield year.run(place), number, year.at(place) + timedelta(seconds=10 * number), sites
+def exchanges(year: LongYear) -> Rows:
+    """What was noted of the run with many sites, and of the one that goes on."""
+    last = year.scale.runs - 1
+    going = Launch(run=year.run(last), plan=year.plan_of(last), at=year.at(last), going=True)
+    for each in (year.wide, going):
+        stages = [("prepare", 0), *(("train", number) for number in range(1, each.rounds + 1))]
+        for stage, number in (*stages, ("evaluate", each.rounds)):
+            for place, site in enumerate(each.sites):
+                dropped = stage == "train" and number % 10 == 0 and place == 0
+                yield {
+                    "run_id": each.run,
+                    "stage": stage,
+                    "round": number,
+                    "site": site,
+                    "step": "opening",
+                    "asked": 4,
+                    "answered": 3 if dropped else 4,
+                    "sent": 9_000 + 10 * place,
+                    "received": 7_000 + 10 * number,
+                    "waiting": each.going and number == each.rounds and place % 3 == 0,
+                    "seconds": 1.0 + place / 100 + number % 7 / 10,
+                    "trouble": "no answer within 300 s" if dropped else None,
+                    "changed_at": each.at + timedelta(seconds=10 * number),
+                }
 
 
-def charges(year: LongYear, release: str, accounts: Mapping[str, int]) -> Rows:
-    """What the newest runs of each plan reserved and opened."""
+def heard(year: LongYear) -> Rows:
+    """What was heard of each site last."""
+    for site in year.keys:
+        fact = {"site": site, "answered_at": year.wide.at, "answered_run": year.wide.run}
+        told = {"contract_at": year.wide.at, "contract": year.contract.ref, "fits": True}
+        nothing = dict.fromkeys(("trouble_at", "trouble_run", "trouble", "version_at", "version"))
+        yield fact | told | nothing
+
+
+def _all_rounds(year: LongYear) -> Iterator[tuple[Launch, int, datetime]]:
+    for each in year.launches():
+        for number in range(1, each.rounds + 1):
+            yield each, number, each.at + timedelta(seconds=10 * number)
+
+
+def charges(year: LongYear, releases: Mapping[Digest, str], accounts: Mapping[str, int]) -> Rows:
+    """What the newest runs of each plan reserved and opened; `releases` are training's, by plan."""
     first = max(0, year.scale.runs - _CHARGED_RUNS * len(year.plans))
-    for place in range(first, year.scale.runs):
+    for each in islice(year.launches(), first, None):
         fact = {
-            "run_id": year.run(place),
+            "run_id": each.run,
             "stage": "train",
-            "release_digest": release,
+            "release_digest": releases[each.plan.digest],
             "reason": None,
-            "at": year.at(place),
+            "at": each.at,
         }
-        for site in year.plan_of(place).sites.invite:
+        for site in each.sites:
             mine = fact | {"account_id": accounts[site]}
             yield mine | {
                 "outcome": "reserved",
-                "times": year.scale.rounds,
+                "times": each.rounds,
                 "round": None,
                 "attempt": None,
             }
-            for number in range(1, year.scale.rounds + 1):
+            for number in range(1, each.rounds + 1):
                 yield mine | {"outcome": "settled", "times": 1, "round": number, "attempt": 1}
 
 

@@ -7,7 +7,7 @@ serialisation, aggregation, the database's flushes.
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
@@ -16,20 +16,21 @@ from statistics import median
 import numpy as np
 import pyarrow as pa
 
-from coordinator.cli.runs import watch
-from coordinator.runs import RunView, launch, view
-from protos.documents import load_document
-from protos.plan import Plan
+from coordinator.following import follow
+from coordinator.office.desk import LocalDesk
+from coordinator.runs import RunView, launch
+from simulation.bench.processes import resident_mib
 from simulation.bench.report import BenchResult
 from simulation.bench.stock_peer import measure_stock
-from simulation.deployment import Deployment, resident_mib
+from simulation.deployment import Deployment
 from strategies.ids import SiteName, site_name
+from strategies.secagg.parameters import FEWEST_SURVIVORS
 
 _FEATURES = 100
 _ROWS = 64
 _WARM_UP = 2
-_FEWEST_SECURE = 3
 _CONTRACT = "bench.yaml"
+_PURPOSE = "benchmark"
 
 
 def measure(*, sites: int, parameters: int, rounds: int, with_peer: bool) -> BenchResult:
@@ -71,20 +72,31 @@ def model_size(parameters: int) -> int:
 @contextmanager
 def federation(folder: Path, sites: int, parameters: int, rounds: int) -> Iterator[tuple[Deployment, Path]]:
     """A running federation with made-up rows in `folder`, and the file of a plan for it."""
-    names = [site_name(f"site-{index:02d}") for index in range(sites)]
-    contract = folder / _CONTRACT
-    contract.write_text(_contract_text())
+    names = site_names(sites)
     plan_file = folder / "plan.yaml"
-    plan_file.write_text(_plan_text(names, parameters, rounds))
-    plan = load_document(plan_file, Plan)
-    tables = {name: _rows(index) for index, name in enumerate(names)}
-    with Deployment(folder / "federation", federation="bench") as deployment:
-        deployment.lay_out(tables, contract, purpose=plan.purpose, allow_plain=True)
+    plan_file.write_text(plan_text(names, parameters, rounds))
+    with laid_out(folder, names) as deployment:
         deployment.start_coordinator()
         for name in names:
             deployment.start_agent(name)
         deployment.wait_until_ready()
         yield deployment, plan_file
+
+
+@contextmanager
+def laid_out(folder: Path, names: Sequence[SiteName], sites_in: Path | None = None) -> Iterator[Deployment]:
+    """A federation with made-up rows in `folder`, whose contract lies beside it, of which nothing runs yet."""
+    contract = folder / _CONTRACT
+    contract.write_text(_contract_text())
+    tables = {name: _rows(index) for index, name in enumerate(names)}
+    with Deployment(folder / "federation", federation="bench", sites_in=sites_in) as deployment:
+        deployment.lay_out(tables, contract, purpose=_PURPOSE, allow_plain=True)
+        yield deployment
+
+
+def site_names(sites: int) -> list[SiteName]:
+    """What the benchmark's sites are called."""
+    return [site_name(f"site-{index:02d}") for index in range(sites)]
 
 
 def _run_ours(
@@ -94,13 +106,12 @@ def _run_ours(
     with federation(folder, sites, parameters, rounds) as (deployment, plan_file):
         centre = deployment.centre()
         finished: list[RunView] = []
-        for mode in ("plain", "secure") if sites >= _FEWEST_SECURE else ("plain",):
+        for mode in ("plain", "secure") if sites >= FEWEST_SURVIVORS else ("plain",):
             plan_file.write_text(plan_file.read_text().replace("{mode: plain}", f"{{mode: {mode}}}"))
             deployment.approve(plan_file)
-            run = launch(centre, plan_file)
-            watch(centre, run, deployment.check)
-            finished.append(view(centre.engine, run))
-        memory = max(resident_mib(deployment.pid(f"site-{index:02d}")) for index in range(sites))
+            views = LocalDesk(centre).watch(launch(centre, plan_file))
+            finished.append(follow(views, lambda _: deployment.check()))
+        memory = max(resident_mib(deployment.pid(f"site-{index:02d}")) or 0.0 for index in range(sites))
         return finished[0], finished[1] if len(finished) > 1 else None, memory
 
 
@@ -122,15 +133,24 @@ def _contract_text() -> str:
     )
 
 
-def _plan_text(names: list[SiteName], parameters: int, rounds: int) -> str:
+def plan_text(
+    names: Sequence[SiteName],
+    parameters: int,
+    rounds: int,
+    *,
+    minimum: int | None = None,
+    aggregation: str = "{mode: plain}",
+    deadline: str = "2m",
+) -> str:
+    """A plan over a federation of the benchmark; all sites are the minimum unless one is given."""
     features = ", ".join(f"x{place:03d}" for place in range(_FEATURES))
     return f"""\
 covenant: plan/v1
 name: bench
-purpose: benchmark
+purpose: {_PURPOSE}
 contract: bench@1
 features: [{features}]
-sites: {{members: bench@1, invite: [{", ".join(names)}], minimum: {len(names)}, join_within: 2m}}
+sites: {{members: bench@1, invite: [{", ".join(names)}], minimum: {minimum or len(names)}, join_within: {deadline}}}
 model: {{kind: mlp, hidden: {hidden_units(parameters)}}}
 training:
   component: tabular/1
@@ -139,9 +159,9 @@ training:
   local_epochs: 1
   batch_size: {_ROWS}
   learning_rate: 0.01
-  round_deadline: 2m
+  round_deadline: {deadline}
   seed: 1
-aggregation: {{mode: plain}}
+aggregation: {aggregation}
 privacy: {{mode: none}}
 evaluation: {{every: {rounds}, score_bins: 100, holdout: {{by: id, share: 0.2, salt: bench}}}}
 """

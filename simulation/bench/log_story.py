@@ -16,7 +16,14 @@ from protos.documents import read_document
 from protos.keys import SigningKey
 from protos.log_entries import LogEntry, LoggedDocument, MembersSigned, PlanRecorded, RunLaunched, What
 from protos.log_names import origin_of
-from protos.log_run_events import RoundCommitted, RoundPrepared, RunEnded, RunWitnessed, SumSettled
+from protos.log_run_events import (
+    RoundCommitted,
+    RoundEvaluated,
+    RoundPrepared,
+    RunEnded,
+    RunWitnessed,
+    SumSettled,
+)
 from protos.membership import Member, MemberList, Membership, Service, SignedMembers
 from protos.plan import Plan
 from protos.root import Root, RootKey, SignedRoot
@@ -101,6 +108,9 @@ class LogStory:
                 model=_DIGEST,
                 optimizer=_DIGEST,
             )
+        last = self.plan.training.rounds
+        yield SumSettled(run=run, stage="evaluate", round=last, attempt=1, sites=sites)
+        yield RoundEvaluated(run=run, round=last, attempt=1, survivors=sites, metrics=None)
         yield RunEnded(run=run, state="completed")
 
     def _witness(self, site: SiteName, run: RunId) -> SignedWitness:

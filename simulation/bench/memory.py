@@ -5,35 +5,28 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
 
-_SELF: Final = Path("/proc/self")
-_FORGET_PEAK: Final = "5"
-_KIB: Final = 1024
+from simulation.bench.processes import forget_peak, peak_mib, resident_mib
 
 
 @dataclass
 class Peak:
-    """What came on top of the memory at the beginning, at the highest: `mib`, once the measurement is over."""
+    """What came on top of the memory at the beginning, at the highest: `mib`, once the measurement is over; `whole_mib` is all of it."""
 
     mib: float = 0.0
+    whole_mib: float = 0.0
 
 
 @contextmanager
 def peak_memory() -> Iterator[Peak]:
     """Watch the resident memory of this process; Linux only."""
-    peak = Peak()
-    (_SELF / "clear_refs").write_text(_FORGET_PEAK)
-    before = _status("VmRSS")
+    peak, mine = Peak(), os.getpid()
+    forget_peak(mine)
+    before = resident_mib(mine) or 0.0
     yield peak
-    peak.mib = (_status("VmHWM") - before) / _KIB
-
-
-def _status(name: str) -> int:
-    """A figure of /proc/self/status, in KiB."""
-    lines = (_SELF / "status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith(f"{name}:"))
+    peak.whole_mib = peak_mib(mine) or 0.0
+    peak.mib = peak.whole_mib - before

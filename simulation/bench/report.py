@@ -36,7 +36,7 @@ class BenchResult:
         }
 
 
-def machine() -> dict[str, object]:
+def machine() -> dict[str, str | float]:
     """What the figures were measured on."""
     return {
         "cpus": len(os.sched_getaffinity(0)),

@@ -42,6 +42,15 @@ _HIDDEN: Final = (64, 32)
 _BATCHES: Final = 16
 _DECLINED_SHARE: Final = 0.2
 _READY_WITHIN_S: Final = 60.0
+_MONITOR: Final = f"""
+covenant: monitor/v1
+model: {NAME}
+window: 1h
+profile_bins: 10
+score_bins: 100
+score_scale: logit
+privacy: {{noise: 8.0, limit: {{epsilon: 8, delta: 1e-6}}, period: 30d}}
+"""
 _METHOD: Final = "/inference.GRPCInferenceService/ModelInfer"
 
 
@@ -73,14 +82,16 @@ class Served:
         self._put(0)
 
     @contextmanager
-    def service(self) -> Iterator[None]:
-        """The service, running."""
+    def service(self, *, watched: bool = False) -> Iterator[None]:
+        """The service, running; `watched` counts its decisions in windows, ten bins a number and a hundred of scores."""
         command = [
             *(sys.executable, "-m", "coordinator.main", "score", "serve", "--state", str(self._folder)),
             *self._releases.options,
             *("--port", str(self.port), "--grpc-port", str(self._grpc_port)),
             *("--callers", str(self._folder / "callers"), "--rows-per-second", "1e9"),
+            *(("--monitor", str(self._folder / "monitor.yaml")) if watched else ()),
         ]
+        (self._folder / "monitor.yaml").write_text(_MONITOR)
         with (
             (self._folder / "service.log").open("wb") as log,
             subprocess.Popen(command, stderr=log) as process,

@@ -1,8 +1,8 @@
-"""The sites of `covenant bench secagg`: in the coordinator's process where seconds are measured, in one of their own for memory.
+"""The sites of `covenant bench secagg`: in the coordinator's process where seconds of one site are measured, in others for memory and a whole round.
 
-`python -m simulation.bench.secagg_sites CLIENTS PARAMETERS DROPOUTS` writes its public keys and answers frames until an empty name comes;
-each message is its length in four bytes, then its bytes, and a request names its site before. Sites beyond the first few take each
-other's word for signatures that one of them has verified, which shortens the benchmark and is in no figure.
+`python -m simulation.bench.secagg_sites CLIENTS PARAMETERS DROPOUTS PART PARTS` has each PARTS-th of the sites. It writes their public keys, reads those of
+all sites, and answers frames until an empty name comes; each message is its length in eight bytes, then its bytes, and a request names its site
+before. Sites beyond the first few take each other's word for signatures that one of their process has verified: in truth each is on a machine of its own.
 """
 
 from __future__ import annotations
@@ -20,12 +20,14 @@ from typing import IO, Final
 
 import numpy as np
 
+from protos.envelope import PIECE_BYTES
 from protos.identities import Identities
 from protos.keys import SigningKey
 from protos.secagg_codec import decode_frame, encode_frame
 from strategies.encoding import Vector, sha256_hex
 from strategies.errors import CovenantError
 from strategies.ids import Digest, SiteName, run_id
+from strategies.pieces import Bytes, Pieces, joined, pieces_of
 from strategies.secagg import messages as said
 from strategies.secagg.client import Advertised, Client, Confirmed, Masked, Shared, advertise
 from strategies.secagg.fixedpoint import Grid, fitting_grid
@@ -37,10 +39,10 @@ from strategies.secagg.rings import Ring
 from strategies.secagg.secrets import MaskSeed
 from strategies.secagg.suites import Suite
 
-HEAD: Final = struct.Struct(">I")
+HEAD: Final = struct.Struct(">Q")
 STATEMENT: Final = sha256_hex(b"what all sites are told")
 _MEASURED_SITES: Final = 8
-_RANGE: Final = 1.0
+RANGE: Final = 1.0
 _COLLUDING_ONE_IN: Final = 20
 State = Advertised | Shared | Masked | Confirmed
 
@@ -85,7 +87,7 @@ class Setting:
     @cached_property
     def fit(self) -> tuple[Grid, Ring]:
         """Grid and ring of the cohort."""
-        return fitting_grid(_RANGE, self.clients)
+        return fitting_grid(RANGE, self.clients)
 
     def vector(self, site: SiteName) -> Vector:
         """An update of a size that training makes, (parameters,) float64; the same in either process."""
@@ -95,15 +97,17 @@ class Setting:
 
 @dataclass
 class Sites:
-    """All sites, one after the other."""
+    """Every `parts`-th of all sites, from number `part` on, one after the other. `identities` are of all sites once they are there."""
 
     setting: Setting
+    part: int = 0
+    parts: int = 1
     _states: dict[SiteName, State] = field(default_factory=dict)
     _spent: dict[SiteName, float] = field(default_factory=dict)
     _believed: set[tuple[SiteName, bytes, bytes]] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self._keys = {site: SigningKey.generate() for site in self.setting.sites}
+        self._keys = {site: SigningKey.generate() for site in self.setting.sites[self.part :: self.parts]}
         self.keys = {site: key.public for site, key in self._keys.items()}
         self.identities = Identities(self.keys)
 
@@ -112,7 +116,7 @@ class Sites:
         """Of one site, over those that verify every signature themselves and survive."""
         return mean(self._spent[site] for site in self._measured)
 
-    def answer(self, site: SiteName, frame: bytes) -> bytes:
+    def answer(self, site: SiteName, frame: Bytes) -> Bytes:
         """One step of `site`, on its clock but for making up its update."""
         vector = self.setting.vector(site) if isinstance(self._states.get(site), Shared) else None
         began = time.perf_counter()
@@ -120,7 +124,7 @@ class Sites:
         self._spent[site] = self._spent.get(site, 0.0) + time.perf_counter() - began
         return reply
 
-    def _step(self, site: SiteName, frame: bytes, vector: Vector | None) -> said.Body:
+    def _step(self, site: SiteName, frame: Bytes, vector: Vector | None) -> said.Body:
         match self._states.pop(site, None), decode_frame(frame).body:
             case None, said.AdvertiseRequest():
                 state = self._states[site] = advertise(self._client(site), os.urandom)
@@ -169,26 +173,33 @@ class Sites:
         return verify
 
 
-def send(stream: IO[bytes], data: bytes) -> None:
+def send(stream: IO[bytes], data: Bytes) -> None:
     """Write one message."""
-    stream.write(HEAD.pack(len(data)) + data)
+    stream.write(HEAD.pack(len(data)))
+    for part in pieces_of(data).parts:
+        stream.write(part)
     stream.flush()
 
 
-def receive(stream: IO[bytes]) -> bytes:
-    """Read one message; nothing at the end of the stream."""
+def receive(stream: IO[bytes]) -> Bytes:
+    """Read one message, in pieces as a transport would hand it over; nothing at the end of the stream."""
     head = stream.read(HEAD.size)
-    return stream.read(HEAD.unpack(head)[0]) if head else b""
+    left = HEAD.unpack(head)[0] if head else 0
+    if left <= PIECE_BYTES:
+        return stream.read(left)
+    sizes = [min(PIECE_BYTES, left - begin) for begin in range(0, left, PIECE_BYTES)]
+    return Pieces([stream.read(size) for size in sizes])
 
 
-def main(clients: int, parameters: int, dropouts: float) -> None:
+def main(setting: Setting, part: int, parts: int) -> None:
     """Answer until an empty name comes."""
     source, sink = sys.stdin.buffer, sys.stdout.buffer
-    sites = Sites(Setting(clients, parameters, dropouts))
+    sites = Sites(setting, part, parts)
     send(sink, json.dumps(sites.keys).encode())
+    sites.identities = Identities(json.loads(joined(receive(source))))
     while name := receive(source):
-        send(sink, sites.answer(SiteName(name.decode()), receive(source)))
+        send(sink, sites.answer(SiteName(joined(name).decode()), receive(source)))
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
+    main(Setting(int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])), int(sys.argv[4]), int(sys.argv[5]))

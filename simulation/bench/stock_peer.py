@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 import subprocess
 import sys
@@ -13,16 +12,15 @@ from pathlib import Path
 from statistics import median
 
 from protos.egress import child_environment
+from simulation.bench.children import told_by
 from simulation.bench.report import Figures
 from simulation.deployment import free_port
-from strategies.errors import CovenantError
 
 _SETTLE_S = 6.0
 _ROUNDS = 3
 _SECURE_ROUNDS = 2
 _TIMEOUT_S = 600.0
 _SECAGG_TIMEOUT_S = 1800.0
-_MARK = "STOCK "
 
 
 def measure_stock(*, sites: int, parameters: int) -> Figures:
@@ -71,18 +69,12 @@ def _measured(app: str, sites: int, parameters: int, rounds: int) -> list[float]
 
 def measure_stock_secagg(*, clients: int, parameters: int) -> Figures:
     """Flower's SecAgg+ without a transport: seconds of a client and of the server, bytes a client, memory."""
-    command = [sys.executable, "-m", "simulation.bench.stock_secagg", str(clients), str(parameters)]
-    done = subprocess.run(
-        command,
-        env=child_environment(),
-        capture_output=True,
-        text=True,
-        timeout=_SECAGG_TIMEOUT_S,
-        check=False,
+    figures: Figures = told_by(
+        [sys.executable, "-m", "simulation.bench.stock_secagg", str(clients), str(parameters)],
+        "stock SecAgg+",
+        environment=child_environment(),
+        timeout_s=_SECAGG_TIMEOUT_S,
     )
-    if done.returncode:
-        raise CovenantError(f"stock SecAgg+ did not finish its round: {done.stderr[-800:]}")
-    figures: Figures = json.loads(done.stdout.splitlines()[-1])
     return figures
 
 
@@ -101,19 +93,14 @@ def _start(folder: Path, command: str, *arguments: str) -> subprocess.Popen[byte
 def _rounds(folder: Path, sites: int, parameters: int, rounds: int) -> list[float]:
     config = f"sites={sites} parameters={parameters} rounds={rounds}"
     flwr = str(Path(sys.executable).parent / "flwr")
-    done = subprocess.run(
+    seconds = told_by(
         [flwr, "run", "app", "stock", "--stream", "--run-config", config],
-        env=_environment(folder),
-        cwd=folder,
-        capture_output=True,
-        text=True,
-        timeout=_TIMEOUT_S,
-        check=False,
+        f"stock Flower ({rounds} rounds of {sites} sites)",
+        environment=_environment(folder),
+        timeout_s=_TIMEOUT_S,
+        folder=folder,
     )
-    for line in done.stdout.splitlines():
-        if _MARK in line:
-            return [float(each) for each in json.loads(line[line.index(_MARK) + len(_MARK) :])]
-    raise CovenantError(f"stock Flower did not finish its rounds: {(done.stdout + done.stderr)[-800:]}")
+    return [float(each) for each in seconds]
 
 
 def _environment(folder: Path) -> dict[str, str]:

@@ -1,6 +1,6 @@
 """Stock Flower's SecAgg+ without a transport: its own workflow against its own client mod, both sides timed apart.
 
-A process of its own, so that its memory is its own: `python -m simulation.bench.stock_secagg CLIENTS PARAMETERS` prints JSON.
+A process of its own, so that its memory is its own: `python -m simulation.bench.stock_secagg CLIENTS PARAMETERS` prints one marked line of JSON.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from flwr.server.workflow import DefaultWorkflow, SecAggPlusWorkflow
 from flwr.supercore.run import Run
 from flwr.supercore.task_identity import TaskIdentity
 
+from simulation.bench.children import MARK
 from simulation.bench.memory import peak_memory
 from simulation.bench.repeat import repeated
 
@@ -143,4 +144,4 @@ def measure(clients: int, parameters: int) -> dict[str, float]:
 
 if __name__ == "__main__":
     figures = repeated(lambda: measure(int(sys.argv[1]), int(sys.argv[2])))
-    sys.stdout.write("\n" + json.dumps(figures) + "\n")
+    sys.stdout.write("\n" + MARK + json.dumps(figures) + "\n")

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass
 
-import structlog
-
 from simulation.campaign.runner import Played, play
+from simulation.quiet import silence_logs
 from simulation.repeat import require_equal
 
 _TRACE_SHOWN = 30
@@ -72,20 +70,15 @@ def last_steps(played: Played) -> list[str]:
     return [f"... {left_out} steps before"] * (left_out > 0) + list(map(str, played.lines[-_TRACE_SHOWN:]))
 
 
-def be_quiet() -> None:
-    """Thousands of runs are not worth a log."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
-
-
 def _all(seeds: Sequence[int], jobs: int, repeat_every: int) -> Iterator[Played]:
     if jobs <= 1:
-        be_quiet()
+        silence_logs()
         for place, seed in enumerate(seeds):
             yield _one(seed, place % repeat_every == 0)
         return
     # Spawned, because a fork would copy torch's threads in whatever state they are.
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(jobs, mp_context=context, initializer=be_quiet) as pool:
+    with ProcessPoolExecutor(jobs, mp_context=context, initializer=silence_logs) as pool:
         waiting: set[Future[Played]] = set()
         try:
             for place, seed in enumerate(seeds):

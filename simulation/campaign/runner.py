@@ -16,8 +16,8 @@ from simulation.campaign.invariants import Invariant, Scene, Violation, register
 from simulation.campaign.schedule import Misfortune, schedule
 from simulation.campaign.stage import mode_of, stage
 from simulation.campaign.strikes import Strikes
-from simulation.experiment import memory_folder
 from simulation.world.federation import Federation, NobodyDrivesError
+from simulation.world.folders import memory_folder
 from simulation.world.world import Line, World
 from strategies.errors import CovenantError, UsageError
 from strategies.ids import SiteName
@@ -55,7 +55,7 @@ def play(
     chosen = tuple(schedule(seed) if misfortunes is None else misfortunes)
     if only is not None and (strange := sorted(set(only) - set(range(len(chosen))))):
         raise UsageError(
-            f"--only names {strange[0]}; the schedule of seed {seed} has places 0 to {len(chosen) - 1}"
+            f"only names {strange[0]}; the schedule of seed {seed} has places 0 to {len(chosen) - 1}"
         )
     folder = Path(mkdtemp(prefix=f"covenant-seed-{seed}-", dir=memory_folder()))
     strikes = Strikes(seed, chosen, only)

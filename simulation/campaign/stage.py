@@ -20,7 +20,7 @@ from client.training import TrainingSession
 from protos.contract import Contract
 from protos.documents import read_document
 from protos.plan import Plan
-from simulation.experiment import memory_folder
+from simulation.world.folders import memory_folder
 from simulation.world.layout import Layout, lay_out
 from strategies.encoding import Vector, vector_digest
 from strategies.features import Scaling

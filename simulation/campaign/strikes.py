@@ -16,7 +16,8 @@ from typing import TypeVar
 
 import numpy as np
 
-from protos.codec import CodecError, encode_reply, encode_request
+from protos.codec import encode_reply, encode_request
+from protos.codec_fields import CodecError
 from protos.frames import Reply, SecureAnswer, SecureRequest, Update, WitnessRequest
 from protos.secure_codec import (
     decode_answer,
@@ -48,6 +49,7 @@ from simulation.world.storage import FAILED_FLUSH, disk_error
 from simulation.world.world import LATENCY_S, Crash, Faults, World
 from strategies.encoding import vector_digest
 from strategies.ids import Digest, SiteName
+from strategies.pieces import joined
 from strategies.secagg.messages import (
     AdvertiseRequest,
     Body,
@@ -211,7 +213,7 @@ def _another_question(frame: bytes) -> bytes:
         return frame
     model = request.model + 1.0
     statement = replace(request.statement, model_digest=vector_digest(model))
-    return encode_request(replace(request, statement=statement, model=model))
+    return joined(encode_request(replace(request, statement=statement, model=model)))
 
 
 def _hidden_question(frame: bytes) -> bytes:
@@ -220,7 +222,7 @@ def _hidden_question(frame: bytes) -> bytes:
     if not isinstance(request, SecureRequest):
         return frame
     decoy = Frame(replace(request.frames[0].attempt, attempt=_NEVER), AdvertiseRequest())
-    return encode_secure_request(replace(request, frames=(decoy, *request.frames)))
+    return joined(encode_secure_request(replace(request, frames=(decoy, *request.frames))))
 
 
 def _another_secure_question(request: SecureRequest) -> bytes:
@@ -240,7 +242,7 @@ def _another_secure_question(request: SecureRequest) -> bytes:
             )
         case _:
             body = first.body
-    return encode_secure_request(replace(request, frames=(replace(first, body=body), *others)))
+    return joined(encode_secure_request(replace(request, frames=(replace(first, body=body), *others))))
 
 
 def _lie(kind: str, site: SiteName, frame: bytes, before: Sequence[bytes]) -> bytes:
@@ -253,8 +255,8 @@ def _lie(kind: str, site: SiteName, frame: bytes, before: Sequence[bytes]) -> by
     except CodecError:
         return frame
     if isinstance(reply.body, SecureAnswer):
-        return encode_secure_reply(reply.statement_digest, reply.site, reply.body)
-    return encode_reply(reply)
+        return joined(encode_secure_reply(reply.statement_digest, reply.site, reply.body))
+    return joined(encode_reply(reply))
 
 
 def _untrue(kind: str, site: SiteName, reply: Reply) -> Reply:
@@ -279,7 +281,7 @@ def _spoilt(kind: str, frame: Frame) -> Frame:
     """A masked input that is cut short or is not what its site signed; shares that are off by one bit."""
     match frame.body:
         case MaskedInput() as sent:
-            packed = sent.packed[:-1] or b"\0" if kind == "short" else bytes(len(sent.packed))
+            packed = joined(sent.packed)[:-1] or b"\0" if kind == "short" else bytes(len(sent.packed))
             return replace(frame, body=replace(sent, packed=packed))
         case Shares() as shares:
             wrong = {site: bytes([*share[:-1], share[-1] ^ 1]) for site, share in shares.own_seeds.items()}

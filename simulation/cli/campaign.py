@@ -11,7 +11,7 @@ from rich.table import Table
 
 from coordinator.cli.options import Json
 from protos.shell import emit, people
-from simulation.cli.simulate import PROGRESS
+from simulation.cli.options import PROGRESS
 from strategies.errors import CovenantError, UsageError
 
 if TYPE_CHECKING:
@@ -35,11 +35,11 @@ def campaign(
     json: Json = False,
 ) -> None:
     """Play schedules of faults on small federations, and check after every step what must always hold."""
-    from simulation.campaign.campaign import be_quiet
     from simulation.campaign.campaign import campaign as play_all
     from simulation.campaign.invariants import registered
+    from simulation.quiet import silence_logs
 
-    be_quiet()
+    silence_logs()
     if seed is not None:
         _replay(seed, only, json=json)
         return

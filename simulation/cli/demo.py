@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import signal
 import time
 from pathlib import Path
 from typing import Annotated, Literal
@@ -11,6 +10,7 @@ import typer
 
 from coordinator.cli.options import Home, Json
 from protos.shell import emit
+from simulation.cli.options import interrupt_on_terminate
 from strategies.errors import UsageError
 
 _DEMO_FOLDER = Path("covenant-demo")
@@ -33,7 +33,7 @@ def demo(
         bool,
         typer.Option(
             "--full",
-            help="Then a second run, which officers propose, approve, halt, lift and resume from machines of their own, and both models deployed, tried, taken back; up to four minutes in all.",
+            help="Then a second run, which officers propose, approve, halt, lift and resume from machines of their own, both models deployed, tried, taken back, drift found and a plan drafted; up to five minutes in all.",
         ),
     ] = False,
     json: Json = False,
@@ -69,7 +69,7 @@ def up(
         bool,
         typer.Option(
             "--full",
-            help="First two runs to their end, their models approved, and both deployed to one target, so that every page has something to show; two minutes more.",
+            help="First two runs to their end, their models approved, and both deployed to one target, where other applicants come, an alarm names them and a plan is drafted: every page has something to show; three to four minutes more.",
         ),
     ] = False,
     json: Json = False,
@@ -104,12 +104,3 @@ def _require_private(privacy: str, *, full: bool) -> None:
         raise UsageError(
             "--full shows what runs cost the accounts, and without privacy there are none; leave --privacy out"
         )
-
-
-def interrupt_on_terminate() -> None:
-    """Let SIGTERM unwind like Ctrl-C, so that what was started is ended."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from coordinator.cli.options import ContractFile, Home, Json, PlanFile
 from protos.shell import emit, people
-from simulation.cli.simulate import PROGRESS
+from simulation.cli.options import PROGRESS
 from strategies.errors import CovenantError
 
 if TYPE_CHECKING:
@@ -21,48 +21,54 @@ if TYPE_CHECKING:
     from protos.contract import Contract
     from protos.plan import Plan
     from simulation.audit.result import AuditResult
+    from simulation.audit.setting import Audit
     from strategies.ids import SiteName
+
+
+Canaries = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        max=1_000_000,
+        help="How many, to show more or take less time; else as many as the claim takes.",
+    ),
+]
+FirstRounds = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Audit the plan's first rounds, against what is claimed for those; else as many as pay.",
+    ),
+]
+Confidence = Annotated[float, typer.Option(help="Of the lower bound: above 0 and below 1.")]
+RowsSeed = Annotated[
+    int,
+    typer.Option(min=0, help="Decides the rows and nothing else: coins, samples and noise are secret."),
+]
+RowsFile = Annotated[
+    Path | None,
+    typer.Option(help="Rows to hide canaries among, Parquet or CSV; else made up, and hiding them least."),
+]
+RowsPartition = Annotated[str, typer.Option(help="How rows of --data are dealt, as in `covenant simulate`.")]
+Keep = Annotated[
+    bool,
+    typer.Option(
+        help="Keep the result in the coordinator's folder, where the console shows it beside the claim."
+    ),
+]
 
 
 def audit(
     plan: PlanFile,
     *,
     contract: ContractFile = None,
-    canaries: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            max=1_000_000,
-            help="How many, to show more or take less time; else as many as the claim takes.",
-        ),
-    ] = None,
-    rounds: Annotated[
-        int | None,
-        typer.Option(
-            min=1,
-            help="Audit the plan's first rounds, against what is claimed for those; else as many as pay.",
-        ),
-    ] = None,
-    confidence: Annotated[float, typer.Option(help="Of the lower bound: above 0 and below 1.")] = 0.95,
-    seed: Annotated[
-        int,
-        typer.Option(min=0, help="Decides the rows and nothing else: coins, samples and noise are secret."),
-    ] = 0,
-    data: Annotated[
-        Path | None,
-        typer.Option(
-            help="Rows to hide canaries among, Parquet or CSV; else made up, and hiding them least."
-        ),
-    ] = None,
-    partition: Annotated[
-        str, typer.Option(help="How rows of --data are dealt, as in `covenant simulate`.")
-    ] = "even",
-    keep: Annotated[
-        bool,
-        typer.Option(
-            help="Keep the result in the coordinator's folder, where the console shows it beside the claim."
-        ),
-    ] = False,
+    canaries: Canaries = None,
+    rounds: FirstRounds = None,
+    confidence: Confidence = 0.95,
+    seed: RowsSeed = 0,
+    data: RowsFile = None,
+    partition: RowsPartition = "even",
+    keep: Keep = False,
     home: Home = None,
     json: Json = False,
 ) -> None:
@@ -70,24 +76,17 @@ def audit(
     from coordinator.documents import read_plan
     from coordinator.ledger.audits import keep_audit
     from coordinator.settings import load_settings
-    from simulation.audit.run import audit as run
     from simulation.audit.setting import audit_of
-    from simulation.campaign.campaign import be_quiet
+    from simulation.quiet import silence_logs
 
-    be_quiet()
+    silence_logs()
     kept_in = load_settings(home).home if keep else None
     parsed, agreed = read_plan(plan, contract)
     tables = None if data is None else _dealt(parsed, agreed, data, partition, seed)
     setting = audit_of(
         parsed, agreed, rounds=rounds, canaries=canaries, confidence=confidence, seed=seed, tables=tables
     )
-    with Progress(*PROGRESS, console=people, transient=True, disable=not people.is_terminal) as progress:
-        bar = progress.add_task("rounds", total=None, note="")
-        result = run(
-            setting,
-            os.urandom,
-            progress=lambda done, total: progress.update(bar, completed=done, total=total),
-        )
+    result = _run(setting)
     if kept_in is not None:
         keep_audit(kept_in, result.kept(datetime.now(UTC)))
     if json:
@@ -101,6 +100,19 @@ def audit(
         )
 
 
+def _run(setting: Audit) -> AuditResult:
+    """The audit, with a bar of its rounds."""
+    from simulation.audit.run import audit as run
+
+    with Progress(*PROGRESS, console=people, transient=True, disable=not people.is_terminal) as progress:
+        bar = progress.add_task("rounds", total=None, note="")
+        return run(
+            setting,
+            os.urandom,
+            progress=lambda done, total: progress.update(bar, completed=done, total=total),
+        )
+
+
 def _dealt(plan: Plan, contract: Contract, data: Path, partition: str, seed: int) -> dict[SiteName, Rows]:
     from client.data import table_from
     from simulation.partition import deal, parse_partition, read_rows
@@ -108,7 +120,9 @@ def _dealt(plan: Plan, contract: Contract, data: Path, partition: str, seed: int
     sites = tuple(sorted(plan.sites.invite))
     dealt = deal(read_rows(data), sites, parse_partition(partition), target=contract.target.column, seed=seed)
     return {
-        site: table_from(rows, contract, renamed={}, named=f"the rows of {site}")
+        site: table_from(
+            rows, contract, renamed={}, named=f"the rows of {site}", protected=plan.protected_columns
+        )
         for site, rows in dealt.items()
     }
 

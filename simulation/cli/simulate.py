@@ -2,29 +2,71 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import click
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.table import Table
 from typer.core import TyperGroup
 
 from coordinator.cli.options import Json
 from protos.shell import emit, people
+from simulation.cli.options import (
+    PROGRESS,
+    ContractFile,
+    DataFile,
+    PlanFile,
+    RayAddress,
+    Seed,
+    SiteCount,
+    check_address,
+    interrupt_on_terminate,
+)
+from simulation.cli.report_files import require_writable, write_report
 from simulation.report.gates import METRICS, Verdict, judge, parse_gate
 from simulation.result import SimulationResult
-from strategies.errors import CovenantError, UsageError
+from strategies.errors import CovenantError
+
+if TYPE_CHECKING:
+    from simulation.experiment import Experiment
 
 _PLAN = "plan"
-PROGRESS = (
-    TextColumn("{task.description}"),
-    BarColumn(),
-    MofNCompleteColumn(),
-    TimeElapsedColumn(),
-    TextColumn("{task.fields[note]}"),
-)
+
+
+class FederationEngine(StrEnum):
+    """What carries a simulated federation."""
+
+    MEMORY = "memory"
+    RAY = "ray"
+
+
+PartitionOption = Annotated[
+    str, typer.Option(help="How rows are dealt: by:COLUMN, dirichlet:ALPHA, quantity:ALPHA or even.")
+]
+Dropout = Annotated[
+    float,
+    typer.Option(help="Least share of the roster that takes a request and never answers, each round."),
+]
+Asserted = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--assert", help=f"A gate, such as 'auc >= 0.70'; repeatable. Metrics: {', '.join(METRICS)}."
+    ),
+]
+Twice = Annotated[bool, typer.Option("--twice", help="Run it twice, and fail if the results differ.")]
+JUnit = Annotated[Path | None, typer.Option(help="Write JUnit XML for CI here.")]
+Markdown = Annotated[Path | None, typer.Option(help="Write a Markdown report here.")]
+Html = Annotated[Path | None, typer.Option(help="Write a report with plots here, one self-contained page.")]
+EngineOption = Annotated[
+    FederationEngine,
+    typer.Option(
+        help="memory: this process, in virtual time. ray: Flower's simulation engine, a process for each site."
+    ),
+]
 
 
 class PlanFirst(TyperGroup):
@@ -46,45 +88,32 @@ simulate = typer.Typer(
 
 @simulate.command(_PLAN)
 def simulate_plan(  # noqa: PLR0917 (each is an option of the command)
-    plan: Annotated[Path, typer.Argument(help="The plan, as production launches it.")],
-    data: Annotated[Path, typer.Option(help="The rows of all sites, Parquet or CSV.")],
-    contract: Annotated[
-        Path | None, typer.Option(help="Its data contract; else NAME.yaml beside the plan.")
-    ] = None,
-    partition: Annotated[
-        str, typer.Option(help="How rows are dealt: by:COLUMN, dirichlet:ALPHA, quantity:ALPHA or even.")
-    ] = "even",
-    sites: Annotated[
-        int | None, typer.Option(min=1, max=1000, help="Number of sites; else those that the plan invites.")
-    ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides everything that chance decides.")] = 0,
-    dropout: Annotated[
-        float,
-        typer.Option(help="Least share of the roster that takes a request and never answers, each round."),
-    ] = 0.0,
-    asserted: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--assert", help=f"A gate, such as 'auc >= 0.70'; repeatable. Metrics: {', '.join(METRICS)}."
-        ),
-    ] = None,
-    twice: Annotated[
-        bool, typer.Option("--twice", help="Run it twice, and fail if the results differ.")
-    ] = False,
-    junit: Annotated[Path | None, typer.Option(help="Write JUnit XML for CI here.")] = None,
-    markdown: Annotated[Path | None, typer.Option(help="Write a Markdown report here.")] = None,
-    html: Annotated[
-        Path | None, typer.Option(help="Write a report with plots here, one self-contained page.")
-    ] = None,
+    plan: PlanFile,
+    data: DataFile,
+    contract: ContractFile = None,
+    partition: PartitionOption = "even",
+    sites: SiteCount = None,
+    seed: Seed = 0,
+    dropout: Dropout = 0.0,
+    asserted: Asserted = None,
+    twice: Twice = False,
+    junit: JUnit = None,
+    markdown: Markdown = None,
+    html: Html = None,
+    engine: EngineOption = FederationEngine.MEMORY,
+    ray_address: RayAddress = None,
     json: Json = False,
 ) -> None:
-    """Run a plan on simulated sites: the real rounds, without processes. Leaves with 1 if the run or a gate fails."""
+    """Run a plan on simulated sites: the real rounds, without a network. Leaves with 1 if the run or a gate fails."""
     from coordinator.documents import read_plan
-    from simulation.campaign.campaign import be_quiet
-    from simulation.experiment import Experiment, invited, run_once_or_twice
+    from simulation.experiment import Experiment
+    from simulation.invitation import invited
     from simulation.partition import deal, describe, parse_partition, read_rows
+    from simulation.quiet import silence_logs
 
-    be_quiet()
+    silence_logs()
+    check_address(ray_address, on_ray=engine is FederationEngine.RAY)
+    interrupt_on_terminate()
     gates = [parse_gate(text) for text in asserted or ()]
     chosen = parse_partition(partition)
     parsed, agreed = read_plan(plan, contract)
@@ -99,13 +128,11 @@ def simulate_plan(  # noqa: PLR0917 (each is an option of the command)
     experiment = Experiment(
         plan=simulated, contract=agreed, tables=tables, partition=describe(chosen), seed=seed, dropout=dropout
     )
-    with Progress(*PROGRESS, console=people, transient=True, disable=not people.is_terminal) as progress:
-        bar = progress.add_task("rounds", total=simulated.training.rounds, note="")
-        result = run_once_or_twice(
-            experiment, twice=twice, progress=lambda now: progress.update(bar, completed=now.committed)
-        )
+    reports = {"--junit": junit, "--markdown": markdown, "--html": html}
+    for option, path in reports.items():
+        require_writable(path, "report", option)
+    result = _run(experiment, engine, ray_address, twice=twice)
     verdicts = judge(result, gates)
-    _write_reports(result, verdicts, junit, markdown, html)
     if json:
         emit(
             {
@@ -115,28 +142,44 @@ def simulate_plan(  # noqa: PLR0917 (each is an option of the command)
         )
     else:
         _show(result, verdicts)
+    _write_reports(result, verdicts, reports)
     _leave_unless_good(result, verdicts)
 
 
-def _write_reports(
-    result: SimulationResult,
-    verdicts: tuple[Verdict, ...],
-    junit: Path | None,
-    markdown: Path | None,
-    html: Path | None,
-) -> None:
-    from simulation.report.html import html as html_report
-    from simulation.report.junit import junit_xml
-    from simulation.report.markdown import markdown as markdown_report
+def _run(
+    experiment: Experiment, engine: FederationEngine, ray_address: str | None, *, twice: bool
+) -> SimulationResult:
+    """The run on an engine, with a bar of its rounds."""
+    from simulation.experiment import MEASURED, run_once_or_twice, simulate
 
-    for path, make in ((junit, junit_xml), (markdown, markdown_report), (html, html_report)):
+    on, measured = simulate, MEASURED
+    if engine is FederationEngine.RAY:
+        from simulation.ray.engine import MEASURED_IN_REAL_TIME, RayEngine
+
+        on, measured = RayEngine(ray_address).simulate, MEASURED_IN_REAL_TIME
+
+    with Progress(*PROGRESS, console=people, transient=True, disable=not people.is_terminal) as progress:
+        bar = progress.add_task("rounds", total=experiment.plan.training.rounds, note="")
+        return run_once_or_twice(
+            experiment,
+            twice=twice,
+            progress=lambda now: progress.update(bar, completed=now.committed),
+            engine=on,
+            measured=measured,
+        )
+
+
+def _write_reports(
+    result: SimulationResult, verdicts: tuple[Verdict, ...], reports: Mapping[str, Path | None]
+) -> None:
+    from simulation.report.html import html
+    from simulation.report.junit import junit_xml
+    from simulation.report.markdown import markdown
+
+    makers = {"--junit": junit_xml, "--markdown": markdown, "--html": html}
+    for option, path in reports.items():
         if path is not None:
-            text = make(result, verdicts)
-            try:
-                path.write_text(text, encoding="utf-8")
-            except OSError as error:
-                raise UsageError(f"the report cannot be written to {path} ({error.strerror})") from error
-            people.print(f"wrote {path}", highlight=False)
+            write_report(path, makers[option](result, verdicts), "report", option)
 
 
 def _show(result: SimulationResult, verdicts: tuple[Verdict, ...]) -> None:

@@ -20,6 +20,8 @@ WITHOUT_PRIVACY = "plan-none.yaml"
 PILOT = "plan-pilot.yaml"
 """A small plan beside it, for the full demo."""
 CONTRACT = "lending-club.yaml"
+MONITOR = "monitor.yaml"
+"""How the full demo watches what serves."""
 TARGET = "Class"
 
 

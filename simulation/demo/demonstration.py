@@ -11,38 +11,43 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import median
 
-import numpy as np
-
 from client.data import Table
+from client.training import held_out_rows
 from coordinator.cli.runs import watch
-from coordinator.registry.publish import SCORING_FILE, WEIGHTS_FILE
-from coordinator.registry.versions import ModelVersion, find_version, list_versions
+from coordinator.registry.versions import (
+    SCORING_FILE,
+    WEIGHTS_FILE,
+    ModelVersion,
+    find_version,
+    list_versions,
+)
 from coordinator.runs import RunView, launch
 from protos.contract import Contract
 from protos.documents import load_document
 from protos.plan import Plan
 from protos.shell import people
 from simulation.baselines import local_auc, pooled_auc, pooled_table
+from simulation.bench.processes import resident_mib
 from simulation.demo import data
 from simulation.demo.accounts import account_option, charged_accounts, open_accounts
 from simulation.demo.audit import audited, audited_elsewhere
 from simulation.demo.deployed import Rollouts, declined_by_both, rolled_out
+from simulation.demo.full_report import Afterwards
 from simulation.demo.governed import LOG, Officers, agreed_plan, halted_and_resumed
 from simulation.demo.report import (
     AccountReport,
     AucReport,
     AuditReport,
     DemoReport,
-    DeploymentReport,
-    GovernedReport,
     ScoringReport,
 )
 from simulation.demo.scoring import score_one, wait_until_ready
-from simulation.deployment import Deployment, free_port, resident_mib
+from simulation.demo.traffic import Traffic
+from simulation.demo.watched import watched
+from simulation.deployment import Deployment, free_port
 from strategies.errors import UsageError
 from strategies.features import FeatureSpec
 from strategies.ids import SiteName
-from strategies.sampling import held_out
 
 _MARKER = ".covenant-demo"
 
@@ -100,16 +105,16 @@ class Demonstration:
             plan, contract = self.documents()
             tables = data.tables(contract)
             finished = self._train(deployment)
-            memory = max(resident_mib(deployment.pid(site)) for site in plan.sites.invite)
+            memory = max(resident_mib(deployment.pid(site)) or 0.0 for site in plan.sites.invite)
             version = list_versions(deployment.centre().engine, plan.name)[-1]
-            applicants = held_out_rows(plan, tables)
+            applicants = applicants_of(plan, contract, tables)
             difference = self._export(deployment, plan, contract, version, applicants)
             scoring = self._score(deployment, plan, contract, version, applicants)
             with step("the same training without a federation, to compare"):
                 auc = self._auc(contract, tables, applicants, version)
-            governed, rollouts, export = None, None, None
+            then, export = Afterwards(), None
             if self.full:
-                governed, rollouts, export = self._govern(deployment, contract, plan, applicants)
+                then, export = self._govern(deployment, contract, plan, applicants)
                 version = find_version(deployment.centre().engine, version.ref)
             accounts = charged_accounts(deployment, plan)
             audit = self._audit(deployment, export)
@@ -124,34 +129,35 @@ class Demonstration:
             scoring=scoring,
             accounts=accounts,
             audit=audit,
-            governed=governed,
-            deployed=rollouts,
+            then=then,
         )
 
     def _govern(
         self, deployment: Deployment, contract: Contract, plan: Plan, applicants: Table
-    ) -> tuple[GovernedReport, DeploymentReport, Path]:
-        """What officers do from their own machines with runs and models, and their export of the log."""
+    ) -> tuple[Afterwards, Path]:
+        """What officers do from their own machines with runs and models, what becomes of what serves, and an officer's export of the log."""
         with step("officers' own machines, let in over the control API"):
             officers = Officers.let_in(deployment, self.folder / "machines")
         with step("a small plan, proposed and approved from there"):
             agreed = agreed_plan(officers)
         with step("its run: launched, halted, lifted by two officers, resumed to its end"):
             governed = halted_and_resumed(officers, agreed)
-        deployed = self._deploy(deployment, officers, contract.feature_spec(plan.features), applicants)
+        features = contract.feature_spec(plan.features)
+        rollouts = self._rollouts(deployment, officers, features, applicants)
+        deployed = rolled_out(rollouts, self.folder / "exported", step)
+        drift, retraining = watched(rollouts, Traffic(applicants, features, contract), step)
         with step("the log, exported over the API; then the coordinator is stopped"):
             export = officers.export()
             deployment.end("coordinator")
-        return governed, deployed, export
+        return Afterwards(governed, deployed, drift, retraining), export
 
-    def _deploy(
+    def _rollouts(
         self, deployment: Deployment, officers: Officers, features: FeatureSpec, applicants: Table
-    ) -> DeploymentReport:
-        """What becomes of both runs' models."""
+    ) -> Rollouts:
+        """Both runs' models, and a target for them."""
         first, second = list_versions(deployment.centre().engine, self.documents()[0].name)
         application = declined_by_both(deployment, (first, second), features, applicants)
-        rollouts = Rollouts.of(deployment, officers, (first, second), application)
-        return rolled_out(rollouts, self.folder / "exported", step)
+        return Rollouts.of(deployment, officers, (first, second), application)
 
     def _audit(self, deployment: Deployment, export: Path | None) -> AuditReport:
         """The log, verified: the export of an officer where no coordinator is, or one that is made here."""
@@ -229,8 +235,7 @@ class Demonstration:
         scoring: ScoringReport,
         accounts: list[AccountReport],
         audit: AuditReport,
-        governed: GovernedReport | None,
-        deployed: DeploymentReport | None,
+        then: Afterwards,
     ) -> DemoReport:
         width = contract.feature_spec(plan.features).width
         return DemoReport(
@@ -252,8 +257,7 @@ class Demonstration:
             agent_memory_mib=memory,
             scoring=scoring,
             audit=audit,
-            governed=governed,
-            deployment=deployed,
+            then=then,
             elapsed_s=time.monotonic() - self._began,
             paths={
                 "model and ONNX export": self.folder / "model",
@@ -279,7 +283,7 @@ def step(name: str, *, spinner: bool = True) -> Iterator[None]:
     people.print(f"[green]✓[/] {name} ({time.monotonic() - began:.1f} s)", highlight=False)
 
 
-def held_out_rows(plan: Plan, tables: dict[SiteName, Table]) -> Table:
-    """The held-out rows of all sites."""
-    pooled, holdout = pooled_table(tables), plan.evaluation.holdout
-    return pooled.rows(np.asarray(held_out(pooled.keys, holdout.salt, holdout.share)))
+def applicants_of(plan: Plan, contract: Contract, tables: dict[SiteName, Table]) -> Table:
+    """The held-out rows of all sites: who applies for a loan has been in nobody's training."""
+    pooled = pooled_table(tables)
+    return pooled.rows(held_out_rows(plan, contract, pooled))

@@ -28,12 +28,11 @@ from coordinator.api.client import ControlClient
 from coordinator.api.deploy_desk import RemoteDeployDesk
 from coordinator.deploy.targets.settings import LocalSettings
 from coordinator.office.deploy_desk import LocalDeployDesk
-from coordinator.registry.publish import SCORING_FILE
-from coordinator.registry.versions import ModelVersion
+from coordinator.registry.versions import SCORING_FILE, ModelVersion
 from protos.egress import child_environment
+from simulation.demo.full_report import ApplicationReport, DeploymentReport
 from simulation.demo.governed import AUTHOR, HALTS, Officers
 from simulation.demo.machines import command
-from simulation.demo.report import ApplicationReport, DeploymentReport
 from simulation.demo.scoring import inputs, wait_until_ready
 from simulation.deployment import Deployment, free_port
 from simulation.officers import OFFICERS
@@ -72,9 +71,7 @@ def declined_by_both(
         raise CovenantError(
             f"no loan scores above {decline_at} with both models, so none can be shown declined"
         )
-    only = np.zeros(len(both), dtype=bool)
-    only[place] = True
-    return Application(body=inputs(features, rows.rows(only)), decline_at=decline_at)
+    return Application(body=inputs(features, rows, np.array([place])), decline_at=decline_at)
 
 
 @dataclass(frozen=True, slots=True)

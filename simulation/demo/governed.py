@@ -20,8 +20,8 @@ from coordinator.runs import RunView
 from protos.documents import load_document
 from protos.plan import Plan
 from simulation.demo import data
+from simulation.demo.full_report import GovernedReport
 from simulation.demo.machines import Machine
-from simulation.demo.report import GovernedReport
 from simulation.deployment import Deployment
 from simulation.officers import OFFICERS
 from strategies.errors import CovenantError

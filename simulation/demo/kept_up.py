@@ -1,7 +1,8 @@
 """`covenant up --demo`: the demo's federation with its web console, and something to see on every page, until somebody has seen enough.
 
 1. A plan is approved by its officers and its run is going; the next plan waits for somebody to approve it.
-2. With `full` there is a past as well: two runs that have ended, their models approved, and one deployed with the other beside it on a share of requests.
+2. With `full` there is a past as well: two runs that have ended, their models approved, and one deployed with the other beside it on a share of requests. Before that
+   the first served alone and was watched: other applicants came, an alarm names them, and a plan was drafted. Its windows end there, so that they stay in sight.
 3. Whoever looks signs in by a link, one for each role, and approves at a desk of their own, from a folder that has no more than an officer's key and access.
 """
 
@@ -21,14 +22,17 @@ import httpx
 
 from coordinator.cli.runs import watch
 from coordinator.console.links import GOOD_FOR, PATH, make_link
+from coordinator.console.vault import Vault
 from coordinator.control_tls import control_files, fingerprint_of
 from coordinator.registry.versions import list_versions
 from protos.keys import grouped
 from protos.shell import people
 from simulation.demo import data
-from simulation.demo.demonstration import Demonstration, command_path, held_out_rows, step
+from simulation.demo.demonstration import Demonstration, applicants_of, command_path, step
 from simulation.demo.deployed import Rollouts, declined_by_both
 from simulation.demo.governed import AUTHOR, Officers
+from simulation.demo.traffic import Traffic
+from simulation.demo.watched import watched
 from simulation.deployment import Deployment, free_port
 from simulation.officers import OFFICERS, PRIVACY, ROLES
 from strategies.errors import CovenantError, UsageError
@@ -126,12 +130,14 @@ def _past(demonstration: Demonstration, deployment: Deployment, officers: Office
     with step(
         f"{first.ref} and {second.ref}, judged by their plans' gates and approved by two officers each"
     ):
-        applicants = held_out_rows(plan, data.tables(contract))
+        applicants = applicants_of(plan, contract, data.tables(contract))
         application = declined_by_both(deployment, (first, second), features, applicants)
         rollouts = Rollouts.of(deployment, officers, (first, second), application)
         rollouts.approve()
-    with step(f"{first.ref} deployed, and {second.ref} on a share of applicants beside it"):
+    with step(f"{first.ref} deployed"):
         rollouts.serve()
+    watched(rollouts, Traffic(applicants, features, contract), step)
+    with step(f"{second.ref} on a share of applicants beside it"):
         rollouts.share()
     return digest
 
@@ -165,12 +171,13 @@ def _next(demonstration: Demonstration, officers: Officers) -> Path:
 
 def _welcome(deployment: Deployment, officers: Officers, run: RunId, waiting: str) -> Welcome:
     centre = deployment.centre()
-    ca = control_files(centre.settings, centre.clock()).ca
+    ca, vault = control_files(centre.settings, centre.clock()).ca, Vault(centre.settings.console_key_file)
     address = _address(deployment)
     return Welcome(
         address=address,
         links={
-            name: f"{address}{PATH}?key={make_link(centre.engine, name, centre.clock())}" for name in ROLES
+            name: f"{address}{PATH}?key={make_link(centre.engine, vault, name, centre.clock())}"
+            for name in ROLES
         },
         ca=ca,
         fingerprint=fingerprint_of(ca),

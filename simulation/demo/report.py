@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
 from protos.shell import people
+from simulation.demo.full_report import Afterwards
 from strategies.dp.units import Guarantee
 
 
@@ -104,79 +105,6 @@ class AuditReport:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GovernedReport:
-    """The second run: halted after `halted_after` committed rounds, seen stopped `stopped_within_s` seconds after the order was recorded."""
-
-    run: str
-    plan: str
-    machines: list[str]
-    halt: str
-    halted_by: str
-    halted_after: int
-    stopped_within_s: float
-    lifted_by: list[str]
-    rounds: int
-
-    def facts(self) -> dict[str, object]:
-        """As JSON."""
-        return asdict(self)
-
-    @property
-    def words(self) -> str:
-        """For people."""
-        return (
-            f"{self.run} of plan {self.plan[:12]}, halted by {self.halted_by} after round {self.halted_after} and seen stopped {self.stopped_within_s:.2f} s"
-            f" later; lifted by {' and '.join(self.lifted_by)}, resumed, and finished with {self.rounds} rounds"
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ApplicationReport:
-    """One application as a target with a threshold answers it; `reasons` are there if it is declined."""
-
-    version: int
-    probability: float
-    reasons: list[str]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DeploymentReport:
-    """Two versions at one target: `first` served, `second` was tried on `canary_share` of applicants, served, and was taken back.
-
-    `rolled_back_within_s` are the seconds from the recorded order to the first answer of `first`.
-    """
-
-    target: str
-    first: str
-    second: str
-    digests: list[str]
-    verdicts: list[str]
-    approved_by: list[str]
-    canary_share: float
-    canary_answered: dict[str, int]
-    decline_at: float
-    declined: ApplicationReport
-    model_signing: str
-    rolled_back_by: str
-    rolled_back_within_s: float
-    after_rollback: ApplicationReport
-
-    def facts(self) -> dict[str, object]:
-        """As JSON."""
-        return asdict(self)
-
-    @property
-    def words(self) -> str:
-        """For people."""
-        tried = ", ".join(f"{each} {count}" for each, count in self.canary_answered.items())
-        return (
-            f"Deployed to {self.target}: {self.first}, then {self.second} on {self.canary_share:.0%} of applicants (answered by {tried}), then on all. It declined an application at"
-            f" {self.declined.probability:.3f} of {self.decline_at:g}: {'; '.join(self.declined.reasons)}. {self.rolled_back_by} took it back, and {self.first} answered"
-            f" {self.rolled_back_within_s:.2f} s after the order. model_signing says of its export: {self.model_signing}"
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class DemoReport:
     """Everything that the demo shows. Times in seconds unless the name says otherwise."""
 
@@ -193,8 +121,7 @@ class DemoReport:
     agent_memory_mib: float
     scoring: ScoringReport
     audit: AuditReport
-    governed: GovernedReport | None = None
-    deployment: DeploymentReport | None = None
+    then: Afterwards = field(default_factory=Afterwards)
     elapsed_s: float
     paths: dict[str, Path]
 
@@ -220,8 +147,7 @@ class DemoReport:
             "agent_memory_mib": self.agent_memory_mib,
             "scoring": asdict(self.scoring),
             "audit": self.audit.facts(),
-            **({} if self.governed is None else {"governed": self.governed.facts()}),
-            **({} if self.deployment is None else {"deployment": self.deployment.facts()}),
+            **self.then.facts(),
             "elapsed_s": self.elapsed_s,
             "paths": {name: str(path) for name, path in self.paths.items()},
         }
@@ -235,10 +161,7 @@ class DemoReport:
             f"Aggregation in this run was [bold]{self.aggregation}[/]: the coordinator saw {saw}. {self._privacy_words()}\n"
             "The officers' keys were made beside the coordinator; in production they are offline, with the officers."
         )
-        if self.governed is not None:
-            people.print(f"\nOver the control API: {self.governed.words}.", highlight=False)
-        if self.deployment is not None:
-            people.print(f"\n{self.deployment.words}.", highlight=False)
+        self.then.show()
         people.print(self.audit.table())
         covenant = self.paths["command"]
         people.print(

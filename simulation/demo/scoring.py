@@ -9,6 +9,8 @@ from statistics import median
 from typing import Any
 
 import httpx
+import numpy as np
+import numpy.typing as npt
 
 from client.data import Table
 from simulation.demo.report import ScoringReport
@@ -34,11 +36,11 @@ def wait_until_ready(base: str, check: Callable[[], None]) -> None:
 
 
 def score_one(
-    base: str, model: str, version: object, features: FeatureSpec, applicant: Table
+    base: str, model: str, version: object, features: FeatureSpec, applicants: Table
 ) -> ScoringReport:
-    """Score the first row of `applicant`; the latency is the median of some repeats."""
+    """Score the first row of `applicants`; the latency is the median of some repeats."""
     url = f"{base}/v2/models/{model}/versions/{version}/infer"
-    body = {"inputs": inputs(features, applicant)}
+    body = {"inputs": inputs(features, applicants, np.zeros(1, dtype=np.int64))}
     with httpx.Client(trust_env=False) as client:
         latencies: list[float] = []
         answer: dict[str, Any] = {}
@@ -54,15 +56,16 @@ def score_one(
     )
 
 
-def inputs(features: FeatureSpec, table: Table) -> list[Mapping[str, object]]:
-    """The first row of `table` as inference inputs: numbers as FP64 (null for missing), words as BYTES."""
+def inputs(features: FeatureSpec, table: Table, places: npt.NDArray[np.int64]) -> list[Mapping[str, object]]:
+    """The rows of `table` at `places`, (n,), as inference inputs: numbers as FP64 (null for missing), words as BYTES."""
     numeric = {feature.name for feature in features.numeric}
     found: list[Mapping[str, object]] = []
     for feature in features.features:
-        value = table.columns[feature.name][0]
+        values, shape = table.columns[feature.name][places], [len(places), 1]
         if feature.name in numeric:
-            data: list[object] = [None if math.isnan(value) else float(value)]
-            found.append({"name": feature.name, "shape": [1, 1], "datatype": "FP64", "data": data})
+            data: list[object] = [None if math.isnan(value) else float(value) for value in values]
+            found.append({"name": feature.name, "shape": shape, "datatype": "FP64", "data": data})
         else:
-            found.append({"name": feature.name, "shape": [1, 1], "datatype": "BYTES", "data": [value or ""]})
+            words = [value or "" for value in values]
+            found.append({"name": feature.name, "shape": shape, "datatype": "BYTES", "data": words})
     return found

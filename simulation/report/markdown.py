@@ -19,7 +19,7 @@ def markdown(result: SimulationResult, verdicts: Sequence[Verdict]) -> str:
     word = "PASSED" if has_passed(result, verdicts) else "FAILED"
     parts = [f"## {word}: simulation of {escape(result.plan)}", escape(summary(result, verdicts))]
     if verdicts:
-        parts += ["### Gates", _table(gates_table(verdicts))]
+        parts += ["### Gates", markdown_table(gates_table(verdicts))]
     parts += ["### Figures", _pairs(figures(result))]
     parts += ["### What is and what is not protected"]
     parts += ["\n".join(f"- **{escape(who)}.** {escape(what)}" for who, what in protections(result))]
@@ -36,12 +36,13 @@ def escape(text: str) -> str:
 
 def _section(heading: str, table: Table) -> Iterator[str]:
     yield f"### {heading}"
-    yield _table(table)
+    yield markdown_table(table)
     if table.note:
         yield escape(table.note)
 
 
-def _table(table: Table) -> str:
+def markdown_table(table: Table) -> str:
+    """A table of text cells, each escaped."""
     lines = [
         _line(column.name for column in table.columns),
         "|" + "|".join("---:" if column.number else "---" for column in table.columns) + "|",

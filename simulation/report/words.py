@@ -55,8 +55,9 @@ def protections(result: SimulationResult) -> tuple[tuple[str, str], ...]:
         (
             "Rows",
             (
-                "In a federation they stay at their site; what leaves it is an update a round and, where the plan evaluates, "
-                "counts of scores. In this simulation one machine held the rows of all sites."
+                "In a federation they stay at their site; what leaves it is sums for scaling, an update a round and, where the "
+                "plan evaluates, counts of scores, with counts by group, sums of attributions and a profile of inputs if it "
+                "asks for them. In this simulation one machine held the rows of all sites."
             ),
         ),
         ("Updates", _aggregation(result.aggregation)),

@@ -10,6 +10,11 @@ from datetime import UTC, datetime, timedelta
 _EPOCH = datetime(2027, 1, 1, tzinfo=UTC)
 
 
+def from_epoch(elapsed_s: float) -> datetime:
+    """What a true clock shows so many seconds after the beginning."""
+    return _EPOCH + timedelta(seconds=elapsed_s)
+
+
 @dataclass
 class VirtualClock:
     """Seconds since the beginning, and what is due when. Events of one instant happen in the order in which they were planned."""
@@ -24,7 +29,7 @@ class VirtualClock:
 
     def wall(self, skew_s: float = 0.0) -> datetime:
         """What a party's clock on the wall shows, `skew_s` seconds ahead of the true time."""
-        return _EPOCH + timedelta(seconds=self.now + skew_s)
+        return from_epoch(self.now + skew_s)
 
     def after(self, delay_s: float, happen: Callable[[], None]) -> None:
         """Plan an event."""

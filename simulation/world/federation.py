@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
-from random import Random
 
 from flwr.app import Context, RecordDict
 from flwr.common.constant import SUPERLINK_NODE_ID
@@ -26,14 +25,15 @@ from coordinator.flower.server_app import server_app
 from coordinator.runs import RunView, carry, record, resume, view, views
 from coordinator.settings import Settings, load_settings
 from coordinator.supervisor import Supervisor
-from protos.membership import MemberList, Membership
+from simulation.world.chance import run_ids, unsafe_centre_entropy
 from simulation.world.layout import Layout
 from simulation.world.link import MemoryGrid, MemoryLink
 from simulation.world.site import SimulatedSite
 from simulation.world.storage import WatchedArtifacts, watched_connection
 from simulation.world.world import COORDINATOR, SERVER, Crash, World
 from strategies.errors import CovenantError, DiskError
-from strategies.ids import RunId, SiteName, run_id
+from strategies.ids import RunId, SiteName
+from strategies.secagg.shamir import Entropy
 
 _NOTICED_AFTER_S = 0.2
 _SAID_AGAIN_AFTER_S = 1.0
@@ -55,15 +55,14 @@ class Federation:
     link: MemoryLink = field(init=False)
     sites: dict[SiteName, SimulatedSite] = field(init=False)
     _settings: Settings = field(init=False)
-    _ids: Random = field(init=False)
+    _new_run_id: Callable[[], RunId] = field(init=False)
+    _entropy: Entropy = field(init=False)
     _engines: list[Engine] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._settings = load_settings(self.layout.home)
-        self._ids = Random(f"runs {self.seed}")  # noqa: S311 (names, not secrets)
-        self._secrets = Random(f"secrets {self.seed} {COORDINATOR}")  # noqa: S311 (a run that repeats has no secrets)
-        members = self._members()
-        keys = {member.site: member.node_key.encode() for member in members.members}
+        self._new_run_id, self._entropy = run_ids(self.seed), unsafe_centre_entropy(self.seed)
+        keys = self.layout.node_keys()
         self.link = MemoryLink(self.world, keys)
         self.sites = {
             site: SimulatedSite(
@@ -119,8 +118,8 @@ class Federation:
             clock=lambda: clock.wall(faults.skew_s(COORDINATOR)),
             monotonic=clock.monotonic,
             sleep=clock.sleep,
-            new_run_id=lambda: run_id(f"run-{self._ids.getrandbits(64):016x}"),
-            entropy=self._secrets.randbytes,
+            new_run_id=self._new_run_id,
+            entropy=self._entropy,
             transport=self.link,
         )
 
@@ -191,7 +190,3 @@ class Federation:
         while self._engines:
             with suppress(Exception):
                 self._engines.pop().dispose()
-
-    def _members(self) -> MemberList:
-        text = self._settings.members_file.read_bytes()
-        return Membership.from_canonical(text).signed.list

@@ -7,11 +7,13 @@ They exist in a simulation's folder only, and no command that serves a real fede
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from random import Random
+from typing import Final
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -40,6 +42,8 @@ from strategies.ids import SiteName
 _FEWEST_PEERS = 2
 _OFFICERS, _QUORUM = 3, 2
 _NOWHERE = "127.0.0.1:1"
+_MEMBERS: Final = "members.json"
+_ROOT: Final = "root.json"
 _P256_ORDER = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
 
 
@@ -77,6 +81,17 @@ class Layout:
         """The journal of a site."""
         return self.site_file(site).parent / "journal.db"
 
+    def node_keys(self) -> dict[SiteName, bytes]:
+        """The public node key of each member, PEM."""
+        signed = Membership.from_canonical((self.home / _MEMBERS).read_bytes()).signed
+        return {member.site: member.node_key.encode() for member in signed.list.members}
+
+    def files_of(self, site: SiteName) -> Mapping[str, bytes]:
+        """What a site that has not begun needs, by its path in the folder: put down in another folder, also on another machine, it works as here."""
+        own = sorted(self.site_file(site).parent.iterdir())
+        shared = (self.home / _ROOT, self.contract_file)
+        return {each.relative_to(self.folder).as_posix(): each.read_bytes() for each in (*own, *shared)}
+
 
 def lay_out(
     folder: Path, plan: Plan, contract: Contract, tables: Mapping[SiteName, pa.Table], *, seed: int
@@ -89,7 +104,7 @@ def lay_out(
     layout.home.mkdir(parents=True)
     layout.plan_file.write_bytes(plan.canonical)
     layout.contract_file.write_bytes(contract.canonical)
-    (layout.home / "root.json").write_bytes(root.canonical)
+    (layout.home / _ROOT).write_bytes(root.canonical)
     members = tuple(
         _lay_out_site(layout, site, federation, plan, contract, table, source, sorted(tables))
         for site, table in sorted(tables.items())
@@ -111,7 +126,7 @@ def lay_out(
     signed = SignedMembers(list=listed)
     for officer in officers[:_QUORUM]:
         signed = signed.signed_with(officer, root.root)
-    (layout.home / "members.json").write_bytes(Membership(signed=signed).canonical)
+    (layout.home / _MEMBERS).write_bytes(Membership(signed=signed).canonical)
     config = {"covenant": "coordinator/v1", "federation": federation}
     (layout.home / CONFIG_NAME).write_text(json.dumps(config))
     engine = open_database(load_settings(layout.home).database_url)
@@ -182,13 +197,13 @@ def _lay_out_site(
             "name": federation,
             "superlink": _NOWHERE,
             "ca": "ca.crt",
-            "root": str(layout.home / "root.json"),
+            "root": _beside(folder, layout.home / _ROOT),
         },
         "identity": {"key": "site.key", "node_key": "node.key"},
         "data": {
             plan.population_of(site): {
                 "contract": contract.ref,
-                "contract_file": str(layout.contract_file),
+                "contract_file": _beside(folder, layout.contract_file),
                 "file": "rows.parquet",
                 **_account(plan, contract),
             }
@@ -209,6 +224,7 @@ def _lay_out_site(
                         "adversaries": ["active", "semi-honest"],
                         "colluding_at_least": 0,
                     },
+                    "protected": list(plan.protected_columns),
                     "approvals": plan.approval_rule.model_dump(mode="json"),
                 }
             ]
@@ -222,6 +238,11 @@ def _lay_out_site(
     scalar = 1 + int.from_bytes(source.randbytes(40), "big") % (_P256_ORDER - 1)
     write_private(folder / "node.key", ec.derive_private_key(scalar, ec.SECP256R1()))
     return EnrolmentRequest.create(site, identity, node_public_pem(folder / "node.key")).verify()
+
+
+def _beside(folder: Path, file: Path) -> str:
+    """`file` as the site file in `folder` names it: without the way to the simulation, so that both can be moved together."""
+    return Path(os.path.relpath(file, folder)).as_posix()
 
 
 def _root(federation: str, officers: Sequence[SigningKey]) -> SignedRoot:

@@ -19,6 +19,7 @@ from flwr.supercore.run import Run
 from protos.envelope import seal, unseal
 from simulation.world.world import SERVER, World
 from strategies.ids import SiteName
+from strategies.pieces import joined
 
 _HEARTBEAT_S = 2.0
 _FORGOTTEN_AFTER_S = 20.0
@@ -137,7 +138,7 @@ class MemoryLink:
         return message_id
 
     def _carry(self, site: SiteName, message: Message) -> None:
-        for delay_s, frame in self.world.faults.request(site, unseal(message)):
+        for delay_s, frame in self.world.faults.request(site, joined(unseal(message))):
             copy = Message(seal(frame), message.metadata.dst_node_id, message.metadata.message_type)
             copy.metadata.__dict__["_message_id"] = message.metadata.message_id
             self.world.clock.after(delay_s, partial(self._arrive, site, copy))
@@ -147,7 +148,7 @@ class MemoryLink:
         if session is None or session.ended is not None:
             self._mail.setdefault(site, []).append(message)
             return
-        self._tell(site, "request", unseal(message))
+        self._tell(site, "request", joined(unseal(message)))
         session.node.deliver(message)
 
     def reply(self, site: SiteName, reply: Message) -> None:
@@ -155,8 +156,8 @@ class MemoryLink:
         if reply.has_error():
             self._replies[reply.metadata.reply_to_message_id] = reply
             return
-        self._tell(site, "reply", unseal(reply))
-        for delay_s, frame in self.world.faults.reply(site, unseal(reply)):
+        self._tell(site, "reply", joined(unseal(reply)))
+        for delay_s, frame in self.world.faults.reply(site, joined(unseal(reply))):
             self.world.clock.after(delay_s, partial(self._store, site, reply, frame))
 
     def _store(self, site: SiteName, reply: Message, frame: bytes) -> None:

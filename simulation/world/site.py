@@ -6,7 +6,6 @@ import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from random import Random
 
 from flwr.app import Context, Error, Message, RecordDict
 from flwr.clientapp import ClientApp
@@ -16,13 +15,13 @@ from client.app import client_app
 from client.bootstrap import open_participant
 from client.journal.entries import JournalBroken
 from client.participant import Participant
-from protos.codec import CodecError
+from protos.codec_fields import CodecError
+from simulation.world.chance import unsafe_site_entropy
 from simulation.world.link import MemoryLink
 from simulation.world.storage import watched_connection
 from simulation.world.world import Crash, World
 from strategies.errors import CovenantError
 from strategies.ids import SiteName
-from strategies.secagg.shamir import Entropy
 
 _SUFFIXES = ("", "-wal")
 MENDED_AFTER_S = 30.0
@@ -73,7 +72,7 @@ class SimulatedSite:
             self._participant = open_participant(
                 self.config_file,
                 connect=self._connect,
-                entropy=self._unsafe_entropy(),
+                entropy=unsafe_site_entropy(self.seed, self.site, self._life),
                 clock=lambda: self.world.clock.wall(0.0),
                 monotonic=self.world.clock.monotonic,
             )
@@ -170,11 +169,6 @@ class SimulatedSite:
 
     def _running(self, _: Context) -> Participant:
         return self.participant
-
-    def _unsafe_entropy(self) -> Entropy:
-        """UNSAFE: secrets that follow from the seed, so that a simulation can be repeated to the bit. Each life of the process has others."""
-        source = Random(f"secrets {self.seed} {self.site} {self._life}")  # noqa: S311
-        return source.randbytes
 
     def _connect(self, path: str) -> sqlite3.Connection:
         noted = (

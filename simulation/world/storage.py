@@ -9,6 +9,7 @@ from pathlib import Path
 from coordinator.registry.artifacts import ArtifactStore
 from simulation.world.world import World
 from strategies.ids import Digest
+from strategies.pieces import Bytes
 
 FAILED_FLUSH = "SQLITE_IOERR_FSYNC"
 
@@ -55,14 +56,14 @@ class WatchedArtifacts(ArtifactStore):
         super().__init__(folder)
         self._world = world
 
-    def put(self, data: bytes) -> Digest:
+    def put(self, data: Bytes) -> Digest:
         """See `ArtifactStore.put`."""
         self._world.step(self._world.acting, "puts an artifact")
         name = super().put(data)
         self._world.step(self._world.acting, f"put artifact {name[:12]}")
         return name
 
-    def _write(self, target: Path, data: bytes) -> None:
+    def _write(self, target: Path, data: Bytes) -> None:
         self._world.faults.at_write(self._world.acting)
         super()._write(target, data)
 

@@ -10,7 +10,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -47,9 +47,26 @@ def by_feature(features: FeatureSpec, contributions: Rows) -> Rows:
     return np.asarray(np.add.reduceat(contributions, starts, axis=1))
 
 
-def contributions(layers: Sequence[Parameters], rows: npt.NDArray[Any], reference: Vector) -> Rows:
+Product = Callable[[npt.NDArray[np.float64], npt.NDArray[np.float64]], npt.NDArray[np.float64]]
+"""Of values, (..., k), and a matrix, (k, m)."""
+
+
+def _in_order(values: npt.NDArray[np.float64], matrix: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Their product, added up term by term: each element a function of its own row, to the bit, wherever it stands and whatever is beside it."""
+    total = np.zeros((*values.shape[:-1], matrix.shape[1]))
+    term = np.empty_like(total)
+    for place, row in enumerate(matrix):
+        np.multiply(values[..., place, None], row, out=term)
+        total += term
+    return total
+
+
+def contributions(
+    layers: Sequence[Parameters], rows: npt.NDArray[Any], reference: Vector, *, by_row: bool = False
+) -> Rows:
     """Contributions to the logit, (n, d) float64, of encoded `rows`, (n, d), for a dense ReLU network of `layers`, the last of one output.
 
+    Those `by_row` are the same but for last bits, slower, and to the bit a function of each row alone, which products of a matrix library are not.
     Raises UsageError for shapes that do not fit.
     """
     width = layers[0][0].shape[1]
@@ -61,35 +78,40 @@ def contributions(layers: Sequence[Parameters], rows: npt.NDArray[Any], referenc
     if len(layers) == 1:
         return np.asarray(steps * layers[0][0][0])
     weight, bias = layers[0]
-    start = reference @ weight.T + bias
-    slopes = steps @ weight.T
+    product: Product = _in_order if by_row else np.matmul
+    start = product(reference[None, :], weight.T)[0] + bias
+    slopes = product(steps, weight.T)
     gradients = [
-        _mean_gradient(layers[1:], start, slopes[first : first + _CHUNK])
+        _mean_gradient(layers[1:], start, slopes[first : first + _CHUNK], product)
         for first in range(0, len(rows), _CHUNK)
     ]
-    return np.asarray(steps * (np.concatenate(gradients or [slopes]) @ weight))
+    return np.asarray(steps * product(np.concatenate(gradients or [slopes]), weight))
 
 
-def _mean_gradient(later: Sequence[Parameters], start: Vector, slopes: Rows) -> Rows:
+def _mean_gradient(later: Sequence[Parameters], start: Vector, slopes: Rows, product: Product) -> Rows:
     """The mean over the line of d logit / d (first hidden layer before its ReLU), (n, h): that layer is start + t slopes, t from 0 to 1."""
     points = np.broadcast_to(np.array([0.0, 1.0]), (len(slopes), 2))
     for depth in range(len(later)):
-        points = _split(points, _before_relu(later[:depth], start, slopes, points)[-1])
+        points = _split(points, _before_relu(later[:depth], start, slopes, points, product)[-1])
     middles = (points[:, :-1] + points[:, 1:]) / 2.0
-    active = [values > 0.0 for values in _before_relu(later[:-1], start, slopes, middles)]
+    active = [values > 0.0 for values in _before_relu(later[:-1], start, slopes, middles, product)]
     gradient = active[-1] * later[-1][0][0]
     for (weight, _), mask in zip(reversed(later[:-1]), reversed(active[:-1]), strict=True):
-        gradient = (gradient @ weight) * mask
-    return np.asarray(np.einsum("np,nph->nh", np.diff(points), gradient))
+        gradient = product(gradient, weight) * mask
+    total = np.zeros(slopes.shape)
+    # Piece by piece: those without length, which fill a row up to as many as its neighbours have, add nothing, also where a gradient is not finite.
+    for place, length in enumerate(np.diff(points).T[:, :, None]):
+        np.add(total, length * gradient[:, place], out=total, where=length > 0.0)
+    return total
 
 
 def _before_relu(
-    between: Sequence[Parameters], start: Vector, slopes: Rows, points: Rows
+    between: Sequence[Parameters], start: Vector, slopes: Rows, points: Rows, product: Product
 ) -> list[npt.NDArray[np.float64]]:
     """Every hidden layer before its ReLU at `points`, (n, p): arrays (n, p, h), up to the one behind the last of `between`."""
     values = [start + points[:, :, None] * slopes[:, None, :]]
     for weight, bias in between:
-        values.append(np.maximum(values[-1], 0.0) @ weight.T + bias)
+        values.append(product(np.maximum(values[-1], 0.0), weight.T) + bias)
     return values
 
 
@@ -99,6 +121,7 @@ def _split(points: Rows, values: npt.NDArray[np.float64]) -> Rows:
     crosses = left * right < 0.0
     share = left / np.where(crosses, left - right, 1.0)
     found = points[:, :-1, None] + np.diff(points)[:, :, None] * share
-    flat = np.where(crosses, found, 1.0).reshape(len(points), -1)
+    # A crossing that overflow hides is none: numbers that are no numbers are sorted behind what fills up, where neighbours decide what is cut off.
+    flat = np.where(crosses & np.isfinite(found), found, 1.0).reshape(len(points), -1)
     most = int(crosses.sum(axis=(1, 2)).max(initial=0))
     return np.sort(np.concatenate((points, np.sort(flat, axis=1)[:, :most]), axis=1), axis=1)

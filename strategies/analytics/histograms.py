@@ -11,6 +11,7 @@ from typing import Any, Final, Self, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from strategies.analytics.panels import Panels
 from strategies.encoding import Vector
 from strategies.errors import Refused, UsageError
 
@@ -54,17 +55,20 @@ class ScoreMetrics:
     the counts are exact."""
     champion: Self | None = None
     """The same of the plan's champion, on the same rows and from the same release."""
+    panels: Panels | None = None
+    """What the plan has counted beside scores, of the model itself: groups, attributions, a profile."""
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> Self:
         """Read back what `dataclasses.asdict` made, through JSON or not, also of a version that knew fewer fields."""
-        interval, champion = facts.get("auc_interval"), facts.get("champion")
+        interval, champion, panels = (facts.get(key) for key in ("auc_interval", "champion", "panels"))
         return cls(
             **{
                 **facts,
                 "calibration": tuple(CalibrationBin(**each) for each in facts["calibration"]),
                 "auc_interval": None if interval is None else tuple(interval),
                 "champion": None if champion is None else cls.from_facts(champion),
+                "panels": None if panels is None else Panels.from_facts(panels),
             }
         )
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -51,6 +51,16 @@ def logit_counts(logits: Vector, labels: npt.NDArray[Any], bins: int) -> Counts:
 def middles_of(bins: int) -> Vector:
     """The score in the middle of each bin, (bins,)."""
     return sigmoid(((np.arange(bins) + 0.5) / bins - 0.5) * 2.0 * LOGIT_RANGE)
+
+
+def score_bounds(bins: int, scale: Literal["even", "logit"]) -> Vector:
+    """The scores that bound the bins, (bins + 1,) from 0 to 1: even in the score, or in its logit, where the outer two bins are open."""
+    shares = np.arange(bins + 1) / bins
+    if scale == "even":
+        return shares
+    bounds = sigmoid((shares - 0.5) * 2.0 * LOGIT_RANGE)
+    bounds[0], bounds[-1] = 0.0, 1.0
+    return bounds
 
 
 def noisy_scaling(total: Vector, optional: Sequence[bool], noise_std: float) -> Scaling:

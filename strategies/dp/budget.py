@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Self
@@ -118,8 +118,8 @@ _Place = tuple[Partition | None, Part | None]
 class _Costs:
     """The terms of `cost_of` for some charges, kept so that many questions about further ones each recompute what they change.
 
-    `with_more(planned)` is `cost_of(merged(charges, planned), order)` to the bit: sums are correctly rounded (`math.fsum`), so their order is no matter, and
-    a release that is charged already has its one term anew.
+    `along(fixed, step)(times)` is `cost_of(merged(charges, fixed, step x times), order)` to the bit: sums are correctly rounded (`math.fsum`), so their order
+    is no matter, and a release that is charged already has its one term anew. Releases are looked up once, and not at every question.
     """
 
     def __init__(self, charges: Mapping[Release, int], order: int) -> None:
@@ -134,22 +134,65 @@ class _Costs:
 
     def with_more(self, planned: Mapping[Release, int]) -> Cost:
         """What all costs with `planned` on top. Raises as `cost_of`."""
-        parts, variation = self._parts, self._variation
-        changed: dict[_Place, dict[Release, float]] = {}
-        more = noisy(planned)
-        if more:
-            parts, variation = dict(parts), dict(variation)
-        for release, count in more.items():
-            place, total = _place(release), self._counts.get(release, 0) + count
-            terms = changed.setdefault(place, dict(self._renyi.get(place, {})))
-            terms[release] = total * renyi(release, self._order)
-            variation[release] = total * release.steps * release.total_variation
-        for place, terms in changed.items():
-            parts[place] = math.fsum(terms.values())
-        dearest: dict[Partition | None, float] = {}
-        for (partition, _), cost in parts.items():
-            dearest[partition] = max(dearest.get(partition, cost), cost)
-        return Cost(renyi=math.fsum(dearest.values()), total_variation=math.fsum(variation.values()))
+        return self.along(planned, {})(0)
+
+    def along(self, fixed: Mapping[Release, int], step: Mapping[Release, int]) -> Callable[[int], Cost]:
+        """What all costs with `fixed` on top and `step` so many times. Raises as `cost_of`."""
+        more, each = noisy(fixed), noisy(step)
+        changed: dict[_Place, list[_Line]] = {}
+        for release in more | each:
+            line = _Line(
+                release=release,
+                renyi=renyi(release, self._order),
+                count=self._counts.get(release, 0) + more.get(release, 0),
+                step=each.get(release, 0),
+            )
+            changed.setdefault(_place(release), []).append(line)
+        as_it_was = {place: cost for place, cost in self._parts.items() if place not in changed}
+        groups = {partition: _Group() for partition, _ in (*as_it_was, *changed)}
+        for (partition, _), cost in as_it_was.items():
+            groups[partition].costs.append(cost)
+        for place, lines in changed.items():
+            kept = [
+                cost for release, cost in self._renyi.get(place, {}).items() if release not in more | each
+            ]
+            groups[place[0]].parts.append((kept, lines))
+        variation = [each_ for release, each_ in self._variation.items() if release not in more | each]
+        return lambda times: Cost(
+            renyi=math.fsum(group.dearest(times) for group in groups.values()),
+            total_variation=math.fsum(
+                (*variation, *(line.variation(times) for lines in changed.values() for line in lines))
+            ),
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Line:
+    """A release that is charged `count` times, and `step` more each time; `renyi` is what one costs."""
+
+    release: Release
+    renyi: float
+    count: int
+    step: int
+
+    def cost(self, times: int) -> float:
+        count = self.count + times * self.step
+        return count * self.renyi if count else 0.0  # 0 times an infinite cost is none
+
+    def variation(self, times: int) -> float:
+        return (self.count + times * self.step) * self.release.steps * self.release.total_variation
+
+
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """The alternatives of one partition: `costs` of the parts that stay, and of those that change the terms that stay and the lines that do not."""
+
+    costs: list[float] = field(default_factory=list)
+    parts: list[tuple[list[float], list[_Line]]] = field(default_factory=list)
+
+    def dearest(self, times: int) -> float:
+        changed = (math.fsum((*kept, *(line.cost(times) for line in lines))) for kept, lines in self.parts)
+        return max((*self.costs, *changed))
 
 
 def _place(release: Release) -> _Place:
@@ -256,53 +299,16 @@ def most_rounds(account: Account, fixed: Mapping[Release, int], per_round: Relea
 
     0 also where `fixed` alone does not fit; `Account.require` says why. Raises BudgetRefused for releases about another unit.
     """
+    return most_times(account, fixed, {per_round: 1}, at_most)
+
+
+def most_times(
+    account: Account, fixed: Mapping[Release, int], step: Mapping[Release, int], at_most: int
+) -> int:
+    """How often all of `step` fits on top of the account and of `fixed`, 0 to `at_most`; as `most_rounds`."""
     if at_most < 0:
         raise UsageError(f"at most {at_most} rounds; use at least 0")
-    account._require_unit(merged(fixed, {per_round: 1}))  # noqa: SLF001  (same module)
+    account._require_unit(merged(fixed, step))  # noqa: SLF001  (same module)
+    cost = account._costs.along(fixed, step)  # noqa: SLF001  (same module)
     # Cost grows with the count, so what fits is an initial segment.
-    return largest_that(
-        lambda rounds: account._admits(merged(fixed, {per_round: rounds})),  # noqa: SLF001  (same module)
-        at_most,
-    )
-
-
-def worst_person(accounts: Sequence[Sequence[tuple[str, Release, int]]]) -> Mapping[Release, int]:
-    """What a person pays who is at all the sites given: one sequence of (event key, release, count) a site.
-
-    The same key at several sites is the same opened sum: it is charged once, for a person at all sites that have it
-    (`Release.for_person_at`). Where sites add their own noise each releases by itself, and counts add up. Both are rounded up to multiples of
-    the number of sites that the release is charged for already. If sites count a key differently, as many as possible are taken to
-    coincide. Parts do not compose in parallel here: keys differ between sites, so a person may train at one and be held out at another. Raises
-    UsageError if sites state one opened sum differently.
-    """
-    events: dict[str, list[dict[Release, int]]] = {}
-    for site in accounts:
-        mine: dict[str, dict[Release, int]] = {}
-        for key, at_its_part, count in site:
-            release = replace(at_its_part, partition=None)
-            mine[key] = merged(mine.get(key, {}), {release: count})
-        for key, charges in mine.items():
-            events.setdefault(key, []).append(charges)
-    total = merged(*(_joint(key, sites) for key, sites in events.items()))
-    return {release: count for release, count in total.items() if count}
-
-
-def _joint(key: str, sites: list[dict[Release, int]]) -> dict[Release, int]:
-    """The charges of one event for a person at all `sites` that have it."""
-    summed = [
-        {r for r in charges if r.mechanism in {Mechanism.DISTRIBUTED, Mechanism.CENTRAL}} for charges in sites
-    ]
-    if any(each != summed[0] for each in summed):
-        raise UsageError(f"{key}: sites state the same opened sum differently; one key is one release")
-    total: dict[Release, int] = {}
-    for release in {release: None for charges in sites for release in charges}:
-        counts = sorted((charges.get(release, 0) for charges in sites), reverse=True)
-        for at, (count, following) in enumerate(zip(counts, [*counts[1:], 0], strict=True), start=1):
-            times = math.ceil(at / release.unit.max_sites)
-            if release in summed[0]:
-                total = merged(total, {release.for_person_at(times): count - following})
-            elif release.mechanism is Mechanism.NONE:
-                total = merged(total, {release: count - following})
-            else:
-                total = merged(total, {release: times * (count - following)})
-    return total
+    return largest_that(lambda times: account.ceiling.admits(cost(times)), at_most)

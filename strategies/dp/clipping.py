@@ -62,11 +62,12 @@ def clipped_sum(
     *,
     clip: float,
     weights: ClassWeights,
+    importance: Vector | None = None,
     units: Integers | None = None,
 ) -> Integers:
     """The sum over units of the unit's gradient, clipped to L2 norm `clip`: (d,) int64 in `clip` x 2^-FRACTION_BITS, in `vector`'s order.
 
-    The gradient is that of the cross-entropy, times the weight of the label's class, at `vector`, (d,) float64, for rows `x`, (n, inputs), with
+    The gradient is that of the cross-entropy, times the weight of the label's class and, if given, the row's `importance`, (n,), at `vector`, (d,) float64, for rows `x`, (n, inputs), with
     labels `y`, (n,) of 0 and 1. Each row is a unit, unless `units`, (n,) of any integers, tells whose it is: rows of one unit may stand
     anywhere, and a unit of one row adds the same to the bit either way.
 
@@ -76,9 +77,13 @@ def clipped_sum(
     """
     _require_shapes(model, vector, x, y, units)
     _require_constants(clip, weights)
+    if importance is not None and importance.shape != y.shape:
+        raise UsageError(f"the importance has shape {importance.shape}; for these rows it is {y.shape}")
     if not len(x) or not np.isfinite(vector).all():
         return np.zeros(model.size, dtype=np.int64)
-    rows = Rows(x, y, np.where(y > _HALF, weights.positive, weights.negative))
+    by_class = np.where(y > _HALF, weights.positive, weights.negative)
+    # Before anything is clipped: whatever a row counts, its part is no longer than the norm.
+    rows = Rows(x, y, by_class if importance is None else by_class * importance)
     # Absurd values overflow, and rows without slope have no norm to divide by: both are provided for.
     with np.errstate(all="ignore"):
         return _sum(Backpropagation(model, vector), rows, units, clip)

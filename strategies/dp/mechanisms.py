@@ -1,4 +1,4 @@
-"""What each stage opens under differential privacy, as integers with discrete noise: gradient sums, moments, and counts.
+"""What each stage opens under differential privacy, as integers with discrete noise: gradient sums and moments here, counts in `evaluation_cells`.
 
 1. Everything before the noise is exact integer arithmetic, so sensitivities hold to the last bit: one unit's part is bounded first, and
    sums of integers have no rounding.
@@ -27,7 +27,7 @@ from strategies.dp.rotation import hadamard, padded, signs
 from strategies.encoding import Vector
 from strategies.secagg.fixedpoint import ring_for
 from strategies.secagg.masks import DRAW_BITS, uniform_draws
-from strategies.secagg.rings import Ring
+from strategies.secagg.rings import Ring, Signed
 from strategies.secagg.secrets import MaskSeed
 
 Integers = npt.NDArray[np.int64]
@@ -79,7 +79,7 @@ class NoisySum:
         """Clamp (dimension,) and add this site's noise, under a seed that is drawn only if there is any, and never used again."""
         return _noisy(np.clip(exact, -self.levels, self.levels), site_variance(self.release), draw)
 
-    def at_centre(self, opened: Integers, draw: Callable[[], NoiseSeed]) -> Integers:
+    def at_centre(self, opened: Signed, draw: Callable[[], NoiseSeed]) -> Integers:
         """Add the centre's noise to an opened sum, (dimension,), if the release says that the centre adds it."""
         return _noisy(opened.astype(np.int64), centre_variance(self.release), draw)
 
@@ -192,30 +192,3 @@ class MomentCells:
         sums = read.sum(axis=0) << MOMENT_BITS
         squares = (read * read).sum(axis=0)
         return np.concatenate((np.array([len(units) * one]), counts, sums, squares)).astype(np.int64)
-
-
-# --- counts ------------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class CountCells:
-    """(2 models, bins) counts of rows by label and score, of each of `models` that score the same rows; a row is in one cell of each model's."""
-
-    bins: int
-    models: int = 1
-
-    @property
-    def dimension(self) -> int:
-        """Two labels of each model."""
-        return 2 * self.models * self.bins
-
-    def sensitivity(self, rows: int) -> float:
-        """The most that `rows` rows of one unit move the counts, L2: all may be in one cell of each model, whose squares add up. Rounded up."""
-        if self.models == 1:
-            return float(rows)
-        return math.nextafter(rows * math.sqrt(self.models), math.inf)
-
-    @property
-    def levels(self) -> int:
-        """The largest count of a site of up to 2^31 rows."""
-        return _MOST_ROWS

@@ -14,7 +14,7 @@ from strategies.errors import Refused
 from strategies.ids import Digest, SiteName
 from strategies.secagg.identities import Verify
 from strategies.secagg.labels import PROTOCOL, Attempt, Label, prefixed
-from strategies.secagg.messages import ADVERTISEMENT, Advertisement
+from strategies.secagg.messages import ADVERTISEMENT, Advertisement, advertised
 from strategies.secagg.parameters import Parameters, Shape
 from strategies.secagg.suites import Suite, check_public_key, secret_of
 
@@ -88,6 +88,6 @@ def _digest(attempt: Attempt, ordered: Iterable[Advertisement]) -> Digest:
     for part in (PROTOCOL, "cohort", *attempt.parts()):
         digest.update(prefixed(part.encode()))
     for item in ordered:
-        for data in (item.site.encode(), item.mask_key, item.envelope_key, item.own_seed.encode()):
-            digest.update(prefixed(data))
+        digest.update(prefixed(item.site.encode()))
+        digest.update(advertised(item.mask_key, item.envelope_key, item.own_seed))
     return Digest(digest.hexdigest())

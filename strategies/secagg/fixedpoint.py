@@ -16,16 +16,17 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
-from strategies.encoding import Vector
+from strategies.encoding import Vector, first_not_finite
 from strategies.errors import Refused, UsageError
 from strategies.secagg.masks import DRAW_BITS, uniform_draws
-from strategies.secagg.rings import Ring
+from strategies.secagg.rings import Ring, Signed
 from strategies.secagg.secrets import MaskSeed
 
 _WRAP_PROBABILITY_LOG2: Final = -40
 _FEWEST_LEVELS: Final = 1 << 16
 _BLOCK: Final = 1 << 14  # coordinates that stay in the cache through all steps of rounding
 _DRAW_STEP: Final = 2.0**-DRAW_BITS
+_NOT_FINITE: Final = "a vector with a value that is not finite cannot be sent"
 _MOST_BITS: Final = 62  # so that a sum of two is still exact in an int64
 
 
@@ -56,22 +57,30 @@ class Grid:
 
         Raises Refused for NaN and infinities, which no clipping makes meaningful.
         """
-        if not np.isfinite(values).all():
-            raise Refused("a vector with a value that is not finite cannot be sent")
+        if first_not_finite(values) is not None:
+            raise Refused(_NOT_FINITE)
+        return self.embed_scaled(values, 1.0, dither)
+
+    def embed_scaled(self, values: Vector, share: float, dither: MaskSeed) -> npt.NDArray[np.int64]:
+        """The same of `values`, clipped, times `share`, from 0 to 1; what is no number counts as 0."""
         draws = uniform_draws(dither, len(values))
         integers = np.empty(len(values), dtype=np.int64)
         scratch = np.empty(_BLOCK)
         for first in range(0, len(values), _BLOCK):
             part = slice(first, first + _BLOCK)
             block = scratch[: len(values[part])]
-            np.clip(values[part], -self.bound, self.bound, out=block)
+            np.copyto(block, np.nan_to_num(values[part], nan=0.0, posinf=self.bound, neginf=-self.bound))
+            if not np.isfinite(block).all():
+                raise Refused(_NOT_FINITE)
+            np.clip(block, -self.bound, self.bound, out=block)
+            block *= share
             block /= self.step
             block += draws[part] * _DRAW_STEP
             np.floor(block, out=block)
             np.clip(block, -self.levels, self.levels, out=integers[part], casting="unsafe")
         return integers
 
-    def value(self, integers: npt.NDArray[np.int64]) -> Vector:
+    def value(self, integers: Signed) -> Vector:
         """The real vector of a sum of embedded ones, (d,) float64."""
         values = integers.astype(np.float64)
         values *= self.step

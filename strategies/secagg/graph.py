@@ -12,7 +12,7 @@ import hashlib
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Final
 
@@ -70,6 +70,12 @@ def complete_graph(sites: Sequence[SiteName]) -> Graph:
 
 def regular_graph(sites: Sequence[SiteName], degree: int, seed: Digest) -> Graph:
     """A ring under a random order that follows from `seed`, `degree` (even) neighbours each; complete if the degree reaches everybody."""
+    return _regular_graph(tuple(sites), degree, seed)
+
+
+@lru_cache(maxsize=8)
+def _regular_graph(sites: tuple[SiteName, ...], degree: int, seed: Digest) -> Graph:
+    """Kept for the attempts that are under way: all sites of one process, and the centre, derive the same."""
     _check(sites)
     count = len(sites)
     if degree < 2 or degree % 2:  # noqa: PLR2004 (one on either side)
@@ -78,10 +84,10 @@ def regular_graph(sites: Sequence[SiteName], degree: int, seed: Digest) -> Graph
         return complete_graph(sites)
     order = _permutation(count, seed)
     near: list[tuple[int, ...]] = [()] * count
+    steps = [step for step in range(-degree // 2, degree // 2 + 1) if step]
     for position, place in enumerate(order):
-        steps = (step for step in range(-degree // 2, degree // 2 + 1) if step)
-        near[place] = tuple(sorted(order[(position + step) % count] for step in steps))
-    return Graph(tuple(sites), tuple(near))
+        near[place] = tuple(sorted([order[(position + step) % count] for step in steps]))
+    return Graph(sites, tuple(near))
 
 
 def _check(sites: Sequence[SiteName]) -> None:
@@ -116,6 +122,7 @@ class GraphParameters:
     correctness_log2: float
 
 
+@lru_cache(maxsize=64)
 def semi_honest_parameters(
     sites: int, *, corrupt: float, dropouts: float, privacy_log2: float = -40, correctness_log2: float = -20
 ) -> GraphParameters:

@@ -7,7 +7,7 @@ for different purposes, rounds or parties are therefore unrelated even if everyt
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property
 from typing import Final
 
 from strategies.ids import Digest, RunId, SiteName
@@ -19,7 +19,7 @@ ENVELOPE: Final = "envelope"
 COMMITMENT: Final = "own seed"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Attempt:
     """One attempt at aggregating one thing. Keys of one attempt are of no use in another."""
 
@@ -34,6 +34,11 @@ class Attempt:
         """All of it as text, in a fixed order."""
         return (self.suite, self.plan, self.run, self.stage, str(self.round), str(self.attempt))
 
+    @cached_property
+    def beginning(self) -> bytes:
+        """What all labels of the attempt begin with: the protocol and `parts`, each after its length."""
+        return b"".join(prefixed(part.encode()) for part in (PROTOCOL, *self.parts()))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Label:
@@ -47,17 +52,14 @@ class Label:
 
     def encode(self) -> bytes:
         """The label's bytes: each part in UTF-8 after its length in four bytes, absent ones as empty."""
-        parts = (self.purpose, str(len(self.parties)), *self.parties)
-        return _beginning(self.attempt, self.cohort, self.statement) + b"".join(
-            prefixed(part.encode()) for part in parts
+        parts = (
+            self.cohort or "",
+            self.statement or "",
+            self.purpose,
+            str(len(self.parties)),
+            *self.parties,
         )
-
-
-@lru_cache(maxsize=64)
-def _beginning(attempt: Attempt, cohort: Digest | None, statement: Digest | None) -> bytes:
-    """What the labels of one attempt have in common."""
-    parts = (PROTOCOL, *attempt.parts(), cohort or "", statement or "")
-    return b"".join(prefixed(part.encode()) for part in parts)
+        return b"".join([self.attempt.beginning, *[prefixed(part.encode()) for part in parts]])
 
 
 def seed_label(attempt: Attempt, site: SiteName) -> Label:

@@ -13,6 +13,7 @@ from typing import Final, TypeAlias
 
 from strategies.encoding import sha256_hex
 from strategies.ids import Digest, SiteName
+from strategies.pieces import Bytes
 from strategies.secagg.labels import Attempt, Label, prefixed
 
 ADVERTISEMENT: Final = "covenant/secagg/1 advertisement"
@@ -45,9 +46,13 @@ class Advertisement:
         attempt: Attempt, site: SiteName, mask_key: bytes, envelope_key: bytes, own_seed: Digest
     ) -> bytes:
         """What `signature` is over."""
-        return Label(attempt=attempt, purpose="advertisement", parties=(site,)).encode() + b"".join(
-            map(prefixed, (mask_key, envelope_key, own_seed.encode()))
-        )
+        label = Label(attempt=attempt, purpose="advertisement", parties=(site,)).encode()
+        return label + advertised(mask_key, envelope_key, own_seed)
+
+
+def advertised(mask_key: bytes, envelope_key: bytes, own_seed: Digest) -> bytes:
+    """What a site advertises, each part after its length: what its signature and the digest of a cohort are over."""
+    return b"".join([prefixed(mask_key), prefixed(envelope_key), prefixed(own_seed.encode())])
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,17 +98,25 @@ class MaskRequest:
     envelopes: Mapping[SiteName, bytes]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class MaskedInput:
-    """A site's masked vector, packed, with its signature over it and over what the site was told."""
+    """A site's masked vector, packed, with its signature over it and over what the site was told.
+
+    The signature is over the digest of all of it, in however many pieces it came.
+    """
 
     site: SiteName
     statement: Digest
-    packed: bytes
+    packed: Bytes
     signature: bytes
 
+    @cached_property
+    def digest(self) -> Digest:
+        """SHA-256 of the packed vector."""
+        return sha256_hex(self.packed)
+
     @staticmethod
-    def signed_bytes(bound: Bound, site: SiteName, packed: bytes) -> bytes:
+    def signed_bytes(bound: Bound, site: SiteName, packed: Bytes) -> bytes:
         """What `signature` is over."""
         return MaskedInput.signed_digest(bound, site, sha256_hex(packed))
 

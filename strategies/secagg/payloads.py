@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -18,15 +18,17 @@ from strategies.errors import Refused, UsageError
 from strategies.ids import SiteName
 from strategies.secagg.fixedpoint import Grid, fitting_grid, ring_for
 from strategies.secagg.labels import prefixed
-from strategies.secagg.rings import Ring
+from strategies.secagg.rings import Ring, Signed
 from strategies.secagg.secrets import MaskSeed
+from strategies.update_rules import LinearRule
 
 Integers = npt.NDArray[np.int64]
 MOST_WEIGHT_RATIO: Final = 10
 """With three survivors, the other two then make up at least a sixth of a sum."""
 _MOMENT_STEP: Final = 2.0**-20
 _MOST_ROWS_LOG2: Final = 31
-_MOST_COUNT: Final = 1 << 40
+MOST_COUNT: Final = 1 << 40
+_BLOCK: Final = 1 << 16  # coordinates that are worked on together
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,11 @@ class WeightedUpdates:
                 f" {MOST_WEIGHT_RATIO} times another, or the sum would show the site that outweighs the others"
             )
 
+    @classmethod
+    def of(cls, rule: LinearRule, bound: float, weights: Mapping[SiteName, int]) -> Self:
+        """What `rule` makes of updates that nobody sees: it is a sum, or it cannot be masked."""
+        return cls(bound, rule.factors(weights))
+
     @property
     def ring(self) -> Ring:
         """The ring of the sum."""
@@ -67,16 +74,19 @@ class WeightedUpdates:
         It refuses nothing: whoever chooses the model would learn from a refusal on which rows training leaves the numbers.
         """
         grid, _ = self._fit
-        finite = np.nan_to_num(update, nan=0.0, posinf=self.bound, neginf=-self.bound)
-        return grid.embed(np.clip(finite, -self.bound, self.bound) * self.share(site), dither)
+        return grid.embed_scaled(update, self.share(site), dither)
 
-    def mean(self, total: Integers, survivors: Sequence[SiteName]) -> Vector:
+    def mean(self, total: Signed, survivors: Sequence[SiteName]) -> Vector:
         """The weighted mean over `survivors`, (d,) float64."""
         grid, _ = self._fit
         weight = 0.0
         for site in sorted(survivors):
             weight += self.share(site)
-        return grid.value(total) / weight
+        mean = np.empty(len(total))
+        for first in range(0, len(total), _BLOCK):
+            part = slice(first, first + _BLOCK)
+            np.divide(grid.value(total[part]), weight, out=mean[part])
+        return mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,27 +106,33 @@ class Moments:
             raise Refused(f"moments are finite and of at most 2^{_MOST_ROWS_LOG2} rows")
         return np.rint(moments / _MOMENT_STEP).astype(np.int64)
 
-    def value(self, total: Integers) -> Vector:
+    def value(self, total: Signed) -> Vector:
         """The pooled moments, (k,) float64."""
         return total.astype(np.float64) * _MOMENT_STEP
 
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """Counts of rows, exact, up to 2^40 a site and cell."""
+    """Counts of rows, exact, up to `most` a site and cell; in the cells from the first of `signed` up to the second, sums of either sign."""
 
     cohort: int
+    signed: tuple[int, int] = (0, 0)
+    most: int = MOST_COUNT
 
     @property
     def ring(self) -> Ring:
         """The ring of the sum."""
-        return ring_for(_MOST_COUNT, self.cohort)
+        return ring_for(self.most, self.cohort)
 
     def embed(self, counts: Integers) -> Integers:
         """Counts of any shape as one row. Raises Refused for negative or absurd ones."""
-        if (counts < 0).any() or (counts > _MOST_COUNT).any():
-            raise Refused(f"counts are from 0 to {_MOST_COUNT}")
-        return counts.astype(np.int64).ravel()
+        row: Integers = counts.astype(np.int64).ravel()
+        sizes = row.copy()
+        either = slice(*self.signed)
+        np.abs(row[either], out=sizes[either])
+        if (sizes < 0).any() or (sizes > self.most).any():
+            raise Refused(f"counts are from 0 to {self.most}")
+        return row
 
 
 def dither_seed(*names: str) -> MaskSeed:

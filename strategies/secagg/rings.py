@@ -2,6 +2,8 @@
 
 1. Arithmetic is on machine words, 32 bits for b up to 32 and 64 above; the low b bits of a sum of words are the sum in the ring.
 2. On the wire a vector takes b bits a coordinate and not a bit more, in little-endian bit order; padding bits are zero, or it is refused.
+3. A vector is packed in chunks of at most `CHUNK_BYTES`, and unpacked block by block into the sum, in whatever pieces it came: nothing of full length
+   is made on the way. Whether it is one, as a whole, is looked at before any of it is added, because what was half added cannot be taken back.
 """
 
 from __future__ import annotations
@@ -13,13 +15,17 @@ import numpy as np
 import numpy.typing as npt
 
 from strategies.errors import Refused, UsageError
+from strategies.pieces import Bytes, Pieces, pieces_of
 
 RingVector: TypeAlias = npt.NDArray[Any]
 """(d,) words of a ring: uint32, or uint64 for more than 32 bits. Bits above b may hold anything until `Ring.reduce`."""
+Signed: TypeAlias = npt.NDArray[np.int32] | npt.NDArray[np.int64]
+"""(d,) signed integers as wide as a ring's words."""
 
 _MOST_BITS: Final = 64
 _SMALL_WORD_BITS: Final = 32
-_BLOCK: Final = 1 << 15
+_BLOCK: Final = 1 << 15  # coordinates, a multiple of eight of which fill whole bytes
+CHUNK_BYTES: Final = 8 << 20
 _THREE_BYTES: Final = 24
 
 
@@ -54,59 +60,72 @@ class Ring:
 
     def encode(self, integers: npt.NDArray[np.int64]) -> RingVector:
         """Signed integers, (d,) int64, as ring elements: two's complement, reduced."""
-        return self.reduce(integers.astype(np.int64).view(np.uint64).astype(self.word))
+        words = np.empty(len(integers), dtype=self.word)
+        # Of two's complement the low bits are the ring element.
+        np.copyto(words, integers.astype(np.int64, copy=False).view(np.uint64), casting="unsafe")
+        return self.reduce(words)
 
     def decode(self, vector: RingVector) -> npt.NDArray[np.int64]:
         """Ring elements as the signed integers from -2^(b-1) to 2^(b-1) - 1, (d,) int64."""
-        signed = self.word.str.replace("u", "i")
+        return np.asarray(self.decode_in_place(vector.copy()), dtype=np.int64)
+
+    def decode_in_place(self, vector: RingVector) -> Signed:
+        """The same in the memory of `vector`, which is lost: (d,) integers as wide as its words."""
         shift = 8 * self.word.itemsize - self.bits
         # Shifting the ring's highest bit into the word's highest, and back, extends the sign.
-        high = np.left_shift(vector, self.word.type(shift)).view(signed)
+        np.left_shift(vector, self.word.type(shift), out=vector)
+        high: Signed = vector.view(self.word.str.replace("u", "i"))
         np.right_shift(high, high.dtype.type(shift), out=high)
-        return np.asarray(high, dtype=np.int64)
+        return high
 
     def packed_size(self, dimension: int) -> int:
         """Bytes that a (dimension,) vector takes on the wire."""
         return (dimension * self.bits + 7) // 8
 
-    def pack(self, vector: RingVector) -> bytes:
-        """Reduce and write (d,) words as ceil(d bits / 8) bytes."""
-        # In blocks of a multiple of eight coordinates, each of which fills whole bytes.
+    def pack(self, vector: RingVector) -> Bytes:
+        """Reduce and write (d,) words as ceil(d bits / 8) bytes: in one `bytes` up to `CHUNK_BYTES`, in chunks of at most so many beyond."""
+        size = self._chunk
+        chunks = [self._pack_chunk(vector[first : first + size]) for first in range(0, len(vector), size)]
+        return Pieces(chunks) if len(chunks) > 1 else b"".join(chunks)
+
+    @property
+    def _chunk(self) -> int:
+        """Coordinates that are packed together: whole blocks, or as many eights as fit in a chunk that is smaller than one."""
+        fitting = CHUNK_BYTES * 8 // self.bits
+        return max(8, fitting // _BLOCK * _BLOCK or fitting // 8 * 8)
+
+    def _pack_chunk(self, vector: RingVector) -> bytes:
         parts = [self._pack_block(vector[first : first + _BLOCK]) for first in range(0, len(vector), _BLOCK)]
         return b"".join(parts)
 
-    def unpack(self, data: bytes, dimension: int) -> RingVector:
+    def unpack(self, data: Bytes, dimension: int) -> RingVector:
         """Read (dimension,) words. Raises Refused for another length or padding that is not zero."""
-        self._check_packed(data, dimension)
-        if self.bits == _THREE_BYTES:
-            words = self.zeros(dimension)
-            _add_three_byte_words(words, data)
-            return self.reduce(words)
-        vector = np.empty(dimension, dtype=self.word)
-        source = np.frombuffer(data, dtype=np.uint8)
-        for first in range(0, dimension, _BLOCK):
-            count = min(_BLOCK, dimension - first)
-            begin = first * self.bits // 8
-            vector[first : first + count] = self._unpack_block(
-                source[begin : begin + self.packed_size(count)], count
-            )
-        return vector
+        vector = self.zeros(dimension)
+        self.add_packed(vector, data)
+        return self.reduce(vector)
 
-    def add_packed(self, accumulator: RingVector, data: bytes) -> None:
+    def add_packed(self, accumulator: RingVector, data: Bytes) -> None:
         """Add a packed vector to (d,) words in place, which stay as they are if it is refused. Raises Refused as `unpack` does."""
-        if self.bits == _THREE_BYTES:
-            self._check_packed(data, len(accumulator))
-            _add_three_byte_words(accumulator, data)
-        else:
-            np.add(accumulator, self.unpack(data, len(accumulator)), out=accumulator)
+        pieces = pieces_of(data)
+        self.check_packed(pieces, len(accumulator))
+        first = 0
+        for packed in pieces.blocks(self.packed_size(_BLOCK)):
+            part = accumulator[first : first + _BLOCK]
+            if self.bits == _THREE_BYTES:
+                _add_three_byte_words(part, packed)
+            else:
+                np.add(part, self._unpack_block(np.frombuffer(packed, dtype=np.uint8), len(part)), out=part)
+            first += _BLOCK
 
-    def _check_packed(self, data: bytes, dimension: int) -> None:
+    def check_packed(self, data: Bytes, dimension: int) -> None:
+        """Raise Refused where `unpack` would."""
+        data = pieces_of(data)
         if len(data) != self.packed_size(dimension):
             raise Refused(
                 f"a vector of {dimension} coordinates takes {self.packed_size(dimension)} bytes in this ring; {len(data)} came"
             )
         spare = 8 * len(data) - dimension * self.bits
-        if spare and data[-1] >> (8 - spare):
+        if spare and data[len(data) - 1] >> (8 - spare):
             raise Refused("the padding of a packed vector is not zero")
 
     def _pack_block(self, words: RingVector) -> bytes:
@@ -141,7 +160,7 @@ def _pack_three(words: RingVector) -> bytes:
     return threes.tobytes()[: 3 * len(words)]
 
 
-def _add_three_byte_words(accumulator: RingVector, data: bytes) -> None:
+def _add_three_byte_words(accumulator: RingVector, data: memoryview) -> None:
     """Add packed 24-bit coordinates in place, read where they lie: each as a word whose highest byte belongs to the next one."""
     if not len(accumulator):
         return

@@ -17,9 +17,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import numpy as np
-import numpy.typing as npt
-
 from strategies.errors import Refused
 from strategies.ids import Digest, SiteName
 from strategies.secagg import messages
@@ -40,7 +37,7 @@ from strategies.secagg.messages import (
 )
 from strategies.secagg.opening import open_sum
 from strategies.secagg.parameters import Parameters
-from strategies.secagg.rings import Ring, RingVector
+from strategies.secagg.rings import Ring, RingVector, Signed
 from strategies.secagg.suites import secret_of
 
 
@@ -168,7 +165,11 @@ class Collecting:
             raise Refused(f"{item.site} has sent its input already")
         if item.statement != self.bound.statement:
             raise Refused(f"{item.site} has masked its input for another statement")
-        signed = MaskedInput.signed_bytes(self.bound, item.site, item.packed)
+        try:
+            self.ring.check_packed(item.packed, len(self.total))
+        except Refused as refused:
+            raise Refused(f"the input of {item.site} is not a whole one: {refused}") from refused
+        signed = MaskedInput.signed_digest(self.bound, item.site, item.digest)
         if not self.ready.server.verify(item.site, messages.UPLOAD, signed, item.signature):
             raise Refused(f"the input of {item.site} is not signed by its identity for this attempt")
         self.ring.add_packed(self.total, item.packed)
@@ -258,7 +259,7 @@ class Unmasking:
         return tuple(site for site in self.request.survivors if site not in self._shares)
 
     def open(self) -> Opened:
-        """The sum over the survivors, (d,) int64. Raises TooFewSites, or Refused if shares lie and too few are left without them."""
+        """The sum over the survivors. Raises TooFewSites, or Refused if shares lie and too few are left without them."""
         lacking = _lacking(self.cohort, self.request, self._shares)
         if lacking:
             raise TooFewSites(
@@ -268,7 +269,7 @@ class Unmasking:
         total, doubted = open_sum(
             self.cohort, self.bound, self.ring, self.total, self.request, tuple(self._shares.values())
         )
-        return Opened(self.ring.decode(total), self.request.survivors, doubted)
+        return Opened(self.ring.decode_in_place(total), self.request.survivors, doubted)
 
 
 def _lacking(cohort: Cohort, request: UnmaskRequest, givers: Collection[SiteName]) -> list[SiteName]:
@@ -286,9 +287,10 @@ def _lacking(cohort: Cohort, request: UnmaskRequest, givers: Collection[SiteName
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """What came of an attempt: the sum, (d,) int64, over `survivors`. `doubted` gave shares that did not fit: they or their dealers lied."""
+    """What came of an attempt: the sum, (d,) integers as wide as the ring's words, over `survivors`. `doubted` gave shares that did not fit: they or
+    their dealers lied."""
 
-    total: npt.NDArray[np.int64]
+    total: Signed
     survivors: tuple[SiteName, ...]
     doubted: tuple[SiteName, ...]
 

@@ -61,7 +61,7 @@ def federated_auc(plan: Plan, contract: Contract, tables: dict[SiteName, Table])
             for s, each in sessions.items()
         ]
         model, state = optimizer.step(model, weighted_mean(updates), state)
-    counts = sum(each.evaluate(model, scaling) for each in sessions.values())
+    counts = sum(each.score_counts(model, scaling) for each in sessions.values())
     return metrics_from(counts).auc
 
 

@@ -37,10 +37,11 @@ from protos.frames import (
 )
 from protos.identities import Identities
 from protos.membership import MemberList, Membership
-from protos.plan import Plan, SecureAggregation
+from protos.plan import Plan
+from protos.plan_aggregation import SecureAggregation
 from protos.secure_codec import decode_answer, encode_secure_request
 from protos.site import load_site
-from simulation.experiment import memory_folder
+from simulation.world.folders import memory_folder
 from strategies.encoding import Vector, sha256_hex, vector_digest
 from strategies.features import Scaling
 from strategies.ids import RunId, SiteName, site_name

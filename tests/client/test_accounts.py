@@ -15,7 +15,7 @@ from client.accounts.book import AccountBook, ChargeReceipt
 from client.journal import file
 from client.journal.entries import Entry, Holder, JournalBroken, Owner
 from client.journal.file import Journal
-from simulation.experiment import memory_folder
+from simulation.world.folders import memory_folder
 from strategies.dp.budget import BudgetRefused
 from strategies.dp.filters import Ceiling
 from strategies.errors import UsageError

@@ -16,7 +16,7 @@ from client.agent import Agent
 from client.fleet.connection import AwayError, Bundle, RunOverError, UnknownSiteError
 from client.journal.entries import JournalBroken
 from coordinator.flower.manifest import build_bundle
-from protos.codec import CodecError
+from protos.codec_fields import CodecError
 from protos.envelope import seal, unseal
 from strategies.errors import Unreachable
 from tests.bank_for_tests import make_bank

@@ -29,7 +29,7 @@ def computed(case: dict[str, Any]) -> dict[str, list[float]]:
     )
     scaling = scaling_of(one)
     update = one.train(one.model.initial(case["seed"]), scaling, case["round"])
-    counts = one.evaluate(one.model.initial(case["seed"]) + update, scaling)
+    counts = one.score_counts(one.model.initial(case["seed"]) + update, scaling)
     return {
         "moments": one.moments().tolist(),
         "update": update.tolist(),

@@ -122,7 +122,7 @@ def test_the_champions_counts_are_those_of_its_own_features_scaling_and_shape() 
     plan, table = with_champion(private_plan()), loans.table(90)
     session = PrivateSession(plan, loans.CONTRACT, table)
     model = np.linspace(-1.0, 1.0, session.model.size)
-    own, both = session.evaluate(model, SCALING), vector(plan, loans.CONTRACT, table)
+    own, both = session.score_counts(model, SCALING), vector(plan, loans.CONTRACT, table)
     np.testing.assert_array_equal(both[:16], own)
     alone = private_plan(
         {"[amount, income, term]": "[amount]", "{kind: logistic}": "{kind: mlp, hidden: [2]}"}

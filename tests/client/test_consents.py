@@ -25,6 +25,8 @@ from protos.site import load_site
 from strategies.ids import RunId
 from tests.bank_for_tests import SITES, Bank, make_bank
 from tests.client.loans_for_tests import CONTRACT, plan
+from tests.client.panels_for_tests import REWEIGHED, panelled
+from tests.client.private_for_tests import private_plan
 from tests.witness_for_tests import vouched
 
 NOW = datetime(2026, 11, 26, 12, tzinfo=UTC)
@@ -294,3 +296,23 @@ def test_no_more_plans_are_kept_than_a_person_can_read(
     assert [book.note(plan(rounds=number)) for number in (1, 2, 2, 3)] == [True, True, True, False]
     assert len(book.waiting()) == 2
     book.close()
+
+
+def test_each_panel_is_another_kind_and_how_a_plan_trains_under_it_is_not() -> None:
+    """A person who has consented to score counts has not to groups, and not to finer ones."""
+    whole = panelled("none")
+    asked = whole.evaluation
+    kinds = [
+        whole,
+        panelled("rows"),
+        panelled("none", REWEIGHED),
+        whole.model_copy(update={"protected": ("sex",)}),
+        *(
+            whole.model_copy(update={"evaluation": asked.model_copy(update={name: None})})
+            for name in ("fairness", "explanations", "profile")
+        ),
+        private_plan(),
+    ]
+    assert len({kind_of(each, CONTRACT) for each in kinds}) == len(kinds)
+    longer = whole.training.model_copy(update={"rounds": 7})
+    assert kind_of(whole.model_copy(update={"training": longer}), CONTRACT) == kind_of(whole, CONTRACT)

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from client.journal.entries import Entry, Holder, JournalBroken, Owner
 from client.journal.file import Journal, connect
-from simulation.experiment import memory_folder
+from simulation.world.folders import memory_folder
 from strategies.errors import CovenantError, UsageError
 
 OWNER = Owner(federation="demo", root="root-key", site="west", identity="west-key")

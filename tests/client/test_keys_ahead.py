@@ -14,7 +14,7 @@ import pytest
 from client.secure import rounds as secure_rounds
 from client.secure.rounds import SecureRounds
 from protos import secure_codec
-from protos.codec import CodecError
+from protos.codec_fields import CodecError
 from protos.frames import RefusalCode, SecureRequest, Stage
 from strategies.encoding import digest_of
 from strategies.ids import SiteName

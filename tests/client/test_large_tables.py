@@ -91,7 +91,9 @@ def test_batches_of_blocks_are_the_batches_of_the_whole(small_blocks: None, size
     for one, other in zip(kept.of(order, size), made.of(order, size), strict=True):
         blocks = list(zip(one.blocks(5), other.blocks(5), strict=True))
         assert all(torch.equal(*pair) for block in blocks for pair in zip(*block, strict=True))
-        assert [len(y) for (_, y), _ in blocks] == [5] * (len(one) // 5) + [len(one) % 5] * (len(one) % 5 > 0)
+        assert [len(y) for (_, y, _), _ in blocks] == [5] * (len(one) // 5) + [len(one) % 5] * (
+            len(one) % 5 > 0
+        )
 
 
 @pytest.mark.usefixtures("small_blocks")

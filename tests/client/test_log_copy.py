@@ -13,7 +13,7 @@ from client.cli import app
 from client.journal.entries import Owner
 from client.transparency.export import export_copy
 from client.transparency.log_copy import LogCopy
-from protos.codec import CodecError
+from protos.codec_fields import CodecError
 from protos.frames import Refusal, RefusalCode, WitnessAnswer, WitnessRequest
 from protos.log_export import Export
 from protos.log_proofs import MOST_COPIED

@@ -5,6 +5,7 @@ At the chain itself first, with real identity keys; then at the doors of four si
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 
@@ -26,7 +27,7 @@ from protos.frames import (
 )
 from protos.identities import Identities
 from protos.keys import SigningKey
-from protos.plan import SecureAggregation
+from protos.plan_aggregation import OpenedGate, SecureAggregation
 from protos.plan_training import FedAvgOptimiser
 from strategies.encoding import Vector, digest_of, sha256_hex, vector_digest
 from strategies.ids import RunId, SiteName
@@ -37,6 +38,7 @@ from strategies.secagg.labels import Attempt
 from strategies.secagg.messages import UPLOAD, Bound, MaskedInput
 from strategies.secagg.payloads import Integers, WeightedUpdates
 from strategies.server_optimizers import OptimizerState
+from strategies.update_gate import l2_norm
 from tests.client.loans_for_tests import CONTRACT
 from tests.client.secure_for_tests import (
     OTHERS,
@@ -224,6 +226,24 @@ def test_an_aggregate_that_gives_no_model(spoil: Callable[[Vector], Vector], wor
 )
 def test_a_model_that_nothing_leads_to(said: Statement, words: str) -> None:
     West().refuses(words, said)
+
+
+def gated(norm: float) -> West:
+    """A site whose plan has a gate."""
+    gate = secure().model_copy(update={"gate": OpenedGate(update_norm=norm)})
+    return West(ModelChain.begin(PLAN.model_copy(update={"aggregation": gate}), SHAPE))
+
+
+def test_no_model_follows_from_an_aggregate_above_the_gate() -> None:
+    """Also not the one that the statement names and the coordinator has computed: the gate is not its alone."""
+    right = COURSE.aggregates[1]
+    assert right is not None
+    norm = l2_norm(right)
+    below = math.nextafter(norm, 0.0)
+    gated(below).refuses(
+        "the mean update of round 1 has L2 norm .* no model follows from it", COURSE.said(2), right
+    )
+    assert np.array_equal(gated(norm).follow(COURSE.said(2), right), COURSE.points[1][0])
 
 
 def test_a_site_does_not_go_back() -> None:

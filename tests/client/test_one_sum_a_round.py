@@ -9,7 +9,7 @@ import pytest
 
 from client.journal.answers import Answers
 from client.secure import rounds as secure_rounds
-from protos import plan as plans
+from protos import plan_coherence
 from protos.frames import RefusalCode, Stage
 from protos.plan import Plan
 from strategies.ids import SiteName, site_name
@@ -106,7 +106,7 @@ def test_two_sums_of_one_round_that_share_the_victim_alone_are_opened_without_th
     monkeypatch: Guard,
 ) -> None:
     """The victim has given its shares for neither, and is in both."""
-    monkeypatch.setattr(plans, "sharing_an_honest_site", lambda *_: 0)
+    monkeypatch.setattr(plan_coherence, "sharing_an_honest_site", lambda *_: 0)
     monkeypatch.setattr("client.admission.policy.sharing_an_honest_site", lambda *_: 0)
     with secure_bank(plan_of_seven(3)) as bank:
         sums = [Sum(bank, attempt_number=n, roster=roster) for n, roster in ((1, ONE), (2, OTHER))]

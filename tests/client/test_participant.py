@@ -11,7 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from client.journal.entries import JournalBroken
-from protos.codec import CodecError, decode_reply, encode_request
+from protos.codec import decode_reply, encode_request
+from protos.codec_fields import CodecError
 from protos.frames import Moments, Refusal, RefusalCode, ScoreCounts, Stage, Update
 from strategies.features import Scaling
 from tests.bank_for_tests import Bank, make_bank

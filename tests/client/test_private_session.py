@@ -20,7 +20,7 @@ from protos.plan import Plan
 from protos.plan_releases import moment_cells
 from protos.plan_training import GradientSums
 from strategies.dp.clipping import FRACTION_BITS, gradient_value
-from strategies.dp.mechanisms import CountCells
+from strategies.dp.evaluation_cells import EvaluationCells
 from strategies.dp.poisson import sampled
 from strategies.encoding import Vector
 from strategies.errors import UsageError
@@ -100,7 +100,7 @@ def allowed(plan: Plan) -> dict[str, float]:
     return {
         "moments": moment_cells(plan, loans.CONTRACT).sensitivity(rows),
         "gradient": float(WHOLE),
-        "counts": CountCells(8).sensitivity(rows),
+        "counts": EvaluationCells(8).sensitivity(rows),
     }
 
 

@@ -9,7 +9,7 @@ from dataclasses import fields, replace
 import pytest
 
 from client.secure.promise import promise_bytes, promised
-from protos.plan import SecureAggregation
+from protos.plan_aggregation import SecureAggregation
 from strategies.encoding import canonical_json, digest_of
 from strategies.ids import RunId, SiteName
 from strategies.secagg import server as central

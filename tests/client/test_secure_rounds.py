@@ -13,7 +13,7 @@ import pytest
 from client import participant as door
 from client.secure import rounds as secure_rounds
 from protos.frames import Refusal, SecureRequest
-from protos.plan import SecureAggregation
+from protos.plan_aggregation import SecureAggregation
 from protos.secure_codec import decode_answer, encode_secure_request
 from strategies.ids import RunId
 from strategies.secagg import server as central

@@ -21,6 +21,8 @@ from protos.site import SiteConfig
 from protos.site_policy import Acceptance
 from tests.bank_for_tests import Bank, make_bank
 from tests.client.loans_for_tests import CONTRACT, plan
+from tests.client.panels_for_tests import CONTRACT as PROTECTING
+from tests.client.panels_for_tests import REWEIGHED, panelled
 from tests.client.private_for_tests import private_plan
 from tests.client.test_champion_scores import PART
 
@@ -239,3 +241,28 @@ def test_where_counts_are_exact_each_champion_is_something_new() -> None:
     assert len(set(kinds(private_plan()))) == 1
     assert len(set(kinds(exempt))) == 3
     assert len(set(kinds(plan()))) == 3
+
+
+def test_a_plan_reads_no_protected_attribute_that_a_rule_does_not_name(bank: Bank) -> None:
+    """New plans may count groups; a policy that was written before there were such does not let them."""
+    judged = {
+        admitted: {
+            each.rule: each
+            for each in refusals(
+                judge(panelled(), PROTECTING, with_policy(bank, {"protected": admitted})).findings
+            )
+        }
+        for admitted in ((), ("sex",), ("sex", "veteran"))
+    }
+    rule = "policy.accept[0].protected"
+    assert "reads protected attribute sex, veteran" in str(judged[()][rule].reason)
+    assert "reads protected attribute veteran" in str(judged["sex",][rule].reason)
+    assert rule not in judged["sex", "veteran"]
+    reweighed = panelled("none", REWEIGHED)
+    assert reweighed.protected_columns == ("sex", "veteran")
+    bare = plan()
+    only = bare.model_copy(
+        update={"training": bare.training.model_copy(update={"reweigh": reweighed.training.reweigh})}
+    )
+    assert rule in refused(with_policy(bank), only)
+    assert rule not in refused(with_policy(bank), bare)

@@ -40,6 +40,13 @@ def test_importing_the_package_does_not_load_torch():
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
+@pytest.mark.parametrize("process", ["client.process", "coordinator.cli", "coordinator.flower.server_app"])
+def test_no_process_waits_for_libraries_that_it_may_never_use(process: str) -> None:
+    """They take longer to load than all else that an agent or a command starts with."""
+    code = f"import {process}, sys; sys.exit(bool({{'scipy.stats', 'onnx'}} & sys.modules.keys()))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
 def test_moments_are_those_of_the_training_rows():
     whole = table()
     training = whole.rows(~held_out(whole.keys, "1", 0.3))
@@ -108,7 +115,8 @@ def test_training_rows_are_never_scored():
     evaluating = held_out(data.keys, "1", 0.3)
     one, other = session(data=data), session(data=data.rows(~evaluating))
     model, scaling = np.linspace(-1, 1, one.model.size), scaling_of(one)
-    counts = one.evaluate(model, scaling)
+    counts = one.score_counts(model, scaling)
+    np.testing.assert_array_equal(one.evaluate(model, scaling), counts.ravel())
     assert counts.shape == (2, 100)
     assert counts.dtype == np.int64
     assert counts.sum(axis=1).tolist() == [
@@ -130,7 +138,7 @@ def test_training_learns():
         model = model + one.train(model, scaling, round_number)
     from strategies.analytics.histograms import metrics_from
 
-    assert metrics_from(one.evaluate(model, scaling)).auc > 0.8
+    assert metrics_from(one.score_counts(model, scaling)).auc > 0.8
 
 
 @pytest.mark.parametrize("hidden", [(), (8,), (16, 4)])

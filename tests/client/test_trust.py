@@ -16,7 +16,8 @@ from protos.codec import decode_reply, encode_request
 from protos.frames import Moments, Refusal, RefusalCode, Stage, Update
 from protos.keys import create_node_key
 from protos.membership import Member, MemberList, Membership, Officer, Role
-from protos.plan import Plan, SecureAggregation
+from protos.plan import Plan
+from protos.plan_aggregation import SecureAggregation
 from protos.root import SignedRoot
 from strategies.errors import Refused
 from strategies.features import Scaling

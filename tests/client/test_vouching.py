@@ -224,3 +224,47 @@ def test_nobody_can_make_up_a_place_of_another_sites_journal(bank: SecureBank) -
         lie = SignedVoucher.sign(made_up, identity)
         assert isinstance(told(bank, site, [lie, *good[1:]]), WitnessAnswer)
         assert isinstance(act(bank, site), SecureAnswer)
+
+
+def starts_of(bank: SecureBank, sites: Sequence[SiteName]) -> list[SignedStart]:
+    """The starts of fresh processes of several sites."""
+    found = []
+    for site in sites:
+        bank._end(site)
+        with closing(open_participant(bank.folder / site / "site.yaml")) as fresh:
+            found.append(signed(bank, fresh))
+    return found
+
+
+def test_a_site_that_vouches_for_many_flushes_its_journal_once(
+    bank: SecureBank,
+) -> None:
+    """A hundred sites that start at once are vouched for a hundred times each: a flush for each of those would take minutes."""
+    first, *starts = starts_of(bank, OTHERS)
+    site = bank.participant(SITE)
+    journal, commits = site.witness.memory.journal, []
+    vouched(bank, site, first)  # this site's own start is in its journal now
+    before = journal.head[0]
+    journal._connection.set_trace_callback(lambda said: commits.append(said) if said == "COMMIT" else None)
+    assert vouched(bank, site, *starts) == OTHERS[1:]
+    assert (journal.head[0] - before, len(commits)) == (len(starts), 1)
+    assert vouched(bank, site, first, *starts) == OTHERS
+    assert (journal.head[0] - before, len(commits)) == (len(starts), 1)  # each is kept once
+    journal._connection.set_trace_callback(None)
+
+
+def vouched(bank: SecureBank, site: Participant, *starts: SignedStart) -> list[SiteName]:
+    """For whom `site` vouches when it is asked about `starts`."""
+    answer = asked(site, replace(bank.log.request(RUN, bank.bare_task), starts=starts))
+    assert isinstance(answer, WitnessAnswer)
+    return [each.voucher.site for each in answer.vouchers]
+
+
+def test_of_two_starts_of_one_site_in_one_question_the_second_is_shown_the_first(bank: SecureBank) -> None:
+    first, second = (starts_of(bank, OTHERS[:1])[0] for _ in range(2))
+    assert first != second
+    answer = asked(
+        bank.participant(SITE), replace(bank.log.request(RUN, bank.bare_task), starts=(first, second))
+    )
+    assert isinstance(answer, WitnessAnswer)
+    assert [each.voucher.start for each in answer.vouchers] == [None, first]

@@ -25,7 +25,7 @@ from protos.frames import (
     Stage,
     Update,
 )
-from protos.plan import PlainAggregation, SecureAggregation
+from protos.plan_aggregation import PlainAggregation, SecureAggregation
 from strategies.encoding import digest_of
 from strategies.ids import RunId, SiteName, site_name
 from strategies.secagg import client as site_side

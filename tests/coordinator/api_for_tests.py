@@ -13,6 +13,7 @@ from uuid import uuid4
 
 from coordinator.api.client import ControlClient
 from coordinator.api.desk import RemoteDesk
+from coordinator.api.model_desk import RemoteModelDesk
 from coordinator.api.server import ControlServer
 from coordinator.bootstrap import Centre, open_centre
 from coordinator.control_tls import control_files
@@ -174,6 +175,9 @@ class Bank:
 
     def desk(self, name: str) -> RemoteDesk:
         return RemoteDesk(self.client(name))
+
+    def model_desk(self, name: str) -> RemoteModelDesk:
+        return RemoteModelDesk(self.client(name))
 
     def serve(self, workers: int | None = None) -> ControlServer:
         return ControlServer(self.centre) if workers is None else ControlServer(self.centre, workers)

@@ -23,7 +23,7 @@ from coordinator.db import migrate, open_database, writing
 from coordinator.db.schema import Base, Run, RunState
 from coordinator.registry.artifacts import ArtifactStore
 from protos.plan import Plan
-from simulation.experiment import memory_folder
+from simulation.world.folders import memory_folder
 from strategies.encoding import vector_digest
 from strategies.ids import Digest, RunId
 from tests.coordinator.secure_for_tests import FOUR, SEVEN, Secured, Template, secure_plan

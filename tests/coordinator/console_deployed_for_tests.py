@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from coordinator.db import writing
 from coordinator.db.schema import Round, RoundState
@@ -23,7 +24,7 @@ from protos.membership import Officer, Role
 from protos.model_notes import NoteKind, state_note
 from strategies.analytics.histograms import metrics_from, score_counts
 from tests.coordinator.api_for_tests import BY_ROLE
-from tests.coordinator.cli_for_tests import membership
+from tests.coordinator.cli_for_tests import Command, commands_in, membership
 from tests.coordinator.conftest import RUN
 from tests.coordinator.console_for_tests import Pages, pages
 from tests.coordinator.deploy_for_tests import NAME, Works, model_files
@@ -130,3 +131,19 @@ def _committed(number: int) -> Round:
         opened_at=at,
         closed_at=at,
     )
+
+
+@pytest.fixture
+def at(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Desk]:
+    """A desk of its own for one test."""
+    with desk(tmp_path / "home", migrated_sqlite) as made:
+        yield made
+
+
+@pytest.fixture
+def covenant(
+    at: Desk, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Command:
+    """Commands in the home of that desk."""
+    monkeypatch.setenv("COVENANT_HOME", str(at.works.centre.settings.home))
+    return commands_in(tmp_path, monkeypatch, capsys)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 import ssl
 from collections.abc import Iterator, Mapping
@@ -9,21 +10,29 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from urllib.parse import parse_qs
 
 import httpx
 import structlog
+from sqlalchemy import select
 
 from coordinator.bootstrap import Centre
+from coordinator.console.seals import seal
 from coordinator.console.server import ConsoleServer
 from coordinator.console.sessions import COOKIE, Method, Sessions
+from coordinator.console.vault import Vault
 from coordinator.control_tls import control_files
-from coordinator.db.engine import open_database
+from coordinator.db.console_schema import ConsoleSession
+from coordinator.db.engine import open_database, writing
 from coordinator.db.migrate import migrate
 from coordinator.settings import load_settings
 from simulation.deployment import free_port
 from tests.coordinator.api_for_tests import Bank, new_id, template
 
 _TOKEN = re.compile(r'name="token" value="([^"]+)"')
+_FORM = re.compile(r'<form method="post" action="([^"]*)"[^>]* id="typed">(.*?)</form>', re.DOTALL)
+_FIELD = re.compile(r"<(input)([^>]*)>()|<(textarea|select)([^>]*)>(.*?)</(?:textarea|select)>", re.DOTALL)
+_ATTRIBUTE = re.compile(r'(\w+)="([^"]*)"')
 
 
 @dataclass
@@ -60,6 +69,14 @@ class Pages:
         assert section is not None
         return f"https://{section.host}:{section.port}"
 
+    @property
+    def vault(self) -> Vault:
+        return Vault(self.centre.settings.console_key_file)
+
+    @property
+    def sessions(self) -> Sessions:
+        return Sessions(self.centre.engine, self.vault)
+
     def browser(self, officer: str | None = None) -> Browser:
         """A browser, signed in as an officer if one is named."""
         files = control_files(self.centre.settings, self.centre.clock())
@@ -78,8 +95,72 @@ class Pages:
 
     def signed_in(self, browser: Browser, officer: str, method: Method = "password") -> None:
         """Give a browser a session, as signing in does."""
-        secret = Sessions(self.centre.engine).begin(officer, method, self.centre.clock())
+        secret = self.sessions.begin(officer, method, self.centre.clock())
         browser.client.cookies.set(COOKIE, secret, domain="127.0.0.1", path="/")
+
+    def idle(self) -> None:
+        """Half an hour goes by for every session."""
+        with writing(self.centre.engine, "waiting") as session:
+            for row in session.scalars(select(ConsoleSession)):
+                row.seen_at -= timedelta(minutes=31)
+                seal(self.vault, row)
+
+    def sent_too_late(self, officer: str, on: str, path: str, fields: Mapping[str, str]) -> Late:
+        """Send a form of the page `on` after its session has ended, sign in, and go to where the console leads."""
+        browser = self.browser(officer)
+        token = _TOKEN.search(browser.get(on).text)
+        assert token is not None
+        self.idle()
+        answered = browser.client.post(
+            path,
+            data={"token": token[1], "request_id": new_id(), **fields},
+            headers={"Origin": self.address},
+            follow_redirects=False,
+        )
+        address = httpx.URL(answered.headers["location"])
+        assert address.path == "/signin"
+        self.signed_in(browser, officer)
+        return Late(browser, browser.get(parse_qs(address.query.decode())["next"][0]))
+
+
+@dataclass
+class Late:
+    """An officer who has signed in again, and the page that they are led to."""
+
+    browser: Browser
+    page: httpx.Response
+
+    def form(self, path: str) -> dict[str, str]:
+        """The fields of the form in which what was typed is. Fails unless it is one that is sent to `path`."""
+        found = _FORM.search(self.page.text)
+        assert found is not None, self.page.text
+        assert found[1] == path
+        return fields_of(found[2])
+
+    def send(self, path: str, fields: Mapping[str, str]) -> httpx.Response:
+        """Send that form with more typed into it."""
+        data = {**self.form(path), **fields}
+        return self.browser.client.post(path, data=data, headers={"Origin": self.browser.address})
+
+
+def fields_of(form: str) -> dict[str, str]:
+    """What a browser would send of a form as the page has it."""
+    found = dict[str, str]()
+    for parts in _FIELD.findall(form):
+        tag, attributes, inside = parts[:3] if parts[0] else parts[3:]
+        told = {name: html.unescape(value) for name, value in _ATTRIBUTE.findall(attributes)}
+        if tag == "textarea":
+            found[told["name"]] = html.unescape(inside)
+        elif tag == "select":
+            chosen = re.search(r"<option([^>]*) selected[^>]*>([^<]*)", inside) or re.search(
+                r"<option([^>]*)>([^<]*)", inside
+            )
+            assert chosen is not None
+            value = re.search(r'value="([^"]*)"', chosen[1])
+            found[told["name"]] = html.unescape(value[1] if value else chosen[2])
+        elif told.get("type") != "checkbox" or " checked" in attributes:
+            found[told["name"]] = told.get("value", "on")
+    return found
 
 
 def with_console(bank: Bank, more: str = "") -> Centre:
@@ -93,7 +174,7 @@ def with_console(bank: Bank, more: str = "") -> Centre:
 @contextmanager
 def pages(bank: Bank, more: str = "") -> Iterator[Pages]:
     """The console of a bank, running. A bank made before the console has its database brought up to date."""
-    _tell_plainly()
+    tell_plainly()
     centre = with_console(bank, more)
     migrate(open_database(centre.settings.database_url))
     served = Pages(bank, centre)
@@ -103,7 +184,7 @@ def pages(bank: Bank, more: str = "") -> Iterator[Pages]:
             each.client.close()
 
 
-def _tell_plainly() -> None:
+def tell_plainly() -> None:
     """A defect's place in the output of a test, without the local variables that structlog draws by default, which takes it minutes."""
     for each in structlog.get_config()["processors"]:
         if isinstance(each, structlog.dev.ConsoleRenderer):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
@@ -11,6 +11,7 @@ from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from shutil import copyfile
+from typing import Any
 
 import numpy as np
 from sqlalchemy import Engine
@@ -18,7 +19,8 @@ from sqlalchemy import Engine
 from coordinator.bootstrap import Centre, open_centre
 from coordinator.db import open_database, writing
 from coordinator.db.deploy_schema import TargetRow
-from coordinator.deploy.driving import Driver, desk_of
+from coordinator.deploy.driver import Driver
+from coordinator.deploy.issuing import issuer_of
 from coordinator.deploy.scoring.serving import (
     LATENCY_BOUNDS_MS,
     SCORE_BINS,
@@ -52,6 +54,7 @@ from protos.model_approvals import approve_model
 from protos.model_stages import Stage
 from protos.plan import Plan
 from protos.rollouts import Full, RolloutRules, Step
+from protos.windows import WINDOWS_PATH, Window, Windows
 from strategies.errors import CovenantError
 from strategies.features import Scaling
 from strategies.models import DenseModel
@@ -158,10 +161,10 @@ class Works:
 
     @property
     def driver(self) -> Driver:
-        return Driver(desk_of(self.centre))
+        return Driver(issuer_of(self.centre))
 
-    def registered(self, seed: int) -> ModelVersion:
-        """A candidate."""
+    def registered(self, seed: int, metrics: Mapping[str, Any] | None = None) -> ModelVersion:
+        """A candidate, with what its evaluation said."""
         files = model_files(seed)
         return register(
             self.centre.engine,
@@ -171,13 +174,13 @@ class Works:
             files=files,
             signed=sign_files(self.centre.settings, files),
             weights=membership().digest,
-            metrics=None,
+            metrics=metrics,
             clock=self.centre.clock,
         )
 
-    def approved(self, seed: int) -> ModelVersion:
+    def approved(self, seed: int, metrics: Mapping[str, Any] | None = None) -> ModelVersion:
         """A version that officers have approved."""
-        return self.approve(self.registered(seed))
+        return self.approve(self.registered(seed, metrics))
 
     def approve(self, found: ModelVersion) -> ModelVersion:
         """Have the gate pass a candidate, and the officers approve it."""
@@ -262,6 +265,9 @@ class Serving:
     counts: dict[str, tuple[int, int, int, float, tuple[int, ...]]] = field(default_factory=dict)
     started_at: datetime = field(default_factory=lambda: datetime.now(UTC))
     opened: dict[str, Opened] = field(default_factory=dict)
+    windows: list[Window] = field(default_factory=list)
+    """What it has released, for whoever asks."""
+    asked: list[str] = field(default_factory=list)
 
     @contextmanager
     def watching(self) -> Iterator[None]:
@@ -331,6 +337,14 @@ class Serving:
             refused=self.refused,
         )
 
+    def told_windows(self, path: str) -> bytes:
+        """Two at a time, so that whoever asks has to ask again."""
+        self.asked.append(path)
+        after = int(path.rpartition("=")[2])
+        new = [each for each in self.windows if each.sequence > after]
+        last = self.windows[-1].sequence if self.windows else 0
+        return Windows(place=self.name, windows=tuple(new[:2]), last=last).canonical
+
     def _arm(self, arm: str) -> ArmStatus | None:
         opened = self.opened.get(arm)
         if opened is None:
@@ -358,7 +372,10 @@ def serve(works: Works, name: str, state: Path) -> Iterator[Serving]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            data = service.status().model_dump_json().encode() if self.path == STATUS_PATH else b"{}"
+            if self.path.startswith(WINDOWS_PATH):
+                data = service.told_windows(self.path)
+            else:
+                data = service.status().model_dump_json().encode() if self.path == STATUS_PATH else b"{}"
             self.send_response(200)
             self.send_header("Content-Length", str(len(data)))
             self.end_headers()

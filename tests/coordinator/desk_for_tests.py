@@ -29,6 +29,7 @@ from protos.membership import Membership
 from protos.root import SignedRoot
 from simulation.deployment import free_port
 from tests.coordinator.api_for_tests import Bank, new_id
+from tests.coordinator.console_for_tests import tell_plainly
 from tests.trust_for_tests import key_of
 
 _HIDDEN = re.compile(r'name="(token|shown|contract|role)" value="([^"]*)"')
@@ -167,6 +168,7 @@ def sitting(
     centre: Centre, honest: Any, key: Signer, file: Path, *, known: Membership | None = None
 ) -> Iterator[Desk]:
     """A desk that speaks through the client `honest`."""
+    tell_plainly()
     pinned = load_document(centre.settings.root_file, SignedRoot)
     signer, client = CountingSigner(key), LyingClient(honest)
     with (

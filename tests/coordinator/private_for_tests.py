@@ -25,7 +25,7 @@ from coordinator.runs import ledger_of
 from protos.documents import read_document
 from protos.plan import Plan
 from protos.plan_releases import PlannedReleases, releases_of
-from simulation.experiment import memory_folder
+from simulation.world.folders import memory_folder
 from simulation.world.layout import Layout, lay_out
 from strategies.ids import SiteName
 from strategies.secagg.shamir import Entropy

@@ -28,6 +28,8 @@ from coordinator.db.gate_schema import ModelVerdict
 from coordinator.db.halt_schema import HaltRow
 from coordinator.db.ledger_schema import LedgerAccount, LedgerAlert, LedgerCeiling, LedgerEntry, LedgerRelease
 from coordinator.db.log_schema import LoggedEntry, LoggedSubject
+from coordinator.db.loop_schema import DraftRow
+from coordinator.db.monitor_schema import AlarmRow, MonitorRow
 from coordinator.db.policy_schema import PolicyJudgementRow, PolicyPackRow
 from coordinator.db.recovery_schema import AdoptedCharge, AdoptedSite
 from coordinator.db.registry_schema import ModelAlias, ModelMove, ModelStatementRow
@@ -70,6 +72,10 @@ UNTOLD: dict[Any, set[str]] = {
     RunningRow: set(),
     RunningEvent: {"id"},
     RecallRow: {"id"},
+    # Windows come again from where they were released.
+    MonitorRow: set(),
+    AlarmRow: set(),
+    DraftRow: set(),
     ModelNoteRow: set(),
     LedgerAccount: {"id", "opened_at"},
     LedgerCeiling: {"set_at"},
@@ -116,8 +122,9 @@ def _facts(row: Any, untold: set[str], accounts: dict[int, str]) -> dict[str, An
     }
     if "account_id" in facts:
         facts["account_id"] = accounts[facts["account_id"]]
-    if facts.get("metrics") is not None:
-        facts["metrics"] = canonical_json(facts["metrics"])
+    for name in ("metrics", "panels"):
+        if facts.get(name) is not None:
+            facts[name] = canonical_json(facts[name])
     return facts
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 from sqlalchemy import Engine, select
+from sqlalchemy.orm import undefer
 
 from client.bootstrap import open_participant
 from client.data import table_from
@@ -39,7 +40,8 @@ from coordinator.settings import load_settings
 from protos.contract import Contract
 from protos.documents import read_document
 from protos.frames import SecureAnswer, SecureRequest, Stage, WitnessRequest
-from protos.plan import Plan, SecureAggregation
+from protos.plan import Plan
+from protos.plan_aggregation import SecureAggregation
 from protos.secure_codec import decode_answer, decode_asked, encode_secure_reply
 from simulation.world.clock import VirtualClock
 from simulation.world.layout import Layout, lay_out
@@ -377,11 +379,19 @@ class Secured:
 
     def rounds(self) -> list[Round]:
         with reading(self.engine, "looking") as session:
-            return list(session.scalars(select(Round).order_by(Round.number, Round.attempt)))
+            return list(
+                session.scalars(
+                    select(Round).options(undefer(Round.opening)).order_by(Round.number, Round.attempt)
+                )
+            )
 
     def attempts(self) -> list[AttemptRow]:
         with reading(self.engine, "looking") as session:
-            return list(session.scalars(select(AttemptRow).order_by(AttemptRow.asked_at)))
+            return list(
+                session.scalars(
+                    select(AttemptRow).options(undefer(AttemptRow.opening)).order_by(AttemptRow.asked_at)
+                )
+            )
 
     def committed(self) -> Committed:
         found = self.store.last_committed()
@@ -428,7 +438,9 @@ class Secured:
     def counts(self, sites: Iterable[SiteName]) -> npt.NDArray[np.int64]:
         """Scores of the committed model by the held-out rows of `sites`, (2, bins)."""
         model, scaling = self.committed().model, self.scaling()
-        return np.asarray(np.sum([self._sessions[site].evaluate(model, scaling) for site in sites], axis=0))
+        return np.asarray(
+            np.sum([self._sessions[site].score_counts(model, scaling) for site in sites], axis=0)
+        )
 
     def grid_error(self, roster: Collection[SiteName], survivors: Collection[SiteName]) -> float:
         """How far the opened mean may be from the exact one, in a coordinate.

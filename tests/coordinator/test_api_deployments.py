@@ -12,7 +12,7 @@ from coordinator.deploy.targets.settings import LocalSettings
 from coordinator.keys import make_key
 from coordinator.office.deploy_desk import LocalDeployDesk
 from protos import deployments_pb2 as wire
-from protos.log_deploy import TargetAdded
+from protos.log_deploy_events import TargetAdded
 from protos.log_office import CallDenied
 from protos.membership import Service
 from protos.rollouts import Full, RolloutRules, Shadow
@@ -77,6 +77,20 @@ def test_what_cannot_be_done_is_said_in_the_words_of_the_coordinator(bank: Bank)
             desk(bank, name).recall("lending-default", 1, None, "why")
     assert (engineer.rollouts(None), engineer.orders("branch")) == ([], [])
     assert (engineer.running(past=True), engineer.recalls()) == ([], [])
+
+
+def test_what_was_seen_goes_along(bank: Bank) -> None:
+    desk(bank, "admin-1").add_target("branch", settings_in(bank))
+    engineer = desk(bank, "author-1")
+    with pytest.raises(Refused, match="nothing was deployed"):
+        engineer.roll_back("branch", "why", 0)
+    for decide in (
+        lambda: engineer.promote("branch", None, "why", 7),
+        lambda: engineer.roll_back("branch", "why", 7),
+        lambda: engineer.renew("branch", "why", 7),
+    ):
+        with pytest.raises(Refused, match="order 7 in sight"):
+            decide()
 
 
 def test_a_request_that_is_sent_again_adds_one_target(bank: Bank) -> None:

@@ -151,27 +151,27 @@ def test_every_listener_hears_of_a_halt_within_a_second(bank: Bank) -> None:
 def test_a_ceiling_is_decided_from_other_machines_and_carried_out_once(bank: Bank) -> None:
     desk, west = bank.desk("privacy-1"), SiteName("west")
     lower = Proposal(epsilon=40.0, delta=1e-5, unit=RECORD, reason="as agreed", alert_at=[0.5])
-    drafted = desk.draft_ceiling(west, "lending-club", lower)
+    drafted = desk.ledger.draft_ceiling(west, "lending-club", lower)
     assert (drafted.officers, drafted.decision.federation) == (1, FEDERATION)
     signed = SignedCeiling(decision=drafted.decision)
     with pytest.raises(Refused):
-        desk.apply_ceiling(signed)
+        desk.ledger.apply_ceiling(signed)
     with pytest.raises(Refused, match="ApplyCeiling takes"):
-        bank.desk("risk-1").apply_ceiling(signed.signed_with("privacy-1", key_of("privacy-1")))
+        bank.desk("risk-1").ledger.apply_ceiling(signed.signed_with("privacy-1", key_of("privacy-1")))
     client, id_ = bank.client("privacy-1"), new_id()
     request = governance.ApplyCeilingRequest(
         request_id=id_, decision=signed.signed_with("privacy-1", key_of("privacy-1")).canonical
     )
     for _ in range(2):
         client.ask("covenant.governance.v1.Ledger/ApplyCeiling", request, governance.AppliedCeiling)
-    assert desk.account("west", "lending-club", None)["ceiling"]["epsilon"] == 40.0
+    assert desk.ledger.account("west", "lending-club", None)["ceiling"]["epsilon"] == 40.0
     assert len(bank.told("ceiling")) == len(SITES) + 1
-    higher = desk.draft_ceiling(
+    higher = desk.ledger.draft_ceiling(
         west, "lending-club", Proposal(epsilon=50.0, delta=1e-5, unit=RECORD, reason="more", overlaps=[])
     )
     assert higher.officers == 2
     with pytest.raises(Refused, match="is for 2 officers"):
-        desk.apply_ceiling(
+        desk.ledger.apply_ceiling(
             SignedCeiling(decision=higher.decision).signed_with("privacy-1", key_of("privacy-1"))
         )
     bank.audited()

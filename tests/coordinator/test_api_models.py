@@ -9,7 +9,6 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.api.model_desk import RemoteModelDesk
 from coordinator.keys import make_artifact_key
 from coordinator.office.desk import LocalDesk
 from coordinator.registry.signatures import sign_files
@@ -65,12 +64,8 @@ def bank(tmp_path: Path) -> Iterator[Bank]:
         yield each
 
 
-def desk(bank: Bank, name: str) -> RemoteModelDesk:
-    return RemoteModelDesk(bank.client(name))
-
-
 def said(bank: Bank, name: str, role: Role, key: str | None = None) -> ModelStatement:
-    subject = desk(bank, name).standing(MODEL).subject
+    subject = bank.model_desk(name).standing(MODEL).subject
     assert subject is not None
     at = datetime.now(UTC)
     facts = {"federation": FEDERATION, "at": at, "expires": at + timedelta(days=7)}
@@ -78,14 +73,14 @@ def said(bank: Bank, name: str, role: Role, key: str | None = None) -> ModelStat
 
 
 def test_two_officers_approve_from_their_own_machines(bank: Bank) -> None:
-    assert desk(bank, "risk-1").standing(MODEL).subject is None
+    assert bank.model_desk("risk-1").standing(MODEL).subject is None
     passed(bank.centre, NAME, 1)
-    found = desk(bank, "risk-1").approve(said(bank, "risk-1", Role.MODEL_RISK))
+    found = bank.model_desk("risk-1").approve(said(bank, "risk-1", Role.MODEL_RISK))
     assert (found.words, found.missing[0].role) == ("validated, 1 of 2 approvals", Role.PRIVACY_OFFICER)
     # The plan's author, who holds the role as well, is not among those who could.
     assert found.subject is not None
     assert found.subject.author == "author-1"
-    found = desk(bank, "privacy-1").approve(said(bank, "privacy-1", Role.PRIVACY_OFFICER))
+    found = bank.model_desk("privacy-1").approve(said(bank, "privacy-1", Role.PRIVACY_OFFICER))
     assert (found.version.stage, found.missing) == (Stage.APPROVED, ())
     assert [each.statement.officer for each in bank.told("model-approved")] == ["risk-1", "privacy-1"]  # type: ignore[union-attr]
 
@@ -106,13 +101,13 @@ def test_nobody_hands_in_what_another_has_signed(bank: Bank) -> None:
     passed(bank.centre, NAME, 1)
     statement = said(bank, "risk-1", Role.MODEL_RISK)
     with pytest.raises(Refused, match="the approval is by risk-1, and privacy-1 hands it in"):
-        desk(bank, "privacy-1").approve(statement)
+        bank.model_desk("privacy-1").approve(statement)
     assert bank.told("model-approved") == []
     assert [type(each) for each in bank.told("denied")] == [CallDenied]
 
 
 def test_officers_state_what_they_have_to_say_from_their_own_machines(bank: Bank) -> None:
-    version = desk(bank, "risk-1").standing(MODEL).version
+    version = bank.model_desk("risk-1").standing(MODEL).version
 
     def note(name: str, role: Role, kind: NoteKind = NoteKind.LIMITATIONS) -> ModelNote:
         about = (NAME, 1, version.digest)
@@ -120,55 +115,55 @@ def test_officers_state_what_they_have_to_say_from_their_own_machines(bank: Bank
         return state_note(kind, "None.", name, role, key_of(name), model=about, federation=FEDERATION, at=at)
 
     said = note("risk-1", Role.MODEL_RISK)
-    assert desk(bank, "risk-1").state(said) == said.digest
-    assert desk(bank, "risk-1").state(said) == said.digest
+    assert bank.model_desk("risk-1").state(said) == said.digest
+    assert bank.model_desk("risk-1").state(said) == said.digest
     assert [each.note for each in bank.told("model-noted")] == [said]  # type: ignore[union-attr]
     with pytest.raises(Refused, match="the note is by risk-1, and privacy-1 hands it in"):
-        desk(bank, "privacy-1").state(note("risk-1", Role.MODEL_RISK, NoteKind.OVERSIGHT))
+        bank.model_desk("privacy-1").state(note("risk-1", Role.MODEL_RISK, NoteKind.OVERSIGHT))
     with pytest.raises(Refused, match="author-1 is ml_engineer, and a note as model_risk takes model_risk"):
-        desk(bank, "author-1").state(note("author-1", Role.MODEL_RISK, NoteKind.VALIDATION_OPINION))
+        bank.model_desk("author-1").state(note("author-1", Role.MODEL_RISK, NoteKind.VALIDATION_OPINION))
     for name in ("operator-1", "auditor-1", "admin-1"):
         with pytest.raises(Refused):
-            desk(bank, name).state(said)
+            bank.model_desk(name).state(said)
     assert len(bank.told("model-noted")) == 1
 
 
 def test_who_decides_and_who_does_not(bank: Bank) -> None:
     for name in ("author-1", "operator-1", "auditor-1", "admin-1"):
         with pytest.raises(Refused):
-            desk(bank, name).move(MODEL, Stage.QUARANTINED, "a complaint")
-    assert desk(bank, "risk-1").move(MODEL, Stage.QUARANTINED, "a complaint").stage is Stage.QUARANTINED
+            bank.model_desk(name).move(MODEL, Stage.QUARANTINED, "a complaint")
+    assert bank.model_desk("risk-1").move(MODEL, Stage.QUARANTINED, "a complaint").stage is Stage.QUARANTINED
     (moved,) = bank.told("model-moved")
     assert (moved.by, moved.why) == ("risk-1", "a complaint")  # type: ignore[union-attr]
     for to in (Stage.VALIDATED, Stage.APPROVED, Stage.DEPLOYED):
         with pytest.raises(UsageError, match="by hand"):
-            desk(bank, "risk-1").move(MODEL, to, "no")
+            bank.model_desk("risk-1").move(MODEL, to, "no")
 
 
 def test_engineers_name_versions(bank: Bank) -> None:
-    desk(bank, "author-1").name(NAME, "next", 1)
-    assert desk(bank, "author-1").standing(f"{NAME}@next").version.aliases == ("next",)
+    bank.model_desk("author-1").name(NAME, "next", 1)
+    assert bank.model_desk("author-1").standing(f"{NAME}@next").version.aliases == ("next",)
     with pytest.raises(Refused):
-        desk(bank, "risk-1").name(NAME, "next", 1)
-    desk(bank, "author-1").name(NAME, "next", None)
-    assert desk(bank, "author-1").standing(MODEL).version.aliases == ()
+        bank.model_desk("risk-1").name(NAME, "next", 1)
+    bank.model_desk("author-1").name(NAME, "next", None)
+    assert bank.model_desk("author-1").standing(MODEL).version.aliases == ()
 
 
 def test_lineage_is_read_from_elsewhere(bank: Bank) -> None:
-    facts = desk(bank, "auditor-1").trace(MODEL, plan=None, run=None, site=None)
+    facts = bank.model_desk("auditor-1").trace(MODEL, plan=None, run=None, site=None)
     assert facts["plan"]["author"] == "author-1"
     assert facts["participants"] == []  # its run has not begun
-    found = desk(bank, "auditor-1").trace(None, plan=None, run=facts["run"]["id"], site=None)
+    found = bank.model_desk("auditor-1").trace(None, plan=None, run=facts["run"]["id"], site=None)
     assert [each["model"] for each in found["models"]] == [MODEL]
     with pytest.raises(UsageError, match="name a version, or one of"):
-        desk(bank, "auditor-1").trace(None, plan=None, run=None, site=None)
+        bank.model_desk("auditor-1").trace(None, plan=None, run=None, site=None)
 
 
 def test_an_officer_signs_nothing_else_than_was_asked_for(
     bank: Bank, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     passed(bank.centre, NAME, 1)
-    mine = desk(bank, "risk-1")
+    mine = bank.model_desk("risk-1")
     true = mine.standing(MODEL)
     version = replace(true.version, digest=Digest("00" * 32))
     monkeypatch.setattr("coordinator.api.model_desk.standing_read", lambda _: replace(true, version=version))

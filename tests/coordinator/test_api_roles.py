@@ -109,6 +109,7 @@ def test_separation_of_duties() -> None:
     assert {name for name, roles in changes.items() if Role.ADMIN in roles} == {
         "covenant.control.v1.Runs/StopRun",
         "covenant.deploy.v1.Deployments/AddTarget",
+        "covenant.monitor.v1.Monitors/RetryAlert",
         halting,
         lifting,
     }

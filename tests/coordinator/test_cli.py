@@ -43,6 +43,9 @@ def test_a_good_plan_is_checked(folder: Path) -> None:
     assert done.returncode == 0, done.stderr
     facts = json.loads(done.stdout)
     assert (facts["plan"], facts["parameters"], facts["aggregation"]) == ("lending-default", 74, "secure")
+    assert facts["rule"] == "mean"
+    assert facts["update_gate"]["update_norm"] is None
+    assert 0 < facts["update_gate"]["noise"] < facts["update_gate"]["honest"] < facts["update_gate"]["reach"]
 
 
 @pytest.mark.parametrize(

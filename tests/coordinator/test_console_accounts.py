@@ -18,7 +18,7 @@ from sqlalchemy import Engine
 
 from coordinator.console.accounts import STEP_S, Accounts, NotAccepted
 from coordinator.console.links import PATH, make_link
-from coordinator.console.sessions import Sessions
+from coordinator.console.seals import seal
 from coordinator.console.vault import Vault
 from coordinator.db.console_schema import ConsoleAccount
 from coordinator.db.engine import reading, writing
@@ -248,7 +248,9 @@ def served(tmp_path_factory: pytest.TempPathFactory, clock: Shifted) -> Iterator
 
 def by_link(served: Pages, officer: str) -> Browser:
     browser = served.browser()
-    answered = browser.post(PATH, {"link": make_link(served.centre.engine, officer, served.centre.clock())})
+    answered = browser.post(
+        PATH, {"link": make_link(served.centre.engine, served.vault, officer, served.centre.clock())}
+    )
     assert answered.status_code == 200
     return browser
 
@@ -363,7 +365,7 @@ def test_nobody_guesses_quickly(tmp_path: Path) -> None:
 def test_the_sessions_of_an_officer_are_shown_without_what_opens_them(served: Pages) -> None:
     browser = served.browser("admin-1")
     page = browser.get("/account").text
-    digests = [each.digest for each in Sessions(served.centre.engine).of("admin-1", served.centre.clock())]
+    digests = [each.digest for each in served.sessions.of("admin-1", served.centre.clock())]
     assert "this browser" in page
     csv = browser.get("/account?format=csv&table=sessions")
     assert csv.headers["content-type"].startswith("text/csv")
@@ -379,6 +381,7 @@ def test_a_locked_account_opens_after_its_time(served: Pages, clock: Shifted) ->
     with writing(served.centre.engine, "locking") as session:
         row = session.get_one(ConsoleAccount, "privacy-2")
         row.failures, row.locked_until = 5, served.centre.clock() + timedelta(minutes=1)
+        seal(served.vault, row)
     fields = {"officer": "privacy-2", "password": WORDS}
 
     def tried() -> int:

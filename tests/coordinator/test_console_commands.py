@@ -22,6 +22,10 @@ ISSUER = "https://id.bank.example"
 OIDC = f", oidc: {{issuer: '{ISSUER}', client_id: covenant, client_secret: {{credential: covenant-oidc}}}}"
 
 
+def vault_of(bank: Bank) -> Vault:
+    return Vault(bank.centre.settings.console_key_file)
+
+
 @pytest.fixture
 def bank(tmp_path: Path) -> Iterator[Bank]:
     for found in copied(tmp_path / "bank"):
@@ -40,9 +44,7 @@ def covenant(
 
 def test_accounts_and_subjects_are_listed_without_their_secrets(bank: Bank, covenant: Command) -> None:
     assert "nobody has an account" in covenant("console", "accounts")[2]
-    accounts = Accounts(
-        bank.centre.engine, Vault(bank.centre.settings.console_key_file), Ticking(), lambda _: None, CHEAP
-    )
+    accounts = Accounts(bank.centre.engine, vault_of(bank), Ticking(), lambda _: None, CHEAP)
     secret = made(accounts)
     facts_of(covenant, "console", "tie", "risk-1", "--subject", "\x1b[31mkim".replace("\x1b", "") + "@bank")
     told = facts_of(covenant, "console", "accounts")
@@ -57,7 +59,7 @@ def test_accounts_and_subjects_are_listed_without_their_secrets(bank: Bank, cove
 
 
 def test_a_subject_is_one_officer_until_it_is_untied(bank: Bank, covenant: Command) -> None:
-    sessions = Sessions(bank.centre.engine)
+    sessions = Sessions(bank.centre.engine, vault_of(bank))
     facts_of(covenant, "console", "tie", "privacy-1", "--subject", "kim")
     facts_of(covenant, "console", "tie", "privacy-1", "--subject", "kim")
     left, _, err = covenant("console", "tie", "risk-1", "--subject", "kim")
@@ -67,31 +69,32 @@ def test_a_subject_is_one_officer_until_it_is_untied(bank: Bank, covenant: Comma
     secret = sessions.begin("privacy-1", "oidc", bank.centre.clock())
     assert facts_of(covenant, "console", "untie", "--subject", "kim")["officer"] == "privacy-1"
     assert sessions.find(secret, bank.centre.clock()) is None
-    assert Identities(bank.centre.engine).officer(ISSUER, "kim") is None
+    assert Identities(bank.centre.engine, vault_of(bank)).officer(ISSUER, "kim") is None
     assert covenant("console", "untie", "--subject", "kim")[0] == 2
 
 
 @pytest.mark.parametrize("subject", ["", "x" * 256, "a\nb"])
 def test_a_subject_is_a_line_of_text(bank: Bank, subject: str) -> None:
     with pytest.raises(UsageError, match="1 to 255"):
-        Identities(bank.centre.engine).tie(ISSUER, subject, "privacy-1", bank.centre.clock())
+        Identities(bank.centre.engine, vault_of(bank)).tie(ISSUER, subject, "privacy-1", bank.centre.clock())
 
 
 def test_a_reset_takes_account_links_and_sessions_away(bank: Bank, covenant: Command) -> None:
-    engine, now = bank.centre.engine, bank.centre.clock()
-    accounts = Accounts(
-        engine, Vault(bank.centre.settings.console_key_file), Ticking(), lambda _: None, CHEAP
-    )
+    engine, now, vault = bank.centre.engine, bank.centre.clock(), vault_of(bank)
+    accounts = Accounts(engine, vault_of(bank), Ticking(), lambda _: None, CHEAP)
     made(accounts)
-    link, session = make_link(engine, "privacy-1", now), Sessions(engine).begin("privacy-1", "link", now)
-    other = make_link(engine, "risk-1", now)
+    link, session = (
+        make_link(engine, vault, "privacy-1", now),
+        Sessions(engine, vault).begin("privacy-1", "link", now),
+    )
+    other = make_link(engine, vault, "risk-1", now)
     told = facts_of(covenant, "console", "reset", "privacy-1")
     assert (told["had_account"], told["sessions_ended"]) == (True, 1)
     assert accounts.find("privacy-1") is None
-    assert Sessions(engine).find(session, now) is None
+    assert Sessions(engine, vault).find(session, now) is None
     with pytest.raises(Refused):
-        use_link(engine, link, now)
-    assert use_link(engine, other, now) == "risk-1"
+        use_link(engine, vault, link, now)
+    assert use_link(engine, vault, other, now) == "risk-1"
 
 
 def test_without_a_provider_there_is_nothing_to_tie(

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 import pytest
@@ -24,19 +23,15 @@ from coordinator.office.actors import here
 from protos.rollouts import Canary, RolloutRules
 from simulation.deployment import free_port
 from strategies.errors import Refused
-from tests.coordinator.console_deployed_for_tests import HOSTILE, Desk, desk
+from tests.coordinator.console_deployed_for_tests import HOSTILE, Desk, at
 from tests.coordinator.console_for_tests import Browser
 from tests.coordinator.deploy_for_tests import NAME, Serving
 from tests.coordinator.test_console_models import rows_of
 
+__all__ = ["at"]
+
 PAGE = "/deployments/branch"
 _SHOWN = re.compile(r'name="shown" value="(\d+)"')
-
-
-@pytest.fixture
-def at(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Desk]:
-    with desk(tmp_path / "home", migrated_sqlite) as made:
-        yield made
 
 
 @pytest.fixture

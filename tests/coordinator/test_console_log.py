@@ -20,6 +20,7 @@ from coordinator.console.routes import all_routes
 from coordinator.db import writing
 from coordinator.db.witness_schema import WitnessRow
 from coordinator.governance.log import append, open_log
+from coordinator.governance.witnesses import WitnessBook
 from coordinator.runs import launch_read
 from protos import log_subjects
 from protos.documents import load_document
@@ -29,7 +30,7 @@ from protos.log_export import verify_file
 from protos.log_names import origin_of
 from protos.log_office import CallDenied
 from protos.root import SignedRoot
-from protos.witness import Position, SignedWitness, WitnessStatement, key_part, view_digest
+from protos.witness import Evidence, Position, SignedWitness, WitnessStatement, key_part, view_digest
 from strategies.transparency.merkle import leaf_hash, verify_consistency, verify_inclusion
 from strategies.transparency.notes import Checkpoint, NoteKey, SignedNote
 from tests.coordinator.api_for_tests import approved, plan_of
@@ -302,3 +303,32 @@ def test_nobody_reads_the_log_without_a_session(served: Pages) -> None:
             assert route.needs in RULES
             answered = served.browser().get(route.path.replace("{seq}", "0"))
             assert answered.url.path == "/signin"
+
+
+def test_evidence_of_a_fork_is_on_the_page_of_the_head_with_what_to_do(
+    served: Pages, auditor: Browser
+) -> None:
+    assert "does not fit this log" not in auditor.get("/log/head").text
+    assert auditor.get("/log/evidence/1").status_code == 400
+    centre = served.centre
+    book = WitnessBook(centre.engine, centre.clock)
+    (launched,) = served.bank.told("launch")
+    note = open_log(centre.engine, centre.settings, centre.clock).checkpoint().encoded
+    evidence = Evidence(shows="split", site="west", notes=(note,))
+    book.add(launched.run, evidence)
+    page = auditor.get("/log/head").text
+    assert "Two heads were signed that are of no one log" in page
+    assert "stands: nothing is launched" in page
+    (row,) = csv.DictReader(io.StringIO(auditor.get("/log/head?format=csv&table=evidence").text))
+    head = Checkpoint.parse(SignedNote.parse(note).text)
+    assert row["Heads that were signed"] == f"the log: {head.size} entries, {head.root.hex()[:12]}"
+    (found,) = book.newest_found(5)
+    assert auditor.get(f"/log/evidence/{found.number}").content == evidence.canonical
+    for odd in ("0", "-1", "x", "9" * 30, f"{found.number + 1}"):
+        assert auditor.get(f"/log/evidence/{odd}").status_code == 400
+    assert "See the evidence" in auditor.get("/").text
+    book.settle(found.number, HOSTILE)
+    after = auditor.get("/log/head").text
+    assert "does not fit this log" not in after
+    assert "settled: " in after
+    assert HOSTILE not in after

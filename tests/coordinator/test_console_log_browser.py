@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 from sqlalchemy import text
 
 from coordinator.console.links import PATH, make_link
@@ -52,7 +52,7 @@ def signed_in(served: Pages, browser: Browser) -> Iterator[Page]:
     page = context.new_page()
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
-    secret = make_link(served.centre.engine, "auditor-1", served.centre.clock())
+    secret = make_link(served.centre.engine, served.vault, "auditor-1", served.centre.clock())
     page.goto(f"{served.address}{PATH}?key={secret}")
     page.click("main button")
     page.wait_for_url(f"{served.address}/")
@@ -116,7 +116,7 @@ def test_an_entry_that_was_changed_in_the_database_does_not_hold(served: Pages, 
     try:
         with signed_in(served, browser) as page:
             assert checks(served, page, f"/log/{seq}")["root"] == "broken"
-            assert page.locator("[data-alarm]").is_visible()
+            expect(page.locator("[data-alarm]")).to_be_visible()
             assert checks(served, page, f"/log/{seq - 1}") == HOLDS
     finally:
         put(bytes(before))
@@ -172,6 +172,6 @@ def test_a_browser_without_ed25519_says_so(served: Pages, browser: Browser) -> N
         )
         page.goto(f"{served.address}/log/3")
         page.wait_for_selector("[data-check=signature][data-state=none]")
-        assert page.locator("[data-check=root]").get_attribute("data-state") == "held"
+        expect(page.locator("[data-check=root]")).to_have_attribute("data-state", "held")
         assert "has no Ed25519" in words(page)
         assert not page.locator("[data-alarm]").is_visible()

@@ -6,12 +6,10 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from html import unescape
 from itertools import pairwise
-from pathlib import Path
 
 import httpx
 import pytest
@@ -24,21 +22,15 @@ from protos.model_notes import NoteKind
 from protos.model_stages import Stage
 from strategies.analytics.histograms import ScoreMetrics
 from tests.coordinator.conftest import RUN
-from tests.coordinator.console_deployed_for_tests import HOSTILE, Desk, desk, scored, told
+from tests.coordinator.console_deployed_for_tests import HOSTILE, Desk, at, scored, told
 from tests.coordinator.console_for_tests import Pages, pages
 from tests.coordinator.deploy_for_tests import NAME
 from tests.coordinator.gate_for_tests import passed
 from tests.coordinator.private_for_tests import Templates, templates
 from tests.coordinator.registry_for_tests import GATED, Registry
 
-__all__ = ["templates"]
+__all__ = ["at", "templates"]
 _SHOWN = re.compile(r'name="shown" value="([^"]*)"')
-
-
-@pytest.fixture
-def at(tmp_path: Path, migrated_sqlite: Path) -> Iterator[Desk]:
-    with desk(tmp_path / "home", migrated_sqlite) as made:
-        yield made
 
 
 def stage(at: Desk, version: int) -> Stage:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import httpx
 import pytest
@@ -18,8 +18,10 @@ from joserfc import jwt
 from joserfc.jwk import ECKey, KeySet, OKPKey, RSAKey
 
 from coordinator.console import oidc
+from coordinator.console.console import Console
 from coordinator.console.identities import Identities
 from coordinator.console.oidc import Provider, UnknownKey, judge_id_token
+from coordinator.console.vault import Vault
 from coordinator.control_tls import ControlFiles, control_files
 from coordinator.settings import OidcSection
 from protos.passphrases import PassphraseSource
@@ -46,7 +48,9 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
                 f" client_secret: {{file: '{home / 'client.secret'}'}}, label: Sign in at the bank}}"
             )
             with pages(bank, section) as found:
-                Identities(bank.centre.engine).tie(issuer, SUBJECT, "privacy-1", bank.centre.clock())
+                Identities(bank.centre.engine, Vault(bank.centre.settings.console_key_file)).tie(
+                    issuer, SUBJECT, "privacy-1", bank.centre.clock()
+                )
                 yield found
 
 
@@ -101,6 +105,20 @@ def test_a_sign_in_of_another_browser_signs_nobody_in(served: Pages) -> None:
     to_provider(served, other)
     back = at_provider(served, to_provider(served, attacker))
     assert other.get(back).status_code == 409
+
+
+def test_a_coordinator_that_starts_anew_meanwhile_says_to_sign_in_again(served: Pages) -> None:
+    """Sign-ins under way are in its memory alone."""
+    console = Console.of(served.centre)
+    before = served.browser()
+    back = at_provider(served, to_provider(served, before))
+    assert console.provider is not None  # as another process has it, over the same database
+    told = dict(parse_qsl(urlsplit(back).query))
+    with pytest.raises(Refused, match=r"started anew since; sign in again"):
+        console.provider.finish(told, before.client.cookies[oidc.COOKIE])
+    assert before.get(back).url.path == "/account"  # the one that has it
+    page = before.get(back)
+    assert (page.status_code, 'href="/signin"' in page.text) == (409, True)
 
 
 def test_a_subject_that_nobody_is_gets_no_session(served: Pages) -> None:

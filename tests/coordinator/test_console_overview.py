@@ -245,7 +245,7 @@ def _said(served: Pages, officer: str, words: str) -> dict[str, str] | None:
 
 def test_plans_wait_for_who_can_sign_them(served: Pages) -> None:
     digest = _plan(21).plan.digest[:12]
-    mine = _said(served, "privacy-2", f"({digest}) by author-1 waits for your signature as privacy_officer")
+    mine = _said(served, "privacy-2", f"({digest}) by author-1 waits for your signature as privacy officer")
 
     assert mine is not None
     assert mine["Where"].startswith("your desk, /plans/")

@@ -67,7 +67,7 @@ def test_the_list_says_who_must_still_sign(served: Pages) -> None:
     csv = browser.get("/plans?format=csv")
 
     assert text.index("waits for approval") < text.index(">approved<")
-    assert "1 privacy_officer: privacy-1 or privacy-2" in text
+    assert "1 privacy officer: privacy-1 or privacy-2" in text
     assert csv.headers["content-type"].startswith("text/csv")
     assert len(csv.text.splitlines()) == 3
 

@@ -175,7 +175,7 @@ def test_who_may_not_stop_or_resume_is_not_offered_it_and_is_refused(console: Ra
     if not may_stop:
         assert browser.post(f"/runs/{GOING}/stop", {"confirmed": "stop"}, on="/halt").status_code == 403
     if role != Role.ML_ENGINEER:
-        shown = {"state": "failed", "committed": "0"}
+        shown = {"shown": "failed 0"}
         assert browser.post(f"/runs/{FAILED}/resume", shown, on="/halt").status_code == 403
     with writing(console.federation.engine, "looking") as session:
         assert session.get_one(Run, GOING).state == RunState.RUNNING
@@ -194,10 +194,9 @@ def test_stopping_takes_a_tick_and_is_done_once(console: Ran) -> None:
     again = browser.post(path, {"confirmed": "stop", "request_id": request}, on=page)
     assert f"nothing was stopped: since this page was shown, {GOING} is stopped" in again.text
 
-    shown = {"state": "failed", "committed": "0"}
-    changed = browser.post(f"/runs/{GOING}/resume", shown, on=page)
+    changed = browser.post(f"/runs/{GOING}/resume", {"shown": "failed 0"}, on=page)
     assert "nothing was resumed: since this page was shown" in changed.text
-    resumed = browser.post(f"/runs/{GOING}/resume", {**shown, "state": "stopped"}, on=page)
+    resumed = browser.post(f"/runs/{GOING}/resume", {"shown": "stopped 0"}, on=page)
     assert "goes on after round 0" in resumed.text
     with writing(console.federation.engine, "looking") as session:
         assert session.get_one(Run, GOING).state == RunState.SUBMITTED

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import expect, sync_playwright
 
 from coordinator.console.links import PATH, make_link
+from coordinator.console.vault import Vault
 from coordinator.rounds.exchange import Answered
 from tests.coordinator.runs_console_for_tests import GOING, PUBLIC, ran
 from tests.coordinator.secure_for_tests import EAST
@@ -30,8 +31,10 @@ def test_a_page_follows_its_run(tmp_path: Path) -> None:
         page, centre, address = context.new_page(), console.pages.centre, console.pages.address
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
-        page.goto(f"{address}{PATH}?key={make_link(centre.engine, 'author-1', centre.clock())}")
+        vault = Vault(centre.settings.console_key_file)
+        page.goto(f"{address}{PATH}?key={make_link(centre.engine, vault, 'author-1', centre.clock())}")
         page.click("main button")
+        page.wait_for_url(f"{address}/")
         runs = context.new_page()
         runs.goto(f"{address}/runs")
 

@@ -11,6 +11,7 @@ import socket
 import ssl
 import time
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -18,14 +19,16 @@ from pathlib import Path
 import httpx
 import pyotp
 import pytest
+from starlette.requests import Request
 
 import coordinator.console
 from coordinator.api.roles import RULES, Rule
 from coordinator.console.app import HEADERS, _Entrance
-from coordinator.console.connections import Bounded
+from coordinator.console.connections import Bounded, Doorstep, address_of
 from coordinator.console.console import Console
 from coordinator.console.links import PATH, make_link
 from coordinator.console.pages.signin import inside
+from coordinator.console.rates import Rates, TooOften
 from coordinator.console.routes import ANYBODY, SIGNED_IN, Route, all_routes
 from coordinator.console.sessions import COOKIE, Sessions
 from coordinator.console.tables import Cell, Column, Table
@@ -64,7 +67,7 @@ def path_of(route: Route) -> str:
 
 
 def token_of(served: Pages, browser: Browser) -> str:
-    session = Sessions(served.centre.engine).find(browser.client.cookies[COOKIE], served.centre.clock())
+    session = served.sessions.find(browser.client.cookies[COOKIE], served.centre.clock())
     assert session is not None
     return session.token
 
@@ -162,7 +165,7 @@ def test_a_stream_ends_with_its_session(served: Pages) -> None:
     with browser.client.stream("GET", "/live") as answered:
         lines = answered.iter_lines()
         assert next(lines)
-        Sessions(served.centre.engine).end_all("auditor-1")
+        served.sessions.end_all("auditor-1")
         rest = list(lines)
     assert "privacy" not in "".join(rest)
     assert browser.get("/live").status_code == 401
@@ -173,7 +176,7 @@ def test_whoever_is_off_the_list_is_out_at_the_next_click_everywhere(served: Pag
     assert one.get("/account").status_code == 200
     served.bank.without("operator-1")
     assert one.get("/account").status_code == 403
-    assert not Sessions(served.centre.engine).of("operator-1", served.centre.clock())
+    assert not served.sessions.of("operator-1", served.centre.clock())
     assert other.get("/account").url.path == "/signin"
 
 
@@ -206,6 +209,15 @@ def test_a_form_that_is_not_this_consoles_own_is_refused(served: Pages, route: R
         assert "does not belong to your session" in answered.text or NO_ROLE in answered.text
 
 
+def test_no_browser_is_told_to_use_tls_only_for_its_own_machine(served: Pages) -> None:
+    """`localhost` is every developer's, on every port; a bank's name for its console is nobody else's."""
+    port = served.address.rpartition(":")[2]
+    for host in (f"127.0.0.1:{port}", f"localhost:{port}"):
+        assert "strict-transport-security" not in served.browser().get("/signin", Host=host).headers
+    named = served.browser().get("/signin", Host="console.bank.example")
+    assert named.headers["strict-transport-security"] == "max-age=31536000"
+
+
 def test_bodies_are_bounded(served: Pages) -> None:
     browser = served.browser("privacy-1")
     origin = {"Origin": served.address}
@@ -222,7 +234,7 @@ def test_bodies_are_bounded(served: Pages) -> None:
 
 def test_a_link_says_whom_it_signs_in(served: Pages) -> None:
     """One that somebody else sends would have its reader work under the sender's name."""
-    secret = make_link(served.centre.engine, "risk-2", served.centre.clock())
+    secret = make_link(served.centre.engine, served.vault, "risk-2", served.centre.clock())
     for _ in range(2):  # to look does not use it up
         assert "as <strong>risk-2</strong>" in served.browser().get(f"{PATH}?key={secret}").text
     assert "risk-2" not in served.browser().get(f"{PATH}?key={secret[:-1]}").text
@@ -232,14 +244,14 @@ def test_a_session_that_a_browser_brings_along_is_not_taken_over(served: Pages) 
     """One that an attacker has planted names nobody afterwards, and one of another officer ends."""
     browser = served.browser("risk-1")
     planted = browser.client.cookies[COOKIE]
-    secret = make_link(served.centre.engine, "privacy-1", served.centre.clock())
+    secret = make_link(served.centre.engine, served.vault, "privacy-1", served.centre.clock())
     browser.post(PATH, {"link": secret})
     assert browser.client.cookies[COOKIE] != planted
-    assert Sessions(served.centre.engine).find(planted, served.centre.clock()) is None
+    assert served.sessions.find(planted, served.centre.clock()) is None
 
 
 def test_the_cookie_is_for_this_host_and_no_script(served: Pages) -> None:
-    secret = make_link(served.centre.engine, "privacy-1", served.centre.clock())
+    secret = make_link(served.centre.engine, served.vault, "privacy-1", served.centre.clock())
     browser = served.browser()
     answered = browser.client.post(
         PATH, data={"link": secret}, headers={"Origin": served.address}, follow_redirects=False
@@ -319,11 +331,11 @@ def test_another_host_name_gets_no_page(served: Pages) -> None:
         assert "privacy-1" not in answered.text
 
 
-def connected(served: Pages) -> ssl.SSLSocket:
-    """A connection that has asked nothing."""
+def connected(served: Pages, own: str = "127.0.0.1") -> ssl.SSLSocket:
+    """A connection from the address `own` that has asked nothing."""
     files = control_files(served.centre.settings, served.centre.clock())
     host, _, port = served.address.removeprefix("https://").partition(":")
-    plain = socket.create_connection((host, int(port)), 10)
+    plain = socket.create_connection((host, int(port)), 10, source_address=(own, 0))
     return ssl.create_default_context(cafile=files.ca).wrap_socket(plain, server_hostname=host)
 
 
@@ -350,6 +362,97 @@ def test_one_address_does_not_take_all_connections(served: Pages, monkeypatch: p
             raise ConnectionResetError
     for each in held:
         each.close()
+
+
+def place_of(answered: httpx.Response) -> object:
+    """The browser's end of the connection on which it was answered."""
+    assert answered.status_code == 200
+    return answered.extensions["network_stream"].get_extra_info("client_addr")
+
+
+def is_cut(held: ssl.SSLSocket) -> bool:
+    """Whether the server has cut a connection; one that it keeps stays silent."""
+    held.settimeout(0.5)
+    try:
+        return held.recv(1) == b""
+    except TimeoutError:
+        return False
+    except OSError:
+        return True
+
+
+def test_strangers_of_several_addresses_keep_nobody_out(
+    served: Pages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where strangers have all their connections, the address with the most gives one up; who is signed in loses none."""
+    for each in served.browsers:  # of other tests
+        each.client.close()
+    browser = served.browser("auditor-1")
+    own = place_of(browser.get("/account"))
+    monkeypatch.setattr(Bounded, "most_strangers", 5)
+    crowd = [
+        connected(served, address)
+        for address in ("127.0.0.2", "127.0.0.2", "127.0.0.3", "127.0.0.3", "127.0.0.3")
+    ]
+    late = connected(served, "127.0.0.4")
+    assert [is_cut(each) for each in (*crowd, late)] == [False, False, True, False, False, False]
+    more = [connected(served, "127.0.0.3") for _ in range(5)]
+    assert not is_cut(crowd[0])
+    assert sum(is_cut(each) for each in more) < 5
+    newcomer = served.browser("risk-1")
+    assert newcomer.get("/halt").status_code == 200
+    assert place_of(browser.get("/account")) == own  # the connection of before
+    for held in (*crowd, late, *more):
+        held.close()
+
+
+def silent(served: Pages, own: str) -> socket.socket:
+    """A connection from the address `own` on which no handshake is begun."""
+    host, _, port = served.address.removeprefix("https://").partition(":")
+    return socket.create_connection((host, int(port)), 10, source_address=(own, 0))
+
+
+def test_connections_without_a_handshake_are_bounded(served: Pages, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each takes a descriptor of the coordinator and a quarter of a mebibyte, before any page's rule is asked."""
+    monkeypatch.setattr(Doorstep, "most", 6)
+    slow = [silent(served, "127.0.0.3"), silent(served, "127.0.0.3")]
+    flood = [silent(served, "127.0.0.2") for _ in range(40)]
+    late = connected(served, "127.0.0.4")
+    host = served.address.removeprefix("https://")
+    late.sendall(f"GET /signin HTTP/1.1\r\nHost: {host}\r\n\r\n".encode())
+    assert late.recv(15) == b"HTTP/1.1 200 OK"
+    for each in flood[:-6]:
+        each.settimeout(4)
+        assert each.recv(1) == b""  # cut; else this times out
+    for each in slow:  # others than the crowd keep theirs
+        each.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            each.recv(1)
+    for each in (*slow, *flood, late):
+        each.close()
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff:ffff:ffff:ffff", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("fe80::1%eth0", "fe80::2%eth0", True),
+        ("10.0.0.1", "10.0.0.2", False),
+        ("", "10.0.0.2", False),
+    ],
+)
+def test_addresses_of_one_holder_are_one(one: str, other: str, same: bool) -> None:
+    """Else whoever has a network of IPv6 tries from a new address each time, and is never too often."""
+    asked = [
+        Request({"type": "http", "client": None if not each else (each, 1), "headers": []})
+        for each in (one, other)
+    ]
+    rates = Rates(lambda: 0.0)
+    rates.take(address_of(asked[0]), burst=1, per_minute=1)
+    again = pytest.raises(TooOften) if same else nullcontext()
+    with again:
+        rates.take(address_of(asked[1]), burst=1, per_minute=1)
 
 
 @pytest.mark.slow
@@ -472,6 +575,7 @@ def test_templates_need_no_exception_from_the_policy(template: Path) -> None:
         "an attribute that htmx evaluates": r"hx-on|hx-vals\s*=\s*['\"]?js:|hx-trigger\s*=\s*\"[^\"]*\[|javascript:",
         "an inline script": r"<script(?![^>]*\ssrc=)(?![^>]*type=\"application/json\")",
         "a file of elsewhere": r"(?:src|href|action)\s*=\s*[\"'](?:https?:)?//",
+        "data that counts as markup, as translations do": r"\{\{[^}]*\b_\((?![\"'])|=\s*_\((?![\"'])",
         "text that is not escaped": r"\|\s*safe|autoescape\s+false|Markup\(",
     }.items():
         found = re.search(pattern, text, re.IGNORECASE)
@@ -515,12 +619,26 @@ def test_no_text_is_a_formula_in_a_file(first: str) -> None:
     assert row[1] == "-1.5"  # a number stays one
 
 
+@pytest.mark.parametrize("within", [";=", "; =", ';"=', ";+", ";-", ";@", "\n=", "\t=", ";\uff1d"])
+def test_no_text_is_a_formula_where_the_semicolon_ends_a_cell(within: str) -> None:
+    """As in most of Europe: a spreadsheet there reads the line at its semicolons, whatever is quoted."""
+    table = Table(
+        name="x",
+        caption="x",
+        columns=[Column("Why"), Column("n")],
+        rows=[[Cell(f"agreed{within}HYPERLINK()"), Cell(1)]],
+    )
+    cells = [each.strip(' "') for each in re.split(r"[;\t\r\n]", table.csv)]
+    assert any(each.startswith("'") for each in cells)
+    assert not any(each.startswith(("=", "+", "-", "@", "\uff1d")) for each in cells)
+
+
 def test_no_secret_of_a_sign_in_is_written_down(
     served: Pages, capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
     """Not in what the process says, not in the database's file, not in anything in the coordinator's folder."""
     password, wrong = "correct horse battery staple", "typed into the wrong field"
-    link = make_link(served.centre.engine, "author-1", served.centre.clock())
+    link = make_link(served.centre.engine, served.vault, "author-1", served.centre.clock())
     browser = served.browser()
     browser.get(f"{PATH}?key={link}")
     browser.post(PATH, {"link": link})

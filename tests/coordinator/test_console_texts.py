@@ -68,13 +68,18 @@ def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pages]:
             yield found
 
 
+NOTHING = (
+    "Nothing is halted, and nothing ever was. The form above halts everything, a run that goes, or a site."
+)
+
+
 @pytest.mark.usefixtures("pseudo")
 def test_pages_are_in_the_language_that_the_browser_asks_for(served: Pages) -> None:
     browser = served.browser("privacy-1")
     browser.client.headers["Accept-Language"] = "eo, en;q=0.5"
     page = browser.get("/halt").text
     assert '<html lang="eo">' in page
-    for text in ("What to halt", "Nothing is halted.", "Halts", "Overview", "Live"):
+    for text in ("What to halt", NOTHING, "Halts", "Overview", "Live"):
         assert strange(text) in page, text
         assert f">{text}<" not in page, text
     done = browser.post("/halt", {"scope": "site west", "reason": "Halts", "confirmed": "halt"})

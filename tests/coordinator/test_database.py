@@ -85,8 +85,9 @@ def test_migrated_schema_equals_the_created_one_in_checks_and_partial_indexes(en
     console = {f"console_{name}" for name in ("accounts", "drafts", "identities", "links", "sessions")}
     core = {"attempts", "checkpoints", "models", "rounds", "runs", "sites"}
     progress = {"site_exchanges", "sites_heard"}
-    expected = (core, ledger, log, halts, office, recovery, registry, policies, deploy, console, progress)
-    assert set(migrated) == set().union(*expected)
+    monitors = {"alert_outbox", "drift_alarms", "drift_monitors", "drift_windows"}
+    expected = (core, ledger, log, halts, office, recovery, registry, policies, deploy, console)
+    assert set(migrated) == set().union(*expected, progress, monitors, {"retraining_drafts"})
     with engine.begin() as connection:
         Base.metadata.drop_all(connection)
         Base.metadata.create_all(connection)
@@ -460,3 +461,24 @@ def test_another_kind_of_url_is_refused_without_repeating_it(url: str) -> None:
     with pytest.raises(UsageError, match="use sqlite:///") as caught:
         open_database(url)
     assert "s3cret" not in str(caught.value)
+
+
+def test_a_connection_of_sqlite_that_was_given_megabytes_is_closed_after_its_transaction(
+    sqlite_url: str,
+) -> None:
+    """Its statement, which is cached, would hold a copy of them."""
+    engine = open_database(sqlite_url)
+
+    def connected(given: bytes) -> object:
+        with engine.begin() as connection:
+            connection.execute(text("SELECT length(:given)"), {"given": given})
+            return connection.connection.driver_connection
+
+    first = connected(b"small")
+    assert connected(bytes(1 << 20)) is first
+    assert connected(bytes((1 << 20) + 1)) is first
+    second = connected(b"small")
+    assert second is not first
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        first.execute("SELECT 1")  # type: ignore[attr-defined]
+    assert connected(b"small") is second

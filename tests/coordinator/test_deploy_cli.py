@@ -86,6 +86,29 @@ def test_from_an_approved_version_to_what_serves(works: Works, service: Serving,
     assert {(each["version"], each["until"] is None) for each in past} == {(1, True), (1, False), (2, False)}
 
 
+def test_nothing_is_decided_on_what_is_not_so_any_more(
+    works: Works, service: Serving, covenant: Command
+) -> None:
+    started(covenant, 1, "--seen", "0")
+    first = settled(covenant)["target"]["revision"]
+    works.approved(2)
+    for decision in (
+        ("start", "lending-default@2", "--target", "branch"),
+        ("renew", "branch"),
+        ("rollback", "branch"),
+    ):
+        code, out, err = covenant("deploy", *decision, "--why", "w", "--seen", str(first - 1))
+        assert (code, out) == (3, "")
+        assert f"branch has come to order {first}" in " ".join(err.split())
+    started(covenant, 2, "--canary", "0.1", "--seen", str(first))
+    settled(covenant)
+    code, _, _ = covenant("deploy", "promote", "branch", "--full", "--why", "w", "--seen", str(first))
+    assert (code, settled(covenant)["rollouts"][0]["state"]) == (3, "canary")
+    now = settled(covenant)["target"]["revision"]
+    facts_of(covenant, "deploy", "rollback", "branch", "--why", "w", "--seen", str(now))
+    assert service.opened["stable"].version == 1
+
+
 @pytest.mark.parametrize(
     ("arguments", "reason"),
     [

@@ -18,10 +18,11 @@ from coordinator.governance.policies.packs import publish
 from coordinator.governance.replay import Replay
 from coordinator.registry.versions import get_version
 from protos.log_audit import Audit, AuditRefused
-from protos.log_deploy import Deployed, DeployStory, RecallConfirmed, RecallOrdered
+from protos.log_deploy import DeployStory
+from protos.log_deploy_events import Deployed, RecallConfirmed, RecallOrdered
 from protos.log_entries import LogEntry, ModelRegistered, What
 from protos.log_gate import GateJudged
-from protos.log_registry import ModelMoved
+from protos.log_registry_events import ModelMoved
 from protos.model_release import ModelRelease, Released
 from protos.model_stages import Stage
 from protos.rollouts import Canary, Shadow

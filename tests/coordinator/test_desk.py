@@ -6,22 +6,27 @@ import hashlib
 import html
 import json
 import re
+import socket
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from sqlalchemy import text
 
+from coordinator.console.desk import pages as desk_pages
 from coordinator.console.desk.memory import Memory
+from coordinator.console.desk.pages import ROUTES as DESK_ROUTES
 from coordinator.console.desk.plans import plan_at_desk
 from coordinator.db.engine import writing
 from coordinator.governance.log import append
 from coordinator.keys import log_signer
 from coordinator.office.plans import ProposedPlan
 from protos import governance_pb2 as governance
+from protos.approval_rule import ApprovalRule
 from protos.halts import OrderedBy, order_halt
 from protos.log_entries import Halted, LoggedDocument
 from protos.log_office import PlanApproved
@@ -29,7 +34,7 @@ from protos.membership import Role
 from strategies.errors import UsageError
 from strategies.ids import digest
 from strategies.transparency.notes import Checkpoint, SignedNote
-from tests.coordinator.api_for_tests import Bank, approval, authored, plan_of, serving
+from tests.coordinator.api_for_tests import BY_ROLE, Bank, approval, authored, plan_of, serving
 from tests.coordinator.desk_for_tests import Desk, desk_of
 from tests.halts_for_tests import FEDERATION, ordered
 from tests.trust_for_tests import FAR, officers
@@ -141,6 +146,23 @@ def test_the_plan_before_is_the_one_that_the_log_has(bank: Bank, sit: Sit) -> No
     assert "seed" in launched
     assert "protects less" in launched or "as before, or more" in launched
     assert "a newer plan of this name" in desk.get(page_of(first)).text
+
+
+def test_a_plan_that_nobody_was_asked_about_is_not_the_one_before(bank: Bank, sit: Sit) -> None:
+    """Its author would launch it, and have what it changed pass for what was there before."""
+    first = proposed(bank)
+    bank.desk("privacy-1").approve(approval(first, "privacy-1", PRIVACY))
+    bank.desk("risk-1").approve(approval(first, "risk-1", RISK))
+    changed = plan_of(7)
+    for rule in ({"privacy_officer": 0, "model_risk": 0}, {"privacy_officer": 0, "model_risk": 1}):
+        unasked = replace(changed, plan=changed.plan.model_copy(update={"approvals": ApprovalRule(**rule)}))
+        bank.desk("author-1").propose(unasked, authored(unasked))
+        if rule["model_risk"]:
+            bank.desk("risk-1").approve(approval(unasked, "risk-1", RISK))
+        bank.desk("author-1").launch_proposed(unasked.plan.digest, unasked.contract.digest)
+    said = sit("privacy-2").get(page_of(proposed(bank, 7))).text
+    assert "approved by privacy-1 and risk-1" in said
+    assert "launched as" not in said
 
 
 def test_a_plan_that_the_log_approved_and_the_coordinator_has_no_more(bank: Bank, sit: Sit) -> None:
@@ -333,7 +355,7 @@ def test_a_plan_that_the_log_does_not_have(bank: Bank, sit: Sit) -> None:
             request = governance.GetPlanRequest(plan=what.plan.digest, contract=what.contract.digest)
         return honest(method, request, answer)
 
-    desk.client.honest.ask = asked  # type: ignore[method-assign]
+    desk.client.honest.ask = asked
     refused(desk, never, "the log has no entry of plan")
 
 
@@ -608,3 +630,109 @@ def test_the_desk_of_another_federation_is_refused(bank: Bank, sit: Sit, tmp_pat
     (tmp_path / "one.desk").chmod(0o644)
     with pytest.raises(UsageError, match="open to others"):
         Memory(tmp_path / "one.desk", digest("a" * 64))
+
+
+def filled(path: str, what: ProposedPlan) -> str:
+    """A route's path with a plan of this desk in it, or a name that there is not."""
+    return re.sub(r"\{[^}]+\}", "x", path.replace("{plan}", what.plan.digest))
+
+
+def test_every_page_asks_who_comes_and_every_form_whose_it_is(bank: Bank, sit: Sit) -> None:
+    """All routes, by walking: without the cookie nothing is shown, and no form counts that is not this desk's own."""
+    what = proposed(bank)
+    desk = sit("privacy-1")
+    stranger, token = desk.stranger(), desk.session.token
+    assert {method for method, _, _ in DESK_ROUTES} == {"GET", "POST"}
+    for method, path, _ in DESK_ROUTES:
+        inside = desk.session.home + filled(path, what)
+        said = {"token": token, "confirmed": "halt", "scope": "all", "reason": "x"}
+        origin = {"Origin": desk.origin}
+        for knocking in (inside, filled(path, what)):
+            answered = stranger.request(method, knocking, headers=origin)
+            assert "data-knock" in answered.text or answered.status_code == 401, (method, path)
+            assert what.plan.name not in answered.text
+        if method == "POST":
+            forms = [
+                (said, {}),
+                (said, {"Origin": "null"}),
+                (said, {"Origin": "https://elsewhere.example"}),
+                ({**said, "token": ""}, origin),
+                ({**said, "token": token[:-1]}, origin),
+                ({key: value for key, value in said.items() if key != "token"}, origin),
+            ]
+            for form, headers in forms:
+                refused_form = desk.browser.post(inside, data=form, headers=headers)
+                assert refused_form.status_code == 403, (path, form, headers)
+                assert "Nothing was signed" in refused_form.text
+            assert desk.browser.get(inside).status_code in {404, 405}  # no address does what a form does
+    assert desk.signer.labels == []
+    assert desk.client.sent == []
+    assert bank.told("halted") == []
+
+
+@pytest.mark.parametrize("role", list(Role), ids=str)
+def test_no_role_breaks_a_page_or_signs_what_it_may_not(bank: Bank, sit: Sit, role: Role) -> None:
+    what = proposed(bank)
+    desk = sit(BY_ROLE[role])
+    for method, path, _ in DESK_ROUTES:
+        if method == "GET":
+            answered = desk.get(filled(path, what))
+            assert answered.status_code < 500, (path, answered.text)
+    form = {"contract": what.contract.digest, "confirmed": what.plan.digest[:8], "role": str(role)}
+    desk.post(f"/plans/{what.plan.digest}/approve", form, on=page_of(what))
+    may = role in {Role.PRIVACY_OFFICER, Role.MODEL_RISK}
+    assert bool(desk.signer.labels) is may
+    assert len(bank.told("approved")) == may
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        "/../desk.key",
+        "/%2e%2e/%2e%2e/etc/passwd",
+        "/static/x/..%2f..%2fsession.py",
+        "/plans/..%2f..%2f",
+        "/%00",
+        "//",
+    ],
+)
+def test_no_path_of_the_desk_reaches_a_file(bank: Bank, sit: Sit, target: str) -> None:
+    desk = sit("privacy-1")
+    for room in (desk.session.home, ""):
+        with socket.create_connection(("127.0.0.1", desk.session.port), 10) as sock:
+            (cookie,) = list(desk.browser.cookies.jar)
+            lines = (
+                f"GET {room}{target} HTTP/1.1",
+                f"Host: 127.0.0.1:{desk.session.port}",
+                f"Cookie: {cookie.name}={cookie.value}",
+                "Connection: close",
+            )
+            sock.sendall("\r\n".join((*lines, "", "")).encode())
+            told = b""
+            while chunk := sock.recv(65536):
+                told += chunk
+        assert b"root:" not in told
+        assert b"PRIVATE KEY" not in told
+        assert b"def " not in told
+        assert b"content-security-policy" in told.lower()
+
+
+def test_a_list_of_plans_that_was_cut_says_so(bank: Bank, sit: Sit, monkeypatch: pytest.MonkeyPatch) -> None:
+    what = plan_of()
+    bank.desk("author-1").propose(what, authored(what))
+    desk = sit("privacy-1")
+    assert "proposed last" not in desk.get("/").text
+    monkeypatch.setattr(desk_pages, "_MOST", 1)
+    assert "Plans that wait for you, of the 1 that were proposed last" in desk.get("/").text
+
+
+def test_others_on_the_machine_do_not_keep_the_officer_from_the_desk(sit: Sit) -> None:
+    """All come from one address, and whoever opens connections and asks nothing would have them all."""
+    desk = sit("privacy-1")
+    place = ("127.0.0.1", desk.session.port)
+    crowd = [socket.create_connection(place, 10) for _ in range(40)]
+    with httpx.Client(cookies=desk.browser.cookies, timeout=10, trust_env=False) as newcomer:
+        assert newcomer.get(f"{desk.origin}{desk.session.home}/ceilings").status_code == 200
+    assert desk.get("/").status_code == 200
+    for each in crowd:
+        each.close()

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -14,7 +13,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, expect, sync_playwright
 
 from coordinator.console.desk.server import listening
 from coordinator.console.links import PATH, make_link
@@ -47,10 +46,10 @@ def page() -> Iterator[Page]:
 
 
 def sign_in(page: Page, served: Pages, officer: str) -> None:
-    secret = make_link(served.centre.engine, officer, served.centre.clock())
+    secret = make_link(served.centre.engine, served.vault, officer, served.centre.clock())
     page.goto(f"{served.address}{PATH}?key={secret}")
     page.click("main button")
-    page.wait_for_load_state("load")
+    page.wait_for_url(f"{served.address}/")
 
 
 def test_the_command_opens_a_desk_and_closes_it(bank: Bank, tmp_path: Path) -> None:
@@ -87,7 +86,7 @@ def test_the_command_opens_a_desk_and_closes_it(bank: Bank, tmp_path: Path) -> N
         assert what.plan.digest in answered.text
         assert (bank.folder / "access" / "privacy-1.desk").stat().st_mode & 0o077 == 0
     finally:
-        process.send_signal(signal.SIGINT)
+        process.terminate()
         process.wait(20)
 
 
@@ -120,7 +119,7 @@ def test_from_the_hosted_console_to_the_desk_and_back(bank: Bank, page: Page) ->
             page.wait_for_selector("input[name=confirmed]")
             assert desk.session.room in page.url  # which the hosted console does not know
             button = page.locator("form[action$='/approve'] button")
-            assert button.is_disabled()
+            expect(button).to_be_disabled()  # once the page's script ran
             page.fill("input[name=confirmed]", what.plan.digest[:8])
             button.click()
             page.wait_for_selector(".notice")

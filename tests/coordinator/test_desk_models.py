@@ -12,7 +12,7 @@ import pytest
 
 from protos import control_pb2 as control
 from protos.log_entries import LogEntry, What
-from protos.log_registry import ModelApproved
+from protos.log_registry_events import ModelApproved
 from protos.membership import Role
 from protos.model_stages import Stage
 from tests.coordinator.desk_for_tests import Desk, WithoutWire, sitting

@@ -54,6 +54,7 @@ def test_a_superlink_with_a_short_secret_does_not_start(tmp_path: Path) -> None:
         key_file=tmp_path / "superlink.key",
         control_token_file=tmp_path / "short",
         executor_secret_file=tmp_path / "short",
+        traffic_file=tmp_path / "traffic",
         parent_pid=1,
     )
     with pytest.raises(CovenantError, match="holds 5 bytes; a secret needs at least 32"):

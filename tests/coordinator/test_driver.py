@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+import weakref
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -37,6 +38,7 @@ from strategies.analytics.histograms import metrics_from
 from strategies.encoding import vector_digest
 from strategies.errors import CovenantError, Refused, Unreachable
 from strategies.ids import SiteName, site_name
+from strategies.pieces import Pieces, joined
 from strategies.transparency.notes import NoteKey
 from tests.bank_for_tests import RUN, SITES, Bank, make_bank
 from tests.client.loans_for_tests import CONTRACT, loans, plan
@@ -145,6 +147,32 @@ def test_a_run_commits_its_rounds_and_its_metrics(bank: Bank, store: RoundStore)
     assert store.metrics(3) == finished.metrics
     assert finished.metrics.auc > 0.6
     assert exchange.asked[0] == (Stage.PREPARE, 0, SITES)
+
+
+@dataclass
+class Watching(Memory):
+    """Looks, when the next answer is fetched, whether anybody holds the one before."""
+
+    held: list[bool] = field(default_factory=list)
+
+    def ask(
+        self, stage: Stage, frames: Mapping[SiteName, bytes], *, round_number: int, deadline_s: float
+    ) -> Iterator[tuple[SiteName, Outcome]]:
+        for site, outcome in super().ask(stage, frames, round_number=round_number, deadline_s=deadline_s):
+            assert isinstance(outcome, Answered)
+            lies = np.frombuffer(joined(outcome.frame), dtype=np.uint8).copy()
+            seen, answered = weakref.ref(lies), Answered(Pieces((lies.data,)))
+            del lies
+            yield site, answered
+            del answered
+            self.held.append(seen() is not None)
+
+
+def test_an_answer_is_gone_before_the_next_one_is_fetched(bank: Bank, store: RoundStore) -> None:
+    exchange = Watching(bank)
+    drive(bank, exchange, store, plan())
+    assert len(exchange.held) > 2 * len(exchange.asked)
+    assert not any(exchange.held)
 
 
 def test_a_driver_started_again_goes_on_and_ends_with_the_same_model(
@@ -326,7 +354,7 @@ def test_a_champion_is_scored_in_the_clear_as_well(bank: Bank, store: RoundStore
                 CONTRACT,
                 table_from(loans(200, seed=place, first=1000 * place), CONTRACT, renamed={}, named=site),
                 site=site,
-            ).evaluate(finished.model, finished.scaling, scorer)
+            ).score_counts(finished.model, finished.scaling, scorer)
             for place, site in enumerate(SITES)
         ],
         axis=0,

@@ -15,9 +15,9 @@ from sqlalchemy import Engine
 from coordinator.db import writing
 from coordinator.db.schema import Model
 from coordinator.deploy import orders as deciding
-from coordinator.deploy.driving import Driver, desk_of
+from coordinator.deploy.driver import Driver
 from coordinator.deploy.inventory import inventory, orders, recalls, rollouts
-from coordinator.deploy.ordering import Decided
+from coordinator.deploy.issuing import Decided, issuer_of
 from coordinator.deploy.scoring.serving import RefusedState
 from coordinator.deploy.targets.local import LocalTarget
 from coordinator.deploy.targets.settings import LocalSettings
@@ -248,7 +248,7 @@ def test_a_promotion_by_figures_is_of_what_they_were_about(works: Works, service
     works.drive("branch")
     decided = Decided(by="the rollout's rules", why="all is well", at=works.centre.clock())
     supports = frozenset({State.CANARY, State.FULL})
-    deciding.promote(desk_of(works.centre), decided, "branch", Canary(0.5), supports=supports, seen=seen)
+    deciding.promote(issuer_of(works.centre), decided, "branch", Canary(0.5), supports=supports, seen=seen)
     assert next((each.state, each.share) for each in rollouts(works.centre.engine)) == ("canary", 0.1)
 
 

@@ -34,7 +34,7 @@ from coordinator.office.actors import here
 from coordinator.registry.publish import publish
 from coordinator.registry.stages import move
 from protos.log_audit import AuditRefused
-from protos.log_entries import LogEntry
+from protos.log_entries import LogEntry, ModelRegistered
 from protos.log_run_events import RoundEvaluated
 from protos.membership import Role
 from protos.model_notes import ModelNote, NoteKind, state_note
@@ -536,8 +536,10 @@ def test_an_export_gives_the_same_documents_to_whoever_has_the_root(
     federation, file = decided.registry.federation, tmp_path / "log.jsonl"
     export_log(log_of(federation), "demo", file)
     pinned = pinned_by(federation)
+    onnx = tmp_path / "model.onnx"
+    onnx.write_bytes(federation.centre.artifacts.get(decided.story.model.artifacts["model.onnx"]))
     for word in ("", "@1"):
-        story = story_in(file, pinned, None, f"{NAME}{word}")
+        story = story_in(file, pinned, None, f"{NAME}{word}", onnx)
         assert (
             document(story, EvidenceKind.DOSSIER).view()
             == document(decided.story, EvidenceKind.DOSSIER).view()
@@ -551,6 +553,32 @@ def test_an_export_gives_the_same_documents_to_whoever_has_the_root(
             story_in(file, pinned, None, model)
     with pytest.raises(UsageError, match="cannot be read"):
         story_in(tmp_path / "none", pinned, None, NAME)
+
+
+def test_which_way_features_move_scores_comes_from_the_very_file(bare: Evidenced, tmp_path: Path) -> None:
+    federation, file = bare.registry.federation, tmp_path / "log.jsonl"
+    export_log(log_of(federation), "demo", file)
+    told = {
+        name: each
+        for name, each in facts_of(bare.story, EvidenceKind.CARD).items()
+        if name.endswith(".direction")
+    }
+    assert len(told) == len(bare.story.plan.features)
+    assert {each.entries for each in told.values()} == {bare.story.places(ModelRegistered)}
+    assert any(
+        re.match(r"a higher \w+ (raises|lowers) the score, by [+-]", each.shown) for each in told.values()
+    )
+    alone = story_in(file, pinned_by(federation), None, NAME)
+    assert not any(name.endswith(".direction") for name in facts_of(alone, EvidenceKind.CARD))
+    lacks = "Which way each feature moves scores"
+    assert lacks in {each.what for each in document(alone, EvidenceKind.CARD).missing()}
+    assert lacks not in {each.what for each in document(bare.story, EvidenceKind.CARD).missing()}
+    other = tmp_path / "other.onnx"
+    other.write_bytes(b"another model")
+    with pytest.raises(Refused, match="take the one that `covenant model export` writes"):
+        story_in(file, pinned_by(federation), None, NAME, other)
+    with pytest.raises(UsageError, match="cannot be read"):
+        story_in(file, pinned_by(federation), None, NAME, tmp_path / "none")
 
 
 def test_a_log_that_was_changed_gives_no_evidence(decided: Evidenced, tmp_path: Path) -> None:

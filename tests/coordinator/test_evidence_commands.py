@@ -71,7 +71,22 @@ def test_an_officer_states_and_the_documents_say_so(
     assert "Not above 40,000." in (tmp_path / "here/model-card.html").read_text()
     export_log(log_of(registry.federation), "demo", tmp_path / "log.jsonl")
     root = str(registry.federation.layout.home / "root.json")
-    covenant("model", "evidence", MODEL, "there", "--export", "log.jsonl", "--root", root)
+    onnx = registry.federation.centre.artifacts.get(registry.version.artifacts["model.onnx"])
+    (tmp_path / "model.onnx").write_bytes(onnx)
+    covenant(
+        *(
+            "model",
+            "evidence",
+            MODEL,
+            "there",
+            "--export",
+            "log.jsonl",
+            "--root",
+            root,
+            "--onnx",
+            "model.onnx",
+        )
+    )
     for each in found["files"]:
         assert Path(each).read_bytes() == (tmp_path / "there" / Path(each).name).read_bytes()
 
@@ -101,7 +116,7 @@ def test_only_what_is_asked_for_is_written_and_nothing_is_overwritten(
 @pytest.mark.parametrize(
     ("more", "reason"),
     [
-        (("--root", "root.json"), "--root and --members go with --export"),
+        (("--root", "root.json"), "--root, --members, --onnx and --windows go with --export"),
         (("--export", "log.jsonl"), "name it with --root"),
     ],
 )

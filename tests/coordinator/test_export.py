@@ -12,9 +12,16 @@ import onnxruntime
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from safetensors.numpy import load
+from safetensors.numpy import load, save
 
-from coordinator.registry.export import OPSET, Exportable, onnx_bytes, safetensors_bytes
+from coordinator.registry.export import (
+    OPSET,
+    Exportable,
+    onnx_bytes,
+    onnx_pieces,
+    safetensors_bytes,
+    safetensors_pieces,
+)
 from strategies.errors import UsageError
 from strategies.features import CategoricalFeature, Columns, FeatureSpec, NumericFeature, Scaling
 from strategies.ids import Digest
@@ -168,6 +175,39 @@ def test_safetensors_hold_the_float32_parameters_and_their_origin() -> None:
     assert length % 8 == 0
     header = json.loads(data[8 : 8 + length])
     assert header["__metadata__"] == source.metadata
+
+
+def test_both_files_are_those_that_their_libraries_write() -> None:
+    source = exportable((300, 2))
+    data = onnx_bytes(source)
+    model = onnx.load_from_string(data)
+    assert data == model.SerializeToString(deterministic=True)
+    onnx.checker.check_model(model, full_check=True)
+    for tensor in model.graph.initializer[-2 * len(source.model.layers) :]:
+        expected = onnx.numpy_helper.from_array(source.tensors[tensor.name.removeprefix("/")], tensor.name)
+        assert tensor == expected
+    theirs, ours = save(dict(source.tensors), metadata=source.metadata), safetensors_bytes(source)
+    (length,) = struct.unpack_from("<Q", theirs)
+    assert ours[: 8 + length].startswith(theirs[:8])
+    assert json.loads(ours[8 : 8 + length]) == json.loads(theirs[8 : 8 + length])
+    assert ours[8 + length :] == theirs[8 + length :]
+
+
+def test_neither_file_copies_the_weights() -> None:
+    source = exportable((300, 200))
+    weight = source.tensors["layer1.weight"]
+    for file in (onnx_pieces(source), safetensors_pieces(source)):
+        views = [np.frombuffer(part, dtype=np.uint8) for part in file.parts if len(part) == weight.nbytes]
+        assert any(np.shares_memory(view, weight) for view in views)
+
+
+def test_a_graph_that_onnx_finds_wrong_is_not_exported(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where only the shape of a weight is: it is checked as an input of the graph."""
+    source = exportable((3,))
+    wrong = {name: tensor.T if name == "layer0.weight" else tensor for name, tensor in source.tensors.items()}
+    monkeypatch.setitem(source.__dict__, "tensors", wrong)
+    with pytest.raises(onnx.shape_inference.InferenceError):
+        onnx_pieces(source)
 
 
 SCRIPT = """

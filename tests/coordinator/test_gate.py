@@ -27,7 +27,7 @@ from protos.gates import Verdict
 from protos.log_audit import Audit, AuditRefused, audit
 from protos.log_entries import LogEntry
 from protos.log_gate import GateJudged
-from protos.log_registry import ModelMoved
+from protos.log_registry_events import ModelMoved
 from protos.membership import Officer, Role
 from protos.model_stages import Stage
 from protos.plan import Plan

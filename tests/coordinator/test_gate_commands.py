@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from coordinator.api.desk import RemoteDesk
+from coordinator.api.model_desk import RemoteModelDesk
 from coordinator.bootstrap import Centre
 from coordinator.cli.log_words import words_of
 from coordinator.db.engine import reading, writing
@@ -76,14 +76,14 @@ def bank(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bank]:
     yield from serving(tmp_path / "bank", database_url=url)
 
 
-def asked(desk: RemoteDesk) -> tuple[Verdict, Stage]:
-    return desk.validate_model("bad-loans", 1, "a try")
+def asked(desk: RemoteModelDesk) -> tuple[Verdict, Stage]:
+    return desk.validate("bad-loans", 1, "a try")
 
 
 @pytest.mark.parametrize("officer", ["author-1", "risk-1"])
 def test_engineers_and_model_risk_have_a_model_judged_from_another_machine(bank: Bank, officer: str) -> None:
     register(bank.centre, 0.75, GATES)
-    verdict, stage = asked(bank.desk(officer))
+    verdict, stage = asked(bank.model_desk(officer))
     assert (verdict.passed, stage) == (True, Stage.VALIDATED)
     (told,) = bank.told("gate")
     assert isinstance(told, GateJudged)
@@ -94,7 +94,7 @@ def test_engineers_and_model_risk_have_a_model_judged_from_another_machine(bank:
 def test_nobody_else_may(bank: Bank, officer: str) -> None:
     register(bank.centre, 0.75, GATES)
     with pytest.raises(Refused, match="takes ml_engineer or model_risk"):
-        asked(bank.desk(officer))
+        asked(bank.model_desk(officer))
     assert bank.told("gate") == []
     (denied,) = bank.told("denied")
     assert isinstance(denied, CallDenied)
@@ -103,17 +103,17 @@ def test_nobody_else_may(bank: Bank, officer: str) -> None:
 
 def test_a_verdict_that_fails_is_an_answer_and_no_error(bank: Bank) -> None:
     register(bank.centre, 0.65, GATES)
-    verdict, stage = asked(bank.desk("risk-1"))
+    verdict, stage = asked(bank.model_desk("risk-1"))
     assert (verdict.passed, stage) == (False, Stage.CANDIDATE)
     assert verdict.failures == ("auc at least 0.7: it is 0.65",)
 
 
 def test_a_version_that_is_not_there_and_words_that_are_none(bank: Bank) -> None:
     with pytest.raises(UsageError, match="bad-loans@1 is not registered"):
-        asked(bank.desk("risk-1"))
+        asked(bank.model_desk("risk-1"))
     register(bank.centre, 0.75, GATES)
     with pytest.raises(UsageError, match="why"):
-        bank.desk("risk-1").validate_model("bad-loans", 1, "")
+        bank.model_desk("risk-1").validate("bad-loans", 1, "")
 
 
 # --- on the coordinator's own machine -------------------------------------------------------------------------------------

@@ -12,17 +12,27 @@ from typing import Any
 
 import pytest
 from flwr.app import Error, Message
+from flwr.proto.message_pb2 import ObjectTree
 from flwr.proto.node_pb2 import Node, NodeInfo
-from flwr.supercore.inflatable.inflatable_object import get_all_nested_objects, get_object_tree
+from flwr.supercore.inflatable.inflatable_object import (
+    get_all_nested_objects,
+    get_object_tree,
+    iterate_object_tree,
+)
+from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.task_identity import TaskIdentity
 
+from coordinator.flower import arriving
 from coordinator.flower import grid as grid_module
+from coordinator.flower import wire as wire_module
 from coordinator.flower.grid import PromptGrid
 from coordinator.flower.wire import HttpWire
 from coordinator.rounds.exchange import Answered, Outcome, Unanswered
-from protos.envelope import seal
+from protos import envelope
+from protos.envelope import seal, unseal
 from protos.frames import Stage
 from strategies.ids import SiteName, site_name
+from strategies.pieces import Pieces, joined
 from tests.flower_for_tests import message
 
 WEST, SOUTH = site_name("west"), site_name("south")
@@ -49,6 +59,12 @@ class FakeSuperLink:
     node: Node = field(default_factory=lambda: Node(node_id=1))
     run: Any = field(default_factory=lambda: SimpleNamespace(run_id=11))
     happening: list[tuple[float, Any]] = field(default_factory=list)
+    never: set[str] = field(default_factory=set)
+    """Objects that do not come."""
+    lost: set[str] = field(default_factory=set)
+    """Objects that the SuperLink does not know any more."""
+    pushed: dict[str, bytes] = field(default_factory=dict)
+    trees: list[ObjectTree] = field(default_factory=list)
     _objects: dict[str, bytes] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -84,11 +100,29 @@ class FakeSuperLink:
         return SimpleNamespace(messages_list=heads, message_object_trees=trees)
 
     def PullObject(self, request: Any) -> Any:
+        if request.object_id in self.lost:
+            return SimpleNamespace(object_available=False, object_found=False, object_content=b"")
+        if request.object_id in self.never:
+            return SimpleNamespace(object_available=False, object_found=True, object_content=b"")
         if self.late_objects:
             self.late_objects -= 1
             return SimpleNamespace(object_available=False, object_found=True, object_content=b"")
         content = self._objects[request.object_id]
         return SimpleNamespace(object_available=True, object_found=True, object_content=content)
+
+    def _check_message(self, _: Message) -> None:
+        """All of them are well-formed."""
+
+    def PushMessages(self, request: Any) -> Any:
+        self.trees = list(request.message_object_trees)
+        needed = dict.fromkeys(part.object_id for tree in self.trees for part in iterate_object_tree(tree))
+        ids = [f"pushed-{number}" for number in range(len(self.trees))]
+        return SimpleNamespace(objects_to_push=list(needed), session_id="one", message_ids=ids)
+
+    def PushObject(self, request: Any) -> Any:
+        assert request.object_id not in self.pushed
+        self.pushed[request.object_id] = request.object_content
+        return SimpleNamespace(stored=True)
 
     def ConfirmMessageReceived(self, request: Any) -> None:
         self.confirmed.append(request.message_object_id)
@@ -240,7 +274,9 @@ class ManySites:
         first, self.pushed = self.pushed, self.pushed + len(messages)
         return [f"message-{number}" for number in range(first, self.pushed)]
 
-    def pull(self, message_ids: Collection[str]) -> Iterator[tuple[str, Message]]:
+    def pull(
+        self, message_ids: Collection[str], _wanted: Any, _most_bytes: int
+    ) -> Iterator[tuple[str, Message]]:
         for message_id in list(message_ids):
             reply = message_id.encode() + bytes(self.reply_bytes)
             yield message_id, message(seal(reply), reply_to=message_id)
@@ -300,8 +336,129 @@ def test_an_exchange_does_not_hold_all_its_replies_at_once() -> None:
     assert peak() < 12 * MEGABYTE
 
 
+@dataclass
+class Fetching(ManySites):
+    """A wire that holds nothing of a reply once it has handed it over."""
+
+    def pull(self, message_ids: Collection[str], *_: object) -> Iterator[tuple[str, Message]]:
+        for message_id in list(message_ids):
+            yield message_id, message(seal(bytes(self.reply_bytes)), reply_to=message_id)
+
+
+@pytest.mark.usefixtures("traced")
+def test_a_reply_is_gone_before_the_next_one_is_fetched() -> None:
+    came = 0
+    for _, outcome in exchanged(Fetching(reply_bytes=40 * MEGABYTE)):
+        came += isinstance(outcome, Answered)
+        del outcome
+    assert came == 40
+    assert peak() < 60 * MEGABYTE
+
+
 @pytest.mark.usefixtures("traced")
 def test_an_exchange_whose_outcomes_are_kept_holds_them_all() -> None:
     """The control: what an exchange would be that returns a dict."""
     assert len(dict(exchanged(ManySites()))) == 40
     assert peak() > 40 * MEGABYTE
+
+
+# A reply in several pieces, of which one does not come.
+
+
+@pytest.fixture
+def small_pieces(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(envelope, "PIECE_BYTES", 5)
+
+
+def piece(superlink: FakeSuperLink, number: int) -> str:
+    """The object of a piece of the reply that was announced last."""
+    _, _, reply = superlink.replies[-1]
+    records = list(reply.content.values())
+    return str(records[number - 1].object_id)
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_a_reply_comes_together_from_its_pieces() -> None:
+    superlink = FakeSuperLink()
+    superlink.answer(100.1, 0, b"from the west")
+    superlink.answer(100.1, 1, b"from the south")
+    assert {site: joined(each.frame) for site, each in ask(superlink).items()} == {
+        WEST: b"from the west", SOUTH: b"from the south",
+    }  # fmt: skip
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_a_piece_that_does_not_come_is_named_and_the_others_make_no_answer() -> None:
+    """Its site died while it sent: the SuperLink waits for the piece, and knows no better."""
+    superlink = FakeSuperLink()
+    superlink.answer(100.1, 1, b"from the south")
+    superlink.answer(100.1, 0, b"from the far west")
+    superlink.never.add(piece(superlink, 3))
+    found = ask(superlink)
+    assert found[WEST] == Unanswered(
+        "sent 2 of 4 pieces of its answer before the deadline; piece 3 did not come"
+    )
+    assert isinstance(found[SOUTH], Answered)
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_a_piece_that_the_superlink_has_lost_is_named() -> None:
+    superlink = FakeSuperLink()
+    superlink.answer(100.1, 1, b"from the south")
+    superlink.answer(100.1, 0, b"from the far west")
+    superlink.lost.add(piece(superlink, 4))
+    assert ask(superlink)[WEST] == Unanswered("ended while sending: piece 4 of 4 of its answer never arrived")
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_a_reply_beyond_the_bound_is_no_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(arriving, "MOST_OBJECTS", 4)
+    superlink = FakeSuperLink()
+    superlink.answer(100.1, 0, b"from the far west")
+    superlink.answer(100.1, 1, b"-")
+    found = ask(superlink)
+    assert found[WEST] == Unanswered("sent more than 4 objects in one answer")
+    assert isinstance(found[SOUTH], Answered)
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_of_replies_that_are_half_there_only_one_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both come in the end: what was given up is fetched again."""
+    monkeypatch.setattr(wire_module, "_MOST_SET_ASIDE", 0)
+    superlink = FakeSuperLink()
+    for place, frame in enumerate((b"from the far west", b"from the deep south")):
+        superlink.answer(100.1, place, frame)
+        superlink.never.add(piece(superlink, 4))
+    prompt = grid(superlink)
+    held: list[int] = []
+
+    def come() -> None:
+        held.append(sum(bool(each.contents) for each in prompt.wire._arriving.values()))  # type: ignore[attr-defined]
+        superlink.never.clear()
+
+    superlink.happening.append((103.0, come))
+    assert {joined(each.frame) for each in ask(superlink, prompt).values()} == {
+        b"from the far west",
+        b"from the deep south",
+    }
+    assert held == [1]
+
+
+@pytest.mark.usefixtures("small_pieces")
+def test_a_large_request_is_pushed_object_by_object_and_what_sites_have_in_common_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    superlink = FakeSuperLink()
+    wire = HttpWire(superlink, lambda: superlink.now, superlink.sleep)  # type: ignore[arg-type]
+    vector = bytes(range(64, 84))
+    messages = [
+        Message(seal(Pieces((head, vector))), node, "train") for node, head in ((1, b"west"), (2, b"south"))
+    ]
+    assert list(wire.push(messages)) == ["pushed-0", "pushed-1"]
+    contents = list(superlink.pushed.values())
+    assert sum(vector[:4] in content for content in contents) == 1
+    for tree, expected in zip(superlink.trees, (b"west", b"south"), strict=True):
+        objects = {part.object_id: superlink.pushed[part.object_id] for part in iterate_object_tree(tree)}
+        received = inflate_object_from_contents(tree.object_id, objects)
+        assert isinstance(received, Message)
+        assert joined(unseal(received)) == expected + vector

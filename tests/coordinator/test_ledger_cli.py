@@ -239,7 +239,7 @@ def test_a_draft_says_what_it_takes_and_what_it_will_do(shell: Shell, home: Path
     _, err = shell("ceiling", "draft", *RAISED, "--out", str(file))
     for words in (
         "decision 2 on north/retail-loans",
-        "alerts at 80%",
+        "alerts at 0.8",
         "because: more",
         "it takes 2 privacy officers",
     ):

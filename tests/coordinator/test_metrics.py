@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from coordinator.bootstrap import Centre, open_centre
 from coordinator.cli.centre import init
 from coordinator.db.engine import writing
 from coordinator.db.schema import Run, RunState
+from coordinator.flower.traffic import file_in
 from coordinator.metrics import CentreMetrics
 from coordinator.settings import load_settings
 from protos.documents import read_document
@@ -59,6 +61,37 @@ def test_a_superlink_that_does_not_answer_is_a_figure(centre: Centre) -> None:
     found = figures(centre, leads=False)
     assert (found["covenant_superlink_up"], found["covenant_leading"]) == (0, 0)
     assert "covenant_sites_online" not in found
+
+
+def test_what_the_superlink_has_counted_is_told(centre: Centre) -> None:
+    assert not any(name.startswith("covenant_superlink_requests") for name in figures(centre))
+    file = file_in(centre.settings.home)
+    file.parent.mkdir(parents=True)
+    file.write_bytes(struct.pack("=8Q", 7, 5, 2, 300, 400, 100, 200, 1_500_000))
+    found = figures(centre)
+    assert [found[f"covenant_superlink_{name}_total"] for name in ("requests", "polls", "refused")] == [
+        7,
+        5,
+        2,
+    ]
+    assert found["covenant_superlink_request_seconds_total"] == 1.5
+    assert (
+        found["covenant_superlink_received_bytes_total"],
+        found["covenant_superlink_sent_bytes_total"],
+    ) == (300, 400)
+
+
+def test_counts_of_the_superlink_that_cannot_be_read_leave_the_other_figures(
+    centre: Centre, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = file_in(centre.settings.home)
+    file.unlink(missing_ok=True)
+    file.mkdir(parents=True)
+    found = figures(centre)
+    assert found["covenant_database_up"] == 1
+    assert not any(name.startswith("covenant_superlink_requests") for name in found)
+    said = capsys.readouterr()
+    assert "the SuperLink's count is left out of the metrics" in said.out + said.err
 
 
 def test_a_database_that_does_not_answer_is_a_figure(centre: Centre) -> None:

@@ -18,7 +18,7 @@ from coordinator.governance.policies.stage_rules import judge_for_stage
 from coordinator.registry import approvals
 from protos.log_audit import AuditRefused, audit
 from protos.log_entries import LogEntry
-from protos.log_registry import ModelApproved
+from protos.log_registry_events import ModelApproved
 from protos.membership import Role
 from protos.model_stages import Stage
 from strategies.errors import Refused, UsageError

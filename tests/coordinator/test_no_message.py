@@ -9,7 +9,8 @@ from flwr.supercore.inflatable.inflatable_object import HEAD_BODY_DIVIDER, HEAD_
 from flwr.supercore.inflatable.inflatable_utils import validate_object_content
 
 from client.fleet.connection import RunOverError, _inflate
-from coordinator.flower.wire import HttpWire, _Arriving
+from coordinator.flower.arriving import Arriving
+from coordinator.flower.wire import HttpWire
 from coordinator.rounds.exchange import Unanswered
 
 
@@ -39,7 +40,7 @@ BODIES = pytest.mark.parametrize(
 def test_the_coordinator_takes_it_for_no_answer(body: bytes) -> None:
     tree, contents = message_of(body)
     wire = HttpWire(grid=None, monotonic=lambda: 0.0, sleep=lambda _: None)  # type: ignore[arg-type]
-    found = wire._complete(_Arriving(tree, contents))
+    found = wire._complete(Arriving(tree, 1 << 20, contents), lambda: True)
     assert isinstance(found, Unanswered)
     assert "sent what is no Flower message" in found.reason
 

@@ -14,9 +14,9 @@ from client.shared_models import read_exported
 from coordinator.db.engine import open_database, writing
 from coordinator.documents import read_root
 from coordinator.governance.log import append
-from coordinator.office.desk import LocalDesk
-from coordinator.registry.publish import WEIGHTS_FILE, publish
-from coordinator.registry.versions import get_version, list_versions, register
+from coordinator.office.model_desk import LocalModelDesk
+from coordinator.registry.publish import publish
+from coordinator.registry.versions import WEIGHTS_FILE, get_version, list_versions, register
 from protos import control_pb2 as control
 from protos.keys import SigningKey
 from protos.log_audit import AuditRefused, audit
@@ -68,7 +68,7 @@ def said(
 
 
 def test_it_is_logged_once_verified_by_auditors_and_shown_by_the_registry(federation: Private) -> None:
-    desk, before = LocalDesk(federation.centre), log_of(federation).size()
+    desk, before = LocalModelDesk(federation.centre), log_of(federation).size()
     for _ in range(2):
         assert desk.tell_personal(said(federation)) == ("private@1",)
     assert log_of(federation).size() == before + 1
@@ -83,7 +83,7 @@ def test_it_is_logged_once_verified_by_auditors_and_shown_by_the_registry(federa
 def test_a_model_may_be_named_by_the_file_that_was_handed_over(federation: Private) -> None:
     weights = federation.centre.artifacts.get(registered(federation).artifacts[WEIGHTS_FILE])
     statement = said(federation, sha256_hex(weights))
-    assert LocalDesk(federation.centre).tell_personal(statement) == ("private@1",)
+    assert LocalModelDesk(federation.centre).tell_personal(statement) == ("private@1",)
     assert list_versions(federation.engine)[0].personal == ("north",)
 
 
@@ -104,7 +104,7 @@ def test_the_folder_of_an_exported_model_is_a_shared_model_at_a_site(
 
 
 def test_a_replayed_log_tells_the_same(federation: Private, tmp_path: Path) -> None:
-    LocalDesk(federation.centre).tell_personal(said(federation))
+    LocalModelDesk(federation.centre).tell_personal(said(federation))
     empty: Engine = open_database(f"sqlite:///{tmp_path / 'restored.db'}")
     replayed(empty, [each.body for each in log_of(federation).entries()], pinned_by(federation))
     assert list_versions(empty)[0].personal == ("north",)
@@ -123,7 +123,7 @@ def test_what_does_not_count_is_neither_taken_nor_believed(words: str, federatio
     """The coordinator refuses it; and of one that logs it all the same, the auditor does."""
     statement, before = WRONG[words](federation), log_of(federation).size()
     with pytest.raises(CovenantError, match=words):
-        LocalDesk(federation.centre).tell_personal(statement)
+        LocalModelDesk(federation.centre).tell_personal(statement)
     assert log_of(federation).size() == before
     _log(federation, statement)
     with pytest.raises(AuditRefused, match=words):
@@ -162,7 +162,7 @@ def test_a_sites_operator_hands_it_in_and_the_same_request_gets_the_same_answer(
         bank.listed.next(members=(first.model_copy(update={"identity_key": key_of(site).public}), *others))
     )
     statement = state_personal(FEDERATION, site, Digest("cd" * 32), key_of(site), at=bank.centre.clock())
-    assert bank.desk("operator-1").tell_personal(statement) == ("default@1",)
+    assert bank.model_desk("operator-1").tell_personal(statement) == ("default@1",)
     client, id_ = bank.client("operator-1"), new_id()
     request = control.TellPersonalRequest(request_id=id_, statement=statement.canonical)
     answers = [
@@ -171,5 +171,5 @@ def test_a_sites_operator_hands_it_in_and_the_same_request_gets_the_same_answer(
     ]
     assert [list(each.models) for each in answers] == [["default@1"]] * 2
     assert len(bank.told("personal")) == 1
-    (version,) = bank.desk("auditor-1").models()
+    (version,) = bank.model_desk("auditor-1").versions()
     assert version.personal == (site,)

@@ -154,7 +154,7 @@ def test_the_matrix_says_why_not_and_what_instead(covenant: Command) -> None:
     code, out, _ = covenant("plan", "matrix", "--json")
     assert code == 0
     cells = json.loads(out)["cells"]
-    assert sum(each["allowed"] for each in cells) == 7
+    assert sum(each["allowed"] for each in cells) == 13
     code, out, err = covenant("plan", "matrix")
     assert (code, out) == (0, "")
     for each in cells:

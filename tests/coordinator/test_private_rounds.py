@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import math
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,11 @@ from coordinator.rounds.record import RoundConflict
 from coordinator.runs import needs_of, record, resume
 from protos.codec import encode_reply
 from protos.frames import REFUSAL, Refusal, RefusalCode, Reply, Stage
+from protos.panels_told import require_panels
+from protos.plan_panels import evaluation_cells
 from protos.secure_codec import decode_answer
 from strategies.dp.budget import BudgetRefused
+from strategies.dp.mechanisms import centre_variance, site_variance
 from strategies.errors import CovenantError
 from strategies.ids import Digest, RunId, SiteName
 from strategies.secagg.messages import MaskedInput, UnmaskRequest
@@ -85,6 +89,35 @@ def test_an_attempt_that_opens_nothing_is_charged_at_the_sites_and_not_at_the_ce
     assert [each for each in federation.settled() if each[1:3] == ("train", 1)] == everybody("train", 1, 2)
     for site in FOUR:
         assert federation.charged(site)[1:3] == [("train", 1, 1), ("train", 1, 2)]
+
+
+PANELS = {
+    'salt: "1"}}': 'salt: "1"}, explanations: {clip: 1.5, parts: rows}, profile: {bins: 5}}',
+    "epsilon: 20.0": "epsilon: 49.0",
+}
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_an_evaluation_with_panels_that_is_tried_again_is_charged_twice_and_told_once(
+    make: Make, mode: str
+) -> None:
+    federation = make(MODES[mode] | PANELS)
+    federation.wire.reply_lost = at(Stage.EVALUATE, 2, MaskedInput, [SOUTH, WEST])
+    pooled = federation.drive()
+    assert [each for each in federation.settled() if each[1] == "evaluate"] == everybody("evaluate", 2, 2)
+    for site in FOUR:
+        assert federation.charged(site)[-2:] == [("evaluate", 2, 1), ("evaluate", 2, 2)]
+    asked = [each.asks for each in federation.wire.opening_asks() if each.stage is Stage.EVALUATE]
+    assert asked == [UnmaskRequest]  # of the second attempt alone
+    assert pooled.metrics is not None
+    panels = pooled.metrics.panels
+    assert panels is not None
+    assert panels.profile is not None
+    require_panels(federation.plan, CONTRACT, asdict(pooled.metrics))
+    # The noise of one attempt, by all four sites: none of the one that came to nothing.
+    release, cells = planned(federation.plan).evaluate, evaluation_cells(federation.plan, CONTRACT)
+    one = math.sqrt(4 * site_variance(release) + centre_variance(release))
+    assert panels.profile.noise_std == pytest.approx(one / cells.profile_steps)
 
 
 # --- before anything is opened ----------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from protos.payloads import payload_of, turning_seed
 from protos.plan import Plan
 from protos.plan_releases import gradient_grid
 from protos.plan_training import GradientSums
+from strategies.analytics.histograms import metrics_from
 from strategies.dp.noise import NoiseSeed, discrete_gaussian
 from strategies.encoding import vector_bytes
 from strategies.ids import SiteName
@@ -240,8 +241,8 @@ def test_metrics_and_scaling_count_the_noise_that_is_really_on_the_sum(
     mode: str, variances: dict[tuple[SiteName, ...], float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every survivor's share; in central mode the centre's."""
-    plan, said = private_plan(MODES[mode]), []
-    monkeypatch.setattr(module, "noisy_metrics", lambda counts, std: said.append(std))
+    plan, said, metrics = private_plan(MODES[mode]), [], metrics_from(np.eye(2, dtype=np.int64))
+    monkeypatch.setattr(module, "noisy_metrics", lambda counts, std: said.append(std) or metrics)
     monkeypatch.setattr(module, "noisy_scaling", lambda total, optional, std: said.append(std))
     for survivors, times in variances.items():
         said.clear()

@@ -13,7 +13,8 @@ from coordinator.deploy.scoring.serving import Opened, PackageRef
 from coordinator.documents import read_listed
 from coordinator.governance.log import open_log
 from coordinator.registry.versions import get_version
-from protos.log_deploy import DeployEvent, DeployStory
+from protos.log_deploy import DeployStory
+from protos.log_deploy_events import DeployEvent
 from protos.log_entries import LogEntry
 from protos.model_release import Released
 from protos.model_stages import Stage

@@ -18,7 +18,7 @@ from coordinator.documents import read_root
 from coordinator.office import deployments
 from coordinator.office.actors import here
 from protos.log_audit import AuditRefused, audit
-from protos.log_deploy import Deployed, RolloutStarted, TargetAdded
+from protos.log_deploy_events import Deployed, RolloutStarted, TargetAdded
 from protos.log_entries import LogEntry
 from protos.model_release import Mode, ModelRelease, Released, sign_release
 from protos.model_stages import Stage

@@ -7,13 +7,19 @@ from random import Random
 
 import pytest
 
-from coordinator.db import open_database, writing
+from coordinator.db import open_database, reading, writing
+from coordinator.deploy.gate import validate
+from coordinator.deploy.monitoring.watched import reference_of
 from coordinator.ledger.ceilings import Proposal
+from coordinator.registry.explanations import explained_version
 from coordinator.registry.publish import publish
 from coordinator.registry.stages import move, set_alias
+from coordinator.registry.versions import find_version
 from coordinator.rounds.record import RoundConflict
 from protos.frames import Stage
 from protos.log_audit import audit
+from protos.log_entries import LogEntry
+from protos.log_run_events import RoundEvaluated
 from protos.model_stages import Stage as Stages
 from strategies.errors import CovenantError
 from tests.coordinator.gate_for_tests import PRIVATE, gated, passed
@@ -95,6 +101,11 @@ def with_losses(seed: int) -> Callable[[Private], None]:
     return lived
 
 
+HIDING = {
+    "evaluation: 1.0": "evaluation: 400.0",
+    'salt: "1"}}': 'salt: "1"}, explanations: {clip: 1.5, parts: none}, profile: {bins: 5}}',
+}
+"""Panels beside counts with so much noise that neither class is seen."""
 STORIES: dict[str, Callable[[Private], None]] = {
     "completed": completed,
     "stopped and resumed": stopped_and_resumed,
@@ -130,6 +141,36 @@ def test_the_whole_log_replayed_gives_the_same_tables(story: str, make: Make, tm
     federation = make(gated(PRIVATE))
     STORIES[story](federation)
     require_same(federation, str(tmp_path))
+    audit((each.body for each in log_of(federation).entries()), pinned_by(federation))
+
+
+def test_panels_of_an_evaluation_that_hides_a_class_are_kept_told_and_replayed(
+    make: Make, tmp_path: object
+) -> None:
+    """They are cells of one release, charged with those that show nothing; the version is refused by its gates and watched by its reference."""
+    federation = make(gated("[{metric: auc, at_least: 0.5}]") | HIDING)
+    completed(federation)
+    engine, name = federation.engine, federation.plan.name
+    version = find_version(engine, f"{name}@1")
+    assert version.metrics is None
+    assert version.released is not None
+    assert version.released.profile is not None
+    explained = explained_version(engine, version)
+    assert explained.explanation is not None
+    assert explained.explanation.features or explained.explanation.cannot
+    with reading(engine, "looking") as session:
+        reference = reference_of(session, name, 1)
+    assert set(reference.profile) == set(federation.plan.features)
+    verdict = validate(federation.centre, version, why="a test", by="gate")
+    assert not verdict.passed
+    assert "gave no metrics" in verdict.failures[0]
+    require_same(federation, str(tmp_path))
+    found = [
+        each.what
+        for each in map(LogEntry.from_canonical, (each.body for each in log_of(federation).entries()))
+        if isinstance(each.what, RoundEvaluated)
+    ]
+    assert [(each.metrics, each.panels is None) for each in found] == [(None, False)]
     audit((each.body for each in log_of(federation).entries()), pinned_by(federation))
 
 

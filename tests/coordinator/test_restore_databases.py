@@ -17,6 +17,7 @@ from coordinator import runs
 from coordinator.cli import restores
 from coordinator.console.identities import Identities
 from coordinator.console.links import make_link
+from coordinator.console.seals import holds, seal
 from coordinator.console.sessions import Sessions
 from coordinator.console.vault import Vault
 from coordinator.db import migrate, open_database
@@ -256,6 +257,11 @@ def test_a_backup_of_an_older_schema_is_brought_up_to_date(life: Life, empty: En
         "rollouts",
         "running",
         "running_events",
+        "alert_outbox",
+        "drift_alarms",
+        "drift_monitors",
+        "drift_windows",
+        "retraining_drafts",
         "model_notes",
         "site_exchanges",
         "sites_heard",
@@ -291,13 +297,17 @@ def test_accounts_of_the_console_come_back_and_sessions_and_links_do_not(
     """What was ended or used since the backup would open the console again."""
     restored(life, life.reach(), empty)
     now = life.log.clock()
-    Sessions(empty).begin("privacy-1", "password", now)
-    make_link(empty, "privacy-1", now)
-    Identities(empty).tie("https://id.bank.example", "kim", "privacy-1", now)
     vault = Vault(tmp_path / "console.key")
+    Sessions(empty, vault).begin("privacy-1", "password", now)
+    make_link(empty, vault, "privacy-1", now)
+    Identities(empty, vault).tie("https://id.bank.example", "kim", "privacy-1", now)
     with writing(empty, "setting an account up") as session:
         sealed = vault.seal("privacy-1", "the authenticator's secret")
-        session.add(ConsoleAccount(officer="privacy-1", password="$argon2id$", totp=sealed, made_at=now))
+        account = ConsoleAccount(
+            officer="privacy-1", password="$argon2id$", totp=sealed, totp_step=1, failures=0, made_at=now
+        )
+        seal(vault, account)
+        session.add(account)
     again, back = live_on(life, empty), open_database(f"sqlite:///{tmp_path / 'back.db'}")
     restored(again, again.reach(), back)
     before, after = everything(empty), everything(back)
@@ -307,8 +317,10 @@ def test_accounts_of_the_console_come_back_and_sessions_and_links_do_not(
     for table in ("console_links", "console_sessions"):
         assert (len(before[table]), after[table]) == (1, [])
     with reading(back, "looking") as session:
-        found = session.get_one(ConsoleAccount, "privacy-1").totp
-    assert vault.open("privacy-1", found) == "the authenticator's secret"
+        found = session.get_one(ConsoleAccount, "privacy-1")
+    assert holds(vault, found)
+    assert vault.open("privacy-1", found.totp) == "the authenticator's secret"
+    assert Identities(back, vault).officer("https://id.bank.example", "kim") == "privacy-1"
     back.dispose()
 
 

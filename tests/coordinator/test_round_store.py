@@ -18,6 +18,7 @@ from coordinator.rounds.record import RoundConflict
 from coordinator.rounds.store import RoundStore
 from protos.frames import Stage
 from strategies.analytics.histograms import ScoreMetrics, metrics_from
+from strategies.analytics.panels import Panels, ProfilePanel
 from strategies.encoding import vector_digest
 from strategies.errors import CovenantError
 from strategies.features import Scaling
@@ -56,7 +57,7 @@ def commit(store: RoundStore, number: int, attempt: int, model: np.ndarray = MOD
     store.commit(
         number,
         attempt,
-        aggregate=model * 3,
+        aggregate=store.keep_aggregate(model * 3),
         model=model,
         optimizer=state,
         exchange_s=0.25,
@@ -246,6 +247,19 @@ def test_metrics_belong_to_a_committed_round_and_come_back_equal(store: RoundSto
     assert store.metrics(1) == metrics
 
 
+def test_panels_without_metrics_belong_to_a_committed_round_and_come_back_equal(store: RoundStore) -> None:
+    panels = Panels(
+        noise_std=3.0,
+        profile=ProfilePanel(counts={"age": (1, -2)}, labels={"age": ("a", "b")}, noise_std=4.0),
+    )
+    committed(store, 1)
+    assert store.panels(1) is None
+    attempt = store.next_attempt(Stage.EVALUATE, 1, ROSTER)
+    store.record_no_metrics(1, attempt=attempt, survivors=ROSTER, panels=panels)
+    assert store.metrics(1) is None
+    assert store.panels(1) == panels
+
+
 def test_finishing_voids_what_is_open_and_stops_every_step(store: RoundStore, engine: Engine) -> None:
     attempt = store.open_round(1, ROSTER)
     store.finish("stopped", "the officer said so")
@@ -411,3 +425,26 @@ def test_full_disk_while_committing_leaves_the_round_open_and_the_last_checkpoin
         assert session.query(Checkpoint).count() == finished + 1
     states = [row.state for row in rows(engine)]
     assert states.count(RoundState.COMMITTED) == finished
+
+
+def test_an_aggregate_is_read_when_it_is_asked_for_and_again_once_nobody_holds_it(
+    store: RoundStore, artifacts: ArtifactStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    committed(store, 1)
+    read: list[Digest] = []
+    vector = artifacts.vector
+
+    def counted(name: Digest) -> np.ndarray:
+        read.append(name)
+        return vector(name)
+
+    monkeypatch.setattr(artifacts, "vector", counted)
+    step = store.step(1)
+    assert read == []
+    held = step.aggregate
+    again = step.aggregate
+    assert held is again
+    assert len(read) == 1
+    del held, again
+    assert np.array_equal(step.aggregate, MODEL * 3)
+    assert len(read) == 2

@@ -76,6 +76,17 @@ def test_a_registered_model_is_served_and_its_decisions_are_checked(
     found = facts_of(covenant, "score", "decisions", str(log))
     assert (found["lines"], found["torn_bytes"]) == (1, 0)
     (path,) = log.glob("*.jsonl")
+    request = tmp_path / "request.json"
+    request.write_text(json.dumps(question()))
+    key = log.parent / "decisions.key"
+    explained = facts_of(covenant, "model", "explain", "lending@1", str(request), "--decisions-key", str(key))
+    assert [row["digest"] for row in explained["rows"]] == json.loads(path.read_text())["inputs"]
+    code, _, told = covenant(
+        "model", "explain", "lending@1", str(request), "--decisions-key", str(tmp_path / "none")
+    )
+    assert (code, "name the key of the decision log" in told) == (2, True)
+    assert not (tmp_path / "none").exists()
+    assert covenant("model", "explain", "lending@1", "--decisions-key", str(key))[0] == 2
     path.write_text(path.read_text().replace('"n":1', '"n":2'))
     code, _, told = covenant("score", "decisions", str(log))
     assert code == 3

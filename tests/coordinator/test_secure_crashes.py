@@ -11,7 +11,7 @@ from coordinator.db.schema import Round
 from coordinator.rounds.asking import StaysClosed, TooFewSurvivors
 from coordinator.runs import resume
 from protos import secagg_pb2
-from protos.codec import CodecError
+from protos.codec_fields import CodecError
 from protos.frames import Stage
 from protos.secagg_codec import encode_frame
 from strategies.encoding import vector_digest

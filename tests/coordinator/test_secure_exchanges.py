@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import weakref
+
+import numpy as np
 import pytest
 
+from coordinator.rounds import exchanges
+from coordinator.rounds.exchanges import Requests, _Frames
 from coordinator.rounds.record import RoundConflict
-from protos.frames import Stage
+from protos.frame_size import APART_BYTES
+from protos.frames import SecureRequest, Stage
+from strategies.encoding import Vector, sha256_hex
+from strategies.ids import Digest, SiteName, run_id
+from strategies.pieces import Bytes, joined
+from strategies.secagg.labels import Attempt
 from strategies.secagg.messages import (
     Advertisement,
+    AdvertiseRequest,
     Body,
     Confirmation,
     ConfirmRequest,
+    Frame,
     MaskedInput,
     ShareRequest,
     UnmaskRequest,
 )
+from strategies.secagg.suites import Suite
 from tests.coordinator.secure_for_tests import (
     ASKED_BY,
     EAST,
@@ -203,3 +216,47 @@ def test_a_driver_that_cannot_settle_any_more_asks_for_no_shares(make: Make, sta
     with pytest.raises(RoundConflict, match="another driver"):
         federation.drive()
     assert stage not in [ask.stage for ask in federation.wire.opening_asks()]
+
+
+# --- what is held of them ---------------------------------------------------------------------------------------------
+
+ATTEMPT = Attempt(
+    suite=Suite.P256,
+    plan=Digest("ab" * 32),
+    run=run_id("run-00000000000000ab"),
+    stage="TRAIN",
+    round=2,
+    attempt=1,
+)
+
+
+def test_a_large_request_is_held_by_nobody_once_it_is_sent() -> None:
+    held: list[weakref.ref[Vector]] = []
+
+    def made(_: SiteName) -> SecureRequest:
+        aggregate = np.zeros(APART_BYTES // 8 + 1)
+        held.append(weakref.ref(aggregate))
+        return SecureRequest(frames=(Frame(ATTEMPT, AdvertiseRequest()),), aggregate=aggregate)
+
+    frames = _Frames(Requests(FOUR, made))
+    for site in FOUR:
+        frame = frames[site]
+        assert held[-1]() is not None
+        echo = sha256_hex(frame)
+        del frame
+        assert held[-1]() is None
+        assert frames.echo(site) == echo
+
+
+def test_a_small_request_to_all_sites_is_made_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[SecureRequest] = []
+    encode = exchanges.encode_secure_request
+
+    def counted(request: SecureRequest) -> Bytes:
+        made.append(request)
+        return encode(request)
+
+    monkeypatch.setattr(exchanges, "encode_secure_request", counted)
+    frames = _Frames(dict.fromkeys(FOUR, SecureRequest(frames=(Frame(ATTEMPT, AdvertiseRequest()),))))
+    assert len({joined(frames[site]) for site in FOUR}) == 1
+    assert len(made) == 1

@@ -15,7 +15,7 @@ from coordinator.rounds.question import Question, Receipt
 from coordinator.rounds.roster import Roster
 from protos import training_pb2 as pb
 from protos.frames import Stage
-from protos.plan import PlainAggregation
+from protos.plan_aggregation import PlainAggregation
 from protos.secure_codec import decode_testimony, encode_testimony
 from strategies.encoding import vector_bytes, vector_digest
 from strategies.errors import CovenantError

@@ -20,7 +20,7 @@ from coordinator.registry.stages import move, write_alias
 from coordinator.registry.versions import ModelVersion, find_version, get_version, register
 from coordinator.settings import load_settings
 from protos.log_entries import LogEntry
-from protos.log_registry import ModelMoved
+from protos.log_registry_events import ModelMoved
 from protos.model_stages import MOVES, Stage
 from strategies.encoding import sha256_hex
 from strategies.errors import Refused, UsageError

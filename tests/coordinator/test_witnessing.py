@@ -206,6 +206,38 @@ def test_a_site_that_vouches_a_thousand_times_keeps_nobody_out(make: Make) -> No
     assert SOUTH in federation.driver()._witnessing.ensure(federation.sites)
 
 
+def test_an_attempt_goes_on_where_the_last_one_ended(make: Make) -> None:
+    """Many sites that start at once take longer than one attempt: who has vouched for whom is not asked it again, and no word is lost."""
+    federation = make(secure_plan())
+    asked: list[tuple[SiteName, tuple[SiteName, ...]]] = []
+    slow = {NORTH, SOUTH, WEST}
+
+    def listening(site: SiteName) -> None:
+        answer = federation.wire.participants[site].answer
+
+        def listen(frame: bytes) -> bytes:
+            request = decode_asked(frame)
+            if isinstance(request, WitnessRequest) and request.starts:
+                asked.append((site, tuple(sorted(each.start.site for each in request.starts))))
+                if site in slow:
+                    return b"too late"
+            return answer(frame)
+
+        federation.wire.participants[site].answer = listen  # type: ignore[method-assign]
+
+    for site in federation.sites:
+        listening(site)
+    witnessing = federation.driver()._witnessing
+    with pytest.raises(TooFewSurvivors, match="too few have vouched"):
+        witnessing.ensure(federation.sites)
+    everybody = {site: tuple(each for each in federation.sites if each != site) for site in federation.sites}
+    assert dict(asked) == everybody
+    asked.clear()
+    slow.clear()
+    assert witnessing.ensure(federation.sites) == federation.sites
+    assert dict(asked) == {site: everybody[site] for site in (NORTH, SOUTH, WEST)}
+
+
 def test_nobody_vouches_in_the_name_of_another(make: Make) -> None:
     federation = make(secure_plan())
     west, asked = federation.wire.participants[WEST], []

@@ -36,6 +36,7 @@ from playwright.sync_api import (
 from coordinator.bootstrap import open_centre
 from coordinator.console.links import PATH, make_link
 from coordinator.console.routes import Route, all_routes
+from coordinator.console.vault import Vault
 from coordinator.settings import load_settings
 from protos.egress import child_environment
 from simulation.deployment import free_port
@@ -76,7 +77,8 @@ class Shown:
     def link(self, officer: str) -> str:
         """A new link, as `covenant console link` makes it."""
         centre = open_centre(load_settings(Path(self.facts["home"])))
-        return f"{self.address}{PATH}?key={make_link(centre.engine, officer, centre.clock())}"
+        vault = Vault(centre.settings.console_key_file)
+        return f"{self.address}{PATH}?key={make_link(centre.engine, vault, officer, centre.clock())}"
 
 
 @contextmanager
@@ -267,7 +269,11 @@ def _links(page: str, path: str) -> list[tuple[str, str]]:
         (urljoin(path, html.unescape(where)) + _FILLED.get(where, ""), kind)
         for kind, where in _LEADS.findall(page)
     ]
-    return [(where.partition("#")[0], kind) for where, kind in found if not urlsplit(where).netloc]
+    return [
+        (where.partition("#")[0], kind)
+        for where, kind in found
+        if not urlsplit(where).netloc and not where.startswith("data:")
+    ]
 
 
 EVERYBODY: Final = tuple(ROLES)

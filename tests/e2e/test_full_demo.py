@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,31 @@ pytestmark = [pytest.mark.engine, pytest.mark.slow]
 def reasons_of(contract: Path) -> set[str]:
     columns = load_document(contract, Contract).columns.values()
     return {each.reason for each in columns if each.reason is not None}
+
+
+def require_loop(drift: dict[str, Any], retraining: dict[str, Any], serves: str) -> None:
+    assert (drift["model"], drift["places"], drift["cause"]) == (serves, ["branch"], "population shift")
+    assert drift["features"][0] == "funded_amnt"
+    assert (drift["false_alarm_rate"], drift["horizon"]) == (0.05, 60)
+    assert 0 < drift["epsilon"] <= 8.0
+    assert (
+        drift["outcomes"] >= 4000
+    )  # two windows of the campaign, and on a busy machine one of others' before
+    moved = {
+        what: [each["moved"] for each in drift["windows"] if each["applicants"] == what]
+        for what in ("ordinary", "of the campaign")
+    }
+    assert not any(moved["ordinary"])
+    assert any("input funded_amnt" in each for each in moved["of the campaign"])
+
+    first, again = retraining["first"], retraining
+    assert (first["alarm"], first["drafted_by"]) == (drift["alarm"], "an alarm")
+    assert "no outcomes have arrived" in first["said"]
+    assert (again["author"], again["champion"]) == ("ml-engineer", serves)
+    assert first["draft"] != again["draft"]
+    assert again["rounds"] > 0
+    assert len(again["plan"]) == 64
+    assert again["gain"]["windows"] >= 2
 
 
 def test_from_officers_machines_to_an_auditors_table(tmp_path: Path) -> None:
@@ -87,8 +113,9 @@ def test_from_officers_machines_to_an_auditors_table(tmp_path: Path) -> None:
         assert (
             0 < each["opened"]["epsilon"] <= each["charged"]["epsilon"] <= each["ceiling"]["epsilon"] == 9.0
         )
+    require_loop(facts["drift"], facts["retraining"], deployed["first"])
     for name in governed["machines"]:
         there = {each.name for each in (folder / "machines" / name).iterdir()}
-        own = {"lending-club.yaml", "plan-pilot.yaml", "log.jsonl"}
+        own = {"lending-club.yaml", "plan-pilot.yaml", "monitor.yaml", "log.jsonl"}
         assert there - own == {"access", "officer.key", "passphrase", "root.json"}
     assert processes_of(folder) == []

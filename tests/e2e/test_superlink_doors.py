@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import ssl
 
 import httpx
@@ -92,3 +93,27 @@ def test_no_secret_is_in_any_command_line(federation: Federation) -> None:
     assert b"--token" not in ours
     for path in secrets.iterdir():
         assert path.stat().st_mode & 0o077 == 0, path
+
+
+@pytest.mark.parametrize("path", ["/v1/fleet/push-object", "/v1/runtime/push-object"])
+def test_a_body_beyond_the_bound_is_refused_before_it_is_sent(federation: Federation, path: str) -> None:
+    """flwr would read all of it before it asks whose it is."""
+    context = ssl.create_default_context(cafile=str(federation.deployment.home / "tls" / "ca.crt"))
+    with (
+        socket.create_connection(("127.0.0.1", federation.deployment.port), timeout=10.0) as plain,
+        context.wrap_socket(plain, server_hostname="127.0.0.1") as connection,
+    ):
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/protobuf\r\nContent-Length: {1 << 40}\r\n\r\n"
+        connection.sendall(head.encode())
+        assert connection.recv(100).startswith(b"HTTP/1.1 413")
+
+
+def test_a_body_of_no_stated_length_is_refused(federation: Federation) -> None:
+    context = ssl.create_default_context(cafile=str(federation.deployment.home / "tls" / "ca.crt"))
+    with httpx.Client(verify=context, trust_env=False) as client:
+        answer = client.post(
+            f"https://127.0.0.1:{federation.deployment.port}/v1/fleet/push-object",
+            content=iter([b"x" * 100]),
+            headers={"content-type": "application/protobuf"},
+        )
+    assert answer.status_code == 411

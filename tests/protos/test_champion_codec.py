@@ -11,7 +11,8 @@ import pytest
 from hypothesis import given
 
 from protos import training_pb2 as pb
-from protos.codec import CodecError, decode_reply, decode_request, encode_reply, encode_request
+from protos.codec import decode_reply, decode_request, encode_reply, encode_request
+from protos.codec_fields import CodecError
 from protos.frames import ChampionModel, ScoreCounts, Stage
 from protos.secure_codec import decode_asked, encode_secure_request
 from strategies.features import Scaling

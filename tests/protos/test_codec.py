@@ -10,19 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from protos import codec
+from protos import codec_fields
 from protos import training_pb2 as pb
-from protos.codec import (
+from protos.codec import MAX_REASON_CHARACTERS, decode_reply, decode_request, encode_reply, encode_request
+from protos.codec_fields import (
     MAX_COMPONENT_CHARACTERS,
     MAX_COUNTED_ROWS,
     MAX_DOCUMENT_BYTES,
-    MAX_REASON_CHARACTERS,
     MAX_ROSTER,
     CodecError,
-    decode_reply,
-    decode_request,
-    encode_reply,
-    encode_request,
 )
 from protos.frames import (
     Moments,
@@ -423,6 +419,28 @@ BAD_REPLIES: dict[str, tuple[Callable[[pb.Reply], object], str]] = {
         lambda f: setattr(f, "score_counts", np.array([2**63 - 1] * 4).tobytes()),
         "score_counts holds more than",
     ),
+    "panels that are no integers": (
+        lambda f: (setattr(f, "score_counts", np.array([1, 1]).tobytes()), setattr(f, "panels", bytes(9))),
+        "panels has 9 bytes",
+    ),
+    "too many panels": (
+        lambda f: (
+            setattr(f, "score_counts", np.array([1, 1]).tobytes()),
+            setattr(f, "panels", bytes(8 * 20_001)),
+        ),
+        "it is at most 20000 int64 values",
+    ),
+    "panels beyond what there can be": (
+        lambda f: (
+            setattr(f, "score_counts", np.array([1, 1]).tobytes()),
+            setattr(f, "panels", np.array([-(2**63)]).tobytes()),
+        ),
+        "panels holds a value beyond",
+    ),
+    "panels beside another body": (
+        lambda f: setattr(f, "panels", bytes(8)),
+        "panels and without score_counts",
+    ),
     "refusal that accuses a name that is none": (
         lambda f: f.refusal.CopyFrom(pb.Refusal(code=4, accused="../west")),
         "'../west' is not a site name",
@@ -482,9 +500,9 @@ def test_the_largest_document_is_taken():
 
 
 def test_the_widest_scaling_is_taken_and_one_more_is_not(monkeypatch):
-    monkeypatch.setattr(codec, "MAX_FEATURES", 2)
+    monkeypatch.setattr(codec_fields, "MAX_FEATURES", 2)
     decode_request(encode_request(TRAIN))
-    monkeypatch.setattr(codec, "MAX_FEATURES", 1)
+    monkeypatch.setattr(codec_fields, "MAX_FEATURES", 1)
     with pytest.raises(CodecError, match="a scaling of 2 means"):
         decode_request(encode_request(TRAIN))
 
@@ -517,6 +535,16 @@ def test_a_long_reason_is_cut_on_both_sides():
     unbounded = pb.Reply.FromString(frame)
     unbounded.refusal.reason = long
     assert decode_reply(unbounded.SerializeToString()).body.reason == long[:MAX_REASON_CHARACTERS]
+
+
+def test_panels_travel_beside_score_counts_and_of_a_plan_without_them_not_a_byte():
+    panels = np.array([0, -7, MAX_COUNTED_ROWS, -MAX_COUNTED_ROWS])
+    received = decode_reply(encode_reply(replace(UPDATE, body=ScoreCounts(COUNTS, panels)))).body
+    np.testing.assert_array_equal(received.counts, COUNTS)
+    np.testing.assert_array_equal(received.panels, panels)
+    frame = pb.Reply.FromString(encode_reply(replace(UPDATE, body=ScoreCounts(COUNTS))))
+    assert frame.panels == b""
+    assert decode_reply(frame.SerializeToString()).body.panels.shape == (0,)
 
 
 def test_score_counts_keep_negatives_before_positives():

@@ -171,3 +171,18 @@ def test_a_column_may_have_a_reason_in_the_banks_own_words(column):
     for bad in ("no", '"two\\nlines"', '" spaces "', "x" * 201, '"\\u202eturned"'):
         with pytest.raises(DocumentError, match="printable characters on one line"):
             read(changed(CONTRACT, line, line.replace("}", f", reason: {bad}}}")))
+
+
+def test_an_encoding_is_made_once_and_never_for_other_features_or_another_contract() -> None:
+    contract = read(CONTRACT)
+    spec = contract.feature_spec(["term", "income"])
+    assert contract.feature_spec(("term", "income")) is spec
+    assert [each.name for each in contract.feature_spec(["income", "term"]).features] == ["income", "term"]
+    assert contract.feature_spec(["term", "income"]) == spec
+    renamed = contract.model_copy(update={"columns": {"term": contract.columns["income"]}})
+    assert renamed.feature_spec(["term"]).columns[0] == "term"
+    assert contract == read(CONTRACT)
+    assert contract.digest == read(CONTRACT).digest
+    with pytest.raises(UsageError):
+        contract.feature_spec(["term", "no_such_column"])
+    assert contract.feature_spec(["term", "income"]) == spec

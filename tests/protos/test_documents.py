@@ -272,3 +272,23 @@ def test_any_text_is_read_or_refused_with_a_line(text: str):
     else:
         message = "sample.yaml line 1: nothing to refuse"
     assert message.startswith("sample.yaml line ")
+
+
+@pytest.mark.parametrize("digits", [17, 4300, 4301, 5000])
+@pytest.mark.parametrize("field", ["rounds", "name"])
+def test_a_number_of_any_length_from_another_party_is_refused(field: str, digits: int):
+    """Python writes and reads 4,300 digits; canonical JSON has sixteen."""
+    known = json.loads(Sample().canonical)
+    known["inner"]["rounds"], known["name"] = (0, "x") if field == "rounds" else (1, 0)
+    text = json.dumps(known, sort_keys=True, separators=(",", ":")).replace(
+        f'"{field}":0', f'"{field}":{"9" * digits}'
+    )
+    assert "9" * digits in text
+    with pytest.raises(Refused):
+        Sample.from_canonical(text.encode())
+
+
+@pytest.mark.parametrize("depth", [10, 300, 100_000])
+def test_nested_lists_of_any_depth_from_another_party_are_refused(depth: int):
+    with pytest.raises(Refused):
+        Sample.from_canonical(b'{"rows":' + b"[" * depth + b"]" * depth + b"}")

@@ -19,6 +19,7 @@ OFF = {
     "FLWR_TELEMETRY_ENABLED": "0",
     "FLWR_DISABLE_UPDATE_CHECK": "1",
     "FLWR_DISABLE_RUNTIME_DEPENDENCY_INSTALLATION": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
 }
 LOOPBACK = ["127.0.0.1", "localhost", "[::1]"]
 
@@ -41,7 +42,7 @@ def test_a_no_proxy_from_the_environment_does_not_widen_ours():
 
 
 @pytest.mark.parametrize("switch", OFF)
-def test_flowers_calls_home_are_off_whatever_was_set(switch):
+def test_calls_home_are_off_whatever_was_set(switch):
     assert quiet_environment({})[switch] == OFF[switch]
     assert quiet_environment({switch: "yes please"})[switch] == OFF[switch]
 

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from protos.log_registry import JUDGED, ModelAliased, ModelMoved, RegistryStory
+from protos.log_registry import JUDGED, RegistryStory
+from protos.log_registry_events import ModelAliased, ModelMoved
 from protos.model_stages import MOVES, Stage
 from strategies.encoding import sha256_hex
 from strategies.errors import Refused

@@ -9,12 +9,14 @@ import pytest
 
 from protos.contract import Contract
 from protos.documents import read_document
+from protos.frame_size import MAX_STRUCTURE_BYTES
 from protos.frames import Stage
-from protos.payloads import Payload, payload_of, turning_seed
+from protos.payloads import Payload, most_reply_bytes, payload_of, turning_seed
 from protos.plan import Plan
 from protos.plan_releases import gradient_grid, moment_cells
 from protos.plan_training import GradientSums
-from strategies.dp.mechanisms import CountCells, NoisySum
+from strategies.dp.evaluation_cells import EvaluationCells
+from strategies.dp.mechanisms import NoisySum
 from strategies.errors import UsageError
 from strategies.ids import SiteName, site_name
 from strategies.secagg.payloads import Counts, Moments, WeightedUpdates
@@ -72,7 +74,7 @@ def test_the_levels_are_what_a_site_can_have() -> None:
     assert levels == {
         Stage.PREPARE: moment_cells(plan, RECORDS).levels,
         Stage.TRAIN: gradient_grid(plan, RECORDS).levels(plan.training.expected_batch),
-        Stage.EVALUATE: CountCells(32).levels,
+        Stage.EVALUATE: EvaluationCells(32).levels,
     }
 
 
@@ -140,3 +142,20 @@ def test_another_contract_makes_another_payload() -> None:
     contract = Contract.from_canonical(refusing)
     assert payload_of(plan_of(), contract, Stage.PREPARE, ROSTER).dimension == 5
     assert payload(plan_of(), Stage.PREPARE).dimension == 6
+
+
+@pytest.mark.parametrize(("mode", "unit"), list(product(MODES, UNITS)))
+def test_every_sum_of_a_plan_fits_into_its_largest_reply(mode: str, unit: str) -> None:
+    plan = plan_of(*MODES[mode], *UNITS[unit])
+    most = most_reply_bytes(plan, contract_for(plan)) - MAX_STRUCTURE_BYTES
+    found = [payload(plan, stage) for stage in Stage]
+    assert all(each.ring.packed_size(each.dimension) <= most for each in found)
+    assert most <= 8 * max(each.dimension for each in found)
+
+
+def test_the_largest_reply_has_room_for_a_plan_in_the_clear() -> None:
+    plan = read_document(PLAN, Plan, "plan.yaml")
+    contract = contract_for(plan)
+    parameters = plan.dense_model(contract.feature_spec(plan.features).width).size
+    most = most_reply_bytes(plan, contract) - MAX_STRUCTURE_BYTES
+    assert most == 8 * max(parameters, 2000)

@@ -10,7 +10,9 @@ from pydantic import BaseModel
 
 from protos.documents import read_document
 from protos.plan import Plan
-from protos.plan_diff import _WHOLE, FIELDS, Part, changes, diff, values_of
+from protos.plan_diff import _WHOLE, changes, diff, values_of
+from protos.plan_fields import FIELDS, Part
+from protos.plan_gates import Gate
 from tests.protos.documents_for_tests import PLAN
 from tests.protos.private_for_tests import CUSTOMERS, LOCAL, contract_for, plan_of
 
@@ -58,6 +60,9 @@ LOOSER: Mapping[str, tuple[Any, Any]] = {
     "aggregation.adversary": ("active", "semi-honest"),
     "aggregation.colluding": (2, 1),
     "aggregation.dropouts": (0.1, 0.2),
+    "aggregation.gate.update_norm": (2.5, 5.0),
+    "aggregation.rule.trim": (2, 1),
+    "aggregation.rule.attackers": (2, 1),
     "privacy.mode": ("distributed", "central"),
     "privacy.unit.kind": ("customer", "record"),
     "privacy.unit.max_sites": (3, 2),
@@ -70,10 +75,15 @@ LOOSER: Mapping[str, tuple[Any, Any]] = {
     "privacy.exempt": ((), ("evaluation",)),
     "evaluation.every": (20, 5),
     "evaluation.score_bins": (16, 32),
+    "protected": (("sex",), ("sex", "age_band")),
+    "evaluation.fairness.minimum_group": (100, 50),
+    "evaluation.fairness.bins": (4, 8),
+    "evaluation.explanations.parts": ("none", "sites"),
+    "evaluation.profile.bins": (10, 20),
     "evaluation.champion.features": (("income",), ("income", "term")),
     "gates": (
-        ({"metric": "auc", "over": None, "at_least": 0.7, "at_most": None},),
-        ({"metric": "auc", "over": None, "at_least": 0.6, "at_most": None},),
+        (Gate(metric="auc", at_least=0.7).model_dump(),),
+        (Gate(metric="auc", at_least=0.6).model_dump(),),
     ),
     "approvals.privacy_officer": (2, 1),
     "approvals.model_risk": (1, 0),
@@ -82,6 +92,7 @@ LOOSER: Mapping[str, tuple[Any, Any]] = {
 """By field, from what protects more to what protects less."""
 ALWAYS = {
     "covenant", "purpose", "contract", "sites.populations", "privacy.unit.column", "privacy.neighbours",
+    "training.reweigh.attribute", "aggregation.rule.kind",
 }  # fmt: skip
 
 

@@ -18,7 +18,7 @@ from tests.protos.private_for_tests import CUSTOMERS, MODES, contract_for, plan_
 NONE = read_document(PLAN, Plan, "plan.yaml"), read_document(CONTRACT, Contract, "contract.yaml")
 TITLES = [
     "What is computed", "From whose data", "What leaves a site", "Who sees what", "What it costs", "Who must agree",
-    "What happens when sites drop out", "What is not protected",
+    "What happens when sites drop out", "What a site that lies can do", "What is not protected",
 ]  # fmt: skip
 
 

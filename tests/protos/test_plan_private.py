@@ -9,7 +9,9 @@ import pytest
 
 from protos.contract import Contract
 from protos.documents import DocumentError, read_document
-from protos.plan import MOST_PRIVATE_BINS, Plan, SecureAggregation
+from protos.plan import Plan
+from protos.plan_aggregation import SecureAggregation
+from protos.plan_evaluation import MOST_PRIVATE_BINS
 from protos.plan_fit import check_contract, check_plan
 from protos.plan_privacy import NoPrivacy, Privacy
 from protos.plan_training import GradientSums, LocalTraining, PrivateSteps

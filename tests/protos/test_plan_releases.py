@@ -32,9 +32,10 @@ from protos.plan_releases import (
 )
 from strategies.dp.budget import Account, BudgetRefused, cost_of
 from strategies.dp.curves import ORDERS
+from strategies.dp.evaluation_cells import EvaluationCells
 from strategies.dp.events import Mechanism, Part, Partition, Release
 from strategies.dp.filters import Ceiling
-from strategies.dp.mechanisms import CountCells, MomentCells, site_variance
+from strategies.dp.mechanisms import MomentCells, site_variance
 from strategies.dp.noise import total_variation
 from strategies.dp.units import PrivacyUnit, UnitKind
 from strategies.errors import UsageError
@@ -130,7 +131,7 @@ def test_sensitivities_are_of_one_unit_and_noise_is_the_multiplier_times_them() 
     assert moment_cells(plan, RECORDS) == MomentCells((False, True))
     assert found.prepare.sensitivity == MomentCells((False, True)).sensitivity(1)
     assert found.train.sensitivity == gradient_grid(plan, RECORDS).sensitivity
-    assert found.evaluate.sensitivity == CountCells(32).sensitivity(1)
+    assert found.evaluate.sensitivity == EvaluationCells(32).sensitivity(1)
     assert [found.of(stage).noise_multiplier for stage in STAGES] == pytest.approx([8.0, 1.5, 4.0])
 
 

@@ -55,9 +55,20 @@ def test_the_facts_of_a_plan_are_those_of_the_table_but_for_the_absent_ones(name
 
 def test_the_facts_of_a_model_are_those_of_the_whole_table() -> None:
     facts = facts_of_model()
-    assert set(facts) == {each.name for each in FACTS}
-    for each in FACTS:
+    there = [each for each in FACTS if each.name != "plan.gate_norm"]  # its plan has no gate
+    assert set(facts) == {each.name for each in there}
+    for each in there:
         assert type(facts[each.name]) is TYPES[each.type], each.name
+
+
+def test_a_gate_is_a_fact_with_its_norm() -> None:
+    without = facts_of_plan(contract=CONTRACT)
+    assert without["plan.has_gate"] is False
+    gated = facts_of_plan(
+        ("update_range: 1.0}", "update_range: 1.0, gate: {update_norm: 4.0}}"), contract=CONTRACT
+    )
+    assert gated == {**without, "plan.has_gate": True, "plan.gate_norm": 4.0}
+    assert without["plan.rule"] == "mean"
 
 
 def test_only_numbers_are_metrics() -> None:

@@ -11,7 +11,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from protos import secagg_pb2 as pb
-from protos.codec import MAX_ROSTER, CodecError
+from protos.codec_fields import MAX_ROSTER, CodecError
 from protos.secagg_codec import decode_frame, encode_frame
 from strategies.ids import Digest, RunId, SiteName
 from strategies.secagg.labels import Attempt

@@ -15,7 +15,8 @@ from hypothesis.extra import numpy as arrays
 
 from protos import frames, secagg_pb2, secure_codec
 from protos import training_pb2 as pb
-from protos.codec import MAX_DOCUMENT_BYTES, MAX_ROSTER, CodecError, encode_reply, encode_request
+from protos.codec import encode_reply, encode_request
+from protos.codec_fields import MAX_DOCUMENT_BYTES, MAX_ROSTER, CodecError
 from protos.frames import (
     Checkpoint,
     Moments,

@@ -6,9 +6,10 @@ from itertools import combinations
 
 import pytest
 
-from protos import plan as plans
+from protos import plan_coherence
 from protos.documents import DocumentError, read_document
-from protos.plan import PlainAggregation, Plan, SecureAggregation
+from protos.plan import Plan
+from protos.plan_aggregation import PlainAggregation, SecureAggregation
 from protos.site import SiteConfig
 from strategies.secagg.parameters import sharing_an_honest_site
 from strategies.secagg.payloads import MOST_WEIGHT_RATIO
@@ -92,7 +93,7 @@ def test_a_semi_honest_coordinator_opens_one_sum_of_a_round_whatever_the_minimum
 
 def test_a_smaller_minimum_is_taken_without_the_guard(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control: nothing else refuses it. What two disjoint sums of one round show is in `tests/client/test_one_sum_a_round.py`."""
-    monkeypatch.setattr(plans, "sharing_an_honest_site", lambda *_: 0)
+    monkeypatch.setattr(plan_coherence, "sharing_an_honest_site", lambda *_: 0)
     assert read(sites=7, minimum=3).sites.minimum == 3
 
 

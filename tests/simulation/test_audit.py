@@ -28,7 +28,7 @@ from protos.shell import run_command
 from simulation.audit.result import AuditResult
 from simulation.audit.run import audit
 from simulation.audit.setting import FEWEST, MOST, Audit, audit_of
-from simulation.campaign.campaign import be_quiet
+from simulation.quiet import silence_logs
 from strategies.dp import mechanisms
 from strategies.dp.accountants import RdpAccountant
 from strategies.dp.clipping import clipped_sum
@@ -44,7 +44,7 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
-    be_quiet()
+    silence_logs()
 
 
 # --- faults -----------------------------------------------------------------------------------------------------------
@@ -84,7 +84,7 @@ FAULTS = {
 @pytest.fixture(scope="module")
 def right() -> AuditResult:
     """The audit of the code as it is."""
-    be_quiet()
+    silence_logs()
     return audited(audited_plan(rounds=4), 1, canaries=1000)
 
 

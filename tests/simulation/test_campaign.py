@@ -13,7 +13,7 @@ from sqlalchemy import select
 
 from client.journal.answers import Answers
 from client.journal.file import Journal
-from client.training import TrainingSession
+from client.training import session
 from coordinator.db import errors, writing
 from coordinator.db.schema import Checkpoint, Round, RoundState
 from coordinator.rounds.asking import Asking
@@ -26,10 +26,10 @@ from coordinator.rounds.witnessing import Witnessing
 from coordinator.supervisor import Supervisor
 from protos.frames import Refusal
 from simulation.campaign.campaign import (
-    be_quiet,
     last_steps,
     play_twice,
     shrink,
+    silence_logs,
 )
 from simulation.campaign.invariants import registered
 from simulation.campaign.runner import Played, play
@@ -38,6 +38,7 @@ from simulation.repeat import RepeatsDifferentlyError
 from simulation.world.site import SimulatedSite
 from simulation.world.world import COORDINATOR, SERVER
 from strategies.errors import CovenantError, UsageError
+from strategies.ids import SiteName
 from strategies.server_optimizers import OptimizerState
 
 Patch = pytest.MonkeyPatch
@@ -49,7 +50,7 @@ EPOCH_BYTES = 8
 
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
-    be_quiet()
+    silence_logs()
 
 
 # --- one planted bug for each invariant -------------------------------------------------------------------------------
@@ -101,7 +102,7 @@ def gives_up_dead_drivers(patch: Patch) -> None:
 def answers_anew(patch: Patch) -> None:
     """A site computes again what it has answered, with fresh randomness, as private training would."""
     seeds = itertools.count()
-    patch.setattr(TrainingSession, "_seed", lambda *_: next(seeds))
+    patch.setattr(session, "batch_seed", lambda *_: next(seeds))
     patch.setattr(Answers, "kept", lambda *_: None)
 
 
@@ -151,12 +152,12 @@ def shows_its_input(patch: Patch) -> None:
 def draws_the_same_secrets_again(patch: Patch) -> None:
     """A site's source of randomness begins anew with each start of its process, as a cloned machine's can."""
 
-    def again(self: SimulatedSite) -> Callable[[int], bytes]:
-        secrets = Random(self.site)
+    def again(_: int, named: SiteName, _life: int = 0) -> Callable[[int], bytes]:
+        secrets = Random(named)
         # The journal's epoch is drawn once in its life, and would put what later processes draw out of step.
         return lambda size: bytes(size) if size == EPOCH_BYTES else secrets.randbytes(size)
 
-    patch.setattr(SimulatedSite, "_unsafe_entropy", again)
+    patch.setattr("simulation.world.site.unsafe_site_entropy", again)
 
 
 def forgets_what_it_could_open(patch: Patch) -> None:
@@ -329,7 +330,7 @@ def test_schedules_follow_from_their_seeds_and_stay_within_their_bounds() -> Non
 
 
 def test_places_that_a_schedule_does_not_have_are_refused() -> None:
-    with pytest.raises(UsageError, match=r"--only names 99; the schedule of seed 1 has places 0 to \d"):
+    with pytest.raises(UsageError, match=r"only names 99; the schedule of seed 1 has places 0 to \d"):
         play(1, only=[0, 99])
 
 

@@ -6,7 +6,8 @@ from itertools import pairwise
 
 import pytest
 
-from simulation.campaign.campaign import be_quiet, campaign, last_steps
+from simulation.campaign.campaign import campaign, last_steps
+from simulation.quiet import silence_logs
 
 FIRST = 10
 """So many seeds are played by `make test`, and the others, in parts that share the machine, by `make test-long`."""
@@ -15,7 +16,7 @@ ALL = 260
 
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
-    be_quiet()
+    silence_logs()
 
 
 @pytest.mark.timeout(900)

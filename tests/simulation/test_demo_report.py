@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from protos.shell import people
+from simulation.demo.full_report import Afterwards
+from simulation.demo.loop_report import DriftReport, RetrainingReport, WindowReport
 from simulation.demo.report import AccountReport, AucReport, AuditReport, DemoReport, ScoringReport
 from strategies.dp.units import Guarantee, PrivacyUnit, UnitKind
 
@@ -106,3 +109,85 @@ def test_an_auditors_questions_are_answered_at_the_end(monkeypatch: pytest.Monke
     ):
         assert words in said
     assert report("secure").facts()["audit"]["verified"] is True  # type: ignore[index]
+
+
+def window(
+    number: int, applicants: str, streams: dict[str, Any], moved: list[str], said: str | None
+) -> WindowReport:
+    found = {
+        "number": number,
+        "begins": "2026-01-01T00:00:00+00:00",
+        "streams": streams,
+        "moved": moved,
+        "said": said,
+    }
+    return WindowReport.of(found, applicants)
+
+
+DRIFT = DriftReport(
+    model="m@1",
+    monitor="ab" * 32,
+    window_s=6.0,
+    false_alarm_rate=0.05,
+    horizon=60,
+    planted="a campaign",
+    windows=[
+        window(1, "none", {"score": {"said": "too few rows"}}, [], "too few rows"),
+        window(2, "ordinary", {"score": {"rows": 2010, "psi": [0.01, 0.0, 0.02]}, "input a": {"rows": 1990, "psi": [0.0, 0.0, 0.01]}}, [], None),
+        window(3, "of the campaign", {"input a": {"rows": 2000, "psi": [0.5, 0.4, 0.6]}}, ["input a", "b", "c", "[bold]d"], None),
+    ],
+    alarm="alarm-0123456789abcdef",
+    cause="population shift",
+    features=["a"],
+    places=["branch"],
+    evidence=["a: the distribution moved"],
+    likely="probably another population at branch",
+    outcomes=4000,
+    epsilon=2.5,
+    delta=1e-6,
+)  # fmt: skip
+RETRAINING = RetrainingReport(
+    draft="draft-2222222222222222",
+    model="m",
+    plan="cd" * 32,
+    author="author-1",
+    drafted_by="author-1",
+    sites=["west", "south"],
+    rounds=20,
+    champion="m@1",
+    says=["2 of 2 sites"],
+    gain={"words": "a gain: log loss falls"},
+    first={
+        "draft": "draft-1111111111111111",
+        "drafted_by": "an alarm",
+        "alarm": "alarm-0123456789abcdef",
+        "said": "none is known",
+    },
+)
+
+
+def test_windows_alarm_and_drafts_are_told_in_their_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(people, "_width", 400)
+    full = replace(report("secure"), then=Afterwards(drift=DRIFT, retraining=RETRAINING))
+    with people.capture() as captured:
+        full.show()
+    said = " ".join(captured.get().split())
+    expected = (
+        "m@1 at branch, in windows of 6 s; false alarms at most 0.05 in 60 windows",
+        "none │ │ │ too few rows",
+        "2010 │ score: 0.010 (0.000 to 0.020) │ nothing, further than is tolerated",
+        "input a: 0.500 (0.400 to 0.600) │ input a, b, c and 1 more",
+        "alarm-0123456789abcdef: population shift. probably another population at branch.",
+        "What was planted: a campaign. The windows cost epsilon 2.50 at delta 1e-06 per decision",
+        "draft-1111111111111111 was drafted by an alarm: none is known.",
+        "draft-2222222222222222, plan cdcdcdcdcdcd of 20 rounds at west, south, against m@1. a gain: log loss falls.",
+    )
+    places = [said.index(each) for each in expected]
+    assert places == sorted(places)
+
+
+def test_only_what_was_shown_is_in_the_facts() -> None:
+    full = replace(report("secure"), then=Afterwards(drift=DRIFT, retraining=RETRAINING)).facts()
+    assert {"governed", "deployment", "drift", "retraining"} & set(full) == {"drift", "retraining"}
+    assert full["drift"]["alarm"] == full["retraining"]["first"]["alarm"]  # type: ignore[index]
+    assert full["drift"]["windows"][2]["psi"] == (0.5, 0.4, 0.6)  # type: ignore[index]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from pathlib import Path
@@ -14,16 +15,19 @@ import pytest
 from client.data import table_from
 from client.training import TrainingSession
 from coordinator.main import build
+from protos.plan_aggregation import SecureAggregation
 from protos.shell import run_command
-from simulation.campaign.campaign import be_quiet
-from simulation.experiment import Experiment, invited, run_once_or_twice, simulate
+from simulation.experiment import Experiment, run_once_or_twice, simulate
+from simulation.invitation import invited, with_sites
 from simulation.partition import Even, deal
+from simulation.quiet import silence_logs
 from simulation.repeat import RepeatsDifferentlyError
 from strategies.aggregation import Contribution, total, weighted_mean
 from strategies.analytics.moments import scaling_from
 from strategies.encoding import vector_digest
 from strategies.errors import UsageError
 from strategies.ids import site_name
+from strategies.secagg.parameters import sharing_an_honest_site
 from tests.client.loans_for_tests import CONTRACT, loans, plan
 
 SITES = (site_name("south"), site_name("west"))
@@ -31,7 +35,7 @@ SITES = (site_name("south"), site_name("west"))
 
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
-    be_quiet()
+    silence_logs()
 
 
 def an_experiment(**changes: object) -> Experiment:
@@ -92,9 +96,9 @@ def test_a_run_that_repeats_differently_is_an_error_with_the_difference(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Planted: the sites' batch order comes from a global random state."""
-    from client.training.session import TrainingSession as Session
+    from client.training import session
 
-    monkeypatch.setattr(Session, "_seed", lambda *_: int(np.random.default_rng().integers(1 << 60)))
+    monkeypatch.setattr(session, "batch_seed", lambda *_: int(np.random.default_rng().integers(1 << 60)))
     with pytest.raises(RepeatsDifferentlyError, match="seed 7 repeats differently") as failure:
         run_once_or_twice(an_experiment(), twice=True)
     assert "model_digest" in str(failure.value)
@@ -123,8 +127,23 @@ def test_another_number_of_sites_changes_the_invitation_and_nothing_else() -> No
     assert names[0] == "site-01"
     assert names[-1] == "site-12"
     assert changed.model_copy(update={"sites": given.sites}) == given
-    with pytest.raises(UsageError, match=r"--sites 1 is below the plan's `sites.minimum`, 2"):
+    with pytest.raises(UsageError, match=r"1 sites are fewer than the plan's `sites.minimum`, 2"):
         invited(given, 1)
+
+
+def test_a_plan_for_other_sites_is_read_again_as_a_whole() -> None:
+    """What its sites had of their own is left behind, and what it can't be run with is refused."""
+    given = plan()
+    sites = given.sites.model_copy(
+        update={"weights": {"west": 2}, "populations": {"west": "clients"}, "witnesses": 2}
+    )
+    alone = with_sites(given.model_copy(update={"sites": sites}), (site_name("east"),), 1)
+    assert (alone.sites.invite, alone.sites.minimum, alone.sites.witnesses) == (("east",), 1, 1)
+    assert (dict(alone.sites.weights), alone.sites.populations) == ({}, None)
+    secure = given.model_copy(update={"aggregation": SecureAggregation()})
+    assert invited(secure, 10)[0].sites.minimum == sharing_an_honest_site(10, 1)
+    with pytest.raises(UsageError, match="against an active adversary at most 128 take part"):
+        invited(secure, 129)
 
 
 @pytest.mark.parametrize("share", [-0.1, 1.0, float("nan")])
@@ -195,7 +214,7 @@ def test_a_failed_gate_is_exit_code_1_and_one_sentence(
         (["--partition", "dirichlet:0"], 2, "alpha must be a number above 0"),
         (["--assert", "acu >= 0.7"], 2, "auc"),
         (["--assert", "auc is good"], 2, "METRIC OPERATOR NUMBER"),
-        (["--sites", "1"], 2, "below the plan's `sites.minimum`, 2"),
+        (["--sites", "1"], 2, "1 sites are fewer than the plan's `sites.minimum`, 2"),
         (["--dropout", "1.5"], 2, "use a share from 0 to below 1"),
         (["--contract", "/nowhere.yaml"], 2, "/nowhere.yaml does not exist"),
         (["--junit", "/nowhere/report.xml"], 2, "cannot be written to /nowhere/report.xml"),
@@ -220,7 +239,7 @@ def test_a_campaign_from_the_command_line(capsys: pytest.CaptureFixture[str]) ->
     assert replayed["replay"] == "covenant simulate campaign --seed 29 --only 1"
     assert replayed["trace"]
     for words, sentence in (
-        (["--seed", "1", "--only", "77"], "--only names 77"),
+        (["--seed", "1", "--only", "77"], "only names 77"),
         (["--seed", "1", "--only", "x"], "use places of the schedule"),
         (["--only", "1"], "name it with --seed"),
     ):
@@ -239,3 +258,19 @@ def test_a_campaign_that_finds_something_says_how_to_replay_it(
     said = capsys.readouterr().err
     assert "Replay with: covenant simulate campaign --seed" in said
     assert "breaks runs-end: run-" in said
+
+
+@pytest.mark.parametrize("which", ["plan", "robustness"])
+def test_a_simulation_that_is_terminated_unwinds_like_one_that_is_interrupted(
+    tmp_path: Path, which: str
+) -> None:
+    """A command that found no plan has said so, and by then it knows what to do when it is told to end."""
+    before = signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    try:
+        missing = [str(tmp_path / "none.yaml"), "--data", str(tmp_path / "none.parquet")]
+        with pytest.raises(SystemExit):
+            run_command(lambda: build()(["simulate", which, *missing], standalone_mode=False))
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+    finally:
+        signal.signal(signal.SIGTERM, before)

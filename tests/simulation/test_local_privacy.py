@@ -18,12 +18,13 @@ from coordinator.ledger import Ledger
 from coordinator.rounds.record import RoundRecord
 from protos.contract import Contract
 from protos.frames import Stage
-from protos.plan import Plan, SecureAggregation
+from protos.plan import Plan
+from protos.plan_aggregation import SecureAggregation
 from protos.plan_releases import releases_of
 from protos.plan_training import PrivateSteps
 from protos.site import load_site
-from simulation.campaign.campaign import be_quiet
 from simulation.partition import Even, deal
+from simulation.quiet import silence_logs
 from simulation.unmasked import UnmaskedRun
 from simulation.world.federation import Federation
 from simulation.world.layout import lay_out
@@ -41,7 +42,7 @@ ROWS = 800
 
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
-    be_quiet()
+    silence_logs()
 
 
 def dealt(plan: Plan) -> dict[SiteName, pa.Table]:
@@ -96,7 +97,7 @@ def federated(folder: Path, plan: Plan, *, seed: int) -> Ended:
 @pytest.fixture(scope="module")
 def seventh(tmp_path_factory: pytest.TempPathFactory) -> Ended:
     """The run of seed 7."""
-    be_quiet()
+    silence_logs()
     return federated(tmp_path_factory.mktemp("seventh"), local_plan(), seed=7)
 
 

@@ -21,11 +21,11 @@ from simulation.partition import (
     Even,
     Partition,
     Quantity,
-    _whole,
     deal,
     describe,
     parse_partition,
     read_rows,
+    whole_numbers,
 )
 from strategies.errors import Refused, UsageError
 from strategies.ids import site_name
@@ -167,15 +167,15 @@ def test_the_largest_alpha_deals_evenly(partition: Partition) -> None:
 @settings(deadline=None)
 @given(st.lists(st.floats(0.001, 1.0), min_size=1, max_size=30), st.integers(0, 10_000))
 def test_largest_remainders_add_up(shares: list[float], count: int) -> None:
-    sizes = _whole(np.asarray(shares), count)
+    sizes = whole_numbers(np.asarray(shares), count)
     assert sizes.sum() == count
     exact = np.asarray(shares) / sum(shares) * count
     assert np.abs(sizes - exact).max(initial=0.0) <= 1.0 + 1e-6
 
 
 def test_the_rows_that_are_left_go_to_the_largest_remainders() -> None:
-    assert _whole(np.array([0.42, 0.35, 0.23]), 10).tolist() == [4, 4, 2]
-    assert _whole(np.array([1.0, 1.0, 1.0]), 5).tolist() == [2, 2, 1]
+    assert whole_numbers(np.array([0.42, 0.35, 0.23]), 10).tolist() == [4, 4, 2]
+    assert whole_numbers(np.array([1.0, 1.0, 1.0]), 5).tolist() == [2, 2, 1]
 
 
 @pytest.mark.parametrize(

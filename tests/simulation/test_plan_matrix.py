@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -10,13 +11,14 @@ import pytest
 from coordinator.main import build
 from protos.documents import read_document
 from protos.plan import Plan
+from protos.plan_aggregation import MEAN
 from protos.plan_draft import Kind
 from protos.plan_fit import check_plan
-from protos.plan_matrix import SITES, Cell, algorithms, example, example_contract, matrix
+from protos.plan_matrix import SITES, Cell, algorithms, example, example_contract, matrix, rules
 from protos.shell import run_command
-from simulation.campaign.campaign import be_quiet
 from simulation.experiment import Experiment, simulate
 from simulation.partition import Even, deal
+from simulation.quiet import silence_logs
 from strategies.errors import UsageError
 from strategies.ids import site_name
 from tests.client.loans_for_tests import CONTRACT, loans
@@ -26,7 +28,7 @@ FORBIDDEN = [each for each in matrix() if not each.allowed]
 
 
 def name_of(kind: Kind) -> str:
-    return f"{kind.algorithm}-{kind.privacy}-{kind.aggregation}"
+    return f"{kind.algorithm}-{kind.privacy}-{kind.aggregation}-{kind.rule}"
 
 
 @pytest.mark.parametrize(
@@ -37,15 +39,16 @@ def name_of(kind: Kind) -> str:
     ],
 )
 def test_every_allowed_kind_runs_to_its_end(kind: Kind) -> None:
-    be_quiet()
+    silence_logs()
     plan = read_document(example(kind, CONTRACT), Plan, "plan.yaml")
     check_plan(plan, CONTRACT)
-    assert (plan.training.algorithm, plan.privacy.mode, plan.aggregation.mode) == (
-        kind.algorithm,
-        kind.privacy,
-        kind.aggregation,
+    assert kind == Kind(
+        algorithm=plan.training.algorithm,
+        privacy=plan.privacy.mode,
+        aggregation=plan.aggregation.mode,
+        rule=plan.aggregation.rule_kind,
     )
-    rows = 160 if kind.privacy == "none" else 4000  # fewer would drown in noise, and give no metrics
+    rows = 200 if kind.privacy == "none" else 4000  # fewer would drown in noise, and give no metrics
     tables = deal(loans(rows), tuple(map(site_name, SITES)), Even(), target="status", seed=1)
     result = simulate(Experiment(plan=plan, contract=CONTRACT, tables=tables, partition="evenly", seed=7))
     assert result.completed
@@ -79,7 +82,20 @@ def test_the_matrix_is_of_all_words_that_a_plan_may_use() -> None:
     assert algorithms() == ("fedavg", "fedprox", "dp-fedsgd", "dp-sgd")
     assert {each.kind.privacy for each in matrix()} == {"none", "distributed", "local", "central"}
     assert {each.kind.aggregation for each in matrix()} == {"plain", "secure"}
-    assert len(matrix()) == len({each.kind for each in matrix()}) == 32
+    assert rules() == ("mean", "trimmed-mean", "median", "multi-krum")
+    assert len([each for each in matrix() if each.kind.rule == MEAN]) == 32
+    assert len(matrix()) == len({each.kind for each in matrix()})
+
+
+def test_a_rule_that_compares_updates_goes_with_plain_aggregation_alone() -> None:
+    compared = [each for each in matrix() if each.kind.rule != MEAN]
+    assert {each.kind.rule for each in compared} == set(rules()) - {MEAN}
+    for each in compared:
+        assert each.allowed == (each.kind.aggregation == "plain"), each
+        if each.refusal is not None:
+            assert f"{each.kind.rule} compares the sites' updates, which mode secure hides" in each.refusal
+            assert "gate: {update_norm: 2.5}" in each.refusal
+            assert each.nearest == replace(each.kind, rule=MEAN)
 
 
 def test_the_nearest_plan_keeps_the_privacy_mode() -> None:

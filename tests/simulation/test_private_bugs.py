@@ -23,7 +23,7 @@ from protos.documents import read_document
 from protos.frames import Stage, Statement
 from protos.plan import Plan
 from protos.plan_releases import releases_of
-from simulation.campaign.campaign import be_quiet
+from simulation.quiet import silence_logs
 from simulation.unmasked import UnmaskedRun
 from strategies.dp.clipping import FRACTION_BITS
 from strategies.dp.mechanisms import site_variance
@@ -46,7 +46,7 @@ SOUTH, WEST = site_name("south"), site_name("west")
 
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
-    be_quiet()
+    silence_logs()
 
 
 # --- a site -----------------------------------------------------------------------------------------------------------

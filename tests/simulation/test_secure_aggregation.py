@@ -8,10 +8,11 @@ import pytest
 
 from protos.contract import Contract
 from protos.documents import load_document
-from protos.plan import PlainAggregation, Plan, SecureAggregation
-from simulation.campaign.campaign import be_quiet
+from protos.plan import Plan
+from protos.plan_aggregation import PlainAggregation, SecureAggregation
 from simulation.demo import data
 from simulation.experiment import Experiment, simulate
+from simulation.quiet import silence_logs
 from simulation.result import SimulationResult
 
 DEMO = Path(data.__file__).parent
@@ -19,7 +20,7 @@ DEMO = Path(data.__file__).parent
 
 @pytest.fixture(autouse=True)
 def _quiet() -> None:
-    be_quiet()
+    silence_logs()
 
 
 def demo(

@@ -100,12 +100,12 @@ def test_a_wire_over_any_grid_gives_each_reply_once(grid: MemoryGrid, link: Memo
     wire = wire_over(grid, time.monotonic, time.sleep)
     assert isinstance(wire, GridWire)
     ids = [each for each in wire.push([asked(grid)]) if each is not None]
-    assert dict(wire.pull(ids)) == {}
+    assert dict(wire.pull(ids, lambda _: True, 1 << 20)) == {}
     link.world.clock.sleep(1.0)
-    (reply,) = dict(wire.pull(ids)).values()
+    (reply,) = dict(wire.pull(ids, lambda _: True, 1 << 20)).values()
     assert isinstance(reply, Message)
     assert unseal(reply) == b"echo hello"
-    assert dict(wire.pull(ids)) == {}
+    assert dict(wire.pull(ids, lambda _: True, 1 << 20)) == {}
 
 
 def test_a_message_waits_for_its_node_and_is_delivered_once(grid: MemoryGrid, link: MemoryLink) -> None:

@@ -4,7 +4,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from strategies.aggregation import Contribution, total, weighted_mean
+from strategies.aggregation import (
+    Contribution,
+    RunningSum,
+    WeightedSum,
+    added_in_order,
+    total,
+    weighted_mean,
+)
 from strategies.encoding import vector_digest
 from strategies.errors import Refused, UsageError
 from strategies.ids import SiteName
@@ -88,3 +95,75 @@ def test_what_cannot_be_added_is_refused(combine: object, cohort: list[Contribut
 def test_a_weight_below_one_is_refused(weight: int) -> None:
     with pytest.raises(UsageError, match="the weight of site a"):
         _of("a", [1.0], weight)
+
+
+@given(cohorts())
+def test_a_running_sum_has_the_bits_of_the_mean_at_the_end(cohort: list[Contribution]) -> None:
+    running = RunningSum()
+    for item in sorted(cohort, key=lambda item: item.site):
+        running.add(item)
+    assert vector_digest(running.so_far.mean) == vector_digest(weighted_mean(cohort))
+    ordered = sorted(cohort, key=lambda item: item.site)
+    added = np.zeros(len(ordered[0].vector))
+    for item in ordered:
+        added = added + item.weight * item.vector
+    assert vector_digest(running.so_far.total) == vector_digest(added)
+    assert running.so_far.weight == sum(item.weight for item in cohort)
+
+
+def test_a_running_sum_does_not_change_what_it_said_before() -> None:
+    running = RunningSum()
+    running.add(_of("a", [1.0]))
+    before = running.so_far
+    running.add(_of("b", [2.0]))
+    assert (before.total.tolist(), running.so_far.total.tolist()) == ([1.0], [3.0])
+
+
+def test_a_running_sum_takes_sites_in_order_only() -> None:
+    running = RunningSum()
+    running.add(_of("b", [1.0]))
+    with pytest.raises(UsageError, match="site a comes after b"):
+        running.add(_of("a", [1.0]))
+    with pytest.raises(Refused, match="site b contributed twice"):
+        running.add(_of("b", [1.0]))
+    assert running.so_far.total.tolist() == [1.0]
+
+
+def test_what_is_refused_leaves_a_running_sum_as_it_was() -> None:
+    running = RunningSum()
+    running.add(_of("a", [1.0]))
+    for bad in ([np.nan], [1.0, 2.0]):
+        with pytest.raises(Refused):
+            running.add(_of("b", bad))
+    running.add(_of("b", [2.0]))
+    assert (running.so_far.total.tolist(), running.so_far.weight) == ([3.0], 2)
+
+
+def test_a_running_sum_of_nobody_is_refused() -> None:
+    with pytest.raises(Refused, match="no contributions"):
+        _ = RunningSum().so_far
+
+
+def test_parts_are_added_from_left_to_right() -> None:
+    parts = [WeightedSum(np.array([each]), 1) for each in (1e16, 1.0, -1e16)]
+    assert added_in_order(parts).total.tolist() == [0.0]
+    assert added_in_order([parts[0], parts[2], parts[1]]).total.tolist() == [1.0]
+    assert added_in_order(parts).weight == 3
+
+
+@pytest.mark.parametrize(
+    ("parts", "message"),
+    [
+        ([], "no contributions"),
+        ([WeightedSum(np.zeros(1), 1), WeightedSum(np.zeros(2), 1)], "equally long"),
+        ([WeightedSum(np.array([1.7e308]), 1)] * 2, "beyond the range of float64"),
+    ],
+)
+def test_parts_that_cannot_be_added_are_refused(parts: list[WeightedSum], message: str) -> None:
+    with pytest.raises(Refused, match=message):
+        added_in_order(parts)
+
+
+def test_a_mean_of_no_weight_is_refused() -> None:
+    with pytest.raises(Refused, match="no contributions"):
+        _ = WeightedSum(np.zeros(1), 0).mean

@@ -1,4 +1,5 @@
 import math
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -80,6 +81,24 @@ def test_the_initial_model_of_a_seed_never_changes() -> None:
         == "83c0df02f636c4d36a172cacea845ff588ffafd8b0a77ca84d50bc3748075ac7"
     )
     assert vector_digest(model.initial(seed=2)) != vector_digest(model.initial(seed=1))
+
+
+def test_weights_that_are_drawn_in_blocks_are_those_that_are_drawn_at_once() -> None:
+    model = DenseModel(inputs=300, hidden=(400, 2))
+    source = np.random.Philox(4)
+    for layer, (weight, _) in zip(model.layers, model.split(model.initial(seed=4)), strict=True):
+        unit = (np.asarray(source.random_raw(weight.size)) >> np.uint64(11)).astype(np.float64) * 2.0**-53
+        expected = (2.0 * unit - 1.0) * math.sqrt(6.0 / layer.inputs)
+        assert np.array_equal(weight.ravel(), expected)
+
+
+def test_the_initial_model_takes_no_memory_beside_itself() -> None:
+    model = DenseModel(inputs=1000, hidden=(1000,))
+    tracemalloc.start()
+    model.initial(seed=1)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 8 * model.size + 4_000_000
 
 
 @given(shapes, st.integers(0, 1000))

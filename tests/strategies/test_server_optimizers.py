@@ -103,6 +103,18 @@ class TestEveryServerOptimizer:
         optimizer.step(model, updates[0], state)
         assert (vector_bytes(model), vector_bytes(updates[0]), state.digest) == before
 
+    def test_the_next_model_may_take_the_place_of_the_update(self, optimizer: ServerOptimizer) -> None:
+        model, updates = golden_inputs()
+        expected, state = optimizer.step(model, updates[0], optimizer.initial(len(model)))
+        room, before = updates[0].copy(), vector_bytes(model)
+        following, same = optimizer.step(model, room, optimizer.initial(len(model)), into=room)
+        assert following is room
+        assert vector_bytes(following) == vector_bytes(expected)
+        assert same.digest == state.digest
+        assert vector_bytes(model) == before
+        with pytest.raises(UsageError, match="have shapes"):
+            optimizer.step(model, updates[0], optimizer.initial(len(model)), into=room[1:])
+
     def test_no_update_leaves_a_fresh_model(self, optimizer: ServerOptimizer) -> None:
         model, state = optimizer.step(np.arange(3.0), np.zeros(3), optimizer.initial(3))
         assert model.tolist() == [0.0, 1.0, 2.0]

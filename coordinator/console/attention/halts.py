@@ -70,8 +70,8 @@ def _forks(session: Session) -> Iterator[Matter]:
             todo="Nothing is launched before: have the log verified with the officers' own root, and follow the runbook."
             if stands
             else "The site's journal was set back: ask its operator, and say what was done with `covenant log settle-evidence`.",
-            path="/log",
-            label="Open the log",
+            path="/log/head",
+            label="See the evidence",
             at=row.found_at,
         )
 

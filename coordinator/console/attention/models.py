@@ -43,13 +43,13 @@ def _to_validate(session: Session) -> Iterator[Matter]:
         each for each in _of_stage(session, Stage.CANDIDATE) if newest_verdict(session, *each[:2]) is None
     ]
     for name, version, made in found[:FEW]:
-        yield Matter(
-            urgency=Urgency.TO_KNOW,
-            what=f"{name}@{version} is a candidate that the gate has not judged",
-            todo="Have the gate validate it; its rules say what would be lacking.",
-            path=f"/models/{name}@{version}",
-            label="Open the version",
-            at=made,
+        ref = f"{name}@{version}"
+        yield _matter(
+            ref,
+            f"{ref} is a candidate that the gate has not judged",
+            "Have the gate validate it; its rules say what would be lacking.",
+            made,
+            Urgency.TO_KNOW,
         )
 
 
@@ -61,16 +61,14 @@ def _to_approve(looking: Looking, session: Session) -> Iterator[Matter]:
         said = statements_of(session, name, version)
         lacking = lacking_for(said, looking.trusted, subject.author)
         roles = [
-            str(each.role) for each in lacking if looking.name in each.could and looking.is_any(each.role)
+            each.role.words for each in lacking if looking.name in each.could and looking.is_any(each.role)
         ]
         if roles:
-            yield Matter(
-                urgency=Urgency.SOON,
-                what=f"{name}@{version} is validated and waits for your approval as {' or '.join(roles)}",
-                todo="Read its evidence and the gate's verdict; sign at your own desk.",
-                path=f"/models/{name}@{version}",
-                label="Open at your desk",
-                at=made,
+            yield _matter(
+                subject.ref,
+                f"{subject.ref} is validated and waits for your approval as {' or '.join(roles)}",
+                "Read its evidence and the gate's verdict; sign at your own desk.",
+                made,
                 desk=True,
             )
 
@@ -89,14 +87,27 @@ def _quarantined(session: Session, since: datetime) -> Iterator[Matter]:
         .limit(FEW)
     )
     for row in session.scalars(query):
-        yield Matter(
-            urgency=Urgency.SOON,
-            what=f"{row.name}@{row.version} was quarantined, and is recalled wherever it runs: {cut(row.why)}",
-            todo="Look at the rules that it breaks: mend what they ask for and make it a candidate again, or retire it.",
-            path=f"/models/{row.name}@{row.version}",
-            label="Open the version",
-            at=row.moved_at,
+        ref = f"{row.name}@{row.version}"
+        yield _matter(
+            ref,
+            f"{ref} was quarantined, and is recalled wherever it runs: {cut(row.why)}",
+            "Look at the rules that it breaks: mend what they ask for and make it a candidate again, or retire it.",
+            row.moved_at,
         )
+
+
+def _matter(
+    ref: str, what: str, todo: str, at: datetime, urgency: Urgency = Urgency.SOON, *, desk: bool = False
+) -> Matter:
+    return Matter(
+        urgency=urgency,
+        what=what,
+        todo=todo,
+        path=f"/models/{ref}",
+        label="Open at your desk" if desk else "Open the version",
+        at=at,
+        desk=desk,
+    )
 
 
 def _of_stage(session: Session, stage: Stage) -> list[tuple[str, int, datetime]]:

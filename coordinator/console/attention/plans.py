@@ -29,15 +29,12 @@ def find(looking: Looking) -> Iterator[Matter]:
 def _to_sign(looking: Looking) -> Iterator[Matter]:
     for each in looking.plans:
         lacking = [lack for lack in each.standing.missing if looking.name in lack.could]
-        roles = [lack.role for lack in lacking if looking.is_any(Role(lack.role))]
+        roles = [role.words for lack in lacking if looking.is_any(role := Role(lack.role))]
         if roles and each.current and not _over(each, looking):
-            yield Matter(
-                urgency=Urgency.SOON,
-                what=f"Plan {_named(each)} by {each.proposed_by} waits for your signature as {' or '.join(roles)}",
-                todo="Read what it changes and what it would cost; sign at your own desk, where nobody can show you another plan.",
-                path=_path(each),
-                label="Open at your desk",
-                at=each.proposed_at,
+            yield _matter(
+                each,
+                f"Plan {_named(each)} by {each.proposed_by} waits for your signature as {' or '.join(roles)}",
+                "Read what it changes and what it would cost; sign at your own desk, where nobody can show you another plan.",
                 desk=True,
             )
 
@@ -46,13 +43,10 @@ def _to_launch(looking: Looking) -> Iterator[Matter]:
     for each in looking.plans:
         if each.standing.approved and each.proposed_by == looking.name and looking.is_any(Role.ML_ENGINEER):
             until = "" if each.ends is None else f", until {each.ends:%Y-%m-%d %H:%M} UTC"
-            yield Matter(
-                urgency=Urgency.SOON,
-                what=f"Your plan {_named(each)} is approved and may be launched{until}",
-                todo="Look at its forecast once more, and launch it.",
-                path=_path(each),
-                label="Open the plan",
-                at=each.proposed_at,
+            yield _matter(
+                each,
+                f"Your plan {_named(each)} is approved and may be launched{until}",
+                "Look at its forecast once more, and launch it.",
             )
 
 
@@ -65,13 +59,10 @@ def _ending(looking: Looking) -> Iterator[Matter]:
             continue
         if looking.now < ends <= looking.now + _ENDS_SOON:
             first = min(each.evidence.statements, key=lambda said: said.expires)
-            yield Matter(
-                urgency=Urgency.SOON,
-                what=f"{first.words} of plan {_named(each)} ends {ends:%Y-%m-%d %H:%M} UTC",
-                todo="Launch it before, or have it signed again with a later day.",
-                path=_path(each),
-                label="Open the plan",
-                at=each.proposed_at,
+            yield _matter(
+                each,
+                f"{first.words} of plan {_named(each)} ends {ends:%Y-%m-%d %H:%M} UTC",
+                "Launch it before, or have it signed again with a later day.",
             )
 
 
@@ -80,13 +71,11 @@ def _outdated(looking: Looking) -> Iterator[Matter]:
     for each in looking.plans:
         lately = each.proposed_at > looking.now - LATELY
         if lately and not each.current and each.proposed_by == looking.name:
-            yield Matter(
-                urgency=Urgency.TO_KNOW,
-                what=f"Your plan {_named(each)} is for member list {each.plan.sites.members}, and {each.standing.members} is in use",
-                todo="Nobody can sign or launch it: propose it anew for the list in use.",
-                path=_path(each),
-                label="Open the plan",
-                at=each.proposed_at,
+            yield _matter(
+                each,
+                f"Your plan {_named(each)} is for member list {each.plan.sites.members}, and {each.standing.members} is in use",
+                "Nobody can sign or launch it: propose it anew for the list in use.",
+                Urgency.TO_KNOW,
             )
 
 
@@ -99,5 +88,15 @@ def _named(each: Waiting) -> str:
     return f"{each.plan.name} ({each.plan.digest[:_DIGITS]})"
 
 
-def _path(each: Waiting) -> str:
-    return f"/plans/{each.plan.digest}?contract={each.contract.digest}"
+def _matter(
+    each: Waiting, what: str, todo: str, urgency: Urgency = Urgency.SOON, *, desk: bool = False
+) -> Matter:
+    return Matter(
+        urgency=urgency,
+        what=what,
+        todo=todo,
+        path=f"/plans/{each.plan.digest}?contract={each.contract.digest}",
+        label="Open at your desk" if desk else "Open the plan",
+        at=each.proposed_at,
+        desk=desk,
+    )

@@ -94,13 +94,11 @@ def _refusing(looking: Looking, session: Session) -> Iterator[Matter]:
         if not isinstance(each, SiteRefused) or each.site in told:
             continue
         told.add(each.site)
-        yield Matter(
-            urgency=Urgency.SOON,
-            what=f"{each.site} refused {each.run} ({each.code}){f': {cut(each.reason)}' if each.reason else ''}",
-            todo="It is the site's own decision, and signed. Ask its operator what would be accepted there.",
-            path=f"/sites/{each.site}",
-            label="Open the site",
-            at=at,
+        yield _of_site(
+            each.site,
+            f"{each.site} refused {each.run} ({each.code}){f': {cut(each.reason)}' if each.reason else ''}",
+            "It is the site's own decision, and signed. Ask its operator what would be accepted there.",
+            at,
         )
 
 
@@ -113,13 +111,18 @@ def _silent(rounds: Sequence[RoundCommitted]) -> Iterator[Matter]:
         missed.update(site for site in each.roster if site not in heard)
     for site, times in sorted(missed.items(), key=lambda each: (-each[1], each[0])):
         if times >= _SILENT_AFTER:
-            yield Matter(
-                urgency=Urgency.SOON,
-                what=f"{site} was asked in the last {times} rounds that it was on the roster of, and is in none of their sums",
-                todo="Ask its operator to run `covenant-agent doctor`; the site's page says what was last heard.",
-                path=f"/sites/{site}",
-                label="Open the site",
+            yield _of_site(
+                site,
+                f"{site} was asked in the last {times} rounds that it was on the roster of, and is in none of their sums",
+                "Ask its operator to run `covenant-agent doctor`; the site's page says what was last heard.",
+                None,
             )
+
+
+def _of_site(site: str, what: str, todo: str, at: datetime | None) -> Matter:
+    return Matter(
+        urgency=Urgency.SOON, what=what, todo=todo, path=f"/sites/{site}", label="Open the site", at=at
+    )
 
 
 def _witnesses(looking: Looking, session: Session, rounds: Sequence[RoundCommitted]) -> Iterator[Matter]:

@@ -41,19 +41,41 @@ def expected(desk: Desk, plan: Plan, contract: Contract) -> Expected:
     accounts: dict[AccountKey, Account] = {}
     short: list[str] = []
     for key in charged(plan, planned):
-        facts = _facts(desk, key)
-        if facts is None:
+        told = told_account(desk, key)
+        if told is None:
             continue
-        accounts[key], told = _account(key, facts)
-        if not accounts[key].guarantee().epsilon >= told - _CLOSE * max(1.0, told):
+        accounts[key] = told.account
+        if told.short:
             short.append(key.words)
     return Expected(forecast_of(accounts, plan, planned), tuple(short))
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """An account as the coordinator tells it. `short` says that its runs come to less than is said to be spent, so that figures made from them are too low."""
+
+    account: Account
+    short: bool
+
+    @property
+    def words(self) -> str:
+        """For the list of checks."""
+        return f"{self.account.guarantee().words}, and the new ceiling holds it; from releases that are the coordinator's word"
+
+
+def told_account(desk: Desk, key: AccountKey) -> Told | None:
+    """An account; None where there is none. Raises Unreachable, and Refused for one that cannot be read."""
+    facts = _facts(desk, key)
+    if facts is None:
+        return None
+    account, told = _account(key, facts)
+    return Told(account, not account.guarantee().epsilon >= told - _CLOSE * max(1.0, told))
 
 
 def _facts(desk: Desk, key: AccountKey) -> Mapping[str, Any] | None:
     """An account as it is told; None where there is none."""
     try:
-        return desk.account(key.site, key.population, key.unit_option)
+        return desk.ledger.account(key.site, key.population, key.unit_option)
     except UsageError:
         return None
 

@@ -25,6 +25,7 @@ from starlette.responses import PlainTextResponse, RedirectResponse
 
 from coordinator.console.app import HEADERS, TOKEN
 from coordinator.console.assets import Assets
+from coordinator.console.connections import know
 from coordinator.console.desk.pages import ROUTES, Show
 from coordinator.console.desk.session import Session
 from coordinator.console.desk.visit import SEE_OTHER, DeskVisit
@@ -35,7 +36,7 @@ _LONGEST_QUERY: Final = 4096
 _CLOSED: Final = "This desk is closed: its address was used a second time, so somebody else may have read it. Start `covenant desk` again."
 _log = structlog.get_logger(__name__)
 _HEADERS: Final[Mapping[str, str]] = {
-    **{name: value for name, value in HEADERS.items() if name != "Strict-Transport-Security"},
+    **HEADERS,
     "Cache-Control": "no-store",
 }
 
@@ -155,7 +156,10 @@ class _Door:
 
     def _is_officer(self, request: Request) -> bool:
         inside: bool = request.state.inside
-        return inside and _same(request.cookies.get(self._cookie, ""), self._session.cookie)
+        officer = inside and _same(request.cookies.get(self._cookie, ""), self._session.cookie)
+        if officer:
+            know(request)
+        return officer
 
     def _is_own(self, request: Request, form: Mapping[str, str]) -> bool:
         return request.headers.get("origin") == self._session.origin and _same(

@@ -1,7 +1,9 @@
 """What the log says of plans: who has signed one, and which of a name was launched or approved last.
 
 1. The log was read whole (`looking`), so what is not found here is not there.
-2. What was launched is in the log whole, with its evidence, and is judged by the member list that its launch names. Of what was approved only, the log has
+2. A plan before is one that people approved, in each role that is asked now: else whoever writes plans could launch one that asks for nobody, and have its
+   changes pass for what was there before.
+3. What was launched is in the log whole, with its evidence, and is judged by the member list that its launch names. Of what was approved only, the log has
    the digest, and the bytes that the coordinator sends must have that.
 """
 
@@ -17,7 +19,7 @@ from coordinator.console.desk.memory import Kept, Memory, require_kept
 from coordinator.console.desk.session import Session
 from coordinator.desk import Desk
 from coordinator.office.plans import ProposedPlan
-from protos.approvals import PlanEvidence, PlanStatement, require_approved, require_statement
+from protos.approvals import PlanEvidence, PlanStatement, lacking, require_approved, require_statement
 from protos.contract import Contract
 from protos.log_entries import MembersSigned, PlanRecorded, RunLaunched
 from protos.log_office import PlanApproved, PlanProposed
@@ -85,11 +87,13 @@ def _adding(evidence: PlanEvidence, said: PlanStatement) -> PlanEvidence:
 
 
 def plan_before(session: Session, plan: Plan, trusted: Trusted) -> Before | None:
-    """The last other plan of that name that was launched, or has all approvals. Raises Refused for a launch that does not hold, and where too many were signed in
+    """The last other plan of that name that was launched, or has all approvals, and was approved in each role that `plan` asks for. Raises Refused for a launch that does not hold, and where too many were signed in
     vain since to say that there is none: whoever writes the log could hide the last one behind them."""
     candidates, more = _candidates(session.trust.memory, plan)
     for digest, contract in candidates:
-        found = _launched(session.trust, digest, contract) or _approved(session, digest, contract, trusted)
+        found = _launched(session.trust, digest, contract, plan) or _approved(
+            session, digest, contract, trusted, plan
+        )
         if found is not None:
             return found
     if more:
@@ -117,7 +121,19 @@ def _candidates(memory: Memory, plan: Plan) -> tuple[Sequence[tuple[Digest, Dige
     return sorted(told, key=lambda key: told[key], reverse=True), len(kept) > _CANDIDATES
 
 
-def _launched(trust: Trust, digest: Digest, contract: Digest) -> Before | None:
+def _asked_alike(asking: Plan, evidence: PlanEvidence, trusted: Trusted) -> bool:
+    """Whether a plan was approved in each role that another one asks for, however often."""
+    rule = asking.approval_rule
+    once = rule.model_copy(
+        update={
+            "privacy_officer": min(1, rule.privacy_officer),
+            "model_risk": min(1, rule.model_risk),
+        }
+    )
+    return not any(lacking([once], evidence, trusted.members))
+
+
+def _launched(trust: Trust, digest: Digest, contract: Digest, asking: Plan) -> Before | None:
     """A plan that was launched: with the evidence, and by the member list, that its launch names."""
     memory = trust.memory
     for kept in reversed(memory.of_subject("launch", digest, _FEW)):
@@ -133,6 +149,8 @@ def _launched(trust: Trust, digest: Digest, contract: Digest) -> Before | None:
             raise Refused(f"entry {listed.seq} is no member list")
         trusted = members.members.read_as(Membership).verify(trust.pinned)
         require_approved(plan, agreed, evidence, trusted, [plan.approval_rule], None)
+        if not _asked_alike(asking, evidence, trusted):
+            continue
         return Before(
             plan, agreed, f"{digest[:12]}, launched as {launch.run} (entry {kept.seq}); the log has it whole"
         )
@@ -164,7 +182,9 @@ def recorded_author(memory: Memory, run: str) -> str | None:
     return None if author is None else author.officer
 
 
-def _approved(session: Session, digest: Digest, contract: Digest, trusted: Trusted) -> Before | None:
+def _approved(
+    session: Session, digest: Digest, contract: Digest, trusted: Trusted, asking: Plan
+) -> Before | None:
     """A plan that has all approvals by the log; its bytes must have the digest that the log names."""
     try:
         sent = bytes_of(session.desk, digest, contract)
@@ -177,6 +197,8 @@ def _approved(session: Session, digest: Digest, contract: Digest, trusted: Trust
     try:
         require_approved(sent.plan, sent.contract, evidence, trusted, [sent.plan.approval_rule], None)
     except Refused:
+        return None
+    if not _asked_alike(asking, evidence, trusted):
         return None
     return Before(
         sent.plan,

@@ -21,13 +21,16 @@ from coordinator.api.log_reader import LogReader
 from coordinator.console.desk.checks import Checks, stopping
 from coordinator.console.desk.memory import Memory, Seen
 from coordinator.governance.log import RawEntry
+from coordinator.ledger.needs import AccountKey
 from protos.keys import Signer
 from protos.log_entries import LogEntry, MembersSigned
 from protos.log_proofs import Shown, log_key_of
 from protos.membership import Membership, Officer, Trusted
 from protos.root import SignedRoot
 from protos.succession import Newest, newest_after, require_follows
-from strategies.errors import Refused
+from strategies.dp.filters import Ceiling
+from strategies.errors import Refused, UsageError
+from strategies.ids import SiteName
 from strategies.transparency.merkle import Frontier, ProofRefused, leaf_hash
 from strategies.transparency.notes import Checkpoint, SignedNote
 
@@ -219,9 +222,17 @@ def _about(body: bytes) -> tuple[str | None, str, str]:
         if kind not in _ABOUT:
             return None, "", ""
         name, subject = _ABOUT[kind](what)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (UsageError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise Refused(f"what was sent is no entry of a log: {str(error)[:80]}") from error
     return kind, str(name), str(subject)
+
+
+def _ceiling(what: Mapping[str, Any]) -> tuple[object, object]:
+    """The account, and it with its unit: customers of different columns have different ones."""
+    decision = what["decision"]["document"]["decision"]
+    unit = Ceiling.from_facts(decision["ceiling"]).unit
+    key = AccountKey.of(SiteName(decision["site"]), decision["population"], unit)
+    return key.name, key.words
 
 
 _ABOUT: Final[Mapping[str, Callable[[Mapping[str, Any]], tuple[object, object]]]] = {
@@ -237,6 +248,7 @@ _ABOUT: Final[Mapping[str, Callable[[Mapping[str, Any]], tuple[object, object]]]
         it["statement"]["model"],
         f"{it['statement']['model']}@{it['statement']['version']}",
     ),
+    "ceiling": _ceiling,
     "halted": lambda it: ("", it["order"]["digest"]),
     "halt-lifted": lambda it: ("", it["lift"]["document"]["order"]),
 }

@@ -1,7 +1,8 @@
 """What a desk remembers of the log, in a file beside the access folder.
 
 1. The tree of all entries that were read, and the head that was signed over exactly these. Nothing is kept before its head is checked.
-2. Of entries, those that an approval may rest on: lists, proposals, approvals, plans, launches, models, halts. All entries are hashed; these are kept.
+2. Of entries, those that a signature may rest on: lists, proposals, approvals, plans, launches, models, ceilings, halts. All entries are hashed; these
+   are kept. A file of before another kind was kept has its entries read once more, and its head all the same.
 3. The newest root and member list that were accepted, so that no older one comes back.
 4. Signed heads that were not shown to be of this log. As long as there is one, nothing is signed.
 """
@@ -27,6 +28,8 @@ from strategies.transparency.merkle import Frontier
 from strategies.transparency.notes import Checkpoint, SignedNote
 
 _MOST: Final = 1000
+_KINDS: Final = 1
+"""Which kinds of entries are kept: one more with each change of that."""
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS seen (
   one INTEGER PRIMARY KEY CHECK (one = 1), federation TEXT NOT NULL, note TEXT, peaks TEXT NOT NULL, newest TEXT
@@ -84,6 +87,7 @@ class Memory:
                 "INSERT OR IGNORE INTO seen VALUES (1, ?, NULL, ?, NULL)", (federation, json.dumps([0]))
             )
             (of,) = self._file.execute("SELECT federation FROM seen").fetchone()
+            self._read_again()
         except (OSError, sqlite3.Error) as error:
             raise UsageError(
                 f"{path}, what this desk has seen of the log, cannot be used: {error}"
@@ -93,6 +97,16 @@ class Memory:
             raise UsageError(
                 f"{path} is what this desk has seen of another federation's log; name the root.json that it belongs to, or keep another folder"
             )
+
+    def _read_again(self) -> None:
+        """Have all entries read anew where they were read before some kind was kept."""
+        (kinds,) = self._file.execute("PRAGMA user_version").fetchone()
+        if kinds != _KINDS:
+            self._file.execute("BEGIN IMMEDIATE")
+            self._file.execute("DELETE FROM entries")
+            self._file.execute("UPDATE seen SET peaks = ?", (json.dumps([0]),))
+            self._file.execute(f"PRAGMA user_version = {_KINDS}")
+            self._file.execute("COMMIT")
 
     def close(self) -> None:
         """Let go of the file."""
@@ -159,6 +173,11 @@ class Memory:
         marks = ", ".join("?" * len(kinds))
         query = f"SELECT seq, body FROM entries WHERE kind IN ({marks}) AND name = ? AND subject != ? ORDER BY seq DESC LIMIT ?"  # noqa: S608  (marks only)
         return list(self._read(query, (*kinds, name, but, most)))
+
+    def last_before(self, kind: str, seq: int) -> Kept | None:
+        """The latest entry of a kind before entry `seq`."""
+        query = "SELECT seq, body FROM entries WHERE kind = ? AND seq < ? ORDER BY seq DESC LIMIT 1"
+        return next(iter(self._read(query, (kind, seq))), None)
 
     def _read(self, query: str, values: Iterable[Any]) -> Iterator[Kept]:
         with self._trouble():

@@ -22,7 +22,7 @@ from protos.approvals import APPROVING
 from protos.gates import Verdict
 from protos.log_entries import ModelRegistered
 from protos.log_gate import GateJudged
-from protos.log_registry import ModelApproved, ModelMoved
+from protos.log_registry_events import ModelApproved, ModelMoved
 from protos.membership import Officer, Role, Trusted
 from protos.model_approvals import ModelStatement, Subject, approve_model, require_model_statement, until
 from protos.model_stages import Stage
@@ -61,7 +61,7 @@ class ModelAtDesk:
 
 def waiting(session: Session) -> Sequence[ModelVersion]:
     """Versions that wait for approval, by the coordinator's word."""
-    found = islice(session.desk.models(), _MOST)
+    found = islice(session.models.versions(), _MOST)
     return [each for each in found if each.stage is Stage.VALIDATED]
 
 

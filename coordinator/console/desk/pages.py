@@ -10,11 +10,12 @@ from typing import Any, Final
 from starlette.responses import Response
 
 from coordinator.console import plan_tables as tables
-from coordinator.console.desk import halts, model_pages, models, plan_pages, plans
+from coordinator.console.desk import ceiling_pages, halts, model_pages, models, plan_pages, plans
 from coordinator.console.desk.looking import Looked
 from coordinator.console.desk.parts import checks_table, require_typed
 from coordinator.console.desk.visit import DeskVisit, changed
 from coordinator.console.tables import Cell, Column, Table
+from coordinator.console.texts import words
 from coordinator.governance.halts import HaltView
 from coordinator.office.standing import PlanStanding
 from protos.halt_lifts import LIFT_RULE
@@ -44,10 +45,13 @@ def home(visit: DeskVisit) -> Response:
 
 def _plans(visit: DeskVisit, officer: Officer | None) -> Table:
     home = visit.session.home
-    found = [each for each in _allowed(visit.session.desk.plans) if _waits_for(each, officer)]
+    latest = _allowed(visit.session.desk.plans)
+    found = [each for each in latest if _waits_for(each, officer)]
     return Table(
         name="plans",
-        caption="Plans that wait for you",
+        caption="Plans that wait for you"
+        if len(latest) < _MOST
+        else words("Plans that wait for you, of the {most} that were proposed last", most=_MOST),
         columns=[Column("Plan"), Column("Digest"), Column("Author"), Column("Approved by")],
         rows=[
             (
@@ -190,6 +194,7 @@ ROUTES: Final[Sequence[tuple[str, str, Show]]] = (
     ("POST", "/plans/{plan}/approve", plan_pages.approve_plan),
     ("GET", "/models/{model}", model_pages.model),
     ("POST", "/models/{model}/approve", model_pages.approve_model),
+    *ceiling_pages.ROUTES,
     ("POST", "/halts", give_halt),
     ("GET", "/halts/{halt}", halt),
     ("POST", "/halts/{halt}/lift", lift_halt),

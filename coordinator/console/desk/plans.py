@@ -114,7 +114,11 @@ def _check(view: PlanAtDesk, session: Session, looked: Looked, plan: str, contra
     view.before = checks.hold(
         BEFORE,
         lambda: plan_before(session, sent.plan, trusted),
-        lambda it: "none of this name was launched or approved before" if it is None else it.words,
+        lambda it: (
+            "none of this name was approved before, in each role that this one asks for"
+            if it is None
+            else it.words
+        ),
     )
     if view.before is not None:
         view.changes = diff(view.before.plan, view.before.contract, sent.plan, sent.contract)

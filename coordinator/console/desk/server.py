@@ -23,6 +23,13 @@ _MOST_CONNECTIONS: Final = 32
 _END_WITHIN_S: Final = 3
 
 
+class AtDesk(Bounded):
+    """One connection. All users of the machine have one address: those who are not the officer have half of all, and whoever of them has waited longest makes room."""
+
+    most_an_address = _MOST_CONNECTIONS
+    most_strangers = _MOST_CONNECTIONS // 2
+
+
 @contextmanager
 def listening(port: int) -> Iterator[socket.socket]:
     """A socket on loopback. Raises UsageError for a port that is taken."""
@@ -42,7 +49,7 @@ def server_of(session: Session) -> uvicorn.Server:
         uvicorn.Config(
             create_desk(session, lambda: setattr(server, "should_exit", True)),
             loop="asyncio",
-            http=Bounded,
+            http=AtDesk,
             ws="none",
             lifespan="off",
             log_config=None,

@@ -49,7 +49,7 @@ def show(visit: Visit) -> Response:
         fresh_link=fresh,
         secret=_grouped(_secret(visit)) if fresh else "",
         shortest=SHORTEST,
-        drafts=drafts.of(visit.centre.engine, officer, now),
+        drafts=drafts.of(visit.centre.engine, visit.console.vault, officer, now),
         identities=_identities(visit),
         sessions=_sessions(visit, session),
     )
@@ -109,13 +109,15 @@ def sign_out_everywhere(visit: Visit) -> Response:
 
 def show_draft(visit: Visit) -> Response:
     """What was typed when a session ended, to look at and send again: in the form that it came from, where that shows it."""
-    draft = drafts.find(visit.centre.engine, visit.path["draft"], visit.who.name, visit.now)
+    draft = drafts.find(
+        visit.centre.engine, visit.console.vault, visit.path["draft"], visit.who.name, visit.now
+    )
     if draft is None:
         raise UsageError("this draft is not kept any more, or is not yours")
-    page = form_page(draft.path)
-    if page is not None:
-        return visit.go(f"{page}?{drafts.FIELD}={draft.id}")
-    return visit.page("draft.html", draft=draft)
+    page = form_page(draft.path, draft.fields)
+    if page is None:
+        raise UsageError("the form of this draft is not there any more; throw the draft away")
+    return visit.go(f"{page}{'&' if '?' in page else '?'}{drafts.FIELD}={draft.id}")
 
 
 def forget_draft(visit: Visit) -> Response:
@@ -161,7 +163,7 @@ def _grouped(secret: str) -> str:
 def _told(visit: Visit, session: Session) -> Sequence[tuple[str, Any]]:
     roles = () if visit.who.officer is None else visit.who.officer.roles
     return (
-        (_("Roles on the member list"), ", ".join(roles)),
+        (_("Roles on the member list"), ", ".join(each.words for each in roles)),
         (_("Signed in"), visit.translated(_WORDS[session.method])),
         (_("This session ends at"), Cell(session.ends_at, tone="quiet")),
     )

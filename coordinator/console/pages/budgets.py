@@ -41,8 +41,14 @@ def show(visit: Visit) -> Response:
     """All accounts, a page at a time."""
     text, alerts = visit.query.get("q", "").strip()[:_LONGEST_SEARCH], "alerts" in visit.query
     if visit.query.get("format") == "csv":
-        every = accounts.page(visit.centre.engine, text=text, alerts=alerts, limit=_MOST_IN_FILE)
-        return visit.table(_table(every.rows))
+        every = accounts.page(
+            visit.centre.engine,
+            after=visit.query.get("after"),
+            text=text,
+            alerts=alerts,
+            limit=_MOST_IN_FILE,
+        )
+        return visit.table(_table(every.rows, older=every.older and visit.with_query(after=every.older)))
     found = accounts.page(
         visit.centre.engine,
         after=visit.query.get("after"),
@@ -125,6 +131,7 @@ def _table(
         empty=empty,
         newer=newer,
         older=older,
+        file_rows=_MOST_IN_FILE,
     )
 
 

@@ -143,7 +143,7 @@ def orders_table(
             ]
             for each in found
         ],
-        empty="Nothing was ordered here yet.",
+        empty="Nothing was ordered here yet. An engineer starts a rollout above, once officers have approved a version.",
         older=older,
     )
 
@@ -172,7 +172,7 @@ def running_table(found: Sequence[RunningView], caption: str = "What runs where"
             ]
             for each in found
         ],
-        empty="It runs nowhere.",
+        empty="It runs nowhere. Once it is approved, an engineer starts a rollout on a target's page; Deployments has the targets.",
     )
 
 
@@ -195,5 +195,5 @@ def recalls_table(found: Sequence[RecallView]) -> Table:
             ]
             for each in found
         ],
-        empty="Nothing was recalled.",
+        empty="Nothing was recalled. A version is taken out of service for good on its own page, under Models.",
     )

@@ -9,9 +9,9 @@ from typing import Any, Final
 from google.protobuf.message import Message
 from starlette.responses import Response
 
+from coordinator.console.forms import require_typed
 from coordinator.console.pages.deploy_tables import orders_table
 from coordinator.console.pages.deployment import PROMOTE, RENEW, ROLL_BACK, START, page_of
-from coordinator.console.pages.model_acts import require_typed
 from coordinator.console.reads import deployments as reads
 from coordinator.console.routes import Route
 from coordinator.console.visit import Visit
@@ -59,7 +59,7 @@ def promote(visit: Visit) -> Response:
 
 def roll_back(visit: Visit) -> Response:
     """Take the newest rollout back."""
-    require_typed(visit, "roll back")
+    require_typed(visit.form, "roll back")
     return _decided(
         visit, ROLL_BACK, lambda common: wire.RollBackRequest(**common), f"rolled back; {_ORDERED}"
     )
@@ -139,8 +139,8 @@ def _whole(text: str, what: str) -> int:
 
 
 ROUTES: Final = (
-    Route("/deployments/{target}/start", start, START, "POST"),
-    Route("/deployments/{target}/promote", promote, PROMOTE, "POST"),
-    Route("/deployments/{target}/rollback", roll_back, ROLL_BACK, "POST"),
-    Route("/deployments/{target}/renew", renew, RENEW, "POST"),
+    Route("/deployments/{target}/start", start, START, "POST", form="/deployments/{target}"),
+    Route("/deployments/{target}/promote", promote, PROMOTE, "POST", form="/deployments/{target}"),
+    Route("/deployments/{target}/rollback", roll_back, ROLL_BACK, "POST", form="/deployments/{target}"),
+    Route("/deployments/{target}/renew", renew, RENEW, "POST", form="/deployments/{target}"),
 )

@@ -10,7 +10,7 @@ from typing import Final
 
 from starlette.responses import Response
 
-from coordinator.console.pages.runs import GET, STOP
+from coordinator.console.pages.run import GET, STOP
 from coordinator.console.routes import Route
 from coordinator.console.tables import Cell, Column, Table
 from coordinator.console.visit import Visit

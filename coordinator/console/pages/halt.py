@@ -1,13 +1,18 @@
-"""Halt: on every page, for every role, without a key. Lifting takes two officers' signatures, which this page does not make."""
+"""Halt: on every page, for every role, without a key. Lifting takes two officers' signatures, which this page does not make.
+
+A form that is sent twice gives one order: its id follows from the form's request and the officer, so the second time finds what the first has done.
+"""
 
 from __future__ import annotations
 
-import os
+import hashlib
+import json
 from collections.abc import Sequence
 from typing import Final, cast
 
 from starlette.responses import Response
 
+from coordinator.console.forms import require_typed
 from coordinator.console.reads import runs as reads
 from coordinator.console.routes import Route
 from coordinator.console.tables import Cell, Column, Table
@@ -18,12 +23,14 @@ from coordinator.documents import read_root
 from coordinator.governance import halts
 from coordinator.governance.halts import HaltView
 from coordinator.keys import log_signer
+from coordinator.office.requests import RequestConflict
 from protos import governance_pb2 as governance
 from protos.halts import SHOWN, HaltOrder, HaltScope, OrderedBy, order_halt
-from strategies.errors import UsageError
+from strategies.errors import Refused, UsageError
 
 _GIVE: Final = "covenant.governance.v1.Halts/GiveHalt"
 _FEW: Final = 50
+_ID_BYTES: Final = 16
 
 
 def show(visit: Visit) -> Response:
@@ -31,22 +38,44 @@ def show(visit: Visit) -> Response:
     return visit.page(
         "halt.html",
         targets=_targets(visit),
-        filled={
-            "scope": visit.typed("scope", visit.query.get("scope", "all")),
-            "reason": visit.typed("reason"),
-        },
+        scope=visit.query.get("scope", "all"),
         halts=_halts(visit),
     )
 
 
 def give(visit: Visit) -> Response:
     """Halt. Raises UsageError where the word was not typed."""
-    if visit.form.get("confirmed", "").strip() != "halt":
-        raise UsageError("nothing is halted: type the word `halt` into the form to confirm it")
+    require_typed(visit.form, "halt")
     order = _order(visit)
-    request = governance.GiveHaltRequest(request_id=visit.form.get("request_id", ""), order=order.canonical)
-    visit.ask(_GIVE, request)
+    before = _given(visit, order)
+    if before is None:
+        request = governance.GiveHaltRequest(
+            request_id=visit.form.get("request_id", ""), order=order.canonical
+        )
+        try:
+            visit.ask(_GIVE, request)
+        except RequestConflict:  # the same form, at the same moment, perhaps
+            before = _given(visit, order)
+            if before is None:
+                raise
+    if before is not None and before.lifted_at is not None:
+        raise Refused(
+            f"this form was sent before, and what it halted was lifted at {before.lifted_at:%Y-%m-%d %H:%M:%S} UTC; open the page again to halt anew"
+        )
     return visit.go("/halt", words("{what} is halted", what=order.what))
+
+
+def _given(visit: Visit, order: HaltOrder) -> HaltView | None:
+    """What the same form has halted before; a form that says something else meanwhile has halted nothing."""
+    try:
+        found = halts.view(visit.centre.engine, order.id)
+    except UsageError:
+        return None
+    return found if _says(found.order) == _says(order) else None
+
+
+def _says(order: HaltOrder) -> tuple[str, str | None, str, OrderedBy]:
+    return order.scope, order.target, order.reason, order.by
 
 
 def _halts(visit: Visit) -> Table:
@@ -63,7 +92,7 @@ def _halts(visit: Visit) -> Table:
             Column("Halt"),
         ],
         rows=[_row(each) for each in halts.views(visit.centre.engine, 0, _FEW)],
-        empty="Nothing is halted.",
+        empty="Nothing is halted, and nothing ever was. The form above halts everything, a run that goes, or a site.",
     )
 
 
@@ -103,8 +132,14 @@ def _order(visit: Visit) -> HaltOrder:
         ),
         log_signer(settings),
         at=visit.now,
-        entropy=os.urandom(16),
+        entropy=_entropy(visit),
     )
+
+
+def _entropy(visit: Visit) -> bytes:
+    """What the order's id is made of: one for each form of each officer."""
+    told = json.dumps(["halt", visit.who.name, visit.form.get("request_id", "")])
+    return hashlib.sha256(told.encode()).digest()[:_ID_BYTES]
 
 
 ROUTES: Final = (

@@ -56,6 +56,7 @@ def show(visit: Visit) -> Response:
         rows=[_row(each) for each in found.rows],
         empty=_empty(search, wanted),
         newer=found.newer if found.newer is None else visit.with_query(above=str(found.newer), below=None),
+        file_rows=_MOST_IN_CSV,
         older=found.older if found.older is None else visit.with_query(below=str(found.older), above=None),
     )
     if as_csv:
@@ -67,7 +68,6 @@ def show(visit: Visit) -> Response:
         kinds=LABELS,
         filled={name: visit.query.get(name, "") for name in ("about", "kind", "since", "until")},
         csv=visit.with_query(format="csv"),
-        csv_most=_MOST_IN_CSV,
     )
 
 

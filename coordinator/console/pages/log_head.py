@@ -8,6 +8,7 @@ from typing import Any, Final
 
 from starlette.responses import JSONResponse, Response, StreamingResponse
 
+from coordinator.console.pages.log_forks import forks, remedies
 from coordinator.console.reads import log as entries
 from coordinator.console.routes import Route
 from coordinator.console.subject_links import about
@@ -33,20 +34,23 @@ _EXPORTS_A_MINUTE: Final = 2.0
 
 
 def show_head(visit: Visit) -> Response:
-    """The signed head, and how far each site has witnessed the log."""
+    """The signed head, what does not fit it, and how far each site has witnessed the log."""
     key, note = head_of(visit)
     head = Checkpoint.parse(note.text)
     as_csv = visit.query.get("format") == "csv"
     sites, before, after = _some_sites(visit, everyone=as_csv)
     table = _witnesses(visit, head.size, sites)
+    evidence = forks(visit)
     if as_csv:
-        return visit.table(table)
+        return visit.table(evidence if visit.query.get("table") == evidence.name else table)
     return visit.page(
         "log_head.html",
         head=head,
         key=key,
         note=note.encoded,
         witnesses=table,
+        evidence=evidence,
+        remedies=remedies(visit),
         csv=visit.with_query(format="csv"),
         before=None if before is None else visit.with_query(site=before),
         after=None if after is None else visit.with_query(site=after),

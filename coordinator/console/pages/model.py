@@ -13,8 +13,11 @@ from starlette.responses import Response
 from coordinator.console.downloads import asked_for, link_to
 from coordinator.console.pages import model_tables as tables
 from coordinator.console.pages.deploy_tables import rollouts_table, running_table
+from coordinator.console.pages.model_explanations import explanation_view
+from coordinator.console.pages.model_fairness import fairness_views
 from coordinator.console.pages.model_figures import charts, metrics_of, metrics_table
 from coordinator.console.pages.model_lineage import version_graph
+from coordinator.console.pages.model_windows import WINDOWS
 from coordinator.console.pages.models import TONES, models_table
 from coordinator.console.reads import deployments as places
 from coordinator.console.reads import models as reads
@@ -22,11 +25,14 @@ from coordinator.console.routes import Route
 from coordinator.console.tables import Cell, Table
 from coordinator.console.visit import Visit
 from coordinator.db.engine import reading
+from coordinator.deploy.monitoring.views import is_watched
 from coordinator.governance.evidence.documents import EvidenceKind
 from coordinator.governance.evidence.notes import notes_on
 from coordinator.governance.policies.rejudge import judge_now
 from coordinator.office import models as office
 from coordinator.registry.approvals import ModelStanding
+from coordinator.registry.explanations import explained_version
+from coordinator.registry.fairness import stages_of
 from coordinator.registry.lineage import lineage_of
 from coordinator.registry.versions import ModelVersion, find_version
 from protos.model_stages import CHAMPION, MOVES, RELEASABLE, Stage
@@ -118,18 +124,24 @@ def page_of(visit: Visit, version: ModelVersion, *, changed: Sequence[str] = ())
     shown = _tables(visit, standing)
     rows = reads.page(visit.centre.engine, name=version.name).rows
     plan = lineage_of(visit.centre, version, entries=False)
+    fair = fairness_views(stages_of(visit.centre.engine, version.name, version.version, version.released))
+    shown |= {each.name: each for view in fair for each in view.tables}
+    explained = explanation_view(explained_version(visit.centre.engine, version))
+    shown |= {each.name: each for each in (explained.tables if explained else ())}
     shown["siblings"] = models_table("siblings", f"Versions of {version.name}", rows, empty="There are none.")
     return asked_for(visit, shown.values()) or visit.page(
         "model.html",
         status=409 if changed else 200,
         changed=changed,
-        reason=visit.form.get("why", ""),
         version=version,
         tone=TONES[version.stage],
         facts=_facts(version, standing, plan.plan.name, plan.plan.digest),
         steps=_steps(version, standing),
         sight=Sight.of(visit, version),
         charts=charts(metrics_of(version.metrics)),
+        explained=explained,
+        fairness=fair,
+        watched=visit.may(WINDOWS) and is_watched(visit.centre.engine, version.name, version.version),
         tables=shown,
         csv={name: link_to(visit, each) for name, each in shown.items()},
         graph=version_graph(visit, plan),
@@ -192,8 +204,7 @@ def _facts(
 def _steps(version: ModelVersion, standing: ModelStanding) -> Sequence[tuple[Stage, str, str]]:
     """The stages that the version can come to from here, how, and who is awaited."""
     awaited = "; ".join(
-        f"{each.role.replace('_', ' ')}: {', '.join(each.could) or 'nobody on the list can'}"
-        for each in standing.missing
+        f"{each.role.words}: {', '.join(each.could) or 'nobody on the list can'}" for each in standing.missing
     )
     return [
         (each, _WHO[each], awaited if each is Stage.APPROVED and version.stage is Stage.VALIDATED else "")

@@ -8,6 +8,7 @@ from typing import Final
 
 from starlette.responses import Response
 
+from coordinator.console.forms import require_typed
 from coordinator.console.pages.model import MOVE, NAME, RECALL, VALIDATE, Sight, page_of
 from coordinator.console.routes import Route
 from coordinator.console.visit import Visit
@@ -16,7 +17,6 @@ from protos import control_pb2 as control
 from protos import deployments_pb2 as wire
 from protos.gates import Verdict
 from protos.model_stages import Stage
-from strategies.errors import UsageError
 
 _WORDS: Final = {Stage.QUARANTINED: "quarantine", Stage.RETIRED: "retire"}
 """What is typed before something that there is no undo for."""
@@ -44,7 +44,8 @@ def move(visit: Visit) -> Response:
 
     def act(version: ModelVersion) -> str:
         to = visit.form.get("to", "")
-        require_typed(visit, next((word for stage, word in _WORDS.items() if stage == to), None))
+        if (word := next((word for stage, word in _WORDS.items() if stage == to), None)) is not None:
+            require_typed(visit.form, word)
         visit.ask(
             MOVE, control.MoveModelRequest(request_id=_id(visit), model=version.ref, to=to, why=_why(visit))
         )
@@ -57,7 +58,7 @@ def name(visit: Visit) -> Response:
     """Let an alias name the version, or nothing any more."""
 
     def act(version: ModelVersion) -> str:
-        alias, off = visit.form.get("alias", "").strip(), "off" in visit.form
+        alias, off = visit.form.get("alias", "").strip(), visit.form.get("off") == "1"
         request = control.NameModelRequest(
             request_id=_id(visit), name=version.name, alias=alias, version=0 if off else version.version
         )
@@ -71,7 +72,7 @@ def recall(visit: Visit) -> Response:
     """Order the version off every target, or off one."""
 
     def act(version: ModelVersion) -> str:
-        require_typed(visit, "recall")
+        require_typed(visit.form, "recall")
         request = wire.RecallModelRequest(
             request_id=_id(visit),
             model=version.name,
@@ -82,12 +83,6 @@ def recall(visit: Visit) -> Response:
         return f"{version.ref} is recalled from {', '.join(visit.ask(RECALL, request).targets)}"
 
     return _done(visit, act)
-
-
-def require_typed(visit: Visit, word: str | None) -> None:
-    """Raise UsageError unless `word` was typed."""
-    if word is not None and visit.form.get("confirmed", "").strip() != word:
-        raise UsageError(f"nothing is done: type `{word}` into the form to confirm it")
 
 
 def _done(visit: Visit, act: Callable[[ModelVersion], str]) -> Response:
@@ -107,8 +102,8 @@ def _why(visit: Visit) -> str:
 
 
 ROUTES: Final = (
-    Route("/models/{model}/validate", validate, VALIDATE, "POST"),
-    Route("/models/{model}/move", move, MOVE, "POST"),
-    Route("/models/{model}/name", name, NAME, "POST"),
-    Route("/models/{model}/recall", recall, RECALL, "POST"),
+    Route("/models/{model}/validate", validate, VALIDATE, "POST", form="/models/{model}"),
+    Route("/models/{model}/move", move, MOVE, "POST", form="/models/{model}"),
+    Route("/models/{model}/name", name, NAME, "POST", form="/models/{model}"),
+    Route("/models/{model}/recall", recall, RECALL, "POST", form="/models/{model}"),
 )

@@ -10,6 +10,7 @@ from starlette.responses import Response
 from coordinator.console.charts import Chart, Series
 from coordinator.console.downloads import asked_for, link_to
 from coordinator.console.pages.model_figures import LABELS, metrics_of
+from coordinator.console.plan_tables import CHANGE_COLUMNS, change_rows
 from coordinator.console.reads import models as reads
 from coordinator.console.routes import Route
 from coordinator.console.tables import Cell, Column, Table
@@ -46,7 +47,7 @@ def _metrics(found: Comparison, refs: tuple[str, ...]) -> Table:
         apart = None if one is None or other is None else other - one
         rows.append(
             [
-                Cell(LABELS.get(name, name.replace("_", " "))),
+                Cell(LABELS.get(name, name.replace("_", " ").capitalize())),
                 _figure(one),
                 _figure(other),
                 _figure(apart, "+.4g"),
@@ -69,15 +70,8 @@ def _plans(found: Comparison) -> Table:
     return Table(
         name="plans",
         caption="How their plans differ",
-        columns=[Column("About"), Column("Change"), Column("Protection")],
-        rows=[
-            [
-                Cell(str(each.part)),
-                Cell(each.sentence),
-                Cell("protects less", tone="warn") if each.loosens else Cell(""),
-            ]
-            for each in found.plan.changes
-        ],
+        columns=CHANGE_COLUMNS,
+        rows=change_rows(found.plan),
         empty="They come of the same plan.",
     )
 

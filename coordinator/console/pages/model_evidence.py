@@ -74,4 +74,12 @@ def _alone() -> Iterator[None]:
         _making.release()
 
 
-ROUTES: Final = (Route("/models/{model}/evidence", make, "covenant.control.v1.Models/GetLineage", "POST"),)
+ROUTES: Final = (
+    Route(
+        "/models/{model}/evidence",
+        make,
+        "covenant.control.v1.Models/GetLineage",
+        "POST",
+        form="/models/{model}",
+    ),
+)

@@ -36,7 +36,10 @@ def version_graph(visit: Visit, found: Lineage) -> Graph:
         href=f"/models/from/plan/{found.plan.digest}",
     )
     run = Node(
-        id="run", kind="run", label=f"{version.run_id}, {found.rounds} rounds", href=f"/runs/{version.run_id}"
+        id="run",
+        kind="run",
+        label=f"{version.run_id}, {found.rounds} rounds",
+        href=f"/models/from/run/{version.run_id}",
     )
     contract = Node(id="contract", kind="contract", label=found.contract.ref)
     code = Node(id="code", kind="code", label=found.plan.training.component)

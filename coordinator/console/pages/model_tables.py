@@ -121,7 +121,7 @@ def approvals_table(standing: ModelStanding) -> Table:
     given = [
         [
             Cell(each.officer),
-            Cell(each.role),
+            Cell(each.role, text=each.role.words),
             Cell("approved", tone="good"),
             Cell(each.at),
             Cell(each.expires),
@@ -132,7 +132,7 @@ def approvals_table(standing: ModelStanding) -> Table:
     lacking = [
         [
             Cell(", ".join(each.could) or "nobody on the member list"),
-            Cell(each.role),
+            Cell(each.role, text=each.role.words),
             Cell(f"{each.given} of {each.asked}", tone="warn"),
             Cell(None),
             Cell(None),
@@ -163,7 +163,7 @@ def notes_table(notes: Sequence[ModelNote]) -> Table:
                 Cell(each.kind.heading),
                 Cell(each.text),
                 Cell(each.officer),
-                Cell(each.role),
+                Cell(each.role, text=each.role.words),
                 Cell(each.at),
                 Cell("yes", tone="good")
                 if last[each.kind] == each.digest

@@ -7,8 +7,9 @@ from typing import Final
 
 from starlette.responses import Response
 
-from coordinator.console.attention import budgets, deployments, halts, models, plans, runs, terms
+from coordinator.console.attention import budgets, deployments, halts, loop, models, plans, runs, seals, terms
 from coordinator.console.attention.matter import Looking, Matter, Part, Urgency
+from coordinator.console.pages.run_tables import STATE_TONES
 from coordinator.console.reads import runs as run_reads
 from coordinator.console.reads.approved import waiting
 from coordinator.console.reads.runs import RunRow
@@ -22,20 +23,16 @@ _FEW: Final = 10
 _PLANS: Final = "covenant.governance.v1.Plans/ListPlans"
 _PARTS: Final[Sequence[Part]] = (
     halts.find,
+    seals.find,
     deployments.find,
     plans.find,
     models.find,
+    loop.find,
     runs.find,
     budgets.find,
     terms.find,
 )
 _TONES: Final[dict[Urgency, Tone]] = {Urgency.NOW: "bad", Urgency.SOON: "warn", Urgency.TO_KNOW: "quiet"}
-_STATES: Final[dict[RunState, Tone]] = {
-    RunState.RUNNING: "good",
-    RunState.COMPLETED: "good",
-    RunState.FAILED: "bad",
-    RunState.STOPPED: "warn",
-}
 
 
 def show(visit: Visit) -> Response:
@@ -103,7 +100,7 @@ def _runs(name: str, caption: str, rows: Sequence[RunRow]) -> Table:
             (
                 Cell(each.run, href=f"/runs/{each.run}"),
                 Cell(each.plan),
-                Cell(str(each.state), tone=_STATES.get(each.state, "plain")),
+                Cell(str(each.state), tone=STATE_TONES[each.state]),
                 Cell(each.committed, text=f"{each.committed} of {each.rounds}"),
                 Cell(each.submitted_at),
                 Cell(each.finished_at),

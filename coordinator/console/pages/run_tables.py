@@ -1,14 +1,14 @@
-"""What the page of one run shows, as tables and charts."""
+"""What the page of one run shows, as tables."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any, Final
 
-from coordinator.console.charts import Chart, Series
-from coordinator.console.reads.progress import MOST_LINES, Attempt, Point, SiteTotals
+from coordinator.console.reads.progress import Attempt, SiteTotals
 from coordinator.console.reads.sites import cause_of
 from coordinator.console.tables import Cell, Column, Table, Tone
+from coordinator.console.texts import words
 from coordinator.db.progress_schema import SiteExchange
 from coordinator.db.schema import RoundState, RunState
 from coordinator.ledger.run_costs import RunCost
@@ -40,13 +40,9 @@ _UNITS: Final = ("B", "kB", "MB", "GB", "TB")
 _SHOWN: Final = 140
 SHOWN_SITES: Final = 60
 """Sites in a table of a page; the file has all."""
-_NOTHING_NOTED: Final = (
+NOTHING_NOTED: Final = (
     "Nothing was noted of this run's exchanges yet. It begins with the first question to a site."
 )
-
-
-def _counted(caption: str, shown: int, there_are: int) -> str:
-    return caption if shown == there_are else f"{caption}: {shown} of {there_are}, the file has all"
 
 
 def data_size(count: int) -> Cell:
@@ -77,7 +73,11 @@ def now_table(rows: Sequence[SiteExchange], *, going: bool, most: int = SHOWN_SI
     shown = sorted(rows, key=lambda row: (row.trouble is None, not row.waiting, row.site))[:most]
     return Table(
         name="stage",
-        caption=_counted("Sites in this stage", len(shown), len(rows)),
+        caption="Sites in this stage"
+        if len(shown) == len(rows)
+        else words(
+            "Sites in this stage: {shown} of {all}, the file has all", shown=len(shown), all=len(rows)
+        ),
         columns=[
             Column("Site"),
             Column("State"),
@@ -101,7 +101,7 @@ def now_table(rows: Sequence[SiteExchange], *, going: bool, most: int = SHOWN_SI
             )
             for row in shown
         ],
-        empty=_NOTHING_NOTED,
+        empty=NOTHING_NOTED,
     )
 
 
@@ -158,7 +158,11 @@ def sites_table(sites: Sequence[SiteTotals], most: int = SHOWN_SITES) -> Table:
     shown = sorted(sites, key=lambda each: (each.words is None, each.site))[:most]
     return Table(
         name="sites-of-run",
-        caption=_counted("Sites over the whole run", len(shown), len(sites)),
+        caption="Sites over the whole run"
+        if len(shown) == len(sites)
+        else words(
+            "Sites over the whole run: {shown} of {all}, the file has all", shown=len(shown), all=len(sites)
+        ),
         columns=[
             Column("Site"),
             Column("Answers", number=True),
@@ -180,12 +184,12 @@ def sites_table(sites: Sequence[SiteTotals], most: int = SHOWN_SITES) -> Table:
             )
             for each in shown
         ],
-        empty=_NOTHING_NOTED,
+        empty=NOTHING_NOTED,
     )
 
 
-def troubles_table(rows: Sequence[SiteExchange]) -> Table:
-    """Refusals and silences, with what they are a sign of."""
+def troubles_table(rows: Sequence[SiteExchange], most: int | None = None) -> Table:
+    """Refusals and silences, with what they are a sign of; with `most` there may be earlier ones."""
     return Table(
         name="refusals",
         caption="Refusals and silences",
@@ -211,10 +215,13 @@ def troubles_table(rows: Sequence[SiteExchange]) -> Table:
             for row in rows
         ],
         empty="No site has refused anything or kept silent, as far as was noted.",
+        cut="earlier ones are in the coordinator's log, and each site's are on its own page"
+        if len(rows) == most
+        else "",
     )
 
 
-def exchanges_table(rows: Sequence[Any]) -> Table:
+def exchanges_table(rows: Sequence[Any], older: str | None = None) -> Table:
     """Bytes and seconds by round, stage and site: handed out as a file."""
     return Table(
         name="exchanges",
@@ -244,14 +251,23 @@ def exchanges_table(rows: Sequence[Any]) -> Table:
             )
             for row in rows
         ],
+        older=older,
     )
 
 
-def privacy_table(costs: Sequence[RunCost]) -> Table:
-    """What the run has cost each account, by itself."""
+def privacy_table(costs: Sequence[RunCost], most: int = SHOWN_SITES) -> Table:
+    """What the run has cost each account, by itself: where there are more, those that it costs most, at most so many."""
+    dearest = sorted(costs, key=lambda each: -each.fraction)[:most]
+    shown = costs if len(costs) <= most else dearest
     return Table(
         name="privacy",
-        caption="Privacy that this run spends",
+        caption="Privacy that this run spends"
+        if len(shown) == len(costs)
+        else words(
+            "Privacy that this run spends: {shown} of {all}, the file has all",
+            shown=len(shown),
+            all=len(costs),
+        ),
         columns=[
             Column("Account"),
             Column("If nothing else were ever released"),
@@ -269,126 +285,14 @@ def privacy_table(costs: Sequence[RunCost]) -> Table:
                 Cell(each.reserved),
                 Cell("; ".join(each.exempt)),
             )
-            for each in costs
+            for each in shown
         ],
         empty="This run's plan states that it releases without differential privacy, so no account is charged.",
     )
 
 
-def charts_of(
-    points: Sequence[Point], slow: Sequence[tuple[str, Sequence[tuple[int, float]]]]
-) -> Sequence[Chart]:
-    """Learning curves, seconds and bytes by round, and how long each of the slowest sites took; none before a round was committed."""
-    if not points:
-        return ()
-    return (
-        _metric_chart(
-            points,
-            "auc",
-            "Area under the ROC curve",
-            {"AUC": "auc", "KS": "ks", "AUC of the champion": "champion"},
-            (0.0, 1.0),
-        ),
-        _metric_chart(
-            points,
-            "loss",
-            "Loss on held-out rows",
-            {"Log loss in nats": "log_loss", "Brier score": "brier"},
-            None,
-        ),
-        Chart(
-            name="seconds",
-            title="Seconds by round",
-            x="Round",
-            y="Seconds",
-            series=_by_round(
-                points,
-                {
-                    "Waiting for sites": lambda p: p.exchange_s,
-                    "At the centre": lambda p: (
-                        None
-                        if p.seconds is None or p.exchange_s is None
-                        else max(0.0, p.seconds - p.exchange_s)
-                    ),
-                },
-            ),
-            y_from=0.0,
-            empty="No round was committed yet.",
-        ),
-        Chart(
-            name="bytes",
-            title="Bytes by round, all sites together",
-            x="Round",
-            y="Megabytes",
-            series=_by_round(
-                points,
-                {
-                    "Sent to sites": lambda p: p.sent / 1e6,
-                    "Came from sites": lambda p: p.received / 1e6,
-                },
-            )
-            if any(each.sent for each in points)
-            else (),
-            y_from=0.0,
-            empty=_NOTHING_NOTED,
-        ),
-        _slowest(slow),
-    )
-
-
-def _by_round(
-    points: Sequence[Point], values: dict[str, Callable[[Point], float | None]]
-) -> Sequence[Series]:
-    return [
-        Series(name=name, kind="bar", stack="all", points=[(each.number, value(each)) for each in points])
-        for name, value in values.items()
-        if points
-    ]
-
-
-def _metric_chart(
-    points: Sequence[Point],
-    name: str,
-    title: str,
-    values: dict[str, str],
-    bounds: tuple[float, float] | None,
-) -> Chart:
-    series = [
-        Series(
-            name=label,
-            dashed=key == "champion",
-            points=[
-                (each.number, found) for each in points if (found := _figure(each.metrics, key)) is not None
-            ],
-        )
-        for label, key in values.items()
-    ]
-    return Chart(
-        name=name,
-        title=title,
-        x="Round",
-        y="",
-        series=[each for each in series if each.points],
-        y_from=None if bounds is None else bounds[0],
-        y_to=None if bounds is None else bounds[1],
-        empty="No round was evaluated yet. The plan says every how many rounds one is.",
-    )
-
-
-def _slowest(sites: Sequence[tuple[str, Sequence[tuple[int, float]]]]) -> Chart:
-    """Seconds that the slowest sites took in the training stage."""
-    return Chart(
-        name="site-seconds",
-        title=f"Seconds that sites took to answer, by round (at most the {MOST_LINES} slowest)",
-        x="Round",
-        y="Seconds",
-        series=[Series(name=site, points=points) for site, points in sites],
-        y_from=0.0,
-        empty=_NOTHING_NOTED,
-    )
-
-
-def _figure(metrics: dict[str, Any] | None, key: str) -> float | None:
+def figure(metrics: dict[str, Any] | None, key: str) -> float | None:
+    """A metric of a round's model, or the AUC of its champion; None where it has none."""
     if metrics is None:
         return None
     if key == "champion":
@@ -399,5 +303,5 @@ def _figure(metrics: dict[str, Any] | None, key: str) -> float | None:
 
 
 def _metric(metrics: dict[str, Any] | None, key: str) -> Cell:
-    found = _figure(metrics, key)
+    found = figure(metrics, key)
     return Cell(found, text=None if found is None else f"{found:.4f}")

@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from coordinator.console import oidc
 from coordinator.console.accounts import NotAccepted
+from coordinator.console.connections import address_of
 from coordinator.console.links import officer_of, use_link
 from coordinator.console.oidc import Provider
 from coordinator.console.routes import ANYBODY, Route
@@ -58,7 +59,7 @@ def follow_link(visit: Visit) -> Response:
     secret = visit.form.get("link", "")
     if not secret:
         raise UsageError("there is no link in this form; open the link again")
-    officer = use_link(visit.centre.engine, secret, visit.now)
+    officer = use_link(visit.centre.engine, visit.console.vault, secret, visit.now)
     notice = None
     if visit.console.accounts.find(officer) is None and visit.console.provider is None:
         notice = words(
@@ -109,8 +110,9 @@ def from_provider(visit: Visit) -> Response:
 
 def limit(visit: Visit, what: str, per_minute: float = _TRIES_A_MINUTE) -> None:
     """Bound how often an address may try. Raises TooOften."""
-    address = visit.request.client.host if visit.request.client else ""
-    visit.console.rates.take(f"{what} {address}", burst=2 * per_minute, per_minute=per_minute)
+    visit.console.rates.take(
+        f"{what} {address_of(visit.request)}", burst=2 * per_minute, per_minute=per_minute
+    )
 
 
 def begin(visit: Visit, officer: str, method: Method, path: str, notice: str | None = None) -> Response:
@@ -118,8 +120,8 @@ def begin(visit: Visit, officer: str, method: Method, path: str, notice: str | N
     visit.console.members.now().officer(officer).require_current(visit.now)
     sessions = visit.console.sessions
     before = sessions.find(visit.request.cookies.get(COOKIE), visit.now)
-    if before is not None:
-        sessions.end(before.digest)
+    if before is not None and not (before.over and before.officer == officer):
+        sessions.end(before.digest)  # one that is over stays for what was typed under it
     secret = sessions.begin(officer, method, visit.now)
     visit.session = sessions.find(secret, visit.now)
     _log.info("signed in", officer=officer, method=method)
@@ -158,7 +160,7 @@ def _page(
         "signin.html",
         status=status,
         link=link,
-        link_of=officer_of(visit.centre.engine, link, visit.now) if link else None,
+        link_of=officer_of(visit.centre.engine, visit.console.vault, link, visit.now) if link else None,
         trouble=trouble,
         kept=path.startswith("/drafts/"),
         next=path,

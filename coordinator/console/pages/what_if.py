@@ -17,9 +17,11 @@ from coordinator.console.charts import Bound, Chart, Series
 from coordinator.console.pages.account_budget import GET
 from coordinator.console.pages.account_charts import Would, epsilon_over_time
 from coordinator.console.pages.budgets import epsilon, labels, left, path_of, whole
+from coordinator.console.plan_tables import SHOWN_ACCOUNTS
 from coordinator.console.reads.approved import waiting
 from coordinator.console.routes import Route
 from coordinator.console.tables import Cell, Column, Table
+from coordinator.console.texts import words
 from coordinator.console.visit import Visit
 from coordinator.db.engine import reading
 from coordinator.db.office_schema import StoredPlan
@@ -57,8 +59,14 @@ class Asked:
 
 def show(visit: Visit) -> Response:
     """The form; with `?plan=DIGEST` what that plan would cost."""
-    asked = Asked(plan=visit.query.get("plan", ""), account=visit.query.get("account", ""))
-    return _answer(visit, asked) if asked.plan else _page(visit, asked)
+    kept = visit.typed("/budgets/what-if")
+    asked = Asked(
+        plan=visit.query.get("plan", ""),
+        draft=kept.get("draft", ""),
+        contract=kept.get("contract", ""),
+        account=visit.query.get("account", kept.get("account", "")),
+    )
+    return _answer(visit, asked) if asked.plan and not kept else _page(visit, asked)
 
 
 def ask(visit: Visit) -> Response:
@@ -87,16 +95,17 @@ def _answer(visit: Visit, asked: Asked) -> Response:
             chart = _curve(visit, session, plan, planned, found, asked.account)
     except (UsageError, Refused) as error:
         return _page(visit, asked, status=400, trouble=str(error))
-    table = _table(found)
-    if visit.query.get("format") == "csv" and visit.request.method == "GET":
-        return visit.table(table)
+    of_address = visit.request.method == "GET"
+    if visit.query.get("format") == "csv" and of_address:
+        return visit.table(_table(found))
     return _page(
         visit,
         asked,
         plan=plan,
         found=found,
-        table_of_plan=table,
-        csv=visit.with_query(format="csv") if visit.request.method == "GET" else None,
+        # A draft has no address, and so no file that has all of it.
+        table_of_plan=_table(found, SHOWN_ACCOUNTS if of_address else None),
+        csv=visit.with_query(format="csv") if of_address else None,
         shares=_shares(found),
         chart=chart,
         over_limit=_over_limit(plan, contract),
@@ -154,10 +163,17 @@ def _over_limit(plan: Plan, contract: Contract) -> str | None:
     return None
 
 
-def _table(found: Forecast) -> Table:
+def _table(found: Forecast, most: int | None = None) -> Table:
+    shown = found if most is None else found.tightest(most)
     return Table(
         name="what-if",
-        caption="What a launch would do to each account",
+        caption="What a launch would do to each account"
+        if shown is found
+        else words(
+            "What a launch would do to the {shown} tightest of {all} accounts; the file has all",
+            shown=len(shown.accounts) + len(shown.missing),
+            all=len(found.accounts) + len(found.missing),
+        ),
         columns=[
             Column("Account"),
             Column("Ceiling", number=True),
@@ -169,7 +185,7 @@ def _table(found: Forecast) -> Table:
             Column("Launches that fit", number=True),
             Column("Why not"),
         ],
-        rows=[*(_row(each) for each in found.accounts), *(_missing(each) for each in found.missing)],
+        rows=[*(_row(each) for each in shown.accounts), *(_missing(each) for each in shown.missing)],
     )
 
 
@@ -239,5 +255,5 @@ def _curve(
 
 ROUTES: Final = (
     Route("/budgets/what-if", show, GET),
-    Route("/budgets/what-if", ask, GET, "POST"),
+    Route("/budgets/what-if", ask, GET, "POST", form="/budgets/what-if"),
 )

@@ -29,6 +29,7 @@ from coordinator.deploy.inventory import (
     RunningView,
     TargetView,
     order_view,
+    recall_view,
     rollout_view,
     running_view,
     target_view,
@@ -120,7 +121,7 @@ def recalls(engine: Engine, *, target: str | None = None) -> Sequence[RecallView
     if target is not None:
         query = query.where(RecallRow.target == target)
     with reading(engine, "listing recalls") as session:
-        return [_recall(row) for row in session.scalars(query.limit(MOST))]
+        return [recall_view(row) for row in session.scalars(query.limit(MOST))]
 
 
 def ran_at(engine: Engine, name: str, version: int) -> Sequence[str]:
@@ -197,18 +198,6 @@ def _ends(session: Session, of: Sequence[tuple[str, int]]) -> dict[str, datetime
         row.target: datetime.fromisoformat(json.loads(row.document)["expires"])
         for row in session.scalars(query)
     }
-
-
-def _recall(row: RecallRow) -> RecallView:
-    return RecallView(
-        target=row.target,
-        model=row.name,
-        version=row.version,
-        why=row.why,
-        by=row.by,
-        ordered_at=row.ordered_at,
-        confirmed_at=row.confirmed_at,
-    )
 
 
 def _later_than(session: Session, rollout: str) -> ColumnElement[bool]:

@@ -5,6 +5,7 @@ What sites sent and took is noted while the driver waits (`coordinator.rounds.pr
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,6 +25,7 @@ MOST_SITES: Final = 1000
 MOST_DRAWN: Final = 200
 MOST_LINES: Final = 6
 """Lines in one chart."""
+_STAGES: Final = ("prepare", "train", "evaluate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -134,19 +136,28 @@ def course(engine: Engine, run: RunId) -> Sequence[Point]:
         rows = session.execute(rounds).all()[::-1]
         if not rows:
             return []
+        # Stage by stage, as the rows lie: so they are summed up without being sorted first.
         told = (
             select(SiteExchange.round, func.sum(SiteExchange.sent), func.sum(SiteExchange.received))
-            .where(SiteExchange.run_id == run, SiteExchange.round >= rows[0].number)
-            .group_by(SiteExchange.round)
+            .where(
+                SiteExchange.run_id == run,
+                SiteExchange.stage.in_(_STAGES),
+                SiteExchange.round >= rows[0].number,
+            )
+            .group_by(SiteExchange.stage, SiteExchange.round)
         )
-        moved = {number: (int(sent), int(received)) for number, sent, received in session.execute(told)}
+        sent: Counter[int] = Counter()
+        received: Counter[int] = Counter()
+        for number, out, back in session.execute(told):
+            sent[number] += int(out)
+            received[number] += int(back)
     return [
         Point(
             number=row.number,
             exchange_s=row.exchange_s,
             seconds=row.seconds,
-            sent=moved.get(row.number, (0, 0))[0],
-            received=moved.get(row.number, (0, 0))[1],
+            sent=sent[row.number],
+            received=received[row.number],
             metrics=row.metrics,
         )
         for row in rows
@@ -159,7 +170,7 @@ def latest_stage(engine: Engine, run: RunId) -> Sequence[SiteExchange]:
     with reading(engine, f"reading where {run} stands") as session:
         furthest = {
             stage: session.scalar(select(func.max(each.round)).where(each.run_id == run, each.stage == stage))
-            for stage in ("prepare", "train", "evaluate")
+            for stage in _STAGES
         }
         known = [
             (number, place, stage)
@@ -234,16 +245,20 @@ def slowest(engine: Engine, run: RunId) -> Sequence[tuple[str, Sequence[tuple[in
         sites = session.scalars(
             total.order_by(func.sum(each.seconds).desc(), each.site).limit(MOST_LINES)
         ).all()
+        # Rounds by name, so that the few rows are looked up and the many not read.
+        named = each.round.in_(range(max(0, newest - MOST_DRAWN + 1), newest + 1))
         rows = session.execute(
             select(each.site, each.round, each.seconds)
-            .where(*late, each.site.in_(sites))
+            .where(*mine, named, each.answered > 0, each.site.in_(sites))
             .order_by(each.round)
         ).all()
     return [(site, [(row.round, row.seconds) for row in rows if row.site == site]) for site in sites]
 
 
-def exchanges(engine: Engine, run: RunId, *, limit: int) -> Sequence[Any]:
-    """Every stage of every round with every site, the newest first."""
+def exchanges(
+    engine: Engine, run: RunId, *, below: int | None = None, limit: int
+) -> tuple[Sequence[Any], int | None]:
+    """Every stage of every round with every site, the newest first, at most `limit` in whole rounds, one at least; and the round below which the next ones are."""
     each = SiteExchange
     query = (
         select(
@@ -251,10 +266,18 @@ def exchanges(engine: Engine, run: RunId, *, limit: int) -> Sequence[Any]:
         )
         .where(each.run_id == run)
         .order_by(each.round.desc(), each.stage.desc(), each.site)
-        .limit(limit)
+        .limit(limit + 1)
     )  # fmt: skip
+    if below is not None:
+        query = query.where(each.round < below)
     with reading(engine, f"reading the exchanges of {run}") as session:
-        return session.execute(query).all()
+        found = session.execute(query).all()
+        if len(found) <= limit:
+            return found, None
+        whole = [row for row in found if row.round > found[-1].round]
+        if not whole:  # one round of more sites than a file has rows
+            whole = list(session.execute(query.where(each.round == found[0].round).limit(None)).all())
+    return whole, whole[-1].round
 
 
 def models_of(engine: Engine, run: RunId) -> Sequence[tuple[str, int]]:

@@ -69,11 +69,14 @@ class SiteView:
         return None if self.heard is None else self.heard.answered_at
 
     @property
+    def trouble(self) -> str:
+        """What it said last, or that it said nothing, while that stands; empty once it has answered."""
+        return (self.heard.trouble or "") if self.heard is not None and self._troubled else ""
+
+    @property
     def cause(self) -> Cause | None:
-        """What its last trouble shows, while that stands."""
-        if self.heard is None or self.heard.trouble is None or not self._troubled:
-            return None
-        return cause_of(self.heard.trouble)
+        """What its trouble shows, while that stands."""
+        return cause_of(self.trouble) if self.trouble else None
 
     @property
     def _troubled(self) -> bool:

@@ -1,12 +1,16 @@
-// Turns each figure's JSON into SVG, redraws it in the other theme or size, and saves it.
+// Turns each figure's JSON into SVG, and draws it again in the other theme or size. `console.js` saves it.
 "use strict";
 
-function colour(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }
+// Lines are told apart by their symbols as well: colours alone tell nothing to some, and nothing on paper.
+const SYMBOLS = ["emptyCircle", "emptyRect", "emptyTriangle", "emptyDiamond", "circle", "rect"];
 
 function optionOf(chart) {
   const ink = colour("--ink"), soft = colour("--soft"), line = colour("--line");
   const digits = (value) => typeof value === "number" ? String(Number(value.toPrecision(4))) : value;
   const whole = chart.axis === "number" && chart.series.every((each) => each.points.every(([x]) => Number.isInteger(x)));
+  const highest = chart.bounds.length ? Math.max(...chart.bounds.map((each) => each.at)) : null;
+  // A bound is in sight, also where all that is drawn lies far below it.
+  const top = highest === null ? undefined : (shown) => (shown.max <= highest ? highest : null);
   const bounds = {
     silent: true, symbol: "none", lineStyle: { color: colour("--bad"), type: "dashed" },
     label: { formatter: (at) => at.name, color: colour("--bad"), position: "insideEndTop" },
@@ -17,7 +21,7 @@ function optionOf(chart) {
     aria: { enabled: false },
     textStyle: { fontFamily: getComputedStyle(document.body).fontFamily, color: ink },
     color: [1, 2, 3, 4, 5, 6].map((each) => colour(`--chart-${each}`)),
-    grid: { left: 12, right: 24, top: chart.series.length > 1 ? 44 : 20, bottom: 34, containLabel: true },
+    grid: { left: 12, right: 24, top: chart.series.length > 1 ? 60 : 32, bottom: 34, containLabel: true },
     legend: chart.series.length > 1 ? { top: 4, textStyle: { color: ink }, type: "scroll" } : undefined,
     tooltip: { trigger: "axis", renderMode: "richText", valueFormatter: digits, backgroundColor: colour("--sheet"), borderColor: line, textStyle: { color: ink } },
     xAxis: {
@@ -27,7 +31,7 @@ function optionOf(chart) {
     },
     yAxis: {
       type: "value", name: chart.y, nameTextStyle: { color: soft, align: "left" }, axisLabel: { color: soft }, splitLine: { lineStyle: { color: line } },
-      min: chart.from ?? undefined, max: chart.to ?? undefined, scale: chart.from === null,
+      min: chart.from ?? undefined, max: chart.to ?? top, scale: chart.from === null,
     },
     series: chart.series.map((each, place) => ({
       name: each.name, data: each.points, stack: each.stack ?? undefined,
@@ -35,29 +39,11 @@ function optionOf(chart) {
       step: each.kind === "step" ? "end" : undefined,
       areaStyle: each.kind === "area" ? { opacity: 0.18 } : undefined,
       lineStyle: each.dashed ? { type: "dashed" } : undefined,
+      symbol: each.kind === "scatter" ? "circle" : SYMBOLS[place % SYMBOLS.length],
       symbolSize: each.points.length > 60 ? 0 : 6,
       markLine: place === 0 && chart.bounds.length ? bounds : undefined,
     })),
   };
-}
-
-function save(figure, kind) {
-  const svg = figure.querySelector("svg");
-  const text = new XMLSerializer().serializeToString(svg);
-  const name = `${figure.id}.${kind}`;
-  const hand = (href) => { const a = document.createElement("a"); a.href = href; a.download = name; a.click(); };
-  const source = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(text)}`;
-  if (kind === "svg") return hand(source);
-  const image = new Image();
-  image.onload = () => {
-    const canvas = document.createElement("canvas");
-    canvas.width = 2 * image.width; canvas.height = 2 * image.height;
-    const pen = canvas.getContext("2d");
-    pen.fillStyle = colour("--sheet"); pen.fillRect(0, 0, canvas.width, canvas.height);
-    pen.drawImage(image, 0, 0, canvas.width, canvas.height);
-    hand(canvas.toDataURL("image/png"));
-  };
-  image.src = source;
 }
 
 const drawn = new Set();
@@ -72,7 +58,6 @@ function draw(root) {
     chart.setOption(optionOf(JSON.parse(told.textContent)), { notMerge: true });
     if (known) continue;
     figure.querySelector(".pages").hidden = false;
-    figure.addEventListener("click", (event) => { if (event.target.dataset.save) save(figure, event.target.dataset.save); });
     drawn.add(chart);
     new ResizeObserver(() => chart.resize()).observe(place);
   }

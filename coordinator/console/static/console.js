@@ -1,4 +1,5 @@
-// What every page does in the browser: times in the reader's zone, the theme, confirmations, typed text that is not lost, and the stream of what is new.
+// What every page does in the browser: times in the reader's zone, the theme, confirmations, figures that are saved, typed text that is not lost, and the
+// stream of what is new.
 "use strict";
 
 const zoned = new Intl.DateTimeFormat(undefined, { dateStyle: "medium", timeStyle: "short" });
@@ -9,10 +10,13 @@ function localise(root) {
   }
 }
 
+function colour(name) { return getComputedStyle(document.documentElement).getPropertyValue(name).trim(); }
+
 function theme() {
   const toggle = document.querySelector("[data-theme-toggle]");
   const chosen = localStorage.getItem("theme");
   if (chosen) document.documentElement.dataset.theme = chosen;
+  matchMedia("print").addEventListener("change", () => document.dispatchEvent(new CustomEvent("covenant:theme")));  // paper is light
   if (!toggle) return;
   toggle.hidden = false;
   toggle.addEventListener("click", () => {
@@ -35,7 +39,28 @@ function confirmations(root) {
   }
 }
 
-// The stream: pages listen to `covenant:entry` on the document. The browser reconnects by itself, with the last number that it has seen.
+// A figure that charts.js or lineage.js has drawn, as it is or painted on the page's colour at twice its size.
+function save(figure, kind) {
+  const hand = (href) => { const a = document.createElement("a"); a.href = href; a.download = `${figure.id}.${kind}`; a.click(); };
+  const source = `data:image/svg+xml;charset=utf-8,${encodeURIComponent(new XMLSerializer().serializeToString(figure.querySelector("svg")))}`;
+  if (kind === "svg") return hand(source);
+  const image = new Image();
+  image.onload = () => {
+    const canvas = document.createElement("canvas"), pen = canvas.getContext("2d");
+    canvas.width = 2 * image.width; canvas.height = 2 * image.height;
+    pen.fillStyle = colour("--sheet"); pen.fillRect(0, 0, canvas.width, canvas.height);
+    pen.drawImage(image, 0, 0, canvas.width, canvas.height);
+    hand(canvas.toDataURL("image/png"));
+  };
+  image.src = source;
+}
+
+function figures() {
+  document.addEventListener("click", (event) => { if (event.target.dataset.save) save(event.target.closest("figure"), event.target.dataset.save); });
+}
+
+// The stream: pages listen to `covenant:entry` on the document. The browser reconnects by itself, with the last number that it has seen. It is not told
+// why an answer is none, so whether the session is over is asked before another try.
 function live() {
   const path = document.body.dataset.live;
   const state = document.querySelector("[data-live-state]");
@@ -49,9 +74,12 @@ function live() {
       last = event.lastEventId;
       document.dispatchEvent(new CustomEvent("covenant:entry", { detail: JSON.parse(event.data) }));
     });
+    const end = () => { stream.close(); say("over", state.dataset.over); };
+    const again = () => { say("lost", state.dataset.lost || "Connection lost, trying again"); setTimeout(open, 3000); };
+    stream.addEventListener("over", end);
     stream.addEventListener("error", () => {
-      say("lost", state.dataset.lost || "Connection lost, trying again");
-      if (stream.readyState === EventSource.CLOSED) setTimeout(open, 3000);
+      if (stream.readyState !== EventSource.CLOSED) say("lost", state.dataset.lost || "Connection lost, trying again");
+      else if (state.dataset.state !== "over") fetch(path).then((answer) => { answer.body.cancel(); if ([401, 403].includes(answer.status)) end(); else again(); }, again);
     });
     addEventListener("pagehide", () => stream.close(), { once: true });
   };
@@ -91,6 +119,7 @@ document.addEventListener("DOMContentLoaded", () => {
   theme();
   localise(document);
   confirmations(document);
+  figures();
   live();
   refresh();
 });

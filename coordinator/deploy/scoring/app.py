@@ -15,17 +15,20 @@ from prometheus_client.exposition import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 
 from coordinator.deploy.scoring.access import TOO_MANY, UNAUTHENTICATED, Door
-from coordinator.deploy.scoring.arms import UNAVAILABLE
+from coordinator.deploy.scoring.arms import NOT_FOUND, UNAVAILABLE
 from coordinator.deploy.scoring.columns import ProtocolError
 from coordinator.deploy.scoring.metrics import exposition
 from coordinator.deploy.scoring.protocol import MAX_BODY_BYTES, SERVER, answer_of, asked_of, model_metadata
 from coordinator.deploy.scoring.scorer import Scorer
 from coordinator.deploy.scoring.serving import STATUS_PATH
+from coordinator.deploy.scoring.windows.telling import windows_after
 from protos.release import package_version
+from protos.windows import WINDOWS_PATH
 
 CERTIFICATE: Final = "covenant.certificate"
 """Where the server puts the name in a client's certificate, in the scope of a request."""
 _BODY_S: Final = 30.0
+_MOST_DIGITS: Final = 9
 _INLINE_BYTES: Final = 64 << 10
 """Larger bodies are parsed off the event loop, which would delay health checks."""
 
@@ -42,6 +45,7 @@ def create_app(scorer: Scorer, door: Door) -> FastAPI:
         app.add_api_route(f"{model}/ready", service.model_ready)
         app.add_api_route(f"{model}/infer", service.infer, methods=["POST"])
     app.add_api_route(STATUS_PATH, service.status)
+    app.add_api_route(WINDOWS_PATH, service.windows)
     app.add_api_route("/metrics", service.metrics)
     app.add_exception_handler(ProtocolError, service.refuse)
     app.add_exception_handler(HTTPException, _no_route)
@@ -96,6 +100,16 @@ class _Service:
     async def status(self, request: Request) -> JSONResponse:
         self._admit(request)
         return JSONResponse(self._scorer.status().model_dump(mode="json"))
+
+    async def windows(self, request: Request, after: str = "0") -> Response:
+        self._admit(request)
+        watch = self._scorer.watch
+        if watch is None:
+            raise ProtocolError("this service counts no windows; it was started without --monitor", NOT_FOUND)
+        if not (after.isdecimal() and after.isascii() and len(after) <= _MOST_DIGITS):
+            raise ProtocolError("after= is no sequence; use a whole number from 0 on")
+        page = await asyncio.to_thread(windows_after, watch.place.store, watch.place.name, int(after))
+        return Response(page.canonical, media_type="application/json")
 
     async def metrics(self, request: Request) -> Response:
         self._admit(request)

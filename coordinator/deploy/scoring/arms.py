@@ -18,6 +18,7 @@ from coordinator.deploy.scoring.prepared import Prepared, prepare
 from coordinator.deploy.scoring.reasons import Explainer
 from coordinator.deploy.scoring.serving import LATENCY_BOUNDS_MS, SCORE_BINS, ArmStatus, Opened
 from coordinator.deploy.scoring.words import Words
+from protos.contract import Contract
 from strategies.errors import Refused
 from strategies.ids import Digest
 
@@ -34,6 +35,7 @@ class Loaded:
     version: int
     digest: Digest
     expires: datetime | None
+    contract: Contract
     model: ScoringModel
     prepared: Prepared | None
     rules: Rules
@@ -65,6 +67,7 @@ def load(opened: Opened) -> Loaded:
         version=opened.version,
         digest=opened.digest,
         expires=opened.expires,
+        contract=opened.contract,
         model=model,
         prepared=prepare(model, rules, source),
         rules=rules,

@@ -18,9 +18,10 @@ import os
 import re
 import secrets
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
@@ -231,6 +232,37 @@ def verify(folder: Path) -> Head:
             head = Head(lines=head.lines + 1, digest=sha256_hex(line), file=number)
             torn = 0
     return Head(lines=head.lines, digest=head.digest, file=head.file, torn=torn)
+
+
+def entries_with(folder: Path, wanted: Callable[[bytes], bool]) -> Iterator[dict[str, Any]]:
+    """The entries of a log, in order, whose line is `wanted`; one that a crash cut off, or that is being written, is none. Raises Refused for what is no entry."""
+    for _, path in _files(folder):
+        for line, whole in _lines(path):
+            if whole and wanted(line):
+                yield _parsed(path, line)
+
+
+def newest_with(folder: Path, sign: bytes) -> dict[str, Any] | None:
+    """The newest entry that has `sign` in its line; None where none has, or there is no log. Raises Refused for what is no entry."""
+    for _, path in reversed(_files(folder)) if folder.is_dir() else ():
+        data = path.read_bytes()
+        found = data.rfind(sign, 0, data.rfind(b"\n") + 1)
+        if found >= 0:
+            return _parsed(path, data[data.rfind(b"\n", 0, found) + 1 : data.index(b"\n", found)])
+    return None
+
+
+def rows_since(folder: Path, since: float) -> int:
+    """Rows that were answered after `since`, in seconds since 1970. Raises Refused for what is no entry."""
+    rows = 0
+    for _, path in reversed(_files(folder)) if folder.is_dir() else ():
+        entries = (_parsed(path, line) for line, whole in _lines(path) if whole)
+        own = [each for each in entries if "at" in each]
+        newer = [each for each in own if datetime.fromisoformat(each["at"]).timestamp() > since]
+        rows += sum(len(each["bands"]) for each in newer if each["answered"])
+        if len(newer) < len(own):
+            break
+    return rows
 
 
 def _files(folder: Path) -> list[tuple[int, Path]]:

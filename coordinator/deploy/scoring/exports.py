@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from coordinator.deploy.scoring.serving import Opened
-from coordinator.registry.publish import SCORING_FILE
+from coordinator.registry.versions import SCORING_FILE
 from protos.contract import Contract
 from protos.log_made import CONTRACT_FILE, PLAN_FILE
 from strategies.encoding import digest_of, sha256_hex

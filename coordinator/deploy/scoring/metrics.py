@@ -41,6 +41,12 @@ class _Arms(Collector):
             "Whether the newest serving state was refused",
             value=scorer.refused is not None,
         )
+        if scorer.watch is not None:
+            yield GaugeMetricFamily(
+                "covenant_scoring_watched",
+                "Whether decisions are counted in windows",
+                value=scorer.watch.failed is None,
+            )
         yield CounterMetricFamily(
             "covenant_scoring_refused_requests", "Requests refused", value=scorer.refused_requests
         )

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from coordinator.deploy.scoring.arms import load
 from coordinator.deploy.scoring.columns import ProtocolError
+from coordinator.deploy.scoring.decisions import SiteKey
 from coordinator.deploy.scoring.protocol import asked_of
 from coordinator.deploy.scoring.serving import Opened
 from strategies.analytics.contributions import Rows, by_feature
@@ -27,17 +28,19 @@ _INTERNAL_ROWS: Final = 20_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Explained:
-    """Of N rows: scores (N,), contributions of each feature to the logit (N, features), reasons, and the largest difference from the service's."""
+class ExplainedRows:
+    """Of N rows: scores (N,), contributions of each feature to the logit (N, features), reasons, and the largest difference from the service's; `digests` are what the
+    decision log has in place of the rows, where its key was given."""
 
     features: tuple[str, ...]
     scores: npt.NDArray[np.float32]
     contributions: Rows
     reasons: Sequence[tuple[str, ...]]
     difference: float
+    digests: tuple[str, ...] = ()
 
 
-def explain(opened: Opened, request: bytes) -> Explained:
+def explain(opened: Opened, request: bytes, key: SiteKey | None = None) -> ExplainedRows:
     """Explain the applications of an inference request in JSON, as the service takes it. Raises UsageError for what it would refuse."""
     loaded = load(opened)
     try:
@@ -49,12 +52,13 @@ def explain(opened: Opened, request: bytes) -> Explained:
     found = by_feature(
         explainer.features, integrated_gradients(explainer.layers, encoded, explainer.reference)
     )
-    return Explained(
+    return ExplainedRows(
         features=tuple(each.name for each in loaded.rules.inputs),
         scores=scores[:, 0],
         contributions=found,
         reasons=explainer.reasons(encoded),
         difference=float(np.abs(found - explainer.contributions(encoded)).max()),
+        digests=() if key is None else tuple(key.of_rows(batch)),
     )
 
 

@@ -27,6 +27,7 @@ from coordinator.deploy.scoring.lanes import Job, Lanes, Scored
 from coordinator.deploy.scoring.model import OUTPUT
 from coordinator.deploy.scoring.protocol import REASONS, Answer, Asked
 from coordinator.deploy.scoring.serving import RefusedState, ServiceStatus
+from coordinator.deploy.scoring.windows.watch import Watch
 from strategies.errors import DiskError
 
 _MOST_SHADOWS: Final = 256
@@ -43,13 +44,16 @@ _log = structlog.get_logger(__name__)
 class Scorer:
     """Scores requests with the arms in force; `clock` gives UTC."""
 
-    def __init__(self, decisions: DecisionLog | None, *, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, decisions: DecisionLog | None, *, clock: Callable[[], datetime], watch: Watch | None = None
+    ) -> None:
         self.in_force = InForce()
         self.refused: RefusedState | None = None
         self.refused_requests = 0
         self.failed: DiskError | None = None
         self.clock = clock
         self._started_at = clock()
+        self.watch = watch
         self._decisions = decisions
         self._lanes = Lanes()
         self._counting = threading.Lock()
@@ -85,7 +89,9 @@ class Scorer:
             _log.error("scoring failed", model=arm.loaded.ref, trouble=type(error).__name__)
             raise ProtocolError(f"{arm.loaded.ref} could not score this request", status=500) from error
         declined = 0 if threshold is None else int(scored.declined.sum())
-        self._record(self._entry(force, arm, asked, caller, batch, scored, answered=True))
+        self._record_answer(
+            self._entry(force, arm, asked, caller, batch, scored, answered=True), arm, batch, scored
+        )
         with self._counting:
             arm.counts.note(scored.scores, declined, time.perf_counter() - began)
         if (shadow := force.shadow_of(arm, now)) is not None:
@@ -121,6 +127,8 @@ class Scorer:
             refused_requests=self.refused_requests,
             decisions=None if self._decisions is None else self._decisions.head.lines,
             decisions_head=None if self._decisions is None else self._decisions.head.digest,
+            monitor=None if self.watch is None else self.watch.place.monitor.digest,
+            unwatched=None if self.watch is None else self.watch.failed,
         )
 
     def why_not_ready(self) -> str | None:
@@ -134,10 +142,17 @@ class Scorer:
         if self._decisions is not None:
             self._decisions.flush()
 
+    def count_windows(self) -> None:
+        """Count the decisions so far in their windows, and tell the windows that have ended."""
+        if self.watch is not None:
+            self.watch.tick(self.in_force)
+
     async def close(self) -> None:
         """Wait for what is under way, and close the log."""
         await asyncio.to_thread(self._asking.shutdown)
         await asyncio.to_thread(self._shadowing.shutdown)
+        if self.watch is not None:
+            await asyncio.to_thread(self.watch.close, self.in_force)
         if self._decisions is not None and self.failed is None:
             self._decisions.close()
 
@@ -202,6 +217,18 @@ class Scorer:
             "request": None if asked.id is None else self._decisions.key.of_text(asked.id),
             "revision": force.revision,
         }
+
+    def _record_answer(self, entry: Mapping[str, Any], arm: Arm, batch: Batch, scored: Scored) -> None:
+        """Log an answer, and have it counted in the window of the moment that its line has."""
+        watch = self.watch
+        bins = None if watch is None else watch.bins_of(arm.loaded)
+        if watch is None or bins is None:
+            self._record(entry)
+            return
+        places, at = bins.of_scores(scored.scores), self.clock()
+        told = {"at": at.isoformat(), "bins": bins.written(places), "monitor": watch.place.monitor.digest}
+        self._record({**entry, **told})
+        watch.note(arm.loaded, batch, places, at)
 
     def _record(self, entry: Mapping[str, Any]) -> None:
         if self._decisions is None:

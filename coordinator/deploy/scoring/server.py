@@ -43,6 +43,7 @@ _HEAD_S: Final = 10.0
 _CALLS: Final = 256
 """Threads of gRPC calls: more than the large requests that may wait, which so leave some to small ones."""
 _DRAIN_S: Final = 10
+_COUNT_EVERY_S: Final = 1.0
 _FLUSH_EVERY_S: Final = 1.0
 _REFRESH_EVERY_S: Final = 1.0
 _SWITCH_S: Final = 0.0005
@@ -122,6 +123,8 @@ class _Process:
             loop.add_signal_handler(each, self._ending.set)
         if self._follower is not None:
             await self._follower.look()
+        # Before the first request: a version is told of in windows in which it was seen, and the first may end before the first look by itself.
+        await asyncio.to_thread(self._scorer.count_windows)
         # What was imported and loaded stays: looking through all of it for cycles takes tens of milliseconds, in which nobody is answered.
         gc.collect()
         gc.freeze()
@@ -176,6 +179,7 @@ class _Process:
 
     def _chores(self) -> Iterator[Any]:
         yield self._every(_FLUSH_EVERY_S, self._flush)
+        yield self._every(_COUNT_EVERY_S, self._scorer.count_windows)
         yield self._every(_REFRESH_EVERY_S, self._door.refresh)
         if self._follower is not None:
             yield self._follower.follow()

@@ -165,3 +165,6 @@ class ServiceStatus(Part):
     decisions: Count | None = None
     """Lines of the decision log, and the digest of the last: kept elsewhere, they show whether lines were cut off at its end."""
     decisions_head: Sha256 | None = None
+    monitor: Sha256 | None = None
+    """The monitor that its decisions are counted by, if any; and why they are counted no more."""
+    unwatched: str | None = None

@@ -11,6 +11,7 @@ import ssl
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -31,6 +32,7 @@ from coordinator.deploy.targets.base import Observed, Order
 from coordinator.deploy.targets.settings import LocalSettings
 from protos.rollouts import State
 from protos.root import SignedRoot
+from protos.windows import WINDOWS_PATH, Windows
 from strategies.errors import Refused, Unreachable, UsageError
 
 PACKAGES: Final = "packages"
@@ -122,9 +124,29 @@ class LocalTarget:
             fcntl.flock(lock, fcntl.LOCK_EX)
             yield
 
+    def windows(self, after: int) -> Windows:
+        """The windows that the service has released since its sequence `after`. Raises Unreachable, and Refused for what is none."""
+        path = f"{WINDOWS_PATH}?after={after}"
+        data = self._got(path)
+        try:
+            return Windows.from_canonical(data)
+        except Refused as error:
+            raise Refused(
+                f"{self._settings.url}{path} does not tell windows of a scoring service: {error}"
+            ) from error
+
     def _status(self) -> ServiceStatus:
         """What the service tells. Raises Unreachable where it does not answer, Refused for what is no status."""
-        url = f"{self._settings.url}{STATUS_PATH}"
+        try:
+            return ServiceStatus.model_validate_json(self._got(STATUS_PATH))
+        except ValueError as error:
+            raise Refused(
+                f"{self._settings.url}{STATUS_PATH} does not tell a status of a scoring service"
+            ) from error
+
+    def _got(self, path: str) -> bytes:
+        """What the service answers. Raises Unreachable where it does not, or with another code than 200."""
+        url = f"{self._settings.url}{path}"
         authority, headers = self._authority(), self._headers()
         try:
             code, data = asyncio.run(_fetched(url, headers, authority))
@@ -134,10 +156,7 @@ class LocalTarget:
             ) from error
         if code != httpx.codes.OK:
             raise Unreachable(f"{url} answers {code}; see that its token is the service's")
-        try:
-            return ServiceStatus.model_validate_json(data)
-        except ValueError as error:
-            raise Refused(f"{url} does not tell a status of a scoring service") from error
+        return data
 
     def _headers(self) -> dict[str, str]:
         if self._settings.token_file is None:
@@ -148,19 +167,25 @@ class LocalTarget:
             raise UsageError(f"{self._settings.token_file} cannot be read as a token") from error
         return {**_PLAIN, "Authorization": f"Bearer {token}"}
 
-    def _authority(self) -> ssl.SSLContext | bool:
+    def _authority(self) -> ssl.SSLContext:
         if self._settings.ca_file is None:
-            return True
+            return _known_authorities()
         try:
             return ssl.create_default_context(cafile=self._settings.ca_file)
         except OSError as error:
             raise UsageError(f"{self._settings.ca_file} cannot be read as a certificate") from error
 
 
+@cache
+def _known_authorities() -> ssl.SSLContext:
+    """Those that httpx comes with, read once: every target is looked at again and again."""
+    return httpx.create_ssl_context(trust_env=False)
+
+
 async def _fetched(
     url: str,
     headers: dict[str, str],
-    authority: ssl.SSLContext | bool,  # noqa: FBT001  (httpx's own)
+    authority: ssl.SSLContext,
 ) -> tuple[int, bytes]:
     """The code and body of an answer, all of it within the time: a service that sends a byte now and then holds nobody up.
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from coordinator.governance.evidence.content import Block, Cell, Section, Words, table
 from coordinator.governance.evidence.facts import fact, show_number
 from coordinator.governance.evidence.story import Story
-from protos.log_deploy import Deployed, RecallConfirmed, RecallOrdered, RolloutMoved, TargetAdded
+from protos.log_deploy_events import Deployed, RecallConfirmed, RecallOrdered, RolloutMoved, TargetAdded
 
 
 def deployments(story: Story) -> Section:

@@ -9,7 +9,7 @@ from coordinator.governance.evidence.facts import Fact, fact, names, show_number
 from coordinator.governance.evidence.story import Story
 from protos.contract import BooleanColumn, CategoryColumn, Column, DateColumn
 from protos.log_entries import ModelRegistered, PlanRecorded, RunLaunched
-from protos.log_registry import ModelMoved, ModelSigned
+from protos.log_registry_events import ModelMoved, ModelSigned
 from protos.log_run_events import (
     AttemptVoided,
     RoundCommitted,
@@ -18,7 +18,7 @@ from protos.log_run_events import (
     RunWitnessed,
     SiteRefused,
 )
-from protos.plan import SecureAggregation
+from protos.plan_aggregation import SecureAggregation
 from strategies.ids import Digest
 
 _WORDS_SHOWN = 8

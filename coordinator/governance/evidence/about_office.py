@@ -12,7 +12,7 @@ from protos.log_entries import ModelRegistered, PlanRecorded, RunLaunched
 from protos.log_evidence import ModelNoted
 from protos.log_gate import GateJudged
 from protos.log_policies import PolicyJudged
-from protos.log_registry import ModelApproved, ModelMoved
+from protos.log_registry_events import ModelApproved, ModelMoved
 from protos.model_notes import NoteKind
 from protos.policy_verdicts import Verdict
 

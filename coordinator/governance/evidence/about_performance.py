@@ -8,6 +8,7 @@ from coordinator.governance.evidence.facts import Fact, fact, show_number
 from coordinator.governance.evidence.story import Story
 from protos.log_run_events import RoundEvaluated
 from strategies.analytics.histograms import ScoreMetrics
+from strategies.analytics.panels import Panels, released_panels
 
 _METRICS = (
     ("auc", "AUC"),
@@ -57,6 +58,21 @@ def last_metrics(story: Story) -> tuple[ScoreMetrics, tuple[int, ...]] | None:
         return None
     seq, facts = told[-1]
     return ScoreMetrics.from_facts(facts), (seq,)
+
+
+def last_panels(story: Story) -> tuple[Panels, tuple[int, ...]] | None:
+    """What the last evaluation of the weights that were registered told beside metrics, with those or without, and where the log has it."""
+    told = panels_by_round(story).get(story.plan.training.rounds)
+    return None if told is None else (told[0], (told[1],))
+
+
+def panels_by_round(story: Story) -> dict[int, tuple[Panels, int]]:
+    """The panels of each evaluated round, and where the log has them."""
+    found = {
+        what.round: (released_panels(what.metrics, what.panels), each.seq)
+        for each, what in story.of(RoundEvaluated)
+    }
+    return {number: (panels, seq) for number, (panels, seq) in found.items() if panels is not None}
 
 
 def _metric(metrics: ScoreMetrics, key: str, label: str, places: tuple[int, ...]) -> Fact:

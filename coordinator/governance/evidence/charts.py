@@ -7,6 +7,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import Final
 
+from strategies.analytics.estimates import Estimate
+
 _WIDTH: Final = 640
 _LEFT, _RIGHT = 64, 616
 _TOP, _BOTTOM = 32, 236
@@ -15,6 +17,7 @@ _INK, _FAINT, _GRID, _LINE, _OTHER = "#1f2933", "#52606d", "#e4e7eb", "#1d4f91",
 _ROW, _BAR = 34, 14
 _MOST_TICKS: Final = 7
 _LONGEST_LABEL: Final = 34
+_MIDDLE: Final = 0.5
 
 Point = tuple[float, float]
 
@@ -60,6 +63,72 @@ def lines(
     parts.append(_text((_LEFT + _RIGHT) / 2, _BOTTOM + 42, axes[0], _FAINT, "middle"))
     parts.append(_text(_LEFT, _TOP - 16, axes[1], _FAINT, "start"))
     return _svg(parts, _HEIGHT, title, words)
+
+
+def banded(
+    points: Sequence[tuple[float, Estimate]],
+    title: str,
+    words: str,
+    axes: tuple[str, str],
+    marks: Sequence[tuple[float, str]] = (),
+) -> str:
+    """A figure over a share from 0 to 1, with its interval as a band around it; `marks` are shares with their names, each a line down."""
+    found = [each for _, each in points]
+    low_y, high_y = _padded([*(each.low for each in found), *(each.high for each in found)], 0.08)
+
+    def place(x: float, y: float) -> Point:
+        return _LEFT + (_RIGHT - _LEFT) * x, _BOTTOM - (_BOTTOM - _TOP) * (y - low_y) / (high_y - low_y)
+
+    parts = []
+    for value in ticks(low_y, high_y):
+        y = place(0.0, value)[1]
+        parts.append(f'<line x1="{_LEFT}" x2="{_RIGHT}" y1="{y:.1f}" y2="{y:.1f}" stroke="{_GRID}"/>')
+        parts.append(_text(_LEFT - 8, y + 4, f"{value:g}", _FAINT, "end"))
+    parts += [_text(place(x, low_y)[0], _BOTTOM + 18, f"{x:g}", _FAINT, "middle") for x in ticks(0.0, 1.0)]
+    around = [place(x, each.low) for x, each in points] + [place(x, each.high) for x, each in points][::-1]
+    outline = " ".join(f"{x:.1f},{y:.1f}" for x, y in around)
+    parts.append(f'<polygon points="{outline}" fill="{_LINE}" fill-opacity="0.15"/>')
+    parts.append(_joined([place(x, each.value) for x, each in points], _LINE, ""))
+    for number, (x, name) in enumerate(marks):
+        across = place(x, low_y)[0]
+        parts.append(_joined(((across, _TOP), (across, _BOTTOM)), _OTHER, ' stroke-dasharray="4 3"'))
+        anchor = "start" if x < _MIDDLE else "end"
+        parts.append(
+            _text(across + (5 if x < _MIDDLE else -5), _TOP + 12 + 16 * number, name, _OTHER, anchor)
+        )
+    parts.append(_text((_LEFT + _RIGHT) / 2, _BOTTOM + 42, axes[0], _FAINT, "middle"))
+    parts.append(_text(_LEFT, _TOP - 16, axes[1], _FAINT, "start"))
+    return _svg(parts, _HEIGHT, title, words)
+
+
+def whiskers(
+    rows: Sequence[tuple[str, tuple[float, float, float], str]], title: str, words: str, bound: float
+) -> str:
+    """A point with its interval for each row: its label, (value, low, high), and the words at its end; `bound` is a line down all of them.
+
+    An interval whose end is infinite goes to the picture's edge, with an arrow.
+    """
+    left, right = 240, 470
+    ends = [bound, *(end for _, each, _ in rows for end in each if math.isfinite(end))]
+    low, high = _padded([min(ends), max(ends)], 0.05)
+
+    def place(value: float) -> float:
+        return left + (right - left) * (value - low) / (high - low)
+
+    parts = []
+    for number, (label, (value, least, most), shown) in enumerate(rows):
+        y = _BAR + _ROW * number
+        parts.append(_text(left - 10, y + 5, _short(label), _INK, "end"))
+        end = place(most) if math.isfinite(most) else float(right)
+        parts.append(_joined(((place(least), y), (end, y)), _LINE, ""))
+        if not math.isfinite(most):
+            parts.append(_joined(((end - 6, y - 4), (end, y), (end - 6, y + 4)), _LINE, ""))
+        parts.append(f'<circle cx="{place(value):.1f}" cy="{y}" r="4" fill="{_LINE}"/>')
+        parts.append(_text(right + 8, y + 5, shown, _FAINT, "start"))
+    bottom = _ROW * len(rows)
+    parts.append(_joined(((place(bound), 0), (place(bound), bottom)), _OTHER, ' stroke-dasharray="4 3"'))
+    parts.append(_text(place(bound), bottom + 16, f"{bound:g}", _OTHER, "middle"))
+    return _svg(parts, bottom + 24, title, words)
 
 
 def bars(rows: Sequence[tuple[str, float, float | None, str]], title: str, words: str) -> str:

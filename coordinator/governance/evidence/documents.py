@@ -8,7 +8,10 @@ from typing import Final
 
 from coordinator.governance.evidence import (
     about_deployments,
+    about_explanations,
+    about_fairness,
     about_model,
+    about_monitoring,
     about_office,
     about_performance,
     about_privacy,
@@ -18,7 +21,8 @@ from coordinator.governance.evidence.facts import Missing
 from coordinator.governance.evidence.story import Story
 from protos.log_evidence import ModelNoted
 from protos.log_gate import GateJudged
-from protos.log_registry import ModelApproved, ModelSigned
+from protos.log_monitor import MonitorAdded
+from protos.log_registry_events import ModelApproved, ModelSigned
 from protos.log_run_events import RunWitnessed
 from protos.model_notes import NoteKind
 from protos.plan_privacy import Privacy
@@ -87,8 +91,7 @@ def missing(story: Story, kind: EvidenceKind) -> Iterator[Missing]:
 
 
 def _figures(story: Story) -> Iterator[Missing]:
-    found = about_performance.last_metrics(story)
-    if found is None:
+    if about_performance.last_metrics(story) is None:
         yield Missing(
             what="Metrics of the registered weights",
             supply="an evaluation after the last round that gives metrics (evaluation.every in the plan)",
@@ -97,10 +100,30 @@ def _figures(story: Story) -> Iterator[Missing]:
         yield Missing(
             what="A comparison with a champion on the same rows", supply="evaluation.champion in the plan"
         )
-    yield Missing(
-        what="Metrics by group of people",
-        supply="counts by a protected attribute in the evaluation; no plan of this version of Covenant releases them",
-    )
+    found = about_performance.last_panels(story)
+    panels = None if found is None else found[0]
+    if panels is None or not panels.groups:
+        yield Missing(
+            what="Metrics by group of people",
+            supply="counts by a protected attribute in the evaluation (protected and evaluation.fairness in the plan)",
+        )
+    if panels is None or panels.attributions is None:
+        yield Missing(
+            what="How much each feature moves scores",
+            supply="contributions in the evaluation (evaluation.explanations in the plan)",
+        )
+    if panels is not None and panels.groups and not any(each.outcomes for each in story.outcomes):
+        yield Missing(
+            what="Decisions by group of people where it runs",
+            supply="outcomes by protected group at its places (covenant score outcomes); beside an export also their files (--windows)",
+        )
+    if story.moved is None:
+        yield Missing(
+            what="Which way each feature moves scores",
+            supply=f"the version's own file, whose digest the log has: covenant model evidence {story.ref} --export ... --onnx model.onnx",
+        )
+    if not story.places(MonitorAdded):
+        yield Missing(what="Whether it drifts where it runs", supply=f"covenant monitor add {story.ref}")
     yield Missing(
         what="How many rows each site trained on",
         supply="nowhere: what is not released under the plan stays at the site, and the contract's fewest rows is what is known",
@@ -134,10 +157,13 @@ def _card(story: Story) -> tuple[Section, ...]:
         about_office.statements(story, _STATED[EvidenceKind.CARD]),
         about_model.identity(story),
         about_performance.performance(story),
+        about_explanations.explanations(story),
+        about_fairness.fairness(story),
         about_model.data(story),
         about_model.training(story),
         about_privacy.protection(story),
         about_deployments.deployments(story),
+        about_monitoring.monitoring(story),
     )
 
 
@@ -146,10 +172,13 @@ def _dossier(story: Story) -> tuple[Section, ...]:
         about_office.statements(story, _STATED[EvidenceKind.DOSSIER]),
         about_model.identity(story),
         about_deployments.deployments(story),
+        about_monitoring.monitoring(story),
         about_office.approvals(story),
         about_office.gate(story),
         about_office.policies(story),
         about_performance.performance(story),
+        about_explanations.explanations(story),
+        about_fairness.fairness(story),
         about_model.data(story),
         about_model.training(story),
         about_privacy.protection(story),

@@ -13,21 +13,28 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from coordinator.registry.production import MOST_WINDOWS
+from coordinator.registry.versions import SCORING_FILE
 from protos.approvals import PlanEvidence
 from protos.contract import Contract
 from protos.log_audit import Audit
-from protos.log_deploy import Deployed, RecallConfirmed, RecallOrdered, RolloutMoved, TargetAdded
+from protos.log_deploy_events import Deployed, RecallConfirmed, RecallOrdered, RolloutMoved, TargetAdded
 from protos.log_entries import CeilingSet, LogEntry, ModelRegistered, PlanRecorded, RunLaunched, What
 from protos.log_evidence import ModelNoted
 from protos.log_export import Export
 from protos.log_gate import GateJudged
+from protos.log_loop import RetrainingDecided, RetrainingDrafted, RetrainingLaunched
+from protos.log_monitor import DriftAcknowledged, DriftAlarm, MonitorAdded
 from protos.log_policies import PolicyJudged
-from protos.log_registry import ModelApproved, ModelMoved, ModelSigned
+from protos.log_registry_events import ModelApproved, ModelMoved, ModelSigned
 from protos.log_run_events import RunEvent
 from protos.membership import Membership
 from protos.plan import Plan
 from protos.root import SignedRoot
-from strategies.errors import UsageError
+from protos.windows import Window
+from strategies.analytics.directions import FeatureDirection
+from strategies.encoding import sha256_hex
+from strategies.errors import Refused, UsageError
 from strategies.ids import Digest
 from strategies.transparency.merkle import leaf_hash
 
@@ -57,15 +64,45 @@ class Story:
     contract: Contract
     evidence: PlanEvidence
     told: tuple[Told, ...]
+    moved: tuple[FeatureDirection, ...] | None = None
+    """Which way each feature moves scores, where whoever reads the log has the version's own file too (`with_file`)."""
 
     @property
     def ref(self) -> str:
         """`lending-default@3`."""
         return f"{self.model.name}@{self.model.version}"
 
+    outcomes: tuple[Window, ...] = ()
+    """Windows of outcomes of this version, the newest first, where whoever reads the log has them too (`with_windows`); they are not in the log."""
+
     def is_rollout(self, target: str, rollout: str) -> bool:
         """Whether a rollout is of this version."""
         return rollout in _rollouts(self.audit, self.model).get(target, ())
+
+    def with_file(self, onnx: bytes) -> Story:
+        """With what the scoring model says of itself. Raises Refused for a file that is not the one whose digest the log has."""
+        from coordinator.deploy.scoring.directions import directions_of
+
+        told, found = self.model.artifacts.get(SCORING_FILE), sha256_hex(onnx)
+        if told != found:
+            raise Refused(
+                f"the file's digest is {found}, and the log says {told or 'of no such file'} of {SCORING_FILE} of {self.ref}; take the one that"
+                " `covenant model export` writes"
+            )
+        return replace(self, moved=directions_of(onnx, self.contract, self.ref))
+
+    def with_windows(self, windows: Iterable[Window]) -> Story:
+        """With windows of outcomes that places have told, those alone that are of this version and of the monitor that the log tells last."""
+        monitor = next((what.monitor for _, what in reversed(list(self.of(MonitorAdded)))), None)
+        mine = [
+            each
+            for each in windows
+            if each.outcomes is not None
+            and monitor is not None
+            and (each.version_digest, each.monitor) == (self.model.digest, monitor.digest)
+        ]
+        mine.sort(key=lambda each: (each.ends, each.place, each.sequence), reverse=True)
+        return replace(self, outcomes=tuple(mine[:MOST_WINDOWS]))
 
     def of(self, *kinds: type[E]) -> Iterator[tuple[Told, E]]:
         """The entries of some kinds, in order."""
@@ -121,8 +158,15 @@ class Reading:
 
     def _about(self, model: ModelRegistered, plan: Digest, contract: Digest) -> Iterator[Told]:
         rollouts = _rollouts(self.audit, model)
-        for each in self._likely(model, plan, rollouts):
-            if _is_about(each.what, model, plan, contract) or _is_deployed(each.what, model, rollouts):
+        likely = list(self._likely(model, plan, rollouts))
+        came = _came_of(likely, model)
+        for each in likely:
+            what = each.what
+            if (
+                _is_about(what, model, plan, contract)
+                or _is_deployed(what, model, rollouts)
+                or _is_watched(what, model, came)
+            ):
                 yield each
 
     def _likely(
@@ -170,6 +214,30 @@ def _is_deployed(what: What, model: ModelRegistered, rollouts: Mapping[str, Coll
             return what.rollout in rollouts.get(what.target, ())
         case RecallOrdered() | RecallConfirmed():
             return (what.model, what.version) == place
+        case _:
+            return False
+
+
+def _came_of(told: Iterable[Told], model: ModelRegistered) -> frozenset[str]:
+    """Alarms of a version, and drafts that start from it: what becomes of them is told by their names alone."""
+    found = (
+        what.alarm if isinstance(what, DriftAlarm) else what.draft
+        for what in (each.what for each in told)
+        if isinstance(what, DriftAlarm | RetrainingDrafted)
+        and (what.model, what.version) == (model.name, model.version)
+    )
+    return frozenset(found)
+
+
+def _is_watched(what: What, model: ModelRegistered, came: Collection[str]) -> bool:
+    """Whether an entry is about a version where it runs: its monitor, its alarms, or plans that were drafted from it."""
+    match what:
+        case MonitorAdded():
+            return (what.model, what.version) == (model.name, model.version)
+        case DriftAlarm() | DriftAcknowledged():
+            return what.alarm in came
+        case RetrainingDrafted() | RetrainingDecided() | RetrainingLaunched():
+            return what.draft in came
         case _:
             return False
 

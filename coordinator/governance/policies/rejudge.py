@@ -37,7 +37,7 @@ from coordinator.registry.stages import move
 from coordinator.rounds.question import RunDocuments
 from protos.approvals import PlanEvidence
 from protos.log_policies import ACTING, PolicyInForce, PolicyJudged
-from protos.log_registry import LONGEST_WHY
+from protos.log_registry_events import LONGEST_WHY
 from protos.model_stages import Stage
 from protos.policy_pack import PolicyPack
 from protos.policy_verdicts import Difference, Judgement, ModelSubject, differences

@@ -5,13 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 
 from client.journal.answers import Slot, question_of
-from protos.codec import CodecError
+from protos.codec_fields import CodecError
 from protos.frames import Refusal, Request, SecureAnswer, WitnessAnswer
 from protos.secagg_codec import encode_frame
 from protos.secure_codec import decode_answer, decode_asked
 from simulation.campaign.invariants.base import Invariant, register
 from strategies.encoding import sha256_hex
 from strategies.ids import Digest, SiteName
+from strategies.pieces import joined
 from strategies.secagg.messages import Confirmation, MaskedInput, Shares
 
 
@@ -67,7 +68,7 @@ class RecordedBeforeSent(Invariant):
             return
         if isinstance(body, SecureAnswer):
             wanted = [
-                encode_frame(each)
+                joined(encode_frame(each))
                 for each in body.frames
                 if isinstance(each.body, MaskedInput | Confirmation | Shares)
             ]

@@ -11,12 +11,12 @@ import numpy as np
 from coordinator.db.schema import RunState
 from coordinator.registry.artifacts import ArtifactStore
 from coordinator.runs import RunView
-from protos.codec import CodecError
+from protos.codec_fields import CodecError
 from protos.frames import SecureAnswer, Update
-from protos.plan import PlainAggregation
+from protos.plan_aggregation import PlainAggregation
 from protos.secure_codec import decode_answer, decode_testimony
 from simulation.campaign.invariants.base import Invariant, register
-from strategies.aggregation import Contribution, total, weighted_mean
+from strategies.aggregation import Contribution, total
 from strategies.analytics.moments import scaling_from
 from strategies.encoding import Vector, vector_digest, vector_from_bytes
 from strategies.errors import CovenantError
@@ -133,7 +133,8 @@ class ModelFollowsFromSurvivors(Invariant):
         """What the plan's aggregation gives for these updates, computed without any masks."""
         plan = self.scene.stage.plan
         if isinstance(plan.aggregation, PlainAggregation):
-            return weighted_mean([Contribution(s, each, plan.weight_of(s)) for s, each in updates.items()])
+            sent = [Contribution(s, each, plan.weight_of(s)) for s, each in updates.items()]
+            return plan.aggregation.update_rule.aggregate(sent)
         roster = decode_testimony(row["testimony"]).statement.roster
         rule = WeightedUpdates(plan.aggregation.update_range, {s: plan.weight_of(s) for s in roster})
         names = (plan.training.component, str(plan.training.seed))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from protos.frames import Refusal, SecureAnswer, WitnessAnswer
-from protos.plan import SecureAggregation
+from protos.plan_aggregation import SecureAggregation
 from protos.secure_codec import decode_answer
 from simulation.campaign.invariants.base import Invariant, register
 from strategies.ids import SiteName

@@ -16,13 +16,15 @@ from strategies.dp.budget import (
     cost_of,
     exempted,
     grouped,
+    largest_that,
     merged,
     most_rounds,
-    worst_person,
+    most_times,
 )
 from strategies.dp.curves import renyi
 from strategies.dp.events import Mechanism, Part, Release
 from strategies.dp.filters import Ceiling
+from strategies.dp.persons import worst_person
 from strategies.dp.units import PrivacyUnit, UnitKind
 from strategies.errors import UsageError
 from tests.strategies.dp.releases_for_tests import (
@@ -320,3 +322,40 @@ def test_an_account_answers_to_the_bit_as_from_all_charges_anew(
     assert held.cost == cost_of(some, order)
     assert held._costs.with_more(planned) == cost_of(merged(some, planned), order)
     assert held._costs.with_more({}) == held.cost  # a question leaves nothing behind
+
+
+@given(charges, charges, charges, st.integers(0, 1000))
+def test_many_times_cost_to_the_bit_what_all_charges_anew_do(
+    some: dict[Release, int], fixed: dict[Release, int], step: dict[Release, int], times: int
+) -> None:
+    held = replace(account(), charges=some)
+    # Releases that are charged already, and those that are both fixed and repeated, change their own terms.
+    fixed, step = merged(fixed, dict.fromkeys(some, 1)), merged(step, dict.fromkeys([*some, *fixed][:3], 2))
+    asked = held._costs.along(fixed, step)
+
+    for count in (times, 0, 1):
+        anew = merged(some, fixed, {release: each * count for release, each in step.items()})
+        assert asked(count) == cost_of(anew, held.ceiling.order)
+
+
+@given(charges, charges)
+def test_a_plan_fits_as_often_as_the_account_takes_it(
+    some: dict[Release, int], planned: dict[Release, int]
+) -> None:
+    held = replace(account(300.0), charges=some)
+
+    def taken(times: int) -> bool:
+        try:
+            held.require({release: count * times for release, count in planned.items()})
+        except BudgetRefused:
+            return False
+        return True
+
+    assert most_times(held, {}, planned, 50) == largest_that(taken, 50)
+
+
+def test_an_infinite_cost_fits_no_times_and_costs_nothing_where_it_does_not_happen() -> None:
+    loud = gaussian(1e-160)
+    assert math.isinf(renyi(loud, ORDER))
+    assert most_times(account(), {}, {loud: 1}, 10) == 0
+    assert account()._costs.along({}, {loud: 1})(0) == cost_of({}, account().ceiling.order)

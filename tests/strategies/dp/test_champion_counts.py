@@ -9,7 +9,7 @@ from itertools import combinations_with_replacement, product
 import numpy as np
 import pytest
 
-from strategies.dp.mechanisms import CountCells
+from strategies.dp.evaluation_cells import EvaluationCells
 
 BINS = 2
 
@@ -32,25 +32,25 @@ def test_no_unit_moves_the_counts_further_than_the_sensitivity_and_one_moves_the
     units = [rows for count in range(1, most + 1) for rows in combinations_with_replacement(kinds, count)]
     others = vector_of(tuple(kinds), models)
     squares = {int(((others + vector_of(rows, models) - others) ** 2).sum()) for rows in units}
-    bound = Fraction(CountCells(BINS, models).sensitivity(most)) ** 2
+    bound = Fraction(EvaluationCells(BINS, models).sensitivity(most)) ** 2
     assert max(squares) == models * most**2
     assert max(squares) <= bound <= max(squares) * (1 + Fraction(1, 10**15))
 
 
 @pytest.mark.parametrize("rows", [1, 2, 3, 5, 7, 100, 999, 12345])
 def test_the_bound_of_two_models_is_rounded_up(rows: int) -> None:
-    assert Fraction(CountCells(BINS, 2).sensitivity(rows)) ** 2 >= 2 * rows**2
-    assert CountCells(BINS, 2).sensitivity(rows) == pytest.approx(rows * math.sqrt(2), rel=1e-15)
+    assert Fraction(EvaluationCells(BINS, 2).sensitivity(rows)) ** 2 >= 2 * rows**2
+    assert EvaluationCells(BINS, 2).sensitivity(rows) == pytest.approx(rows * math.sqrt(2), rel=1e-15)
 
 
 def test_a_bound_of_one_model_would_be_too_small_for_two() -> None:
     """The very mistake that would halve what is charged."""
     moved = vector_of(((1, 0, 1),), 2)
-    assert int((moved**2).sum()) == 2 > CountCells(BINS).sensitivity(1) ** 2
+    assert int((moved**2).sum()) == 2 > EvaluationCells(BINS).sensitivity(1) ** 2
     assert int(np.abs(moved).sum()) == 2
 
 
 def test_one_model_is_as_it_was() -> None:
-    assert CountCells(8) == CountCells(8, 1)
-    assert (CountCells(8).dimension, CountCells(8).sensitivity(3)) == (16, 3.0)
-    assert CountCells(8, 2).dimension == 32
+    assert EvaluationCells(8) == EvaluationCells(8, 1)
+    assert (EvaluationCells(8).dimension, EvaluationCells(8).sensitivity(3)) == (16, 3.0)
+    assert EvaluationCells(8, 2).dimension == 32

@@ -13,10 +13,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from strategies.dp.clipping import FRACTION_BITS
+from strategies.dp.evaluation_cells import EvaluationCells
 from strategies.dp.events import Mechanism, Release
 from strategies.dp.mechanisms import (
     STEPS_PER_ROOT,
-    CountCells,
     GradientGrid,
     MomentCells,
     NoisySum,
@@ -320,12 +320,12 @@ def test_moments_of_as_many_rows_as_are_allowed_are_not_clamped() -> None:
 
 @given(cells=st.lists(st.integers(0, 7), min_size=1, max_size=20))
 def test_rows_move_the_counts_by_at_most_their_number(cells: list[int]) -> None:
-    counted = np.bincount(cells, minlength=CountCells(4).dimension)
-    assert norm(counted) <= CountCells(4).sensitivity(len(cells))
+    counted = np.bincount(cells, minlength=EvaluationCells(4).dimension)
+    assert norm(counted) <= EvaluationCells(4).sensitivity(len(cells))
 
 
 def test_rows_that_share_a_cell_move_them_by_just_that() -> None:
-    assert norm(np.bincount([3] * 9, minlength=8)) == CountCells(4).sensitivity(9)
+    assert norm(np.bincount([3] * 9, minlength=8)) == EvaluationCells(4).sensitivity(9)
 
 
 # --- noise ------------------------------------------------------------------------------------------------------------
@@ -415,8 +415,8 @@ def test_the_ring_holds_everybodys_levels_and_everybodys_noise(
     assert summed.ring.decode(summed.ring.encode(ends)).tolist() == ends.tolist()
 
 
-@pytest.mark.parametrize("cells", [MomentCells((True,) * 40), CountCells(32)], ids=["moments", "counts"])
-def test_the_largest_cohort_of_a_plan_has_a_ring(cells: MomentCells | CountCells) -> None:
+@pytest.mark.parametrize("cells", [MomentCells((True,) * 40), EvaluationCells(32)], ids=["moments", "counts"])
+def test_the_largest_cohort_of_a_plan_has_a_ring(cells: MomentCells | EvaluationCells) -> None:
     sensitivity = cells.sensitivity(1 << 12)
     release = discrete(8.0 * sensitivity, sensitivity, shares=600, dimension=cells.dimension)
     assert NoisySum(release=release, cohort=1000, levels=cells.levels).ring.bits <= 62

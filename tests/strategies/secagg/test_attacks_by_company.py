@@ -226,6 +226,8 @@ def test_a_server_chosen_graph_surrounds_a_victim_and_reads_its_input(monkeypatc
     honest = [place for place in range(1, 130) if place not in spies]
     chosen = [*spies[:10], 0, *spies[10:], *honest]
     off(monkeypatch, graph, "_permutation", lambda *_: chosen)
+    # Neither a graph that is kept from before, nor this one for whoever comes after.
+    monkeypatch.setattr(graph, "_regular_graph", graph._regular_graph.__wrapped__)
     read, count = read_by_neighbours(federation)
     assert count == 20
     assert read is not None

@@ -11,7 +11,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from protos.codec import CodecError
+from protos.codec_fields import CodecError
 from protos.secagg_codec import decode_frame, encode_frame
 from strategies.errors import Refused
 from strategies.ids import SiteName

@@ -74,8 +74,8 @@ def test_replay_of_an_old_input_spoils_the_sum_if_it_is_not_signed_for_its_attem
     off(
         monkeypatch,
         MaskedInput,
-        "signed_bytes",
-        staticmethod(lambda bound, site, packed: site.encode() + packed),
+        "signed_digest",
+        staticmethod(lambda bound, site, packed: site.encode() + packed.encode()),
     )
     new = Federation(number=2, seed="new")
     opened = replayed_input(new)

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from google.protobuf.message import DecodeError
 
-from protos import secagg_codec
+from protos import codec_fields, secagg_codec
 from protos import secagg_pb2 as pb
-from protos.codec import CodecError
+from protos.codec_fields import CodecError
 from protos.secagg_codec import decode_frame, encode_frame
 from strategies.errors import Refused
 from strategies.secagg import server as central
@@ -179,7 +179,7 @@ def test_an_oversized_frame(monkeypatch: Guard) -> None:
     """Refused by its length alone: what would parse it is not called. The bound is set low, as a gigabyte is much for a test."""
     data = flood(Federation(), 1000)
     monkeypatch.setattr("protos.frame_size.MAX_FRAME_BYTES", len(data) - 1)
-    off(monkeypatch, secagg_codec, "read_frame", lambda _: pytest.fail("it was parsed"))
+    off(monkeypatch, secagg_codec, "read_frame", lambda *_: pytest.fail("it was parsed"))
     with pytest.raises(CodecError, match=f"at most {len(data) - 1} are accepted"):
         decode_frame(data)
 
@@ -187,7 +187,7 @@ def test_an_oversized_frame(monkeypatch: Guard) -> None:
 def test_an_oversized_frame_is_read_in_full_without_the_guard(monkeypatch: Guard) -> None:
     data = flood(Federation(), 1000)
     monkeypatch.setattr("protos.frame_size.MAX_FRAME_BYTES", len(data) - 1)
-    off(monkeypatch, secagg_codec, "oversize")
+    off(monkeypatch, codec_fields, "oversize")
     body = secagg_codec.decode_frame(data).body
     assert len(body.survivors) == 1000  # type: ignore[union-attr]
 
@@ -230,7 +230,7 @@ def test_a_truncated_or_oversized_input(length: str, bits: int) -> None:
 @pytest.mark.parametrize("bits", [24, 25, 33])
 def test_a_truncated_input_stops_the_coordinator_without_the_guard(monkeypatch: Guard, bits: int) -> None:
     """With an error that is no refusal of one site's message, so the whole run ends."""
-    without(monkeypatch, Ring, "_check_packed", "bytes in this ring")
+    without(monkeypatch, Ring, "check_packed", "bytes in this ring")
     with pytest.raises(ValueError, match=r"strides|reshape"):
         of_length(Federation(), LENGTHS["three bytes"], Ring(bits))
 
@@ -238,7 +238,7 @@ def test_a_truncated_input_stops_the_coordinator_without_the_guard(monkeypatch: 
 @pytest.mark.parametrize("bits", [24, 25, 33])
 def test_an_oversized_input_counts_for_its_beginning_without_the_guard(monkeypatch: Guard, bits: int) -> None:
     """One vector then has any number of encodings, each with a digest and a signature of its own."""
-    without(monkeypatch, Ring, "_check_packed", "bytes in this ring", "padding")
+    without(monkeypatch, Ring, "check_packed", "bytes in this ring", "padding")
     totals = [
         of_length(Federation(), LENGTHS[length], Ring(bits)).total
         for length in ("a byte more", "a thousand times")

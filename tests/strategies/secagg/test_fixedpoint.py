@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from protos.plan import MAX_SITES
+from protos.plan_sites import MAX_SITES
 from strategies.errors import Refused, UsageError
 from strategies.secagg import fixedpoint
 from strategies.secagg.fixedpoint import Grid, OverflowRisk, fitting_grid, ring_for, rounded_norm_bound

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import pickle
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import pytest
 from cryptography.hazmat.primitives import hashes
@@ -130,7 +130,7 @@ def test_whatever_differs_in_a_label_gives_unrelated_keys(change: dict) -> None:
 def test_every_field_of_a_label_is_among_the_changes() -> None:
     assert {next(iter(change)) for change in CHANGES} == set(Label.__slots__)
     changed = [change["attempt"] for change in CHANGES if "attempt" in change]
-    assert all(any(getattr(c, f) != getattr(ATTEMPT, f) for c in changed) for f in Attempt.__slots__)
+    assert all(any(getattr(c, f.name) != getattr(ATTEMPT, f.name) for c in changed) for f in fields(Attempt))
 
 
 @given(st.lists(st.text(max_size=5), max_size=5), st.lists(st.text(max_size=5), max_size=5))
