@@ -22,6 +22,7 @@ import pyarrow.compute as pc
 from client.data.table import BLOCK_ROWS, Integers, Part, Table, Texts, blocks, texts
 from client.training.champion import Scorer
 from client.training.encoded import Encoded
+from client.training.holdout import held_out_rows
 from client.training.pace import Pace, unhurried
 from client.training.panels import Evaluated, importance
 from protos.contract import Contract
@@ -40,7 +41,6 @@ from strategies.errors import UsageError
 from strategies.features import Scaling
 from strategies.ids import SiteName
 from strategies.models import DenseModel, sigmoid
-from strategies.sampling import held_out
 from strategies.secagg.secrets import MaskSeed
 
 COMPONENT: Final = "tabular/2"
@@ -85,9 +85,10 @@ class PrivateSession:
         self._plan, self._rule, self._threads = plan, rule, threads
         self._spec = contract.feature_spec(plan.features)
         self._cells = moment_cells(plan, contract)
-        unit, holdout = privacy.unit.unit, plan.evaluation.holdout
-        told_by = _names(table, unit) if unit.kind is UnitKind.CUSTOMER else table.keys
-        evaluating = held_out(told_by, holdout.salt, holdout.share)
+        unit = privacy.unit.unit
+        if unit.kind is UnitKind.CUSTOMER and table.customers is None:
+            raise UsageError(f"units are customers by {unit.column}, but the contract has no customer column")
+        evaluating = held_out_rows(plan, contract, table)
         self._row_is_unit = unit.kind is UnitKind.RECORD  # by the plan, never by what rows happen to be there
         self._training = _bounded(Part(table, np.flatnonzero(~evaluating)), unit)
         self._evaluating = _bounded(Part(table, np.flatnonzero(evaluating)), unit)
@@ -217,13 +218,6 @@ def _scores(scorer: Scorer, encoded: npt.NDArray[np.float32]) -> Vector:
 def _unit_names(part: Part, unit: PrivacyUnit) -> Sequence[str]:
     """What tells the units of `part` apart; of a site, which is one, its rows."""
     return (part.customers or ()) if unit.kind is UnitKind.CUSTOMER else part.keys
-
-
-def _names(table: Table, unit: PrivacyUnit) -> Sequence[str]:
-    """What tells the customers of `table` apart."""
-    if table.customers is None:
-        raise UsageError(f"units are customers by {unit.column}, but the contract has no customer column")
-    return table.customers
 
 
 def _bounded(part: Part, unit: PrivacyUnit) -> _Rows:

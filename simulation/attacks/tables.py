@@ -19,10 +19,10 @@ def table_of(result: StudyResult, partition: str) -> Table:
     columns = [
         Column("defence", number=False),
         Column("the coordinator sees", number=False),
-        Column("AUC, nobody lies"),
+        Column("AUC, no attack"),
         Column("costs"),
         *(Column(f"AUC, {attack}") for attack in result.attacks),
-        *([Column("backdoor, nobody lies"), Column("backdoor")] if backdoor else []),
+        *([Column("backdoor, no attack"), Column("backdoor")] if backdoor else []),
         Column("runs ended"),
         Column("processor seconds a run"),
     ]
@@ -86,7 +86,7 @@ def legend(result: StudyResult) -> tuple[str, ...]:
         *(f"{attack}: malicious sites {WORDS[attack]}." for attack in result.attacks),
         f"backdoor: the share of bad held-out rows that, once marked ({'; '.join(result.triggers)}), score among the safest {SAFEST:.0%}.",
         f"The gate is an L2 norm of {result.gate:g}: {result.gate_from}. A round above it ends the run, and there is no model.",
-        "Liars are honest about the moments of their rows, which the scaling comes from, and no evaluation of the plan is played. Of these the gate sees nothing; under a rule each site's moments count alike.",
+        "Attackers are honest about the moments of their rows, which the scaling comes from, and no evaluation of the plan is played. Of these the gate sees nothing; under a rule each site's moments count alike.",
         *(f"Left out: {each.name}. {each.why}" for each in result.left_out),
     )
 

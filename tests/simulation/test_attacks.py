@@ -440,7 +440,7 @@ def test_the_tables_say_what_was_found(found: StudyResult) -> None:
     (gated,) = [row for row in made.rows if row[0] == GATE]
     assert "gate, round 1" in gated
     assert any(f"The gate is an L2 norm of {found.gate:g}" in each for each in legend(found))
-    assert any("Liars are honest about the moments" in each for each in legend(found))
+    assert any("Attackers are honest about the moments" in each for each in legend(found))
 
 
 @pytest.mark.parametrize(
