@@ -84,6 +84,17 @@ CAUSES: Final[tuple[Cause, ...]] = (
         page="a-sum-was-not-opened.md",
     ),
     Cause(
+        name="update-gate",
+        means="The mean update of a round was longer than the plan's gate, so nobody goes on from it. The sum hides whose update it was, and resuming comes to the same.",
+        faults="a site that lies, a wrong contract or a broken column at a site, or a gate below what honest rounds come to",
+        signs=(r"and the plan's gate is",),
+        next=(
+            "ask the sites what changed; covenant halt order, for one that you do not trust",
+            "covenant plan check PLAN, which says what honest sites stay within",
+        ),
+        page="../ml-team/robustness.md",
+    ),
+    Cause(
         name="clock",
         means="The coordinator's clock was set back behind what its log has, so it decides nothing before that time has come again.",
         faults="a clock that was wrong by minutes or years, or was mended",

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from coordinator.cli.diagnose import _show, diagnose_run
@@ -38,6 +39,7 @@ from simulation.campaign.stage import SITES
 from simulation.world.world import COORDINATOR, SERVER
 from strategies.errors import UsageError
 from strategies.ids import RunId
+from strategies.update_gate import GateTripped, UpdateGate
 from tests.campaign_for_tests import AFTER_A_SNAPSHOT, struck
 
 WEST = SITES[-1]
@@ -130,6 +132,18 @@ def test_a_cause_names_the_sites_that_its_evidence_is_about() -> None:
     )
     assert {each.cause: each.sites for each in found} == {"policy": ("west",), "site-silent": ("east",)}
     assert found[0].next[0] == "at west: covenant-agent history --run run-0123456789abcdef"
+
+
+def test_a_gate_that_ended_a_run_is_named_and_no_site_with_it() -> None:
+    with pytest.raises(GateTripped) as tripped:
+        UpdateGate(update_norm=1.0).require(np.full(4, 9.0), 2)
+    found = diagnose(
+        evidence(
+            Symptom("the run is failed", str(tripped.value)),
+            Symptom("round 1", "did not answer before the deadline", "west"),
+        )
+    )
+    assert [(each.cause, each.sites) for each in found] == [("update-gate", ()), ("site-silent", ("west",))]
 
 
 def test_what_a_site_wrote_moves_no_cursor_where_it_is_shown() -> None:
