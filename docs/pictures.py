@@ -158,10 +158,10 @@ prints the address, the authority to trust and a link for each role, and keeps r
 What a page shows comes from the server, and a lying server can lie. What your browser computes itself, such as the proof of an entry of the log, protects against somebody who changed the database or
 what the API says; it does not protect against the server that sends the page. For that there are [`covenant log verify`](auditor/log.md) with your own root and, for approvals, your own machine.
 
-Everything can be done by keyboard: the first Tab leads past the menu, what has the focus is outlined, and the browser's own modifier (Alt, Alt and Shift, or Control and Option) with `1` to `8` opens the pages of the menu, with
+Everything can be done by keyboard: the first Tab leads past the menu, what has the focus is outlined, and the browser's own modifier (Alt, Alt and Shift, or Control and Option) with `1` to `9` opens the pages of the menu, with
 `h` Halt, and with `m` the content. Times are in the zone of whoever reads, and in UTC where the pointer rests on them. Every table is also a CSV file, every chart an SVG or PNG picture, and every page prints.
 
-The pictures are of the demo. Each page is shown as it stands on a desk and on a phone.
+The pictures are of the demo. The pages below are shown as they stand on a desk and on a phone.
 """
 
 

@@ -1,7 +1,7 @@
 """A run of a plan in which some sites are malicious: the production's training, embedding, opening, rules and gate, and the attackers' own inputs replaced.
 
-1. Under secure aggregation a malicious client sends ring elements, which nothing clips: masked, they look like any others. It knows the ring, and stays
-   so far from its end that a sum does not wrap.
+1. Under secure aggregation a malicious client sends ring elements, which nothing clips: masked, they look like any others. It knows the ring, and leaves
+   a tenth of it to honest inputs, which in practice are much shorter than `update_range`.
 2. Under plain aggregation it sends a vector.
 3. Malicious clients are honest about moments, on the rows that they train on, and no evaluation is looked at: models are scored outside the protocol. What lies
    there do no gate on updates sees (docs/ml-team/robustness.md).
@@ -34,7 +34,7 @@ from simulation.unmasked import SiteInputs, UnmaskedRun
 from strategies.aggregation import Contribution
 from strategies.dp.mechanisms import NoisySum
 from strategies.encoding import Vector
-from strategies.errors import CovenantError, UsageError
+from strategies.errors import Refused, UsageError
 from strategies.features import Scaling
 from strategies.ids import RunId, SiteName
 from strategies.secagg.payloads import Counts, Integers, Moments, WeightedUpdates, dither_seed
@@ -106,7 +106,7 @@ def attacked_run(scenario: Scenario) -> Outcome:
             norms.append(l2_norm(update))
             plan.require_gate(update, number)
             model, state = plan.server_optimizer().step(model, update, state)
-        except CovenantError as refused:
+        except Refused as refused:
             ended, gated = number, isinstance(refused, GateTripped)
             break
         last = update

@@ -25,7 +25,7 @@ from simulation.attacks.trigger import Trigger, attack_success_rate
 from simulation.baselines import pooled_table
 from simulation.partition import Partition, deal, describe
 from simulation.scores import held_out_auc
-from strategies.errors import UsageError
+from strategies.errors import Refused, UsageError
 from strategies.ids import SiteName
 
 GATE_ROOM: Final = 2.0
@@ -86,8 +86,8 @@ class StudyRun:
     attack_success_rate: float | None
     ended: int | None
     gated: bool
-    longest: float
-    """The largest norm of a mean update."""
+    longest: float | None
+    """The largest norm of a mean update; None where none was opened, or one is beyond float64."""
     seconds: float
 
 
@@ -265,7 +265,12 @@ def _gate(setting: Setting, honest: Sequence[StudyRun]) -> tuple[float, str]:
     own = setting.plan.update_gate
     if own is not None:
         return own.update_norm, "the plan's own"
-    longest = max(each.longest for each in honest if each.defence == CLIPPING)
+    norms = [each.longest for each in honest if each.defence == CLIPPING]
+    longest = max((norm for norm in norms if norm is not None), default=None)
+    if longest is None:
+        raise Refused(
+            f"no honest run of {CLIPPING} came to a mean update, so none says what a gate's norm is to be; give one with --gate"
+        )
     return float(
         f"{GATE_ROOM * longest:.2g}"
     ), f"{GATE_ROOM:g} times the longest of the honest runs, {longest:.3g}"
@@ -284,6 +289,7 @@ def _judged(setting: Setting, dealt: _Dealt, defence: Defence, client: Malicious
         )
     )
     scored = (outcome.model, outcome.scaling)
+    longest = max(outcome.norms, default=math.inf)
     return StudyRun(
         partition=dealt.partition,
         seed=dealt.seed,
@@ -295,6 +301,6 @@ def _judged(setting: Setting, dealt: _Dealt, defence: Defence, client: Malicious
         ),
         ended=outcome.ended,
         gated=outcome.gated,
-        longest=max(outcome.norms, default=math.nan),
+        longest=longest if math.isfinite(longest) else None,
         seconds=outcome.seconds,
     )

@@ -17,7 +17,7 @@ Figures = Mapping[str, float]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class BenchResult:
-    """Figures by name, each name ending in its unit."""
+    """Figures by name, each name ending in its unit where the figure has one."""
 
     bench: str
     ours: Figures

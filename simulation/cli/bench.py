@@ -85,7 +85,7 @@ def bench_console(
     folder: Annotated[Path | None, typer.Option(help="Where that file lies: on the disk to measure.")] = None,
     json: Json = False,
 ) -> None:
-    """Server time of every page of the web console after a long year, over real TLS, and what a first load transfers."""
+    """Server time of every page of the web console, but that of a version's windows, after a long year, over real TLS, and what a first load transfers."""
     from simulation.bench.console import measure
     from simulation.bench.console_year import Scale
 

@@ -82,7 +82,7 @@ class PlanFirst(TyperGroup):
 simulate = typer.Typer(
     cls=PlanFirst,
     no_args_is_help=True,
-    help="Try a plan in this process, or play campaigns of faults. `covenant simulate PLAN` is short for `simulate plan PLAN`.",
+    help="Try a plan before it goes out: on simulated sites, on cohorts of many clients, under faults, against sites that lie; or make up payments. `covenant simulate PLAN` is short for `simulate plan PLAN`.",
 )
 
 

@@ -103,7 +103,6 @@ class OneByOne:
     def __call__(self, asked: TrainRequest, clients: Clients) -> WeightedSum:
         """See `SliceSum`."""
         gathered = self.population.gathered(clients)
-        local_training(self.plan)
         updates = (
             self._session(gathered, place, number).train(asked.model, asked.scaling, asked.number)
             for place, number in enumerate(clients.tolist())

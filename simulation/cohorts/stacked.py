@@ -26,7 +26,7 @@ from strategies.models import DenseModel
 @dataclass(frozen=True, slots=True, eq=False)
 class Rows:
     """Training rows of some clients, client after client: `x`, (n, inputs) float32, labels `y`, (n,), what each row counts beside its class,
-    `importance`, (n,) float32 (None: 1), and how many are whose, `counts`, (clients,) int64."""
+    `importance`, (n,) float32 (None: 1), and how many are whose, `counts`, a whole number a client."""
 
     x: torch.Tensor
     y: torch.Tensor

@@ -1,4 +1,4 @@
-"""Chains of mules: money that comes in from several strangers and is passed on within hours, from bank to bank, until it is cash or abroad.
+"""Chains of mules: money that comes in from several strangers and is passed on within hours, often from bank to bank, until it is cash or abroad.
 
 1. A chain lies within the blocks of one number, one of each bank at most. Each block draws all chains of its number again and keeps its own legs.
 2. A payment between two mules is in both banks' rows: same second, same amount, each names the other's account.

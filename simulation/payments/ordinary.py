@@ -170,7 +170,7 @@ class _Made:
         return self.by_card(who, second, merchant, self.amount(merchant, who))
 
     def trips(self) -> Payments:
-        """A week abroad: many payments far from home at merchants that are new."""
+        """A week away, mostly abroad: many payments far from home at merchants that are new."""
         trip = self.who(_Daily.TRIP)
         where = self.source.integers(0, len(COUNTRIES), len(trip))
         begins = self.source.integers(self.first, self.first + self.days - _TRIP_DAYS, len(trip))

@@ -60,7 +60,7 @@ _EARTH_KM: Final = 6371.0
 
 @dataclass(frozen=True, slots=True)
 class Directory:
-    """m merchants: `category`, `country` (places), `opened` (day, may be negative), `weight` (share of ordinary payments), all (m,)."""
+    """m merchants: `category`, `country` (places), `opened` (day, may be negative), `weight` (relative, of ordinary payments), all (m,)."""
 
     category: Integers
     country: Integers

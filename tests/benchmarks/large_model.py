@@ -5,7 +5,7 @@
 SuperLink, coordinator, the run's server process and four agents are processes of this machine, with TLS, masks, journals and database as they are in
 operation; the model is a perceptron of layers of 4,096 and the demo's loans are its rows, of which each site trains on a few hundred. A peak is what the
 kernel has counted of a process (VmHWM, mapped files included), looked at twice a second. Between the processes of one machine memory is the bound: an
-agent took about 50 bytes a parameter, the SuperLink and the run's server about as many, so 100,000,000 parameters take some 30 GB together.
+agent takes about 50 bytes a parameter, the SuperLink about as many, the run's server 23, so 100,000,000 parameters take some 30 GB together.
 """
 
 from __future__ import annotations
