@@ -25,8 +25,8 @@ _PREFIX = "frame-"
 _DIGITS = 5
 
 
-class _Piece(ConfigRecord):
-    """A record whose bytes lie where they lie until it is sent."""
+class PieceRecord(ConfigRecord):
+    """A record whose bytes lie where they lie, those of a message or of what came."""
 
     def __init__(self, content: memoryview) -> None:
         super().__init__()
@@ -46,7 +46,7 @@ def seal(frame: Bytes) -> RecordDict:
         for part in pieces_of(frame).parts
         for start in range(0, len(part), PIECE_BYTES)
     ]
-    return RecordDict({_name(index): _Piece(piece) for index, piece in enumerate(pieces)})
+    return RecordDict({_name(index): PieceRecord(piece) for index, piece in enumerate(pieces)})
 
 
 def unseal(message: Message, most_bytes: int = MAX_FRAME_BYTES) -> Bytes:
@@ -64,14 +64,13 @@ def unseal(message: Message, most_bytes: int = MAX_FRAME_BYTES) -> Bytes:
     pieces = [_content(records, index) for index in range(len(records))]
     if (size := sum(map(len, pieces))) > (most := min(most_bytes, MAX_FRAME_BYTES)):
         raise CodecError(f"a frame of {size} bytes; at most {most} are accepted")
-    first = pieces[0]
-    return first if len(pieces) == 1 and isinstance(first, bytes) else Pieces(pieces)
+    return bytes(pieces[0]) if len(pieces) == 1 and size <= PIECE_BYTES else Pieces(pieces)
 
 
 def _content(records: Mapping[str, object], index: int) -> bytes | memoryview:
     """A piece of a frame; raises `CodecError` where it is missing, or something else lies in its place."""
     record = records.get(_name(index))
-    if isinstance(record, _Piece):
+    if isinstance(record, PieceRecord):
         return record.content
     piece = record.get(_FIELD) if isinstance(record, ConfigRecord) else None
     if not isinstance(record, ConfigRecord) or not isinstance(piece, bytes):

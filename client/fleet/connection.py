@@ -44,14 +44,14 @@ from flwr.supercore.inflatable.inflatable_object import (
     iterate_object_tree,
     no_object_id_recompute,
 )
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.supercore.interceptors.http.runtime_version import RuntimeVersionHttpInterceptor
 from flwr.supercore.primitives.asymmetric import public_key_to_bytes
 from flwr.supernode.fleet_http_client import FleetHttpClient
 from flwr.supernode.node_auth_http_interceptor import NodeAuthHttpInterceptor
-from google.protobuf.message import DecodeError
 
 from client.fleet.probe import look, read_authority, require_clock, require_usable
+from protos.codec_fields import CodecError
+from protos.frame_objects import message_of
 from protos.frame_size import MAX_FRAME_BYTES
 from strategies.errors import CovenantError, Unreachable
 
@@ -275,19 +275,14 @@ class FleetConnection:
 
 
 _UNVERIFIED = "CERTIFICATE_VERIFY_FAILED"
-_NO_MESSAGE = (ValueError, TypeError, LookupError, AttributeError, RecursionError, DecodeError)
-"""What flwr raises on objects that make no message."""
 
 
 def _inflate(object_id: str, contents: dict[str, bytes]) -> Message:
     """The message that the objects make; raises `RunOverError` for bytes that make none."""
     try:
-        message = inflate_object_from_contents(object_id, contents)
-    except _NO_MESSAGE as error:
-        raise RunOverError(f"the SuperLink delivered what is no message: {type(error).__name__}") from error
-    if not isinstance(message, Message):
-        raise RunOverError(f"the SuperLink delivered a {type(message).__name__} where a message was expected")
-    return message
+        return message_of(object_id, contents)
+    except CodecError as error:
+        raise RunOverError(f"the SuperLink delivered {error}") from error
 
 
 Connect = Callable[[], FleetConnection]

@@ -18,8 +18,11 @@ from coordinator.flower.arriving import MOST_OBJECTS
 from coordinator.flower.traffic import OF_SITES, Application, Receive, Scope, Send
 from protos.envelope import PIECE_BYTES
 
-MOST_SITE_BODY: Final = PIECE_BYTES + (1 << 20)
-"""A piece of a frame, and what a request has around it; nothing else that an agent sends is as large."""
+MOST_SITE_BODY: Final = 1 << 20
+"""An answer's tree of a thousand objects, and several times more than anything else that an agent says."""
+MOST_SITE_PIECE: Final = PIECE_BYTES + (1 << 20)
+"""A piece of a frame, and what a request has around it."""
+_PIECES: Final = f"{OF_SITES}push-object"
 MOST_BODY: Final = 64 << 20
 """What a run sends at once: the trees of its requests, of thousands of sites and hundreds of pieces."""
 _LONGEST_NUMBER: Final = 19
@@ -36,11 +39,10 @@ class Bounded:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass a request on, or refuse it by its headers, before any of its body was read."""
-        if scope["type"] == "http":
-            most = MOST_SITE_BODY if scope["path"].startswith(OF_SITES) else MOST_BODY
-            if refused := _by_length(scope.get("headers", ()), most):
-                await _refuse(send, *refused)
-                return
+        is_request = scope["type"] == "http"
+        if is_request and (refused := _by_length(scope.get("headers", ()), _most(scope["path"]))):
+            await _refuse(send, *refused)
+            return
         await self._app(scope, receive, send)
 
 
@@ -66,6 +68,8 @@ def why_no_answer(request: PushMessagesRequest) -> str | None:
     said, tree = request.messages_list[0].metadata, request.message_object_trees[0]
     if said.src_node_id != request.node.node_id:
         return f"node {request.node.node_id} sends in the name of node {said.src_node_id}"
+    if request.messages_list[0].content.ByteSize():
+        return f"node {request.node.node_id} announces a message with its content; content comes in objects"
     if not said.reply_to_message_id:
         return f"node {request.node.node_id} sends a message that answers none"
     if said.message_id != tree.object_id:
@@ -81,6 +85,13 @@ def _why_no_frame(tree: ObjectTree) -> str | None:
     if len(pieces) + 2 > MOST_OBJECTS:
         return f"a message in {len(pieces)} pieces; at most {MOST_OBJECTS - 2} are accepted"
     return None
+
+
+def _most(path: str) -> int:
+    """How many bytes the body of a request to `path` may have."""
+    if not path.startswith(OF_SITES):
+        return MOST_BODY
+    return MOST_SITE_PIECE if path == _PIECES else MOST_SITE_BODY
 
 
 def _by_length(headers: Iterable[tuple[bytes, bytes]], most: int) -> tuple[int, str] | None:

@@ -26,15 +26,13 @@ from flwr.supercore.inflatable.inflatable_object import (
     no_object_id_recompute,
 )
 from flwr.supercore.inflatable.inflatable_protobuf_utils import make_push_object_fn_protobuf
-from flwr.supercore.inflatable.inflatable_utils import inflate_object_from_contents
 from flwr.superlink.grid import HttpGrid
-from google.protobuf.message import DecodeError
 
 from coordinator.flower.arriving import Arriving, NeverArrivedError
 from coordinator.rounds.exchange import Unanswered
+from protos.codec_fields import CodecError
+from protos.frame_objects import message_of
 
-_NO_MESSAGE = (ValueError, TypeError, LookupError, AttributeError, RecursionError, DecodeError)
-"""What flwr raises on objects that make no message."""
 _OBJECT_POLL_S = 0.005
 _OBJECT_PATIENCE_S = 0.1
 _LARGE_BYTES = 1 << 20
@@ -210,10 +208,9 @@ class HttpWire:
         except NeverArrivedError as error:
             return Unanswered(str(error))
         try:
-            message = inflate_object_from_contents(reply.tree.object_id, reply.contents)
-        except _NO_MESSAGE as error:
-            return Unanswered(f"sent what is no Flower message: {type(error).__name__}")
-        return message if isinstance(message, Message) else Unanswered("sent what is no Flower message")
+            return message_of(reply.tree.object_id, reply.contents)
+        except CodecError as error:
+            return Unanswered(f"sent {error}")
 
     def _fetched(self, reply: Arriving, wanted: Callable[[], bool]) -> bool:
         """Fetch what is missing of a reply as long as it is wanted; waits a moment, because most objects come within milliseconds."""

@@ -21,13 +21,14 @@ from flwr.supercore.date import now
 from flwr.supercore.primitives.asymmetric import generate_key_pairs, public_key_to_bytes, sign_message
 from flwr.superlink.main import create_app
 
-from coordinator.flower.bounded import MOST_BODY, MOST_SITE_BODY, Bounded, why_no_answer
+from coordinator.flower.bounded import MOST_BODY, MOST_SITE_BODY, MOST_SITE_PIECE, Bounded, why_no_answer
 from coordinator.flower.objects import TreeStore
 from coordinator.flower.superlink_process import INERT_LAYERS, within_bounds
 from coordinator.flower.traffic import Counted, Scope, Traffic, file_in
 from protos.envelope import PIECE_BYTES, seal
 
 PUSH = "/v1/fleet/push-messages"
+PIECE = "/v1/fleet/push-object"
 
 
 def name(what: object) -> str:
@@ -62,6 +63,8 @@ def answered(path: str, *headers: tuple[bytes, bytes]) -> tuple[int, bool]:
     [
         (PUSH, [(b"content-length", b"%d" % MOST_SITE_BODY)], 200),
         (PUSH, [(b"content-length", b"%d" % (MOST_SITE_BODY + 1))], 413),
+        (PIECE, [(b"content-length", b"%d" % MOST_SITE_PIECE)], 200),
+        (PIECE, [(b"content-length", b"%d" % (MOST_SITE_PIECE + 1))], 413),
         (PUSH, [(b"content-length", b"1"), (b"Content-Length", b"99999999")], 413),
         (PUSH, [(b"content-length", b"9" * 5000)], 413),
         (PUSH, [(b"content-length", b"-1")], 400),
@@ -98,7 +101,7 @@ def test_the_largest_piece_of_a_frame_fits_into_a_sites_request() -> None:
         object_id=name(0),
         object_content=content,
     )
-    assert PIECE_BYTES < request.ByteSize() < MOST_SITE_BODY
+    assert PIECE_BYTES < request.ByteSize() < MOST_SITE_PIECE
 
 
 # What a site announces.
@@ -120,6 +123,13 @@ def announced(
     )
 
 
+def with_content() -> PushMessagesRequest:
+    """What announces a message and has its content inside."""
+    request = announced(tree("message"))
+    request.messages_list[0].content.items.add(key="frame-00000")
+    return request
+
+
 FRAME = tree("message", tree("content", *(tree(number) for number in range(4))))
 
 
@@ -131,6 +141,7 @@ def test_a_frame_and_an_error_are_answers(root: ObjectTree) -> None:
 @pytest.mark.parametrize(
     ("request_", "words"),
     [
+        (with_content(), "announces a message with its content"),
         (announced(FRAME, source=8), "node 7 sends in the name of node 8"),
         (announced(FRAME, source=1, reply_to=""), "in the name of node 1"),
         (announced(FRAME, reply_to=""), "sends a message that answers none"),
