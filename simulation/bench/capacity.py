@@ -1,7 +1,7 @@
 """`covenant bench capacity`: measures federations of several sizes, fits the capacity model to them, and says how far off it is.
 
 Each number of sites is one federation of real agents (`agents`), in which models of several sizes are trained, in the clear and with secure
-aggregation. Some of the measurements are held out: a size between the others, and the largest of all.
+aggregation. Some of the measurements are held out: a size between the others, and the largest.
 """
 
 from __future__ import annotations
@@ -25,18 +25,23 @@ from strategies.secagg.graph import MOST_ACTIVE_SITES
 from strategies.secagg.parameters import FEWEST_SURVIVORS
 
 _FEWEST_SEEN: Final = 3
+_MOST_TOGETHER: Final = 16_000_000
+"""Parameters of all sites together that a machine is asked to carry."""
 _AGGREGATION: Final = {Mode.PLAIN: PLAIN, Mode.SECURE: SECURE}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MeasurementSizes:
-    """Numbers of sites and sizes of models, and which of them are held out: those of a number or a size there, and the largest of both together."""
+    """Numbers of sites and sizes of models, and which of them are held out: those of a number or a size there, and the largest of each where they meet.
 
-    sites: Sequence[int] = (4, 8, 12, 16, 32)
+    Of a large number of sites large models are left out: one machine carries all of them.
+    """
+
+    sites: Sequence[int] = (4, 8, 16, 32, 64)
     parameters: Sequence[int] = (10_000, 100_000, 300_000, 1_000_000)
-    hold_sites: Sequence[int] = (12,)
+    hold_sites: Sequence[int] = ()
     hold_parameters: Sequence[int] = (300_000,)
-    rounds: int = 6
+    rounds: int = 3
 
     @classmethod
     def of(cls, sites: Sequence[int] | None, parameters: Sequence[int] | None, rounds: int) -> Self:
@@ -55,17 +60,33 @@ class MeasurementSizes:
             made.require_enough(mode)
         return made
 
+    @property
+    def together(self) -> list[tuple[int, int]]:
+        """The numbers of sites and sizes of models that are measured, each with the other; of the fewest sites and the smallest model all."""
+        small = min(self.sites), min(self.parameters)
+        return [
+            (number, size)
+            for number in sorted(self.sites)
+            for size in sorted(self.parameters)
+            if number * size <= _MOST_TOGETHER or number == small[0] or size == small[1]
+        ]
+
     def is_held_out(self, sites: int, parameters: int) -> bool:
         """Whether the fit is not to see this one."""
-        largest = (sites, parameters) == (max(self.sites), max(self.parameters))
-        return largest or sites in self.hold_sites or parameters in self.hold_parameters
+        together = self.together
+        largest = max(size for number, size in together if number == max(self.sites))
+        most = max(number for number, size in together if size == max(self.parameters))
+        corners = {(max(self.sites), largest), (most, max(self.parameters))}
+        return (
+            (sites, parameters) in corners or sites in self.hold_sites or parameters in self.hold_parameters
+        )
 
     def require_enough(self, mode: Mode) -> None:
         """Raise UsageError where no fit of `mode` would come of these: whoever measures for an hour is told before it."""
         sites = [each for each in self.sites if mode in modes_at(each)]
         if not sites:
             return
-        held = [self.is_held_out(number, size) for number in sites for size in self.parameters]
+        held = [self.is_held_out(number, size) for number, size in self.together if number in sites]
         fewest = max(map(len, TERMS[mode].values()))
         if held.count(False) < fewest or True not in held:
             raise UsageError(
@@ -112,7 +133,7 @@ def _measured(
             sites=sites,
             figures={name.removeprefix("idle "): value for name, value in fleet.idle().items()},
         )
-        for parameters in sorted(sizes.parameters):
+        for parameters in (size for number, size in sizes.together if number == sites):
             for mode in modes_at(sites):
                 with people.status(f"{sites} sites, {parameters:,} parameters, {mode}"):
                     seen = fleet.run(parameters, sizes.rounds, _AGGREGATION[mode])

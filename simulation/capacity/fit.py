@@ -15,7 +15,7 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from simulation.capacity.least_squares import least_squares
-from simulation.capacity.terms import CLOCK, IDLE, TERMS, Mode, Scale
+from simulation.capacity.terms import CLOCK, IDLE, TERMS, Mode, Scale, at_rest
 from strategies.errors import UsageError
 
 SHIPPED: Final = Path(__file__).with_name("measured.json")
@@ -170,7 +170,7 @@ class Fit(_Part):
 
     def idle_figure(self, name: str, sites: int) -> float:
         """What a second without a run takes of `name`, one of `IDLE`."""
-        return _sum(self.idle[name], {"round": 1.0, "site": float(sites)}.__getitem__)
+        return _sum(self.idle[name], partial(at_rest, sites=sites))
 
     def seconds_apart(self, scale: Scale) -> float:
         """Seconds of a round where each site has a machine of its own, without what the network takes.
@@ -184,11 +184,16 @@ class Fit(_Part):
         """In which sizes `scale`, of a mode that was measured, is larger than what was measured, in words."""
         mine = [each for each in self.observations if each.mode is scale.mode]
         most_sites, most = max(each.sites for each in mine), max(each.parameters for each in mine)
+        together = max(each.sites * each.parameters for each in mine)
         words = []
         if scale.sites > most_sites:
             words.append(f"{scale.sites} sites, measured up to {most_sites}")
         if scale.parameters > _AS_GOOD_AS * most:
             words.append(f"{scale.parameters:,} parameters, measured up to {most:,}")
+        if not words and scale.sites * scale.parameters > _AS_GOOD_AS * together:
+            words.append(
+                f"{scale.sites} sites with {scale.parameters:,} parameters each, measured up to {together:,} of all sites together"
+            )
         return words
 
 
@@ -242,7 +247,7 @@ def _idle(observations: Sequence[Idle]) -> dict[str, Coefficients]:
     return {
         name: least_squares(
             terms,
-            [[{"round": 1.0, "site": float(each.sites)}[term] for term in terms] for each in observations],
+            [[at_rest(term, each.sites) for term in terms] for each in observations],
             [each.figures.get(name, 0.0) for each in observations],
             [f"{each.sites} sites" for each in observations],
             f"{name} without a run",

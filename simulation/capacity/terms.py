@@ -5,8 +5,8 @@
    parameter once for each neighbour; a site's shares go to its neighbours.
 3. Where everybody is everybody's neighbour a measurement cannot tell what grows with sites from what grows with neighbours. Keys of the whole
    cohort go to each site, which checks them all, so those terms are of sites; shares and masks are of neighbours.
-4. What grows with the square of the sites (shares that pass through the centre, messages that a poll looks through) is small beside what each site
-   costs by its requests, as far as a machine can measure, and a term for it would be fitted to noise.
+4. A SuperLink's work grows with the square of the sites: the longer a round takes, the more polls there are, and each looks through the messages of
+   all sites. So do shares, which pass through the centre.
 5. Figures are of one round in steady state, training and aggregation, without evaluation.
 """
 
@@ -79,6 +79,7 @@ class Scale:
         return {
             "round": 1.0,
             "site": sites,
+            "site by site": sites * sites,
             "neighbour": near,
             "parameter": parameters,
             "site by parameter": sites * parameters,
@@ -87,7 +88,7 @@ class Scale:
 
 
 _PLAIN: Final[Mapping[str, tuple[str, ...]]] = {
-    "superlink_cpu_s": ("round", "site", "site by parameter"),
+    "superlink_cpu_s": ("round", "site", "site by site", "site by parameter"),
     "server_cpu_s": ("round", "site", "parameter", "site by parameter"),
     "agent_cpu_s": ("round", "site", "parameter"),
     "superlink_peak_mib": ("round", "site", "parameter", "site by parameter"),
@@ -96,7 +97,7 @@ _PLAIN: Final[Mapping[str, tuple[str, ...]]] = {
     "agent_peak_mib": ("round", "parameter"),
     "site_up_bytes": ("round", "parameter"),
     "site_down_bytes": ("round", "site", "parameter"),
-    "requests": ("site", "site by parameter"),
+    "requests": ("site", "site by site", "site by parameter"),
     "database_bytes": ("round", "site"),
     "artifact_bytes": ("round", "parameter"),
 }
@@ -112,8 +113,15 @@ TERMS: Final[Mapping[Mode, Mapping[str, tuple[str, ...]]]] = {
 """By which terms each figure grows, by mode."""
 IDLE: Final[Mapping[str, tuple[str, ...]]] = {
     "requests_a_s": ("site",),
-    "superlink_cores": ("round", "site"),
+    "superlink_cores": ("round", "site", "site by site"),
 }
 """The same of a second in which no run goes on."""
+
+
+def at_rest(term: str, sites: int) -> float:
+    """What a coefficient of `term` is multiplied by where no run goes on."""
+    return {"round": 1.0, "site": float(sites), "site by site": float(sites) ** 2}[term]
+
+
 CLOCK: Final = ("waiting", "computing")
 """Of what seconds of a round are put together where one machine carries everybody."""

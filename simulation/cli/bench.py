@@ -46,7 +46,7 @@ def bench_agents(
 def bench_capacity(
     sites: Annotated[
         list[int] | None,
-        typer.Option(min=1, max=1000, help="A number of sites, once for each; 4, 8, 12, 16 and 32 if none."),
+        typer.Option(min=1, max=1000, help="A number of sites, once for each; 4, 8, 16, 32 and 64 if none."),
     ] = None,
     parameters: Annotated[
         list[int] | None,
@@ -54,7 +54,7 @@ def bench_capacity(
             min=100, max=50_000_000, help="A size of the model, once for each; 10,000 to 1,000,000 if none."
         ),
     ] = None,
-    rounds: Annotated[int, typer.Option(min=3, max=1000, help="Rounds of each run.")] = 6,
+    rounds: Annotated[int, typer.Option(min=3, max=1000, help="Rounds of each run.")] = 3,
     out: Annotated[
         Path | None, typer.Option(help="A new file for the fit, which `covenant plan capacity --fit` reads.")
     ] = None,

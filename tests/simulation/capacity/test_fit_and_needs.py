@@ -26,6 +26,7 @@ from strategies.secagg.graph import MOST_ACTIVE_SITES
 PLANTED = {
     "round": 0.5,
     "site": 0.02,
+    "site by site": 0.004,
     "neighbour": 0.01,
     "parameter": 1e-6,
     "site by parameter": 3e-8,
@@ -60,7 +61,10 @@ def fitted(held_off: float = 1.0) -> Fit:
         for sites, parameters in sizes
     ]
     idle = [
-        Idle(sites=sites, figures={"requests_a_s": 1.6 * sites, "superlink_cores": 0.01 + 0.002 * sites})
+        Idle(
+            sites=sites,
+            figures={"requests_a_s": 1.6 * sites, "superlink_cores": 0.01 + 0.002 * sites + 1e-5 * sites**2},
+        )
         for sites in (4, 8, 16)
     ]
     return Fit.of(observations, idle, measured_at="2026-01-01", machine=MACHINE)
@@ -77,7 +81,9 @@ def test_planted_coefficients_are_found(fit: Fit) -> None:
             found = fit.coefficients[mode][name]
             assert found == pytest.approx({term: PLANTED[term] for term in of_figure}, rel=1e-3), name
         assert fit.clock[mode] == pytest.approx({"waiting": 0.3, "computing": 1.2}, rel=1e-3)
-    assert fit.idle["superlink_cores"] == pytest.approx({"round": 0.01, "site": 0.002})
+    assert fit.idle["superlink_cores"] == pytest.approx(
+        {"round": 0.01, "site": 0.002, "site by site": 1e-5}, rel=1e-3
+    )
 
 
 def test_a_model_that_is_right_says_that_its_error_is_small(fit: Fit) -> None:
@@ -116,7 +122,7 @@ def test_nothing_is_fitted_to_too_little_nor_without_a_measurement_held_out(fit:
     with pytest.raises(
         UsageError,
         match=re.escape(
-            "3 terms and 2 measurements (4 sites, 10,000 parameters; 4 sites, 100,000 parameters);"
+            "4 terms and 2 measurements (4 sites, 10,000 parameters; 4 sites, 100,000 parameters);"
             " measure more numbers of sites (--sites) or sizes of the model (--parameters)"
         ),
     ):
@@ -426,6 +432,12 @@ def test_sizes_hold_out_their_middle_and_their_largest_and_too_few_are_refused()
     assert {s for s, _ in held} == set(sizes.sites)
     assert all((12, p) in held and (s, 4000) in held for s in sizes.sites for p in sizes.parameters)
     assert not MeasurementSizes.of(None, [1000, 2000, 4000], rounds=3).is_held_out(4, 2000)
+    usual = MeasurementSizes()
+    assert (64, 1_000_000) not in usual.together, "one machine carries all sites"
+    assert [(s, p) for s, p in usual.together if usual.is_held_out(s, p) and p != 300_000] == [
+        (16, 1_000_000),
+        (64, 100_000),
+    ]
     with pytest.raises(UsageError, match=r"--sites is given 3 different values \(4, 8, 16\); a fit needs 4"):
         MeasurementSizes.of([4, 8, 8, 16], None, rounds=3)
     with pytest.raises(UsageError, match=r"--parameters is given 2 different values \(1000, 2000\)"):
@@ -437,7 +449,8 @@ def test_sizes_that_leave_too_little_of_one_way_to_sum_are_refused_before_anythi
         MeasurementSizes.of([1, 2, 3, 4], [1000, 2000, 4000], rounds=3)
     with pytest.raises(UsageError, match=r"where secure aggregation can be measured, 6 .* and 0 held out"):
         MeasurementSizes.of([4, 8, 200, 300], [1000, 2000, 4000], rounds=3)
-    assert MeasurementSizes.of([200, 300, 400, 500], None, rounds=3).sites == (200, 300, 400, 500)
+    plain = MeasurementSizes.of([200, 300, 400, 500], [1000, 2000, 4000, 8000], rounds=3)
+    assert plain.sites == (200, 300, 400, 500)
 
 
 def refuse_to_measure(_: MeasurementSizes) -> Fit:
