@@ -99,7 +99,7 @@ def test_the_lease_of_whoever_stalls_ends_by_the_databases_clock(
     assert term is not None
     wrong.goes_on(-86400.0)
     assert second.take() is None
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while (later := second.take()) is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
@@ -234,7 +234,7 @@ def test_who_cannot_renew_ends_everything_while_the_lease_is_good(
 
     monkeypatch.setattr(Lease, "renew", renew)
     with kept(first, lambda: ended.append(second.leader() is not None)) as keeper:
-        deadline = time.monotonic() + 5
+        deadline = time.monotonic() + 25
         while not keeper.lost or not ended:
             assert time.monotonic() < deadline
             time.sleep(0.02)

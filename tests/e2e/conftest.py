@@ -60,7 +60,7 @@ class Federation:
         self.deployment.start_agent(site)
         self.wait(lambda: self.connections(site) > before, f"the reconnection of {site}")
 
-    def wait(self, condition: Callable[[], bool], what: str, within_s: float = 40.0) -> None:
+    def wait(self, condition: Callable[[], bool], what: str, within_s: float = 120.0) -> None:
         deadline = time.monotonic() + within_s
         while not condition():
             assert time.monotonic() < deadline, f"{what} did not happen within {within_s:g} s"

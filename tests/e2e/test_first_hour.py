@@ -199,7 +199,7 @@ def _certify(deployment: Deployment, folder: Path) -> None:
 
 def _wait_for(deployment: Deployment, agent: subprocess.Popen[bytes], members: str) -> None:
     """Until the coordinator has recorded the new list."""
-    until = time.monotonic() + 30
+    until = time.monotonic() + 120
     while time.monotonic() < until and agent.poll() is None:
         deployment.check()
         if (

