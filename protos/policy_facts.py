@@ -3,14 +3,16 @@
 1. A fact is recorded, or follows from what is. Nothing is asked of people or guessed.
 2. A fact that does not exist is left out, such as the epsilon of a plan without privacy: a rule that needs it is an error then, and no error passes.
    `||` and `&&` look at what they need only.
-3. The facts of a plan follow from plan, contract and evidence alone, and those of a model from what the log has of it besides: an auditor makes all of
+3. A fact that is new is added to `LATER`: logs have judgements from before it, and nobody writes them anew. Such a judgement is believed where the fact is
+   what it was of every plan until then, and no rule is decided by a fact that its judgement does not have (`covenant policy recheck`).
+4. The facts of a plan follow from plan, contract and evidence alone, and those of a model from what the log has of it besides: an auditor makes all of
    them again.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, Final, Self, TypeAlias
@@ -113,11 +115,26 @@ FACTS: Final = (
     Fact("run.fewest_survivors", _I, "The fewest sites in a committed sum of its run; 0 where none was.", of_models=True),
 )  # fmt: skip
 """All facts, in the order in which people read them."""
+LATER: Final[Mapping[str, Value]] = {
+    "plan.protected": [],
+    "plan.explanations": False,
+    "plan.profile": False,
+    "plan.rule": "mean",
+    "plan.has_gate": False,
+}
+"""Facts that judgements from before them do not have, and what each of them is of all plans that there were then."""
 
 
-def facts_for(kind: Kind) -> tuple[Fact, ...]:
-    """The facts that a rule about a plan, or about a model, may use."""
-    return tuple(each for each in FACTS if kind == "model" or not each.of_models)
+def facts_for(kind: Kind, unknown: Collection[str] = ()) -> tuple[Fact, ...]:
+    """The facts that a rule about a plan, or about a model, may use where those that are `unknown` did not exist yet."""
+    return tuple(
+        each for each in FACTS if (kind == "model" or not each.of_models) and each.name not in unknown
+    )
+
+
+def unknown_to(facts: Mapping[str, Any]) -> frozenset[str]:
+    """Facts that did not exist yet when a subject was judged by `facts`: every plan that is judged now has them."""
+    return frozenset(LATER.keys() - facts.keys())
 
 
 def plan_facts(plan: Plan, contract: Contract, evidence: PlanEvidence) -> PolicyFacts:
@@ -270,7 +287,8 @@ def _numbers(metrics: Mapping[str, Any]) -> dict[str, float]:
 
 
 def require_same(recorded: Mapping[str, Any], made: Mapping[str, Value], what: str) -> None:
-    """Check that `recorded` facts are those `made` again from documents, each of them and none besides. Raises Refused."""
+    """Check that `recorded` facts are those `made` again from documents, each of them and none besides, but for those that did not exist yet and would have
+    said nothing. Raises Refused."""
     known = {each.name for each in FACTS}
     for name in recorded:
         if name not in known:
@@ -278,6 +296,8 @@ def require_same(recorded: Mapping[str, Any], made: Mapping[str, Value], what: s
         if name not in made:
             raise Refused(f"{what} is judged by {name}, which it does not have")
     for name, value in made.items():
+        if name not in recorded and name in LATER and _is_same(LATER[name], value):
+            continue
         if name not in recorded or not _is_same(recorded[name], value):
             raise Refused(f"{what} is judged by {name} {recorded.get(name)!r}, and it is {value!r}")
 

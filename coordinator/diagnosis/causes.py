@@ -85,7 +85,7 @@ CAUSES: Final[tuple[Cause, ...]] = (
     ),
     Cause(
         name="update-gate",
-        means="The mean update of a round was longer than the plan's gate, so nobody goes on from it. The sum hides whose update it was, and resuming comes to the same.",
+        means="The mean update of a round was longer than the plan's gate, so nobody goes on from it. The sum hides whose update it was, and sites open one sum a round, so the run cannot be resumed.",
         faults="a site that lies, a wrong contract or a broken column at a site, or a gate below what honest rounds come to",
         signs=(r"and the plan's gate is",),
         next=(

@@ -22,7 +22,7 @@ from coordinator.governance.witnesses import Seen, keep
 from coordinator.ledger import Ledger, Need, Planned
 from coordinator.ledger.entries import lock_run, write_settled, write_voided
 from coordinator.ledger.needs import AccountKey
-from coordinator.rounds.ending import void_row
+from coordinator.rounds.ending import close_tripped, void_row
 from coordinator.rounds.record import committed_round
 from protos.frames import scaling_digest
 from protos.log_entries import (
@@ -209,6 +209,8 @@ class RunReplay:
     def _ended(self, at: datetime, what: RunEnded) -> None:
         run = self._session.get_one(Run, what.run)
         run.state, run.reason, run.finished_at = RunState(what.state), what.reason, at
+        if what.tripped is not None:
+            close_tripped(self._session, what.run, what.tripped, at)
 
     def _resumed(self, at: datetime, what: RunResumed) -> None:
         run = self._session.get_one(Run, what.run)

@@ -1,7 +1,8 @@
 """What becomes of runs that were going when the restored state was: a person decides, and nobody asks a site the same thing twice.
 
 1. A run that was not over is ended as failed, and what its log said of it last is what it has.
-2. It may be resumed if its newest model is there, and if nothing is lost of what it did since it was launched: not after a gap.
+2. It may be resumed if its newest model is there, and if nothing is lost of what it did since it was launched: not after a gap. One that its plan's gate
+   ended goes on nowhere, restored or not.
 3. Attempts that were asked after the backup are in no log. So those of a run that may be resumed are numbered on far beyond them.
 """
 
@@ -18,7 +19,7 @@ from sqlalchemy.orm import Session
 from coordinator.db.log_schema import LoggedEntry
 from coordinator.db.schema import FINAL_STATES, Attempt, Checkpoint, Round, RoundState, Run, RunState
 from coordinator.ledger.adoption import newest_gap
-from coordinator.rounds.ending import end_run
+from coordinator.rounds.ending import end_run, tripped_in
 from protos.log_entries import LogEntry, RunLaunched, What
 from protos.log_run_events import AttemptVoided
 from protos.plan import Plan
@@ -47,7 +48,12 @@ def end_open_runs(session: Session, now: datetime, why: str) -> Iterator[What]:
 
 
 def require_resumable(session: Session, run: Run) -> None:
-    """Check that a run may go on after whatever was restored. Raises Refused."""
+    """Check that a run may go on after whatever ended it or was restored. Raises Refused."""
+    if (tripped := tripped_in(session, run.id)) is not None:
+        raise Refused(
+            f"{run.id} was ended by its plan's gate at round {tripped.round}, and sites open one sum a round: it cannot go on. Look into the sites, halt"
+            " what you do not trust, and launch a new run"
+        )
     gap = newest_gap(session)
     if gap is not None and not _launched_after(session, gap, run.id):
         raise Refused(

@@ -240,7 +240,7 @@ class Driver:
         except GateTripped as tripped:
             reason = (
                 f"{tripped}. Nothing of the round is kept; it stays charged. A sum hides whose update it was, so no site can be named. Sites open one"
-                " sum a round, so resuming comes to the same: look into the sites, halt what you do not trust, and launch a new run"
+                " sum a round, so the run cannot be resumed: look into the sites, halt what you do not trust, and launch a new run"
             )
             norm = tripped.norm if math.isfinite(tripped.norm) else None
             self.store.finish("failed", reason, Tripped(round=number, attempt=attempt, norm=norm))

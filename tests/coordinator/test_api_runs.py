@@ -12,10 +12,15 @@ import pytest
 
 from coordinator.api.client import ControlClient
 from coordinator.api.errors import problem_of
+from coordinator.db.engine import writing
+from coordinator.db.schema import Round, RoundState
+from coordinator.office.desk import LocalDesk
+from coordinator.rounds.store import RoundStore
 from coordinator.runs import end
 from protos import control_pb2 as control
 from protos.approvals import PlanEvidence
 from protos.log_office import CallDenied
+from protos.log_run_events import Tripped
 from strategies.errors import Refused, Unreachable, UsageError
 from strategies.ids import RunId
 from tests.coordinator.api_for_tests import Bank, approved, new_id, plan_of, serving
@@ -162,6 +167,29 @@ def test_a_resume_that_is_sent_again_resumes_once(quick: Bank) -> None:
     quick.desk("author-1").resume(RunId(run))
     with pytest.raises(Refused, match="only a failed or a stopped run"):
         quick.desk("author-1").resume(RunId(run))
+
+
+def test_a_run_that_its_gate_ended_is_resumed_through_no_door(quick: Bank) -> None:
+    """The console asks what the API is asked, as `covenant run resume` does from afar; on the coordinator's machine it asks the desk there."""
+    client = quick.client("author-1")
+    run = RunId(launch(client, launching()))
+    centre = quick.centre
+    with writing(centre.engine, "settling") as session:
+        opened_at, east = centre.clock(), ["east"]
+        row = Round(run_id=run, number=1, attempt=1, state=RoundState.OPEN, roster=east, opened_at=opened_at)
+        row.survivors, row.opening = east, b"shares"
+        session.add(row)
+    store = RoundStore(centre.engine, centre.artifacts, run, centre.clock)
+    store.finish("failed", "the gate", Tripped(round=1, attempt=1, norm=9.0))
+    request = control.ChangeRunRequest(request_id=new_id(), run=run)
+    refusal = "was ended by its plan's gate at round 1, .* it cannot go on"
+    for _ in range(2):
+        with pytest.raises(Refused, match=refusal):
+            client.ask("covenant.control.v1.Runs/ResumeRun", request, control.Run)
+    with pytest.raises(Refused, match=refusal):
+        LocalDesk(centre).resume(run)
+    assert not quick.told("resumed")
+    assert not quick.told("voided")
 
 
 def test_a_run_is_watched_to_its_end(quick: Bank) -> None:

@@ -11,7 +11,7 @@ from protos.approvals import PlanEvidence
 from protos.contract import Contract
 from protos.documents import read_document
 from protos.plan_evaluation import Champion
-from protos.policy_facts import FACTS, FactType, PolicyFacts, facts_for, plan_facts, require_same
+from protos.policy_facts import FACTS, LATER, FactType, PolicyFacts, facts_for, plan_facts, require_same
 from strategies.encoding import canonical_json
 from strategies.errors import Refused
 from tests.policies_for_tests import facts_of_model, facts_of_plan, recorded
@@ -125,6 +125,26 @@ def test_a_fact_that_there_is_none_of_is_refused_and_one_left_out_too() -> None:
     del short["plan.sites"]
     with pytest.raises(Refused, match=r"plan.sites None, and it is 4"):
         require_same(short, made, "plan x")
+
+
+@pytest.mark.parametrize("name", LATER)
+def test_a_later_fact_is_left_out_only_where_it_says_nothing(name: str) -> None:
+    made = facts_of_plan()
+    assert made[name] == LATER[name]
+    short = again(made)
+    del short[name]
+    require_same(short, made, "plan x")
+    telling = made | {name: {"plan.protected": ["sex"], "plan.rule": "median"}.get(name, True)}
+    with pytest.raises(Refused, match=f"is judged by {name} None, and it is "):
+        require_same(short, telling, "plan x")
+
+
+def test_the_norm_of_a_gate_is_never_left_out() -> None:
+    gated = facts_of_plan(("update_range: 1.0}", "update_range: 1.0, gate: {update_norm: 4.0}}"))
+    short = again(gated)
+    del short["plan.gate_norm"]
+    with pytest.raises(Refused, match=r"plan.gate_norm None, and it is 4.0"):
+        require_same(short, gated, "plan x")
 
 
 def test_no_fact_of_a_model_is_taken_as_recorded() -> None:

@@ -60,15 +60,15 @@ class Expression:
         )
 
 
-def compile_expression(text: str, kind: Kind) -> Expression | Defect:
-    """The expression `text` of a rule about a plan or a model, or what is wrong with it."""
+def compile_expression(text: str, kind: Kind, unknown: frozenset[str] = frozenset()) -> Expression | Defect:
+    """The expression `text` of a rule about a plan or a model, or what is wrong with it: also where it names a fact that is `unknown`."""
     if len(text) > MOST_EXPRESSION:
         return Defect(0, 0, f"it has {len(text)} characters; at most {MOST_EXPRESSION} are accepted")
     shape = shape_of(text)
     if isinstance(shape, Defect):
         return shape
     try:
-        program = _environment(kind).compile(text)
+        program = _environment(kind, unknown).compile(text)
     except RuntimeError as error:
         return _defect(str(error))
     if (found := program.return_type()) != cel.Type.BOOL:
@@ -104,8 +104,8 @@ def _typed(name: str, value: Any, kind: FactType) -> Any:  # noqa: ANN401  (a va
 
 
 @cache
-def _environment(kind: Kind) -> Any:  # noqa: ANN401  (the library has no types)
-    variables = {each.name: _TYPES[each.type] for each in facts_for(kind)}
+def _environment(kind: Kind, unknown: frozenset[str]) -> Any:  # noqa: ANN401  (the library has no types)
+    variables = {each.name: _TYPES[each.type] for each in facts_for(kind, unknown)}
     return cel.NewEnv(config=cel.NewEnvConfigFromYaml(CONFIGURATION), variables=variables)
 
 

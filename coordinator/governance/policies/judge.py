@@ -1,4 +1,8 @@
-"""Facts judged by a pack's rules: a pure function, used by checks, launches, re-judgements and simulations alike."""
+"""Facts judged by a pack's rules: a pure function, used by checks, launches, re-judgements and simulations alike.
+
+Facts without one of those that came later (`policy_facts.LATER`) are judged as whoever recorded them did: a rule that names it is no expression, and an error.
+So nothing is won by leaving such a fact out.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any, Final
 
 from coordinator.governance.policies.expressions import Expression, cel_facts, compile_expression
 from coordinator.governance.policies.language import MOST_PACK_STEPS, MOST_STEPS, Defect
+from protos.policy_facts import unknown_to
 from protos.policy_pack import PolicyPack, PolicyRule
 from protos.policy_verdicts import LONGEST_WHY, Judgement, Subject, Verdict
 from strategies.encoding import digest_of
@@ -81,7 +86,9 @@ class CompiledPack:
 
     def judge(self, subject: Subject, facts: Mapping[str, Any]) -> Judgement:
         """What its rules for such a subject say by `facts`. Where those are too many, every rule is an error, and says so."""
-        rules = [each for each in self.rules if each.rule.applies_to == subject.of]
+        unknown = unknown_to(facts)
+        known = compiled(self.pack, unknown) if unknown else self
+        rules = [each for each in known.rules if each.rule.applies_to == subject.of]
         try:
             given = cel_facts(facts, subject.of)
             budget = _Budget()
@@ -98,13 +105,14 @@ class CompiledPack:
 
 
 @lru_cache(maxsize=_MOST_PACKS)
-def compiled(pack: PolicyPack) -> CompiledPack:
-    """`pack`, its rules compiled; one that is no expression any more is an error in every judgement."""
+def compiled(pack: PolicyPack, unknown: frozenset[str] = frozenset()) -> CompiledPack:
+    """`pack`, its rules compiled; one that is no expression any more, or none without the `unknown` facts, is an error in every judgement."""
     return CompiledPack(
         pack,
         pack.digest,
         tuple(
-            CompiledRule(each, compile_expression(each.expression, each.applies_to)) for each in pack.rules
+            CompiledRule(each, compile_expression(each.expression, each.applies_to, unknown))
+            for each in pack.rules
         ),
     )
 
