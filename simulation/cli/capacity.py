@@ -132,7 +132,9 @@ def _seconds(value: float) -> str:
 
 
 def _gib(value: float) -> str:
-    return f"{value * 1024:.3g} MiB" if value < 1 else f"{value:.3g} GiB"
+    if value < 1:
+        return f"{value * 1024:.3g} MiB"
+    return f"{value:.3g} GiB" if value < 1000 else f"{value:,.0f} GiB"  # noqa: PLR2004 (what is readable)
 
 
 def _bytes(value: float) -> str:
