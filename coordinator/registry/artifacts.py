@@ -66,6 +66,12 @@ class ArtifactStore:
         _require_unaltered(path, name, sha256_hex(data))
         return data
 
+    def size(self, name: Digest) -> int | None:
+        """How many bytes the artifact `name` has; None where it is absent or cannot be looked at, which `get` tells."""
+        with suppress(OSError):
+            return self.path(name).stat().st_size
+        return None
+
     def vector(self, name: Digest) -> Vector:
         """The vector whose bytes have the digest `name`, (d,) float64, read into its own memory at once. Raises as `get` does, and Refused where they
         are no finite float64 values."""

@@ -49,6 +49,11 @@ def test_an_absent_artifact_is_named_with_its_folder(artifacts: ArtifactStore) -
         artifacts.get(Digest("0" * 64))
 
 
+def test_the_size_of_an_artifact_is_told_without_reading_it(artifacts: ArtifactStore) -> None:
+    assert artifacts.size(artifacts.put(b"weights")) == 7
+    assert artifacts.size(Digest("0" * 64)) is None
+
+
 @pytest.mark.parametrize(
     "name", ["../../etc/passwd", "a" * 63, "A" * 64, "a" * 65, "/" + "a" * 63, "a" * 64 + "\n"]
 )
