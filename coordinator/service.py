@@ -74,6 +74,8 @@ class Service:
         settings = self.centre.settings
         require_open(self.centre.engine)
         settings.logs.mkdir(parents=True, exist_ok=True)
+        if removed := self.centre.artifacts.remove_left_over(self.centre.clock()):
+            _log.info("removed artifacts that were never written to their end", files=removed)
         with self._measured(), (settings.logs / "superlink.log").open("ab") as log:
             superlink = SuperLink(address=settings.superlink, home=settings.home, log=log)
             with seat_in(settings.home) as seat:

@@ -19,8 +19,9 @@ class Pieces:
     __slots__ = ("_ends", "parts")
 
     def __init__(self, parts: Iterable[bytes | bytearray | memoryview]) -> None:
-        views = (memoryview(part).cast("B") for part in parts)
-        self.parts = tuple(view for view in views if len(view))
+        views = (memoryview(part) for part in parts)
+        # An array without values, whose shape has a zero, has no other view.
+        self.parts = tuple(view.cast("B") for view in views if view.nbytes)
         """The pieces, none of them empty."""
         self._ends = tuple(accumulate(map(len, self.parts)))
 

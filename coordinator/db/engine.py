@@ -127,13 +127,30 @@ def _close_what_is_large(engine: Engine) -> None:
     to it last, a third of a model for what opens a large sum. A database in memory has no other connection, and is left alone."""
     if not isinstance(engine.pool, QueuePool):
         return
-    event.listen(engine, "after_cursor_execute", _note_large)
+    # Before: a statement that fails has been given them too.
+    event.listen(engine, "before_cursor_execute", _note_large)
     event.listen(engine, "checkin", _close_noted)
 
 
-def _note_large(connection: Connection, _: object, __: str, bound: Any, *___: object) -> None:  # noqa: ANN401  (a row, or rows)
-    if any(isinstance(value, bytes) and len(value) > _LARGE_BYTES for value in bound):
+def _note_large(connection: Connection, _: object, __: str, given: object, *___: object) -> None:
+    if _has_large(given):
         connection.info[_LARGE] = True
+
+
+def _has_large(given: object) -> bool:
+    """Whether a value, a row of them or rows have megabytes in one value. SQLAlchemy makes a view of what a column of bytes is to hold, and does not say
+    whether it gives a row or rows."""
+    match given:
+        case memoryview():
+            return given.nbytes > _LARGE_BYTES
+        case bytes() | bytearray() | str():
+            return len(given) > _LARGE_BYTES
+        case dict():
+            return any(map(_has_large, given.values()))
+        case tuple() | list():
+            return any(map(_has_large, given))
+        case _:
+            return False
 
 
 def _close_noted(_: object, record: ConnectionPoolEntry) -> None:

@@ -2,7 +2,7 @@
 
 1. Everything is looked at within the transaction of the order and under the log's lock; the row of the target is locked too.
 2. A version is released only in stage approved or deployed, with the officers' approvals and for no longer than these, and while no recall of it from there is open. What
-   serves beside one on trial may still be released too.
+   serves beside one on trial may still be released too. One that is larger than targets take is not released at all.
 3. Each order signs what it needs: to serve, or to be on trial, is a release of its own. One that takes a trial off raises the floor, so that
    the trial's release counts no more.
 4. What is gone back to is the nearest version that served there before, and may still be released, by its stage and by the officers' approvals.
@@ -24,6 +24,7 @@ from coordinator.db.schema import Model
 from coordinator.deploy.approved import approved_until
 from coordinator.deploy.effects import carried_out, open_recalls, release_of
 from coordinator.deploy.issuing import Decided, Issuer
+from coordinator.deploy.pieces import require_packable
 from coordinator.deploy.targets.settings import settings_from
 from protos.log_deploy_events import Deployed, RolloutStarted
 from protos.log_entries import What
@@ -111,7 +112,8 @@ class Ordering:
         self.require_confirmed()
 
     def releasable(self, name: str, version: int) -> Released:
-        """The version as it is released. Raises Refused unless it is approved and not recalled, UsageError where there is none."""
+        """The version as it is released. Raises Refused unless it is approved, not recalled and no larger than targets take, UsageError where there is
+        none."""
         row = self.session.get(Model, (name, version), populate_existing=True)
         if row is None:
             raise UsageError(
@@ -124,7 +126,13 @@ class Ordering:
         for each in open_recalls(self.session, self.target.name):
             if (each.name, each.version) == (name, version):
                 raise Refused(f"{name}@{version} is being recalled from {self.target.name}: {each.why}")
-        return Released(model=name, version=version, digest=row.digest, artifacts=dict(row.artifacts))
+        released = Released(model=name, version=version, digest=row.digest, artifacts=dict(row.artifacts))
+        store = self.issuer.centre.artifacts
+        # What is lost weighs nothing here: it is told where its package is made, and keeps no recall from its order.
+        require_packable(
+            released.ref, {file: store.size(each) or 0 for file, each in released.artifacts.items()}
+        )
+        return released
 
     def ordered(
         self,

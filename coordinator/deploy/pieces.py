@@ -2,6 +2,7 @@
 
 1. A package is flat: plain names, ordinary files, no folders and no links. Anything else is refused, so no name of another party becomes a path.
 2. Sizes are bounded before anything is read, and files of a bundle are stored as they are: nothing unpacks to more than it weighs.
+   Who writes refuses what nobody reads, and a version that is too large is not released at all.
 3. A package appears as a whole or not at all, and is on disk when the writer returns.
 4. The same files give the same bundle, byte for byte.
 """
@@ -27,6 +28,9 @@ BUNDLE_SUFFIX: Final = ".covenant"
 MOST_FILES: Final = 60
 MOST_FILE_BYTES: Final = 64 << 20
 MOST_PACKAGE_BYTES: Final = 192 << 20
+_BESIDE_BYTES: Final = 8 << 20
+"""What a package is left room for beside its version's files: release, member list, approvals, signature, key and certificate."""
+_WEIGHT_BYTES: Final = 4
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _MODE: Final = 0o644
 _END_BYTES: Final = 22
@@ -35,10 +39,17 @@ _MOST_ENTRY_BYTES: Final = 46 + 100
 _BEGINNING: Final = (1980, 1, 1, 0, 0, 0)
 
 
+def require_packable(version: str, sizes: Mapping[str, int]) -> None:
+    """Check that whoever reads packages takes one of a `version` whose files have these `sizes` in bytes by name. Raises Refused."""
+    _require_taken(version, sizes, beside=_BESIDE_BYTES)
+
+
 def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
-    """Have `folder`, which its content names, hold exactly `files`. A folder that is there already stays as it is. Raises DiskError."""
+    """Have `folder`, which its content names, hold exactly `files`. A folder that is there already stays as it is. Raises DiskError, Refused
+    for what is too large to be read."""
     if folder.exists():
         return
+    _require_taken(f"the package {folder}", _sizes(files))
     beside = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}")
     try:
         beside.mkdir(parents=True)
@@ -54,13 +65,15 @@ def write_folder(folder: Path, files: Mapping[str, bytes]) -> None:
 
 
 def write_bundle(path: Path, files: Mapping[str, bytes]) -> None:
-    """Have `path` hold `files` as one file, as a whole or not at all. Raises UsageError."""
+    """Have `path` hold `files` as one file, as a whole or not at all. Raises UsageError, Refused for what is too large to be read."""
+    _require_taken(f"the bundle {path}", _sizes(files))
     buffer = BytesIO()
     with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
         for name, data in sorted(files.items()):
             entry = zipfile.ZipInfo(name, _BEGINNING)
             entry.create_system, entry.external_attr = 3, (stat.S_IFREG | _MODE) << 16
             archive.writestr(entry, data)
+    _require_light(path, buffer.tell())
     replace_file(path, buffer.getvalue(), mode=_MODE)
 
 
@@ -113,6 +126,24 @@ def _read_bundle(path: Path) -> dict[str, bytes]:
     except (zipfile.BadZipFile, NotImplementedError, RuntimeError, EOFError) as error:
         raise Refused(f"{path} is no bundle, or is damaged; carry it here again") from error
     return found
+
+
+def _sizes(files: Mapping[str, bytes]) -> dict[str, int]:
+    return {name: len(data) for name, data in files.items()}
+
+
+def _require_taken(what: str, sizes: Mapping[str, int], *, beside: int = 0) -> None:
+    for name, size in sorted(sizes.items()):
+        if size > MOST_FILE_BYTES:
+            raise Refused(
+                f"{what} has {size} bytes in {name}, and no machine takes a file of more than {MOST_FILE_BYTES} in a package"
+                f" ({MOST_FILE_BYTES // _WEIGHT_BYTES} weights of a model); train a smaller model"
+            )
+    total, most = sum(sizes.values()), MOST_PACKAGE_BYTES - beside
+    if total > most:
+        raise Refused(
+            f"{what} has {total} bytes, and no machine takes more than {most} in a package; train a smaller model"
+        )
 
 
 def _require_entry(path: Path, entry: zipfile.ZipInfo, found: Mapping[str, bytes]) -> None:

@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -82,19 +82,36 @@ def make_backup(
     if final.exists():
         raise UsageError(f"{final} exists; a backup of this second is there already")
     try:
-        making.mkdir(mode=0o700)
-        stores = artifacts, ArtifactStore(folder / ARTIFACTS)
-        manifest, copied = _write_snapshot(settings, root.root.digest, log, stores, making, now, say)
-        making.rename(final)
+        with _made_as(making):
+            kept = ArtifactStore(folder / ARTIFACTS)
+            kept.remove_left_over(now)
+            manifest, copied = _write_snapshot(
+                settings, root.root.digest, log, (artifacts, kept), making, now, say
+            )
+            making.rename(final)
         _sync_folder(folder / SNAPSHOTS)
     except OSError as error:
         raise CovenantError(
             f"{making} cannot be written: {error.strerror}; no backup was made, earlier ones are as they were"
         ) from error
-    finally:
+    return Made(snapshot=final, manifest=manifest, copied=copied)
+
+
+@contextmanager
+def _made_as(making: Path) -> Iterator[None]:
+    """Have the folder `making` while the block writes it; it is gone if the block raises. Another's is left alone. Raises UsageError, OSError."""
+    try:
+        making.mkdir(mode=0o700)
+    except FileExistsError as error:
+        raise UsageError(
+            f"{making} exists; another backup of this second is being made, make this one again"
+        ) from error
+    try:
+        yield
+    except BaseException:
         with suppress(OSError):
             shutil.rmtree(making)
-    return Made(snapshot=final, manifest=manifest, copied=copied)
+        raise
 
 
 def snapshots_of(folder: Path) -> list[Path]:

@@ -4,6 +4,8 @@
 2. What is read is verified: a file that no longer matches its name is an error, never a result.
 3. A name is a SHA-256 digest; nothing a caller says becomes any other path.
 4. A failed write or fsync is reported and not retried: the kernel may have dropped the pages it could not write.
+5. What a process that was killed left half-written is removed by its age, a day: every part that is written touches the file, so nobody writes it any
+   more. Other processes write to the folder meanwhile, also of other machines, where a lock need not be seen.
 """
 
 import errno
@@ -11,6 +13,7 @@ import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 
@@ -23,6 +26,7 @@ from strategies.pieces import Bytes, pieces_of
 
 _OUT_OF_SPACE: Final = {errno.ENOSPC, errno.EDQUOT}
 _BLOCK_BYTES: Final = 1 << 20
+_LEFT_OVER: Final = timedelta(days=1)
 
 
 class ArtifactStore:
@@ -30,6 +34,8 @@ class ArtifactStore:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        self._temporary = folder / "tmp"
+        self._flushed: set[Path] = set()
 
     def path(self, name: Digest) -> Path:
         """Where the artifact `name` lies, whether it exists or not. Raises UsageError for what is not a digest."""
@@ -41,8 +47,8 @@ class ArtifactStore:
         name = sha256_hex(data)
         target = self.path(name)
         try:
-            _make_folders(target.parent)
-            _make_folders(self._folder / "tmp")
+            self._keep_folder(target.parent)
+            self._keep_folder(self._temporary)
             if not _holds(target, data):
                 self._write(target, data)
             # Also when the file was there already: whoever renamed it may not have got this far.
@@ -60,6 +66,12 @@ class ArtifactStore:
         _require_unaltered(path, name, sha256_hex(data))
         return data
 
+    def size(self, name: Digest) -> int | None:
+        """How many bytes the artifact `name` has; None where it is absent or cannot be looked at, which `get` tells."""
+        with suppress(OSError):
+            return self.path(name).stat().st_size
+        return None
+
     def vector(self, name: Digest) -> Vector:
         """The vector whose bytes have the digest `name`, (d,) float64, read into its own memory at once. Raises as `get` does, and Refused where they
         are no finite float64 values."""
@@ -73,9 +85,34 @@ class ArtifactStore:
             raise Refused(f"value {bad} of the vector in {path} is {vector[bad]}; every value must be finite")
         return vector
 
+    def remove_left_over(self, now: datetime) -> int:
+        """Remove what was being written a day before `now` and never got its name; how many files. One that cannot be removed stays."""
+        removed = 0
+        for path in self._temporary.glob("*"):
+            with suppress(OSError):
+                if path.stat().st_mtime < (now - _LEFT_OVER).timestamp():
+                    path.unlink()
+                    removed += 1
+        return removed
+
+    def _keep_folder(self, folder: Path) -> None:
+        """Have `folder`, the store's or one in it, be there and flushed in its parent. Once in a process also where it is there already: whoever made it
+        may have been killed before it was flushed."""
+        if folder in self._flushed and folder.is_dir():
+            return
+        if folder == self._folder:
+            _make_folders(folder)
+            with suppress(PermissionError):  # what this user may not read, another has made
+                _sync_folder(folder.parent)
+        else:
+            self._keep_folder(folder.parent)
+            folder.mkdir(exist_ok=True)
+            _sync_folder(folder.parent)
+        self._flushed.add(folder)
+
     def _write(self, target: Path, data: Bytes) -> None:
-        """Write `data` to a temporary file, flush it and give it its name. Raises OSError and leaves nothing."""
-        handle, temporary = tempfile.mkstemp(dir=self._folder / "tmp")
+        """Write `data` to a temporary file, flush it and give it its name. Leaves nothing where it raises, whatever that is: OSError, or out of memory."""
+        handle, temporary = tempfile.mkstemp(dir=self._temporary)
         try:
             with os.fdopen(handle, "wb") as file:
                 for part in pieces_of(data).parts:
@@ -83,7 +120,7 @@ class ArtifactStore:
                 file.flush()
                 os.fsync(file.fileno())
             Path(temporary).replace(target)
-        except OSError:
+        except BaseException:
             with suppress(OSError):
                 Path(temporary).unlink()
             raise

@@ -3,7 +3,8 @@
 1. What is signed is a folder: the version's files, the public key in PEM and the certificate that vouches for it. So whoever gets the folder verifies
    it as it is, and a file that was changed, added, removed or renamed breaks the signature.
 2. The key is opened where it is used. It must be the one that the certificate names, and that the member list in use vouches for.
-3. Without a key a version is registered unsigned, loudly. A key that cannot be used does not lose a finished run either: the model is kept, unsigned.
+3. Without a key a version is registered unsigned, loudly. A key that cannot be used, or a disk without room for a copy of the
+   files, does not lose a finished run either: the model is kept, unsigned.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric import ec
 
 from coordinator.documents import read_listed
@@ -127,11 +129,27 @@ def _signed(settings: Settings, files: Mapping[str, Bytes]) -> Signed:
         raise UsageError(
             f"{settings.artifact_certificate_file} is the certificate of another key than {path}; `covenant key signing` makes the right one"
         )
-    with tempfile.TemporaryDirectory() as made:
-        folder, signature = Path(made) / "model", Path(made) / SIGNATURE_FILE
-        write_folder(folder, {**files, **beside(certificate)})
-        _sign(folder, signature, path, None if passphrase is None else passphrase.reveal())
-        return Signed(signature.read_bytes(), certificate, listed)
+    password = None if passphrase is None else passphrase.reveal()
+    return Signed(_signature({**files, **beside(certificate)}, path, password), certificate, listed)
+
+
+def _signature(files: Mapping[str, Bytes], key: Path, password: Any) -> bytes:  # noqa: ANN401  (as `_sign`)
+    """The signature file over `files` by name. Raises CovenantError, whatever the disk or the library says."""
+    try:
+        with tempfile.TemporaryDirectory() as made:
+            folder, signature = Path(made) / "model", Path(made) / SIGNATURE_FILE
+            write_folder(folder, files)
+            _sign(folder, signature, key, password)
+            return signature.read_bytes()
+    except OSError as error:
+        raise CovenantError(
+            f"the files cannot be signed in the folder for temporary files ({error.strerror or error}); make room there before the next run"
+        ) from error
+    except (ValueError, TypeError, RuntimeError, UnsupportedAlgorithm) as error:
+        why = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CovenantError(
+            f"model_signing cannot sign the files with {key} ({why}); make the key anew with `covenant key signing`"
+        ) from error
 
 
 def _sign(folder: Path, signature: Path, key: Path, password: Any) -> None:  # noqa: ANN401  (bytes, where its types say text)

@@ -141,6 +141,33 @@ def test_a_backup_that_fails_leaves_the_earlier_ones_and_nothing_half(
     assert check_backup(life.backups, life.pinned).snapshot == left
 
 
+def test_two_backups_of_one_second_do_not_destroy_each_other(
+    life: Life, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second begins while the first is written, and a third before the first is over."""
+    federation, folder, log = life.federation, tmp_path / "backups", life.log
+    now = log.clock()
+    log = replace(log, clock=lambda: now)
+
+    def back_up() -> Path:
+        settings = federation.centre.settings
+        return make_backup(settings, log, federation.artifacts, folder, quiet).snapshot
+
+    rename = Path.rename
+
+    def meanwhile(path: Path, target: Path) -> Path:
+        with pytest.raises(UsageError, match="another backup of this second is being made"):
+            back_up()
+        renamed = rename(path, target)
+        path.mkdir()  # by one that looked before
+        return renamed
+
+    monkeypatch.setattr(Path, "rename", meanwhile)
+    made = back_up()
+    assert check_backup(folder, life.pinned).snapshot == made
+    assert sorted((folder / "snapshots").iterdir()) == sorted([made, made.with_name(f".{made.name}.making")])
+
+
 def test_a_folder_with_something_else_in_it_is_refused(life: Life, tmp_path: Path) -> None:
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "mine").write_text("x")

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine, event, inspect, select, text
+from sqlalchemy import Column, Engine, Integer, LargeBinary, MetaData, Table, event, inspect, select, text
 from sqlalchemy.exc import DBAPIError, StatementError
 
 from coordinator.db import migrate, open_database, reading, writing
@@ -482,3 +482,64 @@ def test_a_connection_of_sqlite_that_was_given_megabytes_is_closed_after_its_tra
     with pytest.raises(sqlite3.ProgrammingError, match="closed"):
         first.execute("SELECT 1")  # type: ignore[attr-defined]
     assert connected(b"small") is second
+
+
+_MEBIBYTE = 1 << 20
+
+
+@pytest.mark.parametrize(
+    ("given", "is_large"),
+    [
+        ((memoryview(bytes(_MEBIBYTE + 1)),), True),
+        ((memoryview(bytes(2 * _MEBIBYTE)).cast("d"),), True),
+        ((bytearray(_MEBIBYTE + 1),), True),
+        (("x" * (_MEBIBYTE + 1),), True),
+        ({"given": bytes(_MEBIBYTE + 1)}, True),
+        ([(1, b"small"), (2, memoryview(bytes(_MEBIBYTE + 1)))], True),
+        ((memoryview(bytes(_MEBIBYTE)), 1, None), False),
+        ([(1, b"small"), (2, b"small")], False),
+        ((), False),
+    ],
+)
+def test_megabytes_are_seen_in_whatever_form_a_statement_is_given_them(
+    sqlite_url: str, given: Any, is_large: bool
+) -> None:
+    engine = open_database(sqlite_url)
+    closed: list[object] = []
+    event.listen(engine, "close", lambda connection, _: closed.append(connection))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE kept (number INTEGER, value BLOB)")
+        match given:
+            case list():
+                connection.exec_driver_sql("INSERT INTO kept VALUES (?, ?)", given)
+            case dict():
+                connection.exec_driver_sql("INSERT INTO kept VALUES (1, :given)", given)
+            case _:
+                connection.exec_driver_sql(f"SELECT 1 {', ?' * len(given)}", given)
+    assert bool(closed) == is_large
+
+
+def test_megabytes_in_rows_that_are_written_with_one_statement_are_seen(sqlite_url: str) -> None:
+    """SQLAlchemy gives them as one row, and calls it many."""
+    engine = open_database(sqlite_url)
+    table = Table("kept", MetaData(), Column("id", Integer, primary_key=True), Column("value", LargeBinary))
+    closed: list[object] = []
+    event.listen(engine, "close", lambda connection, _: closed.append(connection))
+    for size in (1, _MEBIBYTE + 1):
+        assert not closed
+        with engine.begin() as connection:
+            table.create(connection, checkfirst=True)
+            rows = [{"value": b"small"}, {"value": bytes(size)}]
+            connection.execute(table.insert().returning(table.c.id), rows)
+    assert len(closed) == 1
+
+
+def test_megabytes_of_a_statement_that_failed_are_given_up_too(sqlite_url: str) -> None:
+    engine = open_database(sqlite_url)
+    closed: list[object] = []
+    event.listen(engine, "close", lambda connection, _: closed.append(connection))
+    with engine.begin() as connection:
+        connection.exec_driver_sql("CREATE TABLE kept (value BLOB CHECK (length(value) < 10))")
+    with pytest.raises(DBAPIError), engine.begin() as connection:
+        connection.exec_driver_sql("INSERT INTO kept VALUES (?)", (bytes(2 * _MEBIBYTE),))
+    assert len(closed) == 1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -195,6 +196,36 @@ def test_without_a_key_that_may_be_used_nothing_is_signed_and_a_warning_says_why
     (line,) = [each for each in heard if each["event"] == "registered unsigned"]
     assert reason in str(line["reason"])
     federation.close()
+
+
+@pytest.mark.parametrize(
+    ("where", "error", "reason"),
+    [
+        ("tempfile.mkdtemp", FileNotFoundError(2, "No usable temporary directory"), "No usable temporary"),
+        ("model_signing.signing.Config.sign", None, r"\(No such file or directory\)"),  # nothing to read back
+        ("model_signing.signing.Config.sign", OSError(28, "No space left on device"), "make room there"),
+        ("model_signing.signing.Config.sign", ValueError("Unsupported key\nof many"), r"\(Unsupported key\)"),
+        ("model_signing.signing.Config.sign", RuntimeError(), r"\(RuntimeError\)"),
+    ],
+)
+def test_what_stops_the_signing_does_not_lose_a_finished_run(
+    where: str,
+    error: Exception | None,
+    reason: str,
+    registry: Registry,
+    heard: list[dict[str, object]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: object, **__: object) -> None:
+        if error is not None:
+            raise error
+
+    settings = registry.federation.centre.settings
+    assert sign_files(settings, {"model.onnx": b"a graph"}) is not None
+    monkeypatch.setattr(where, fails)
+    assert sign_files(settings, {"model.onnx": b"a graph"}) is None
+    (line,) = [each for each in heard if each["event"] == "registered unsigned"]
+    assert re.search(reason, str(line["reason"]))
 
 
 def test_files_that_lie_beside_a_version_are_no_artifacts(registry: Registry) -> None:

@@ -20,6 +20,7 @@ from coordinator.db import open_database
 from coordinator.deploy import pieces
 from coordinator.deploy.accepted import FLOOR_FILE, Machine
 from coordinator.deploy.approved import PackageApprovals
+from coordinator.deploy.inventory import orders
 from coordinator.deploy.opening import order_of
 from coordinator.deploy.package import (
     APPROVALS_FILE,
@@ -449,6 +450,60 @@ def test_sizes_are_bounded_before_anything_is_read(
     monkeypatch.setattr(pieces, "MOST_PACKAGE_BYTES", 50)
     with pytest.raises(Refused, match="more than 50 bytes"):
         open_package(bundle, machine, works.centre.clock())
+
+
+def test_nothing_is_written_that_no_reader_takes(
+    package: Package, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refused(sentence: str) -> None:
+        for write, path in (
+            (write_package, tmp_path / "packages"),
+            (bundle_package, tmp_path / "b.covenant"),
+        ):
+            with pytest.raises(Refused, match=sentence):
+                write(path, package)
+            assert not path.exists()
+
+    largest = max((len(data), name) for name, data in package.pieces.items())
+    monkeypatch.setattr(pieces, "MOST_FILE_BYTES", largest[0] - 1)
+    refused(
+        f"has {largest[0]} bytes in {largest[1]}, and no machine takes a file of more than {largest[0] - 1}"
+    )
+    monkeypatch.undo()
+    total = sum(map(len, package.pieces.values()))
+    monkeypatch.setattr(pieces, "MOST_PACKAGE_BYTES", total - 1)
+    refused(f"has {total} bytes, and no machine takes more than {total - 1} in a package")
+    monkeypatch.setattr(pieces, "MOST_PACKAGE_BYTES", total)
+    assert write_package(tmp_path / "packages", package).exists()
+    with pytest.raises(Refused, match=f"more than {total} bytes"):  # with its directory
+        bundle_package(tmp_path / "b.covenant", package)
+
+
+def test_a_version_that_no_machine_takes_is_refused_before_a_release_is_signed(
+    tmp_path: Path, migrated_sqlite: Path
+) -> None:
+    works = Works.make_at(tmp_path / "works", migrated_sqlite)
+    version = works.approved(1)
+    settings = EdgeSettings(
+        outbox=str(tmp_path / "out"), inbox=str(tmp_path / "in"), key=key_of("edge").public
+    )
+    works.add("branch", settings)
+    most = pieces.MOST_FILE_BYTES
+    model = works.centre.artifacts.path(version.artifacts["model.onnx"])
+    written = model.read_bytes()
+    os.truncate(model, most + 1)
+    sentence = f"{NAME}@1 has {most + 1} bytes in model.onnx, and no machine takes a file of more than {most}"
+    with pytest.raises(Refused, match=sentence):
+        works.start(1, "branch")
+    assert orders(works.centre.engine, "branch") == []
+    for file in version.artifacts.values():
+        os.truncate(works.centre.artifacts.path(file), most)
+    sentence = f"{NAME}@1 has {3 * most} bytes, and no machine takes more than {3 * most - (8 << 20)}"
+    with pytest.raises(Refused, match=sentence):
+        works.start(1, "branch")
+    model.write_bytes(written)
+    works.start(1, "branch")
+    works.centre.engine.dispose()
 
 
 def ending(data: bytes, at: int, value: bytes) -> bytes:

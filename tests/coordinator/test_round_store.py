@@ -448,3 +448,18 @@ def test_an_aggregate_is_read_when_it_is_asked_for_and_again_once_nobody_holds_i
     del held, again
     assert np.array_equal(step.aggregate, MODEL * 3)
     assert len(read) == 2
+
+
+def test_a_connection_of_sqlite_that_settled_a_large_sum_is_closed(store: RoundStore, engine: Engine) -> None:
+    """The statement, which the connection keeps, would hold a copy of what opens the sum."""
+    closed: list[object] = []
+    event.listen(engine, "close", lambda connection, _: closed.append(connection))
+    first = store.open_round(1, ROSTER)
+    store.settle(1, first, ROSTER, STATEMENT, opening=bytes(1 << 10))
+    assert not closed
+    second = store.open_round(1, ROSTER)
+    store.settle(1, second, ROSTER, STATEMENT, opening=bytes(3 << 20))
+    assert len(closed) == (engine.dialect.name == "sqlite")
+    attempt = store.next_attempt(Stage.EVALUATE, 0, ROSTER)
+    store.settle_attempt(Stage.EVALUATE, 0, attempt, ROSTER, bytes(3 << 20))
+    assert len(closed) == 2 * (engine.dialect.name == "sqlite")

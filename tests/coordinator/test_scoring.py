@@ -386,7 +386,7 @@ def wide_input() -> bytes:
         (other_opset(), "uses the operator sets"),
         (without_facts(), "was not exported by covenant"),
         (other_weights(), "was not exported by covenant"),
-        (b"\0" * (64 * 2**20 + 1), "a model has at most"),
+        (b"\0" * (64 * 2**20 + 1), "a model that is served has at most"),
         (doubling(), "columns of one row; at most"),
         (outer_sum(), "makes 'x', which is not so many columns a row"),
         (wide_input(), r"has the input 'x', which is not \[N, 1\]"),

@@ -35,6 +35,12 @@ def test_blocks_are_of_the_readers_size_and_not_of_the_senders(parts: list[bytes
     assert [bytes(block) for block in Pieces(parts).blocks(size)] == expected
 
 
+@pytest.mark.parametrize("shape", [(0,), (0, 3), (3, 0)])
+def test_an_array_without_values_has_no_bytes(shape: tuple[int, ...]) -> None:
+    pieces = Pieces((b"before", np.zeros(shape, dtype=np.float32).data, b"after"))
+    assert pieces.joined() == b"beforeafter"
+
+
 def test_what_lies_in_one_piece_is_not_copied() -> None:
     vector = np.arange(1000.0)
     pieces = vector_pieces(vector)

@@ -19,6 +19,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 
+from coordinator.deploy.pieces import MOST_FILE_BYTES
 from coordinator.registry.export import OPSET
 from coordinator.registry.graph import PROBABILITY
 from strategies.encoding import Vector
@@ -26,7 +27,6 @@ from strategies.errors import Refused, UsageError
 from strategies.features import Scaling
 from strategies.models import Parameters
 
-MOST_BYTES: Final = 64 * 2**20
 OPERATORS: Final = frozenset(
     (
         "Add",
@@ -81,8 +81,8 @@ class Judged:
 
 def judge(data: bytes, source: str) -> Judged:
     """Read an ONNX file; `source` names it in errors. Raises Refused naming what it may not hold."""
-    if len(data) > MOST_BYTES:
-        raise Refused(f"{source} has {len(data)} bytes; a model has at most {MOST_BYTES}")
+    if len(data) > MOST_FILE_BYTES:
+        raise Refused(f"{source} has {len(data)} bytes; a model that is served has at most {MOST_FILE_BYTES}")
     try:
         proto = onnx.ModelProto.FromString(data)
     except DecodeError as error:
