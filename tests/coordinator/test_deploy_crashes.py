@@ -65,6 +65,12 @@ def fused(works: Works, fuse: Fuse) -> Iterator[None]:
             event.remove(engine, "commit", fuse.burn)
 
 
+@pytest.fixture(autouse=True)
+def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The service of thousands of stories answers later than a driver waits, now and then, where other tests share the machine."""
+    monkeypatch.setattr("coordinator.deploy.targets.local._TIMEOUT_S", 60.0)
+
+
 @pytest.fixture(scope="module")
 def template(tmp_path_factory: pytest.TempPathFactory, migrated_sqlite: Path) -> Path:
     """A coordinator with three approved versions, of which the first serves."""
