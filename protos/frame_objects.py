@@ -3,7 +3,7 @@
 flwr makes whatever objects say: an array that names one chunk a million times, a record of a million entries, each many times as large as what
 came. Here
 
-1. a message, its content, and records of one entry of bytes are all that is read, each compared with the bytes that `seal` has sent;
+1. a message, its content, and records of one entry of bytes are all that is read, each record byte for byte as flwr writes what `seal` makes;
 2. what is parsed, the message's head and the names of its records, is bounded before that;
 3. pieces are not copied.
 """
